@@ -1,0 +1,20 @@
+# Flags of our own code. An interface target, so that nothing leaks to users of bn2d::bn2d.
+set(CMAKE_CXX_STANDARD 17)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_C_VISIBILITY_PRESET hidden)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+
+add_library(bn2d_flags INTERFACE)
+target_compile_options(bn2d_flags INTERFACE
+  -Wall -Wextra $<$<BOOL:${BN2D_WERROR}>:-Werror>
+  # An explicit MulAdd decides where a product and a sum are fused: the same bits from every compiler. Never fast-math.
+  -ffp-contract=off
+  -fno-math-errno)
+if(BN2D_SANITIZE)
+  add_compile_options(-fsanitize=${BN2D_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${BN2D_SANITIZE})
+endif()
