@@ -1,0 +1,38 @@
+// The boundary: what happens inside a C function becomes a status and a message, and nothing else gets out.
+#pragma once
+#include <cstdint>
+#include <new>
+
+#include "base/error.h"
+
+namespace bn2d::capi {
+
+// Keeps the text for bn2d_last_error() of this thread.
+int32_t report(Status status, const char *text) noexcept;
+const char *last_error() noexcept;
+
+// Runs the body of a C function. All of its checks and allocations throw before it changes anything.
+template <class Body>
+int32_t guarded(Body &&body) noexcept {
+  try {
+    body();
+    return 0;
+  } catch (const Error &error) {
+    return report(error.status, error.text);
+  } catch (const std::bad_alloc &) {
+    return report(Status::out_of_memory, "out of memory");
+  } catch (const std::exception &error) {
+    return report(Status::internal, error.what());
+  } catch (...) {
+    return report(Status::internal, "unknown exception inside bn2d");
+  }
+}
+
+// A pointer that must not be NULL.
+template <class T>
+T &required(T *pointer, const char *name) {
+  if (pointer == nullptr) fail(Status::invalid_argument, "%s is NULL", name);
+  return *pointer;
+}
+
+}  // namespace bn2d::capi

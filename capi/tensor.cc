@@ -1,0 +1,108 @@
+// Parameters, buffers and gradients.
+#include <cinttypes>
+#include <cstring>
+
+#include "convert.h"
+#include "handle.h"
+#include "tensor/overlap.h"
+
+using namespace bn2d;
+using namespace bn2d::capi;
+
+namespace {
+
+template <class T, class F>
+int32_t get(const bn2d_tensor *tensor, T *out, F f) {
+  return guarded([&] {
+    required(out, "out");
+    *out = f(*checked(tensor, "tensor").value);
+  });
+}
+
+bn2d_tensor &checked_parameter(const bn2d_tensor *tensor) {
+  const bn2d_tensor &t = checked(tensor, "tensor");
+  if (t.gradient == nullptr) fail(Status::state, "%s is no parameter, only weight and bias have a gradient", t.value->name());
+  return const_cast<bn2d_tensor &>(t);
+}
+
+View view_of_tensor(const Tensor &tensor) { return contiguous_view(tensor.data(), tensor.dtype(), {1, tensor.length(), 1, 1}); }
+
+// Element by element: a tensor is a few kilobytes at most.
+void copy(const View &from, const View &to) {
+  if ((from.dtype == DType::i64) != (to.dtype == DType::i64))
+    fail(Status::dtype, "cannot convert %s to %s, int64 goes only to int64", dtype_name(from.dtype), dtype_name(to.dtype));
+  if (overlaps_itself(to)) fail(Status::layout, "the target's elements share memory with stride %" PRId64, to.stride.c);
+  if (share_memory(from, to))
+    fail(Status::overlap, "source at %p and target at %p share memory", static_cast<void *>(from.data), static_cast<void *>(to.data));
+  for (int64_t c = 0; c < from.size.c; ++c) {
+    const std::byte *source = from.at(0, c, 0, 0);
+    std::byte *target = to.at(0, c, 0, 0);
+    if (from.dtype == to.dtype) {
+      std::memcpy(target, source, static_cast<size_t>(dtype_size(from.dtype)));
+    } else {
+      store_element(to.dtype, target, 0, load_element(from.dtype, source, 0));
+    }
+  }
+}
+
+}  // namespace
+
+int32_t bn2d_tensor_retain(bn2d_tensor *tensor) {
+  return guarded([&] { retain(checked(tensor, "tensor")); });
+}
+void bn2d_tensor_release(bn2d_tensor *tensor) { release(tensor); }
+
+int32_t bn2d_tensor_name(const bn2d_tensor *tensor, const char **out) {
+  return get(tensor, out, [](const Tensor &t) { return t.name(); });
+}
+int32_t bn2d_tensor_kind(const bn2d_tensor *tensor, int32_t *out) {
+  return get(tensor, out, [](const Tensor &t) { return static_cast<int32_t>(t.kind()); });
+}
+int32_t bn2d_tensor_dtype(const bn2d_tensor *tensor, int32_t *out) {
+  return get(tensor, out, [](const Tensor &t) { return static_cast<int32_t>(t.dtype()); });
+}
+int32_t bn2d_tensor_rank(const bn2d_tensor *tensor, int32_t *out) {
+  return get(tensor, out, [](const Tensor &t) { return t.rank(); });
+}
+int32_t bn2d_tensor_dim(const bn2d_tensor *tensor, int32_t dimension, int64_t *out) {
+  return get(tensor, out, [dimension](const Tensor &t) {
+    if (dimension < 0 || dimension >= t.rank())
+      fail(Status::not_found, "dimension %" PRId32 " does not exist, %s has rank %" PRId32, dimension, t.name(), t.rank());
+    return t.length();
+  });
+}
+int32_t bn2d_tensor_nbytes(const bn2d_tensor *tensor, uint64_t *out) {
+  return get(tensor, out, [](const Tensor &t) { return static_cast<uint64_t>(t.nbytes()); });
+}
+int32_t bn2d_tensor_data(const bn2d_tensor *tensor, void **out) {
+  return get(tensor, out, [](const Tensor &t) { return t.data(); });
+}
+
+int32_t bn2d_tensor_grad(const bn2d_tensor *tensor, bn2d_tensor **out) {
+  return guarded([&] {
+    required(out, "out");
+    *out = retain(*checked_parameter(tensor).gradient);
+  });
+}
+int32_t bn2d_tensor_requires_grad(const bn2d_tensor *tensor, int32_t *out) {
+  return get(tensor, out, [](const Tensor &t) { return t.requires_grad.load(std::memory_order_relaxed) ? 1 : 0; });
+}
+int32_t bn2d_tensor_set_requires_grad(bn2d_tensor *tensor, int32_t requires_grad) {
+  return guarded([&] {
+    const bool value = checked_flag("requires_grad", requires_grad);
+    checked_parameter(tensor).value->requires_grad.store(value, std::memory_order_relaxed);
+  });
+}
+
+int32_t bn2d_tensor_copy_from(bn2d_tensor *tensor, const bn2d_view *source) {
+  return guarded([&] {
+    const Tensor &t = *checked(tensor, "tensor").value;
+    copy(vector_view_of("source", source, t.rank(), t.length()), view_of_tensor(t));
+  });
+}
+int32_t bn2d_tensor_copy_to(const bn2d_tensor *tensor, const bn2d_view *target) {
+  return guarded([&] {
+    const Tensor &t = *checked(tensor, "tensor").value;
+    copy(view_of_tensor(t), vector_view_of("target", target, t.rank(), t.length()));
+  });
+}

@@ -1,0 +1,153 @@
+// Loading and storing elements of any dtype as vectors of the arithmetic type. Included once per SIMD target.
+#if defined(BN2D_KERNELS_ELEMENTS_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef BN2D_KERNELS_ELEMENTS_INL_H
+#undef BN2D_KERNELS_ELEMENTS_INL_H
+#else
+#define BN2D_KERNELS_ELEMENTS_INL_H
+#endif
+
+#include <cstring>
+
+#include "hwy/highway.h"
+#include "tensor/dtype.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace bn2d::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// The arithmetic type of an element type.
+template <class T>
+struct ArithmeticOf {
+  using type = float;
+};
+template <>
+struct ArithmeticOf<double> {
+  using type = double;
+};
+template <class T>
+using Arithmetic = typename ArithmeticOf<T>::type;
+
+// f16 bits -> float, by arithmetic on the bits (the exponent is rebased by a multiplication, which also makes subnormals
+// right; infinities and NaN get the exponent they need). Used where the target has no instruction for it.
+template <class DF>
+HWY_INLINE hn::Vec<DF> FloatFromF16Bits(DF df, hn::Vec<hn::RebindToUnsigned<DF>> bits) {
+  const hn::RebindToUnsigned<DF> du;
+  const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(du, 0x8000u)));
+  const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(du, 0x7FFFu)));
+  const auto scaled = hn::Mul(hn::BitCast(df, magnitude), hn::Set(df, 0x1p112f));
+  const auto is_special = hn::Ge(scaled, hn::Set(df, 65536.0f));
+  const auto special = hn::BitCast(df, hn::Or(magnitude, hn::Set(du, 0x7F800000u)));
+  return hn::BitCast(df, hn::Or(hn::BitCast(du, hn::IfThenElse(is_special, special, scaled)), sign));
+}
+
+// float -> f16 bits, rounded to nearest even: normal results by an addition to the bits, subnormal ones by an addition in
+// which the last bit of the sum is 2^-24.
+template <class DF>
+HWY_INLINE hn::Vec<hn::RebindToUnsigned<DF>> F16BitsFromFloat(DF df, hn::Vec<DF> v) {
+  const hn::RebindToUnsigned<DF> du;
+  const auto bits = hn::BitCast(du, v);
+  const auto sign = hn::ShiftRight<16>(hn::And(bits, hn::Set(du, 0x80000000u)));
+  const auto magnitude = hn::And(bits, hn::Set(du, 0x7FFFFFFFu));
+  const auto fmagnitude = hn::BitCast(df, magnitude);
+  const auto even = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(du, 1u));
+  const auto rounded = hn::Add(hn::Add(magnitude, hn::Set(du, 0xFFFu)), even);
+  const auto normal = hn::ShiftRight<13>(hn::Sub(rounded, hn::Set(du, 0x38000000u)));
+  const auto subnormal = hn::Sub(hn::BitCast(du, hn::Add(fmagnitude, hn::Set(df, 0.5f))), hn::Set(du, 0x3F000000u));
+  auto half = hn::IfThenElse(hn::RebindMask(du, hn::Lt(fmagnitude, hn::Set(df, 0x1p-14f))), subnormal, normal);
+  half = hn::IfThenElse(hn::RebindMask(du, hn::Ge(fmagnitude, hn::Set(df, 65520.0f))), hn::Set(du, 0x7C00u), half);
+  half = hn::IfThenElse(hn::RebindMask(du, hn::Ne(v, v)), hn::Set(du, 0x7E00u), half);
+  return hn::Or(half, sign);
+}
+
+// float -> bf16 bits, rounded to nearest even (Highway 1.0.3 truncates).
+template <class DF>
+HWY_INLINE hn::Vec<hn::RebindToUnsigned<DF>> BF16BitsFromFloat(DF df, hn::Vec<DF> v) {
+  const hn::RebindToUnsigned<DF> du;
+  (void)df;
+  const auto bits = hn::BitCast(du, v);
+  const auto even = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
+  const auto rounded = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(du, 0x7FFFu)), even));
+  const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(du, 0x40u));
+  return hn::IfThenElse(hn::RebindMask(du, hn::Ne(v, v)), quiet, rounded);
+}
+
+// Low halves of 32-bit lanes as 16-bit lanes. The values fit, so a saturating conversion does not change them.
+template <class DF>
+HWY_INLINE hn::Vec<hn::Rebind<uint16_t, DF>> Narrow(DF, hn::Vec<hn::RebindToUnsigned<DF>> bits) {
+  const hn::RebindToSigned<DF> di;
+  return hn::DemoteTo(hn::Rebind<uint16_t, DF>(), hn::BitCast(di, bits));
+}
+
+// ---- load: `lanes of df` elements as vectors of the arithmetic type
+
+template <class DF>
+HWY_INLINE hn::Vec<DF> LoadElements(DF df, const float *p) {
+  return hn::LoadU(df, p);
+}
+template <class DF>
+HWY_INLINE hn::Vec<DF> LoadElements(DF df, const double *p) {
+  return hn::LoadU(df, p);
+}
+template <class DF>
+HWY_INLINE hn::Vec<DF> LoadElements(DF df, const f16 *p) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  const hn::Rebind<hwy::float16_t, DF> dh;
+  return hn::PromoteTo(df, hn::LoadU(dh, reinterpret_cast<const hwy::float16_t *>(p)));
+#else
+  const hn::Rebind<uint16_t, DF> dh;
+  const hn::RebindToUnsigned<DF> du;
+  return FloatFromF16Bits(df, hn::PromoteTo(du, hn::LoadU(dh, reinterpret_cast<const uint16_t *>(p))));
+#endif
+}
+template <class DF>
+HWY_INLINE hn::Vec<DF> LoadElements(DF df, const bf16 *p) {
+  const hn::Rebind<uint16_t, DF> dh;
+  const hn::RebindToUnsigned<DF> du;
+  return hn::BitCast(df, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(dh, reinterpret_cast<const uint16_t *>(p)))));
+}
+
+// The same elements as doubles, for the sums.
+template <class D64>
+HWY_INLINE hn::Vec<D64> LoadDoubles(D64 d, const double *p) {
+  return hn::LoadU(d, p);
+}
+template <class D64, class T>
+HWY_INLINE hn::Vec<D64> LoadDoubles(D64 d, const T *p) {
+  return hn::PromoteTo(d, LoadElements(hn::Rebind<float, D64>(), p));
+}
+
+// ---- store
+
+template <class V, class DH, class H>
+HWY_INLINE void StoreLanes(V v, DH d, H *p, bool streaming) {
+  if (streaming) {
+    hn::Stream(v, d, p);
+  } else {
+    hn::StoreU(v, d, p);
+  }
+}
+template <class DF>
+HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, float *p, bool streaming) {
+  StoreLanes(v, df, p, streaming);
+}
+template <class DF>
+HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, double *p, bool streaming) {
+  StoreLanes(v, df, p, streaming);
+}
+template <class DF>
+HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, f16 *p, bool streaming) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  const hn::Rebind<hwy::float16_t, DF> dh;
+  StoreLanes(hn::DemoteTo(dh, v), dh, reinterpret_cast<hwy::float16_t *>(p), streaming);
+#else
+  StoreLanes(Narrow(df, F16BitsFromFloat(df, v)), hn::Rebind<uint16_t, DF>(), reinterpret_cast<uint16_t *>(p), streaming);
+#endif
+}
+template <class DF>
+HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, bf16 *p, bool streaming) {
+  StoreLanes(Narrow(df, BF16BitsFromFloat(df, v)), hn::Rebind<uint16_t, DF>(), reinterpret_cast<uint16_t *>(p), streaming);
+}
+
+}  // namespace bn2d::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif

@@ -1,0 +1,137 @@
+// The SIMD kernels: what they compute on one block of a group of channels, and the run-time choice of the SIMD target.
+//
+// Two kinds of kernels exist, and each exists once (sums.inl.h, map.inl.h) for all dtypes, layouts and targets:
+//  - *sums* read a block and add products of its elements to per-channel accumulators;
+//  - *maps* read a block and write a linear combination of its elements with per-channel coefficients.
+//
+// The order of summation is *canonical*: the element at position hw of a plane belongs to lane hw mod 8 of its channel, each
+// lane adds in the order (n, hw), and the eight lanes are added in a fixed tree. Both layouts and all vector widths
+// keep to it, so a tensor has the same sums contiguous, strided and channels_last.
+//
+// Accumulators have twice the precision of the arithmetic: double for float (and half) data, and for double data pairs
+// of doubles (hi, lo) with error-free transformations (Dekker 1971, Knuth TAOCP 2, 4.2.2).
+#pragma once
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace bn2d::kernels {
+
+inline constexpr int kLanes = 8;      // lanes of the canonical order
+inline constexpr int kMaxGroup = 64;  // channels of a group
+inline constexpr int kMaxSums = 5;    // sums of one kernel
+
+// Where a kernel finds the elements of a tensor: strides in elements. A NULL pointer: the tensor takes no part.
+struct Stream {
+  void *data = nullptr;
+  int64_t channel = 0, sample = 0, position = 0;
+};
+
+enum class Layout {
+  planes,    // position stride 1: vectors run along a plane, one channel at a time
+  channels,  // channel stride 1: vectors run along the channels
+};
+inline constexpr int kLayouts = 2;
+
+// Sums, by operation. t = x - mean; g = dy through the activation.
+enum class SumsOf {
+  forward,          // (x-p), (x-p)^2 with p the first element of the block: a pivot, so that a large mean does not cancel
+  backward,         // g, g*t
+  double_backward,  // v, v*t, g, g*t, v*g
+};
+inline constexpr int kSumsOps = 3;
+inline constexpr int sums_count(SumsOf op) { return op == SumsOf::double_backward ? 5 : 2; }
+
+struct SumsJob {
+  int64_t channels = 0, samples = 0, length = 0;  // a block: `length` positions of each of `samples` samples
+  Stream x, g, side, v;                           // side: > 0 where the activation lets the gradient through whole
+  double slope = 0;                               // factor of the gradient where it does not
+  bool first = true;          // first piece of a block: sets accumulators to 0 and reads the pivot
+  double *accumulators = nullptr;  // see accumulator_index()
+  double *center_hi = nullptr, *center_lo = nullptr;  // per channel: pivot (written by forward) or mean (read by the others)
+};
+
+// Result of a block, or of several merged ones: sums[term*kMaxGroup + channel].
+struct Sums {
+  double hi[kMaxSums * kMaxGroup], lo[kMaxSums * kMaxGroup];
+};
+
+// Mean and sum of squared deviations of `count` elements of each channel of a group, as pairs of doubles.
+struct Moments {
+  double count;
+  double mean_hi[kMaxGroup], mean_lo[kMaxGroup], m2_hi[kMaxGroup], m2_lo[kMaxGroup];
+};
+
+// Maps, by operation, with their coefficients: arrays over the group's channels in the arithmetic type (float, or double for
+// double data).
+enum class MapOf {
+  forward,          // y = act(((x-mean_hi)-mean_lo)*scale + shift + z); sign of the argument to `out2` where asked for
+  backward,         // dx = scale*((g-gmean_hi)-gmean_lo - xhat*slope_x), xhat = ((x-mean_hi)-mean_lo)*invstd; dz = g to `out2`
+  scale,            // dx = scale*g (frozen statistics: x is not read); dz = g to `out2`
+  double_backward,  // ddy = act'(c0 + c1*v + c2*xhat); dx = d1*(v-vmean) + d2*(g-gmean) + d3*xhat to `out2`
+};
+inline constexpr int kMapOps = 4;
+namespace coefficient {
+enum Forward { mean_hi, mean_lo, scale, shift };
+enum Backward { b_mean_hi, b_mean_lo, b_invstd, b_scale, b_gmean_hi, b_gmean_lo, b_slope_x };
+enum Double { d_mean_hi, d_mean_lo, d_invstd, d_c0, d_c1, d_c2, d_vmean, d_gmean, d_d1, d_d2, d_d3 };
+}  // namespace coefficient
+inline constexpr int kMaxCoefficients = 11;
+
+enum class Activation : int32_t { none = 0, relu = 1, leaky_relu = 2 };
+
+struct MapJob {
+  int64_t channels = 0, samples = 0, length = 0;
+  Stream x, g, side, v;  // forward: v is the residual z
+  Stream out, out2;
+  const void *coefficients = nullptr;  // coefficient k of channel c at [k*coefficient_stride + c]
+  int64_t coefficient_stride = kMaxGroup;
+  Activation activation = Activation::none;
+  double slope = 0;
+  bool streaming = false;    // write past the caches; needs streaming_fence() before another thread reads
+  int64_t prefetch = 0;      // bytes ahead of what is read to fetch into L2 meanwhile (planes only)
+};
+
+// The kernels of one SIMD target for one element type.
+struct TypeKernels {
+  void (*sums[kSumsOps][kLayouts])(const SumsJob &job);
+  // Adds the lanes of each channel: accumulators -> sums.
+  void (*reduce)(SumsOf op, Layout layout, int64_t channels, const double *accumulators, Sums *sums);
+  void (*map[kMapOps][kLayouts])(const MapJob &job);
+};
+
+// Per-channel arithmetic of the forward pass, vectorised over the channels of a group, in double.
+struct ChannelKernels {
+  // One block's sums around the pivot -> its moments.
+  void (*moments)(int64_t channels, double count, const double *pivot, const Sums *sums, Moments *moments);
+  // Chan, Golub and LeVeque (1979), equation 2.1: a <- a and b together.
+  void (*merge)(int64_t channels, Moments *a, const Moments *b);
+  // invstd = 1/sqrt(var+eps), 0 where var+eps is 0.
+  void (*invstd)(int64_t channels, const double *var, double eps, double *invstd);
+};
+
+struct Kernels {
+  const char *name;  // of the SIMD target
+  const TypeKernels *f32, *f64, *f16, *bf16;
+  ChannelKernels channel;
+  const TypeKernels &of(DType dtype) const {
+    return *(dtype == DType::f64 ? f64 : dtype == DType::f16 ? f16 : dtype == DType::bf16 ? bf16 : f32);
+  }
+};
+
+// Doubles that the accumulators of `sums` take for a group of `channels`.
+inline constexpr int64_t kMaxAccumulators = int64_t{kMaxGroup} * kMaxSums * 2 * kLanes;
+
+// The kernels in use: the best target that the CPU has, or the one named by BN2D_SIMD. Chosen at the first call.
+const Kernels &active();
+// The kernels of all targets that this CPU can run, best first.
+int available(const Kernels *const **list);
+// Tests run everything on each target.
+void set_active_for_test(const Kernels *kernels);
+// Names of all targets compiled in, separated by spaces.
+const char *compiled_targets();
+
+// Makes streaming stores of this thread visible in order.
+void streaming_fence();
+
+}  // namespace bn2d::kernels

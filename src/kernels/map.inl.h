@@ -1,0 +1,264 @@
+// The maps over one block, for every operation, element type and layout. Included once per SIMD target.
+#if defined(BN2D_KERNELS_MAP_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef BN2D_KERNELS_MAP_INL_H
+#undef BN2D_KERNELS_MAP_INL_H
+#else
+#define BN2D_KERNELS_MAP_INL_H
+#endif
+
+#include "kernels/elements.inl.h"
+#include "kernels/kernels.h"
+#include "kernels/sums.inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace bn2d::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Coefficients of a run of elements: the same for all of them (planes), or one for each (channels).
+template <class A, int kCount, Layout kLayout>
+struct Coefficients {
+  A value[kCount];
+  const A *array;
+  int64_t stride;
+  HWY_INLINE Coefficients(const MapJob &job, int64_t channel)
+      : array(static_cast<const A *>(job.coefficients) + channel), stride(job.coefficient_stride) {
+    if constexpr (kLayout == Layout::planes)
+      for (int k = 0; k < kCount; ++k) value[k] = array[k * stride];
+  }
+  template <class D>
+  HWY_INLINE hn::Vec<D> get(D d, int k, int64_t i) const {
+    if constexpr (kLayout == Layout::planes) {
+      return hn::Set(d, value[k]);
+    } else {
+      return hn::LoadU(d, array + k * stride + i);
+    }
+  }
+};
+
+template <class T>
+HWY_INLINE T *At(const Stream &s, int64_t channel, int64_t sample, int64_t position) {
+  return static_cast<T *>(s.data) + channel * s.channel + sample * s.sample + position * s.position;
+}
+
+// x - mean, with the mean in two parts: nothing cancels when |mean| is much larger than the deviation.
+template <class D, class C>
+HWY_INLINE hn::Vec<D> Centered(D d, hn::Vec<D> x, const C &coefficients, int64_t i) {
+  return hn::Sub(hn::Sub(x, coefficients.get(d, 0, i)), coefficients.get(d, 1, i));
+}
+
+// Each body computes the elements [i, i + lanes of d) of a run.
+
+template <class T, Layout kLayout, bool kResidual, bool kActivation>
+struct ForwardBody {
+  using A = Arithmetic<T>;
+  Coefficients<A, 4, kLayout> coefficients;
+  const T *x, *z;
+  T *y, *sign;
+  A slope;
+  HWY_INLINE ForwardBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
+      : coefficients(job, c),
+        x(At<T>(job.x, c, n, p)),
+        z(kResidual ? At<T>(job.v, c, n, p) : nullptr),
+        y(At<T>(job.out, c, n, p)),
+        sign(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
+        slope(static_cast<A>(job.slope)) {}
+  static constexpr int kReads = kResidual ? 2 : 1;
+  HWY_INLINE const T *reads(int k) const { return k == 0 ? x : z; }
+  HWY_INLINE T *writes() const { return y; }
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t i, bool streaming) const {
+    const auto centered = Centered(d, LoadElements(d, x + i), coefficients, i);
+    auto v = hn::MulAdd(centered, coefficients.get(d, coefficient::scale, i), coefficients.get(d, coefficient::shift, i));
+    if constexpr (kResidual) v = hn::Add(v, LoadElements(d, z + i));
+    if constexpr (kActivation) {
+      if (sign) {
+        const auto one = hn::Set(d, A{1});
+        StoreElements(d, hn::IfThenElse(hn::Le(v, hn::Zero(d)), hn::Neg(one), one), sign + i, false);
+      }
+      v = ActivationGradient<D>(d, slope)(d, v, v);  // v*slope where v <= 0: the same selection
+    }
+    StoreElements(d, v, y + i, streaming);
+  }
+};
+
+template <class T, Layout kLayout, bool kSide>
+struct BackwardBody {
+  using A = Arithmetic<T>;
+  Coefficients<A, 7, kLayout> coefficients;
+  const T *x, *g, *side;
+  T *dx, *dz;
+  A slope;
+  HWY_INLINE BackwardBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
+      : coefficients(job, c),
+        x(At<T>(job.x, c, n, p)),
+        g(At<T>(job.g, c, n, p)),
+        side(kSide ? At<T>(job.side, c, n, p) : nullptr),
+        dx(At<T>(job.out, c, n, p)),
+        dz(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
+        slope(static_cast<A>(job.slope)) {}
+  static constexpr int kReads = kSide ? 3 : 2;
+  HWY_INLINE const T *reads(int k) const { return k == 0 ? x : k == 1 ? g : side; }
+  HWY_INLINE T *writes() const { return dx; }
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t i, bool streaming) const {
+    auto vg = LoadElements(d, g + i);
+    if constexpr (kSide) vg = ActivationGradient<D>(d, slope)(d, vg, LoadElements(d, side + i));
+    const auto xhat = hn::Mul(Centered(d, LoadElements(d, x + i), coefficients, i), coefficients.get(d, coefficient::b_invstd, i));
+    auto v = hn::Sub(hn::Sub(vg, coefficients.get(d, coefficient::b_gmean_hi, i)), coefficients.get(d, coefficient::b_gmean_lo, i));
+    v = hn::NegMulAdd(xhat, coefficients.get(d, coefficient::b_slope_x, i), v);
+    v = hn::Mul(v, coefficients.get(d, coefficient::b_scale, i));
+    if (dz) StoreElements(d, vg, dz + i, false);
+    StoreElements(d, v, dx + i, streaming);
+  }
+};
+
+template <class T, Layout kLayout, bool kSide>
+struct ScaleBody {
+  using A = Arithmetic<T>;
+  Coefficients<A, 7, kLayout> coefficients;
+  const T *g, *side;
+  T *dx, *dz;
+  A slope;
+  HWY_INLINE ScaleBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
+      : coefficients(job, c),
+        g(At<T>(job.g, c, n, p)),
+        side(kSide ? At<T>(job.side, c, n, p) : nullptr),
+        dx(job.out.data ? At<T>(job.out, c, n, p) : nullptr),
+        dz(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
+        slope(static_cast<A>(job.slope)) {}
+  static constexpr int kReads = kSide ? 2 : 1;
+  HWY_INLINE const T *reads(int k) const { return k == 0 ? g : side; }
+  HWY_INLINE T *writes() const { return dx ? dx : dz; }
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t i, bool streaming) const {
+    auto vg = LoadElements(d, g + i);
+    if constexpr (kSide) vg = ActivationGradient<D>(d, slope)(d, vg, LoadElements(d, side + i));
+    if (dz) StoreElements(d, vg, dz + i, streaming && !dx);
+    if (dx) StoreElements(d, hn::Mul(vg, coefficients.get(d, coefficient::b_scale, i)), dx + i, streaming);
+  }
+};
+
+template <class T, Layout kLayout, bool kSide>
+struct DoubleBackwardBody {
+  using A = Arithmetic<T>;
+  Coefficients<A, 11, kLayout> coefficients;
+  const T *x, *g, *side, *v;
+  T *ddy, *dx;
+  A slope;
+  HWY_INLINE DoubleBackwardBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
+      : coefficients(job, c),
+        x(At<T>(job.x, c, n, p)),
+        g(At<T>(job.g, c, n, p)),
+        side(kSide ? At<T>(job.side, c, n, p) : nullptr),
+        v(At<T>(job.v, c, n, p)),
+        ddy(job.out.data ? At<T>(job.out, c, n, p) : nullptr),
+        dx(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
+        slope(static_cast<A>(job.slope)) {}
+  static constexpr int kReads = 3;
+  HWY_INLINE const T *reads(int k) const { return k == 0 ? x : k == 1 ? g : v; }
+  HWY_INLINE T *writes() const { return ddy ? ddy : dx; }
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t i, bool) const {
+    using namespace coefficient;
+    const ActivationGradient<D> through(d, slope);
+    auto vg = LoadElements(d, g + i);
+    auto vside = hn::Zero(d);
+    if constexpr (kSide) {
+      vside = LoadElements(d, side + i);
+      vg = through(d, vg, vside);
+    }
+    const auto vv = LoadElements(d, v + i);
+    const auto xhat = hn::Mul(Centered(d, LoadElements(d, x + i), coefficients, i), coefficients.get(d, d_invstd, i));
+    if (ddy) {
+      auto r = hn::MulAdd(vv, coefficients.get(d, d_c1, i), coefficients.get(d, d_c0, i));
+      r = hn::MulAdd(xhat, coefficients.get(d, d_c2, i), r);
+      if constexpr (kSide) r = through(d, r, vside);
+      StoreElements(d, r, ddy + i, false);
+    }
+    if (dx) {
+      auto r = hn::Mul(hn::Sub(vv, coefficients.get(d, d_vmean, i)), coefficients.get(d, d_d1, i));
+      r = hn::MulAdd(hn::Sub(vg, coefficients.get(d, d_gmean, i)), coefficients.get(d, d_d2, i), r);
+      r = hn::MulAdd(xhat, coefficients.get(d, d_d3, i), r);
+      StoreElements(d, r, dx + i, false);
+    }
+  }
+};
+
+inline constexpr int64_t kLineBytes = 64;
+
+template <class T>
+HWY_INLINE void PrefetchToL2(const T *p, int64_t bytes) {
+  __builtin_prefetch(reinterpret_cast<const char *>(p) + bytes, 0, 2);
+}
+
+// The last elements of a run, fewer than a vector: by vectors of half the length, down to one. The same operations on
+// each element as in the vectors before, so that no bit depends on where a run ends.
+template <class A, int kWidth, class Body>
+HWY_INLINE void RunTail(const Body &body, int64_t i, int64_t length) {
+  if constexpr (kWidth >= 1) {
+    const hn::CappedTag<A, kWidth> d;
+    for (; i + static_cast<int64_t>(hn::Lanes(d)) <= length; i += static_cast<int64_t>(hn::Lanes(d))) body(d, i, false);
+    RunTail<A, kWidth / 2>(body, i, length);
+  }
+}
+
+template <class T, class Body>
+HWY_INLINE void Run(const Body &body, int64_t length, bool streaming, int64_t prefetch) {
+  using A = Arithmetic<T>;
+  const hn::ScalableTag<A> d;
+  constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<A>()));
+  constexpr int64_t kBytes = kWidth * static_cast<int64_t>(sizeof(T));
+  constexpr int64_t kPerLine = kLineBytes > kBytes ? kLineBytes / kBytes : 1;
+  int64_t i = 0;
+  streaming = streaming && kBytes >= 16;  // there is no streaming store of less than 16 bytes
+  if (streaming)                          // and they are aligned
+    while (i < length && reinterpret_cast<uintptr_t>(body.writes() + i) % kBytes != 0)
+      body(hn::CappedTag<A, 1>(), i++, false);
+  for (; i + kPerLine * kWidth <= length; i += kPerLine * kWidth) {
+    for (int k = 0; k < Body::kReads; ++k) PrefetchToL2(body.reads(k) + i, prefetch);
+    for (int64_t j = 0; j < kPerLine; ++j) body(d, i + j * kWidth, streaming);
+  }
+  RunTail<A, static_cast<int>(kWidth)>(body, i, length);
+}
+
+template <class T, Layout kLayout, class Body>
+HWY_NOINLINE void MapBlock(const MapJob &job) {
+  if constexpr (kLayout == Layout::planes) {
+    for (int64_t c = 0; c < job.channels; ++c)
+      for (int64_t n = 0; n < job.samples; ++n) Run<T>(Body(job, c, n, 0), job.length, job.streaming, job.prefetch);
+  } else {
+    for (int64_t n = 0; n < job.samples; ++n)
+      for (int64_t p = 0; p < job.length; ++p) Run<T>(Body(job, 0, n, p), job.channels, job.streaming, 0);
+  }
+}
+
+template <class T, Layout kLayout>
+void MapForward(const MapJob &job) {
+  const bool residual = job.v.data != nullptr, active = job.activation != Activation::none;
+  if (residual && active) return MapBlock<T, kLayout, ForwardBody<T, kLayout, true, true>>(job);
+  if (residual) return MapBlock<T, kLayout, ForwardBody<T, kLayout, true, false>>(job);
+  if (active) return MapBlock<T, kLayout, ForwardBody<T, kLayout, false, true>>(job);
+  return MapBlock<T, kLayout, ForwardBody<T, kLayout, false, false>>(job);
+}
+
+template <class T, Layout kLayout>
+void MapBackward(const MapJob &job) {
+  if (job.side.data != nullptr) return MapBlock<T, kLayout, BackwardBody<T, kLayout, true>>(job);
+  return MapBlock<T, kLayout, BackwardBody<T, kLayout, false>>(job);
+}
+
+template <class T, Layout kLayout>
+void MapScale(const MapJob &job) {
+  if (job.side.data != nullptr) return MapBlock<T, kLayout, ScaleBody<T, kLayout, true>>(job);
+  return MapBlock<T, kLayout, ScaleBody<T, kLayout, false>>(job);
+}
+
+template <class T, Layout kLayout>
+void MapDoubleBackward(const MapJob &job) {
+  if (job.side.data != nullptr) return MapBlock<T, kLayout, DoubleBackwardBody<T, kLayout, true>>(job);
+  return MapBlock<T, kLayout, DoubleBackwardBody<T, kLayout, false>>(job);
+}
+
+}  // namespace bn2d::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif

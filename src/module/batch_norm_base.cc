@@ -1,0 +1,201 @@
+#include "module/batch_norm_base.h"
+
+#include <cinttypes>
+
+#include "ops/blockwise.h"
+
+namespace bn2d {
+namespace {
+
+uint64_t next_id() {
+  static std::atomic<uint64_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+ChannelArray array_of(const std::shared_ptr<Tensor> &tensor) { return tensor ? tensor->array() : ChannelArray(); }
+
+}  // namespace
+
+BatchNormBase::BatchNormBase(int64_t num_features, const Options &options)
+    : num_features_(num_features), options_(options), id_(next_id()), num_threads_(options.num_threads) {
+  if (num_features < 1) fail(Status::invalid_argument, "num_features is %" PRId64 ", must be 1 or more", num_features);
+  check_extents("num_features", {1, num_features, 1, 1});
+  auto add = [&](const char *name, const char *gradient, Tensor::Kind kind, DType dtype, int64_t length, bool scalar, double initial) {
+    tensors_.push_back(std::make_shared<Tensor>(name, gradient, kind, dtype, length, scalar, initial));
+    return tensors_.back();
+  };
+  const DType dtype = options.dtype;
+  if (options.affine) {
+    weight_ = add("weight", "weight.grad", Tensor::Kind::parameter, dtype, num_features, false, 1);
+    if (options.bias) bias_ = add("bias", "bias.grad", Tensor::Kind::parameter, dtype, num_features, false, 0);
+  }
+  if (options.track_running_stats) {
+    running_mean_ = add("running_mean", nullptr, Tensor::Kind::buffer, dtype, num_features, false, 0);
+    running_var_ = add("running_var", nullptr, Tensor::Kind::buffer, dtype, num_features, false, 1);
+    num_batches_tracked_ = add("num_batches_tracked", nullptr, Tensor::Kind::buffer, DType::i64, 1, true, 0);
+  }
+}
+
+std::string BatchNormBase::repr() const {
+  const auto truth = [](bool value) { return value ? "True" : "False"; };
+  return std::string(class_name()) + "(" + std::to_string(num_features_) + ", eps=" + python_float(options_.eps) +
+         ", momentum=" + (options_.momentum ? python_float(*options_.momentum) : "None") + ", affine=" + truth(options_.affine) +
+         ", track_running_stats=" + truth(options_.track_running_stats) + ")";
+}
+
+void BatchNormBase::train(bool training) {
+  const Gate::Pass pass(gate_, true);
+  training_.store(training, std::memory_order_relaxed);
+}
+
+void BatchNormBase::set_num_threads(int32_t threads) {
+  const int32_t checked = checked_thread_limit(threads);
+  const Gate::Pass pass(gate_, true);
+  num_threads_.store(checked, std::memory_order_relaxed);
+}
+
+void BatchNormBase::reset_running_stats() {
+  const Gate::Pass pass(gate_, true);
+  reset_running_stats_unguarded();
+}
+
+void BatchNormBase::reset_running_stats_unguarded() {
+  if (!running_mean_) return;
+  running_mean_->fill(0);
+  running_var_->fill(1);
+  num_batches_tracked_->fill(0);
+}
+
+void BatchNormBase::reset_parameters() {
+  const Gate::Pass pass(gate_, true);
+  reset_running_stats_unguarded();
+  if (weight_) weight_->fill(1);
+  if (bias_) bias_->fill(0);
+}
+
+void BatchNormBase::zero_grad() {
+  const Gate::Pass pass(gate_, true);
+  for (const auto &tensor : tensors_)
+    if (tensor->gradient()) tensor->gradient()->fill(0);
+}
+
+void BatchNormBase::check_input_dtype(const char *what, DType dtype) const {
+  const DType own = options_.dtype;
+  const bool mixed = own == DType::f32 && (dtype == DType::f16 || dtype == DType::bf16);
+  if (dtype != own && !mixed)
+    fail(Status::dtype, "%s is %s, the module is %s; they must agree, or half data meet a float32 module", what, dtype_name(dtype),
+         dtype_name(own));
+}
+
+void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, const View &y, std::shared_ptr<Record> *record) {
+  const bool training = is_training();
+  const Gate::Pass pass(gate_, training || !options_.track_running_stats);
+  if (training != is_training()) fail(Status::busy, "the module's mode changed to %s during the call", training ? "eval" : "training");
+
+  ForwardCall call;
+  call.x = x;
+  call.z = z;
+  call.y = y;
+  call.fused = fused;
+  call.weight = array_of(weight_);
+  call.bias = array_of(bias_);
+  call.batch_statistics = uses_batch_statistics(training);
+  call.running_mean = array_of(running_mean_);
+  call.running_var = array_of(running_var_);
+  int64_t *const counter = training && num_batches_tracked_ ? num_batches_tracked_->counter() : nullptr;
+  call.averaging_factor = options_.momentum ? *options_.momentum : counter ? 1.0 / static_cast<double>(*counter + 1) : 0.0;
+  call.eps = options_.eps;
+  call.biased_running_var = options_.biased_running_var;
+  call.protect_running_stats = options_.protect_running_stats;
+  call.keeps_x = record != nullptr;
+  call.thread_limit = num_threads();
+  check(call);
+  std::shared_ptr<Record> made = record ? make_record(call) : nullptr;
+  bn2d::forward(call);
+  if (counter) ++*counter;
+  if (record) *record = std::move(made);
+}
+
+std::shared_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {
+  std::shared_ptr<Record> record = records_->take();
+  record->module_id = id_;
+  record->dtype = call.x.dtype;
+  record->x = call.x;
+  record->x_is_overwritten = call.y.data == call.x.data;
+  record->fused = call.fused;
+  record->batch_statistics = call.batch_statistics;
+  record->statistics.resize(static_cast<size_t>(4 * num_features_));
+  record->y = View();
+  record->mask.clear();
+  if (call.fused.activation == Activation::leaky_relu && call.fused.slope < 0) {
+    record->mask.resize(static_cast<size_t>(call.x.size.n * call.x.size.c * mask_plane_bytes(call.x.size.plane())));
+    call.mask = record->mask.data();
+  } else if (call.fused.activation != Activation::none) {
+    record->y = call.y;
+  }
+  call.saved = record->saved();
+  return record;
+}
+
+void BatchNormBase::check_record(const Record &record, const View &dy) const {
+  if (record.module_id != id_)
+    fail(Status::state, "the record is of module %" PRIu64 ", this is module %" PRIu64, record.module_id, id_);
+  check_same_dtype("dy", dy, "the recorded x", record.x);
+  check_same_shape("dy", dy, "the recorded x", record.x);
+}
+
+ChannelArray BatchNormBase::gradient_of(const std::shared_ptr<Tensor> &parameter) const {
+  if (!parameter || !parameter->requires_grad.load(std::memory_order_relaxed)) return {};
+  return parameter->gradient()->array();
+}
+
+void BatchNormBase::backward(const Record &record, const View &dy, const View &dx, const View &dz) {
+  const Gate::Pass pass(gate_, true);
+  check_record(record, dy);
+  BackwardCall call;
+  call.dy = dy;
+  call.dx = dx;
+  call.dz = dz;
+  call.y = record.y;
+  call.mask = record.mask.empty() ? nullptr : record.mask.data();
+  call.fused = record.fused;
+  call.saved = record.saved();
+  call.batch_statistics = record.batch_statistics;
+  call.dweight = gradient_of(weight_);
+  call.dbias = gradient_of(bias_);
+  call.thread_limit = num_threads();
+  if (call.needs_x()) {
+    if (record.x_is_overwritten && dy.size.numel() > 0)
+      fail(Status::state, "the forward was in place, so x is gone, but weight.grad needs it: switch off weight's requires_grad");
+    call.x = record.x;
+  }
+  check(call);
+  bn2d::backward(call);
+}
+
+void BatchNormBase::double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight, const void *ddbias,
+                                    const View &ddy, const View &dx) {
+  const Gate::Pass pass(gate_, true);
+  check_record(record, dy);
+  if (record.x_is_overwritten && dy.size.numel() > 0)
+    fail(Status::state, "the forward was in place, so x is gone, but double backward needs it");
+  DoubleBackwardCall call;
+  call.x = record.x;
+  call.dy = dy;
+  call.y = record.y;
+  call.mask = record.mask.empty() ? nullptr : record.mask.data();
+  call.fused = record.fused;
+  call.saved = record.saved();
+  call.batch_statistics = record.batch_statistics;
+  call.ddx = ddx;
+  call.ddweight = {options_.dtype, const_cast<void *>(ddweight)};
+  call.ddbias = {options_.dtype, const_cast<void *>(ddbias)};
+  call.ddy = ddy;
+  call.dx = dx;
+  call.dweight = gradient_of(weight_);
+  call.thread_limit = num_threads();
+  check(call);
+  bn2d::double_backward(call);
+}
+
+}  // namespace bn2d

@@ -1,0 +1,64 @@
+// State of a batch-normalisation module, whatever the rank of its input: parameters, buffers, mode, running statistics.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "module/gate.h"
+#include "module/options.h"
+#include "module/record.h"
+#include "module/tensor.h"
+
+namespace bn2d {
+
+class BatchNormBase {
+ public:
+  BatchNormBase(int64_t num_features, const Options &options);
+  virtual ~BatchNormBase() = default;
+
+  int64_t num_features() const { return num_features_; }
+  const Options &options() const { return options_; }  // as constructed; the thread limit may have changed since
+  bool is_training() const { return training_.load(std::memory_order_relaxed); }
+  int32_t num_threads() const { return num_threads_.load(std::memory_order_relaxed); }
+  // Parameters and buffers in their order; what does not exist is left out.
+  const std::vector<std::shared_ptr<Tensor>> &tensors() const { return tensors_; }
+  const std::shared_ptr<RecordPool> &records() const { return records_; }
+  std::string repr() const;
+
+  // Exclusive: throw Error busy while another call uses the module.
+  void train(bool training);
+  void set_num_threads(int32_t threads);
+  void reset_running_stats();
+  void reset_parameters();
+  void zero_grad();
+
+ protected:
+  // The input has been found to fit the module. `record`: NULL, or where the record goes.
+  void forward(const View &x, const View &z, const Fused &fused, const View &y, std::shared_ptr<Record> *record);
+  void backward(const Record &record, const View &dy, const View &dx, const View &dz);
+  void double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight, const void *ddbias,
+                       const View &ddy, const View &dx);
+
+  virtual const char *class_name() const = 0;
+  void check_input_dtype(const char *what, DType dtype) const;
+
+ private:
+  bool uses_batch_statistics(bool training) const { return training || !options_.track_running_stats; }
+  std::shared_ptr<Record> make_record(ForwardCall &call) const;
+  void check_record(const Record &record, const View &dy) const;
+  ChannelArray gradient_of(const std::shared_ptr<Tensor> &parameter) const;
+  void reset_running_stats_unguarded();
+
+  const int64_t num_features_;
+  const Options options_;
+  const uint64_t id_;
+  std::atomic<bool> training_{true};
+  std::atomic<int32_t> num_threads_;
+  std::shared_ptr<Tensor> weight_, bias_, running_mean_, running_var_, num_batches_tracked_;
+  std::vector<std::shared_ptr<Tensor>> tensors_;
+  std::shared_ptr<RecordPool> records_ = std::make_shared<RecordPool>();
+  Gate gate_;
+};
+
+}  // namespace bn2d

@@ -1,0 +1,163 @@
+#include "module/options.h"
+
+#include <charconv>
+#include <cinttypes>
+#include <cmath>
+#include <cstring>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace bn2d {
+namespace {
+
+constexpr int32_t kCpu = 1;  // DLPack's kDLCPU
+
+const char *device_name(int32_t type) {
+  switch (type) {
+    case 1: return "cpu";
+    case 2: return "cuda";
+    case 3: return "cuda_host";
+    case 4: return "opencl";
+    case 7: return "vulkan";
+    case 8: return "metal";
+    case 10: return "rocm";
+    case 13: return "cuda_managed";
+    case 14: return "oneapi";
+    default: return "unknown";
+  }
+}
+
+// Numbers as C writes them, whatever the locale.
+double parse_double(const char *name, const char *text) {
+  double value = 0;
+  const char *end = text + std::strlen(text);
+  const auto result = std::from_chars(text, end, value);
+  if (result.ec != std::errc() || result.ptr != end) fail(Status::invalid_argument, "%s: '%.40s' is not a number", name, text);
+  return value;
+}
+
+int32_t parse_int(const char *name, const char *text) {
+  int32_t value = 0;
+  const char *end = text + std::strlen(text);
+  const auto result = std::from_chars(text, end, value);
+  if (result.ec != std::errc() || result.ptr != end) fail(Status::invalid_argument, "%s: '%.40s' is not a whole number", name, text);
+  return value;
+}
+
+bool parse_flag(const char *name, const char *text) {
+  const std::string_view value = text;
+  if (value == "True" || value == "true" || value == "1") return true;
+  if (value == "False" || value == "false" || value == "0") return false;
+  fail(Status::invalid_argument, "%s: '%.40s' is neither True nor False", name, text);
+}
+
+}  // namespace
+
+void Options::set_eps(double value) {
+  if (!(std::isfinite(value) && value >= 0)) fail(Status::invalid_argument, "eps is %g, must be finite and 0 or more", value);
+  eps = value;
+}
+
+void Options::set_momentum(double value) {
+  if (!(value >= 0 && value <= 1)) fail(Status::invalid_argument, "momentum is %g, must be from 0 to 1", value);
+  momentum = value;
+}
+
+void Options::set_device(int32_t type, int32_t id) { check_device("options", type, id); }
+void Options::set_dtype(int32_t value) { dtype = checked_floating_dtype(value); }
+void Options::set_num_threads(int32_t value) { num_threads = checked_thread_limit(value); }
+
+void Options::set_by_name(const char *name, const char *value) {
+  const std::string_view key = name;
+  if (key == "eps") return set_eps(parse_double(name, value));
+  if (key == "momentum") {
+    if (std::string_view(value) == "None" || std::string_view(value) == "none") {
+      momentum.reset();
+    } else {
+      set_momentum(parse_double(name, value));
+    }
+    return;
+  }
+  if (key == "dtype") {
+    const DType named = dtype_from_name(value);
+    return set_dtype(static_cast<int32_t>(named));
+  }
+  if (key == "device") {
+    if (std::string_view(value) != "cpu") fail(Status::device, "device '%.40s' is unsupported, only cpu is", value);
+    return;
+  }
+  if (key == "num_threads") return set_num_threads(parse_int(name, value));
+  bool *const flag = key == "affine"                  ? &affine
+                     : key == "bias"                  ? &bias
+                     : key == "track_running_stats"   ? &track_running_stats
+                     : key == "biased_running_var"    ? &biased_running_var
+                     : key == "protect_running_stats" ? &protect_running_stats
+                                                      : nullptr;
+  if (flag == nullptr) fail(Status::not_found, "no option is named '%.60s'", name);
+  *flag = parse_flag(name, value);
+}
+
+bool checked_flag(const char *name, int32_t value) {
+  if (value != 0 && value != 1) fail(Status::invalid_argument, "%s is %" PRId32 ", must be 0 or 1", name, value);
+  return value != 0;
+}
+
+int32_t checked_thread_limit(int32_t value) {
+  if (value < 0) fail(Status::invalid_argument, "num_threads is %" PRId32 ", must be 0 or more", value);
+  return value;
+}
+
+DType dtype_from_name(const char *name) {
+  struct Named {
+    const char *name, *alias;
+    DType dtype;
+  };
+  static constexpr Named kNames[] = {{"float32", "f32", DType::f32},
+                                     {"float64", "f64", DType::f64},
+                                     {"float16", "f16", DType::f16},
+                                     {"bfloat16", "bf16", DType::bf16},
+                                     {"int64", "i64", DType::i64}};
+  for (const Named &named : kNames)
+    if (std::strcmp(name, named.name) == 0 || std::strcmp(name, named.alias) == 0) return named.dtype;
+  fail(Status::not_found, "no dtype is named '%.60s'", name);
+}
+
+DType checked_floating_dtype(int32_t value) {
+  const DType dtype = static_cast<DType>(value);
+  if (!is_floating(dtype))
+    fail(Status::dtype, "dtype %" PRId32 " (%s) is none of float32, float64, float16, bfloat16", value, dtype_name(dtype));
+  return dtype;
+}
+
+void check_device(const char *what, int32_t type, int32_t id) {
+  if (type != kCpu) fail(Status::device, "%s: device %s (%" PRId32 ") is unsupported, only cpu (1) is", what, device_name(type), type);
+  if (id != 0) fail(Status::device, "%s: device cpu:%" PRId32 " does not exist, only cpu:0 does", what, id);
+}
+
+std::string python_float(double value) {
+  if (std::isnan(value)) return "nan";
+  if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
+  char text[40];
+  const auto result = std::to_chars(text, text + sizeof text, value, std::chars_format::scientific);
+  std::string_view digits(text, static_cast<size_t>(result.ptr - text));
+  const size_t e = digits.find('e');
+  const int exponent = std::atoi(std::string(digits.substr(e + 1)).c_str());
+  std::string sign, mantissa;
+  for (char c : digits.substr(0, e)) {
+    if (c == '-') sign = "-";
+    if (c >= '0' && c <= '9') mantissa += c;
+  }
+  if (value == 0) return sign + "0.0";
+  if (exponent < -4 || exponent >= 16) {
+    std::string out = sign + mantissa.substr(0, 1) + (mantissa.size() > 1 ? "." + mantissa.substr(1) : "");
+    const int magnitude = std::abs(exponent);
+    return out + (exponent < 0 ? "e-" : "e+") + (magnitude < 10 ? "0" : "") + std::to_string(magnitude);
+  }
+  if (exponent < 0) return sign + "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + mantissa;
+  const size_t whole = static_cast<size_t>(exponent) + 1;
+  if (mantissa.size() <= whole) return sign + mantissa + std::string(whole - mantissa.size(), '0') + ".0";
+  return sign + mantissa.substr(0, whole) + "." + mantissa.substr(whole);
+}
+
+}  // namespace bn2d

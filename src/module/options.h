@@ -1,0 +1,46 @@
+// What a module is constructed with: the constructor's arguments of the page, and a few beyond.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "tensor/dtype.h"
+
+namespace bn2d {
+
+class Options {
+ public:
+  double eps = 1e-5;
+  std::optional<double> momentum = 0.1;  // none: cumulative average
+  bool affine = true;
+  bool bias = true;  // of an affine module
+  bool track_running_stats = true;
+  DType dtype = DType::f32;
+  bool biased_running_var = false;
+  bool protect_running_stats = false;
+  int32_t num_threads = 0;  // 0: no limit of its own
+
+  // Each throws Error and changes nothing where the value is out of range.
+  void set_eps(double value);
+  void set_momentum(double value);
+  void set_device(int32_t type, int32_t id);
+  void set_dtype(int32_t value);
+  void set_num_threads(int32_t value);
+  void set_by_name(const char *name, const char *value);
+};
+
+// A truth value that came as a number: 0 or 1.
+bool checked_flag(const char *name, int32_t value);
+int32_t checked_thread_limit(int32_t value);
+
+// dtype by any of its names, "float32" or "f32"; throws not_found.
+DType dtype_from_name(const char *name);
+// A dtype that came as a number; throws dtype where it is no floating one.
+DType checked_floating_dtype(int32_t value);
+// Throws device for anything but the CPU.
+void check_device(const char *what, int32_t type, int32_t id);
+
+// A double as Python's repr writes it: the fewest digits that read back the same, "1e-05", "0.1", "1.0".
+std::string python_float(double value);
+
+}  // namespace bn2d

@@ -1,0 +1,250 @@
+#include "ops/blockwise.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace bn2d {
+namespace {
+
+constexpr int64_t kPiece = 512;  // elements of a packed copy; a multiple of 8, so that pieces keep the canonical lanes
+constexpr int64_t kPieceBytes = kPiece * 8;
+
+template <class T>
+void gather_run(const std::byte *from, int64_t stride, int64_t count, void *to) {
+  const T *source = reinterpret_cast<const T *>(from);
+  T *target = static_cast<T *>(to);
+  for (int64_t i = 0; i < count; ++i) target[i] = source[i * stride];
+}
+
+template <class T>
+void scatter_run(const void *from, int64_t stride, int64_t count, std::byte *to) {
+  const T *source = static_cast<const T *>(from);
+  T *target = reinterpret_cast<T *>(to);
+  for (int64_t i = 0; i < count; ++i) target[i * stride] = source[i];
+}
+
+// Calls f(memory, offset, count) for each run of constant stride in positions [position, position + length) of a plane.
+template <class F>
+void for_each_run(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, F f) {
+  if (plane_collapses(view)) return f(view.at(n, c, 0, 0) + position * view.stride.w * dtype_size(view.dtype), int64_t{0}, length);
+  for (int64_t done = 0; done < length;) {
+    const int64_t h = (position + done) / view.size.w, w = (position + done) % view.size.w;
+    const int64_t count = std::min(view.size.w - w, length - done);
+    f(view.at(n, c, h, w), done, count);
+    done += count;
+  }
+}
+
+void gather(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, std::byte *to) {
+  const int64_t bytes = dtype_size(view.dtype);
+  for_each_run(view, n, c, position, length, [&](const std::byte *from, int64_t offset, int64_t count) {
+    std::byte *target = to + offset * bytes;
+    if (view.stride.w == 1) {
+      std::memcpy(target, from, static_cast<size_t>(count * bytes));
+    } else if (bytes == 4) {
+      gather_run<uint32_t>(from, view.stride.w, count, target);
+    } else if (bytes == 2) {
+      gather_run<uint16_t>(from, view.stride.w, count, target);
+    } else {
+      gather_run<uint64_t>(from, view.stride.w, count, target);
+    }
+  });
+}
+
+void scatter(const std::byte *from, const View &view, int64_t n, int64_t c, int64_t position, int64_t length) {
+  const int64_t bytes = dtype_size(view.dtype);
+  for_each_run(view, n, c, position, length, [&](std::byte *to, int64_t offset, int64_t count) {
+    const std::byte *source = from + offset * bytes;
+    if (view.stride.w == 1) {
+      std::memcpy(to, source, static_cast<size_t>(count * bytes));
+    } else if (bytes == 4) {
+      scatter_run<uint32_t>(source, view.stride.w, count, to);
+    } else if (bytes == 2) {
+      scatter_run<uint16_t>(source, view.stride.w, count, to);
+    } else {
+      scatter_run<uint64_t>(source, view.stride.w, count, to);
+    }
+  });
+}
+
+// Bits of a mask to and from elements +1 and -1, which the kernels take for the side of an activation.
+template <class T>
+void expand_mask(const uint8_t *bits, int64_t count, T plus, T minus, void *to) {
+  T *target = static_cast<T *>(to);
+  for (int64_t i = 0; i < count; ++i) target[i] = (bits[i / 8] >> (i % 8)) & 1 ? plus : minus;
+}
+
+void expand_mask(DType dtype, const uint8_t *bits, int64_t count, void *to) {
+  switch (dtype) {
+    case DType::f32: return expand_mask(bits, count, 1.0f, -1.0f, to);
+    case DType::f64: return expand_mask(bits, count, 1.0, -1.0, to);
+    case DType::f16: return expand_mask<uint16_t>(bits, count, 0x3C00, 0xBC00, to);
+    case DType::bf16: return expand_mask<uint16_t>(bits, count, 0x3F80, 0xBF80, to);
+    case DType::i64: return;
+  }
+}
+
+// The sign bit is the top bit of the last byte of an element (little endian).
+void pack_mask(DType dtype, const std::byte *signs, int64_t count, uint8_t *bits) {
+  const int64_t bytes = dtype_size(dtype);
+  for (int64_t i = 0; i < count; i += 8) {
+    unsigned byte = 0;
+    for (int64_t k = 0; k < 8 && i + k < count; ++k)
+      if ((static_cast<unsigned>(signs[(i + k + 1) * bytes - 1]) & 0x80u) == 0) byte |= 1u << k;
+    bits[i / 8] = static_cast<uint8_t>(byte);
+  }
+}
+
+// One piece of one plane of a tensor that is read: in place where it is contiguous, else packed.
+const void *read_piece(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, std::byte *buffer) {
+  if (!view.exists()) return nullptr;
+  if (has_contiguous_planes(view)) return view.at(n, c, 0, 0) + position * dtype_size(view.dtype);
+  gather(view, n, c, position, length, buffer);
+  return buffer;
+}
+
+kernels::Stream piece_stream(const void *data) {
+  kernels::Stream stream;
+  stream.data = const_cast<void *>(data);
+  stream.position = 1;
+  return stream;
+}
+
+}  // namespace
+
+int64_t mask_plane_bytes(int64_t plane) { return plane / 8 + (plane % 8 != 0); }
+
+Blockwise::Blockwise(const Tensors &tensors, const Extents &size, DType dtype)
+    : tensors_(tensors), size_(size), dtype_(dtype), blocks_(make_blocks(size)), kernels_(kernels::active().of(dtype)) {
+  bool planes = tensors.side_mask == nullptr && tensors.sign_mask == nullptr, channels = planes;
+  for (const View *view : {&tensors.x, &tensors.g, &tensors.side, &tensors.v, &tensors.out, &tensors.out2}) {
+    if (!view->exists()) continue;
+    planes = planes && has_contiguous_planes(*view);
+    channels = channels && has_contiguous_channels(*view);
+  }
+  // Where both fit (planes of one element), vectors along the channels are the fuller ones.
+  const bool prefer_channels = size.plane() < kernels::kLanes && size.c > size.plane();
+  mode_ = channels && (prefer_channels || !planes) ? Mode::channels : planes ? Mode::planes : Mode::packed;
+}
+
+kernels::Stream Blockwise::stream(const View &view, const Group &group, const Blocks::Block &block) const {
+  kernels::Stream stream;
+  if (!view.exists()) return stream;
+  stream.data = view.at(block.first_sample, group.channel, 0, 0) + block.position * view.stride.w * dtype_size(dtype_);
+  stream.channel = view.stride.c;
+  stream.sample = view.stride.n;
+  stream.position = view.stride.w;
+  return stream;
+}
+
+void Blockwise::sums(kernels::SumsOf op, const Group &group, int64_t index, GroupScratch &scratch, kernels::Sums *sums) const {
+  const Blocks::Block block = blocks_.at(index);
+  const kernels::Layout layout = channels_last() ? kernels::Layout::channels : kernels::Layout::planes;
+  if (mode_ == Mode::packed) {
+    packed_sums(op, group, block, scratch);
+  } else {
+    kernels::SumsJob job;
+    job.channels = group.channels;
+    job.samples = block.samples;
+    job.length = block.length;
+    job.x = stream(tensors_.x, group, block);
+    job.g = stream(tensors_.g, group, block);
+    job.side = stream(tensors_.side, group, block);
+    job.v = stream(tensors_.v, group, block);
+    job.slope = tensors_.slope;
+    job.accumulators = scratch.accumulators;
+    job.center_hi = scratch.center_hi;
+    job.center_lo = scratch.center_lo;
+    kernels_.sums[static_cast<int>(op)][static_cast<int>(layout)](job);
+  }
+  kernels_.reduce(op, layout, group.channels, scratch.accumulators, sums);
+}
+
+void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block, GroupScratch &scratch) const {
+  alignas(64) std::byte buffer[4][kPieceBytes];
+  kernels::SumsJob job;
+  job.channels = job.samples = 1;
+  job.slope = tensors_.slope;
+  for (int64_t n = block.first_sample; n < block.first_sample + block.samples; ++n)
+    for (int64_t done = 0; done < block.length; done += kPiece)
+      for (int64_t c = 0; c < group.channels; ++c) {
+        const int64_t channel = group.channel + c, position = block.position + done;
+        job.length = std::min(kPiece, block.length - done);
+        job.first = n == block.first_sample && done == 0;
+        job.accumulators = scratch.accumulators + c * kernels::sums_count(op) * 2 * kernels::kLanes;
+        job.center_hi = scratch.center_hi + c;
+        job.center_lo = scratch.center_lo + c;
+        job.x = piece_stream(read_piece(tensors_.x, n, channel, position, job.length, buffer[0]));
+        job.g = piece_stream(read_piece(tensors_.g, n, channel, position, job.length, buffer[1]));
+        job.v = piece_stream(read_piece(tensors_.v, n, channel, position, job.length, buffer[3]));
+        if (tensors_.side_mask != nullptr) {
+          const int64_t plane = (n * size_.c + channel) * mask_plane_bytes(size_.plane());
+          expand_mask(dtype_, tensors_.side_mask + plane + position / 8, job.length, buffer[2]);
+          job.side = piece_stream(buffer[2]);
+        } else {
+          job.side = piece_stream(read_piece(tensors_.side, n, channel, position, job.length, buffer[2]));
+        }
+        kernels_.sums[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
+      }
+}
+
+void Blockwise::map(kernels::MapOf op, const Group &group, int64_t index, const Coefficients &coefficients, bool streaming,
+                    int64_t next_group) const {
+  const Blocks::Block block = blocks_.at(index);
+  if (mode_ == Mode::packed) return packed_map(op, group, block, coefficients);
+  kernels::MapJob job;
+  job.channels = group.channels;
+  job.samples = block.samples;
+  job.length = block.length;
+  job.x = stream(tensors_.x, group, block);
+  job.g = stream(tensors_.g, group, block);
+  job.side = stream(tensors_.side, group, block);
+  job.v = stream(tensors_.v, group, block);
+  job.out = stream(tensors_.out, group, block);
+  job.out2 = stream(tensors_.out2, group, block);
+  job.coefficients = coefficients.data;
+  job.coefficient_stride = coefficients.stride;
+  job.activation = tensors_.activation;
+  job.slope = tensors_.slope;
+  job.streaming = streaming;
+  const View &leading = tensors_.x.exists() ? tensors_.x : tensors_.g;
+  job.prefetch = next_group * leading.stride.c * dtype_size(dtype_);
+  const kernels::Layout layout = channels_last() ? kernels::Layout::channels : kernels::Layout::planes;
+  kernels_.map[static_cast<int>(op)][static_cast<int>(layout)](job);
+}
+
+void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
+                           const Coefficients &coefficients) const {
+  alignas(64) std::byte buffer[6][kPieceBytes];
+  kernels::MapJob job;
+  job.channels = job.samples = 1;
+  job.activation = tensors_.activation;
+  job.slope = tensors_.slope;
+  job.coefficient_stride = coefficients.stride;
+  const int64_t coefficient_bytes = dtype_ == DType::f64 ? 8 : 4;
+  for (int64_t n = block.first_sample; n < block.first_sample + block.samples; ++n)
+    for (int64_t done = 0; done < block.length; done += kPiece)
+      for (int64_t c = 0; c < group.channels; ++c) {
+        const int64_t channel = group.channel + c, position = block.position + done;
+        const int64_t mask = (n * size_.c + channel) * mask_plane_bytes(size_.plane()) + position / 8;
+        job.length = std::min(kPiece, block.length - done);
+        job.coefficients = static_cast<const std::byte *>(coefficients.data) + c * coefficient_bytes;
+        job.x = piece_stream(read_piece(tensors_.x, n, channel, position, job.length, buffer[0]));
+        job.g = piece_stream(read_piece(tensors_.g, n, channel, position, job.length, buffer[1]));
+        job.v = piece_stream(read_piece(tensors_.v, n, channel, position, job.length, buffer[3]));
+        if (tensors_.side_mask != nullptr) {
+          expand_mask(dtype_, tensors_.side_mask + mask, job.length, buffer[2]);
+          job.side = piece_stream(buffer[2]);
+        } else {
+          job.side = piece_stream(read_piece(tensors_.side, n, channel, position, job.length, buffer[2]));
+        }
+        job.out = piece_stream(tensors_.out.exists() ? buffer[4] : nullptr);
+        job.out2 = piece_stream(tensors_.out2.exists() || tensors_.sign_mask != nullptr ? buffer[5] : nullptr);
+        kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
+        if (tensors_.out.exists()) scatter(buffer[4], tensors_.out, n, channel, position, job.length);
+        if (tensors_.out2.exists()) scatter(buffer[5], tensors_.out2, n, channel, position, job.length);
+        if (tensors_.sign_mask != nullptr) pack_mask(dtype_, buffer[5], job.length, tensors_.sign_mask + mask);
+      }
+}
+
+}  // namespace bn2d

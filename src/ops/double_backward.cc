@@ -1,0 +1,101 @@
+// Gradients of L = <v, dx> + <ddweight, dweight> + <ddbias, dbias>, the linear form that a gradient of gradients is made of.
+// With w = weight, s = invstd, g = dy through the activation, P(u) = u - mean(u) - xhat*mean(u*xhat), a = mean(v*xhat),
+// b = mean(g*xhat), A = <P(v), g> = sum(v*g) - M*mean(v)*mean(g) - M*a*b:
+//   dx = w s P(g), so  dL/dg = w s P(v) + ddweight xhat + ddbias  and  dL/dw = s A.
+//   With ds/dx_i = -s^2 xhat_i / M and dxhat_j/dx_i = s (delta_ij - 1/M - xhat_i xhat_j / M):
+//   dL/dx = -w s^2 (xhat A/M + b P(v) + a P(g)) + ddweight s P(g).
+// Frozen statistics: P(u) = u and s, xhat do not depend on the other x:
+//   dL/dg = w s v + ddweight xhat + ddbias,  dL/dw = s sum(v*g),  dL/dx = ddweight s g.
+#include "ops/operations.h"
+#include "ops/schedule.h"
+#include "ops/sums_partial.h"
+
+namespace bn2d {
+namespace {
+
+class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
+ public:
+  static constexpr kernels::MapOf map = kernels::MapOf::double_backward;
+  static constexpr bool has_sums = true;
+  const bool has_map;
+
+  explicit DoubleBackward(const DoubleBackwardCall &call)
+      : SumsPartial(call.saved),
+        has_map(call.ddy.exists() || call.dx.exists()),
+        call_(call),
+        count_(static_cast<double>(call.dy.size.per_channel())) {}
+
+  void finish(const Group &group, const Partial *sums, void *coefficients, int64_t stride, bool first) const {
+    using namespace kernels::coefficient;
+    const DType dtype = call_.dy.dtype;
+    const CoefficientWriter out(dtype, coefficients, stride);
+    for (int64_t i = 0; i < group.channels; ++i) {
+      const int64_t channel = group.channel + i;
+      const double w = weight(channel), s = invstd(channel);
+      const double ddweight = call_.ddweight.exists() ? call_.ddweight.get(channel) : 0.0;
+      const double ddbias = call_.ddbias.exists() ? call_.ddbias.get(channel) : 0.0;
+      const double vmean = total(sums, 0, i) / count_, a = s * total(sums, 1, i) / count_;
+      const double gmean = total(sums, 2, i) / count_, b = s * total(sums, 3, i) / count_;
+      const double vg = total(sums, 4, i);
+      out.set_pair(d_mean_hi, d_mean_lo, i, call_.saved.mean[channel], call_.saved.mean_lo ? call_.saved.mean_lo[channel] : 0.0);
+      out.set(d_invstd, i, clamp_factor(s, dtype));
+      double products = vg;
+      if (call_.batch_statistics) {
+        products = vg - count_ * (vmean * gmean + a * b);
+        out.set(d_c0, i, ddbias - w * s * vmean);
+        out.set(d_c1, i, w * s);
+        out.set(d_c2, i, ddweight - w * s * a);
+        out.set(d_vmean, i, vmean);
+        out.set(d_gmean, i, gmean);
+        const double d1 = -w * s * s * b, d2 = -w * s * s * a + ddweight * s;
+        out.set(d_d1, i, d1);
+        out.set(d_d2, i, d2);
+        out.set(d_d3, i, -w * s * s * products / count_ - d1 * a - d2 * b);
+      } else {
+        out.set(d_c0, i, ddbias);
+        out.set(d_c1, i, w * s);
+        out.set(d_c2, i, ddweight);
+        out.set(d_vmean, i, 0.0);
+        out.set(d_gmean, i, 0.0);
+        out.set(d_d1, i, 0.0);
+        out.set(d_d2, i, ddweight * s);
+        out.set(d_d3, i, 0.0);
+      }
+      if (first) blend_into(call_.dweight, channel, call_.blend, s * products);
+    }
+  }
+
+ private:
+  const DoubleBackwardCall &call_;
+  const double count_;
+};
+
+}  // namespace
+
+void double_backward(const DoubleBackwardCall &call) {
+  const Extents &size = call.dy.size;
+  if (size.numel() == 0) {
+    for (int64_t c = 0; c < size.c; ++c) blend_into(call.dweight, c, call.blend, 0.0);
+    return;
+  }
+  static const double zero = 0;  // what a missing ddx is read from, with strides of 0
+  Tensors tensors;
+  tensors.x = call.x;
+  tensors.g = call.dy;
+  tensors.v = call.ddx;
+  if (!call.ddx.exists()) {
+    tensors.v.data = reinterpret_cast<std::byte *>(const_cast<double *>(&zero));
+    tensors.v.dtype = call.dy.dtype;
+    tensors.v.size = size;
+  }
+  tensors.out = call.ddy;
+  tensors.out2 = call.dx;
+  set_side(call.fused, call.y, call.mask, tensors);
+  const Blockwise blockwise(tensors, size, call.dy.dtype);
+  const DoubleBackward operation(call);
+  const Schedule<DoubleBackward> schedule(operation, blockwise, size, call.dy.dtype, 3, call.thread_limit, false);
+  const Scratch scratch(schedule.scratch_bytes());
+  schedule.run(scratch.data());
+}
+
+}  // namespace bn2d

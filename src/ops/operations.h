@@ -1,0 +1,87 @@
+// Forward, backward and double backward on views and plain pointers: the whole mathematics, without a module. The module and
+// the stateless functions of the C ABI are thin users of these.
+//
+// Each operation checks everything first and throws Error with nothing changed; after the checks and the allocation of its
+// scratch it cannot fail. An empty tensor is a success without elements.
+#pragma once
+#include <cstdint>
+
+#include "kernels/kernels.h"
+#include "tensor/view.h"
+
+namespace bn2d {
+
+using kernels::Activation;
+
+// Per-channel arrays of one dtype: weight, bias, running statistics, gradients.
+struct ChannelArray {
+  DType dtype = DType::f32;
+  void *data = nullptr;  // NULL: does not exist
+  bool exists() const { return data != nullptr; }
+  double get(int64_t c) const { return load_element(dtype, data, c); }
+  void set(int64_t c, double value) const { store_element(dtype, data, c, value); }
+};
+
+// Statistics and weight of a forward, as backward needs them: C doubles each, NULL: not wanted (forward) or 0, 1 (backward).
+// The mean has a low part, because a double cannot hold the mean of doubles far from 0 exactly enough.
+struct SavedStatistics {
+  double *mean = nullptr, *mean_lo = nullptr, *invstd = nullptr, *weight = nullptr;
+};
+
+struct Fused {
+  Activation activation = Activation::none;
+  double slope = 0;
+};
+
+struct ForwardCall {
+  View x, z, y;  // z may not exist
+  Fused fused;
+  ChannelArray weight, bias, running_mean, running_var;
+  bool batch_statistics = true;
+  double averaging_factor = 0.1, eps = 1e-5;
+  bool biased_running_var = false, protect_running_stats = false;
+  uint8_t *mask = nullptr;  // written: side of the activation
+  SavedStatistics saved;    // written
+  bool keeps_x = false;     // a record will borrow x: it must not be overwritten
+  int32_t thread_limit = 0;
+};
+void check(const ForwardCall &call);
+void forward(const ForwardCall &call);
+
+struct BackwardCall {
+  View x, dy, y;  // x may not exist where nothing needs it; y: only to read the side of the activation
+  const uint8_t *mask = nullptr;
+  Fused fused;
+  SavedStatistics saved;
+  bool batch_statistics = true;
+  double blend = 1;      // dweight <- blend*dweight + ...
+  View dx, dz;           // each may not exist: not wanted
+  ChannelArray dweight, dbias;
+  int32_t thread_limit = 0;
+  bool needs_x() const { return dweight.exists() || (batch_statistics && dx.exists()); }
+};
+void check(const BackwardCall &call);
+void backward(const BackwardCall &call);
+
+struct DoubleBackwardCall {
+  View x, dy, y;
+  const uint8_t *mask = nullptr;
+  Fused fused;
+  SavedStatistics saved;
+  bool batch_statistics = true;
+  View ddx;                        // may not exist: 0
+  ChannelArray ddweight, ddbias;   // may not exist: 0
+  double blend = 1;
+  View ddy, dx;                    // written; each may not exist
+  ChannelArray dweight;            // written; may not exist
+  int32_t thread_limit = 0;
+};
+void check(const DoubleBackwardCall &call);
+void double_backward(const DoubleBackwardCall &call);
+
+// Shape, dtype, layout of the tensors of a call, seen from the leading one.
+void check_same_shape(const char *what, const View &view, const char *leading_name, const View &leading);
+void check_same_dtype(const char *what, const View &view, const char *leading_name, const View &leading);
+void check_no_overlap(const char *what, const View &output, const char *other_name, const View &other, bool exact_allowed);
+
+}  // namespace bn2d

@@ -1,0 +1,48 @@
+#include "ops/settings.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "parallel/parallel.h"
+
+namespace bn2d {
+namespace {
+
+std::atomic<int32_t> g_thread_limit{0};
+std::atomic<int64_t> g_streaming_threshold{-1};
+
+int64_t l2_bytes() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  static const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  if (bytes > 0) return bytes;
+#endif
+  return 1 << 20;
+}
+
+}  // namespace
+
+void set_thread_limit(int32_t threads) { g_thread_limit.store(threads, std::memory_order_relaxed); }
+int32_t thread_limit() { return g_thread_limit.load(std::memory_order_relaxed); }
+void set_streaming_threshold(int64_t bytes) { g_streaming_threshold.store(bytes < 0 ? -1 : bytes, std::memory_order_relaxed); }
+int64_t streaming_threshold() { return g_streaming_threshold.load(std::memory_order_relaxed); }
+
+Machine machine_for_call(int32_t module_limit) {
+  Machine machine;
+  machine.l2_bytes = l2_bytes();
+  int limit = thread_limit();
+  if (module_limit > 0 && (limit == 0 || module_limit < limit)) limit = module_limit;
+  if (limit != 1) machine.threads = available_threads();
+  if (limit > 0) machine.threads = std::min(machine.threads, limit);
+  return machine;
+}
+
+int64_t effective_streaming_threshold(const Machine &machine) {
+  const int64_t set = streaming_threshold();
+  // The reader of the output finds in the caches what fits them. The size of L3 is not to be trusted (a virtual machine
+  // reports one that it shares with strangers), so it is taken as a few times the L2 of the threads at work.
+  return set >= 0 ? set : 8 * machine.l2_bytes * machine.threads;
+}
+
+}  // namespace bn2d

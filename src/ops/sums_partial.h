@@ -1,0 +1,71 @@
+// The partial results of operations whose sums are simply added: backward and double backward.
+#pragma once
+#include <algorithm>
+
+#include "ops/blockwise.h"
+#include "ops/operations.h"
+
+namespace bn2d {
+
+template <kernels::SumsOf kOf>
+class SumsPartial {
+ public:
+  using Partial = kernels::Sums;
+  static constexpr int kTerms = kernels::sums_count(kOf);
+  static constexpr int kDoubles = 2 * kTerms;
+
+  explicit SumsPartial(const SavedStatistics &saved) : saved_(saved) {}
+
+  void sum(const Blockwise &blockwise, const Group &g, int64_t block, GroupScratch &scratch, Partial *sums) const {
+    for (int64_t i = 0; i < g.channels; ++i) {
+      scratch.center_hi[i] = saved_.mean ? saved_.mean[g.channel + i] : 0.0;
+      scratch.center_lo[i] = saved_.mean_lo ? saved_.mean_lo[g.channel + i] : 0.0;
+    }
+    blockwise.sums(kOf, g, block, scratch, sums);
+  }
+
+  void merge(const Group &g, Partial *into, const Partial &from) const {
+    for (int term = 0; term < kTerms; ++term)
+      for (int64_t i = term * kernels::kMaxGroup; i < term * kernels::kMaxGroup + g.channels; ++i) {
+        // Knuth's two-sum; an infinite sum has no low part.
+        const double sum = into->hi[i] + from.hi[i], part = sum - into->hi[i];
+        const double error = (into->hi[i] - (sum - part)) + (from.hi[i] - part);
+        into->lo[i] = sum - sum == 0 ? into->lo[i] + from.lo[i] + error : 0.0;
+        into->hi[i] = sum;
+      }
+  }
+
+  static void save(const Group &g, const Partial &sums, double *memory, int64_t stride) {
+    for (int term = 0; term < kTerms; ++term) {
+      std::copy_n(sums.hi + term * kernels::kMaxGroup, g.channels, memory + 2 * term * stride);
+      std::copy_n(sums.lo + term * kernels::kMaxGroup, g.channels, memory + (2 * term + 1) * stride);
+    }
+  }
+  void restore(const Group &g, const double *memory, int64_t stride, int64_t, const Blockwise &, Partial *sums) const {
+    for (int term = 0; term < kTerms; ++term) {
+      std::copy_n(memory + 2 * term * stride, g.channels, sums->hi + term * kernels::kMaxGroup);
+      std::copy_n(memory + (2 * term + 1) * stride, g.channels, sums->lo + term * kernels::kMaxGroup);
+    }
+  }
+
+ protected:
+  static double total(const Partial *sums, int term, int64_t i) {
+    const int64_t at = term * kernels::kMaxGroup + i;
+    return sums->hi[at] + sums->lo[at];
+  }
+  double invstd(int64_t c) const { return saved_.invstd[c]; }
+  double weight(int64_t c) const { return saved_.weight ? saved_.weight[c] : 1.0; }
+
+  const SavedStatistics &saved_;
+};
+
+// A factor in the range of the arithmetic type: infinity times a difference of 0 would be NaN.
+double clamp_factor(double factor, DType dtype);
+
+// gradient <- blend*gradient + value; with a blend of 0 the old value is not read.
+void blend_into(const ChannelArray &gradient, int64_t c, double blend, double value);
+
+// Fills in where the side of the activation is read from.
+void set_side(const Fused &fused, const View &y, const uint8_t *mask, Tensors &tensors);
+
+}  // namespace bn2d

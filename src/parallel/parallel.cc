@@ -1,0 +1,104 @@
+#include "parallel/parallel.h"
+
+#include <pthread.h>
+#include <tbb/blocked_range.h>
+#include <tbb/parallel_for.h>
+#include <tbb/partitioner.h>
+#include <tbb/task_arena.h>
+#include <tbb/task_group.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "parallel/plan.h"
+
+namespace bn2d {
+namespace {
+
+constexpr int kMaxWorkers = 512;
+
+// What is left of one worker's range. Its own cache line: the owner takes from it in every step.
+struct alignas(64) Share {
+  std::atomic<int64_t> taken{0};
+  int64_t begin = 0, end = 0;
+};
+
+class Sharing {
+ public:
+  Sharing(Share *shares, int workers, int64_t units, Order order, UnitFunction f)
+      : shares_(shares), workers_(workers), order_(order), f_(f) {
+    for (int w = 0; w < workers; ++w) {
+      shares[w].begin = share_begin(units, workers, w);
+      shares[w].end = share_begin(units, workers, w + 1);
+    }
+  }
+  // One's own range first, then what others have not got to.
+  void work(int worker) const {
+    for (int i = 0; i < workers_; ++i) {
+      Share &share = shares_[(worker + i) % workers_];
+      const int64_t size = share.end - share.begin;
+      while (share.taken.load(std::memory_order_relaxed) < size) {
+        const int64_t k = share.taken.fetch_add(1, std::memory_order_relaxed);
+        if (k >= size) break;
+        f_(order_ == Order::forward ? share.begin + k : share.end - 1 - k);
+      }
+    }
+  }
+
+ private:
+  Share *shares_;
+  int workers_;
+  Order order_;
+  UnitFunction f_;
+};
+
+std::atomic<bool> g_forked{false};
+
+// oneTBB's workers do not exist in a child process.
+void watch_for_fork() {
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { g_forked.store(true, std::memory_order_relaxed); });
+  (void)registered;
+}
+
+void run_alone(int64_t units, Order order, UnitFunction f) {
+  for (int64_t k = 0; k < units; ++k) f(order == Order::forward ? k : units - 1 - k);
+}
+
+}  // namespace
+
+int available_threads() noexcept {
+  if (g_forked.load(std::memory_order_relaxed)) return 1;
+  return std::clamp(tbb::this_task_arena::max_concurrency(), 1, kMaxWorkers);
+}
+
+void for_each_unit(int workers, int64_t units, Order order, UnitFunction f) noexcept {
+  workers = static_cast<int>(std::min<int64_t>({workers, units, kMaxWorkers}));
+  if (workers <= 1 || g_forked.load(std::memory_order_relaxed)) return run_alone(units, order, f);
+  watch_for_fork();
+  Share few[16];
+  std::unique_ptr<Share[]> many;
+  if (workers > 16) {
+    many.reset(new (std::nothrow) Share[workers]);
+    if (!many) return run_alone(units, order, f);
+  }
+  const Sharing sharing(many ? many.get() : few, workers, units, order, f);
+  try {
+    // Captured here, so that the workers follow the caller's floating-point mode and not that of whoever made the arena.
+    tbb::task_group_context context(tbb::task_group_context::isolated,
+                                    tbb::task_group_context::default_traits | tbb::task_group_context::fp_settings);
+    // Isolated: while it waits, this thread must not pick up a task of the host that calls us again.
+    tbb::this_task_arena::isolate([&] {
+      tbb::parallel_for(
+          tbb::blocked_range<int>(0, workers, 1),
+          [&](const tbb::blocked_range<int> &range) {
+            for (int w = range.begin(); w != range.end(); ++w) sharing.work(w);
+          },
+          tbb::simple_partitioner(), context);
+    });
+  } catch (...) {
+    // Only oneTBB itself can have thrown, for lack of memory or threads. What is left is done below.
+  }
+  sharing.work(0);
+}
+
+}  // namespace bn2d

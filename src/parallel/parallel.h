@@ -1,0 +1,31 @@
+// Runs units of work on the threads of the calling thread's oneTBB arena.
+#pragma once
+#include <cstdint>
+#include <memory>
+
+namespace bn2d {
+
+// A reference to a callable: no allocation, no copy. Valid during the call it is passed to.
+class UnitFunction {
+ public:
+  template <class F>
+  UnitFunction(F &f)  // NOLINT: implicit on purpose
+      : object_(std::addressof(f)), call_([](void *object, int64_t unit) { (*static_cast<F *>(object))(unit); }) {}
+  void operator()(int64_t unit) const { call_(object_, unit); }
+
+ private:
+  void *object_;
+  void (*call_)(void *, int64_t);
+};
+
+enum class Order { forward, reverse };
+
+// Calls f(unit) once for each unit in [0, units), on at most `workers` threads; returns when all are done. Each worker walks
+// a contiguous range of its own, forward or in reverse, and then helps the others. f must not throw.
+// The caller's thread takes part and runs nothing else meanwhile; the workers use its floating-point mode.
+void for_each_unit(int workers, int64_t units, Order order, UnitFunction f) noexcept;
+
+// Threads that a call from here may use: those of the arena; 1 in a child process after fork().
+int available_threads() noexcept;
+
+}  // namespace bn2d

@@ -1,0 +1,65 @@
+// How the work of one call is cut: pure functions of shape, element size and number of threads.
+//
+// Two grids matter. *Blocks* cut a channel's elements for the sums; they follow from the shape alone, so that the result does
+// not depend on threads. *Units* are what threads take: a group of channels as a whole where that balances (a channel
+// is then summed and normalised while it is in cache), else a group of channels of one block.
+#pragma once
+#include <cstdint>
+
+#include "tensor/view.h"
+
+namespace bn2d {
+
+// The blocks of a channel: either several whole planes, or a part of one plane.
+struct Blocks {
+  int64_t samples = 0, plane = 0;     // the channel
+  int64_t planes_per_block = 1;       // > 1 only where parts_per_plane is 1
+  int64_t parts_per_plane = 1;
+  int64_t part = 0;                   // elements of a part, a multiple of 8 unless it is the whole plane
+  int64_t count = 0;
+
+  struct Block {
+    int64_t first_sample, samples, position, length;
+    int64_t elements() const { return samples * length; }
+  };
+  Block at(int64_t index) const;
+};
+
+inline constexpr int64_t kBlockElements = 4096;       // large enough to make the cost of a merge small
+inline constexpr int64_t kMaxBlocksPerChannel = 1024;  // bounds the memory for partial sums
+
+Blocks make_blocks(const Extents &size);
+
+struct Machine {
+  int threads = 1;
+  int64_t l2_bytes = 1 << 20;  // of one core
+};
+
+struct Plan {
+  int workers = 1;         // tasks that share the units
+  bool split = false;      // units are (group, block), in three phases; else groups, in one
+  int64_t group = 1;       // channels per group (the last one may have fewer)
+  int64_t groups = 0;
+  int64_t blocks = 0;
+  int64_t units() const { return split ? groups * blocks : groups; }
+};
+
+struct Work {
+  Extents size;
+  int64_t element_bytes = 4;
+  int reads = 1;                 // tensors read by the sums
+  bool channels_last = false;
+  bool needs_sums = true;        // false: one map, nothing waits for a sum
+};
+
+Plan make_plan(const Work &work, const Machine &machine, int64_t max_group);
+
+// The share of worker `w` when `units` are dealt to `workers` in contiguous ranges.
+inline int64_t share_begin(int64_t units, int workers, int64_t w) {
+  return static_cast<int64_t>(static_cast<__int128>(units) * w / workers);
+}
+
+// Elements of a unit, for the balance.
+int64_t unit_elements(const Plan &plan, const Work &work, int64_t unit);
+
+}  // namespace bn2d

@@ -1,0 +1,33 @@
+// Element types: names, sizes, and the conversion of single elements. Whole arrays are converted in src/kernels.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+namespace bn2d {
+
+// Numbers as in bn2d.h.
+enum class DType : int32_t { f32 = 1, f64 = 2, f16 = 3, bf16 = 4, i64 = 5 };
+
+const char *dtype_name(DType dtype);  // "float32"; "unknown dtype"
+int64_t dtype_size(DType dtype);      // bytes; 0 for an unknown one
+bool is_floating(DType dtype);        // f32, f64, f16, bf16
+
+// Storage of a half: the bits. Arithmetic happens in float.
+struct f16 {
+  uint16_t bits;
+};
+struct bf16 {
+  uint16_t bits;
+};
+
+float to_float(f16 value);
+float to_float(bf16 value);
+// Round to nearest even from *double*: rounding to float first could round twice.
+f16 to_f16(double value);
+bf16 to_bf16(double value);
+
+// Element `index` of an array of floating dtype, and back (rounded once, to nearest even).
+double load_element(DType dtype, const void *array, int64_t index);
+void store_element(DType dtype, void *array, int64_t index, double value);
+
+}  // namespace bn2d

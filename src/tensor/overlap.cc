@@ -1,0 +1,136 @@
+// The question "do two strided boxes share a byte" is a bounded linear Diophantine equation: is there a choice of indices
+// with sum(coefficient*index) = distance? It is NP-hard in general and easy for the at most nine terms that occur here: the
+// search goes from the largest coefficient down and leaves a branch as soon as the rest cannot reach the target any more or
+// the gcd of the rest does not divide it (the method of NumPy's solve_may_share_memory).
+#include "tensor/overlap.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace bn2d {
+namespace {
+
+using Wide = __int128;  // distances of pointers times strides never overflow in here
+
+struct Term {
+  int64_t coefficient;  // > 0
+  int64_t bound;        // index in [0, bound]
+};
+
+struct Equation {
+  Term terms[9];
+  int count = 0;
+  Wide reach[10] = {};    // reach[i]: largest sum of terms i and on
+  int64_t divisor[10] = {};  // divisor[i]: gcd of the coefficients of terms i and on
+
+  void add(int64_t coefficient, int64_t bound) {
+    if (bound > 0 && coefficient != 0) terms[count++] = {coefficient, bound};
+  }
+  void prepare() {
+    std::sort(terms, terms + count, [](const Term &a, const Term &b) { return a.coefficient > b.coefficient; });
+    for (int i = count - 1; i >= 0; --i) {
+      reach[i] = reach[i + 1] + static_cast<Wide>(terms[i].coefficient) * terms[i].bound;
+      divisor[i] = std::gcd(divisor[i + 1], terms[i].coefficient);
+    }
+  }
+};
+
+// A search this long means strides that no layout has; the answer is then the safe one.
+constexpr int kMostSteps = 100000;
+
+bool solvable(const Equation &equation, int i, Wide target, int &steps) {
+  if (target == 0) return true;
+  if (i == equation.count || target < 0 || target > equation.reach[i] || target % equation.divisor[i] != 0) return false;
+  const Term &term = equation.terms[i];
+  const Wide most = std::min<Wide>(term.bound, target / term.coefficient);
+  const Wide rest = target - equation.reach[i + 1];  // what the others cannot reach falls to this term
+  const Wide least = rest <= 0 ? 0 : (rest + term.coefficient - 1) / term.coefficient;
+  for (Wide index = most; index >= least; --index) {
+    if (++steps > kMostSteps) return true;
+    if (solvable(equation, i + 1, target - index * term.coefficient, steps)) return true;
+  }
+  return false;
+}
+
+bool solvable(Equation &equation, Wide target) {
+  equation.prepare();
+  int steps = 0;
+  return solvable(equation, 0, target, steps);
+}
+
+struct Axes {
+  int64_t extent[4], stride[4];  // stride in bytes
+  explicit Axes(const View &v)
+      : extent{v.size.n, v.size.c, v.size.h, v.size.w},
+        stride{v.stride.n * dtype_size(v.dtype), v.stride.c * dtype_size(v.dtype), v.stride.h * dtype_size(v.dtype),
+               v.stride.w * dtype_size(v.dtype)} {}
+  Wide reach() const {
+    Wide sum = 0;
+    for (int i = 0; i < 4; ++i) sum += static_cast<Wide>(extent[i] - 1) * stride[i];
+    return sum;
+  }
+};
+
+// Ascending strides each of which steps over everything below it: the usual case, decided at once.
+bool is_nested(const Axes &axes, int64_t element) {
+  int order[4] = {0, 1, 2, 3};
+  std::sort(order, order + 4, [&](int a, int b) { return axes.stride[a] < axes.stride[b]; });
+  Wide below = element;
+  for (int i : order) {
+    if (axes.extent[i] <= 1) continue;
+    if (axes.stride[i] < below) return false;
+    below += static_cast<Wide>(axes.extent[i] - 1) * axes.stride[i];
+  }
+  return true;
+}
+
+}  // namespace
+
+bool same_elements(const View &a, const View &b) {
+  if (a.data != b.data || a.dtype != b.dtype || !(a.size == b.size)) return false;
+  const Axes p(a), q(b);
+  for (int i = 0; i < 4; ++i)
+    if (p.extent[i] > 1 && p.stride[i] != q.stride[i]) return false;
+  return true;
+}
+
+bool share_memory(const View &a, const View &b) {
+  if (a.size.numel() == 0 || b.size.numel() == 0 || !a.exists() || !b.exists()) return false;
+  const Axes p(a), q(b);
+  const int64_t element_a = dtype_size(a.dtype), element_b = dtype_size(b.dtype);
+  const Wide start_a = reinterpret_cast<uintptr_t>(a.data), start_b = reinterpret_cast<uintptr_t>(b.data);
+  if (start_a + p.reach() + element_a <= start_b || start_b + q.reach() + element_b <= start_a) return false;
+  // start_a + sum(p*i) + byte_a = start_b + sum(q*j) + byte_b; with j' = extent-1-j all terms become positive.
+  Equation equation;
+  for (int i = 0; i < 4; ++i) {
+    equation.add(p.stride[i], p.extent[i] - 1);
+    equation.add(q.stride[i], q.extent[i] - 1);
+  }
+  equation.add(1, element_a - 1 + element_b - 1);
+  return solvable(equation, start_b + q.reach() + (element_b - 1) - start_a);
+}
+
+bool overlaps_itself(const View &view) {
+  if (view.size.numel() == 0) return false;
+  const Axes axes(view);
+  const int64_t element = dtype_size(view.dtype);
+  if (is_nested(axes, element)) return false;
+  // A difference of two indices, not all zero, that leads nowhere: for the first axis where they differ the difference is
+  // at least 1, on later axes it is in [-(extent-1), extent-1], shifted here to start at 0.
+  for (int first = 0; first < 4; ++first) {
+    if (axes.extent[first] <= 1) continue;
+    Equation equation;
+    equation.add(axes.stride[first], axes.extent[first] - 2);
+    Wide target = -static_cast<Wide>(axes.stride[first]);
+    for (int i = first + 1; i < 4; ++i) {
+      equation.add(axes.stride[i], 2 * (axes.extent[i] - 1));
+      target += static_cast<Wide>(axes.stride[i]) * (axes.extent[i] - 1);
+    }
+    equation.add(1, 2 * (element - 1));
+    target += element - 1;
+    if (solvable(equation, target)) return true;
+  }
+  return false;
+}
+
+}  // namespace bn2d
