@@ -36,7 +36,7 @@ void set_data(const char *what, const bn2d_view &view, View &out) {
 }  // namespace
 
 View view_of(const char *what, const bn2d_view *given) {
-  const bn2d_view &view = required(given, what);
+  const bn2d_view &view = *required(given, what);
   check_rank(what, view, 4);
   const Extents size = {view.shape[0], view.shape[1], view.shape[2], view.shape[3]};
   const DType dtype = dtype_of(what, view);
@@ -53,7 +53,7 @@ View view_of(const char *what, const bn2d_view *given) {
 View optional_view_of(const char *what, const bn2d_view *view) { return view == nullptr ? View() : view_of(what, view); }
 
 View vector_view_of(const char *what, const bn2d_view *given, int32_t rank, int64_t length) {
-  const bn2d_view &view = required(given, what);
+  const bn2d_view &view = *required(given, what);
   check_rank(what, view, rank);
   const int64_t extent = rank == 0 ? 1 : view.shape[0];
   const DType dtype = dtype_of(what, view);

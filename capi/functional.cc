@@ -82,7 +82,7 @@ SavedStatistics saved_statistics(const double *mean, const double *invstd, const
                                  Scratch &weights) {
   SavedStatistics saved;
   saved.mean = const_cast<double *>(mean);
-  saved.invstd = const_cast<double *>(&required(invstd, "saved_invstd"));
+  saved.invstd = const_cast<double *>(required(invstd, "saved_invstd"));
   if (weight.exists()) {
     saved.weight = static_cast<double *>(weights.data());
     for (int64_t c = 0; c < channels; ++c) saved.weight[c] = weight.get(c);

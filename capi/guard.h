@@ -30,9 +30,9 @@ int32_t guarded(Body &&body) noexcept {
 
 // A pointer that must not be NULL.
 template <class T>
-T &required(T *pointer, const char *name) {
+T *required(T *pointer, const char *name) {
   if (pointer == nullptr) fail(Status::invalid_argument, "%s is NULL", name);
-  return *pointer;
+  return pointer;
 }
 
 }  // namespace bn2d::capi

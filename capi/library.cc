@@ -55,7 +55,7 @@ uint64_t bn2d_dtype_size(int32_t dtype) { return static_cast<uint64_t>(dtype_siz
 int32_t bn2d_dtype_from_name(const char *name, int32_t *out) {
   return guarded([&] {
     required(out, "out");
-    *out = static_cast<int32_t>(dtype_from_name(&required(name, "name")));
+    *out = static_cast<int32_t>(dtype_from_name(required(name, "name")));
   });
 }
 

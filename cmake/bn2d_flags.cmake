@@ -13,7 +13,9 @@ target_compile_options(bn2d_flags INTERFACE
   -Wall -Wextra $<$<BOOL:${BN2D_WERROR}>:-Werror>
   # An explicit MulAdd decides where a product and a sum are fused: the same bits from every compiler. Never fast-math.
   -ffp-contract=off
-  -fno-math-errno)
+  -fno-math-errno
+  # A call of one exported function by another is ours, whatever a host preloads.
+  -fno-semantic-interposition)
 if(BN2D_SANITIZE)
   add_compile_options(-fsanitize=${BN2D_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${BN2D_SANITIZE})

@@ -1,0 +1,33 @@
+# What a user gets: the library, its header, the CMake package, the pkg-config file. Nothing of it holds an absolute path,
+# and nothing of it mentions oneTBB or Highway but the library itself: a user needs their shared libraries only.
+include(CMakePackageConfigHelpers)
+
+set(BN2D_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/bn2d)
+install(TARGETS bn2d EXPORT bn2dTargets
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT dev)
+install(DIRECTORY include/bn2d DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev FILES_MATCHING PATTERN *.h PATTERN *.hpp)
+install(EXPORT bn2dTargets NAMESPACE bn2d:: DESTINATION ${BN2D_CMAKE_DIR} COMPONENT dev)
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)
+install(FILES README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT dev)
+
+configure_package_config_file(cmake/bn2dConfig.cmake.in ${PROJECT_BINARY_DIR}/bn2dConfig.cmake
+  INSTALL_DESTINATION ${BN2D_CMAKE_DIR} NO_SET_AND_CHECK_MACRO)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/bn2dConfigVersion.cmake COMPATIBILITY SameMajorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/bn2dConfig.cmake ${PROJECT_BINARY_DIR}/bn2dConfigVersion.cmake
+  DESTINATION ${BN2D_CMAKE_DIR} COMPONENT dev)
+
+# bn2d.pc finds its prefix from where it lies.
+set(BN2D_PC_PREFIX "${CMAKE_INSTALL_PREFIX}")
+if(NOT IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
+  file(RELATIVE_PATH BN2D_PC_UP "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
+  string(REGEX REPLACE "/$" "" BN2D_PC_UP "${BN2D_PC_UP}")
+  set(BN2D_PC_PREFIX "\${pcfiledir}/${BN2D_PC_UP}")
+endif()
+foreach(dir LIBDIR INCLUDEDIR)
+  set(BN2D_PC_${dir} "${CMAKE_INSTALL_${dir}}")
+  if(NOT IS_ABSOLUTE "${CMAKE_INSTALL_${dir}}")
+    set(BN2D_PC_${dir} "\${prefix}/${CMAKE_INSTALL_${dir}}")
+  endif()
+endforeach()
+configure_file(cmake/bn2d.pc.in ${PROJECT_BINARY_DIR}/bn2d.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/bn2d.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT dev)
