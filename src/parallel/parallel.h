@@ -2,13 +2,14 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <type_traits>
 
 namespace bn2d {
 
 // A reference to a callable: no allocation, no copy. Valid during the call it is passed to.
 class UnitFunction {
  public:
-  template <class F>
+  template <class F, class = std::enable_if_t<!std::is_same_v<std::remove_const_t<F>, UnitFunction>>>
   UnitFunction(F &f)  // NOLINT: implicit on purpose
       : object_(std::addressof(f)), call_([](void *object, int64_t unit) { (*static_cast<F *>(object))(unit); }) {}
   void operator()(int64_t unit) const { call_(object_, unit); }
