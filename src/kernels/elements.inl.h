@@ -27,10 +27,20 @@ struct ArithmeticOf<double> {
 template <class T>
 using Arithmetic = typename ArithmeticOf<T>::type;
 
+// Whether the target converts f16 in hardware. Where it does not, a conversion is long and stays a function of its own: such CPUs
+// are old, and the library must not grow for them.
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+#define BN2D_HAS_F16 1
+#define BN2D_CONVERSION HWY_INLINE
+#else
+#define BN2D_HAS_F16 0
+#define BN2D_CONVERSION HWY_NOINLINE
+#endif
+
 // f16 bits -> float, by arithmetic on the bits (the exponent is rebased by a multiplication, which also makes subnormals
 // right; infinities and NaN get the exponent they need). Used where the target has no instruction for it.
 template <class DF>
-HWY_INLINE hn::Vec<DF> FloatFromF16Bits(DF df, hn::Vec<hn::RebindToUnsigned<DF>> bits) {
+BN2D_CONVERSION hn::Vec<DF> FloatFromF16Bits(DF df, hn::Vec<hn::RebindToUnsigned<DF>> bits) {
   const hn::RebindToUnsigned<DF> du;
   const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(du, 0x8000u)));
   const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(du, 0x7FFFu)));
@@ -43,7 +53,7 @@ HWY_INLINE hn::Vec<DF> FloatFromF16Bits(DF df, hn::Vec<hn::RebindToUnsigned<DF>>
 // float -> f16 bits, rounded to nearest even: normal results by an addition to the bits, subnormal ones by an addition in
 // which the last bit of the sum is 2^-24.
 template <class DF>
-HWY_INLINE hn::Vec<hn::RebindToUnsigned<DF>> F16BitsFromFloat(DF df, hn::Vec<DF> v) {
+BN2D_CONVERSION hn::Vec<hn::RebindToUnsigned<DF>> F16BitsFromFloat(DF df, hn::Vec<DF> v) {
   const hn::RebindToUnsigned<DF> du;
   const auto bits = hn::BitCast(du, v);
   const auto sign = hn::ShiftRight<16>(hn::And(bits, hn::Set(du, 0x80000000u)));
@@ -61,7 +71,7 @@ HWY_INLINE hn::Vec<hn::RebindToUnsigned<DF>> F16BitsFromFloat(DF df, hn::Vec<DF>
 
 // float -> bf16 bits, rounded to nearest even (Highway 1.0.3 truncates).
 template <class DF>
-HWY_INLINE hn::Vec<hn::RebindToUnsigned<DF>> BF16BitsFromFloat(DF df, hn::Vec<DF> v) {
+BN2D_CONVERSION hn::Vec<hn::RebindToUnsigned<DF>> BF16BitsFromFloat(DF df, hn::Vec<DF> v) {
   const hn::RebindToUnsigned<DF> du;
   (void)df;
   const auto bits = hn::BitCast(du, v);
@@ -90,7 +100,7 @@ HWY_INLINE hn::Vec<DF> LoadElements(DF df, const double *p) {
 }
 template <class DF>
 HWY_INLINE hn::Vec<DF> LoadElements(DF df, const f16 *p) {
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if BN2D_HAS_F16
   const hn::Rebind<hwy::float16_t, DF> dh;
   return hn::PromoteTo(df, hn::LoadU(dh, reinterpret_cast<const hwy::float16_t *>(p)));
 #else
@@ -116,6 +126,39 @@ HWY_INLINE hn::Vec<D64> LoadDoubles(D64 d, const T *p) {
   return hn::PromoteTo(d, LoadElements(hn::Rebind<float, D64>(), p));
 }
 
+// The first lanes of a run that ends early, `pad` in the others. Reads nothing past the end.
+template <class D64>
+HWY_INLINE hn::Vec<D64> LoadFirstDoubles(D64 d, const double *p, int64_t count, hn::Vec<D64> pad) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  if (count >= lanes) return hn::LoadU(d, p);
+  HWY_ALIGN double buffer[hn::MaxLanes(d)];
+  hn::Store(pad, d, buffer);
+  for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
+  return hn::Load(d, buffer);
+}
+template <class D64>
+HWY_INLINE hn::Vec<D64> LoadFirstDoubles(D64 d, const float *p, int64_t count, hn::Vec<D64> pad) {
+  if (count >= static_cast<int64_t>(hn::Lanes(d))) return LoadDoubles(d, p);
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3  // where a masked load does not touch what is masked
+  const hn::Rebind<float, D64> df;
+  const size_t n = count > 0 ? static_cast<size_t>(count) : 0;
+  return hn::IfThenElse(hn::FirstN(d, n), hn::PromoteTo(d, hn::MaskedLoad(hn::FirstN(df, n), df, p)), pad);
+#else
+  HWY_ALIGN double buffer[hn::MaxLanes(d)];
+  hn::Store(pad, d, buffer);
+  for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
+  return hn::Load(d, buffer);
+#endif
+}
+template <class D64, class T>
+HWY_INLINE hn::Vec<D64> LoadFirstDoubles(D64 d, const T *p, int64_t count, hn::Vec<D64> pad) {
+  if (count >= static_cast<int64_t>(hn::Lanes(d))) return LoadDoubles(d, p);
+  HWY_ALIGN double buffer[hn::MaxLanes(d)];
+  hn::Store(pad, d, buffer);
+  for (int64_t i = 0; i < count; ++i) buffer[i] = to_float(p[i]);
+  return hn::Load(d, buffer);
+}
+
 // ---- store
 
 template <class V, class DH, class H>
@@ -136,7 +179,7 @@ HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, double *p, bool streaming) {
 }
 template <class DF>
 HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, f16 *p, bool streaming) {
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if BN2D_HAS_F16
   const hn::Rebind<hwy::float16_t, DF> dh;
   StoreLanes(hn::DemoteTo(dh, v), dh, reinterpret_cast<hwy::float16_t *>(p), streaming);
 #else
@@ -147,6 +190,9 @@ template <class DF>
 HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, bf16 *p, bool streaming) {
   StoreLanes(Narrow(df, BF16BitsFromFloat(df, v)), hn::Rebind<uint16_t, DF>(), reinterpret_cast<uint16_t *>(p), streaming);
 }
+
+#undef BN2D_HAS_F16
+#undef BN2D_CONVERSION
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -77,6 +77,9 @@ enum Backward { b_mean_hi, b_mean_lo, b_invstd, b_scale, b_gmean_hi, b_gmean_lo,
 enum Double { d_mean_hi, d_mean_lo, d_invstd, d_c0, d_c1, d_c2, d_vmean, d_gmean, d_d1, d_d2, d_d3 };
 }  // namespace coefficient
 inline constexpr int kMaxCoefficients = 11;
+inline constexpr int coefficient_count(MapOf op) {
+  return op == MapOf::forward ? 4 : op == MapOf::double_backward ? 11 : 7;
+}
 
 enum class Activation : int32_t { none = 0, relu = 1, leaky_relu = 2 };
 
@@ -89,7 +92,7 @@ struct MapJob {
   Activation activation = Activation::none;
   double slope = 0;
   bool streaming = false;    // write past the caches; needs streaming_fence() before another thread reads
-  int64_t prefetch = 0;      // bytes ahead of what is read to fetch into L2 meanwhile (planes only)
+  int64_t prefetch = 0;      // bytes ahead of what is read to fetch into L2 meanwhile
 };
 
 // The kernels of one SIMD target for one element type.

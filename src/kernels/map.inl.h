@@ -51,12 +51,13 @@ HWY_INLINE hn::Vec<D> Centered(D d, hn::Vec<D> x, const C &coefficients, int64_t
 template <class T, Layout kLayout, bool kResidual, bool kActivation>
 struct ForwardBody {
   using A = Arithmetic<T>;
-  Coefficients<A, 4, kLayout> coefficients;
+  using C = Coefficients<A, 4, kLayout>;
+  const C &coefficients;
   const T *x, *z;
   T *y, *sign;
   A slope;
-  HWY_INLINE ForwardBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
-      : coefficients(job, c),
+  HWY_INLINE ForwardBody(const C &all, const MapJob &job, int64_t c, int64_t n, int64_t p)
+      : coefficients(all),
         x(At<T>(job.x, c, n, p)),
         z(kResidual ? At<T>(job.v, c, n, p) : nullptr),
         y(At<T>(job.out, c, n, p)),
@@ -84,12 +85,13 @@ struct ForwardBody {
 template <class T, Layout kLayout, bool kSide>
 struct BackwardBody {
   using A = Arithmetic<T>;
-  Coefficients<A, 7, kLayout> coefficients;
+  using C = Coefficients<A, 7, kLayout>;
+  const C &coefficients;
   const T *x, *g, *side;
   T *dx, *dz;
   A slope;
-  HWY_INLINE BackwardBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
-      : coefficients(job, c),
+  HWY_INLINE BackwardBody(const C &all, const MapJob &job, int64_t c, int64_t n, int64_t p)
+      : coefficients(all),
         x(At<T>(job.x, c, n, p)),
         g(At<T>(job.g, c, n, p)),
         side(kSide ? At<T>(job.side, c, n, p) : nullptr),
@@ -115,12 +117,13 @@ struct BackwardBody {
 template <class T, Layout kLayout, bool kSide>
 struct ScaleBody {
   using A = Arithmetic<T>;
-  Coefficients<A, 7, kLayout> coefficients;
+  using C = Coefficients<A, 7, kLayout>;
+  const C &coefficients;
   const T *g, *side;
   T *dx, *dz;
   A slope;
-  HWY_INLINE ScaleBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
-      : coefficients(job, c),
+  HWY_INLINE ScaleBody(const C &all, const MapJob &job, int64_t c, int64_t n, int64_t p)
+      : coefficients(all),
         g(At<T>(job.g, c, n, p)),
         side(kSide ? At<T>(job.side, c, n, p) : nullptr),
         dx(job.out.data ? At<T>(job.out, c, n, p) : nullptr),
@@ -138,18 +141,19 @@ struct ScaleBody {
   }
 };
 
-template <class T, Layout kLayout, bool kSide>
+template <class T, Layout kLayout>
 struct DoubleBackwardBody {
   using A = Arithmetic<T>;
-  Coefficients<A, 11, kLayout> coefficients;
+  using C = Coefficients<A, 11, kLayout>;
+  const C &coefficients;
   const T *x, *g, *side, *v;
   T *ddy, *dx;
   A slope;
-  HWY_INLINE DoubleBackwardBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
-      : coefficients(job, c),
+  HWY_INLINE DoubleBackwardBody(const C &all, const MapJob &job, int64_t c, int64_t n, int64_t p)
+      : coefficients(all),
         x(At<T>(job.x, c, n, p)),
         g(At<T>(job.g, c, n, p)),
-        side(kSide ? At<T>(job.side, c, n, p) : nullptr),
+        side(job.side.data ? At<T>(job.side, c, n, p) : nullptr),
         v(At<T>(job.v, c, n, p)),
         ddy(job.out.data ? At<T>(job.out, c, n, p) : nullptr),
         dx(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
@@ -163,7 +167,7 @@ struct DoubleBackwardBody {
     const ActivationGradient<D> through(d, slope);
     auto vg = LoadElements(d, g + i);
     auto vside = hn::Zero(d);
-    if constexpr (kSide) {
+    if (side) {
       vside = LoadElements(d, side + i);
       vg = through(d, vg, vside);
     }
@@ -172,7 +176,7 @@ struct DoubleBackwardBody {
     if (ddy) {
       auto r = hn::MulAdd(vv, coefficients.get(d, d_c1, i), coefficients.get(d, d_c0, i));
       r = hn::MulAdd(xhat, coefficients.get(d, d_c2, i), r);
-      if constexpr (kSide) r = through(d, r, vside);
+      if (side) r = through(d, r, vside);
       StoreElements(d, r, ddy + i, false);
     }
     if (dx) {
@@ -216,6 +220,7 @@ HWY_INLINE void Run(const Body &body, int64_t length, bool streaming, int64_t pr
       body(hn::CappedTag<A, 1>(), i++, false);
   for (; i + kPerLine * kWidth <= length; i += kPerLine * kWidth) {
     for (int k = 0; k < Body::kReads; ++k) PrefetchToL2(body.reads(k) + i, prefetch);
+#pragma GCC unroll 1
     for (int64_t j = 0; j < kPerLine; ++j) body(d, i + j * kWidth, streaming);
   }
   RunTail<A, static_cast<int>(kWidth)>(body, i, length);
@@ -224,11 +229,15 @@ HWY_INLINE void Run(const Body &body, int64_t length, bool streaming, int64_t pr
 template <class T, Layout kLayout, class Body>
 HWY_NOINLINE void MapBlock(const MapJob &job) {
   if constexpr (kLayout == Layout::planes) {
-    for (int64_t c = 0; c < job.channels; ++c)
-      for (int64_t n = 0; n < job.samples; ++n) Run<T>(Body(job, c, n, 0), job.length, job.streaming, job.prefetch);
+    for (int64_t c = 0; c < job.channels; ++c) {
+      const typename Body::C coefficients(job, c);
+      for (int64_t n = 0; n < job.samples; ++n)
+        Run<T>(Body(coefficients, job, c, n, 0), job.length, job.streaming, job.prefetch);
+    }
   } else {
+    const typename Body::C coefficients(job, 0);
     for (int64_t n = 0; n < job.samples; ++n)
-      for (int64_t p = 0; p < job.length; ++p) Run<T>(Body(job, 0, n, p), job.channels, job.streaming, 0);
+      for (int64_t p = 0; p < job.length; ++p) Run<T>(Body(coefficients, job, 0, n, p), job.channels, job.streaming, job.prefetch);
   }
 }
 
@@ -255,8 +264,7 @@ void MapScale(const MapJob &job) {
 
 template <class T, Layout kLayout>
 void MapDoubleBackward(const MapJob &job) {
-  if (job.side.data != nullptr) return MapBlock<T, kLayout, DoubleBackwardBody<T, kLayout, true>>(job);
-  return MapBlock<T, kLayout, DoubleBackwardBody<T, kLayout, false>>(job);
+  MapBlock<T, kLayout, DoubleBackwardBody<T, kLayout>>(job);
 }
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE

@@ -124,20 +124,24 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
         sums[j][term].lo = job.first || !kPair ? hn::Zero(d) : hn::LoadU(d, at + kLanes);
       }
 
-    auto step = [&](const T *x, const T *g, const T *side, const T *v) HWY_ATTR {
+    // The lanes past the end of a run add 0: there x is the center, g and v are 0.
+    auto step = [&](const T *x, const T *g, const T *side, const T *v, auto load) HWY_ATTR {
       for (int j = 0; j < kVectors; ++j) {
         const int64_t i = j * kDoubles;
         const auto zero = hn::Zero(d);
-        const auto vx = LoadDoubles(d, x + i);
+        const auto vx = load(x + i, i, center_hi);
         auto vg = zero, vv = zero;
         if constexpr (kOf != SumsOf::forward) {
-          vg = LoadDoubles(d, g + i);
-          if constexpr (kSide) vg = through(d, vg, LoadDoubles(d, side + i));
+          vg = load(g + i, i, zero);
+          if constexpr (kSide) vg = through(d, vg, load(side + i, i, zero));
         }
-        if constexpr (kOf == SumsOf::double_backward) vv = LoadDoubles(d, v + i);
+        if constexpr (kOf == SumsOf::double_backward) vv = load(v + i, i, zero);
         AddElements<kOf, kPair>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
       }
     };
+    auto whole = [&](const T *p, int64_t, auto) HWY_ATTR { return LoadDoubles(d, p); };
+    const int64_t rest = job.length % kLanes;
+    auto part = [&](const T *p, int64_t i, auto pad) HWY_ATTR { return LoadFirstDoubles(d, p, rest - i, pad); };
 
     for (int64_t n = 0; n < job.samples; ++n) {
       const T *x = x0 + c * job.x.channel + n * job.x.sample;
@@ -146,23 +150,8 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
       if constexpr (kSide) side += c * job.side.channel + n * job.side.sample;
       if constexpr (kOf == SumsOf::double_backward) v += c * job.v.channel + n * job.v.sample;
       int64_t i = 0;
-      for (; i + kLanes <= job.length; i += kLanes) step(x + i, g + i, side + i, v + i);
-      if (i < job.length) {
-        // The lanes past the end add 0: there x is the pivot, g and v are 0.
-        T tail[4][kLanes] = {};
-        if constexpr (kOf == SumsOf::forward) {
-          T pivot;  // exact: the pivot was an element
-          StoreElements(hn::CappedTag<Arithmetic<T>, 1>(), hn::Set(hn::CappedTag<Arithmetic<T>, 1>(), static_cast<Arithmetic<T>>(job.center_hi[c])), &pivot, false);
-          for (auto &element : tail[0]) element = pivot;
-        }
-        for (int64_t k = 0; i + k < job.length; ++k) {
-          tail[0][k] = x[i + k];
-          if constexpr (kOf != SumsOf::forward) tail[1][k] = g[i + k];
-          if constexpr (kSide) tail[2][k] = side[i + k];
-          if constexpr (kOf == SumsOf::double_backward) tail[3][k] = v[i + k];
-        }
-        step(tail[0], tail[1], tail[2], tail[3]);
-      }
+      for (; i + kLanes <= job.length; i += kLanes) step(x + i, g + i, side + i, v + i, whole);
+      if (rest != 0) step(x + i, g + i, side + i, v + i, part);
     }
 
     for (int j = 0; j < kVectors; ++j)

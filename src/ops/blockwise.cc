@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <initializer_list>
+#include <utility>
 
 namespace bn2d {
 namespace {
@@ -95,6 +97,16 @@ void pack_mask(DType dtype, const std::byte *signs, int64_t count, uint8_t *bits
   }
 }
 
+constexpr int64_t kRowCoefficientBytes = 24 * 1024;  // three quarters of an L1
+
+// coefficients[k][channel] -> expanded[k][channel][position].
+template <class A>
+void expand(const A *coefficients, int64_t stride, int64_t count, int64_t channels, int64_t plane, void *expanded) {
+  A *out = static_cast<A *>(expanded);
+  for (int64_t k = 0; k < count; ++k)
+    for (int64_t c = 0; c < channels; ++c, out += plane) std::fill_n(out, plane, coefficients[k * stride + c]);
+}
+
 // One piece of one plane of a tensor that is read: in place where it is contiguous, else packed.
 const void *read_piece(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, std::byte *buffer) {
   if (!view.exists()) return nullptr;
@@ -117,10 +129,12 @@ int64_t mask_plane_bytes(int64_t plane) { return plane / 8 + (plane % 8 != 0); }
 Blockwise::Blockwise(const Tensors &tensors, const Extents &size, DType dtype)
     : tensors_(tensors), size_(size), dtype_(dtype), blocks_(make_blocks(size)), kernels_(kernels::active().of(dtype)) {
   bool planes = tensors.side_mask == nullptr && tensors.sign_mask == nullptr, channels = planes;
+  adjacent_planes_ = planes;
   for (const View *view : {&tensors.x, &tensors.g, &tensors.side, &tensors.v, &tensors.out, &tensors.out2}) {
     if (!view->exists()) continue;
     planes = planes && has_contiguous_planes(*view);
     channels = channels && has_contiguous_channels(*view);
+    adjacent_planes_ = adjacent_planes_ && view->stride.c == size.plane();
   }
   // Where both fit (planes of one element), vectors along the channels are the fuller ones.
   const bool prefer_channels = size.plane() < kernels::kLanes && size.c > size.plane();
@@ -209,8 +223,39 @@ void Blockwise::map(kernels::MapOf op, const Group &group, int64_t index, const 
   job.streaming = streaming;
   const View &leading = tensors_.x.exists() ? tensors_.x : tensors_.g;
   job.prefetch = next_group * leading.stride.c * dtype_size(dtype_);
+  if (map_as_rows(op, group, job)) return;
   const kernels::Layout layout = channels_last() ? kernels::Layout::channels : kernels::Layout::planes;
   kernels_.map[static_cast<int>(op)][static_cast<int>(layout)](job);
+}
+
+// Small planes that follow one another are one long row per sample, with a coefficient for each element instead of each channel:
+// no plane ends in the middle of a vector or of a cache line. Worth its coefficients from a few samples on.
+bool Blockwise::map_as_rows(kernels::MapOf op, const Group &group, const kernels::MapJob &job) const {
+  constexpr int64_t kLargestPlane = 256, kFewestSamples = 8;
+  const int64_t plane = size_.plane();
+  if (mode_ != Mode::planes || !adjacent_planes_ || plane > kLargestPlane || job.samples < kFewestSamples || group.channels < 2)
+    return false;
+  alignas(64) std::byte expanded[kRowCoefficientBytes];
+  const int64_t count = kernels::coefficient_count(op);
+  const int64_t at_once = std::min(group.channels, kRowCoefficientBytes / (count * plane * (dtype_ == DType::f64 ? 8 : 4)));
+  if (at_once < 2) return false;
+  kernels::MapJob row = job;
+  row.length = 1;
+  row.coefficients = expanded;
+  for (int64_t c = 0; c < group.channels; c += at_once) {
+    const int64_t channels = std::min(at_once, group.channels - c);
+    row.channels = row.coefficient_stride = channels * plane;
+    if (dtype_ == DType::f64) {
+      expand(static_cast<const double *>(job.coefficients) + c, job.coefficient_stride, count, channels, plane, expanded);
+    } else {
+      expand(static_cast<const float *>(job.coefficients) + c, job.coefficient_stride, count, channels, plane, expanded);
+    }
+    for (const auto &[stream, of] : {std::pair{&row.x, &job.x}, {&row.g, &job.g}, {&row.side, &job.side}, {&row.v, &job.v},
+                                     {&row.out, &job.out}, {&row.out2, &job.out2}})
+      if (of->data != nullptr) stream->data = static_cast<std::byte *>(of->data) + c * plane * dtype_size(dtype_);
+    kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::channels)](row);
+  }
+  return true;
 }
 
 void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
