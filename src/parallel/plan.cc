@@ -10,9 +10,9 @@ constexpr int64_t kBytesWorthAThread = 96 * 1024;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Busiest share over mean share, of `count` equal units.
-double imbalance(int64_t count, int workers) {
-  return static_cast<double>(divide_up(count, workers)) * workers / static_cast<double>(count);
+// Busiest share over mean share at worst, of `units` units with at most `unit` of `total` elements each.
+double imbalance(int64_t units, int workers, int64_t unit, int64_t total) {
+  return static_cast<double>(divide_up(units, workers)) * static_cast<double>(unit) * workers / static_cast<double>(total);
 }
 
 constexpr double kWorstImbalance = 1.1;
@@ -32,9 +32,8 @@ Blocks make_blocks(const Extents &size) {
     blocks.parts_per_plane = divide_up(blocks.plane, blocks.part);
     blocks.count = blocks.samples * blocks.parts_per_plane;
   } else {
-    blocks.planes_per_block = std::min(target / blocks.plane, blocks.samples);
     blocks.part = blocks.plane;
-    blocks.count = divide_up(blocks.samples, blocks.planes_per_block);
+    blocks.count = divide_up(blocks.samples, std::max<int64_t>(1, target / blocks.plane));
   }
   return blocks;
 }
@@ -44,8 +43,8 @@ Blocks::Block Blocks::at(int64_t index) const {
     const int64_t position = index % parts_per_plane * part;
     return {index / parts_per_plane, 1, position, std::min(part, plane - position)};
   }
-  const int64_t first = index * planes_per_block;
-  return {first, std::min(planes_per_block, samples - first), 0, plane};
+  const int64_t first = samples * index / count, last = samples * (index + 1) / count;  // of even size
+  return {first, last - first, 0, plane};
 }
 
 Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
@@ -72,7 +71,7 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
   if (work.needs_sums && whole_fits) {
     for (int64_t group = plan.group; group >= 1; group = group > 1 ? group / 2 : 0) {
       const int64_t groups = divide_up(channels, group);
-      if (groups >= plan.workers && imbalance(groups, plan.workers) <= kWorstImbalance) {
+      if (groups >= plan.workers && imbalance(groups, plan.workers, group, channels) <= kWorstImbalance) {
         plan.group = group;
         plan.groups = groups;
         return plan;
@@ -82,7 +81,8 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
   }
   plan.split = true;
   plan.groups = divide_up(channels, plan.group);
-  while (plan.group > 1 && !work.channels_last && imbalance(plan.groups * plan.blocks, plan.workers) > kWorstImbalance) {
+  const int64_t smallest = work.channels_last ? std::max<int64_t>(1, 32 / work.element_bytes) : 1;  // half a cache line
+  while (plan.group > smallest && imbalance(plan.groups * plan.blocks, plan.workers, plan.group, channels * plan.blocks) > kWorstImbalance) {
     plan.group = divide_up(plan.group, 2);
     plan.groups = divide_up(channels, plan.group);
   }

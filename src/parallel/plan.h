@@ -13,8 +13,7 @@ namespace bn2d {
 // The blocks of a channel: either several whole planes, or a part of one plane.
 struct Blocks {
   int64_t samples = 0, plane = 0;     // the channel
-  int64_t planes_per_block = 1;       // > 1 only where parts_per_plane is 1
-  int64_t parts_per_plane = 1;
+  int64_t parts_per_plane = 1;        // 1: blocks are runs of whole planes
   int64_t part = 0;                   // elements of a part, a multiple of 8 unless it is the whole plane
   int64_t count = 0;
 
@@ -25,8 +24,8 @@ struct Blocks {
   Block at(int64_t index) const;
 };
 
-inline constexpr int64_t kBlockElements = 4096;       // large enough to make the cost of a merge small
-inline constexpr int64_t kMaxBlocksPerChannel = 1024;  // bounds the memory for partial sums
+inline constexpr int64_t kBlockElements = 2048;       // large enough to make the cost of a merge small
+inline constexpr int64_t kMaxBlocksPerChannel = 4096;  // bounds the memory for partial sums
 
 Blocks make_blocks(const Extents &size);
 
