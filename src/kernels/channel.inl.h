@@ -1,4 +1,4 @@
-// Per-channel arithmetic, plain loops that the compiler vectorises over the channels. Included once per SIMD target.
+// Per-channel arithmetic of the forward pass, vectors along the channels of a group. Included once per SIMD target.
 #if defined(BN2D_KERNELS_CHANNEL_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_CHANNEL_INL_H
 #undef BN2D_KERNELS_CHANNEL_INL_H
@@ -6,54 +6,142 @@
 #define BN2D_KERNELS_CHANNEL_INL_H
 #endif
 
-#include <cmath>
+#include <cfloat>
 
 #include "kernels/kernels.h"
 #include "kernels/pair.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Calls body(tag, channel) for vectors of channels, and for single ones at the end.
+template <class Body>
+HWY_INLINE void ForChannels(int64_t channels, const Body &body) {
+  const hn::CappedTag<double, 8> d;
+  const hn::CappedTag<double, 1> one;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t c = 0;
+  for (; c + lanes <= channels; c += lanes) body(d, c);
+  for (; c < channels; ++c) body(one, c);
+}
+
+struct BlockMoments {
+  double count;
+  const double *pivot;
+  const Sums *sums;
+  Moments *out;
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t c) const {
+    using V = hn::Vec<D>;
+    const auto n = hn::Set(d, count);
+    const Pair<V> sum = {hn::LoadU(d, sums->hi + c), hn::LoadU(d, sums->lo + c)};
+    const Pair<V> squares = {hn::LoadU(d, sums->hi + kMaxGroup + c), hn::LoadU(d, sums->lo + kMaxGroup + c)};
+    const auto zero = hn::Zero(d);
+    const Pair<V> mean = Add(Pair<V>{hn::LoadU(d, pivot + c), zero}, Divide(sum, n));
+    const Pair<V> m2 = Add(squares, Negate(Divide(Square(sum), n)));
+    hn::StoreU(mean.hi, d, out->mean_hi + c);
+    hn::StoreU(mean.lo, d, out->mean_lo + c);
+    const auto negative = hn::Lt(m2.hi, zero);  // by rounding only
+    const auto overflow = hn::Eq(squares.hi, hn::Set(d, HUGE_VAL));
+    hn::StoreU(hn::IfThenElse(overflow, squares.hi, hn::IfThenZeroElse(negative, m2.hi)), d, out->m2_hi + c);
+    hn::StoreU(hn::IfThenZeroElse(hn::Or(overflow, negative), m2.lo), d, out->m2_lo + c);
+  }
+};
 
 inline void MomentsOfBlock(int64_t channels, double count, const double *pivot, const Sums *sums, Moments *moments) {
   moments->count = count;
-  for (int64_t c = 0; c < channels; ++c) {
-    const Pair sum = {sums->hi[c], sums->lo[c]};
-    const Pair squares = {sums->hi[kMaxGroup + c], sums->lo[kMaxGroup + c]};
-    const Pair offset = Divide(sum, count);
-    const Pair mean = Add({pivot[c], 0.0}, offset);
-    const Pair excess = Divide(Square(sum), count);
-    const Pair m2 = Add(squares, {-excess.hi, -excess.lo});
-    moments->mean_hi[c] = mean.hi;
-    moments->mean_lo[c] = mean.lo;
-    const bool overflow = std::isinf(squares.hi);
-    const bool negative = m2.hi < 0;  // by rounding only
-    moments->m2_hi[c] = overflow ? squares.hi : negative ? 0.0 : m2.hi;
-    moments->m2_lo[c] = overflow || negative ? 0.0 : m2.lo;
-  }
+  ForChannels(channels, BlockMoments{count, pivot, sums, moments});
 }
+
+struct MergedMoments {
+  double count, count_b, weight;
+  Moments *a;
+  const Moments *b;
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t c) const {
+    using V = hn::Vec<D>;
+    const Pair<V> mean = {hn::LoadU(d, a->mean_hi + c), hn::LoadU(d, a->mean_lo + c)};
+    const Pair<V> mean_b = {hn::LoadU(d, b->mean_hi + c), hn::LoadU(d, b->mean_lo + c)};
+    const Pair<V> m2_a = {hn::LoadU(d, a->m2_hi + c), hn::LoadU(d, a->m2_lo + c)};
+    const Pair<V> m2_b = {hn::LoadU(d, b->m2_hi + c), hn::LoadU(d, b->m2_lo + c)};
+    const Pair<V> delta = Add(mean_b, Negate(mean));
+    const Pair<V> merged = Add(mean, Divide(Multiply(delta, hn::Set(d, count_b)), hn::Set(d, count)));
+    const Pair<V> m2 = Add(Add(m2_a, m2_b), Multiply(Square(delta), hn::Set(d, weight)));
+    const auto infinity = hn::Set(d, HUGE_VAL);
+    const auto overflow = hn::Or(hn::Or(hn::Eq(m2_a.hi, infinity), hn::Eq(m2_b.hi, infinity)),
+                                 hn::Eq(hn::Mul(delta.hi, delta.hi), infinity));
+    hn::StoreU(merged.hi, d, a->mean_hi + c);
+    hn::StoreU(merged.lo, d, a->mean_lo + c);
+    hn::StoreU(hn::IfThenElse(overflow, infinity, m2.hi), d, a->m2_hi + c);
+    hn::StoreU(hn::IfThenZeroElse(overflow, m2.lo), d, a->m2_lo + c);
+  }
+};
 
 inline void MergeMoments(int64_t channels, Moments *a, const Moments *b) {
   const double count = a->count + b->count;
-  const double weight = a->count * (b->count / count);
-  for (int64_t c = 0; c < channels; ++c) {
-    const Pair mean = {a->mean_hi[c], a->mean_lo[c]};
-    const Pair delta = Add({b->mean_hi[c], b->mean_lo[c]}, {-mean.hi, -mean.lo});
-    const Pair merged = Add(mean, Divide(Multiply(delta, b->count), count));
-    const Pair m2 = Add(Add({a->m2_hi[c], a->m2_lo[c]}, {b->m2_hi[c], b->m2_lo[c]}), Multiply(Square(delta), weight));
-    a->mean_hi[c] = merged.hi;
-    a->mean_lo[c] = merged.lo;
-    const bool overflow = std::isinf(a->m2_hi[c]) || std::isinf(b->m2_hi[c]) || std::isinf(delta.hi * delta.hi);
-    a->m2_hi[c] = overflow ? HUGE_VAL : m2.hi;
-    a->m2_lo[c] = overflow ? 0.0 : m2.lo;
-  }
+  ForChannels(channels, MergedMoments{count, b->count, a->count * (b->count / count), a, b});
   a->count = count;
 }
 
-inline void InverseStd(int64_t channels, const double *var, double eps, double *invstd) {
-  for (int64_t c = 0; c < channels; ++c) {
-    const double v = var[c] + eps;
-    const double root = 1.0 / std::sqrt(v);
-    invstd[c] = v == 0 ? 0.0 : root;
+// A number in two parts of the arithmetic type. Beyond the range of float there is no low part.
+template <class D>
+HWY_INLINE void StoreSplit(D d, hn::Vec<D> hi, hn::Vec<D> lo, float *out_hi, float *out_lo) {
+  const hn::Rebind<float, D> df;
+  const auto head = hn::DemoteTo(df, hi);
+  const auto back = hn::PromoteTo(d, head);
+  const auto finite = hn::Eq(hn::Sub(back, back), hn::Zero(d));
+  hn::StoreU(head, df, out_hi);
+  hn::StoreU(hn::DemoteTo(df, hn::IfThenElseZero(finite, hn::Add(hn::Sub(hi, back), lo))), df, out_lo);
+}
+template <class D>
+HWY_INLINE void StoreSplit(D d, hn::Vec<D> hi, hn::Vec<D> lo, double *out_hi, double *out_lo) {
+  hn::StoreU(hi, d, out_hi);
+  hn::StoreU(lo, d, out_lo);
+}
+template <class D>
+HWY_INLINE void StoreAs(D, hn::Vec<D> v, float *out) {
+  const hn::Rebind<float, D> df;
+  hn::StoreU(hn::DemoteTo(df, v), df, out);
+}
+template <class D>
+HWY_INLINE void StoreAs(D d, hn::Vec<D> v, double *out) {
+  hn::StoreU(v, d, out);
+}
+
+template <class A>
+struct ForwardCoefficients {
+  const double *mean, *mean_lo, *var;
+  double eps;
+  const double *weight, *bias;
+  A *out;
+  int64_t stride;
+  double *invstd;
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t c) const {
+    const auto one = hn::Set(d, 1.0), zero = hn::Zero(d);
+    const auto v = hn::Add(hn::LoadU(d, var + c), hn::Set(d, eps));
+    const auto inverse = hn::IfThenZeroElse(hn::Eq(v, zero), hn::Div(one, hn::Sqrt(v)));
+    hn::StoreU(inverse, d, invstd + c);
+    const auto w = weight ? hn::LoadU(d, weight + c) : one;
+    // With eps = 0 and a deviation near the smallest float the factor leaves the range of float; infinity times a
+    // difference of 0 would be NaN.
+    const auto largest = hn::Set(d, sizeof(A) == sizeof(double) ? DBL_MAX : FLT_MAX);
+    const auto factor = hn::Mul(w, inverse);
+    const auto too_large = hn::And(hn::Gt(hn::Abs(factor), largest), hn::Le(hn::Abs(w), hn::Set(d, DBL_MAX)));
+    StoreSplit(d, hn::Neg(hn::LoadU(d, mean + c)), hn::Neg(hn::LoadU(d, mean_lo + c)), out + coefficient::minus_mean_hi * stride + c,
+               out + coefficient::minus_mean_lo * stride + c);
+    StoreAs(d, hn::IfThenElse(too_large, hn::CopySign(largest, factor), factor), out + coefficient::scale * stride + c);
+    StoreAs(d, bias ? hn::LoadU(d, bias + c) : zero, out + coefficient::shift * stride + c);
+  }
+};
+
+inline void CoefficientsOfForward(int64_t channels, const double *mean, const double *mean_lo, const double *var, double eps,
+                                  const double *weight, const double *bias, bool wide, void *out, int64_t stride, double *invstd) {
+  if (wide) {
+    ForChannels(channels, ForwardCoefficients<double>{mean, mean_lo, var, eps, weight, bias, static_cast<double *>(out), stride, invstd});
+  } else {
+    ForChannels(channels, ForwardCoefficients<float>{mean, mean_lo, var, eps, weight, bias, static_cast<float *>(out), stride, invstd});
   }
 }
 

@@ -5,6 +5,7 @@
 #include "kernels/kernels.h"
 
 #include <atomic>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -37,7 +38,7 @@ constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
 #define BN2D_DESCRIBE(TARGET)                                                                                       \
   {HWY_##TARGET,                                                                                                    \
    {#TARGET, N_##TARGET::Get_f32(), N_##TARGET::Get_f64(), N_##TARGET::Get_f16(), N_##TARGET::Get_bf16(),           \
-    {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::InverseStd}}},
+    {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::CoefficientsOfForward}}},
 
 // The kernels of the targets that this CPU has, best first. The last target is the fallback that every CPU has.
 struct Supported {

@@ -65,16 +65,17 @@ struct Moments {
 // Maps, by operation, with their coefficients: arrays over the group's channels in the arithmetic type (float, or double for
 // double data).
 enum class MapOf {
-  forward,          // y = act(((x-mean_hi)-mean_lo)*scale + shift + z); sign of the argument to `out2` where asked for
-  backward,         // dx = scale*((g-gmean_hi)-gmean_lo - xhat*slope_x), xhat = ((x-mean_hi)-mean_lo)*invstd; dz = g to `out2`
+  forward,          // y = act((x-mean)*scale + shift + z); sign of the argument to `out2` where asked for
+  backward,         // dx = scale*(g - gmean - xhat*slope_x), xhat = (x-mean)*invstd; dz = g to `out2`
   scale,            // dx = scale*g (frozen statistics: x is not read); dz = g to `out2`
   double_backward,  // ddy = act'(c0 + c1*v + c2*xhat); dx = d1*(v-vmean) + d2*(g-gmean) + d3*xhat to `out2`
 };
 inline constexpr int kMapOps = 4;
 namespace coefficient {
-enum Forward { mean_hi, mean_lo, scale, shift };
-enum Backward { b_mean_hi, b_mean_lo, b_invstd, b_scale, b_gmean_hi, b_gmean_lo, b_slope_x };
-enum Double { d_mean_hi, d_mean_lo, d_invstd, d_c0, d_c1, d_c2, d_vmean, d_gmean, d_d1, d_d2, d_d3 };
+// All begin with -mean in two parts, of twice the arithmetic precision together.
+enum Forward { minus_mean_hi, minus_mean_lo, scale, shift };
+enum Backward { b_invstd = 2, b_scale, b_gmean_hi, b_gmean_lo, b_slope_x };
+enum Double { d_invstd = 2, d_c0, d_c1, d_c2, d_vmean, d_gmean, d_d1, d_d2, d_d3 };
 }  // namespace coefficient
 inline constexpr int kMaxCoefficients = 11;
 inline constexpr int coefficient_count(MapOf op) {
@@ -109,8 +110,10 @@ struct ChannelKernels {
   void (*moments)(int64_t channels, double count, const double *pivot, const Sums *sums, Moments *moments);
   // Chan, Golub and LeVeque (1979), equation 2.1: a <- a and b together.
   void (*merge)(int64_t channels, Moments *a, const Moments *b);
-  // invstd = 1/sqrt(var+eps), 0 where var+eps is 0.
-  void (*invstd)(int64_t channels, const double *var, double eps, double *invstd);
+  // invstd = 1/sqrt(var+eps), 0 where var+eps is 0; and the coefficients of the forward map: floats, or doubles where
+  // `wide` is set. weight, bias: NULL for 1 and 0.
+  void (*coefficients)(int64_t channels, const double *mean, const double *mean_lo, const double *var, double eps,
+                       const double *weight, const double *bias, bool wide, void *coefficients, int64_t stride, double *invstd);
 };
 
 struct Kernels {

@@ -22,8 +22,10 @@ struct Coefficients {
   int64_t stride;
   HWY_INLINE Coefficients(const MapJob &job, int64_t channel)
       : array(static_cast<const A *>(job.coefficients) + channel), stride(job.coefficient_stride) {
-    if constexpr (kLayout == Layout::planes)
-      for (int k = 0; k < kCount; ++k) value[k] = array[k * stride];
+    if constexpr (kLayout == Layout::planes) {
+#pragma GCC unroll 16
+      for (int k = 0; k < kCount; ++k) value[k] = array[k * stride];  // unrolled, so that they live in registers
+    }
   }
   template <class D>
   HWY_INLINE hn::Vec<D> get(D d, int k, int64_t i) const {
@@ -40,10 +42,11 @@ HWY_INLINE T *At(const Stream &s, int64_t channel, int64_t sample, int64_t posit
   return static_cast<T *>(s.data) + channel * s.channel + sample * s.sample + position * s.position;
 }
 
-// x - mean, with the mean in two parts: nothing cancels when |mean| is much larger than the deviation.
+// x - mean, with the mean in two parts: nothing cancels when |mean| is much larger than the deviation. The coefficients are
+// -mean, because an addition can take x straight from memory.
 template <class D, class C>
 HWY_INLINE hn::Vec<D> Centered(D d, hn::Vec<D> x, const C &coefficients, int64_t i) {
-  return hn::Sub(hn::Sub(x, coefficients.get(d, 0, i)), coefficients.get(d, 1, i));
+  return hn::Add(hn::Add(x, coefficients.get(d, 0, i)), coefficients.get(d, 1, i));
 }
 
 // Each body computes the elements [i, i + lanes of d) of a run.
@@ -206,24 +209,40 @@ HWY_INLINE void RunTail(const Body &body, int64_t i, int64_t length) {
   }
 }
 
+// The bulk of a run, a cache line at a time.
+template <class T, class Body>
+HWY_INLINE int64_t RunLines(const Body &body, int64_t i, int64_t length, bool streaming, int64_t prefetch) {
+  const hn::ScalableTag<Arithmetic<T>> d;
+  constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<Arithmetic<T>>()));
+  constexpr int64_t kBytes = kWidth * static_cast<int64_t>(sizeof(T));
+  constexpr int64_t kPerLine = kLineBytes > kBytes ? kLineBytes / kBytes : 1;
+  for (; i + kPerLine * kWidth <= length; i += kPerLine * kWidth) {
+    for (int k = 0; k < Body::kReads; ++k) PrefetchToL2(body.reads(k) + i, prefetch);
+    if constexpr (kPerLine <= 2) {
+      body(d, i, streaming);
+      if constexpr (kPerLine == 2) body(d, i + kWidth, streaming);
+    } else {
+#pragma GCC unroll 1
+      for (int64_t j = 0; j < kPerLine; ++j) body(d, i + j * kWidth, streaming);
+    }
+  }
+  return i;
+}
+
 template <class T, class Body>
 HWY_INLINE void Run(const Body &body, int64_t length, bool streaming, int64_t prefetch) {
   using A = Arithmetic<T>;
-  const hn::ScalableTag<A> d;
-  constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<A>()));
+  constexpr int kWidth = static_cast<int>(hn::MaxLanes(hn::ScalableTag<A>()));
   constexpr int64_t kBytes = kWidth * static_cast<int64_t>(sizeof(T));
-  constexpr int64_t kPerLine = kLineBytes > kBytes ? kLineBytes / kBytes : 1;
   int64_t i = 0;
-  streaming = streaming && kBytes >= 16;  // there is no streaming store of less than 16 bytes
-  if (streaming)                          // and they are aligned
+  if (kBytes >= 16 && streaming) {  // streaming stores are aligned, and there is none of less than 16 bytes
     while (i < length && reinterpret_cast<uintptr_t>(body.writes() + i) % kBytes != 0)
       body(hn::CappedTag<A, 1>(), i++, false);
-  for (; i + kPerLine * kWidth <= length; i += kPerLine * kWidth) {
-    for (int k = 0; k < Body::kReads; ++k) PrefetchToL2(body.reads(k) + i, prefetch);
-#pragma GCC unroll 1
-    for (int64_t j = 0; j < kPerLine; ++j) body(d, i + j * kWidth, streaming);
+    i = RunLines<T>(body, i, length, true, prefetch);
+  } else {
+    i = RunLines<T>(body, i, length, false, prefetch);
   }
-  RunTail<A, static_cast<int>(kWidth)>(body, i, length);
+  if (i < length) RunTail<A, kWidth>(body, i, length);
 }
 
 template <class T, Layout kLayout, class Body>

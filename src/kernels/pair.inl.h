@@ -1,4 +1,4 @@
-// Numbers of twice the precision of double, as pairs (hi, lo). Included once per SIMD target.
+// Vectors of numbers of twice the precision of double, as pairs (hi, lo). Included once per SIMD target.
 #if defined(BN2D_KERNELS_PAIR_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_PAIR_INL_H
 #undef BN2D_KERNELS_PAIR_INL_H
@@ -6,46 +6,58 @@
 #define BN2D_KERNELS_PAIR_INL_H
 #endif
 
-#include <cmath>
-
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
 
-// A double and what it lacks.
+template <class V>
 struct Pair {
-  double hi, lo;
+  V hi, lo;
 };
-HWY_INLINE Pair TwoSum(double a, double b) {
-  const double sum = a + b;
-  const double part = sum - a;
-  return {sum, (a - (sum - part)) + (b - part)};
+
+template <class V>
+HWY_INLINE Pair<V> TwoSum(V a, V b) {  // Knuth
+  const V sum = hn::Add(a, b);
+  const V part = hn::Sub(sum, a);
+  return {sum, hn::Add(hn::Sub(a, hn::Sub(sum, part)), hn::Sub(b, part))};
 }
-HWY_INLINE Pair QuickTwoSum(double a, double b) {  // |a| >= |b|
-  const double sum = a + b;
-  return {sum, b - (sum - a)};
+template <class V>
+HWY_INLINE Pair<V> QuickTwoSum(V a, V b) {  // Dekker; |a| >= |b|
+  const V sum = hn::Add(a, b);
+  return {sum, hn::Sub(b, hn::Sub(sum, a))};
 }
-HWY_INLINE Pair TwoProduct(double a, double b) {
-  const double product = a * b;
-  return {product, std::fma(a, b, -product)};
+// Exact where the target has a fused multiply-add; else the low part is 0, and half an ulp is lost.
+template <class V>
+HWY_INLINE Pair<V> TwoProduct(V a, V b) {
+  const V product = hn::Mul(a, b);
+  return {product, hn::MulSub(a, b, product)};
 }
-HWY_INLINE Pair Add(Pair a, Pair b) {
-  const Pair sum = TwoSum(a.hi, b.hi);
-  return QuickTwoSum(sum.hi, sum.lo + (a.lo + b.lo));
+template <class V>
+HWY_INLINE Pair<V> Add(Pair<V> a, Pair<V> b) {
+  const Pair<V> sum = TwoSum(a.hi, b.hi);
+  return QuickTwoSum(sum.hi, hn::Add(sum.lo, hn::Add(a.lo, b.lo)));
 }
-HWY_INLINE Pair Multiply(Pair a, double b) {
-  const Pair product = TwoProduct(a.hi, b);
-  return QuickTwoSum(product.hi, product.lo + a.lo * b);
+template <class V>
+HWY_INLINE Pair<V> Negate(Pair<V> a) {
+  return {hn::Neg(a.hi), hn::Neg(a.lo)};
 }
-HWY_INLINE Pair Square(Pair a) {
-  const Pair product = TwoProduct(a.hi, a.hi);
-  return QuickTwoSum(product.hi, product.lo + 2 * a.hi * a.lo);
+template <class V>
+HWY_INLINE Pair<V> Multiply(Pair<V> a, V b) {
+  const Pair<V> product = TwoProduct(a.hi, b);
+  return QuickTwoSum(product.hi, hn::MulAdd(a.lo, b, product.lo));
 }
-HWY_INLINE Pair Divide(Pair a, double b) {
-  const double quotient = a.hi / b;
-  const double rest = std::fma(-quotient, b, a.hi) + a.lo;
-  return QuickTwoSum(quotient, rest / b);
+template <class V>
+HWY_INLINE Pair<V> Square(Pair<V> a) {
+  const Pair<V> product = TwoProduct(a.hi, a.hi);
+  return QuickTwoSum(product.hi, hn::MulAdd(hn::Add(a.hi, a.hi), a.lo, product.lo));
+}
+template <class V>
+HWY_INLINE Pair<V> Divide(Pair<V> a, V b) {
+  const V quotient = hn::Div(a.hi, b);
+  const V rest = hn::Add(hn::NegMulAdd(quotient, b, a.hi), a.lo);
+  return QuickTwoSum(quotient, hn::Div(rest, b));
 }
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE

@@ -11,7 +11,6 @@
 
 #include "kernels/elements.inl.h"
 #include "kernels/kernels.h"
-#include "kernels/pair.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
@@ -241,19 +240,25 @@ void SumsOverBlock(const SumsJob &job) {
   }
 }
 
+struct LaneSum {
+  double hi, lo;
+};
+
 // The fixed tree over the lanes: (0+4)+(2+6) + (1+5)+(3+7).
 template <bool kPair>
-HWY_INLINE Pair AddLanes(const double *hi, const double *lo, int64_t step) {
+HWY_INLINE LaneSum AddLanes(const double *hi, const double *lo, int64_t step) {
   if constexpr (kPair) {
-    Pair lanes[kLanes];
+    LaneSum lanes[kLanes];
     for (int k = 0; k < kLanes; ++k) lanes[k] = {hi[k * step], lo[k * step]};
     for (int width = kLanes / 2; width > 0; width /= 2)
       for (int k = 0; k < width; ++k) {
-        const Pair sum = TwoSum(lanes[k].hi, lanes[k + width].hi);
-        lanes[k] = {sum.hi, sum.lo + (lanes[k].lo + lanes[k + width].lo)};
+        const double a = lanes[k].hi, b = lanes[k + width].hi, sum = a + b, part = sum - a;
+        lanes[k] = {sum, ((a - (sum - part)) + (b - part)) + (lanes[k].lo + lanes[k + width].lo)};
       }
     // An overflow to infinity leaves NaN in the low part.
-    return std::isinf(lanes[0].hi) ? Pair{lanes[0].hi, 0.0} : QuickTwoSum(lanes[0].hi, lanes[0].lo);
+    if (std::isinf(lanes[0].hi)) return {lanes[0].hi, 0.0};
+    const double sum = lanes[0].hi + lanes[0].lo;
+    return {sum, lanes[0].lo - (sum - lanes[0].hi)};
   } else {
     const double sum04 = hi[0] + hi[4 * step], sum26 = hi[2 * step] + hi[6 * step];
     const double sum15 = hi[step] + hi[5 * step], sum37 = hi[3 * step] + hi[7 * step];
@@ -269,7 +274,7 @@ void Reduce(SumsOf op, Layout layout, int64_t channels, const double *accumulato
   for (int term = 0; term < terms; ++term)
     for (int64_t c = 0; c < channels; ++c) {
       const double *at = accumulators + (planes ? (c * terms + term) * kPlaneTerm : term * kChannelTerm + c);
-      const Pair sum = AddLanes<kPaired<T>>(at, at + kLanes * step, step);
+      const LaneSum sum = AddLanes<kPaired<T>>(at, at + kLanes * step, step);
       sums->hi[term * kMaxGroup + c] = sum.hi;
       sums->lo[term * kMaxGroup + c] = sum.lo;
     }

@@ -35,7 +35,7 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
       const double sum_g = total(sums, 0, i), sum_g_xhat = s * total(sums, 1, i);
       if (map == kernels::MapOf::backward) {
         const double mean_g = sum_g / count_;
-        out.set_pair(b_mean_hi, b_mean_lo, i, call_.saved.mean[c], call_.saved.mean_lo ? call_.saved.mean_lo[c] : 0.0);
+        out.set_center(i, call_.saved.mean[c], call_.saved.mean_lo ? call_.saved.mean_lo[c] : 0.0);
         out.set_pair(b_gmean_hi, b_gmean_lo, i, mean_g, 0.0);
         out.set(b_invstd, i, clamp_factor(s, dtype));
         out.set(b_slope_x, i, sum_g_xhat / count_);

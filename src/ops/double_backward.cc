@@ -37,7 +37,7 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
       const double vmean = total(sums, 0, i) / count_, a = s * total(sums, 1, i) / count_;
       const double gmean = total(sums, 2, i) / count_, b = s * total(sums, 3, i) / count_;
       const double vg = total(sums, 4, i);
-      out.set_pair(d_mean_hi, d_mean_lo, i, call_.saved.mean[channel], call_.saved.mean_lo ? call_.saved.mean_lo[channel] : 0.0);
+      out.set_center(i, call_.saved.mean[channel], call_.saved.mean_lo ? call_.saved.mean_lo[channel] : 0.0);
       out.set(d_invstd, i, clamp_factor(s, dtype));
       double products = vg;
       if (call_.batch_statistics) {

@@ -1,5 +1,4 @@
 // y = act((x - mean) * invstd * weight + bias + z), with the statistics of the batch or the running ones.
-#include <cfloat>
 #include <cmath>
 
 #include "ops/operations.h"
@@ -42,62 +41,58 @@ class Forward {
   }
 
   void finish(const Group &g, const Moments *moments, void *coefficients, int64_t stride, bool first) const {
-    double mean[kMaxGroup], mean_lo[kMaxGroup], var[kMaxGroup], invstd[kMaxGroup];
-    for (int64_t i = 0; i < g.channels; ++i) {
-      mean[i] = moments ? moments->mean_hi[i] : call_.running_mean.get(g.channel + i);
-      mean_lo[i] = moments ? moments->mean_lo[i] : 0.0;
-      var[i] = moments ? (moments->m2_hi[i] + moments->m2_lo[i]) / count_ : call_.running_var.get(g.channel + i);
+    double mean[kMaxGroup], mean_lo[kMaxGroup], var[kMaxGroup], invstd[kMaxGroup], weight[kMaxGroup], bias[kMaxGroup];
+    if (moments) {
+      for (int64_t i = 0; i < g.channels; ++i) var[i] = (moments->m2_hi[i] + moments->m2_lo[i]) / count_;
+    } else {
+      call_.running_mean.load(g.channel, g.channels, mean);
+      call_.running_var.load(g.channel, g.channels, var);
+      std::fill_n(mean_lo, g.channels, 0.0);
     }
-    channel_.invstd(g.channels, var, call_.eps, invstd);
-    write_coefficients(g, mean, mean_lo, invstd, coefficients, stride);
+    if (call_.weight.exists()) call_.weight.load(g.channel, g.channels, weight);
+    if (call_.bias.exists()) call_.bias.load(g.channel, g.channels, bias);
+    const double *const mean_hi = moments ? moments->mean_hi : mean, *const mean_low = moments ? moments->mean_lo : mean_lo;
+    channel_.coefficients(g.channels, mean_hi, mean_low, var, call_.eps, call_.weight.exists() ? weight : nullptr,
+                          call_.bias.exists() ? bias : nullptr, call_.x.dtype == DType::f64, coefficients, stride, invstd);
     if (!first) return;
     if (moments) update_running(g, *moments, var);
-    save_statistics(g, mean, mean_lo, invstd);
+    save_statistics(g, mean_hi, mean_low, invstd, call_.weight.exists() ? weight : nullptr);
   }
 
  private:
-  void write_coefficients(const Group &g, const double *mean, const double *mean_lo, const double *invstd, void *coefficients,
-                          int64_t stride) const {
-    using namespace kernels::coefficient;
-    const CoefficientWriter out(call_.x.dtype, coefficients, stride);
-    const double largest = call_.x.dtype == DType::f64 ? DBL_MAX : FLT_MAX;
-    for (int64_t i = 0; i < g.channels; ++i) {
-      const double weight = call_.weight.exists() ? call_.weight.get(g.channel + i) : 1.0;
-      double factor = weight * invstd[i];
-      // With eps = 0 and a deviation near the smallest float the factor leaves the range of float; infinity times a
-      // difference of 0 would be NaN.
-      if (std::fabs(factor) > largest && std::isfinite(weight)) factor = std::copysign(largest, factor);
-      out.set_pair(mean_hi, kernels::coefficient::mean_lo, i, mean[i], mean_lo[i]);
-      out.set(scale, i, factor);
-      out.set(shift, i, call_.bias.exists() ? call_.bias.get(g.channel + i) : 0.0);
-    }
-  }
-
   // Taken from the variance itself, never recovered from invstd.
   void update_running(const Group &g, const Moments &moments, const double *var) const {
-    const double m = call_.averaging_factor;
-    for (int64_t i = 0; i < g.channels; ++i) {
-      const int64_t c = g.channel + i;
-      const double mean = moments.mean_hi[i];
-      const double variance = call_.biased_running_var ? var[i] : (moments.m2_hi[i] + moments.m2_lo[i]) / (count_ - 1);
-      if (call_.protect_running_stats && !(std::isfinite(mean) && std::isfinite(variance))) continue;
-      if (call_.running_mean.exists()) call_.running_mean.set(c, average(call_.running_mean.get(c), mean, m));
-      if (call_.running_var.exists()) call_.running_var.set(c, average(call_.running_var.get(c), variance, m));
-    }
+    if (!call_.running_mean.exists() && !call_.running_var.exists()) return;
+    double unbiased[kMaxGroup];
+    for (int64_t i = 0; i < g.channels; ++i) unbiased[i] = (moments.m2_hi[i] + moments.m2_lo[i]) / (count_ - 1);
+    const double *const variance = call_.biased_running_var ? var : unbiased;
+    bool keep[kMaxGroup] = {};
+    if (call_.protect_running_stats)
+      for (int64_t i = 0; i < g.channels; ++i) keep[i] = !(std::isfinite(moments.mean_hi[i]) && std::isfinite(variance[i]));
+    average_into(call_.running_mean, g, moments.mean_hi, keep);
+    average_into(call_.running_var, g, variance, keep);
   }
 
-  // A factor of 0 or 1 drops a side altogether, also one that is infinite.
-  static double average(double old, double value, double m) { return m == 0 ? old : m == 1 ? value : (1 - m) * old + m * value; }
-
-  void save_statistics(const Group &g, const double *mean, const double *mean_lo, const double *invstd) const {
-    const SavedStatistics &saved = call_.saved;
+  void average_into(const ChannelArray &running, const Group &g, const double *value, const bool *keep) const {
+    if (!running.exists()) return;
+    double average[kMaxGroup];
+    running.load(g.channel, g.channels, average);
+    const double m = call_.averaging_factor;
     for (int64_t i = 0; i < g.channels; ++i) {
-      const int64_t c = g.channel + i;
-      if (saved.mean) saved.mean[c] = mean[i];
-      if (saved.mean_lo) saved.mean_lo[c] = mean_lo[i];
-      if (saved.invstd) saved.invstd[c] = invstd[i];
-      if (saved.weight) saved.weight[c] = call_.weight.exists() ? call_.weight.get(c) : 1.0;
+      // A factor of 0 or 1 drops a side altogether, also one that is infinite.
+      const double moved = m == 1 ? value[i] : (1 - m) * average[i] + m * value[i];
+      average[i] = m == 0 || keep[i] ? average[i] : moved;
     }
+    running.store(g.channel, g.channels, average);
+  }
+
+  void save_statistics(const Group &g, const double *mean, const double *mean_lo, const double *invstd, const double *weight) const {
+    const SavedStatistics &saved = call_.saved;
+    if (saved.mean) std::copy_n(mean, g.channels, saved.mean + g.channel);
+    if (saved.mean_lo) std::copy_n(mean_lo, g.channels, saved.mean_lo + g.channel);
+    if (saved.invstd) std::copy_n(invstd, g.channels, saved.invstd + g.channel);
+    if (saved.weight && weight) std::copy_n(weight, g.channels, saved.weight + g.channel);
+    if (saved.weight && !weight) std::fill_n(saved.weight + g.channel, g.channels, 1.0);
   }
 
   const ForwardCall &call_;

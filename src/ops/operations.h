@@ -20,6 +20,8 @@ struct ChannelArray {
   bool exists() const { return data != nullptr; }
   double get(int64_t c) const { return load_element(dtype, data, c); }
   void set(int64_t c, double value) const { store_element(dtype, data, c, value); }
+  void load(int64_t c, int64_t count, double *to) const { load_elements(dtype, data, c, count, to); }
+  void store(int64_t c, int64_t count, const double *from) const { store_elements(dtype, data, c, count, from); }
 };
 
 // Statistics and weight of a forward, as backward needs them: C doubles each, NULL: not wanted (forward) or 0, 1 (backward).

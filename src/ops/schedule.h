@@ -28,11 +28,11 @@ class Schedule {
   Schedule(const Operation &operation, const Blockwise &blockwise, const Extents &size, DType dtype, int reads,
            int32_t thread_limit, bool may_stream)
       : operation_(operation), blockwise_(blockwise), size_(size), coefficient_bytes_(dtype == DType::f64 ? 8 : 4) {
-    const Machine machine = machine_for_call(thread_limit);
     Work work;
     work.size = size;
     work.element_bytes = dtype_size(dtype);
     work.reads = reads;
+    const Machine machine = machine_for_call(thread_limit, size.numel() * work.element_bytes * reads);
     work.channels_last = blockwise.channels_last();
     work.needs_sums = operation.has_sums;
     plan_ = make_plan(work, machine, blockwise.max_group());
@@ -143,7 +143,9 @@ class CoefficientWriter {
       static_cast<float *>(data_)[k * stride_ + c] = static_cast<float>(value);
     }
   }
-  // A mean in two parts, of twice the arithmetic precision together.
+  // -mean in the two parts that all maps begin with.
+  void set_center(int64_t c, double mean, double mean_lo) const { set_pair(0, 1, c, -mean, -mean_lo); }
+  // A number in two parts, of twice the arithmetic precision together.
   void set_pair(int k_hi, int k_lo, int64_t c, double hi, double lo) const {
     if (is_double_) {
       set(k_hi, c, hi);

@@ -5,9 +5,6 @@
 namespace bn2d {
 namespace {
 
-// Below this many bytes one thread is done before a second one has woken up (measured: bench rows "small").
-constexpr int64_t kBytesWorthAThread = 96 * 1024;
-
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Busiest share over mean share at worst, of `units` units with at most `unit` of `total` elements each.

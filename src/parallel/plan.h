@@ -29,6 +29,9 @@ inline constexpr int64_t kMaxBlocksPerChannel = 4096;  // bounds the memory for 
 
 Blocks make_blocks(const Extents &size);
 
+// Below this many bytes one thread is done before a second one has woken up (measured: bench rows "small").
+inline constexpr int64_t kBytesWorthAThread = 96 * 1024;
+
 struct Machine {
   int threads = 1;
   int64_t l2_bytes = 1 << 20;  // of one core

@@ -1,6 +1,7 @@
 #include "tensor/dtype.h"
 
 #include <cmath>
+#include <type_traits>
 
 namespace bn2d {
 namespace {
@@ -42,17 +43,6 @@ const char *dtype_name(DType dtype) {
   return "unknown dtype";
 }
 
-int64_t dtype_size(DType dtype) {
-  switch (dtype) {
-    case DType::f32: return 4;
-    case DType::f64: return 8;
-    case DType::f16: return 2;
-    case DType::bf16: return 2;
-    case DType::i64: return 8;
-  }
-  return 0;
-}
-
 bool is_floating(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f64 || dtype == DType::f16 || dtype == DType::bf16;
 }
@@ -92,25 +82,66 @@ bf16 to_bf16(double value) {
   return {static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1)) >> 16)};
 }
 
-double load_element(DType dtype, const void *array, int64_t index) {
-  switch (dtype) {
-    case DType::f32: return static_cast<const float *>(array)[index];
-    case DType::f64: return static_cast<const double *>(array)[index];
-    case DType::f16: return to_float(static_cast<const f16 *>(array)[index]);
-    case DType::bf16: return to_float(static_cast<const bf16 *>(array)[index]);
-    case DType::i64: break;
-  }
-  return 0;
+namespace {
+
+double to_double(double value) { return value; }
+double to_double(float value) { return value; }
+double to_double(f16 value) { return to_float(value); }
+double to_double(bf16 value) { return to_float(value); }
+
+template <class T>
+T rounded(double value);
+template <>
+double rounded<double>(double value) {
+  return value;
+}
+template <>
+float rounded<float>(double value) {
+  return static_cast<float>(value);
+}
+template <>
+f16 rounded<f16>(double value) {
+  return to_f16(value);
+}
+template <>
+bf16 rounded<bf16>(double value) {
+  return to_bf16(value);
 }
 
-void store_element(DType dtype, void *array, int64_t index, double value) {
+// Calls f with a null pointer of the element type.
+template <class F>
+void with_type(DType dtype, F f) {
   switch (dtype) {
-    case DType::f32: static_cast<float *>(array)[index] = static_cast<float>(value); break;
-    case DType::f64: static_cast<double *>(array)[index] = value; break;
-    case DType::f16: static_cast<f16 *>(array)[index] = to_f16(value); break;
-    case DType::bf16: static_cast<bf16 *>(array)[index] = to_bf16(value); break;
-    case DType::i64: break;
+    case DType::f32: return f(static_cast<float *>(nullptr));
+    case DType::f64: return f(static_cast<double *>(nullptr));
+    case DType::f16: return f(static_cast<f16 *>(nullptr));
+    case DType::bf16: return f(static_cast<bf16 *>(nullptr));
+    case DType::i64: return;
   }
 }
+
+}  // namespace
+
+void load_elements(DType dtype, const void *array, int64_t index, int64_t count, double *to) {
+  with_type(dtype, [&](auto *type) {
+    const auto *from = static_cast<decltype(type)>(const_cast<void *>(array)) + index;
+    for (int64_t i = 0; i < count; ++i) to[i] = to_double(from[i]);
+  });
+}
+
+void store_elements(DType dtype, void *array, int64_t index, int64_t count, const double *from) {
+  with_type(dtype, [&](auto *type) {
+    auto *to = static_cast<decltype(type)>(array) + index;
+    for (int64_t i = 0; i < count; ++i) to[i] = rounded<std::remove_pointer_t<decltype(type)>>(from[i]);
+  });
+}
+
+double load_element(DType dtype, const void *array, int64_t index) {
+  double value = 0;
+  load_elements(dtype, array, index, 1, &value);
+  return value;
+}
+
+void store_element(DType dtype, void *array, int64_t index, double value) { store_elements(dtype, array, index, 1, &value); }
 
 }  // namespace bn2d

@@ -9,7 +9,16 @@ namespace bn2d {
 enum class DType : int32_t { f32 = 1, f64 = 2, f16 = 3, bf16 = 4, i64 = 5 };
 
 const char *dtype_name(DType dtype);  // "float32"; "unknown dtype"
-int64_t dtype_size(DType dtype);      // bytes; 0 for an unknown one
+constexpr int64_t dtype_size(DType dtype) {  // bytes; 0 for an unknown one
+  switch (dtype) {
+    case DType::f32: return 4;
+    case DType::f64: return 8;
+    case DType::f16: return 2;
+    case DType::bf16: return 2;
+    case DType::i64: return 8;
+  }
+  return 0;
+}
 bool is_floating(DType dtype);        // f32, f64, f16, bf16
 
 // Storage of a half: the bits. Arithmetic happens in float.
@@ -29,5 +38,8 @@ bf16 to_bf16(double value);
 // Element `index` of an array of floating dtype, and back (rounded once, to nearest even).
 double load_element(DType dtype, const void *array, int64_t index);
 void store_element(DType dtype, void *array, int64_t index, double value);
+// The same for `count` elements from `index` on.
+void load_elements(DType dtype, const void *array, int64_t index, int64_t count, double *to);
+void store_elements(DType dtype, void *array, int64_t index, int64_t count, const double *from);
 
 }  // namespace bn2d
