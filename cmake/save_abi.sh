@@ -7,8 +7,8 @@ library=${1:-$here/build/libbn2d.so}
 file=${2:-$here/capi/abi/bn2d-1.0.abi}
 
 # The types of the header only, and nothing of the machine at hand: the same file wherever it is made.
-abidw --headers-dir "$here/include" --drop-private-types --no-show-locs --no-corpus-path --no-comp-dir-path --no-elf-needed \
-  "$library" >"$file.new"
-sed "s|^\\(  <abi-instr .*\\) path='[^']*'|\\1|" "$file.new" >"$file"
+abidw --exported-interfaces-only --headers-dir "$here/include" --drop-private-types --no-show-locs --no-corpus-path \
+  --no-comp-dir-path --no-elf-needed "$library" >"$file.new"
+sed "s|^\(  <abi-instr .* path='\)[^']*/capi/|\1capi/|" "$file.new" >"$file"
 rm "$file.new"
 echo "wrote $file"

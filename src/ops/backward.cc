@@ -10,6 +10,8 @@
 namespace bn2d {
 namespace {
 
+using kernels::kMaxGroup;
+
 class Backward : public SumsPartial<kernels::SumsOf::backward> {
  public:
   const kernels::MapOf map;
@@ -26,25 +28,31 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
   void finish(const Group &g, const Partial *sums, void *coefficients, int64_t stride, bool first) const {
     using namespace kernels::coefficient;
     const DType dtype = call_.dy.dtype;
-    const CoefficientWriter out(dtype, coefficients, stride);
+    const CoefficientWriter out(dtype, g.channels, coefficients, stride);
+    double factor[kMaxGroup], inverse[kMaxGroup];
     for (int64_t i = 0; i < g.channels; ++i) {
-      const int64_t c = g.channel + i;
-      const double s = invstd(c);
-      out.set(b_scale, i, clamp_factor(weight(c) * s, dtype));
-      if (sums == nullptr) continue;
-      const double sum_g = total(sums, 0, i), sum_g_xhat = s * total(sums, 1, i);
-      if (map == kernels::MapOf::backward) {
-        const double mean_g = sum_g / count_;
-        out.set_center(i, call_.saved.mean[c], call_.saved.mean_lo ? call_.saved.mean_lo[c] : 0.0);
-        out.set_pair(b_gmean_hi, b_gmean_lo, i, mean_g, 0.0);
-        out.set(b_invstd, i, clamp_factor(s, dtype));
-        out.set(b_slope_x, i, sum_g_xhat / count_);
-      }
-      if (first) {
-        blend_into(call_.dbias, c, call_.blend, sum_g);
-        blend_into(call_.dweight, c, call_.blend, sum_g_xhat);
-      }
+      factor[i] = clamp_factor(weight(g.channel + i) * invstd(g.channel + i), dtype);
+      inverse[i] = clamp_factor(invstd(g.channel + i), dtype);
     }
+    if (has_map) out.set(b_scale, factor);
+    if (sums == nullptr) return;
+
+    double sum_g[kMaxGroup], sum_g_xhat[kMaxGroup], mean_g[kMaxGroup], mean_g_xhat[kMaxGroup];
+    for (int64_t i = 0; i < g.channels; ++i) {
+      sum_g[i] = total(sums, 0, i);
+      sum_g_xhat[i] = invstd(g.channel + i) * total(sums, 1, i);
+      mean_g[i] = sum_g[i] / count_;
+      mean_g_xhat[i] = sum_g_xhat[i] / count_;
+    }
+    if (map == kernels::MapOf::backward) {
+      out.set_center(call_.saved.mean + g.channel, call_.saved.mean_lo ? call_.saved.mean_lo + g.channel : nullptr);
+      out.set_pair(b_gmean_hi, b_gmean_lo, mean_g, nullptr);
+      out.set(b_invstd, inverse);
+      out.set(b_slope_x, mean_g_xhat);
+    }
+    if (!first) return;
+    blend_into(call_.dbias, g, call_.blend, sum_g);
+    blend_into(call_.dweight, g, call_.blend, sum_g_xhat);
   }
 
  private:
@@ -52,18 +60,14 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
   const double count_;
 };
 
-// What sums over no elements do to the parameters' gradients.
-void backward_of_nothing(const BackwardCall &call) {
-  for (int64_t c = 0; c < call.dy.size.c; ++c) {
-    blend_into(call.dbias, c, call.blend, 0.0);
-    blend_into(call.dweight, c, call.blend, 0.0);
-  }
-}
-
 }  // namespace
 
 void backward(const BackwardCall &call) {
-  if (call.dy.size.numel() == 0) return backward_of_nothing(call);
+  if (call.dy.size.numel() == 0) {
+    blend_nothing_into(call.dbias, call.dy.size.c, call.blend);
+    blend_nothing_into(call.dweight, call.dy.size.c, call.blend);
+    return;
+  }
   Tensors tensors;
   tensors.g = call.dy;
   // Sums over g alone still run through the kernel that also reads x; where there is no x, the unused sum takes g for it.

@@ -13,6 +13,8 @@
 namespace bn2d {
 namespace {
 
+using kernels::kMaxGroup;
+
 class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
  public:
   static constexpr kernels::MapOf map = kernels::MapOf::double_backward;
@@ -27,42 +29,34 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
 
   void finish(const Group &group, const Partial *sums, void *coefficients, int64_t stride, bool first) const {
     using namespace kernels::coefficient;
-    const DType dtype = call_.dy.dtype;
-    const CoefficientWriter out(dtype, coefficients, stride);
+    const CoefficientWriter out(call_.dy.dtype, group.channels, coefficients, stride);
+    double value[kernels::kMaxCoefficients][kMaxGroup], dweight[kMaxGroup];
     for (int64_t i = 0; i < group.channels; ++i) {
       const int64_t channel = group.channel + i;
       const double w = weight(channel), s = invstd(channel);
       const double ddweight = call_.ddweight.exists() ? call_.ddweight.get(channel) : 0.0;
       const double ddbias = call_.ddbias.exists() ? call_.ddbias.get(channel) : 0.0;
-      const double vmean = total(sums, 0, i) / count_, a = s * total(sums, 1, i) / count_;
-      const double gmean = total(sums, 2, i) / count_, b = s * total(sums, 3, i) / count_;
       const double vg = total(sums, 4, i);
-      out.set_center(i, call_.saved.mean[channel], call_.saved.mean_lo ? call_.saved.mean_lo[channel] : 0.0);
-      out.set(d_invstd, i, clamp_factor(s, dtype));
-      double products = vg;
-      if (call_.batch_statistics) {
-        products = vg - count_ * (vmean * gmean + a * b);
-        out.set(d_c0, i, ddbias - w * s * vmean);
-        out.set(d_c1, i, w * s);
-        out.set(d_c2, i, ddweight - w * s * a);
-        out.set(d_vmean, i, vmean);
-        out.set(d_gmean, i, gmean);
-        const double d1 = -w * s * s * b, d2 = -w * s * s * a + ddweight * s;
-        out.set(d_d1, i, d1);
-        out.set(d_d2, i, d2);
-        out.set(d_d3, i, -w * s * s * products / count_ - d1 * a - d2 * b);
-      } else {
-        out.set(d_c0, i, ddbias);
-        out.set(d_c1, i, w * s);
-        out.set(d_c2, i, ddweight);
-        out.set(d_vmean, i, 0.0);
-        out.set(d_gmean, i, 0.0);
-        out.set(d_d1, i, 0.0);
-        out.set(d_d2, i, ddweight * s);
-        out.set(d_d3, i, 0.0);
-      }
-      if (first) blend_into(call_.dweight, channel, call_.blend, s * products);
+      const bool batch = call_.batch_statistics;
+      const double vmean = batch ? total(sums, 0, i) / count_ : 0.0, a = batch ? s * total(sums, 1, i) / count_ : 0.0;
+      const double gmean = batch ? total(sums, 2, i) / count_ : 0.0, b = batch ? s * total(sums, 3, i) / count_ : 0.0;
+      const double products = batch ? vg - count_ * (vmean * gmean + a * b) : vg;
+      const double curvature = batch ? w * s * s : 0.0;  // of invstd and xhat as functions of x
+      value[d_invstd][i] = clamp_factor(s, call_.dy.dtype);
+      value[d_c0][i] = ddbias - w * s * vmean;
+      value[d_c1][i] = w * s;
+      value[d_c2][i] = ddweight - w * s * a;
+      value[d_vmean][i] = vmean;
+      value[d_gmean][i] = gmean;
+      const double d1 = -curvature * b, d2 = -curvature * a + ddweight * s;
+      value[d_d1][i] = d1;
+      value[d_d2][i] = d2;
+      value[d_d3][i] = -curvature * products / count_ - d1 * a - d2 * b;
+      dweight[i] = s * products;
     }
+    out.set_center(call_.saved.mean + group.channel, call_.saved.mean_lo ? call_.saved.mean_lo + group.channel : nullptr);
+    for (int k = d_invstd; k <= d_d3; ++k) out.set(k, value[k]);
+    if (first) blend_into(call_.dweight, group, call_.blend, dweight);
   }
 
  private:
@@ -75,7 +69,7 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
 void double_backward(const DoubleBackwardCall &call) {
   const Extents &size = call.dy.size;
   if (size.numel() == 0) {
-    for (int64_t c = 0; c < size.c; ++c) blend_into(call.dweight, c, call.blend, 0.0);
+    blend_nothing_into(call.dweight, size.c, call.blend);
     return;
   }
   static const double zero = 0;  // what a missing ddx is read from, with strides of 0

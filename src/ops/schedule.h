@@ -132,34 +132,44 @@ class Schedule {
   bool streaming_ = false;
 };
 
-// Writes coefficients in the arithmetic type of the data.
+// Writes the coefficients of a group's channels in the arithmetic type of the data.
 class CoefficientWriter {
  public:
-  CoefficientWriter(DType dtype, void *data, int64_t stride) : is_double_(dtype == DType::f64), data_(data), stride_(stride) {}
-  void set(int k, int64_t c, double value) const {
+  CoefficientWriter(DType dtype, int64_t channels, void *data, int64_t stride)
+      : is_double_(dtype == DType::f64), channels_(channels), data_(data), stride_(stride) {}
+
+  void set(int k, const double *values) const {
     if (is_double_) {
-      static_cast<double *>(data_)[k * stride_ + c] = value;
+      std::copy_n(values, channels_, static_cast<double *>(data_) + k * stride_);
     } else {
-      static_cast<float *>(data_)[k * stride_ + c] = static_cast<float>(value);
+      float *out = static_cast<float *>(data_) + k * stride_;
+      for (int64_t i = 0; i < channels_; ++i) out[i] = static_cast<float>(values[i]);
     }
   }
-  // -mean in the two parts that all maps begin with.
-  void set_center(int64_t c, double mean, double mean_lo) const { set_pair(0, 1, c, -mean, -mean_lo); }
-  // A number in two parts, of twice the arithmetic precision together.
-  void set_pair(int k_hi, int k_lo, int64_t c, double hi, double lo) const {
-    if (is_double_) {
-      set(k_hi, c, hi);
-      set(k_lo, c, lo);
-    } else {
-      const float head = static_cast<float>(hi);
-      set(k_hi, c, head);
+  // Numbers in two parts, of twice the arithmetic precision together. lo: NULL for 0.
+  void set_pair(int k_hi, int k_lo, const double *hi, const double *lo) const {
+    double rest[kernels::kMaxGroup];
+    for (int64_t i = 0; i < channels_; ++i) {
+      const double head = is_double_ ? hi[i] : static_cast<double>(static_cast<float>(hi[i]));
       // Beyond the range of float there is no low part (and infinity minus infinity is none).
-      set(k_lo, c, head - head == 0 ? (hi - static_cast<double>(head)) + lo : 0.0);
+      rest[i] = head - head == 0 ? (hi[i] - head) + (lo ? lo[i] : 0.0) : 0.0;
     }
+    set(k_hi, hi);
+    set(k_lo, rest);
+  }
+  // -mean in the two parts that all maps begin with. mean_lo: NULL for 0.
+  void set_center(const double *mean, const double *mean_lo) const {
+    double hi[kernels::kMaxGroup], lo[kernels::kMaxGroup];
+    for (int64_t i = 0; i < channels_; ++i) {
+      hi[i] = -mean[i];
+      lo[i] = mean_lo ? -mean_lo[i] : 0.0;
+    }
+    set_pair(0, 1, hi, lo);
   }
 
  private:
   bool is_double_;
+  int64_t channels_;
   void *data_;
   int64_t stride_;
 };

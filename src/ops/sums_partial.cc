@@ -10,8 +10,19 @@ double clamp_factor(double factor, DType dtype) {
   return std::fabs(factor) > largest && std::isfinite(factor) ? std::copysign(largest, factor) : factor;
 }
 
-void blend_into(const ChannelArray &gradient, int64_t c, double blend, double value) {
-  if (gradient.exists()) gradient.set(c, blend == 0 ? value : blend * gradient.get(c) + value);
+void blend_into(const ChannelArray &gradient, const Group &g, double blend, const double *value) {
+  if (!gradient.exists()) return;
+  if (blend == 0) return gradient.store(g.channel, g.channels, value);
+  double blended[kernels::kMaxGroup];
+  gradient.load(g.channel, g.channels, blended);
+  for (int64_t i = 0; i < g.channels; ++i) blended[i] = blend * blended[i] + value[i];
+  gradient.store(g.channel, g.channels, blended);
+}
+
+void blend_nothing_into(const ChannelArray &gradient, int64_t channels, double blend) {
+  const double zeros[kernels::kMaxGroup] = {};
+  for (int64_t c = 0; c < channels; c += kernels::kMaxGroup)
+    blend_into(gradient, {c, std::min<int64_t>(kernels::kMaxGroup, channels - c)}, blend, zeros);
 }
 
 void set_side(const Fused &fused, const View &y, const uint8_t *mask, Tensors &tensors) {

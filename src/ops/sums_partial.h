@@ -62,8 +62,10 @@ class SumsPartial {
 // A factor in the range of the arithmetic type: infinity times a difference of 0 would be NaN.
 double clamp_factor(double factor, DType dtype);
 
-// gradient <- blend*gradient + value; with a blend of 0 the old value is not read.
-void blend_into(const ChannelArray &gradient, int64_t c, double blend, double value);
+// gradient <- blend*gradient + value for the channels of a group; with a blend of 0 the old value is not read.
+void blend_into(const ChannelArray &gradient, const Group &g, double blend, const double *value);
+// What sums over no elements do to a gradient of `channels` channels.
+void blend_nothing_into(const ChannelArray &gradient, int64_t channels, double blend);
 
 // Fills in where the side of the activation is read from.
 void set_side(const Fused &fused, const View &y, const uint8_t *mask, Tensors &tensors);
