@@ -1,4 +1,5 @@
 // Version, names, constants, error text, settings of the process.
+#include <cstdio>
 #include <cstring>
 
 #include "bn2d/bn2d.h"
@@ -38,7 +39,14 @@ constexpr uint32_t kVersion = BN2D_VERSION_MAJOR * 1000000 + BN2D_VERSION_MINOR 
 
 uint32_t bn2d_version(void) { return kVersion; }
 const char *bn2d_version_string(void) { return BN2D_BUILD_VERSION; }
-const char *bn2d_build_info(void) { return BN2D_BUILD_INFO; }
+const char *bn2d_build_info(void) {
+  struct Text {  // without an allocation, which could fail
+    char bytes[256];
+    Text() { std::snprintf(bytes, sizeof bytes, BN2D_BUILD_INFO ", SIMD targets %s", kernels::compiled_targets()); }
+  };
+  static const Text text;
+  return text.bytes;
+}
 const char *bn2d_simd_target(void) { return kernels::active().name; }
 const char *bn2d_last_error(void) { return last_error(); }
 
@@ -55,7 +63,7 @@ uint64_t bn2d_dtype_size(int32_t dtype) { return static_cast<uint64_t>(dtype_siz
 int32_t bn2d_dtype_from_name(const char *name, int32_t *out) {
   return guarded([&] {
     required(out, "out");
-    *out = static_cast<int32_t>(dtype_from_name(required(name, "name")));
+    *out = static_cast<int32_t>(dtype_from_name(required(name, "name"), Status::not_found));
   });
 }
 

@@ -17,6 +17,7 @@ target_compile_options(bn2d_flags INTERFACE
   # A call of one exported function by another is ours, whatever a host preloads.
   -fno-semantic-interposition)
 if(BN2D_SANITIZE)
+  add_compile_definitions(BN2D_FEWER_TARGETS)
   add_compile_options(-fsanitize=${BN2D_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${BN2D_SANITIZE})
 endif()

@@ -84,6 +84,24 @@ inline void MergeMoments(int64_t channels, Moments *a, const Moments *b) {
   a->count = count;
 }
 
+struct Variances {
+  const Moments *moments;
+  double divisor;
+  double *out;
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t c) const {
+    using V = hn::Vec<D>;
+    const Pair<V> m2 = {hn::LoadU(d, moments->m2_hi + c), hn::LoadU(d, moments->m2_lo + c)};
+    const Pair<V> var = Divide(m2, hn::Set(d, divisor));
+    // An infinite sum has no remainder.
+    hn::StoreU(hn::IfThenElse(hn::Eq(m2.hi, hn::Set(d, HUGE_VAL)), m2.hi, var.hi), d, out + c);
+  }
+};
+
+inline void VarianceOfMoments(int64_t channels, const Moments *moments, double divisor, double *var) {
+  ForChannels(channels, Variances{moments, divisor, var});
+}
+
 // A number in two parts of the arithmetic type. Beyond the range of float there is no low part.
 template <class D>
 HWY_INLINE void StoreSplit(D d, hn::Vec<D> hi, hn::Vec<D> lo, float *out_hi, float *out_lo) {

@@ -38,7 +38,7 @@ constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
 #define BN2D_DESCRIBE(TARGET)                                                                                       \
   {HWY_##TARGET,                                                                                                    \
    {#TARGET, N_##TARGET::Get_f32(), N_##TARGET::Get_f64(), N_##TARGET::Get_f16(), N_##TARGET::Get_bf16(),           \
-    {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::CoefficientsOfForward}}},
+    {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::VarianceOfMoments, N_##TARGET::CoefficientsOfForward}}},
 
 // The kernels of the targets that this CPU has, best first. The last target is the fallback that every CPU has.
 struct Supported {
@@ -87,8 +87,8 @@ const Kernels &active() {
 void set_active_for_test(const Kernels *kernels) { g_active.store(kernels, std::memory_order_release); }
 
 const char *compiled_targets() {
-#define BN2D_NAME(TARGET) #TARGET " "
-  return BN2D_FOR_EACH_TARGET(BN2D_NAME);
+#define BN2D_NAME(TARGET) " " #TARGET
+  return &(BN2D_FOR_EACH_TARGET(BN2D_NAME))[1];
 }
 
 void streaming_fence() { hwy::FlushStream(); }

@@ -110,6 +110,8 @@ struct ChannelKernels {
   void (*moments)(int64_t channels, double count, const double *pivot, const Sums *sums, Moments *moments);
   // Chan, Golub and LeVeque (1979), equation 2.1: a <- a and b together.
   void (*merge)(int64_t channels, Moments *a, const Moments *b);
+  // Variance of moments: m2/divisor, rounded once.
+  void (*variance)(int64_t channels, const Moments *moments, double divisor, double *var);
   // invstd = 1/sqrt(var+eps), 0 where var+eps is 0; and the coefficients of the forward map: floats, or doubles where
   // `wide` is set. weight, bias: NULL for 1 and 0.
   void (*coefficients)(int64_t channels, const double *mean, const double *mean_lo, const double *var, double eps,

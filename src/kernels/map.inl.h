@@ -235,12 +235,15 @@ HWY_INLINE void Run(const Body &body, int64_t length, bool streaming, int64_t pr
   constexpr int kWidth = static_cast<int>(hn::MaxLanes(hn::ScalableTag<A>()));
   constexpr int64_t kBytes = kWidth * static_cast<int64_t>(sizeof(T));
   int64_t i = 0;
-  if (kBytes >= 16 && streaming) {  // streaming stores are aligned, and there is none of less than 16 bytes
+  streaming = streaming && kBytes >= 16;
+  if (streaming) {  // streaming stores are aligned, and there is none of less than 16 bytes
     while (i < length && reinterpret_cast<uintptr_t>(body.writes() + i) % kBytes != 0)
       body(hn::CappedTag<A, 1>(), i++, false);
-    i = RunLines<T>(body, i, length, true, prefetch);
+  }
+  if constexpr (sizeof(T) == 4) {  // the one type for which the smaller loop is worth its size
+    i = streaming ? RunLines<T>(body, i, length, true, prefetch) : RunLines<T>(body, i, length, false, prefetch);
   } else {
-    i = RunLines<T>(body, i, length, false, prefetch);
+    i = RunLines<T>(body, i, length, streaming, prefetch);
   }
   if (i < length) RunTail<A, kWidth>(body, i, length);
 }

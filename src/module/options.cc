@@ -80,7 +80,7 @@ void Options::set_by_name(const char *name, const char *value) {
     return;
   }
   if (key == "dtype") {
-    const DType named = dtype_from_name(value);
+    const DType named = dtype_from_name(value, Status::dtype);
     return set_dtype(static_cast<int32_t>(named));
   }
   if (key == "device") {
@@ -108,7 +108,7 @@ int32_t checked_thread_limit(int32_t value) {
   return value;
 }
 
-DType dtype_from_name(const char *name) {
+DType dtype_from_name(const char *name, Status unknown) {
   struct Named {
     const char *name, *alias;
     DType dtype;
@@ -120,7 +120,7 @@ DType dtype_from_name(const char *name) {
                                      {"int64", "i64", DType::i64}};
   for (const Named &named : kNames)
     if (std::strcmp(name, named.name) == 0 || std::strcmp(name, named.alias) == 0) return named.dtype;
-  fail(Status::not_found, "no dtype is named '%.60s'", name);
+  fail(unknown, "no dtype is named '%.60s'", name);
 }
 
 DType checked_floating_dtype(int32_t value) {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "base/error.h"
 #include "tensor/dtype.h"
 
 namespace bn2d {
@@ -33,8 +34,8 @@ class Options {
 bool checked_flag(const char *name, int32_t value);
 int32_t checked_thread_limit(int32_t value);
 
-// dtype by any of its names, "float32" or "f32"; throws not_found.
-DType dtype_from_name(const char *name);
+// dtype by any of its names, "float32" or "f32"; throws `unknown` where none has it.
+DType dtype_from_name(const char *name, Status unknown);
 // A dtype that came as a number; throws dtype where it is no floating one.
 DType checked_floating_dtype(int32_t value);
 // Throws device for anything but the CPU.

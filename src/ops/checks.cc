@@ -43,11 +43,12 @@ void check_leading(const char *what, const View &view) {
 void check_side(const Fused &fused, const View &y, const uint8_t *mask, const char *leading_name, const View &leading) {
   check_fused(fused);
   if (fused.activation == Activation::none) return;
-  if (mask == nullptr && !y.exists() && leading.size.numel() > 0)
+  if (mask == nullptr && y.exists()) check_read("y", y, leading_name, leading);
+  if (leading.size.numel() == 0) return;
+  if (mask == nullptr && !y.exists())
     fail(Status::invalid_argument, "y and mask are both NULL, the activation's gradient needs one of them");
   if (mask == nullptr && fused.activation == Activation::leaky_relu && fused.slope < 0)
     fail(Status::invalid_argument, "mask is NULL, and y cannot tell the side of the activation with a slope of %g", fused.slope);
-  if (mask == nullptr && y.exists()) check_read("y", y, leading_name, leading);
 }
 
 }  // namespace
@@ -111,7 +112,7 @@ void check(const DoubleBackwardCall &call) {
   for (const auto &[name, view] : {std::pair<const char *, const View &>{"ddy", call.ddy}, {"dx", call.dx}}) {
     if (!view.exists()) continue;
     check_written(name, view, "dy", call.dy);
-    check_no_overlap(name, view, "dy", call.dy, view.data == call.ddy.data);
+    check_no_overlap(name, view, "dy", call.dy, &view == &call.ddy);
     check_no_overlap(name, view, "x", call.x, false);
     check_no_overlap(name, view, "ddx", call.ddx, false);
     if (call.fused.activation != Activation::none && call.mask == nullptr) check_no_overlap(name, view, "y", call.y, false);

@@ -81,6 +81,7 @@ void double_backward(const DoubleBackwardCall &call) {
     tensors.v.data = reinterpret_cast<std::byte *>(const_cast<double *>(&zero));
     tensors.v.dtype = call.dy.dtype;
     tensors.v.size = size;
+    tensors.v.given = true;
   }
   tensors.out = call.ddy;
   tensors.out2 = call.dx;

@@ -43,7 +43,7 @@ class Forward {
   void finish(const Group &g, const Moments *moments, void *coefficients, int64_t stride, bool first) const {
     double mean[kMaxGroup], mean_lo[kMaxGroup], var[kMaxGroup], invstd[kMaxGroup], weight[kMaxGroup], bias[kMaxGroup];
     if (moments) {
-      for (int64_t i = 0; i < g.channels; ++i) var[i] = (moments->m2_hi[i] + moments->m2_lo[i]) / count_;
+      channel_.variance(g.channels, moments, count_, var);
     } else {
       call_.running_mean.load(g.channel, g.channels, mean);
       call_.running_var.load(g.channel, g.channels, var);
@@ -64,7 +64,7 @@ class Forward {
   void update_running(const Group &g, const Moments &moments, const double *var) const {
     if (!call_.running_mean.exists() && !call_.running_var.exists()) return;
     double unbiased[kMaxGroup];
-    for (int64_t i = 0; i < g.channels; ++i) unbiased[i] = (moments.m2_hi[i] + moments.m2_lo[i]) / (count_ - 1);
+    channel_.variance(g.channels, &moments, count_ - 1, unbiased);
     const double *const variance = call_.biased_running_var ? var : unbiased;
     bool keep[kMaxGroup] = {};
     if (call_.protect_running_stats)

@@ -68,7 +68,11 @@ void run_alone(int64_t units, Order order, UnitFunction f) {
 
 int available_threads() noexcept {
   if (g_forked.load(std::memory_order_relaxed)) return 1;
-  return std::clamp(tbb::this_task_arena::max_concurrency(), 1, kMaxWorkers);
+  try {
+    return std::clamp(tbb::this_task_arena::max_concurrency(), 1, kMaxWorkers);
+  } catch (...) {  // no memory for oneTBB's own state
+    return 1;
+  }
 }
 
 void for_each_unit(int workers, int64_t units, Order order, UnitFunction f) noexcept {

@@ -33,6 +33,7 @@ View contiguous_view(void *data, DType dtype, const Extents &size) {
   view.data = static_cast<std::byte *>(data);
   view.dtype = dtype;
   view.size = size;
+  view.given = true;
   view.stride = {size.c * size.h * size.w, size.h * size.w, size.w, 1};
   normalise_strides(view);
   return view;
@@ -51,7 +52,7 @@ void normalise_strides(View &view) {
 void check_layout(const char *what, const View &view) {
   const Extents &size = view.size;
   if (size.numel() == 0) return;
-  if (!view.exists())
+  if (view.data == nullptr)
     fail(Status::invalid_argument, "%s: data is NULL, but the shape has %" PRId64 " elements", what, size.numel());
   const int64_t extents[4] = {size.n, size.c, size.h, size.w};
   const int64_t strides[4] = {view.stride.n, view.stride.c, view.stride.h, view.stride.w};

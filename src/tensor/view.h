@@ -24,8 +24,9 @@ struct View {
   DType dtype = DType::f32;
   Extents size;
   Strides stride;
+  bool given = false;  // data may be NULL all the same where there are no elements
 
-  bool exists() const { return data != nullptr; }
+  bool exists() const { return given; }
   std::byte *at(int64_t n, int64_t c, int64_t h, int64_t w) const {
     return data + (n * stride.n + c * stride.c + h * stride.h + w * stride.w) * dtype_size(dtype);
   }

@@ -1,0 +1,168 @@
+// When memory runs out: every allocation of every call fails once. The program's own operator new and aligned_alloc
+// come before those of the C and C++ libraries, also for the library under test; the sanitisers have theirs, so not
+// with them.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+
+#include "support/contract_functions.h"
+
+namespace {
+
+// Allocations of this thread until one fails; negative: none does.
+thread_local int t_until_failure = -1;
+thread_local bool t_failed = false;
+
+bool fails_now() {
+  if (t_until_failure < 0) return false;
+  if (t_until_failure-- > 0) return false;
+  t_failed = true;
+  return true;
+}
+
+void *aligned(size_t alignment, size_t bytes) {
+  void *memory = nullptr;
+  return posix_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment, bytes) == 0 ? memory
+                                                                                                      : nullptr;
+}
+
+void *allocate(size_t alignment, size_t bytes) {
+  if (bytes == 0) bytes = 1;
+  if (fails_now()) return nullptr;
+  return alignment == 0 ? std::malloc(bytes) : aligned(alignment, bytes);
+}
+
+void *allocate_or_throw(size_t alignment, size_t bytes) {
+  void *memory = allocate(alignment, bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+// Not inlined: the compiler would see free() meet operator new.
+#define NOINLINE __attribute__((noinline))
+NOINLINE void *operator new(size_t bytes) { return allocate_or_throw(0, bytes); }
+NOINLINE void *operator new[](size_t bytes) { return allocate_or_throw(0, bytes); }
+NOINLINE void *operator new(size_t bytes, const std::nothrow_t &) noexcept { return allocate(0, bytes); }
+NOINLINE void *operator new[](size_t bytes, const std::nothrow_t &) noexcept { return allocate(0, bytes); }
+NOINLINE void *operator new(size_t bytes, std::align_val_t alignment) {
+  return allocate_or_throw(static_cast<size_t>(alignment), bytes);
+}
+NOINLINE void *operator new[](size_t bytes, std::align_val_t alignment) {
+  return allocate_or_throw(static_cast<size_t>(alignment), bytes);
+}
+NOINLINE void *operator new(size_t bytes, std::align_val_t alignment, const std::nothrow_t &) noexcept {
+  return allocate(static_cast<size_t>(alignment), bytes);
+}
+NOINLINE void *operator new[](size_t bytes, std::align_val_t alignment, const std::nothrow_t &) noexcept {
+  return allocate(static_cast<size_t>(alignment), bytes);
+}
+NOINLINE void operator delete(void *memory) noexcept { std::free(memory); }
+NOINLINE void operator delete[](void *memory) noexcept { std::free(memory); }
+NOINLINE void operator delete(void *memory, size_t) noexcept { std::free(memory); }
+NOINLINE void operator delete[](void *memory, size_t) noexcept { std::free(memory); }
+NOINLINE void operator delete(void *memory, std::align_val_t) noexcept { std::free(memory); }
+NOINLINE void operator delete[](void *memory, std::align_val_t) noexcept { std::free(memory); }
+NOINLINE void operator delete(void *memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+NOINLINE void operator delete[](void *memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+extern "C" void *aligned_alloc(size_t alignment, size_t bytes) {
+  return fails_now() ? nullptr : aligned(alignment, bytes);
+}
+
+using namespace bn2d_test;
+
+TEST_CASE("memory: each allocation of each call fails once", "[memory]") {
+  // Catches an exception that crosses the boundary, a counter or an output that moved before the allocation, a handle
+  // that was half made, and an exclusive call that keeps the module.
+  int failures = 0;
+  for (const FunctionEntry &entry : all_functions()) {
+    INFO("bn2d_" << entry.name);
+    for (int until = 0;; ++until) {
+      REQUIRE(until < 200);
+      World world;
+      // A module whose pools are empty, with tensors that need working memory.
+      const Snapshot before = world.snapshot();
+      mark_message();
+      t_failed = false;
+      t_until_failure = until;
+      const int32_t status = entry.call_with(world, static_cast<size_t>(-1), nullptr);
+      t_until_failure = -1;
+      const std::string message = bn2d_last_error();
+      if (!t_failed) {
+        if (entry.returns_status) CHECK(status >= 0);
+        if (entry.name == "options_retain") bn2d_options_release(world.options.get());
+        if (entry.name == "module_retain") bn2d_module_release(world.module.get());
+        if (entry.name == "tensor_retain") bn2d_tensor_release(world.tensor.get());
+        if (entry.name == "record_retain") bn2d_record_release(world.record.get());
+        break;
+      }
+      ++failures;
+      INFO("allocation " << until << ": " << bn2d_status_name(status) << ", " << message);
+      if (status == BN2D_OK) continue;  // it could do without
+      CHECK(status == BN2D_ERROR_OUT_OF_MEMORY);
+      CHECK(message_fault(message.c_str()) == "");
+      CHECK(message.find(kMarker) == std::string::npos);
+      CHECK(before.difference() == "");
+      CHECK(entry.call_with(world, static_cast<size_t>(-1), nullptr) == BN2D_OK);  // and with memory it works again
+    }
+  }
+  CHECK(failures > 20);  // the allocations were found
+}
+
+TEST_CASE("memory: large tensors, whose working memory is not in any pool", "[memory]") {
+  // Catches the same in the paths that small tensors do not take: split planes, half dtypes, masks.
+  int failures = 0;
+  for (const int32_t dtype : {BN2D_F32, BN2D_BF16}) {
+    for (const Extents &shape : {Extents{2, 2, 200, 200}, Extents{2, 40, 60, 20}}) {
+      for (int call = 0; call < 3; ++call) {
+        for (int until = 0;; ++until) {
+          REQUIRE(until < 200);
+          Settings settings;
+          settings.dtype = dtype;
+          const Module module = make_module(shape[1], settings);
+          std::vector<float> x(static_cast<size_t>(count_of(shape))), y(x.size()), dx(x.size());
+          for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 17);
+          const Extents strides = until % 2 == 0 ? nchw_strides(shape) : nhwc_strides(shape);
+          const View view_x(x.data(), dtype, shape, strides), view_y(y.data(), dtype, shape, strides);
+          const View view_dx(dx.data(), dtype, shape, strides);
+          bn2d_record *raw = nullptr;
+          const auto forward = [&] {
+            return bn2d_forward_act(module.get(), view_x, nullptr, BN2D_ACT_LEAKY_RELU, -0.5, view_y, &raw);
+          };
+          Record record;
+          if (call > 0) {
+            REQUIRE(forward() == BN2D_OK);
+            record.reset(raw);
+          }
+          Snapshot before;
+          before.add("module", module.get());
+          before.add("y", y);
+          before.add("dx", dx);
+          before.add("record", &raw, sizeof raw);
+          t_failed = false;
+          t_until_failure = until;
+          const int32_t status =
+              call == 0   ? forward()
+              : call == 1 ? bn2d_backward(module.get(), raw, view_x, view_dx, nullptr)
+                          : bn2d_double_backward(module.get(), raw, view_x, view_y, nullptr, nullptr, view_dx, nullptr);
+          t_until_failure = -1;
+          const std::string difference = before.difference();
+          if (call == 0 && raw != nullptr) record.reset(raw);
+          INFO("call " << call << " allocation " << until << " dtype " << dtype);
+          if (!t_failed) {
+            CHECK(status == BN2D_OK);
+            break;
+          }
+          ++failures;
+          if (status == BN2D_OK) continue;
+          CHECK(status == BN2D_ERROR_OUT_OF_MEMORY);
+          CHECK(difference == "");
+        }
+      }
+    }
+  }
+  CHECK(failures > 0);
+}
+#endif

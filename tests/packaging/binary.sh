@@ -1,0 +1,40 @@
+#!/bin/sh
+# The library is a good guest: what it calls, needs and does when it is loaded.
+. "$(dirname "$0")/common.sh"
+need nm readelf strip
+work_in binary
+bad=0
+wrong() {
+  echo "$*" >&2
+  bad=1
+}
+
+# Never ends, prints, signals, logs; no thread-local destructor, which would pin us to a thread's end.
+nm -D --undefined-only "$BN2D_LIBRARY" | awk '{ sub(/@.*/, "", $2); print $2 }' >undefined
+if grep -E -e '^(abort|_?exit|_Exit|quick_exit|__assert_fail)$' -e '^(__)?v?f?d?printf(_chk)?$' \
+  -e '^(puts|fputs|fputc|putc|putchar|fwrite|perror|stdout|stderr|syslog)$' -e '^(raise|kill|tgkill|signal|sigaction)$' \
+  -e '^_ZSt4(cout|cerr|clog)$' -e '^_ZNSt8ios_base4Init' -e '^_ZN3hwy5Abort' -e '^__cxa_thread_atexit' \
+  -e '^(openblas|cblas)_' undefined; then
+  wrong "the library calls these"
+fi
+
+readelf -d "$BN2D_LIBRARY" >dynamic
+grep -q 'NODELETE' dynamic || wrong "not linked with -z nodelete"
+grep -q 'BIND_NOW\|FLAGS_1.*NOW' dynamic || wrong "not linked with -z now"
+if grep -E 'TEXTREL|RPATH|RUNPATH' dynamic; then wrong "these do not belong into the library"; fi
+grep -q 'SONAME.*\[libbn2d\.so\.1\]' dynamic || wrong "its SONAME is not libbn2d.so.1"
+if sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' dynamic |
+  grep -vE '^(lib(tbb|hwy|stdc\+\+|m|gcc_s|c)\.so\.[0-9]+|ld-linux.*)$'; then
+  wrong "the library must not need these"
+fi
+
+# Nothing of ours runs at load: the one entry is the compiler's own. And nothing sets flush-to-zero in the host.
+entries=$(($(sed -n 's/.*(INIT_ARRAYSZ) *\([0-9]*\).*/\1/p' dynamic) * 8 / $(getconf LONG_BIT)))
+[ "$entries" -le 1 ] || wrong "$entries functions run when the library is loaded, 1 is the compiler's"
+if nm "$BN2D_LIBRARY" | grep 'set_fast_math'; then wrong "linked with -ffast-math"; fi
+
+strip -o stripped "$BN2D_LIBRARY"
+size=$(wc -c <stripped)
+echo "$size bytes stripped"
+[ "$size" -le 1048576 ] || wrong "more than 1 MB stripped"
+exit $bad

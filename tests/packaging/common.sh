@@ -1,0 +1,41 @@
+# shellcheck shell=sh
+# Read by the other scripts of this folder. ctest sets in the environment:
+#   BN2D_SOURCE, BN2D_BUILD  the checkout and the build folder
+#   BN2D_LIBRARY             the shared library as built
+#   BN2D_STAGE               the install tree that stage.sh makes
+#   BN2D_LIBDIR              folder of the library in the install tree
+#   CC, CXX, CMAKE, CMAKE_GENERATOR  the tools of the build
+set -eu
+
+fail() {
+  echo "$*" >&2
+  exit 1
+}
+
+# This test means nothing on this machine.
+skip() {
+  echo "skipped: $*"
+  exit 77
+}
+
+# The test needs commands: without one it is skipped, but where everything must be tested, that is a failure.
+need() {
+  for tool in "$@"; do
+    command -v "$tool" >/dev/null 2>&1 && continue
+    [ "${BN2D_REQUIRE_ALL:-0}" = 1 ] && fail "BN2D_REQUIRE_ALL is set, and there is no $tool"
+    skip "no $tool"
+  done
+}
+
+# An empty folder of that name to work in.
+work_in() {
+  work=$BN2D_BUILD/tests/packaging/work/$1
+  rm -rf "$work"
+  mkdir -p "$work"
+  cd "$work"
+}
+
+# pkg-config sees the install tree, and nothing of the system: a user need not have the files of our dependencies.
+bn2d_pkg_config() {
+  PKG_CONFIG_PATH='' PKG_CONFIG_LIBDIR="$BN2D_STAGE/$BN2D_LIBDIR/pkgconfig" pkg-config "$@" bn2d
+}

@@ -1,0 +1,240 @@
+// Every function of the C ABI with a valid call, as a table: a test may replace any pointer argument of it.
+//
+// A line of the table names the pointer parameters in their order; "?" marks one that the header documents as optional
+// (for this call). The table is checked against functions.inc and against the parameter lists in the header, so neither
+// a function nor a pointer can be forgotten.
+#pragma once
+#include <bn2d/bn2d.h>
+
+#include <cstdint>
+#include <functional>
+#include <sstream>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "support/contract_world.h"
+
+namespace bn2d_test {
+
+enum class Kind { none, options, module, tensor, record };
+
+struct PointerParameter {
+  std::string name;
+  bool optional = false;
+  Kind kind = Kind::none;
+};
+
+struct FunctionEntry {
+  std::string name;
+  std::vector<PointerParameter> pointers;
+  bool returns_status = false;  // else void, or the value itself
+  // The call, with pointer argument `index` replaced.
+  std::function<int32_t(World &, size_t index, void *replacement)> call_with;
+};
+
+template <class T>
+constexpr Kind kind_of() {
+  using Pointee = std::remove_cv_t<std::remove_pointer_t<T>>;
+  return std::is_same_v<Pointee, bn2d_options>  ? Kind::options
+         : std::is_same_v<Pointee, bn2d_module> ? Kind::module
+         : std::is_same_v<Pointee, bn2d_tensor> ? Kind::tensor
+         : std::is_same_v<Pointee, bn2d_record> ? Kind::record
+                                                : Kind::none;
+}
+
+template <class T>
+void replace_pointer(T &argument, size_t &ordinal, size_t index, void *replacement) {
+  if constexpr (std::is_pointer_v<T>) {
+    if (ordinal++ == index) argument = static_cast<T>(replacement);
+  }
+}
+
+template <class Result, class... Args, class Make>
+FunctionEntry function_entry(const char *name, Result (*function)(Args...), const char *pointers, Make make) {
+  FunctionEntry entry;
+  entry.name = name;
+  entry.returns_status = std::is_same_v<Result, int32_t>;
+  std::istringstream words(pointers);
+  for (std::string word; words >> word;) {
+    PointerParameter parameter;
+    parameter.optional = word.back() == '?';
+    parameter.name = parameter.optional ? word.substr(0, word.size() - 1) : word;
+    entry.pointers.push_back(parameter);
+  }
+  std::vector<Kind> kinds;
+  ((std::is_pointer_v<Args> ? kinds.push_back(kind_of<Args>()) : void()), ...);
+  INFO("the table's line of " << name << ": \"" << pointers << "\"");
+  REQUIRE(entry.pointers.size() == kinds.size());
+  for (size_t i = 0; i < kinds.size(); ++i) entry.pointers[i].kind = kinds[i];
+  entry.call_with = [function, make](World &world, size_t index, void *replacement) -> int32_t {
+    world.spoiling = index < sizeof...(Args);
+    std::tuple<Args...> arguments = make(world);
+    size_t ordinal = 0;
+    std::apply([&](auto &...argument) { (replace_pointer(argument, ordinal, index, replacement), ...); }, arguments);
+    if constexpr (std::is_same_v<Result, int32_t>) {
+      return std::apply(function, arguments);
+    } else {
+      (void)std::apply(function, arguments);
+      return BN2D_OK;
+    }
+  };
+  return entry;
+}
+
+// The arguments may use `w`, the World.
+#define BN2D_ENTRY(name, pointers, ...)                        \
+  function_entry(#name, &bn2d_##name, pointers, [](World &w) { \
+    (void)w;                                                   \
+    return std::make_tuple(__VA_ARGS__);                       \
+  })
+
+inline std::vector<FunctionEntry> all_functions() {
+  std::vector<FunctionEntry> table = {
+      BN2D_ENTRY(version, ""),
+      BN2D_ENTRY(version_string, ""),
+      BN2D_ENTRY(build_info, ""),
+      BN2D_ENTRY(simd_target, ""),
+      BN2D_ENTRY(last_error, ""),
+      BN2D_ENTRY(status_name, "", 0),
+      BN2D_ENTRY(dtype_name, "", 1),
+      BN2D_ENTRY(dtype_size, "", 1),
+      BN2D_ENTRY(dtype_from_name, "name out", "float32", &w.outs.i32),
+      BN2D_ENTRY(constant_count, ""),
+      BN2D_ENTRY(constant_at, "out_name out_value", 0, &w.outs.text, &w.outs.i64),
+      BN2D_ENTRY(constant_by_name, "name out_value", "BN2D_F32", &w.outs.i64),
+      BN2D_ENTRY(set_num_threads, "", 0),
+      BN2D_ENTRY(get_num_threads, ""),
+      BN2D_ENTRY(set_streaming_threshold, "", int64_t{-1}),
+      BN2D_ENTRY(get_streaming_threshold, ""),
+
+      BN2D_ENTRY(options_create, "out", &w.outs.options),
+      BN2D_ENTRY(options_retain, "options", w.options.get()),
+      BN2D_ENTRY(options_release, "options?", w.spare(w.options.get(), &bn2d_options_retain)),
+      BN2D_ENTRY(options_set_eps, "options", w.options.get(), 1e-3),
+      BN2D_ENTRY(options_set_momentum, "options", w.options.get(), 0.5),
+      BN2D_ENTRY(options_set_momentum_none, "options", w.options.get()),
+      BN2D_ENTRY(options_set_affine, "options", w.options.get(), 0),
+      BN2D_ENTRY(options_set_bias, "options", w.options.get(), 0),
+      BN2D_ENTRY(options_set_track_running_stats, "options", w.options.get(), 0),
+      BN2D_ENTRY(options_set_device, "options", w.options.get(), int32_t{BN2D_CPU}, 0),
+      BN2D_ENTRY(options_set_dtype, "options", w.options.get(), int32_t{BN2D_F64}),
+      BN2D_ENTRY(options_set_biased_running_var, "options", w.options.get(), 1),
+      BN2D_ENTRY(options_set_protect_running_stats, "options", w.options.get(), 1),
+      BN2D_ENTRY(options_set_num_threads, "options", w.options.get(), 2),
+      BN2D_ENTRY(options_set_by_name, "options name value", w.options.get(), "eps", "0.5"),
+
+      BN2D_ENTRY(module_create, "options? out", int64_t{4}, w.options.get(), &w.outs.module),
+      BN2D_ENTRY(module_retain, "module", w.module.get()),
+      BN2D_ENTRY(module_release, "module?", w.spare(w.module.get(), &bn2d_module_retain)),
+      BN2D_ENTRY(module_train, "module", w.module.get(), 0),
+      BN2D_ENTRY(module_eval, "module", w.module.get()),
+      BN2D_ENTRY(module_is_training, "module out", w.module.get(), &w.outs.i32),
+      BN2D_ENTRY(module_num_features, "module out", w.module.get(), &w.outs.i64),
+      BN2D_ENTRY(module_eps, "module out", w.module.get(), &w.outs.f64),
+      BN2D_ENTRY(module_momentum, "module out_has out", w.module.get(), &w.outs.i32, &w.outs.f64),
+      BN2D_ENTRY(module_affine, "module out", w.module.get(), &w.outs.i32),
+      BN2D_ENTRY(module_track_running_stats, "module out", w.module.get(), &w.outs.i32),
+      BN2D_ENTRY(module_dtype, "module out", w.module.get(), &w.outs.i32),
+      BN2D_ENTRY(module_device, "module out_type out_id", w.module.get(), &w.outs.i32, &w.outs.other_i32),
+      BN2D_ENTRY(module_set_num_threads, "module", w.module.get(), 3),
+      BN2D_ENTRY(module_get_num_threads, "module out", w.module.get(), &w.outs.i32),
+      BN2D_ENTRY(module_repr, "module buffer length?", w.module.get(), w.outs.buffer, sizeof w.outs.buffer,
+                 &w.outs.u64),
+      BN2D_ENTRY(module_repr, "module buffer? length?", w.module.get(), w.outs.buffer, uint64_t{0}, &w.outs.u64),
+      BN2D_ENTRY(module_reset_running_stats, "module", w.module.get()),
+      BN2D_ENTRY(module_reset_parameters, "module", w.module.get()),
+      BN2D_ENTRY(module_zero_grad, "module", w.module.get()),
+      BN2D_ENTRY(module_tensor_count, "module out", w.module.get(), &w.outs.i32),
+      BN2D_ENTRY(module_tensor_at, "module out", w.module.get(), 0, &w.outs.tensor),
+      BN2D_ENTRY(module_tensor_by_name, "module name out", w.module.get(), "bias.grad", &w.outs.tensor),
+
+      BN2D_ENTRY(tensor_retain, "tensor", w.tensor.get()),
+      BN2D_ENTRY(tensor_release, "tensor?", w.spare(w.tensor.get(), &bn2d_tensor_retain)),
+      BN2D_ENTRY(tensor_name, "tensor out", w.tensor.get(), &w.outs.text),
+      BN2D_ENTRY(tensor_kind, "tensor out", w.tensor.get(), &w.outs.i32),
+      BN2D_ENTRY(tensor_dtype, "tensor out", w.tensor.get(), &w.outs.i32),
+      BN2D_ENTRY(tensor_rank, "tensor out", w.tensor.get(), &w.outs.i32),
+      BN2D_ENTRY(tensor_dim, "tensor out", w.tensor.get(), 0, &w.outs.i64),
+      BN2D_ENTRY(tensor_nbytes, "tensor out", w.tensor.get(), &w.outs.u64),
+      BN2D_ENTRY(tensor_data, "tensor out", w.tensor.get(), &w.outs.data),
+      BN2D_ENTRY(tensor_grad, "tensor out", w.tensor.get(), &w.outs.tensor),
+      BN2D_ENTRY(tensor_requires_grad, "tensor out", w.tensor.get(), &w.outs.i32),
+      BN2D_ENTRY(tensor_set_requires_grad, "tensor", w.tensor.get(), 0),
+      BN2D_ENTRY(tensor_copy_from, "tensor source", w.tensor.get(), w.view_copy.get()),
+      BN2D_ENTRY(tensor_copy_to, "tensor target", w.tensor.get(), w.view_copy.get()),
+      BN2D_ENTRY(tensor_to_dlpack, "tensor out", w.tensor.get(), &w.outs.dlpack),
+      BN2D_ENTRY(tensor_to_dlpack_legacy, "tensor out", w.tensor.get(), &w.outs.legacy),
+
+      BN2D_ENTRY(forward_f32, "module x y record?", w.module.get(), w.x.data(), World::kN, World::kH, World::kW,
+                 w.y.data(), &w.outs.record),
+      BN2D_ENTRY(forward_f64, "module x y record?", w.module64.get(), w.x64.data(), World::kN, World::kH, World::kW,
+                 w.y64.data(), &w.outs.record),
+      BN2D_ENTRY(forward, "module x y record?", w.module.get(), w.view_x.get(), w.view_y.get(), &w.outs.record),
+      BN2D_ENTRY(forward_act, "module x z? y record?", w.module.get(), w.view_x.get(), w.view_z.get(),
+                 int32_t{BN2D_ACT_LEAKY_RELU}, 0.25, w.view_y.get(), &w.outs.record),
+      BN2D_ENTRY(backward_f32, "module record dy dx?", w.module.get(), w.record.get(), w.dy.data(), w.dx.data()),
+      BN2D_ENTRY(backward_f64, "module record dy dx?", w.module64.get(), w.record64.get(), w.dy64.data(),
+                 w.dx64.data()),
+      BN2D_ENTRY(backward, "module record dy dx? dz?", w.module.get(), w.record.get(), w.view_dy.get(), w.view_dx.get(),
+                 w.view_dz.get()),
+      BN2D_ENTRY(double_backward, "module record dy ddx? ddweight? ddbias? ddy? dx?", w.module.get(), w.record.get(),
+                 w.view_dy.get(), w.view_ddx.get(), w.ddweight.data(), w.ddbias.data(), w.view_ddy.get(),
+                 w.view_dx.get()),
+      BN2D_ENTRY(record_retain, "record", w.record.get()),
+      BN2D_ENTRY(record_release, "record?", w.spare(w.record.get(), &bn2d_record_retain)),
+
+      // On batch statistics, then on running ones, which are required there.
+      BN2D_ENTRY(batch_norm_forward, "x z? y weight? bias? running_mean? running_var? mask? saved_mean? saved_invstd?",
+                 w.view_x.get(), w.view_z.get(), w.view_y.get(), int32_t{BN2D_F32}, w.weight.data(), w.bias.data(),
+                 w.running_mean.data(), w.running_var.data(), 1, 0.1, 1e-5, 0, int32_t{BN2D_ACT_RELU}, 0.0,
+                 w.mask.data(), w.saved_mean.data(), w.saved_invstd.data()),
+      BN2D_ENTRY(batch_norm_forward, "x z? y weight? bias? running_mean running_var mask? saved_mean? saved_invstd?",
+                 w.view_x.get(), w.view_z.get(), w.view_y.get(), int32_t{BN2D_F32}, w.weight.data(), w.bias.data(),
+                 w.running_mean.data(), w.running_var.data(), 0, 0.1, 1e-5, 0, int32_t{BN2D_ACT_RELU}, 0.0,
+                 w.mask.data(), w.saved_mean.data(), w.saved_invstd.data()),
+      // With y, with a mask, and frozen without dweight, where neither x nor saved_mean is needed.
+      BN2D_ENTRY(batch_norm_backward, "x dy y mask? weight? saved_mean saved_invstd dx? dz? dweight? dbias?",
+                 w.view_x.get(), w.view_dy.get(), w.view_z.get(), nullptr, int32_t{BN2D_F32}, w.weight.data(),
+                 w.saved_mean.data(), w.saved_invstd.data(), 1, int32_t{BN2D_ACT_RELU}, 0.0, 0.0, w.view_dx.get(),
+                 w.view_dz.get(), w.dweight.data(), w.dbias.data()),
+      BN2D_ENTRY(batch_norm_backward, "x dy y? mask weight? saved_mean saved_invstd dx? dz? dweight? dbias?",
+                 w.view_x.get(), w.view_dy.get(), nullptr, w.mask.data(), int32_t{BN2D_F32}, w.weight.data(),
+                 w.saved_mean.data(), w.saved_invstd.data(), 1, int32_t{BN2D_ACT_RELU}, 0.0, 1.0, w.view_dx.get(),
+                 w.view_dz.get(), w.dweight.data(), w.dbias.data()),
+      BN2D_ENTRY(batch_norm_backward, "x dy y? mask? weight? saved_mean saved_invstd dx? dz? dweight? dbias?",
+                 w.view_x.get(), w.view_dy.get(), nullptr, nullptr, int32_t{BN2D_F32}, w.weight.data(),
+                 w.saved_mean.data(), w.saved_invstd.data(), 0, int32_t{BN2D_ACT_NONE}, 0.0, 1.0, w.view_dx.get(),
+                 w.view_dz.get(), w.dweight.data(), w.dbias.data()),
+      BN2D_ENTRY(batch_norm_backward, "x? dy y? mask? weight? saved_mean? saved_invstd dx? dz? dweight? dbias?",
+                 nullptr, w.view_dy.get(), nullptr, nullptr, int32_t{BN2D_F32}, w.weight.data(), nullptr,
+                 w.saved_invstd.data(), 0, int32_t{BN2D_ACT_NONE}, 0.0, 1.0, w.view_dx.get(), w.view_dz.get(), nullptr,
+                 w.dbias.data()),
+      BN2D_ENTRY(batch_norm_double_backward,
+                 "x dy y mask? weight? saved_mean saved_invstd ddx? ddweight? ddbias? ddy? dx? dweight?",
+                 w.view_x.get(), w.view_dy.get(), w.view_z.get(), nullptr, int32_t{BN2D_F32}, w.weight.data(),
+                 w.saved_mean.data(), w.saved_invstd.data(), 1, int32_t{BN2D_ACT_RELU}, 0.0, w.view_ddx.get(),
+                 w.ddweight.data(), w.ddbias.data(), 0.0, w.view_ddy.get(), w.view_dx.get(), w.dweight.data()),
+      BN2D_ENTRY(batch_norm_double_backward,
+                 "x dy y? mask weight? saved_mean saved_invstd ddx? ddweight? ddbias? ddy? dx? dweight?",
+                 w.view_x.get(), w.view_dy.get(), nullptr, w.mask.data(), int32_t{BN2D_F32}, w.weight.data(),
+                 w.saved_mean.data(), w.saved_invstd.data(), 1, int32_t{BN2D_ACT_RELU}, 0.0, w.view_ddx.get(),
+                 w.ddweight.data(), w.ddbias.data(), 0.0, w.view_ddy.get(), w.view_dx.get(), w.dweight.data()),
+      BN2D_ENTRY(mask_nbytes, "out", int64_t{1}, int64_t{2}, int64_t{3}, int64_t{4}, &w.outs.u64),
+  };
+  return table;
+}
+#undef BN2D_ENTRY
+
+// The names of functions.inc.
+inline std::vector<std::string> listed_functions() {
+  return {
+#define BN2D_FUNCTION(since, name) #name,
+#include "functions.inc"
+#undef BN2D_FUNCTION
+  };
+}
+
+}  // namespace bn2d_test
