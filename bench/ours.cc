@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT
+#include "ours.h"
+
+#include <array>
+#include <limits>
+#include <stdexcept>
+
+#include "limit.h"
+
+namespace bench {
+
+void check(int32_t status) {
+  if (status != BN2D_OK) throw std::runtime_error(bn2d_last_error());
+}
+
+namespace {
+
+/// A bn2d_view and the arrays it points to.
+class View {
+ public:
+  View(const Problem &p, void *data) : shape_{p.shape.n, p.shape.c, p.shape.h, p.shape.w} {
+    if (p.layout == Layout::kNhwc) strides_ = {p.shape.h * p.shape.w * p.shape.c, 1, p.shape.w * p.shape.c, p.shape.c};
+    view_.data = data;
+    view_.device_type = BN2D_CPU;
+    view_.ndim = 4;
+    view_.dtype_code = p.dtype == DType::kBF16 ? 4 : 2;
+    view_.dtype_bits = static_cast<uint8_t>(8 * element_size(p.dtype));
+    view_.dtype_lanes = 1;
+    contiguous_ = p.layout == Layout::kNchw;
+  }
+  /// Null for a tensor that the problem does not have. The pointers inside are set here, so that a View can be copied.
+  const bn2d_view *get() {
+    view_.shape = shape_.data();
+    view_.strides = contiguous_ ? nullptr : strides_.data();
+    return view_.data ? &view_ : nullptr;
+  }
+
+ private:
+  std::array<int64_t, 4> shape_, strides_{};
+  bn2d_view view_{};
+  bool contiguous_ = true;
+};
+
+/// Everything one variant owns. Shared by the copies of its std::function.
+struct Contestant {
+  explicit Contestant(const Problem &problem)
+      : p(problem),
+        module(make_module(problem)),
+        x(p, p.t.x),
+        y(p, p.t.y),
+        z(p, p.t.z),
+        dy(p, p.t.dy),
+        dx(p, p.t.dx),
+        dz(p, p.t.dz) {}
+
+  /// Plain contiguous float and double have functions of their own; they are what most callers use.
+  bool flat() const { return p.layout == Layout::kNchw && p.fuse == Fuse::kNone; }
+
+  int32_t forward(bn2d_record **out) {
+    const Shape &s = p.shape;
+    bn2d_module *m = module.get();
+    if (flat() && p.dtype == DType::kF32)
+      return bn2d_forward_f32(m, static_cast<float *>(p.t.x), s.n, s.h, s.w, static_cast<float *>(p.t.y), out);
+    if (flat() && p.dtype == DType::kF64)
+      return bn2d_forward_f64(m, static_cast<double *>(p.t.x), s.n, s.h, s.w, static_cast<double *>(p.t.y), out);
+    if (p.fuse == Fuse::kNone) return bn2d_forward(m, x.get(), y.get(), out);
+    return bn2d_forward_act(m, x.get(), z.get(), BN2D_ACT_RELU, 0, y.get(), out);
+  }
+
+  int32_t backward() {
+    bn2d_module *m = module.get();
+    if (flat() && p.dtype == DType::kF32)
+      return bn2d_backward_f32(m, record.get(), static_cast<float *>(p.t.dy), static_cast<float *>(p.t.dx));
+    if (flat() && p.dtype == DType::kF64)
+      return bn2d_backward_f64(m, record.get(), static_cast<double *>(p.t.dy), static_cast<double *>(p.t.dx));
+    return bn2d_backward(m, record.get(), dy.get(), dx.get(), dz.get());
+  }
+
+  void make_record() {
+    bn2d_record *out = nullptr;
+    check(forward(&out));
+    record.reset(out);
+  }
+
+  Problem p;
+  Module module;
+  Record record;
+  View x, y, z, dy, dx, dz;
+};
+
+void stop_gradient(bn2d_module *module, const char *name) {
+  bn2d_tensor *tensor = nullptr;
+  check(bn2d_module_tensor_by_name(module, name, &tensor));
+  const int32_t status = bn2d_tensor_set_requires_grad(tensor, 0);
+  bn2d_tensor_release(tensor);
+  check(status);
+}
+
+Variant consumer_variant(const std::shared_ptr<Contestant> &ours, const std::string &name, int64_t threshold) {
+  Variant variant;
+  variant.name = name;
+  variant.run = [ours, threshold](int64_t calls) {
+    check(bn2d_set_streaming_threshold(threshold));
+    for (int64_t i = 0; i < calls; ++i) {
+      check(ours->forward(nullptr));
+      read_once(ours->p.t.y, ours->p.bytes());
+    }
+    check(bn2d_set_streaming_threshold(-1));
+  };
+  return variant;
+}
+
+Problem tiny_problem() {
+  Problem problem{};
+  problem.op = Op::kEval;
+  problem.shape = {0, 16, 8, 8};
+  return problem;
+}
+
+}  // namespace
+
+Module make_module(const Problem &problem) {
+  bn2d_options *options = nullptr;
+  check(bn2d_options_create(&options));
+  const std::unique_ptr<bn2d_options, void (*)(bn2d_options *)> guard(options, bn2d_options_release);
+  check(bn2d_options_set_dtype(options, problem.dtype == DType::kF64 ? BN2D_F64 : BN2D_F32));
+  bn2d_module *out = nullptr;
+  check(bn2d_module_create(problem.shape.c, options, &out));
+  Module module(out);
+  const bool training = problem.op == Op::kTrain || problem.op == Op::kBackward;
+  check(bn2d_module_train(out, training ? 1 : 0));
+  if (problem.op == Op::kFrozenDx) {
+    stop_gradient(out, "weight");
+    stop_gradient(out, "bias");
+  }
+  return module;
+}
+
+Variant ours(const Problem &problem, const std::string &name) {
+  const auto ours = std::make_shared<Contestant>(problem);
+  Variant variant;
+  variant.name = name;
+  if (is_backward(problem.op)) {
+    ours->make_record();
+    variant.run = repeat([ours] { check(ours->backward()); });
+  } else {
+    variant.run = repeat([ours] { check(ours->forward(nullptr)); });
+  }
+  return variant;
+}
+
+Variant ours_recording(const Problem &problem, const std::string &name) {
+  const auto ours = std::make_shared<Contestant>(problem);
+  Variant variant;
+  variant.name = name;
+  variant.run = repeat([ours] { ours->make_record(); });
+  return variant;
+}
+
+std::vector<Variant> ours_with_consumer(const Problem &problem) {
+  const auto ours = std::make_shared<Contestant>(problem);
+  return {consumer_variant(ours, kOurs, -1), consumer_variant(ours, kOursStreaming, 0),
+          consumer_variant(ours, kOursOrdinary, std::numeric_limits<int64_t>::max())};
+}
+
+Variant ours_getter(const std::string &name) {
+  const std::shared_ptr<bn2d_module> module = make_module(tiny_problem());
+  Variant variant;
+  variant.name = name;
+  variant.run = repeat([module] {
+    int32_t training = 0;
+    check(bn2d_module_is_training(module.get(), &training));
+  });
+  return variant;
+}
+
+Variant ours_empty_forward(const std::string &name) {
+  const std::shared_ptr<bn2d_module> module = make_module(tiny_problem());
+  Variant variant;
+  variant.name = name;
+  variant.run = repeat([module] { check(bn2d_forward_f32(module.get(), nullptr, 0, 8, 8, nullptr, nullptr)); });
+  return variant;
+}
+
+}  // namespace bench

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// bn2d as a contestant, always through its C ABI.
+#ifndef BN2D_BENCH_OURS_H
+#define BN2D_BENCH_OURS_H
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bn2d/bn2d.h"
+#include "problem.h"
+#include "variant.h"
+
+namespace bench {
+
+/// Throws with bn2d's message unless the status is BN2D_OK.
+void check(int32_t status);
+
+struct ModuleRelease {
+  void operator()(bn2d_module *module) const { bn2d_module_release(module); }
+};
+struct RecordRelease {
+  void operator()(bn2d_record *record) const { bn2d_record_release(record); }
+};
+using Module = std::unique_ptr<bn2d_module, ModuleRelease>;
+using Record = std::unique_ptr<bn2d_record, RecordRelease>;
+
+/// A module for the problem: f64 for f64 data, else f32 (so f16 and bf16 are mixed), in the mode of the operation.
+Module make_module(const Problem &problem);
+
+/// The operation itself.
+Variant ours(const Problem &problem, const std::string &name);
+/// Training forward that leaves a record, and its release.
+Variant ours_recording(const Problem &problem, const std::string &name);
+
+/// Forward with a given streaming threshold (see bn2d_set_streaming_threshold), then one read of y.
+std::vector<Variant> ours_with_consumer(const Problem &problem);
+
+/// The cost of a call that does nothing: a getter, and a forward of no elements.
+Variant ours_getter(const std::string &name);
+Variant ours_empty_forward(const std::string &name);
+
+constexpr const char *kOurs = "bn2d";
+constexpr const char *kOursTwin = "bn2d, many channels";
+constexpr const char *kOursStreaming = "bn2d, streaming on";
+constexpr const char *kOursOrdinary = "bn2d, streaming off";
+
+}  // namespace bench
+
+#endif  // BN2D_BENCH_OURS_H

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+// oneDNN as a peer, versions 2 and 3: plain NCHW, channels last, and the blocked layout its JIT likes best.
+#include <memory>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <string>
+#include <unordered_map>
+
+#if DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_OMP
+#include <omp.h>
+#endif
+
+#include "variant.h"
+
+namespace bench {
+namespace {
+
+using dnnl::memory;
+using Forward = dnnl::batch_normalization_forward;
+using Backward = dnnl::batch_normalization_backward;
+using Flags = dnnl::normalization_flags;
+using Tag = memory::format_tag;
+
+memory::data_type type_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return memory::data_type::f32;
+    case DType::kF16:
+      return memory::data_type::f16;
+    case DType::kBF16:
+      return memory::data_type::bf16;
+#if DNNL_VERSION_MAJOR >= 3
+    case DType::kF64:
+      return memory::data_type::f64;
+#else
+    case DType::kF64:
+      break;
+#endif
+  }
+  return memory::data_type::undef;
+}
+
+Flags flags_of(const Problem &p) {
+  // Without weight and bias where only dx is wanted of frozen statistics: oneDNN has no flag for "weight, but not its
+  // gradient". That is less work than ours does.
+  auto flags = p.op == Op::kFrozenDx ? Flags::none : Flags::use_scale | Flags::use_shift;
+  if (p.op == Op::kEval || p.op == Op::kFrozenDx) flags |= Flags::use_global_stats;
+  if (p.fuse == Fuse::kRelu) flags |= Flags::fuse_norm_relu;
+  return flags;
+}
+
+Forward::primitive_desc forward_desc(const Problem &p, const memory::desc &md, const dnnl::engine &engine) {
+  const auto kind = p.op == Op::kEval ? dnnl::prop_kind::forward_inference : dnnl::prop_kind::forward_training;
+  const auto eps = static_cast<float>(kEps);
+#if DNNL_VERSION_MAJOR >= 3
+  return Forward::primitive_desc(engine, kind, md, md, eps, flags_of(p));
+#else
+  return Forward::primitive_desc(Forward::desc(kind, md, eps, flags_of(p)), engine);
+#endif
+}
+
+Backward::primitive_desc backward_desc(const Problem &p, const memory::desc &md, const dnnl::engine &engine,
+                                       const Forward::primitive_desc &hint) {
+  const auto kind = p.op == Op::kFrozenDx ? dnnl::prop_kind::backward_data : dnnl::prop_kind::backward;
+  const auto eps = static_cast<float>(kEps);
+#if DNNL_VERSION_MAJOR >= 3
+  return Backward::primitive_desc(engine, kind, md, md, md, eps, flags_of(p), hint);
+#else
+  return Backward::primitive_desc(Backward::desc(kind, md, md, eps, flags_of(p)), engine, hint);
+#endif
+}
+
+void copy(dnnl::stream &stream, memory from, memory to) {
+  dnnl::reorder(from, to).execute(stream, from, to);
+  stream.wait();
+}
+
+void fill(const memory &m, int64_t count, float value) {
+  auto *data = static_cast<float *>(m.get_data_handle());
+  for (int64_t i = 0; i < count; ++i) data[i] = value;
+}
+
+/// The primitives and memory of one problem in one oneDNN layout.
+class Job {
+ public:
+  Job(const Problem &problem, Tag layout, const dnnl::engine &engine)
+      : p_(problem),
+        stream_(engine),
+        row_desc_(desc(p_.layout == Layout::kNchw ? Tag::nchw : Tag::nhwc)),
+        desc_(desc(layout)),
+        same_layout_(desc_ == row_desc_),
+        engine_(engine),
+        forward_pd_(forward_desc(p_, desc_, engine)) {
+    x_ = input(p_.t.x);
+    y_ = output(p_.t.y);
+    make_parameters();
+    forward_ = Forward(forward_pd_);
+    forward_args_ = {{DNNL_ARG_SRC, x_},        {DNNL_ARG_DST, y_},       {DNNL_ARG_MEAN, mean_},
+                     {DNNL_ARG_VARIANCE, var_}, {DNNL_ARG_SCALE, scale_}, {DNNL_ARG_SHIFT, shift_}};
+    if (p_.fuse == Fuse::kRelu && p_.op != Op::kEval) forward_args_[DNNL_ARG_WORKSPACE] = workspace_;
+    if (is_backward(p_.op)) make_backward();
+  }
+
+  void run() {
+    if (is_backward(p_.op)) {
+      backward_.execute(stream_, backward_args_);
+    } else {
+      forward_.execute(stream_, forward_args_);
+    }
+    stream_.wait();
+  }
+
+  void fetch() {
+    if (!same_layout_) copy(stream_, is_backward(p_.op) ? dx_ : y_, memory(row_desc_, engine_, p_.output()));
+  }
+
+  const char *implementation() const {
+    return is_backward(p_.op) ? backward_pd_.impl_info_str() : forward_pd_.impl_info_str();
+  }
+
+ private:
+  memory::desc desc(Tag tag) const {
+    return memory::desc({p_.shape.n, p_.shape.c, p_.shape.h, p_.shape.w}, type_of(p_.dtype), tag);
+  }
+
+  /// The row's own tensor where the layout is the row's, else a copy.
+  memory input(void *data) {
+    memory shared(row_desc_, engine_, data);
+    if (same_layout_) return shared;
+    memory own(desc_, engine_);
+    copy(stream_, shared, own);
+    return own;
+  }
+  memory output(void *data) { return same_layout_ ? memory(row_desc_, engine_, data) : memory(desc_, engine_); }
+
+  void make_parameters() {
+    const int64_t c = p_.shape.c;
+    const memory::desc channels({c}, memory::data_type::f32, Tag::a);
+    for (memory *m : {&mean_, &var_, &scale_, &shift_, &dscale_, &dshift_}) *m = memory(channels, engine_);
+    fill(mean_, c, 0);
+    fill(var_, c, 1);
+    fill(scale_, c, 1);
+    fill(shift_, c, 0);
+    if (p_.fuse == Fuse::kRelu && p_.op != Op::kEval) workspace_ = memory(forward_pd_.workspace_desc(), engine_);
+  }
+
+  void make_backward() {
+    if (p_.op == Op::kBackward) {
+      forward_.execute(stream_, forward_args_);  // statistics and the side of the activation
+      stream_.wait();
+    }
+    dy_ = input(p_.t.dy);
+    dx_ = output(p_.t.dx);
+    backward_pd_ = backward_desc(p_, desc_, engine_, forward_pd_);
+    backward_ = Backward(backward_pd_);
+    backward_args_ = {{DNNL_ARG_SRC, x_},       {DNNL_ARG_DIFF_DST, dy_},       {DNNL_ARG_DIFF_SRC, dx_},
+                      {DNNL_ARG_MEAN, mean_},   {DNNL_ARG_VARIANCE, var_},      {DNNL_ARG_SCALE, scale_},
+                      {DNNL_ARG_SHIFT, shift_}, {DNNL_ARG_DIFF_SCALE, dscale_}, {DNNL_ARG_DIFF_SHIFT, dshift_}};
+    if (p_.fuse == Fuse::kRelu) backward_args_[DNNL_ARG_WORKSPACE] = workspace_;
+  }
+
+  Problem p_;
+  dnnl::stream stream_;
+  memory::desc row_desc_, desc_;
+  bool same_layout_;
+  dnnl::engine engine_;
+  Forward::primitive_desc forward_pd_;
+  Backward::primitive_desc backward_pd_;
+  Forward forward_;
+  Backward backward_;
+  memory x_, y_, dy_, dx_, mean_, var_, scale_, shift_, dscale_, dshift_, workspace_;
+  std::unordered_map<int, memory> forward_args_, backward_args_;
+};
+
+class OneDnn : public Peer {
+ public:
+  std::string version() const override {
+    const dnnl_version_t *v = dnnl_version();
+    const char *const runtime = DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_OMP   ? "OpenMP"
+                                : DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_TBB ? "oneTBB"
+                                                                                 : "other threads";
+    return std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch) + " (" + runtime +
+           ")";
+  }
+
+  void set_threads([[maybe_unused]] int threads) override {
+#if DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_OMP
+    omp_set_num_threads(threads);
+#endif
+    // The oneTBB build runs in the arena that the whole benchmark runs in.
+  }
+
+  void wake() override {
+#if DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_OMP
+#pragma omp parallel
+    {
+#pragma omp barrier
+    }
+#endif
+  }
+
+  std::vector<Variant> variants(const Problem &problem) override {
+    if (problem.fuse == Fuse::kAddRelu) return {missing("oneDNN", "no CPU implementation of add + relu")};
+    if (problem.layout == Layout::kNhwc) return {variant(problem, "oneDNN channels_last", Tag::nhwc)};
+    return {variant(problem, "oneDNN plain", Tag::nchw), variant(problem, "oneDNN channels_last", Tag::nhwc),
+            variant(problem, "oneDNN blocked", blocked())};
+  }
+
+ private:
+  static Tag blocked() {
+    return dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core ? Tag::nChw16c : Tag::nChw8c;
+  }
+
+  Variant variant(const Problem &problem, const std::string &name, Tag tag) {
+    if (type_of(problem.dtype) == memory::data_type::undef) return missing(name, "dtype not supported");
+    try {
+      const auto job = std::make_shared<Job>(problem, tag, engine_);
+      Variant variant;
+      variant.name = name;
+      variant.runtime = Runtime::kPeer;
+      variant.run = repeat([job] { job->run(); });
+      variant.fetch = [job] { job->fetch(); };
+      variant.note = job->implementation();
+      return variant;
+    } catch (const dnnl::error &e) {
+      return missing(name, e.status == dnnl_unimplemented ? "not implemented" : e.what());
+    }
+  }
+
+  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+};
+
+}  // namespace
+}  // namespace bench
+
+extern "C" __attribute__((visibility("default"))) bench::Peer *bn2d_bench_peer() { return new bench::OneDnn; }

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT
+// PyTorch as a peer, through libtorch: contiguous tensors for NCHW rows, channels_last for NHWC rows.
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/native_batch_norm.h>
+#include <ATen/ops/native_batch_norm_backward.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/threshold_backward.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/Allocator.h>
+#include <c10/core/CPUAllocator.h>
+#include <c10/core/InferenceMode.h>
+#include <torch/version.h>
+
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <unordered_map>
+#include <vector>
+
+#include "variant.h"
+
+namespace bench {
+namespace {
+
+at::ScalarType type_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return at::kFloat;
+    case DType::kF64:
+      return at::kDouble;
+    case DType::kF16:
+      return at::kHalf;
+    case DType::kBF16:
+      return at::kBFloat16;
+  }
+  return at::kFloat;
+}
+
+/// The tensors of one problem, and the call.
+class Job {
+ public:
+  explicit Job(const Problem &problem) : p_(problem) {
+    const c10::InferenceMode inference;
+    const auto parameters = at::TensorOptions().dtype(p_.dtype == DType::kF64 ? at::kDouble : at::kFloat);
+    weight_ = at::ones({p_.shape.c}, parameters);
+    bias_ = at::zeros({p_.shape.c}, parameters);
+    running_mean_ = at::zeros({p_.shape.c}, parameters);
+    running_var_ = at::ones({p_.shape.c}, parameters);
+    x_ = wrap(p_.t.x);
+    if (p_.t.z) z_ = wrap(p_.t.z);
+    if (!is_backward(p_.op)) return;
+    dy_ = wrap(p_.t.dy);
+    forward();
+  }
+
+  void run() {
+    const c10::InferenceMode inference;
+    (is_backward(p_.op) ? dx_ : y_).reset();  // as in a program that is done with the last result
+    is_backward(p_.op) ? backward() : forward();
+  }
+
+  void fetch() {
+    const c10::InferenceMode inference;
+    wrap(p_.output()).copy_(is_backward(p_.op) ? dx_ : y_);
+  }
+
+ private:
+  at::Tensor wrap(void *data) const {
+    const Shape &s = p_.shape;
+    const auto options = at::TensorOptions().dtype(type_of(p_.dtype));
+    if (p_.layout == Layout::kNchw) return at::from_blob(data, {s.n, s.c, s.h, s.w}, options);
+    return at::from_blob(data, {s.n, s.c, s.h, s.w}, {s.h * s.w * s.c, 1, s.w * s.c, s.c}, options);
+  }
+
+  bool batch_statistics() const { return p_.op == Op::kTrain || p_.op == Op::kBackward; }
+
+  void forward() {
+    std::tie(y_, saved_mean_, saved_invstd_) =
+        at::native_batch_norm(x_, weight_, bias_, running_mean_, running_var_, batch_statistics(), kMomentum, kEps);
+    if (p_.fuse == Fuse::kAddRelu) y_.add_(z_);
+    if (p_.fuse != Fuse::kNone) y_.relu_();
+  }
+
+  void backward() {
+    const at::Tensor g = p_.fuse == Fuse::kNone ? dy_ : at::threshold_backward(dy_, y_, 0);  // also the gradient of z
+    const bool parameters = p_.op == Op::kBackward;
+    dx_ = std::get<0>(at::native_batch_norm_backward(g, x_, weight_, running_mean_, running_var_, saved_mean_,
+                                                     saved_invstd_, batch_statistics(), kEps,
+                                                     {true, parameters, parameters}));
+  }
+
+  Problem p_;
+  at::Tensor weight_, bias_, running_mean_, running_var_, x_, z_, dy_, y_, dx_, saved_mean_, saved_invstd_;
+};
+
+/// PyTorch's operators allocate their results, and a large result is fresh memory from the system with a page fault for
+/// every page. That is what its users get. As a second variant this allocator gives memory back to the next call of the
+/// same size, which leaves the time of the operator itself.
+class Recycler : public c10::Allocator {
+ public:
+  static void switch_on(bool on) { recycles().store(on, std::memory_order_relaxed); }
+
+  c10::DataPtr allocate(std::size_t bytes) { return make(bytes); }
+  // The qualifiers of the virtual function differ between versions of PyTorch; both signatures are provided.
+  c10::DataPtr allocate(std::size_t bytes) const { return make(bytes); }
+  c10::DeleterFnPtr raw_deleter() const override { return &give_back; }
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 3)
+  void copy_data(void *to, const void *from, std::size_t count) const override { default_copy_data(to, from, count); }
+#endif
+
+  static void drop_all() {
+    const std::lock_guard<std::mutex> lock(mutex());
+    for (auto &entry : spare())
+      for (void *block : entry.second) std::free(block);
+    spare().clear();
+  }
+
+ private:
+  static constexpr std::size_t kHeader = 64;  // holds the size; keeps the alignment
+
+  static c10::DataPtr make(std::size_t bytes) {
+    const std::size_t size = (bytes + kHeader + 63) / 64 * 64;
+    void *block = take(size);
+    if (!block) block = std::aligned_alloc(64, size);
+    if (!block) throw std::bad_alloc();
+    *static_cast<std::size_t *>(block) = size;
+    void *data = static_cast<char *>(block) + kHeader;
+    return {data, data, &give_back, at::Device(at::kCPU)};
+  }
+
+  static void *take(std::size_t size) {
+    if (!recycles().load(std::memory_order_relaxed)) return nullptr;
+    const std::lock_guard<std::mutex> lock(mutex());
+    std::vector<void *> &blocks = spare()[size];
+    if (blocks.empty()) return nullptr;
+    void *block = blocks.back();
+    blocks.pop_back();
+    return block;
+  }
+
+  static void give_back(void *data) {
+    if (!data) return;
+    void *block = static_cast<char *>(data) - kHeader;
+    if (!recycles().load(std::memory_order_relaxed)) return std::free(block);
+    const std::lock_guard<std::mutex> lock(mutex());
+    spare()[*static_cast<std::size_t *>(block)].push_back(block);
+  }
+
+  static std::atomic<bool> &recycles() {
+    static std::atomic<bool> on{false};
+    return on;
+  }
+  // Never destroyed: tensors inside PyTorch may outlive every static of this module.
+  static std::unordered_map<std::size_t, std::vector<void *>> &spare() {
+    static auto *blocks = new std::unordered_map<std::size_t, std::vector<void *>>;
+    return *blocks;
+  }
+  static std::mutex &mutex() {
+    static auto *lock = new std::mutex;
+    return *lock;
+  }
+};
+
+class Torch : public Peer {
+ public:
+  Torch() { c10::SetAllocator(c10::DeviceType::CPU, new Recycler, 100); }
+
+  std::string version() const override { return TORCH_VERSION; }
+  void set_threads(int threads) override { at::set_num_threads(threads); }
+
+  void wake() override {
+    at::parallel_for(0, at::get_num_threads(), 1, [](int64_t, int64_t) {});
+  }
+
+  std::vector<Variant> variants(const Problem &problem) override {
+    const std::string name = problem.layout == Layout::kNhwc ? "PyTorch channels_last" : "PyTorch";
+    Recycler::drop_all();
+    try {
+      const auto job = std::make_shared<Job>(problem);
+      job->run();
+      return {variant(job, name, false), variant(job, name + ", memory recycled", true)};
+    } catch (const std::exception &e) {
+      const std::string text = e.what();
+      return {missing(name, text.substr(0, text.find('\n')))};
+    }
+  }
+
+ private:
+  static Variant variant(const std::shared_ptr<Job> &job, const std::string &name, bool recycle) {
+    Variant variant;
+    variant.name = name;
+    variant.runtime = Runtime::kPeer;
+    variant.run = [job, recycle](int64_t calls) {
+      Recycler::switch_on(recycle);
+      for (int64_t i = 0; i < calls; ++i) job->run();
+      Recycler::switch_on(false);
+    };
+    variant.fetch = [job] { job->fetch(); };
+    return variant;
+  }
+};
+
+}  // namespace
+}  // namespace bench
+
+extern "C" __attribute__((visibility("default"))) bench::Peer *bn2d_bench_peer() { return new bench::Torch; }

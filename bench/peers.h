@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// The peer libraries that are installed, each in a module that is loaded at run time.
+#ifndef BN2D_BENCH_PEERS_H
+#define BN2D_BENCH_PEERS_H
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "variant.h"
+
+namespace bench {
+
+struct LoadedPeer {
+  std::string name;            ///< "oneDNN"
+  std::unique_ptr<Peer> peer;  ///< null where it is not there
+  std::string note;            ///< version, or why it is not there
+};
+
+/// Makes idle OpenMP workers sleep soon. Call it first in main; it may start the program anew.
+void shorten_openmp_spinning(char **argv);
+
+/// Loads the peers from `folder`.
+std::vector<LoadedPeer> load_peers(const std::string &folder, int threads);
+
+}  // namespace bench
+
+#endif  // BN2D_BENCH_PEERS_H

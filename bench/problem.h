@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// One thing to be timed: an operation on tensors of one shape, dtype and layout, and the memory it works on.
+#ifndef BN2D_BENCH_PROBLEM_H
+#define BN2D_BENCH_PROBLEM_H
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bench {
+
+enum class Op { kTrain, kBackward, kEval, kFrozenDx };
+enum class Fuse { kNone, kRelu, kAddRelu };
+enum class DType { kF32, kF64, kF16, kBF16 };
+enum class Layout { kNchw, kNhwc };
+
+struct Shape {
+  int64_t n, c, h, w;
+  int64_t size() const { return n * c * h * w; }
+};
+
+const char *name_of(DType dtype);
+const char *name_of(Layout layout);
+std::string name_of(Op op, Fuse fuse);
+std::string name_of(const Shape &shape);
+std::size_t element_size(DType dtype);
+
+/// How many tensors of the problem's size must be read and written at least. The limit touches the same number.
+struct Traffic {
+  int reads, writes;
+};
+Traffic traffic_of(Op op, Fuse fuse);
+
+/// Backward of any kind writes dx, forward writes y.
+inline bool is_backward(Op op) { return op == Op::kBackward || op == Op::kFrozenDx; }
+
+/// Start of every tensor of a row; what the operation does not need is null. Shared by all variants of the row.
+struct Tensors {
+  void *x = nullptr, *z = nullptr, *y = nullptr, *dy = nullptr, *dx = nullptr, *dz = nullptr;
+};
+
+struct Problem {
+  Op op;
+  Fuse fuse;
+  DType dtype;
+  Layout layout;
+  Shape shape;
+  int threads;
+  Tensors t;
+
+  int64_t bytes() const { return shape.size() * static_cast<int64_t>(element_size(dtype)); }
+  void *output() const { return is_backward(op) ? t.dx : t.y; }
+};
+
+constexpr double kEps = 1e-5;
+constexpr double kMomentum = 0.1;
+
+/// Memory of the tensors of one row: page aligned, or that plus `misalign` bytes; inputs filled with normal numbers.
+class Memory {
+ public:
+  Memory() = default;
+  Memory(const Memory &) = delete;
+  Memory &operator=(const Memory &) = delete;
+  ~Memory();
+
+  /// Allocates and fills what the problem needs and sets problem->t.
+  void provide(Problem *problem, std::size_t misalign);
+
+ private:
+  void *block(const Problem &problem, std::size_t misalign, bool fill, unsigned seed);
+  std::vector<void *> blocks_;
+};
+
+/// A few thousand elements of `data`, evenly spread, as double; for comparing the results of two variants.
+std::vector<double> sample(const void *data, DType dtype, int64_t size);
+/// Overwrites the elements that sample() reads, so that a variant that writes nothing is noticed.
+void spoil_sample(void *data, DType dtype, int64_t size);
+/// How far two correct results may be apart without a remark.
+double tolerance_of(DType dtype);
+
+}  // namespace bench
+
+#endif  // BN2D_BENCH_PROBLEM_H

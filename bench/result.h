@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// What was measured of a row.
+#ifndef BN2D_BENCH_RESULT_H
+#define BN2D_BENCH_RESULT_H
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rows.h"
+#include "timer.h"
+
+namespace bench {
+
+struct RowResult {
+  Row row;
+  std::vector<Timing> timings;
+  std::string error;  ///< not empty: the row could not be timed
+
+  /// The variant of that name, null where there is none or it did not run.
+  const Timing *find(const std::string &name) const;
+  const Timing *ours() const;
+  /// The fastest of the limit's variants.
+  const Timing *limit() const;
+  /// Peers that ran, in the order in which they were offered.
+  std::vector<const Timing *> peers() const;
+  /// ours / limit, where both are there.
+  std::optional<double> ratio() const;
+};
+
+/// The name is neither ours nor the limit's.
+bool is_peer(const std::string &name);
+
+}  // namespace bench
+
+#endif  // BN2D_BENCH_RESULT_H

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+#include "rows.h"
+
+#include <initializer_list>
+
+namespace bench {
+namespace {
+
+constexpr Fuse kPlain = Fuse::kNone;
+constexpr DType kF32 = DType::kF32;
+constexpr Layout kNchw = Layout::kNchw;
+
+// The batch norms of ResNet-50: channels and plane. `quick` are those of --quick.
+struct Plane {
+  int64_t c, hw;
+  bool quick;
+};
+constexpr Plane kResnet50[] = {{64, 112, true},  {256, 56, false}, {64, 56, true},  {512, 28, true}, {128, 28, false},
+                               {1024, 14, true}, {256, 14, false}, {2048, 7, true}, {512, 7, false}};
+// A plane of each size, for the rows where all nine would say the same nine times.
+constexpr Plane kChosen[] = {{64, 112, false}, {64, 56, true}, {512, 28, false}, {1024, 14, false}, {2048, 7, false}};
+
+class Table {
+ public:
+  Row &add(Group group, Op op, Fuse fuse, DType dtype, Layout layout, Shape shape, bool quick) {
+    Row row{group, op, fuse, dtype, layout, shape, {}, false, quick, false, ""};
+    row.name = std::string(name_of(group)) + "/" + name_of(op, fuse) + "/" + name_of(dtype) + "/" + name_of(layout) +
+               "/" + name_of(shape);
+    rows_.push_back(row);
+    return rows_.back();
+  }
+  std::vector<Row> take() { return std::move(rows_); }
+
+ private:
+  std::vector<Row> rows_;
+};
+
+void add_resnet(Table *table) {
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval, Op::kFrozenDx})
+    for (const Plane &p : kResnet50)
+      table->add(Group::kResnet32, op, kPlain, kF32, kNchw, {32, p.c, p.hw, p.hw}, p.quick);
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval, Op::kFrozenDx})
+    for (const Plane &p : kResnet50)
+      table->add(Group::kResnet1, op, kPlain, kF32, kNchw, {1, p.c, p.hw, p.hw}, false).smoke = p.c == 512 && p.hw == 7;
+}
+
+void add_fused(Table *table) {
+  for (const Fuse fuse : {Fuse::kRelu, Fuse::kAddRelu})
+    for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
+      for (const Plane &p : kChosen) {
+        table->add(Group::kFused, op, fuse, kF32, kNchw, {32, p.c, p.hw, p.hw}, p.quick && fuse == Fuse::kAddRelu);
+      }
+  for (const Fuse fuse : {Fuse::kRelu, Fuse::kAddRelu})
+    for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
+      table->add(Group::kFused, op, fuse, kF32, kNchw, {1, 256, 14, 14}, false).smoke = true;
+}
+
+void add_dtypes(Table *table) {
+  for (const DType dtype : {DType::kF16, DType::kBF16})
+    for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
+      for (const Plane &p : kChosen)
+        table->add(Group::kHalf, op, kPlain, dtype, kNchw, {32, p.c, p.hw, p.hw}, p.quick && dtype == DType::kBF16);
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
+    for (const Plane &p : {kChosen[1], kChosen[2], kChosen[3], kChosen[4]})
+      table->add(Group::kDouble, op, kPlain, DType::kF64, kNchw, {32, p.c, p.hw, p.hw}, p.quick && op == Op::kTrain);
+}
+
+void add_nhwc(Table *table) {
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval, Op::kFrozenDx})
+    for (const Plane &p : kChosen)
+      table->add(Group::kNhwc, op, kPlain, kF32, Layout::kNhwc, {32, p.c, p.hw, p.hw}, p.quick);
+  table->add(Group::kNhwc, Op::kTrain, kPlain, kF32, Layout::kNhwc, {2, 19, 9, 9}, false).smoke = true;
+}
+
+void add_few_channels(Table *table) {
+  // Twins have the same number of elements, and channels of 2 MB and more, which do not fit a core's cache either.
+  struct Pair {
+    Shape few, many;
+  };
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval, Op::kFrozenDx})
+    for (const Pair &pair :
+         {Pair{{128, 3, 224, 224}, {48, 32, 112, 112}}, Pair{{1, 1, 4096, 4096}, {32, 32, 128, 128}}})
+      table->add(Group::kFewChannels, op, kPlain, kF32, kNchw, pair.few, op == Op::kTrain).twin = pair.many;
+}
+
+void add_small(Table *table) {
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
+    for (const Shape &shape : {Shape{128, 64, 4, 4}, Shape{256, 256, 2, 2}, Shape{1024, 512, 1, 1}})
+      table->add(Group::kSmallPlanes, op, kPlain, kF32, kNchw, shape, false);
+  for (const Shape &shape : {Shape{1, 16, 8, 8}, Shape{1, 256, 14, 14}}) {
+    for (const Op op : {Op::kTrain, Op::kEval, Op::kBackward})
+      table->add(Group::kSmall, op, kPlain, kF32, kNchw, shape, true).smoke = shape.c == 16;
+    Row &row = table->add(Group::kSmall, Op::kTrain, kPlain, kF32, kNchw, shape, false);
+    row.record = true;
+    row.name += "/record";
+  }
+}
+
+void add_calls(Table *table) {
+  // The getter and the empty forward of a (0, 16, 8, 8) tensor.
+  for (const char *name : {"getter", "empty-forward"}) {
+    Row &row = table->add(Group::kCall, Op::kEval, kPlain, kF32, kNchw, {0, 16, 8, 8}, true);
+    row.name = std::string("call/") + name;
+    row.smoke = true;
+  }
+}
+
+void add_consumers(Table *table) {
+  // From 256 KiB to 98 MiB, i.e. from well inside the caches to well outside.
+  const Shape shapes[] = {{1, 64, 32, 32},  {1, 64, 56, 56},  {32, 64, 14, 14},  {4, 256, 28, 28}, {8, 64, 56, 56},
+                          {16, 64, 56, 56}, {32, 64, 56, 56}, {32, 128, 56, 56}, {32, 256, 56, 56}};
+  for (const Op op : {Op::kTrain, Op::kEval})
+    for (const Shape &shape : shapes)
+      table->add(Group::kConsumer, op, kPlain, kF32, kNchw, shape, op == Op::kTrain && shape.c == 64 && shape.n >= 16);
+}
+
+void add_misaligned(Table *table) {
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
+    table->add(Group::kMisaligned, op, kPlain, kF32, kNchw, {32, 64, 56, 56}, false);
+}
+
+}  // namespace
+
+const char *name_of(Group group) {
+  switch (group) {
+    case Group::kResnet32:
+      return "resnet32";
+    case Group::kResnet1:
+      return "resnet1";
+    case Group::kFused:
+      return "fused";
+    case Group::kHalf:
+      return "half";
+    case Group::kDouble:
+      return "double";
+    case Group::kNhwc:
+      return "nhwc";
+    case Group::kFewChannels:
+      return "few-channels";
+    case Group::kSmallPlanes:
+      return "small-planes";
+    case Group::kSmall:
+      return "small";
+    case Group::kCall:
+      return "call";
+    case Group::kConsumer:
+      return "consumer";
+    case Group::kMisaligned:
+      return "misaligned";
+  }
+  return "?";
+}
+
+std::vector<Row> all_rows() {
+  Table table;
+  add_resnet(&table);
+  add_fused(&table);
+  add_dtypes(&table);
+  add_nhwc(&table);
+  add_few_channels(&table);
+  add_small(&table);
+  add_calls(&table);
+  add_consumers(&table);
+  add_misaligned(&table);
+  return table.take();
+}
+
+}  // namespace bench

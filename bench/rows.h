@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// The table of everything that is timed.
+#ifndef BN2D_BENCH_ROWS_H
+#define BN2D_BENCH_ROWS_H
+
+#include <string>
+#include <vector>
+
+#include "problem.h"
+
+namespace bench {
+
+/// What is compared with what. The group decides which variants a row has and which target it counts for.
+enum class Group {
+  kResnet32,     ///< ResNet-50 shapes, batch 32, f32 NCHW: the heart of the targets
+  kResnet1,      ///< the same at batch 1
+  kFused,        ///< relu and add+relu
+  kHalf,         ///< f16 and bf16 data with an f32 module
+  kDouble,       ///< f64
+  kNhwc,         ///< channels last
+  kFewChannels,  ///< fewer channels than threads, paired with a twin of the same bytes and many channels
+  kSmallPlanes,  ///< planes of a few elements
+  kSmall,        ///< tensors so small that the call itself counts
+  kCall,         ///< calls that do nothing
+  kConsumer,     ///< forward and one read of y, streaming stores forced on, forced off, and by the library's own choice
+  kMisaligned    ///< tensors that start 16 bytes after a cache line, as malloc returns them
+};
+
+const char *name_of(Group group);
+
+struct Row {
+  Group group;
+  Op op;
+  Fuse fuse;
+  DType dtype;
+  Layout layout;
+  Shape shape;
+  Shape twin;        ///< kFewChannels only
+  bool record;       ///< forward with a record and its release
+  bool quick;        ///< part of --quick
+  bool smoke;        ///< part of --smoke
+  std::string name;  ///< "resnet32/train/f32/nchw/32x64x56x56"
+};
+
+std::vector<Row> all_rows();
+
+}  // namespace bench
+
+#endif  // BN2D_BENCH_ROWS_H

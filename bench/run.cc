@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+#include "run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <exception>
+
+#include "limit.h"
+#include "ours.h"
+
+namespace bench {
+namespace {
+
+Problem problem_of(const Row &row, const Shape &shape, int threads) {
+  return {row.op, row.fuse, row.dtype, row.layout, shape, threads, {}};
+}
+
+/// What the variant computes, at a few thousand places.
+std::vector<double> result_of(const Variant &variant, const Problem &p) {
+  spoil_sample(p.output(), p.dtype, p.shape.size());
+  variant.run(1);
+  if (variant.fetch) variant.fetch();
+  return sample(p.output(), p.dtype, p.shape.size());
+}
+
+double largest_difference(const std::vector<double> &a, const std::vector<double> &b) {
+  double largest = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double difference = std::fabs(a[i] - b[i]) / std::max(1.0, std::fabs(b[i]));
+    if (!(difference <= largest)) largest = difference;  // a NaN counts
+  }
+  return largest;
+}
+
+/// A difference that rounding cannot explain: the peer was asked for something else.
+constexpr double kSomethingElse = 0.1;
+
+std::string difference_text(double difference) {
+  char text[80];
+  std::snprintf(text, sizeof text, "its result differs by %.2g", difference);
+  return text;
+}
+
+/// A peer that computes something else is not compared with; one that is merely inexact is, with a remark.
+void check_results(std::vector<Variant> *peers, const Variant &ours, const Problem &p) {
+  if (p.shape.size() == 0) return;
+  const std::vector<double> expected = result_of(ours, p);
+  for (Variant &peer : *peers) {
+    if (!peer.run) continue;
+    const double difference = largest_difference(result_of(peer, p), expected);
+    if (difference <= tolerance_of(p.dtype)) continue;
+    const std::string remark = difference_text(difference);
+    if (difference <= kSomethingElse) {
+      peer.note += (peer.note.empty() ? "" : "; ") + remark;
+    } else {
+      peer = missing(peer.name, remark);
+    }
+  }
+}
+
+std::vector<Variant> peer_variants(const Problem &problem, const std::vector<LoadedPeer> &peers) {
+  std::vector<Variant> all;
+  for (const LoadedPeer &loaded : peers) {
+    if (!loaded.peer) {
+      all.push_back(missing(loaded.name, loaded.note));
+      continue;
+    }
+    for (Variant &variant : loaded.peer->variants(problem)) all.push_back(std::move(variant));
+  }
+  return all;
+}
+
+Variant call_variant(const Row &row) {
+  return row.name == "call/getter" ? ours_getter(kOurs) : ours_empty_forward(kOurs);
+}
+
+void append(std::vector<Variant> *to, std::vector<Variant> more) {
+  std::move(more.begin(), more.end(), std::back_inserter(*to));
+}
+
+/// The contestants of a row. `twin` is the problem of the twin, with memory, for the rows that have one.
+std::vector<Variant> contestants(const Row &row, const Problem &problem, const Problem &twin,
+                                 const std::vector<LoadedPeer> &peers) {
+  if (row.group == Group::kCall) return {call_variant(row)};
+  if (row.group == Group::kConsumer) return ours_with_consumer(problem);
+  std::vector<Variant> all{row.record ? ours_recording(problem, kOurs) : ours(problem, kOurs)};
+  std::vector<Variant> others = peer_variants(problem, peers);
+  check_results(&others, all.front(), problem);
+  append(&all, limit_variants(problem));
+  if (row.group == Group::kFewChannels) all.push_back(ours(twin, kOursTwin));
+  append(&all, std::move(others));
+  return all;
+}
+
+TimerOptions timer_options(const std::vector<LoadedPeer> &peers, const RunOptions &options) {
+  TimerOptions timer;
+  timer.budget_seconds = options.budget_seconds;
+  if (options.once) timer.max_samples = 1;
+  timer.wake_tbb = [threads = options.threads] { wake_tbb(threads); };
+  timer.wake_peers = [&peers] {
+    for (const LoadedPeer &loaded : peers)
+      if (loaded.peer) loaded.peer->wake();
+  };
+  return timer;
+}
+
+}  // namespace
+
+RowResult run_row(const Row &row, const std::vector<LoadedPeer> &peers, const RunOptions &options) {
+  RowResult result{row, {}, ""};
+  try {
+    Memory memory;
+    Problem problem = problem_of(row, row.shape, options.threads);
+    Problem twin = problem_of(row, row.twin, options.threads);
+    if (row.group != Group::kCall) memory.provide(&problem, row.group == Group::kMisaligned ? 16 : 0);
+    if (row.group == Group::kFewChannels) memory.provide(&twin, 0);
+    const std::vector<Variant> variants = contestants(row, problem, twin, peers);
+    result.timings = time_alternately(variants, timer_options(peers, options));
+  } catch (const std::exception &e) {
+    result.error = e.what();
+  }
+  return result;
+}
+
+}  // namespace bench

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT
+#include "targets.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <optional>
+
+#include "ours.h"
+
+namespace bench {
+namespace {
+
+using Results = std::vector<RowResult>;
+using Filter = std::function<bool(const Row &)>;
+using Measure = std::function<std::optional<double>(const RowResult &)>;
+
+std::string format(const char *pattern, double value) {
+  char text[64];
+  std::snprintf(text, sizeof text, pattern, value);
+  return text;
+}
+
+/// The values of all rows that count for a target.
+struct Values {
+  std::vector<double> all;
+  double worst = 0;
+  std::string worst_name;
+};
+
+/// `higher_is_worse`: which end is the worst one.
+Values collect(const Results &results, const Filter &counts, const Measure &measure, bool higher_is_worse = true) {
+  Values values;
+  for (const RowResult &result : results) {
+    if (!counts(result.row)) continue;
+    const std::optional<double> value = measure(result);
+    if (!value) continue;
+    const bool worse = higher_is_worse ? *value > values.worst : *value < values.worst;
+    if (values.all.empty() || worse) {
+      values.worst = *value;
+      values.worst_name = result.row.name;
+    }
+    values.all.push_back(*value);
+  }
+  return values;
+}
+
+std::string rows_text(const Values &values) {
+  return std::to_string(values.all.size()) + (values.all.size() == 1 ? " row" : " rows");
+}
+
+Target not_measured(const std::string &what, const std::string &bound) {
+  return {what, bound, "not measured", Verdict::kNotMeasured};
+}
+
+Verdict verdict(bool holds) { return holds ? Verdict::kHolds : Verdict::kMissed; }
+
+constexpr double kNoBound = INFINITY;
+
+/// R, our time over the limit's: its geometric mean and its worst.
+Target ratio_target(const Results &results, const std::string &what, double mean_bound, double worst_bound,
+                    const Filter &counts) {
+  std::string bound = "R";
+  if (mean_bound < kNoBound) bound += format(" geomean <= %.2f", mean_bound);
+  if (mean_bound < kNoBound && worst_bound < kNoBound) bound += ",";
+  if (worst_bound < kNoBound) bound += format(" worst <= %.2f", worst_bound);
+  const Values values = collect(results, counts, [](const RowResult &r) { return r.ratio(); });
+  if (values.all.empty()) return not_measured(what, bound);
+  const double mean = geometric_mean(values.all);
+  const std::string measured = format("geomean %.2f", mean) + format(", worst %.2f", values.worst) + " (" +
+                               values.worst_name + "), " + rows_text(values);
+  return {what, bound, measured, verdict(mean <= mean_bound && values.worst <= worst_bound)};
+}
+
+Target worst_target(const Results &results, const std::string &what, const std::string &unit, double worst_bound,
+                    const Filter &counts, const Measure &measure) {
+  const std::string bound = format("<= %.3g", worst_bound) + unit;
+  const Values values = collect(results, counts, measure);
+  if (values.all.empty()) return not_measured(what, bound);
+  const std::string measured =
+      format("worst %.3g", values.worst) + unit + " (" + values.worst_name + "), " + rows_text(values);
+  return {what, bound, measured, verdict(values.worst <= worst_bound)};
+}
+
+/// A peer's time over ours, its geometric mean.
+Target speedup_target(const Results &results, const std::string &peer, double bound_value, const Filter &counts) {
+  const std::string what = "against " + peer + ", ResNet-50 shapes, batch 32";
+  const std::string bound = format("geomean >= %.1fx", bound_value);
+  const Values values = collect(
+      results, counts,
+      [&](const RowResult &r) -> std::optional<double> {
+        const Timing *other = r.find(peer);
+        if (!other || !r.ours()) return std::nullopt;
+        return other->median / r.ours()->median;
+      },
+      false);
+  if (values.all.empty()) return not_measured(what, bound);
+  const double mean = geometric_mean(values.all);
+  const std::string measured = format("geomean %.2fx", mean) + format(", least %.2fx", values.worst) + " (" +
+                               values.worst_name + "), " + rows_text(values);
+  return {what, bound, measured, verdict(mean >= bound_value)};
+}
+
+std::optional<double> fastest_peer_speedup(const RowResult &result) {
+  const std::vector<const Timing *> peers = result.peers();
+  if (peers.empty() || !result.ours() || result.row.group == Group::kConsumer) return std::nullopt;
+  double fastest = INFINITY;
+  for (const Timing *peer : peers) fastest = std::min(fastest, peer->median);
+  return fastest / result.ours()->median;
+}
+
+Target ahead_target(const Results &results) {
+  const std::string what = "ahead of the fastest peer, every row", bound = "every row > 1x";
+  const Values values = collect(
+      results, [](const Row &) { return true; }, fastest_peer_speedup, false);
+  if (values.all.empty()) return not_measured(what, bound);
+  const auto behind = std::count_if(values.all.begin(), values.all.end(), [](double v) { return v <= 1; });
+  const std::string measured = format("least %.2fx", values.worst) + " (" + values.worst_name + "), behind in " +
+                               std::to_string(behind) + " of " + rows_text(values);
+  return {what, bound, measured, verdict(behind == 0)};
+}
+
+std::optional<double> ours_over(const RowResult &result, const std::string &name) {
+  const Timing *other = result.find(name);
+  if (!other || !result.ours()) return std::nullopt;
+  return result.ours()->median / other->median;
+}
+
+std::optional<double> ours_over_best_stores(const RowResult &result) {
+  const auto streaming = ours_over(result, kOursStreaming), ordinary = ours_over(result, kOursOrdinary);
+  if (!streaming || !ordinary) return std::nullopt;
+  return std::max(*streaming, *ordinary);
+}
+
+std::optional<double> ours_us(const RowResult &result) {
+  if (!result.ours()) return std::nullopt;
+  return result.ours()->median;
+}
+
+Filter group_and_op(Group group, Op op) {
+  return [=](const Row &row) { return row.group == group && row.op == op && row.shape.n > 1; };
+}
+
+Filter half(Op op) { return group_and_op(Group::kHalf, op); }
+
+Filter smallest(Op op) {
+  return [=](const Row &row) { return row.group == Group::kSmall && row.op == op && row.shape.c == 16 && !row.record; };
+}
+
+Target number_target(const std::string &what, const std::string &bound, const std::optional<double> &value,
+                     const char *pattern, bool holds) {
+  if (!value) return not_measured(what, bound);
+  return {what, bound, format(pattern, *value), verdict(holds)};
+}
+
+void judge_ratios(const Results &r, std::vector<Target> *out) {
+  const std::string shapes = ", ResNet-50 shapes, batch 32";
+  const auto add = [&](const std::string &what, double mean, double worst, const Filter &counts) {
+    out->push_back(ratio_target(r, what, mean, worst, counts));
+  };
+  add("training forward" + shapes, 1.10, 1.5, group_and_op(Group::kResnet32, Op::kTrain));
+  add("backward" + shapes, 1.20, 1.6, group_and_op(Group::kResnet32, Op::kBackward));
+  add("eval forward" + shapes, 1.0, 1.1, group_and_op(Group::kResnet32, Op::kEval));
+  add("frozen backward, dx only" + shapes, 1.0, 1.1, group_and_op(Group::kResnet32, Op::kFrozenDx));
+  add("fused relu, add+relu: training", 1.10, 1.5, group_and_op(Group::kFused, Op::kTrain));
+  add("fused relu, add+relu: backward", 1.20, 1.6, group_and_op(Group::kFused, Op::kBackward));
+  add("fused relu, add+relu: eval", 1.0, 1.1, group_and_op(Group::kFused, Op::kEval));
+  add("f16, bf16: training", kNoBound, 1.3, half(Op::kTrain));
+  add("f16, bf16: backward", kNoBound, 1.3, half(Op::kBackward));
+  add("f16, bf16: eval", kNoBound, 1.3, half(Op::kEval));
+  add("f64", kNoBound, 1.2, [](const Row &row) { return row.group == Group::kDouble; });
+  add("NHWC training: as NCHW + 10 %", 1.21, 1.65, group_and_op(Group::kNhwc, Op::kTrain));
+  add("NHWC backward: as NCHW + 10 %", 1.32, 1.76, group_and_op(Group::kNhwc, Op::kBackward));
+  add("NHWC eval: as NCHW + 10 %", 1.10, 1.21, group_and_op(Group::kNhwc, Op::kEval));
+  add("NHWC frozen backward: as NCHW + 10 %", 1.10, 1.21, group_and_op(Group::kNhwc, Op::kFrozenDx));
+}
+
+void judge_times(const Results &r, std::vector<Target> *out) {
+  out->push_back(worst_target(
+      r, "fewer channels than threads, against the same bytes in many channels", "x", 1.10,
+      [](const Row &row) { return row.group == Group::kFewChannels; },
+      [](const RowResult &result) { return ours_over(result, kOursTwin); }));
+  out->push_back(worst_target(r, "(1,16,8,8) training", " us", 0.35, smallest(Op::kTrain), ours_us));
+  out->push_back(worst_target(r, "(1,16,8,8) eval", " us", 0.12, smallest(Op::kEval), ours_us));
+  out->push_back(worst_target(
+      r, "forward + one read, against the better of streaming and ordinary stores", "x", 1.05,
+      [](const Row &row) { return row.group == Group::kConsumer; }, ours_over_best_stores));
+}
+
+void judge_peers(const Results &r, std::vector<Target> *out) {
+  const Filter resnet = [](const Row &row) { return row.group == Group::kResnet32 && row.op != Op::kFrozenDx; };
+  out->push_back(ahead_target(r));
+  out->push_back(speedup_target(r, "oneDNN plain", 3, resnet));
+  out->push_back(speedup_target(r, "oneDNN blocked", 1, resnet));
+  out->push_back(speedup_target(r, "PyTorch", 6, resnet));
+}
+
+void judge_memory(const MemoryChecks &m, std::vector<Target> *out) {
+  out->push_back(number_target("(1,16,8,8) training, eval, backward: heap allocations per call", "0",
+                               m.small_allocations, "%.3g", m.small_allocations.value_or(1) == 0));
+  out->push_back(number_target("(32,64,56,56): heap allocations per call", "0", m.large_allocations, "%.3g",
+                               m.large_allocations.value_or(1) == 0));
+  out->push_back(number_target("(32,64,56,56), 24.5 MiB a tensor: scratch", "<= 1024 KiB", m.scratch_kib, "%.0f KiB",
+                               m.scratch_kib.value_or(1e9) <= 1024));
+  out->push_back(number_target("peak memory over a million small calls", "grows < 64 KiB", m.growth_kib, "%.0f KiB",
+                               m.growth_kib.value_or(1e9) < 64));
+  const auto kib = m.stripped_bytes ? std::optional<double>(*m.stripped_bytes / 1024) : std::nullopt;
+  out->push_back(number_target("library, stripped", "<= 1024 KiB", kib, "%.0f KiB", kib.value_or(1e9) <= 1024));
+  out->push_back(number_target("threads started by loading the library", "0", m.load_threads, "%.0f",
+                               m.load_threads.value_or(1) == 0));
+}
+
+}  // namespace
+
+double geometric_mean(const std::vector<double> &values) {
+  double sum = 0;
+  for (const double v : values) sum += std::log(v);
+  return std::exp(sum / static_cast<double>(values.size()));
+}
+
+std::vector<Target> judge(const std::vector<RowResult> &results, const MemoryChecks &memory) {
+  std::vector<Target> targets;
+  judge_ratios(results, &targets);
+  judge_times(results, &targets);
+  judge_peers(results, &targets);
+  judge_memory(memory, &targets);
+  return targets;
+}
+
+}  // namespace bench

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+#include "timer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <random>
+#include <thread>
+
+namespace bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+double time_calls(const Variant &variant, int64_t calls) {
+  const auto start = Clock::now();
+  variant.run(calls);
+  return seconds_since(start);
+}
+
+/// A sample should be long enough for the clock and for one fork and join not to matter.
+constexpr double kSampleSeconds = 250e-6;
+/// Longer than idle workers spin (see peers.cc, which shortens the spinning of OpenMP).
+constexpr auto kFallAsleep = std::chrono::microseconds(1500);
+
+struct Contender {
+  const Variant *variant = nullptr;
+  int64_t calls = 1;   // per sample
+  int64_t period = 1;  // takes part in every period-th round
+  std::vector<double> samples;
+};
+
+/// Seconds of a call, after as many calls as it takes to fill about a sample.
+double calibrate(const Variant &variant) {
+  double seconds = time_calls(variant, 1);
+  for (int64_t calls = 1; calls <= (int64_t{1} << 24); calls *= 2) {
+    const double total = time_calls(variant, calls);
+    seconds = total / static_cast<double>(calls);
+    if (total > kSampleSeconds / 2) break;
+  }
+  return seconds;
+}
+
+std::vector<Contender> prepare(const std::vector<Variant> &variants) {
+  std::vector<Contender> contenders;
+  std::vector<double> call_seconds;
+  for (const Variant &variant : variants) {
+    if (!variant.run) continue;
+    const double seconds = calibrate(variant);
+    Contender contender;
+    contender.variant = &variant;
+    contender.calls = std::max<int64_t>(1, std::llround(kSampleSeconds / seconds));
+    contenders.push_back(contender);
+    call_seconds.push_back(seconds);
+  }
+  const double fastest = call_seconds.empty() ? 1 : *std::min_element(call_seconds.begin(), call_seconds.end());
+  for (std::size_t i = 0; i < contenders.size(); ++i) {
+    const double sample = std::max(kSampleSeconds, call_seconds[i]) / std::max(kSampleSeconds, fastest);
+    contenders[i].period = std::clamp<int64_t>(std::llround(sample / 4), 1, 4);
+  }
+  return contenders;
+}
+
+/// One sample of everybody of one runtime whose turn it is. Shuffled: nobody always follows the same one.
+void sample_runtime(std::vector<Contender> *all, Runtime runtime, int64_t round, std::mt19937 *random,
+                    const std::function<void()> &wake) {
+  std::vector<Contender *> turn;
+  for (Contender &c : *all)
+    if (c.variant->runtime == runtime && round % c.period == 0) turn.push_back(&c);
+  if (turn.empty()) return;
+  std::shuffle(turn.begin(), turn.end(), *random);
+  std::this_thread::sleep_for(kFallAsleep);
+  wake();
+  for (Contender *c : turn)
+    c->samples.push_back(1e6 * time_calls(*c->variant, c->calls) / static_cast<double>(c->calls));
+}
+
+double quantile(const std::vector<double> &sorted, double q) {
+  const double at = q * static_cast<double>(sorted.size() - 1);
+  const auto low = static_cast<std::size_t>(at);
+  const std::size_t high = std::min(low + 1, sorted.size() - 1);
+  return sorted[low] + (at - static_cast<double>(low)) * (sorted[high] - sorted[low]);
+}
+
+Timing summarise(Contender contender) {
+  std::sort(contender.samples.begin(), contender.samples.end());
+  Timing timing;
+  timing.name = contender.variant->name;
+  timing.note = contender.variant->note;
+  timing.ran = true;
+  timing.median = quantile(contender.samples, 0.5);
+  timing.quartile1 = quantile(contender.samples, 0.25);
+  timing.quartile3 = quantile(contender.samples, 0.75);
+  timing.fastest = contender.samples.front();
+  timing.samples = static_cast<int64_t>(contender.samples.size());
+  timing.calls = contender.calls;
+  return timing;
+}
+
+}  // namespace
+
+std::vector<Timing> time_alternately(const std::vector<Variant> &variants, const TimerOptions &options) {
+  const auto start = Clock::now();
+  std::vector<Contender> contenders = prepare(variants);
+  std::mt19937 random(20240229);
+  for (int64_t round = 0; round < options.max_samples; ++round) {
+    if (round >= options.min_samples && seconds_since(start) > options.budget_seconds) break;
+    sample_runtime(&contenders, Runtime::kTbb, round, &random, options.wake_tbb);
+    sample_runtime(&contenders, Runtime::kPeer, round, &random, options.wake_peers);
+  }
+  std::vector<Timing> timings;
+  for (Contender &contender : contenders) timings.push_back(summarise(std::move(contender)));
+  for (const Variant &variant : variants) {
+    if (variant.run) continue;
+    Timing timing;
+    timing.name = variant.name;
+    timing.note = variant.note;
+    timings.push_back(timing);
+  }
+  return timings;
+}
+
+}  // namespace bench

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// Times several variants of one thing alternately in one process, so that whatever disturbs the machine disturbs all.
+#ifndef BN2D_BENCH_TIMER_H
+#define BN2D_BENCH_TIMER_H
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "variant.h"
+
+namespace bench {
+
+/// Times of one call in microseconds.
+struct Timing {
+  std::string name;
+  std::string note;  ///< implementation, or why it did not run
+  bool ran = false;
+  double median = 0, quartile1 = 0, quartile3 = 0, fastest = 0;
+  int64_t samples = 0;
+  int64_t calls = 0;  ///< per sample
+};
+
+struct TimerOptions {
+  double budget_seconds = 2;
+  int64_t max_samples = 61;
+  int64_t min_samples = 5;
+  /// Called before the first sample of the variants of a runtime.
+  std::function<void()> wake_tbb = [] {};
+  std::function<void()> wake_peers = [] {};
+};
+
+/// Times every variant that can run. A round takes one sample of each, the order changes from round to round; a variant
+/// that is much slower than the fastest is left out of some rounds, so that the rest gets more samples.
+/// Between variants of different runtimes there is a pause in which idle workers fall asleep.
+std::vector<Timing> time_alternately(const std::vector<Variant> &variants, const TimerOptions &options);
+
+}  // namespace bench
+
+#endif  // BN2D_BENCH_TIMER_H
