@@ -17,7 +17,8 @@ DType dtype_of(const char *what, const bn2d_view &view) {
     if (view.dtype_code == kBfloat && view.dtype_bits == 16) return DType::bf16;
     if (view.dtype_code == kInt && view.dtype_bits == 64) return DType::i64;
   }
-  fail(Status::dtype, "%s: DLPack dtype (code %d, bits %d, lanes %d) is unknown, known are float 16, 32, 64 and bfloat 16 with 1 lane",
+  fail(Status::dtype,
+       "%s: DLPack dtype (code %d, bits %d, lanes %d) is unknown, known are float 16, 32, 64 and bfloat 16 with 1 lane",
        what, view.dtype_code, view.dtype_bits, view.dtype_lanes);
 }
 
@@ -50,14 +51,17 @@ View view_of(const char *what, const bn2d_view *given) {
   return out;
 }
 
-View optional_view_of(const char *what, const bn2d_view *view) { return view == nullptr ? View() : view_of(what, view); }
+View optional_view_of(const char *what, const bn2d_view *view) {
+  return view == nullptr ? View() : view_of(what, view);
+}
 
 View vector_view_of(const char *what, const bn2d_view *given, int32_t rank, int64_t length) {
   const bn2d_view &view = *required(given, what);
   check_rank(what, view, rank);
   const int64_t extent = rank == 0 ? 1 : view.shape[0];
   const DType dtype = dtype_of(what, view);
-  if (extent != length) fail(Status::shape, "%s has %" PRId64 " elements, the tensor has %" PRId64, what, extent, length);
+  if (extent != length)
+    fail(Status::shape, "%s has %" PRId64 " elements, the tensor has %" PRId64, what, extent, length);
   View out = contiguous_view(nullptr, dtype, {1, extent, 1, 1});
   if (rank > 0 && view.strides != nullptr) {
     out.stride.c = view.strides[0];

@@ -2,8 +2,8 @@
 #include <cinttypes>
 #include <cmath>
 
-#include "convert.h"
 #include "base/scratch.h"
+#include "convert.h"
 #include "ops/blockwise.h"
 #include "ops/operations.h"
 
@@ -27,7 +27,8 @@ DType parameter_dtype(int32_t dtype, const char *what, DType data_dtype) {
 }
 
 void check_side_arguments(int32_t activation, const void *mask) {
-  if (activation == BN2D_ACT_NONE && mask != nullptr) fail(Status::invalid_argument, "mask is given, but the activation is none (0)");
+  if (activation == BN2D_ACT_NONE && mask != nullptr)
+    fail(Status::invalid_argument, "mask is given, but the activation is none (0)");
 }
 
 double checked_blend(double blend) {
@@ -37,10 +38,11 @@ double checked_blend(double blend) {
 
 }  // namespace
 
-int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int32_t dtype, const void *weight,
-                                const void *bias, void *running_mean, void *running_var, int32_t batch_stats,
-                                double averaging_factor, double eps, int32_t flags, int32_t activation, double slope, uint8_t *mask,
-                                double *saved_mean, double *saved_invstd) {
+int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int32_t dtype,
+                                const void *weight, const void *bias, void *running_mean, void *running_var,
+                                int32_t batch_stats, double averaging_factor, double eps, int32_t flags,
+                                int32_t activation, double slope, uint8_t *mask, double *saved_mean,
+                                double *saved_invstd) {
   return guarded([&] {
     ForwardCall call;
     call.x = view_of("x", x);
@@ -52,7 +54,8 @@ int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn
     checks.set_eps(eps);
     if (!(averaging_factor >= 0 && averaging_factor <= 1))
       fail(Status::invalid_argument, "averaging_factor is %g, must be from 0 to 1", averaging_factor);
-    if ((flags & ~kFlags) != 0) fail(Status::invalid_argument, "flags are %" PRId32 ", known bits are %" PRId32, flags, kFlags);
+    if ((flags & ~kFlags) != 0)
+      fail(Status::invalid_argument, "flags are %" PRId32 ", known bits are %" PRId32, flags, kFlags);
     check_side_arguments(activation, mask);
     if (!call.batch_statistics) {
       required(running_mean, "running_mean");
@@ -90,14 +93,16 @@ SavedStatistics saved_statistics(const double *mean, const double *invstd, const
   return saved;
 }
 
-size_t weights_bytes(const void *weight, int64_t channels) { return weight ? static_cast<size_t>(channels) * sizeof(double) : 0; }
+size_t weights_bytes(const void *weight, int64_t channels) {
+  return weight ? static_cast<size_t>(channels) * sizeof(double) : 0;
+}
 
 }  // namespace
 
-int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask, int32_t dtype,
-                                 const void *weight, const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
-                                 int32_t activation, double slope, double blend, const bn2d_view *dx, const bn2d_view *dz,
-                                 void *dweight, void *dbias) {
+int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
+                                 int32_t dtype, const void *weight, const double *saved_mean,
+                                 const double *saved_invstd, int32_t batch_stats, int32_t activation, double slope,
+                                 double blend, const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias) {
   return guarded([&] {
     BackwardCall call;
     call.x = optional_view_of("x", x);
@@ -125,11 +130,12 @@ int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy, const 
   });
 }
 
-int32_t bn2d_batch_norm_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
-                                        int32_t dtype, const void *weight, const double *saved_mean, const double *saved_invstd,
-                                        int32_t batch_stats, int32_t activation, double slope, const bn2d_view *ddx,
-                                        const void *ddweight, const void *ddbias, double blend, const bn2d_view *ddy,
-                                        const bn2d_view *dx, void *dweight) {
+int32_t bn2d_batch_norm_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
+                                        const uint8_t *mask, int32_t dtype, const void *weight,
+                                        const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
+                                        int32_t activation, double slope, const bn2d_view *ddx, const void *ddweight,
+                                        const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx,
+                                        void *dweight) {
   return guarded([&] {
     DoubleBackwardCall call;
     call.x = view_of("x", x);

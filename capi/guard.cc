@@ -12,7 +12,9 @@ thread_local char t_last_error[Error::kTextBytes];
 // Bytes of the UTF-8 character at `text`; 0 where there is none (RFC 3629: no overlong forms, no surrogates).
 int utf8_length(const unsigned char *text) {
   const unsigned char lead = text[0];
-  const auto continues = [&](int i, unsigned char least, unsigned char most) { return text[i] >= least && text[i] <= most; };
+  const auto continues = [&](int i, unsigned char least, unsigned char most) {
+    return text[i] >= least && text[i] <= most;
+  };
   if (lead < 0x80) return 1;
   if (lead >= 0xC2 && lead <= 0xDF) return continues(1, 0x80, 0xBF) ? 2 : 0;
   if (lead >= 0xE0 && lead <= 0xEF) {

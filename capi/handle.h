@@ -1,6 +1,6 @@
-// Opaque handles. A handle is a slot that starts with a type tag, checked at every entry and cleared at the end of the object.
-// Slots are never given back to the system and reused as late as possible, so that a dead handle is recognised and never
-// leads into freed memory.
+// Opaque handles. A handle is a slot that starts with a type tag, checked at every entry and cleared at the end of the
+// object. Slots are never given back to the system and reused as late as possible, so that a dead handle is recognised
+// and never leads into freed memory.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -103,8 +103,8 @@ Handle &checked(Handle *handle, const char *name) {
   if (handle == nullptr) fail(Status::invalid_argument, "%s is NULL", name);
   const uint32_t tag = handle->tag.load(std::memory_order_acquire);
   if (tag != std::remove_const_t<Handle>::kTag)
-    fail(Status::invalid_handle, "%s at %p is no live %s handle (tag %08x, expected %08x)", name, static_cast<const void *>(handle),
-         std::remove_const_t<Handle>::kName, tag, std::remove_const_t<Handle>::kTag);
+    fail(Status::invalid_handle, "%s at %p is no live %s handle (tag %08x, expected %08x)", name,
+         static_cast<const void *>(handle), std::remove_const_t<Handle>::kName, tag, std::remove_const_t<Handle>::kTag);
   return *handle;
 }
 

@@ -13,8 +13,10 @@ using namespace bn2d;
 using namespace bn2d::capi;
 
 // The core has its own enums; their numbers are those of the header.
-static_assert(static_cast<int>(Status::internal) == BN2D_ERROR_INTERNAL && static_cast<int>(Status::busy) == BN2D_ERROR_BUSY);
-static_assert(static_cast<int>(Status::shape) == BN2D_ERROR_SHAPE && static_cast<int>(Status::overlap) == BN2D_ERROR_OVERLAP);
+static_assert(static_cast<int>(Status::internal) == BN2D_ERROR_INTERNAL &&
+              static_cast<int>(Status::busy) == BN2D_ERROR_BUSY);
+static_assert(static_cast<int>(Status::shape) == BN2D_ERROR_SHAPE &&
+              static_cast<int>(Status::overlap) == BN2D_ERROR_OVERLAP);
 static_assert(static_cast<int>(DType::f32) == BN2D_F32 && static_cast<int>(DType::f64) == BN2D_F64);
 static_assert(static_cast<int>(DType::f16) == BN2D_F16 && static_cast<int>(DType::bf16) == BN2D_BF16);
 static_assert(static_cast<int>(DType::i64) == BN2D_I64);
@@ -52,7 +54,8 @@ const char *bn2d_last_error(void) { return last_error(); }
 
 const char *bn2d_status_name(int32_t status) {
   for (const Constant &constant : kConstants)
-    if (constant.value == status && (std::strcmp(constant.name, "BN2D_OK") == 0 || std::strncmp(constant.name, "BN2D_ERROR_", 11) == 0))
+    if (constant.value == status &&
+        (std::strcmp(constant.name, "BN2D_OK") == 0 || std::strncmp(constant.name, "BN2D_ERROR_", 11) == 0))
       return constant.name;
   return "unknown status";
 }
@@ -73,7 +76,8 @@ int32_t bn2d_constant_at(int32_t index, const char **out_name, int64_t *out_valu
   return guarded([&] {
     required(out_name, "out_name");
     required(out_value, "out_value");
-    if (index < 0 || index >= kConstantCount) fail(Status::not_found, "constant %d does not exist, there are %d", index, kConstantCount);
+    if (index < 0 || index >= kConstantCount)
+      fail(Status::not_found, "constant %d does not exist, there are %d", index, kConstantCount);
     *out_name = kConstants[index].name;
     *out_value = kConstants[index].value;
   });

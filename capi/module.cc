@@ -118,7 +118,8 @@ int32_t bn2d_module_tensor_at(const bn2d_module *module, int32_t index, bn2d_ten
     required(out, "out");
     const bn2d_module &m = checked(module, "module");
     const int32_t count = static_cast<int32_t>(m.value->tensors().size());
-    if (index < 0 || index >= count) fail(Status::not_found, "tensor %" PRId32 " does not exist, the module has %" PRId32, index, count);
+    if (index < 0 || index >= count)
+      fail(Status::not_found, "tensor %" PRId32 " does not exist, the module has %" PRId32, index, count);
     *out = retain(*m.tensors[index]);
   });
 }

@@ -8,7 +8,8 @@ using namespace bn2d::capi;
 namespace {
 
 // The forward itself cannot fail once it has begun, so a record's handle is made before and filled in after.
-void run_forward(bn2d_module &module, const View &x, const View &z, const Fused &fused, const View &y, bn2d_record **out) {
+void run_forward(bn2d_module &module, const View &x, const View &z, const Fused &fused, const View &y,
+                 bn2d_record **out) {
   BatchNorm2d &m = *module.value;
   if (out == nullptr) return m.forward(x, z, fused, y, nullptr);
   NewHandle<bn2d_record> handle;
@@ -18,11 +19,13 @@ void run_forward(bn2d_module &module, const View &x, const View &z, const Fused 
 }
 
 template <class T>
-int32_t forward_contiguous(bn2d_module *module, DType dtype, const T *x, int64_t n, int64_t h, int64_t w, T *y, bn2d_record **record) {
+int32_t forward_contiguous(bn2d_module *module, DType dtype, const T *x, int64_t n, int64_t h, int64_t w, T *y,
+                           bn2d_record **record) {
   return guarded([&] {
     bn2d_module &m = checked(module, "module");
     const int64_t c = m.value->num_features();
-    run_forward(m, contiguous_of("x", x, dtype, n, c, h, w), View(), Fused(), contiguous_of("y", y, dtype, n, c, h, w), record);
+    run_forward(m, contiguous_of("x", x, dtype, n, c, h, w), View(), Fused(), contiguous_of("y", y, dtype, n, c, h, w),
+                record);
   });
 }
 
@@ -33,28 +36,32 @@ int32_t backward_contiguous(bn2d_module *module, DType dtype, const bn2d_record 
     const Record &r = *checked(record, "record").value;
     const Extents &size = r.x.size;
     const View gradient = contiguous_of("dy", dy, dtype, size.n, size.c, size.h, size.w);
-    m.value->backward(r, gradient, dx ? contiguous_of("dx", dx, dtype, size.n, size.c, size.h, size.w) : View(), View());
+    m.value->backward(r, gradient, dx ? contiguous_of("dx", dx, dtype, size.n, size.c, size.h, size.w) : View(),
+                      View());
   });
 }
 
 }  // namespace
 
-int32_t bn2d_forward_f32(bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w, float *y, bn2d_record **record) {
+int32_t bn2d_forward_f32(bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w, float *y,
+                         bn2d_record **record) {
   return forward_contiguous(module, DType::f32, x, n, h, w, y, record);
 }
-int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t n, int64_t h, int64_t w, double *y, bn2d_record **record) {
+int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t n, int64_t h, int64_t w, double *y,
+                         bn2d_record **record) {
   return forward_contiguous(module, DType::f64, x, n, h, w, y, record);
 }
 
 int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2d_view *y, bn2d_record **record) {
-  return guarded([&] { run_forward(checked(module, "module"), view_of("x", x), View(), Fused(), view_of("y", y), record); });
+  return guarded(
+      [&] { run_forward(checked(module, "module"), view_of("x", x), View(), Fused(), view_of("y", y), record); });
 }
 
 int32_t bn2d_forward_act(bn2d_module *module, const bn2d_view *x, const bn2d_view *z, int32_t activation, double slope,
                          const bn2d_view *y, bn2d_record **record) {
   return guarded([&] {
-    run_forward(checked(module, "module"), view_of("x", x), optional_view_of("z", z), {static_cast<Activation>(activation), slope},
-                view_of("y", y), record);
+    run_forward(checked(module, "module"), view_of("x", x), optional_view_of("z", z),
+                {static_cast<Activation>(activation), slope}, view_of("y", y), record);
   });
 }
 
@@ -65,7 +72,8 @@ int32_t bn2d_backward_f64(bn2d_module *module, const bn2d_record *record, const 
   return backward_contiguous(module, DType::f64, record, dy, dx);
 }
 
-int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *dx, const bn2d_view *dz) {
+int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *dx,
+                      const bn2d_view *dz) {
   return guarded([&] {
     bn2d_module &m = checked(module, "module");
     const Record &r = *checked(record, "record").value;
@@ -78,8 +86,8 @@ int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record, con
   return guarded([&] {
     bn2d_module &m = checked(module, "module");
     const Record &r = *checked(record, "record").value;
-    m.value->double_backward(r, view_of("dy", dy), optional_view_of("ddx", ddx), ddweight, ddbias, optional_view_of("ddy", ddy),
-                             optional_view_of("dx", dx));
+    m.value->double_backward(r, view_of("dy", dy), optional_view_of("ddx", ddx), ddweight, ddbias,
+                             optional_view_of("ddy", ddy), optional_view_of("dx", dx));
   });
 }
 

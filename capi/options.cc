@@ -32,7 +32,8 @@ int32_t bn2d_options_set_bias(bn2d_options *options, int32_t bias) {
   return guarded([&] { checked(options, "options").value.bias = checked_flag("bias", bias); });
 }
 int32_t bn2d_options_set_track_running_stats(bn2d_options *options, int32_t track) {
-  return guarded([&] { checked(options, "options").value.track_running_stats = checked_flag("track_running_stats", track); });
+  return guarded(
+      [&] { checked(options, "options").value.track_running_stats = checked_flag("track_running_stats", track); });
 }
 int32_t bn2d_options_set_device(bn2d_options *options, int32_t device_type, int32_t device_id) {
   return guarded([&] { checked(options, "options").value.set_device(device_type, device_id); });
@@ -41,14 +42,18 @@ int32_t bn2d_options_set_dtype(bn2d_options *options, int32_t dtype) {
   return guarded([&] { checked(options, "options").value.set_dtype(dtype); });
 }
 int32_t bn2d_options_set_biased_running_var(bn2d_options *options, int32_t biased) {
-  return guarded([&] { checked(options, "options").value.biased_running_var = checked_flag("biased_running_var", biased); });
+  return guarded(
+      [&] { checked(options, "options").value.biased_running_var = checked_flag("biased_running_var", biased); });
 }
 int32_t bn2d_options_set_protect_running_stats(bn2d_options *options, int32_t protect) {
-  return guarded([&] { checked(options, "options").value.protect_running_stats = checked_flag("protect_running_stats", protect); });
+  return guarded([&] {
+    checked(options, "options").value.protect_running_stats = checked_flag("protect_running_stats", protect);
+  });
 }
 int32_t bn2d_options_set_num_threads(bn2d_options *options, int32_t threads) {
   return guarded([&] { checked(options, "options").value.set_num_threads(threads); });
 }
 int32_t bn2d_options_set_by_name(bn2d_options *options, const char *name, const char *value) {
-  return guarded([&] { checked(options, "options").value.set_by_name(required(name, "name"), required(value, "value")); });
+  return guarded(
+      [&] { checked(options, "options").value.set_by_name(required(name, "name"), required(value, "value")); });
 }

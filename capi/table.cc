@@ -15,8 +15,9 @@ enum Slot {
 
 constexpr size_t kFirst = offsetof(bn2d_api, version);
 
-#define BN2D_FUNCTION(since, name)                                                                                       \
-  static_assert(offsetof(bn2d_api, name) == kFirst + slot_##name * sizeof(void *), "the table is in the order of the list"); \
+#define BN2D_FUNCTION(since, name)                                                 \
+  static_assert(offsetof(bn2d_api, name) == kFirst + slot_##name * sizeof(void *), \
+                "the table is in the order of the list");                          \
   static_assert(std::is_same_v<decltype(bn2d_api::name), decltype(&bn2d_##name)>, "table and prototype agree");
 #include "functions.inc"
 #undef BN2D_FUNCTION

@@ -28,35 +28,35 @@
  *
  * ## Rules that hold for every function
  *
- * **Status.** A function returns BN2D_OK (0) or a negative BN2D_ERROR_* and never calls exit or abort, throws, prints or
- * raises a signal. A call that fails has changed nothing: no output, buffer, counter, gradient or out parameter.
+ * **Status.** A function returns BN2D_OK (0) or a negative BN2D_ERROR_* and never calls exit or abort, throws, prints
+ * or raises a signal. A call that fails has changed nothing: no output, buffer, counter, gradient or out parameter.
  * After a failure bn2d_last_error() tells the fact and both values in one line. Functions that cannot fail return
  * their value directly; release functions return void.
  *
- * **Statuses of every function.** Any function that takes a handle returns BN2D_ERROR_INVALID_HANDLE where the handle is of
- * another kind or already released; any function returns BN2D_ERROR_INVALID_ARGUMENT for a NULL pointer that is not
- * documented as optional, BN2D_ERROR_OUT_OF_MEMORY when memory runs out and BN2D_ERROR_INTERNAL for a fault of this library.
- * The comments below list what comes on top of these four.
+ * **Statuses of every function.** Any function that takes a handle returns BN2D_ERROR_INVALID_HANDLE where the handle
+ * is of another kind or already released; any function returns BN2D_ERROR_INVALID_ARGUMENT for a NULL pointer that is
+ * not documented as optional, BN2D_ERROR_OUT_OF_MEMORY when memory runs out and BN2D_ERROR_INTERNAL for a fault of this
+ * library. The comments below list what comes on top of these four.
  *
- * **Handles** (bn2d_options, bn2d_module, bn2d_tensor, bn2d_record) are opaque and reference counted. A pointer written to an
- * `out` parameter is one reference, owned by the caller, who gives it back with the matching release function: in any
- * order, on any thread, also after the module is gone. Releasing NULL, or a handle that is already dead, does nothing.
- * A module owns one reference to each of its tensors; looking one up gives the same pointer each time.
+ * **Handles** (bn2d_options, bn2d_module, bn2d_tensor, bn2d_record) are opaque and reference counted. A pointer written
+ * to an `out` parameter is one reference, owned by the caller, who gives it back with the matching release function: in
+ * any order, on any thread, also after the module is gone. Releasing NULL, or a handle that is already dead, does
+ * nothing. A module owns one reference to each of its tensors; looking one up gives the same pointer each time.
  *
- * **Pointers.** `const char *` results are static or belong to the handle they were asked from; do not free them. Arrays and
- * views passed in are read during the call only, except where a record borrows them (see bn2d_record).
+ * **Pointers.** `const char *` results are static or belong to the handle they were asked from; do not free them.
+ * Arrays and views passed in are read during the call only, except where a record borrows them (see bn2d_record).
  *
  * **Threads.** Each comment says what may run concurrently:
  *  - *free*: callable from any thread at any time.
  *  - *shared*: may run concurrently with other shared functions on the same module.
  *  - *exclusive*: needs the module alone. A violation returns BN2D_ERROR_BUSY and changes nothing.
  * Different modules are independent. Memory that the caller reads or writes himself through bn2d_tensor_data() is the
- * caller's to guard. Work is shared out over the oneTBB arena of the calling thread; the calling thread never runs other
- * tasks of that arena while it waits, and workers take over the caller's floating-point mode. The result is bitwise the same
- * for any number of threads. After fork() a child computes on its calling thread.
+ * caller's to guard. Work is shared out over the oneTBB arena of the calling thread; the calling thread never runs
+ * other tasks of that arena while it waits, and workers take over the caller's floating-point mode. The result is
+ * bitwise the same for any number of threads. After fork() a child computes on its calling thread.
  *
- * **Names and numbers.** Nothing needs a macro: enums travel as int32_t, extents as int64_t, hyper-parameters as double,
- * truth as int32_t 0 or 1; every constant is also reached by name with bn2d_constant_by_name().
+ * **Names and numbers.** Nothing needs a macro: enums travel as int32_t, extents as int64_t, hyper-parameters as
+ * double, truth as int32_t 0 or 1; every constant is also reached by name with bn2d_constant_by_name().
  *
  * **Growth.** Functions, constants and table slots are only ever added. "Since" tells the first version.
  */
@@ -85,9 +85,11 @@ extern "C" {
 
 /** Options for a new module. Made with bn2d_options_create(), given back with bn2d_options_release(). */
 typedef struct bn2d_options bn2d_options;
-/** A BatchNorm2d module: parameters, buffers, mode. Made with bn2d_module_create(), given back with bn2d_module_release(). */
+/** A BatchNorm2d module: parameters, buffers, mode. Made with bn2d_module_create(), given back with
+ * bn2d_module_release(). */
 typedef struct bn2d_module bn2d_module;
-/** A named tensor of a module, or a gradient. Found with bn2d_module_tensor_*(), given back with bn2d_tensor_release(). */
+/** A named tensor of a module, or a gradient. Found with bn2d_module_tensor_*(), given back with bn2d_tensor_release().
+ */
 typedef struct bn2d_tensor bn2d_tensor;
 /**
  * What one forward call leaves for its backward: the statistics and the weight as they were (copied), the geometry, the
@@ -112,11 +114,11 @@ enum bn2d_status {
   BN2D_ERROR_OVERLAP = -8,          /**< Two tensors share memory in another way than exact in-place. */
   BN2D_ERROR_OVERFLOW = -9,         /**< A product of extents or strides leaves 64 bits. */
   BN2D_ERROR_TOO_FEW_VALUES = -10,  /**< Batch statistics asked of 1 value per channel. */
-  BN2D_ERROR_STATE = -11,           /**< The module or record cannot do this: no such buffer, nothing recorded for it. */
-  BN2D_ERROR_BUSY = -12,            /**< Another thread is using the module in a way that excludes this call. */
+  BN2D_ERROR_STATE = -11, /**< The module or record cannot do this: no such buffer, nothing recorded for it. */
+  BN2D_ERROR_BUSY = -12,  /**< Another thread is using the module in a way that excludes this call. */
   BN2D_ERROR_BUFFER_TOO_SMALL = -13, /**< The text does not fit the capacity given. */
-  BN2D_ERROR_OUT_OF_MEMORY = -14,   /**< No memory. */
-  BN2D_ERROR_INTERNAL = -15         /**< A fault of this library. */
+  BN2D_ERROR_OUT_OF_MEMORY = -14,    /**< No memory. */
+  BN2D_ERROR_INTERNAL = -15          /**< A fault of this library. */
 };
 
 /** Element types. Module dtypes: the first four. */
@@ -151,27 +153,28 @@ enum bn2d_tensor_kind {
 
 /** Flags of bn2d_batch_norm_forward(); 0 is the default. Bits may be or-ed. */
 enum bn2d_flag {
-  BN2D_FLAG_BIASED_RUNNING_VAR = 1,     /**< running_var from the biased variance (ONNX convention). */
-  BN2D_FLAG_PROTECT_RUNNING_STATS = 2   /**< A channel with non-finite batch statistics leaves its running ones alone. */
+  BN2D_FLAG_BIASED_RUNNING_VAR = 1,   /**< running_var from the biased variance (ONNX convention). */
+  BN2D_FLAG_PROTECT_RUNNING_STATS = 2 /**< A channel with non-finite batch statistics leaves its running ones alone. */
 };
 
 /**
- * A tensor somewhere in the caller's memory: the memory layout of DLPack's DLTensor, so that a `DLTensor *` needs only a
- * cast. Element (n, c, h, w) lies at (char *)data + byte_offset + (n*strides[0] + c*strides[1] + ...) * sizeof(element).
+ * A tensor somewhere in the caller's memory: the memory layout of DLPack's DLTensor, so that a `DLTensor *` needs only
+ * a cast. Element (n, c, h, w) lies at (char *)data + byte_offset + (n*strides[0] + c*strides[1] + ...) *
+ * sizeof(element).
  *  - contiguous NCHW: strides NULL or {C*H*W, H*W, W, 1}; channels_last (NHWC): {H*W*C, 1, W*C, C}; both at full speed.
  *  - any other positive strides work, too. The stride of an extent of 0 or 1 does not matter.
  */
 typedef struct bn2d_view {
-  void *data;              /**< Start of the memory; may be NULL where the tensor has no elements. */
-  int32_t device_type;     /**< BN2D_CPU */
-  int32_t device_id;       /**< 0 */
-  int32_t ndim;            /**< 4 */
-  uint8_t dtype_code;      /**< DLPack code: 2 float, 4 bfloat */
-  uint8_t dtype_bits;      /**< 16, 32, 64 */
-  uint16_t dtype_lanes;    /**< 1 */
-  const int64_t *shape;    /**< N, C, H, W */
-  const int64_t *strides;  /**< In elements, or NULL for contiguous. */
-  uint64_t byte_offset;    /**< Added to data. */
+  void *data;             /**< Start of the memory; may be NULL where the tensor has no elements. */
+  int32_t device_type;    /**< BN2D_CPU */
+  int32_t device_id;      /**< 0 */
+  int32_t ndim;           /**< 4 */
+  uint8_t dtype_code;     /**< DLPack code: 2 float, 4 bfloat */
+  uint8_t dtype_bits;     /**< 16, 32, 64 */
+  uint16_t dtype_lanes;   /**< 1 */
+  const int64_t *shape;   /**< N, C, H, W */
+  const int64_t *strides; /**< In elements, or NULL for contiguous. */
+  uint64_t byte_offset;   /**< Added to data. */
 } bn2d_view;
 
 /* ------------------------------------------------------------------------------------ library, errors, names */
@@ -189,9 +192,9 @@ BN2D_API const char *bn2d_build_info(void);
  */
 BN2D_API const char *bn2d_simd_target(void);
 /**
- * The message of the last call that failed on this thread: one line, UTF-8, at most 255 bytes. "" before the first failure.
- * The pointer is valid until the thread ends; the text until the next failing call on this thread. Successful calls leave
- * it alone. Threads: free (each thread has its own). Since 1.0.
+ * The message of the last call that failed on this thread: one line, UTF-8, at most 255 bytes. "" before the first
+ * failure. The pointer is valid until the thread ends; the text until the next failing call on this thread. Successful
+ * calls leave it alone. Threads: free (each thread has its own). Since 1.0.
  */
 BN2D_API const char *bn2d_last_error(void);
 /** Name of a status, "BN2D_ERROR_SHAPE"; "unknown status" for another number; static. Threads: free. Since 1.0. */
@@ -201,7 +204,8 @@ BN2D_API const char *bn2d_dtype_name(int32_t dtype);
 /** Bytes of an element of a dtype; 0 for an unknown one. Threads: free. Since 1.0. */
 BN2D_API uint64_t bn2d_dtype_size(int32_t dtype);
 /**
- * Looks up a dtype by name: "float32" or "f32", "float64" or "f64", "float16" or "f16", "bfloat16" or "bf16", "int64" or "i64".
+ * Looks up a dtype by name: "float32" or "f32", "float64" or "f64", "float16" or "f16", "bfloat16" or "bf16", "int64"
+ * or "i64".
  * @return BN2D_OK, BN2D_ERROR_NOT_FOUND. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_dtype_from_name(const char *name, int32_t *out);
@@ -218,7 +222,8 @@ BN2D_API int32_t bn2d_constant_at(int32_t index, const char **out_name, int64_t 
  */
 BN2D_API int32_t bn2d_constant_by_name(const char *name, int64_t *out_value);
 /**
- * Limits the threads that one call uses, for the whole process; a module's own limit, where set, is the stricter of both.
+ * Limits the threads that one call uses, for the whole process; a module's own limit, where set, is the stricter of
+ * both.
  * @param threads 1 or more; 0 (the default): as many as the calling thread's oneTBB arena has.
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: free. Since 1.0.
  */
@@ -238,7 +243,8 @@ BN2D_API int64_t bn2d_get_streaming_threshold(void);
 
 /**
  * New options with the defaults: eps 1e-5, momentum 0.1, affine, bias, track_running_stats on, cpu, float32.
- * Options are checked when they are set and are copied by bn2d_module_create(); one thread at a time may use an options object.
+ * Options are checked when they are set and are copied by bn2d_module_create(); one thread at a time may use an options
+ * object.
  * @param[out] out The options; give back with bn2d_options_release().
  * @return BN2D_OK. Threads: free. Since 1.0.
  */
@@ -251,23 +257,32 @@ BN2D_API void bn2d_options_release(bn2d_options *options);
 BN2D_API int32_t bn2d_options_set_eps(bn2d_options *options, double eps);
 /** momentum, in [0, 1]. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.0. */
 BN2D_API int32_t bn2d_options_set_momentum(bn2d_options *options, double momentum);
-/** No momentum: the running statistics are the plain average of all batches. @return BN2D_OK. Threads: one per object. Since 1.0. */
+/** No momentum: the running statistics are the plain average of all batches. @return BN2D_OK. Threads: one per object.
+ * Since 1.0. */
 BN2D_API int32_t bn2d_options_set_momentum_none(bn2d_options *options);
-/** 1: weight and bias exist (bias see below); 0: neither does. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT for other numbers. Threads: one per object. Since 1.0. */
+/** 1: weight and bias exist (bias see below); 0: neither does. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT for other
+ * numbers. Threads: one per object. Since 1.0. */
 BN2D_API int32_t bn2d_options_set_affine(bn2d_options *options, int32_t affine);
-/** 0 with affine: a weight, but no bias. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT for other numbers than 0, 1. Threads: one per object. Since 1.0. */
+/** 0 with affine: a weight, but no bias. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT for other numbers than 0, 1.
+ * Threads: one per object. Since 1.0. */
 BN2D_API int32_t bn2d_options_set_bias(bn2d_options *options, int32_t bias);
-/** 0: no buffers; batch statistics in training and in eval. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT for other numbers than 0, 1. Threads: one per object. Since 1.0. */
+/** 0: no buffers; batch statistics in training and in eval. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT for other
+ * numbers than 0, 1. Threads: one per object. Since 1.0. */
 BN2D_API int32_t bn2d_options_set_track_running_stats(bn2d_options *options, int32_t track);
-/** Device of parameters and buffers. @return BN2D_OK, BN2D_ERROR_DEVICE for any but (BN2D_CPU, 0). Threads: one per object. Since 1.0. */
+/** Device of parameters and buffers. @return BN2D_OK, BN2D_ERROR_DEVICE for any but (BN2D_CPU, 0). Threads: one per
+ * object. Since 1.0. */
 BN2D_API int32_t bn2d_options_set_device(bn2d_options *options, int32_t device_type, int32_t device_id);
-/** dtype of parameters and buffers: one of the four floating dtypes. @return BN2D_OK, BN2D_ERROR_DTYPE. Threads: one per object. Since 1.0. */
+/** dtype of parameters and buffers: one of the four floating dtypes. @return BN2D_OK, BN2D_ERROR_DTYPE. Threads: one
+ * per object. Since 1.0. */
 BN2D_API int32_t bn2d_options_set_dtype(bn2d_options *options, int32_t dtype);
-/** 1: running_var takes the biased variance (ONNX convention). @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.0. */
+/** 1: running_var takes the biased variance (ONNX convention). @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads:
+ * one per object. Since 1.0. */
 BN2D_API int32_t bn2d_options_set_biased_running_var(bn2d_options *options, int32_t biased);
-/** 1: a channel whose batch statistics are not finite leaves its running statistics alone. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.0. */
+/** 1: a channel whose batch statistics are not finite leaves its running statistics alone. @return BN2D_OK,
+ * BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.0. */
 BN2D_API int32_t bn2d_options_set_protect_running_stats(bn2d_options *options, int32_t protect);
-/** Thread limit of the module, as bn2d_module_set_num_threads(). @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.0. */
+/** Thread limit of the module, as bn2d_module_set_num_threads(). @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads:
+ * one per object. Since 1.0. */
 BN2D_API int32_t bn2d_options_set_num_threads(bn2d_options *options, int32_t threads);
 /**
  * Sets an option by its name and a value as text: "eps" "1e-3"; "momentum" "0.1" or "None"; "affine", "bias",
@@ -289,11 +304,14 @@ BN2D_API int32_t bn2d_options_set_by_name(bn2d_options *options, const char *nam
 BN2D_API int32_t bn2d_module_create(int64_t num_features, const bn2d_options *options, bn2d_module **out);
 /** One more reference. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_retain(bn2d_module *module);
-/** Gives one reference back; NULL is allowed. Tensors, exports and records handed out stay valid. Threads: free. Since 1.0. */
+/** Gives one reference back; NULL is allowed. Tensors, exports and records handed out stay valid. Threads: free.
+ * Since 1.0. */
 BN2D_API void bn2d_module_release(bn2d_module *module);
-/** Training mode (training = 1) or eval mode (0). @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0. */
+/** Training mode (training = 1) or eval mode (0). @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_BUSY.
+ * Threads: exclusive. Since 1.0. */
 BN2D_API int32_t bn2d_module_train(bn2d_module *module, int32_t training);
-/** Eval mode; the same as bn2d_module_train(module, 0). @return BN2D_OK, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0. */
+/** Eval mode; the same as bn2d_module_train(module, 0). @return BN2D_OK, BN2D_ERROR_BUSY. Threads: exclusive.
+ * Since 1.0. */
 BN2D_API int32_t bn2d_module_eval(bn2d_module *module);
 /** 1 in training mode, 0 in eval mode. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_is_training(const bn2d_module *module, int32_t *out);
@@ -301,7 +319,8 @@ BN2D_API int32_t bn2d_module_is_training(const bn2d_module *module, int32_t *out
 BN2D_API int32_t bn2d_module_num_features(const bn2d_module *module, int64_t *out);
 /** eps. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_eps(const bn2d_module *module, double *out);
-/** *out_has 1 and the momentum, or *out_has 0 and NaN for the cumulative average. @return BN2D_OK. Threads: free. Since 1.0. */
+/** *out_has 1 and the momentum, or *out_has 0 and NaN for the cumulative average. @return BN2D_OK. Threads: free.
+ * Since 1.0. */
 BN2D_API int32_t bn2d_module_momentum(const bn2d_module *module, int32_t *out_has, double *out);
 /** 1 where weight exists. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_affine(const bn2d_module *module, int32_t *out);
@@ -311,7 +330,8 @@ BN2D_API int32_t bn2d_module_track_running_stats(const bn2d_module *module, int3
 BN2D_API int32_t bn2d_module_dtype(const bn2d_module *module, int32_t *out);
 /** Device of parameters and buffers: BN2D_CPU, 0. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_device(const bn2d_module *module, int32_t *out_type, int32_t *out_id);
-/** Limits the threads of this module's calls; 0: the process's limit alone. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0. */
+/** Limits the threads of this module's calls; 0: the process's limit alone. @return BN2D_OK,
+ * BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0. */
 BN2D_API int32_t bn2d_module_set_num_threads(bn2d_module *module, int32_t threads);
 /** The module's own thread limit, 0 where there is none. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_get_num_threads(const bn2d_module *module, int32_t *out);
@@ -323,17 +343,19 @@ BN2D_API int32_t bn2d_module_get_num_threads(const bn2d_module *module, int32_t 
  * @return BN2D_OK, BN2D_ERROR_BUFFER_TOO_SMALL (nothing written). Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_module_repr(const bn2d_module *module, char *buffer, uint64_t capacity, uint64_t *length);
-/** running_mean 0, running_var 1, num_batches_tracked 0; nothing to do where they do not exist. @return BN2D_OK, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0. */
+/** running_mean 0, running_var 1, num_batches_tracked 0; nothing to do where they do not exist. @return BN2D_OK,
+ * BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0. */
 BN2D_API int32_t bn2d_module_reset_running_stats(bn2d_module *module);
-/** reset_running_stats, and weight 1, bias 0 (gradients stay). @return BN2D_OK, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0. */
+/** reset_running_stats, and weight 1, bias 0 (gradients stay). @return BN2D_OK, BN2D_ERROR_BUSY. Threads: exclusive.
+ * Since 1.0. */
 BN2D_API int32_t bn2d_module_reset_parameters(bn2d_module *module);
 /** Sets every gradient to 0. @return BN2D_OK, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0. */
 BN2D_API int32_t bn2d_module_zero_grad(bn2d_module *module);
 /** Number of parameters and buffers. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_tensor_count(const bn2d_module *module, int32_t *out);
 /**
- * A parameter or buffer by index, in the order weight, bias, running_mean, running_var, num_batches_tracked; what does not
- * exist is left out.
+ * A parameter or buffer by index, in the order weight, bias, running_mean, running_var, num_batches_tracked; what does
+ * not exist is left out.
  * @param[out] out The tensor; give back with bn2d_tensor_release().
  * @return BN2D_OK, BN2D_ERROR_NOT_FOUND. Threads: free. Since 1.0.
  */
@@ -376,13 +398,16 @@ BN2D_API int32_t bn2d_tensor_data(const bn2d_tensor *tensor, void **out);
  * @return BN2D_OK, BN2D_ERROR_STATE for a tensor that is no parameter. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_tensor_grad(const bn2d_tensor *tensor, bn2d_tensor **out);
-/** 1 where backward accumulates this parameter's gradient; 0 for any other tensor. @return BN2D_OK. Threads: free. Since 1.0. */
+/** 1 where backward accumulates this parameter's gradient; 0 for any other tensor. @return BN2D_OK. Threads: free.
+ * Since 1.0. */
 BN2D_API int32_t bn2d_tensor_requires_grad(const bn2d_tensor *tensor, int32_t *out);
-/** Switches a parameter's gradient on (1) or off (0). Counts for later calls of backward, whatever was recorded. @return BN2D_OK, BN2D_ERROR_STATE for a tensor that is no parameter, BN2D_ERROR_INVALID_ARGUMENT. Threads: free. Since 1.0. */
+/** Switches a parameter's gradient on (1) or off (0). Counts for later calls of backward, whatever was recorded.
+ * @return BN2D_OK, BN2D_ERROR_STATE for a tensor that is no parameter, BN2D_ERROR_INVALID_ARGUMENT. Threads: free.
+ * Since 1.0. */
 BN2D_API int32_t bn2d_tensor_set_requires_grad(bn2d_tensor *tensor, int32_t requires_grad);
 /**
- * Copies all elements from `source`, which has the tensor's shape and any positive strides. Floating dtypes convert, rounding
- * to nearest even; int64 only from and to int64 (DLPack code 0, 64 bits).
+ * Copies all elements from `source`, which has the tensor's shape and any positive strides. Floating dtypes convert,
+ * rounding to nearest even; int64 only from and to int64 (DLPack code 0, 64 bits).
  * @return BN2D_OK, BN2D_ERROR_SHAPE, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE, BN2D_ERROR_LAYOUT, BN2D_ERROR_OVERLAP,
  *         BN2D_ERROR_OVERFLOW. Threads: one per tensor, and none of its module. Since 1.0.
  */
@@ -394,8 +419,8 @@ struct DLManagedTensor;
 struct DLManagedTensorVersioned;
 /**
  * Exports the tensor without a copy as a DLPack 1.x managed tensor: what Python's from_dlpack takes in a capsule named
- * "dltensor_versioned". The caller, or who consumes it, calls its deleter once: on any thread, also after module and tensor
- * are released. Writes through it change the tensor.
+ * "dltensor_versioned". The caller, or who consumes it, calls its deleter once: on any thread, also after module and
+ * tensor are released. Writes through it change the tensor.
  * @return BN2D_OK. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_tensor_to_dlpack(const bn2d_tensor *tensor, struct DLManagedTensorVersioned **out);
@@ -406,14 +431,13 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor, struct 
  *
  * Common to the functions of this section.
  *
- * dtype: that of the module; or f16/bf16 data with an f32 module. All tensors of one call, and of a record, have one dtype.
- * Shape: (N, C, H, W) with C the module's num_features, every tensor of a call the same.
- *   N, H or W = 0 succeeds with nothing to write: the running statistics stay, the counter moves in training, gradients get +0.
- * In place: y may be exactly x or exactly z (same memory, strides and dtype); dx, dz or ddy exactly dy. A forward on batch
- *   statistics that records cannot be in place of x, because backward needs x; in place of z it can.
- * Overlap: two tensors that share an element otherwise give BN2D_ERROR_OVERLAP; interleaved slices that share none are fine.
- * Statistics: those of the batch in training mode, and in eval mode of a module without running statistics; else the
- *   running ones ("frozen").
+ * dtype: that of the module; or f16/bf16 data with an f32 module. All tensors of one call, and of a record, have one
+ * dtype. Shape: (N, C, H, W) with C the module's num_features, every tensor of a call the same. N, H or W = 0 succeeds
+ * with nothing to write: the running statistics stay, the counter moves in training, gradients get +0. In place: y may
+ * be exactly x or exactly z (same memory, strides and dtype); dx, dz or ddy exactly dy. A forward on batch statistics
+ * that records cannot be in place of x, because backward needs x; in place of z it can. Overlap: two tensors that share
+ * an element otherwise give BN2D_ERROR_OVERLAP; interleaved slices that share none are fine. Statistics: those of the
+ * batch in training mode, and in eval mode of a module without running statistics; else the running ones ("frozen").
  */
 
 /**
@@ -421,14 +445,17 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor, struct 
  * In training mode it moves the running statistics and the counter, recorded or not.
  * @param x n*C*h*w elements, C the module's num_features. May be NULL where there are none.
  * @param[out] y As many elements.
- * @param[out] record NULL: nothing is recorded. Else receives a record for backward; give back with bn2d_record_release().
+ * @param[out] record NULL: nothing is recorded. Else receives a record for backward; give back with
+ * bn2d_record_release().
  * @return BN2D_OK, BN2D_ERROR_DTYPE (module is not f32), BN2D_ERROR_SHAPE (negative extent), BN2D_ERROR_OVERFLOW,
  *         BN2D_ERROR_OVERLAP, BN2D_ERROR_TOO_FEW_VALUES (batch statistics of 1 value per channel), BN2D_ERROR_BUSY.
  *         Threads: shared in eval mode with running statistics, else exclusive. Since 1.0.
  */
-BN2D_API int32_t bn2d_forward_f32(bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w, float *y, bn2d_record **record);
+BN2D_API int32_t bn2d_forward_f32(bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w, float *y,
+                                  bn2d_record **record);
 /** bn2d_forward_f32() for double data and an f64 module. Since 1.0. */
-BN2D_API int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t n, int64_t h, int64_t w, double *y, bn2d_record **record);
+BN2D_API int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t n, int64_t h, int64_t w, double *y,
+                                  bn2d_record **record);
 /**
  * Forward of any layout and dtype: y = bn(x). As bn2d_forward_f32().
  * @return as bn2d_forward_f32(), and BN2D_ERROR_DEVICE, BN2D_ERROR_LAYOUT. Threads: as bn2d_forward_f32(). Since 1.0.
@@ -436,21 +463,23 @@ BN2D_API int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t 
 BN2D_API int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2d_view *y, bn2d_record **record);
 /**
  * Fused forward: y = act(bn(x) + z).
- * A record reads the activation's side off y (borrowed, keep it unchanged), except where y cannot tell, i.e. for a negative
- * slope: then it keeps a mask of one bit per element.
+ * A record reads the activation's side off y (borrowed, keep it unchanged), except where y cannot tell, i.e. for a
+ * negative slope: then it keeps a mask of one bit per element.
  * @param z NULL: no residual.
  * @param activation One of bn2d_activation.
  * @param slope Slope of BN2D_ACT_LEAKY_RELU, finite; ignored by the others.
- * @return as bn2d_forward(), and BN2D_ERROR_INVALID_ARGUMENT for the activation or slope. Threads: as bn2d_forward_f32(). Since 1.0.
+ * @return as bn2d_forward(), and BN2D_ERROR_INVALID_ARGUMENT for the activation or slope. Threads: as
+ * bn2d_forward_f32(). Since 1.0.
  */
-BN2D_API int32_t bn2d_forward_act(bn2d_module *module, const bn2d_view *x, const bn2d_view *z, int32_t activation, double slope, const bn2d_view *y, bn2d_record **record);
+BN2D_API int32_t bn2d_forward_act(bn2d_module *module, const bn2d_view *x, const bn2d_view *z, int32_t activation,
+                                  double slope, const bn2d_view *y, bn2d_record **record);
 /**
  * Backward of contiguous NCHW float data. Accumulates into weight.grad and bias.grad where they require a gradient.
  * @param record From a forward of *this* module; of any layout, its extents count.
  * @param dy Gradient of y, n*C*h*w elements.
  * @param[out] dx Gradient of x, overwritten; NULL: not wanted (nor computed).
- * @return BN2D_OK, BN2D_ERROR_DTYPE, BN2D_ERROR_OVERLAP, BN2D_ERROR_STATE (record of another module; x was overwritten in
- *         place and is needed), BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0.
+ * @return BN2D_OK, BN2D_ERROR_DTYPE, BN2D_ERROR_OVERLAP, BN2D_ERROR_STATE (record of another module; x was overwritten
+ * in place and is needed), BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0.
  */
 BN2D_API int32_t bn2d_backward_f32(bn2d_module *module, const bn2d_record *record, const float *dy, float *dx);
 /** bn2d_backward_f32() for double data. Since 1.0. */
@@ -462,9 +491,11 @@ BN2D_API int32_t bn2d_backward_f64(bn2d_module *module, const bn2d_record *recor
  * @return as bn2d_backward_f32(), and BN2D_ERROR_SHAPE, BN2D_ERROR_DEVICE, BN2D_ERROR_LAYOUT, BN2D_ERROR_OVERFLOW.
  *         Threads: exclusive. Since 1.0.
  */
-BN2D_API int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *dx, const bn2d_view *dz);
+BN2D_API int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *dx,
+                               const bn2d_view *dz);
 /**
- * Backward of backward: for a loss that depends on dx, dweight and dbias, the gradients with respect to dy, x and weight.
+ * Backward of backward: for a loss that depends on dx, dweight and dbias, the gradients with respect to dy, x and
+ * weight.
  * @param dy As given to backward.
  * @param ddx Gradient of the loss with respect to dx; NULL: zero.
  * @param ddweight,ddbias With respect to dweight and dbias, C elements of the module's dtype; NULL: zero.
@@ -472,7 +503,9 @@ BN2D_API int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, c
  * @param[out] dx With respect to x; NULL: not wanted. With respect to weight it accumulates into weight.grad.
  * @return as bn2d_backward(). Threads: exclusive. Since 1.0.
  */
-BN2D_API int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *ddx, const void *ddweight, const void *ddbias, const bn2d_view *ddy, const bn2d_view *dx);
+BN2D_API int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy,
+                                      const bn2d_view *ddx, const void *ddweight, const void *ddbias,
+                                      const bn2d_view *ddy, const bn2d_view *dx);
 /** One more reference. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_record_retain(bn2d_record *record);
 /** Gives one reference back; NULL is allowed. Threads: free. Since 1.0. */
@@ -480,9 +513,9 @@ BN2D_API void bn2d_record_release(bn2d_record *record);
 
 /* ------------------------------------------------------------------------------------- functions without a module
  *
- * For hosts that own their storage. The same operations, the same checks; `dtype` is that of weight, bias, running_mean,
- * running_var and their gradients, C elements each. Saved statistics are double whatever the dtype: a float cannot hold a
- * mean that is many standard deviations away from 0 precisely enough for an exact gradient.
+ * For hosts that own their storage. The same operations, the same checks; `dtype` is that of weight, bias,
+ * running_mean, running_var and their gradients, C elements each. Saved statistics are double whatever the dtype: a
+ * float cannot hold a mean that is many standard deviations away from 0 precisely enough for an exact gradient.
  */
 
 /**
@@ -493,11 +526,16 @@ BN2D_API void bn2d_record_release(bn2d_record *record);
  * @param batch_stats 1: statistics of the batch; 0: the running ones.
  * @param averaging_factor Weight of the new value in [0, 1]; the k-th batch of a cumulative average has 1/k.
  * @param flags Bits of bn2d_flag.
- * @param[out] mask Side of the activation, for a backward without y: bn2d_mask_nbytes() bytes; NULL: not wanted. Not with BN2D_ACT_NONE.
+ * @param[out] mask Side of the activation, for a backward without y: bn2d_mask_nbytes() bytes; NULL: not wanted. Not
+ * with BN2D_ACT_NONE.
  * @param[out] saved_mean,saved_invstd C doubles each, what was used; each may be NULL.
  * @return as bn2d_forward_act() but BN2D_ERROR_BUSY. Threads: free. Since 1.0.
  */
-BN2D_API int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int32_t dtype, const void *weight, const void *bias, void *running_mean, void *running_var, int32_t batch_stats, double averaging_factor, double eps, int32_t flags, int32_t activation, double slope, uint8_t *mask, double *saved_mean, double *saved_invstd);
+BN2D_API int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int32_t dtype,
+                                         const void *weight, const void *bias, void *running_mean, void *running_var,
+                                         int32_t batch_stats, double averaging_factor, double eps, int32_t flags,
+                                         int32_t activation, double slope, uint8_t *mask, double *saved_mean,
+                                         double *saved_invstd);
 /**
  * Stateless backward.
  * @param x As given to forward. NULL where nothing needs it: batch_stats 0 and no dweight.
@@ -505,19 +543,30 @@ BN2D_API int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z,
  * @param mask From forward; NULL where y is given or there is no activation.
  * @param weight NULL: 1.
  * @param saved_mean,saved_invstd From forward, C doubles each. Both required, but saved_mean where x is NULL.
- * @param blend 0: dweight and dbias are overwritten; 1: added to. Any finite b gives b*old + new; with 0 the old value is not read.
+ * @param blend 0: dweight and dbias are overwritten; 1: added to. Any finite b gives b*old + new; with 0 the old value
+ * is not read.
  * @param[out] dx,dz,dweight,dbias Each NULL: not wanted, not computed.
  * @return as bn2d_backward() but BN2D_ERROR_BUSY; BN2D_ERROR_INVALID_ARGUMENT where an input that is needed is missing.
  *         Threads: free. Since 1.0.
  */
-BN2D_API int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask, int32_t dtype, const void *weight, const double *saved_mean, const double *saved_invstd, int32_t batch_stats, int32_t activation, double slope, double blend, const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias);
+BN2D_API int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
+                                          const uint8_t *mask, int32_t dtype, const void *weight,
+                                          const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
+                                          int32_t activation, double slope, double blend, const bn2d_view *dx,
+                                          const bn2d_view *dz, void *dweight, void *dbias);
 /**
  * Stateless double backward. As bn2d_double_backward() and bn2d_batch_norm_backward().
  * @param ddx,ddweight,ddbias Gradients with respect to dx, dweight, dbias; each NULL: zero.
  * @param[out] ddy,dx,dweight With respect to dy, x, weight; each NULL: not wanted. dweight blends.
  * @return as bn2d_batch_norm_backward(). Threads: free. Since 1.0.
  */
-BN2D_API int32_t bn2d_batch_norm_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask, int32_t dtype, const void *weight, const double *saved_mean, const double *saved_invstd, int32_t batch_stats, int32_t activation, double slope, const bn2d_view *ddx, const void *ddweight, const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx, void *dweight);
+BN2D_API int32_t bn2d_batch_norm_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
+                                                 const uint8_t *mask, int32_t dtype, const void *weight,
+                                                 const double *saved_mean, const double *saved_invstd,
+                                                 int32_t batch_stats, int32_t activation, double slope,
+                                                 const bn2d_view *ddx, const void *ddweight, const void *ddbias,
+                                                 double blend, const bn2d_view *ddy, const bn2d_view *dx,
+                                                 void *dweight);
 /**
  * Bytes of a mask for (n, c, h, w): one bit per element, each plane of h*w rounded up to whole bytes.
  * @return BN2D_OK, BN2D_ERROR_SHAPE (negative extent), BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0.
@@ -603,19 +652,36 @@ typedef struct bn2d_api {
   int32_t (*tensor_copy_to)(const bn2d_tensor *tensor, const bn2d_view *target);
   int32_t (*tensor_to_dlpack)(const bn2d_tensor *tensor, struct DLManagedTensorVersioned **out);
   int32_t (*tensor_to_dlpack_legacy)(const bn2d_tensor *tensor, struct DLManagedTensor **out);
-  int32_t (*forward_f32)(bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w, float *y, bn2d_record **record);
-  int32_t (*forward_f64)(bn2d_module *module, const double *x, int64_t n, int64_t h, int64_t w, double *y, bn2d_record **record);
+  int32_t (*forward_f32)(bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w, float *y,
+                         bn2d_record **record);
+  int32_t (*forward_f64)(bn2d_module *module, const double *x, int64_t n, int64_t h, int64_t w, double *y,
+                         bn2d_record **record);
   int32_t (*forward)(bn2d_module *module, const bn2d_view *x, const bn2d_view *y, bn2d_record **record);
-  int32_t (*forward_act)(bn2d_module *module, const bn2d_view *x, const bn2d_view *z, int32_t activation, double slope, const bn2d_view *y, bn2d_record **record);
+  int32_t (*forward_act)(bn2d_module *module, const bn2d_view *x, const bn2d_view *z, int32_t activation, double slope,
+                         const bn2d_view *y, bn2d_record **record);
   int32_t (*backward_f32)(bn2d_module *module, const bn2d_record *record, const float *dy, float *dx);
   int32_t (*backward_f64)(bn2d_module *module, const bn2d_record *record, const double *dy, double *dx);
-  int32_t (*backward)(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *dx, const bn2d_view *dz);
-  int32_t (*double_backward)(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *ddx, const void *ddweight, const void *ddbias, const bn2d_view *ddy, const bn2d_view *dx);
+  int32_t (*backward)(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *dx,
+                      const bn2d_view *dz);
+  int32_t (*double_backward)(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *ddx,
+                             const void *ddweight, const void *ddbias, const bn2d_view *ddy, const bn2d_view *dx);
   int32_t (*record_retain)(bn2d_record *record);
   void (*record_release)(bn2d_record *record);
-  int32_t (*batch_norm_forward)(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int32_t dtype, const void *weight, const void *bias, void *running_mean, void *running_var, int32_t batch_stats, double averaging_factor, double eps, int32_t flags, int32_t activation, double slope, uint8_t *mask, double *saved_mean, double *saved_invstd);
-  int32_t (*batch_norm_backward)(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask, int32_t dtype, const void *weight, const double *saved_mean, const double *saved_invstd, int32_t batch_stats, int32_t activation, double slope, double blend, const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias);
-  int32_t (*batch_norm_double_backward)(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask, int32_t dtype, const void *weight, const double *saved_mean, const double *saved_invstd, int32_t batch_stats, int32_t activation, double slope, const bn2d_view *ddx, const void *ddweight, const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx, void *dweight);
+  int32_t (*batch_norm_forward)(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int32_t dtype,
+                                const void *weight, const void *bias, void *running_mean, void *running_var,
+                                int32_t batch_stats, double averaging_factor, double eps, int32_t flags,
+                                int32_t activation, double slope, uint8_t *mask, double *saved_mean,
+                                double *saved_invstd);
+  int32_t (*batch_norm_backward)(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
+                                 int32_t dtype, const void *weight, const double *saved_mean,
+                                 const double *saved_invstd, int32_t batch_stats, int32_t activation, double slope,
+                                 double blend, const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias);
+  int32_t (*batch_norm_double_backward)(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
+                                        const uint8_t *mask, int32_t dtype, const void *weight,
+                                        const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
+                                        int32_t activation, double slope, const bn2d_view *ddx, const void *ddweight,
+                                        const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx,
+                                        void *dweight);
   int32_t (*mask_nbytes)(int64_t n, int64_t c, int64_t h, int64_t w, uint64_t *out);
   /* End of version 1. */
 } bn2d_api;

@@ -1,4 +1,5 @@
-// The one error path: everything that a caller can get wrong leaves the core as an Error with a status and one line of text.
+// The one error path: everything that a caller can get wrong leaves the core as an Error with a status and one line of
+// text.
 #pragma once
 #include <cstdint>
 #include <exception>

@@ -147,19 +147,22 @@ struct ForwardCoefficients {
     const auto largest = hn::Set(d, sizeof(A) == sizeof(double) ? DBL_MAX : FLT_MAX);
     const auto factor = hn::Mul(w, inverse);
     const auto too_large = hn::And(hn::Gt(hn::Abs(factor), largest), hn::Le(hn::Abs(w), hn::Set(d, DBL_MAX)));
-    StoreSplit(d, hn::Neg(hn::LoadU(d, mean + c)), hn::Neg(hn::LoadU(d, mean_lo + c)), out + coefficient::minus_mean_hi * stride + c,
-               out + coefficient::minus_mean_lo * stride + c);
+    StoreSplit(d, hn::Neg(hn::LoadU(d, mean + c)), hn::Neg(hn::LoadU(d, mean_lo + c)),
+               out + coefficient::minus_mean_hi * stride + c, out + coefficient::minus_mean_lo * stride + c);
     StoreAs(d, hn::IfThenElse(too_large, hn::CopySign(largest, factor), factor), out + coefficient::scale * stride + c);
     StoreAs(d, bias ? hn::LoadU(d, bias + c) : zero, out + coefficient::shift * stride + c);
   }
 };
 
-inline void CoefficientsOfForward(int64_t channels, const double *mean, const double *mean_lo, const double *var, double eps,
-                                  const double *weight, const double *bias, bool wide, void *out, int64_t stride, double *invstd) {
+inline void CoefficientsOfForward(int64_t channels, const double *mean, const double *mean_lo, const double *var,
+                                  double eps, const double *weight, const double *bias, bool wide, void *out,
+                                  int64_t stride, double *invstd) {
   if (wide) {
-    ForChannels(channels, ForwardCoefficients<double>{mean, mean_lo, var, eps, weight, bias, static_cast<double *>(out), stride, invstd});
+    ForChannels(channels, ForwardCoefficients<double>{mean, mean_lo, var, eps, weight, bias, static_cast<double *>(out),
+                                                      stride, invstd});
   } else {
-    ForChannels(channels, ForwardCoefficients<float>{mean, mean_lo, var, eps, weight, bias, static_cast<float *>(out), stride, invstd});
+    ForChannels(channels, ForwardCoefficients<float>{mean, mean_lo, var, eps, weight, bias, static_cast<float *>(out),
+                                                     stride, invstd});
   }
 }
 

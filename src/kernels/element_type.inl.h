@@ -1,6 +1,6 @@
-// The kernels of one element type on all SIMD targets: the whole of f32.cc, f64.cc, f16.cc and bf16.cc, which only name the type
-// (BN2D_ELEMENT), the function that hands the kernels out (BN2D_GET) and themselves (BN2D_FILE). One file a type, so that
-// they compile side by side.
+// The kernels of one element type on all SIMD targets: the whole of f32.cc, f64.cc, f16.cc and bf16.cc, which only name
+// the type (BN2D_ELEMENT), the function that hands the kernels out (BN2D_GET) and themselves (BN2D_FILE). One file a
+// type, so that they compile side by side.
 #include "kernels/targets.h"
 //
 #include "kernels/kernels.h"

@@ -27,8 +27,8 @@ struct ArithmeticOf<double> {
 template <class T>
 using Arithmetic = typename ArithmeticOf<T>::type;
 
-// Whether the target converts f16 in hardware. Where it does not, a conversion is long and stays a function of its own: such CPUs
-// are old, and the library must not grow for them.
+// Whether the target converts f16 in hardware. Where it does not, a conversion is long and stays a function of its own:
+// such CPUs are old, and the library must not grow for them.
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 #define BN2D_HAS_F16 1
 #define BN2D_CONVERSION HWY_INLINE
@@ -37,8 +37,8 @@ using Arithmetic = typename ArithmeticOf<T>::type;
 #define BN2D_CONVERSION HWY_NOINLINE
 #endif
 
-// f16 bits -> float, by arithmetic on the bits (the exponent is rebased by a multiplication, which also makes subnormals
-// right; infinities and NaN get the exponent they need). Used where the target has no instruction for it.
+// f16 bits -> float, by arithmetic on the bits (the exponent is rebased by a multiplication, which also makes
+// subnormals right; infinities and NaN get the exponent they need). Used where the target has no instruction for it.
 template <class DF>
 BN2D_CONVERSION hn::Vec<DF> FloatFromF16Bits(DF df, hn::Vec<hn::RebindToUnsigned<DF>> bits) {
   const hn::RebindToUnsigned<DF> du;
@@ -50,8 +50,8 @@ BN2D_CONVERSION hn::Vec<DF> FloatFromF16Bits(DF df, hn::Vec<hn::RebindToUnsigned
   return hn::BitCast(df, hn::Or(hn::BitCast(du, hn::IfThenElse(is_special, special, scaled)), sign));
 }
 
-// float -> f16 bits, rounded to nearest even: normal results by an addition to the bits, subnormal ones by an addition in
-// which the last bit of the sum is 2^-24.
+// float -> f16 bits, rounded to nearest even: normal results by an addition to the bits, subnormal ones by an addition
+// in which the last bit of the sum is 2^-24.
 template <class DF>
 BN2D_CONVERSION hn::Vec<hn::RebindToUnsigned<DF>> F16BitsFromFloat(DF df, hn::Vec<DF> v) {
   const hn::RebindToUnsigned<DF> du;
@@ -183,12 +183,14 @@ HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, f16 *p, bool streaming) {
   const hn::Rebind<hwy::float16_t, DF> dh;
   StoreLanes(hn::DemoteTo(dh, v), dh, reinterpret_cast<hwy::float16_t *>(p), streaming);
 #else
-  StoreLanes(Narrow(df, F16BitsFromFloat(df, v)), hn::Rebind<uint16_t, DF>(), reinterpret_cast<uint16_t *>(p), streaming);
+  StoreLanes(Narrow(df, F16BitsFromFloat(df, v)), hn::Rebind<uint16_t, DF>(), reinterpret_cast<uint16_t *>(p),
+             streaming);
 #endif
 }
 template <class DF>
 HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, bf16 *p, bool streaming) {
-  StoreLanes(Narrow(df, BF16BitsFromFloat(df, v)), hn::Rebind<uint16_t, DF>(), reinterpret_cast<uint16_t *>(p), streaming);
+  StoreLanes(Narrow(df, BF16BitsFromFloat(df, v)), hn::Rebind<uint16_t, DF>(), reinterpret_cast<uint16_t *>(p),
+             streaming);
 }
 
 #undef BN2D_HAS_F16

@@ -1,13 +1,13 @@
-// The choice between the SIMD targets at run time, and the per-channel arithmetic. Our own table, not Highway's: that one is shared
-// by every user of libhwy in the process.
+// The choice between the SIMD targets at run time, and the per-channel arithmetic. Our own table, not Highway's: that
+// one is shared by every user of libhwy in the process.
 #include "kernels/targets.h"
 //
-#include "kernels/kernels.h"
-
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+
+#include "kernels/kernels.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/kernels.cc"
@@ -21,12 +21,12 @@
 namespace bn2d::kernels {
 
 // Handed out by f32.cc, f64.cc, f16.cc and bf16.cc.
-#define BN2D_DECLARE(TARGET)          \
-  namespace N_##TARGET {              \
-    const TypeKernels *Get_f32();     \
-    const TypeKernels *Get_f64();     \
-    const TypeKernels *Get_f16();     \
-    const TypeKernels *Get_bf16();    \
+#define BN2D_DECLARE(TARGET)       \
+  namespace N_##TARGET {           \
+    const TypeKernels *Get_f32();  \
+    const TypeKernels *Get_f64();  \
+    const TypeKernels *Get_f16();  \
+    const TypeKernels *Get_bf16(); \
   }
 BN2D_FOR_EACH_TARGET(BN2D_DECLARE)
 
@@ -35,10 +35,15 @@ namespace {
 #define BN2D_ONE(TARGET) +1
 constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
 
-#define BN2D_DESCRIBE(TARGET)                                                                                       \
-  {HWY_##TARGET,                                                                                                    \
-   {#TARGET, N_##TARGET::Get_f32(), N_##TARGET::Get_f64(), N_##TARGET::Get_f16(), N_##TARGET::Get_bf16(),           \
-    {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::VarianceOfMoments, N_##TARGET::CoefficientsOfForward}}},
+#define BN2D_DESCRIBE(TARGET)                                                             \
+  {HWY_##TARGET,                                                                          \
+   {#TARGET,                                                                              \
+    N_##TARGET::Get_f32(),                                                                \
+    N_##TARGET::Get_f64(),                                                                \
+    N_##TARGET::Get_f16(),                                                                \
+    N_##TARGET::Get_bf16(),                                                               \
+    {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::VarianceOfMoments, \
+     N_##TARGET::CoefficientsOfForward}}},
 
 // The kernels of the targets that this CPU has, best first. The last target is the fallback that every CPU has.
 struct Supported {

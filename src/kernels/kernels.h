@@ -4,9 +4,9 @@
 //  - *sums* read a block and add products of its elements to per-channel accumulators;
 //  - *maps* read a block and write a linear combination of its elements with per-channel coefficients.
 //
-// The order of summation is *canonical*: the element at position hw of a plane belongs to lane hw mod 8 of its channel, each
-// lane adds in the order (n, hw), and the eight lanes are added in a fixed tree. Both layouts and all vector widths
-// keep to it, so a tensor has the same sums contiguous, strided and channels_last.
+// The order of summation is *canonical*: the element at position hw of a plane belongs to lane hw mod 8 of its channel,
+// each lane adds in the order (n, hw), and the eight lanes are added in a fixed tree. Both layouts and all vector
+// widths keep to it, so a tensor has the same sums contiguous, strided and channels_last.
 //
 // Accumulators have twice the precision of the arithmetic: double for float (and half) data, and for double data pairs
 // of doubles (hi, lo) with error-free transformations (Dekker 1971, Knuth TAOCP 2, 4.2.2).
@@ -35,8 +35,8 @@ inline constexpr int kLayouts = 2;
 
 // Sums, by operation. t = x - mean; g = dy through the activation.
 enum class SumsOf {
-  forward,          // (x-p), (x-p)^2 with p the first element of the block: a pivot, so that a large mean does not cancel
-  backward,         // g, g*t
+  forward,   // (x-p), (x-p)^2 with p the first element of the block: a pivot, so that a large mean does not cancel
+  backward,  // g, g*t
   double_backward,  // v, v*t, g, g*t, v*g
 };
 inline constexpr int kSumsOps = 3;
@@ -46,9 +46,10 @@ struct SumsJob {
   int64_t channels = 0, samples = 0, length = 0;  // a block: `length` positions of each of `samples` samples
   Stream x, g, side, v;                           // side: > 0 where the activation lets the gradient through whole
   double slope = 0;                               // factor of the gradient where it does not
-  bool first = true;          // first piece of a block: sets accumulators to 0 and reads the pivot
-  double *accumulators = nullptr;  // see accumulator_index()
-  double *center_hi = nullptr, *center_lo = nullptr;  // per channel: pivot (written by forward) or mean (read by the others)
+  bool first = true;                              // first piece of a block: sets accumulators to 0 and reads the pivot
+  double *accumulators = nullptr;                 // see accumulator_index()
+  double *center_hi = nullptr,
+         *center_lo = nullptr;  // per channel: pivot (written by forward) or mean (read by the others)
 };
 
 // Result of a block, or of several merged ones: sums[term*kMaxGroup + channel].
@@ -62,8 +63,8 @@ struct Moments {
   double mean_hi[kMaxGroup], mean_lo[kMaxGroup], m2_hi[kMaxGroup], m2_lo[kMaxGroup];
 };
 
-// Maps, by operation, with their coefficients: arrays over the group's channels in the arithmetic type (float, or double for
-// double data).
+// Maps, by operation, with their coefficients: arrays over the group's channels in the arithmetic type (float, or
+// double for double data).
 enum class MapOf {
   forward,          // y = act((x-mean)*scale + shift + z); sign of the argument to `out2` where asked for
   backward,         // dx = scale*(g - gmean - xhat*slope_x), xhat = (x-mean)*invstd; dz = g to `out2`
@@ -92,8 +93,8 @@ struct MapJob {
   int64_t coefficient_stride = kMaxGroup;
   Activation activation = Activation::none;
   double slope = 0;
-  bool streaming = false;    // write past the caches; needs streaming_fence() before another thread reads
-  int64_t prefetch = 0;      // bytes ahead of what is read to fetch into L2 meanwhile
+  bool streaming = false;  // write past the caches; needs streaming_fence() before another thread reads
+  int64_t prefetch = 0;    // bytes ahead of what is read to fetch into L2 meanwhile
 };
 
 // The kernels of one SIMD target for one element type.
@@ -115,7 +116,8 @@ struct ChannelKernels {
   // invstd = 1/sqrt(var+eps), 0 where var+eps is 0; and the coefficients of the forward map: floats, or doubles where
   // `wide` is set. weight, bias: NULL for 1 and 0.
   void (*coefficients)(int64_t channels, const double *mean, const double *mean_lo, const double *var, double eps,
-                       const double *weight, const double *bias, bool wide, void *coefficients, int64_t stride, double *invstd);
+                       const double *weight, const double *bias, bool wide, void *coefficients, int64_t stride,
+                       double *invstd);
 };
 
 struct Kernels {

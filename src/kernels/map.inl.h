@@ -42,8 +42,8 @@ HWY_INLINE T *At(const Stream &s, int64_t channel, int64_t sample, int64_t posit
   return static_cast<T *>(s.data) + channel * s.channel + sample * s.sample + position * s.position;
 }
 
-// x - mean, with the mean in two parts: nothing cancels when |mean| is much larger than the deviation. The coefficients are
-// -mean, because an addition can take x straight from memory.
+// x - mean, with the mean in two parts: nothing cancels when |mean| is much larger than the deviation. The coefficients
+// are -mean, because an addition can take x straight from memory.
 template <class D, class C>
 HWY_INLINE hn::Vec<D> Centered(D d, hn::Vec<D> x, const C &coefficients, int64_t i) {
   return hn::Add(hn::Add(x, coefficients.get(d, 0, i)), coefficients.get(d, 1, i));
@@ -72,7 +72,8 @@ struct ForwardBody {
   template <class D>
   HWY_INLINE void operator()(D d, int64_t i, bool streaming) const {
     const auto centered = Centered(d, LoadElements(d, x + i), coefficients, i);
-    auto v = hn::MulAdd(centered, coefficients.get(d, coefficient::scale, i), coefficients.get(d, coefficient::shift, i));
+    auto v =
+        hn::MulAdd(centered, coefficients.get(d, coefficient::scale, i), coefficients.get(d, coefficient::shift, i));
     if constexpr (kResidual) v = hn::Add(v, LoadElements(d, z + i));
     if constexpr (kActivation) {
       if (sign) {
@@ -108,8 +109,10 @@ struct BackwardBody {
   HWY_INLINE void operator()(D d, int64_t i, bool streaming) const {
     auto vg = LoadElements(d, g + i);
     if constexpr (kSide) vg = ActivationGradient<D>(d, slope)(d, vg, LoadElements(d, side + i));
-    const auto xhat = hn::Mul(Centered(d, LoadElements(d, x + i), coefficients, i), coefficients.get(d, coefficient::b_invstd, i));
-    auto v = hn::Sub(hn::Sub(vg, coefficients.get(d, coefficient::b_gmean_hi, i)), coefficients.get(d, coefficient::b_gmean_lo, i));
+    const auto xhat =
+        hn::Mul(Centered(d, LoadElements(d, x + i), coefficients, i), coefficients.get(d, coefficient::b_invstd, i));
+    auto v = hn::Sub(hn::Sub(vg, coefficients.get(d, coefficient::b_gmean_hi, i)),
+                     coefficients.get(d, coefficient::b_gmean_lo, i));
     v = hn::NegMulAdd(xhat, coefficients.get(d, coefficient::b_slope_x, i), v);
     v = hn::Mul(v, coefficients.get(d, coefficient::b_scale, i));
     if (dz) StoreElements(d, vg, dz + i, false);
@@ -259,7 +262,8 @@ HWY_NOINLINE void MapBlock(const MapJob &job) {
   } else {
     const typename Body::C coefficients(job, 0);
     for (int64_t n = 0; n < job.samples; ++n)
-      for (int64_t p = 0; p < job.length; ++p) Run<T>(Body(coefficients, job, 0, n, p), job.channels, job.streaming, job.prefetch);
+      for (int64_t p = 0; p < job.length; ++p)
+        Run<T>(Body(coefficients, job, 0, n, p), job.channels, job.streaming, job.prefetch);
   }
 }
 

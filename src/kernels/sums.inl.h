@@ -96,7 +96,7 @@ struct ActivationGradient {  // g where side > 0 (or NaN), else g*slope; a slope
 };
 
 // Accumulators: a sum of one lane of one channel is accumulators[index], and [index + step] its low part.
-inline constexpr int64_t kPlaneTerm = 2 * kLanes;  // planes: [channel][term][hi, lo][lane]
+inline constexpr int64_t kPlaneTerm = 2 * kLanes;                         // planes: [channel][term][hi, lo][lane]
 inline constexpr int64_t kChannelTerm = 2 * kLanes * int64_t{kMaxGroup};  // channels: [term][hi, lo][lane][channel]
 
 template <SumsOf kOf, class T, bool kSide>
@@ -182,7 +182,8 @@ HWY_INLINE void SumRowsOfTile(D d, const SumsJob &job, int64_t c, int64_t n, int
         sums[j][term].lo = kPair ? hn::LoadU(d, at + kLanes * kMaxGroup) : hn::Zero(d);
       }
     for (int64_t p = begin + lane; p < end; p += kLanes) {
-      auto row = [&](const Stream &s) HWY_ATTR { return static_cast<const T *>(s.data) + n * s.sample + p * s.position + c; };
+      auto row = [&](const Stream &s)
+                     HWY_ATTR { return static_cast<const T *>(s.data) + n * s.sample + p * s.position + c; };
       for (int j = 0; j < kTile; ++j) {
         const int64_t i = j * width;
         auto vg = hn::Zero(d), vv = hn::Zero(d);

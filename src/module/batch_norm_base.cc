@@ -20,7 +20,8 @@ BatchNormBase::BatchNormBase(int64_t num_features, const Options &options)
     : num_features_(num_features), options_(options), id_(next_id()), num_threads_(options.num_threads) {
   if (num_features < 1) fail(Status::invalid_argument, "num_features is %" PRId64 ", must be 1 or more", num_features);
   check_extents("num_features", {1, num_features, 1, 1});
-  auto add = [&](const char *name, const char *gradient, Tensor::Kind kind, DType dtype, int64_t length, bool scalar, double initial) {
+  auto add = [&](const char *name, const char *gradient, Tensor::Kind kind, DType dtype, int64_t length, bool scalar,
+                 double initial) {
     tensors_.push_back(std::make_shared<Tensor>(name, gradient, kind, dtype, length, scalar, initial));
     return tensors_.back();
   };
@@ -39,8 +40,8 @@ BatchNormBase::BatchNormBase(int64_t num_features, const Options &options)
 std::string BatchNormBase::repr() const {
   const auto truth = [](bool value) { return value ? "True" : "False"; };
   return std::string(class_name()) + "(" + std::to_string(num_features_) + ", eps=" + python_float(options_.eps) +
-         ", momentum=" + (options_.momentum ? python_float(*options_.momentum) : "None") + ", affine=" + truth(options_.affine) +
-         ", track_running_stats=" + truth(options_.track_running_stats) + ")";
+         ", momentum=" + (options_.momentum ? python_float(*options_.momentum) : "None") +
+         ", affine=" + truth(options_.affine) + ", track_running_stats=" + truth(options_.track_running_stats) + ")";
 }
 
 void BatchNormBase::train(bool training) {
@@ -83,14 +84,16 @@ void BatchNormBase::check_input_dtype(const char *what, DType dtype) const {
   const DType own = options_.dtype;
   const bool mixed = own == DType::f32 && (dtype == DType::f16 || dtype == DType::bf16);
   if (dtype != own && !mixed)
-    fail(Status::dtype, "%s is %s, the module is %s; they must agree, or half data meet a float32 module", what, dtype_name(dtype),
-         dtype_name(own));
+    fail(Status::dtype, "%s is %s, the module is %s; they must agree, or half data meet a float32 module", what,
+         dtype_name(dtype), dtype_name(own));
 }
 
-void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, const View &y, std::shared_ptr<Record> *record) {
+void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, const View &y,
+                            std::shared_ptr<Record> *record) {
   const bool training = is_training();
   const Gate::Pass pass(gate_, training || !options_.track_running_stats);
-  if (training != is_training()) fail(Status::busy, "the module's mode changed to %s during the call", training ? "eval" : "training");
+  if (training != is_training())
+    fail(Status::busy, "the module's mode changed to %s during the call", training ? "eval" : "training");
 
   ForwardCall call;
   call.x = x;
@@ -103,7 +106,9 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   call.running_mean = array_of(running_mean_);
   call.running_var = array_of(running_var_);
   int64_t *const counter = training && num_batches_tracked_ ? num_batches_tracked_->counter() : nullptr;
-  call.averaging_factor = options_.momentum ? *options_.momentum : counter ? 1.0 / static_cast<double>(*counter + 1) : 0.0;
+  call.averaging_factor = options_.momentum ? *options_.momentum
+                          : counter         ? 1.0 / static_cast<double>(*counter + 1)
+                                            : 0.0;
   call.eps = options_.eps;
   call.biased_running_var = options_.biased_running_var;
   call.protect_running_stats = options_.protect_running_stats;
@@ -166,15 +171,16 @@ void BatchNormBase::backward(const Record &record, const View &dy, const View &d
   call.thread_limit = num_threads();
   if (call.needs_x()) {
     if (record.x_is_overwritten && dy.size.numel() > 0)
-      fail(Status::state, "the forward was in place, so x is gone, but weight.grad needs it: switch off weight's requires_grad");
+      fail(Status::state,
+           "the forward was in place, so x is gone, but weight.grad needs it: switch off weight's requires_grad");
     call.x = record.x;
   }
   check(call);
   bn2d::backward(call);
 }
 
-void BatchNormBase::double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight, const void *ddbias,
-                                    const View &ddy, const View &dx) {
+void BatchNormBase::double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight,
+                                    const void *ddbias, const View &ddy, const View &dx) {
   const Gate::Pass pass(gate_, true);
   check_record(record, dy);
   if (record.x_is_overwritten && dy.size.numel() > 0)

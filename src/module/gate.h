@@ -1,5 +1,5 @@
-// Who may use a module at the same time: any number of readers, or one writer. Nobody waits: who comes at a bad time gets
-// Error busy, because waiting inside somebody's thread pool is how programs hang.
+// Who may use a module at the same time: any number of readers, or one writer. Nobody waits: who comes at a bad time
+// gets Error busy, because waiting inside somebody's thread pool is how programs hang.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -16,7 +16,8 @@ class Gate {
       int32_t users = gate.users_.load(std::memory_order_relaxed);
       do {
         if (users < 0) fail(Status::busy, "the module is in exclusive use by another call");
-        if (exclusive && users > 0) fail(Status::busy, "the module is in shared use by %d calls, this one needs it alone", users);
+        if (exclusive && users > 0)
+          fail(Status::busy, "the module is in shared use by %d calls, this one needs it alone", users);
       } while (!gate.users_.compare_exchange_weak(users, exclusive ? -1 : users + 1, std::memory_order_acquire,
                                                   std::memory_order_relaxed));
     }

@@ -15,16 +15,26 @@ constexpr int32_t kCpu = 1;  // DLPack's kDLCPU
 
 const char *device_name(int32_t type) {
   switch (type) {
-    case 1: return "cpu";
-    case 2: return "cuda";
-    case 3: return "cuda_host";
-    case 4: return "opencl";
-    case 7: return "vulkan";
-    case 8: return "metal";
-    case 10: return "rocm";
-    case 13: return "cuda_managed";
-    case 14: return "oneapi";
-    default: return "unknown";
+    case 1:
+      return "cpu";
+    case 2:
+      return "cuda";
+    case 3:
+      return "cuda_host";
+    case 4:
+      return "opencl";
+    case 7:
+      return "vulkan";
+    case 8:
+      return "metal";
+    case 10:
+      return "rocm";
+    case 13:
+      return "cuda_managed";
+    case 14:
+      return "oneapi";
+    default:
+      return "unknown";
   }
 }
 
@@ -33,7 +43,8 @@ double parse_double(const char *name, const char *text) {
   double value = 0;
   const char *end = text + std::strlen(text);
   const auto result = std::from_chars(text, end, value);
-  if (result.ec != std::errc() || result.ptr != end) fail(Status::invalid_argument, "%s: '%.40s' is not a number", name, text);
+  if (result.ec != std::errc() || result.ptr != end)
+    fail(Status::invalid_argument, "%s: '%.40s' is not a number", name, text);
   return value;
 }
 
@@ -41,7 +52,8 @@ int32_t parse_int(const char *name, const char *text) {
   int32_t value = 0;
   const char *end = text + std::strlen(text);
   const auto result = std::from_chars(text, end, value);
-  if (result.ec != std::errc() || result.ptr != end) fail(Status::invalid_argument, "%s: '%.40s' is not a whole number", name, text);
+  if (result.ec != std::errc() || result.ptr != end)
+    fail(Status::invalid_argument, "%s: '%.40s' is not a whole number", name, text);
   return value;
 }
 
@@ -55,7 +67,8 @@ bool parse_flag(const char *name, const char *text) {
 }  // namespace
 
 void Options::set_eps(double value) {
-  if (!(std::isfinite(value) && value >= 0)) fail(Status::invalid_argument, "eps is %g, must be finite and 0 or more", value);
+  if (!(std::isfinite(value) && value >= 0))
+    fail(Status::invalid_argument, "eps is %g, must be finite and 0 or more", value);
   eps = value;
 }
 
@@ -126,12 +139,14 @@ DType dtype_from_name(const char *name, Status unknown) {
 DType checked_floating_dtype(int32_t value) {
   const DType dtype = static_cast<DType>(value);
   if (!is_floating(dtype))
-    fail(Status::dtype, "dtype %" PRId32 " (%s) is none of float32, float64, float16, bfloat16", value, dtype_name(dtype));
+    fail(Status::dtype, "dtype %" PRId32 " (%s) is none of float32, float64, float16, bfloat16", value,
+         dtype_name(dtype));
   return dtype;
 }
 
 void check_device(const char *what, int32_t type, int32_t id) {
-  if (type != kCpu) fail(Status::device, "%s: device %s (%" PRId32 ") is unsupported, only cpu (1) is", what, device_name(type), type);
+  if (type != kCpu)
+    fail(Status::device, "%s: device %s (%" PRId32 ") is unsupported, only cpu (1) is", what, device_name(type), type);
   if (id != 0) fail(Status::device, "%s: device cpu:%" PRId32 " does not exist, only cpu:0 does", what, id);
 }
 

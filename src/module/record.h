@@ -1,5 +1,5 @@
-// What a forward leaves for its backward, and the pool in which a module keeps records for reuse, so that training allocates
-// nothing in steady state.
+// What a forward leaves for its backward, and the pool in which a module keeps records for reuse, so that training
+// allocates nothing in steady state.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -12,7 +12,7 @@ namespace bn2d {
 struct Record {
   uint64_t module_id = 0;
   DType dtype = DType::f32;
-  View x, y;             // borrowed; y only where the side of the activation is read off it
+  View x, y;                      // borrowed; y only where the side of the activation is read off it
   bool x_is_overwritten = false;  // the forward was in place
   Fused fused;
   bool batch_statistics = true;

@@ -19,7 +19,8 @@ void *allocate(int64_t bytes) {
 
 void Tensor::Free::operator()(void *p) const { std::free(p); }
 
-Tensor::Tensor(const char *name, const char *gradient_name, Kind kind, DType dtype, int64_t length, bool is_scalar, double initial)
+Tensor::Tensor(const char *name, const char *gradient_name, Kind kind, DType dtype, int64_t length, bool is_scalar,
+               double initial)
     : requires_grad(kind == Kind::parameter),
       name_(name),
       kind_(kind),

@@ -70,7 +70,8 @@ void backward(const BackwardCall &call) {
   }
   Tensors tensors;
   tensors.g = call.dy;
-  // Sums over g alone still run through the kernel that also reads x; where there is no x, the unused sum takes g for it.
+  // Sums over g alone still run through the kernel that also reads x; where there is no x, the unused sum takes g for
+  // it.
   tensors.x = call.needs_x() ? call.x : View();
   tensors.out = call.dx;
   tensors.out2 = call.dz;

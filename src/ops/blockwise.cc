@@ -28,7 +28,8 @@ void scatter_run(const void *from, int64_t stride, int64_t count, std::byte *to)
 // Calls f(memory, offset, count) for each run of constant stride in positions [position, position + length) of a plane.
 template <class F>
 void for_each_run(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, F f) {
-  if (plane_collapses(view)) return f(view.at(n, c, 0, 0) + position * view.stride.w * dtype_size(view.dtype), int64_t{0}, length);
+  if (plane_collapses(view))
+    return f(view.at(n, c, 0, 0) + position * view.stride.w * dtype_size(view.dtype), int64_t{0}, length);
   for (int64_t done = 0; done < length;) {
     const int64_t h = (position + done) / view.size.w, w = (position + done) % view.size.w;
     const int64_t count = std::min(view.size.w - w, length - done);
@@ -78,11 +79,16 @@ void expand_mask(const uint8_t *bits, int64_t count, T plus, T minus, void *to) 
 
 void expand_mask(DType dtype, const uint8_t *bits, int64_t count, void *to) {
   switch (dtype) {
-    case DType::f32: return expand_mask(bits, count, 1.0f, -1.0f, to);
-    case DType::f64: return expand_mask(bits, count, 1.0, -1.0, to);
-    case DType::f16: return expand_mask<uint16_t>(bits, count, 0x3C00, 0xBC00, to);
-    case DType::bf16: return expand_mask<uint16_t>(bits, count, 0x3F80, 0xBF80, to);
-    case DType::i64: return;
+    case DType::f32:
+      return expand_mask(bits, count, 1.0f, -1.0f, to);
+    case DType::f64:
+      return expand_mask(bits, count, 1.0, -1.0, to);
+    case DType::f16:
+      return expand_mask<uint16_t>(bits, count, 0x3C00, 0xBC00, to);
+    case DType::bf16:
+      return expand_mask<uint16_t>(bits, count, 0x3F80, 0xBF80, to);
+    case DType::i64:
+      return;
   }
 }
 
@@ -151,7 +157,8 @@ kernels::Stream Blockwise::stream(const View &view, const Group &group, const Bl
   return stream;
 }
 
-void Blockwise::sums(kernels::SumsOf op, const Group &group, int64_t index, GroupScratch &scratch, kernels::Sums *sums) const {
+void Blockwise::sums(kernels::SumsOf op, const Group &group, int64_t index, GroupScratch &scratch,
+                     kernels::Sums *sums) const {
   const Blocks::Block block = blocks_.at(index);
   const kernels::Layout layout = channels_last() ? kernels::Layout::channels : kernels::Layout::planes;
   if (mode_ == Mode::packed) {
@@ -174,7 +181,8 @@ void Blockwise::sums(kernels::SumsOf op, const Group &group, int64_t index, Grou
   kernels_.reduce(op, layout, group.channels, scratch.accumulators, sums);
 }
 
-void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block, GroupScratch &scratch) const {
+void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
+                            GroupScratch &scratch) const {
   alignas(64) std::byte buffer[4][kPieceBytes];
   kernels::SumsJob job;
   job.channels = job.samples = 1;
@@ -202,8 +210,8 @@ void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks
       }
 }
 
-void Blockwise::map(kernels::MapOf op, const Group &group, int64_t index, const Coefficients &coefficients, bool streaming,
-                    int64_t next_group) const {
+void Blockwise::map(kernels::MapOf op, const Group &group, int64_t index, const Coefficients &coefficients,
+                    bool streaming, int64_t next_group) const {
   const Blocks::Block block = blocks_.at(index);
   if (mode_ == Mode::packed) return packed_map(op, group, block, coefficients);
   kernels::MapJob job;
@@ -228,16 +236,18 @@ void Blockwise::map(kernels::MapOf op, const Group &group, int64_t index, const 
   kernels_.map[static_cast<int>(op)][static_cast<int>(layout)](job);
 }
 
-// Small planes that follow one another are one long row per sample, with a coefficient for each element instead of each channel:
-// no plane ends in the middle of a vector or of a cache line. Worth its coefficients from a few samples on.
+// Small planes that follow one another are one long row per sample, with a coefficient for each element instead of each
+// channel: no plane ends in the middle of a vector or of a cache line. Worth its coefficients from a few samples on.
 bool Blockwise::map_as_rows(kernels::MapOf op, const Group &group, const kernels::MapJob &job) const {
   constexpr int64_t kLargestPlane = 256, kFewestSamples = 8;
   const int64_t plane = size_.plane();
-  if (mode_ != Mode::planes || !adjacent_planes_ || plane > kLargestPlane || job.samples < kFewestSamples || group.channels < 2)
+  if (mode_ != Mode::planes || !adjacent_planes_ || plane > kLargestPlane || job.samples < kFewestSamples ||
+      group.channels < 2)
     return false;
   alignas(64) std::byte expanded[kRowCoefficientBytes];
   const int64_t count = kernels::coefficient_count(op);
-  const int64_t at_once = std::min(group.channels, kRowCoefficientBytes / (count * plane * (dtype_ == DType::f64 ? 8 : 4)));
+  const int64_t at_once =
+      std::min(group.channels, kRowCoefficientBytes / (count * plane * (dtype_ == DType::f64 ? 8 : 4)));
   if (at_once < 2) return false;
   kernels::MapJob row = job;
   row.length = 1;
@@ -246,12 +256,18 @@ bool Blockwise::map_as_rows(kernels::MapOf op, const Group &group, const kernels
     const int64_t channels = std::min(at_once, group.channels - c);
     row.channels = row.coefficient_stride = channels * plane;
     if (dtype_ == DType::f64) {
-      expand(static_cast<const double *>(job.coefficients) + c, job.coefficient_stride, count, channels, plane, expanded);
+      expand(static_cast<const double *>(job.coefficients) + c, job.coefficient_stride, count, channels, plane,
+             expanded);
     } else {
-      expand(static_cast<const float *>(job.coefficients) + c, job.coefficient_stride, count, channels, plane, expanded);
+      expand(static_cast<const float *>(job.coefficients) + c, job.coefficient_stride, count, channels, plane,
+             expanded);
     }
-    for (const auto &[stream, of] : {std::pair{&row.x, &job.x}, {&row.g, &job.g}, {&row.side, &job.side}, {&row.v, &job.v},
-                                     {&row.out, &job.out}, {&row.out2, &job.out2}})
+    for (const auto &[stream, of] : {std::pair{&row.x, &job.x},
+                                     {&row.g, &job.g},
+                                     {&row.side, &job.side},
+                                     {&row.v, &job.v},
+                                     {&row.out, &job.out},
+                                     {&row.out2, &job.out2}})
       if (of->data != nullptr) stream->data = static_cast<std::byte *>(of->data) + c * plane * dtype_size(dtype_);
     kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::channels)](row);
   }

@@ -1,5 +1,5 @@
-// Walks the elements of an operation's tensors block by block and feeds them to the kernels: straight from memory where the
-// layout allows, else through a small packed copy. The one place that knows layouts.
+// Walks the elements of an operation's tensors block by block and feeds them to the kernels: straight from memory where
+// the layout allows, else through a small packed copy. The one place that knows layouts.
 #pragma once
 #include <cstdint>
 
@@ -11,10 +11,10 @@ namespace bn2d {
 
 // The tensors of one call. A view without data takes no part.
 struct Tensors {
-  View x, g, side, v;               // read
+  View x, g, side, v;                  // read
   const uint8_t *side_mask = nullptr;  // instead of side: one bit per element, each plane in whole bytes; 1: positive
-  View out, out2;                   // written
-  uint8_t *sign_mask = nullptr;     // written (forward): 1 where the activation's argument is positive
+  View out, out2;                      // written
+  uint8_t *sign_mask = nullptr;        // written (forward): 1 where the activation's argument is positive
   kernels::Activation activation = kernels::Activation::none;
   double slope = 0;
 };
@@ -49,14 +49,16 @@ class Blockwise {
     const void *data;  // of the group's first channel
     int64_t stride;
   };
-  // The map over one block of a group. `next_group`: channels to the group whose elements are fetched into L2 meanwhile; 0: none.
+  // The map over one block of a group. `next_group`: channels to the group whose elements are fetched into L2
+  // meanwhile; 0: none.
   void map(kernels::MapOf op, const Group &group, int64_t block, const Coefficients &coefficients, bool streaming,
            int64_t next_group) const;
 
  private:
   enum class Mode { planes, channels, packed };
   void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block, GroupScratch &scratch) const;
-  void packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block, const Coefficients &coefficients) const;
+  void packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
+                  const Coefficients &coefficients) const;
   bool map_as_rows(kernels::MapOf op, const Group &group, const kernels::MapJob &job) const;
   kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const;
 

@@ -28,7 +28,8 @@ void check_read(const char *what, const View &view, const char *leading_name, co
 void check_written(const char *what, const View &view, const char *leading_name, const View &leading) {
   check_read(what, view, leading_name, leading);
   if (overlaps_itself(view))
-    fail(Status::layout, "%s: strides (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 ") make elements of the output share memory",
+    fail(Status::layout,
+         "%s: strides (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 ") make elements of the output share memory",
          what, view.stride.n, view.stride.c, view.stride.h, view.stride.w);
 }
 
@@ -48,7 +49,8 @@ void check_side(const Fused &fused, const View &y, const uint8_t *mask, const ch
   if (mask == nullptr && !y.exists())
     fail(Status::invalid_argument, "y and mask are both NULL, the activation's gradient needs one of them");
   if (mask == nullptr && fused.activation == Activation::leaky_relu && fused.slope < 0)
-    fail(Status::invalid_argument, "mask is NULL, and y cannot tell the side of the activation with a slope of %g", fused.slope);
+    fail(Status::invalid_argument, "mask is NULL, and y cannot tell the side of the activation with a slope of %g",
+         fused.slope);
 }
 
 }  // namespace
@@ -57,7 +59,8 @@ void check_same_shape(const char *what, const View &view, const char *leading_na
   if (view.size == leading.size) return;
   const Extents &a = view.size, &b = leading.size;
   fail(Status::shape,
-       "%s has shape (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "), %s has (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 ")",
+       "%s has shape (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "), %s has (%" PRId64 ", %" PRId64 ", %" PRId64
+       ", %" PRId64 ")",
        what, a.n, a.c, a.h, a.w, leading_name, b.n, b.c, b.h, b.w);
 }
 
@@ -66,7 +69,8 @@ void check_same_dtype(const char *what, const View &view, const char *leading_na
     fail(Status::dtype, "%s is %s, %s is %s", what, dtype_name(view.dtype), leading_name, dtype_name(leading.dtype));
 }
 
-void check_no_overlap(const char *what, const View &output, const char *other_name, const View &other, bool exact_allowed) {
+void check_no_overlap(const char *what, const View &output, const char *other_name, const View &other,
+                      bool exact_allowed) {
   if (!output.exists() || !other.exists()) return;
   if (exact_allowed && same_elements(output, other)) return;
   if (share_memory(output, other))
@@ -81,12 +85,14 @@ void check(const ForwardCall &call) {
   check_written("y", call.y, "x", call.x);
   const bool keeps_x = call.keeps_x && call.batch_statistics;
   if (keeps_x && same_elements(call.y, call.x) && call.x.size.numel() > 0)
-    fail(Status::overlap, "y and x are both at %p, but backward on batch statistics needs x unchanged", static_cast<void *>(call.x.data));
+    fail(Status::overlap, "y and x are both at %p, but backward on batch statistics needs x unchanged",
+         static_cast<void *>(call.x.data));
   check_no_overlap("y", call.y, "x", call.x, true);
   check_no_overlap("y", call.y, "z", call.z, true);
   if (call.batch_statistics && call.x.size.c > 0 && call.x.size.per_channel() == 1)
     fail(Status::too_few_values,
-         "batch statistics need more than 1 value per channel, got shape (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 ")",
+         "batch statistics need more than 1 value per channel, got shape (%" PRId64 ", %" PRId64 ", %" PRId64
+         ", %" PRId64 ")",
          call.x.size.n, call.x.size.c, call.x.size.h, call.x.size.w);
 }
 
@@ -99,7 +105,8 @@ void check(const BackwardCall &call) {
     check_written(name, view, "dy", call.dy);
     check_no_overlap(name, view, "dy", call.dy, true);
     if (call.needs_x()) check_no_overlap(name, view, "x", call.x, false);
-    if (call.fused.activation != Activation::none && call.mask == nullptr) check_no_overlap(name, view, "y", call.y, false);
+    if (call.fused.activation != Activation::none && call.mask == nullptr)
+      check_no_overlap(name, view, "y", call.y, false);
   }
   check_no_overlap("dx", call.dx, "dz", call.dz, false);
 }
@@ -115,7 +122,8 @@ void check(const DoubleBackwardCall &call) {
     check_no_overlap(name, view, "dy", call.dy, &view == &call.ddy);
     check_no_overlap(name, view, "x", call.x, false);
     check_no_overlap(name, view, "ddx", call.ddx, false);
-    if (call.fused.activation != Activation::none && call.mask == nullptr) check_no_overlap(name, view, "y", call.y, false);
+    if (call.fused.activation != Activation::none && call.mask == nullptr)
+      check_no_overlap(name, view, "y", call.y, false);
   }
   check_no_overlap("ddy", call.ddy, "dx", call.dx, false);
 }

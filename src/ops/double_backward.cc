@@ -1,6 +1,6 @@
-// Gradients of L = <v, dx> + <ddweight, dweight> + <ddbias, dbias>, the linear form that a gradient of gradients is made of.
-// With w = weight, s = invstd, g = dy through the activation, P(u) = u - mean(u) - xhat*mean(u*xhat), a = mean(v*xhat),
-// b = mean(g*xhat), A = <P(v), g> = sum(v*g) - M*mean(v)*mean(g) - M*a*b:
+// Gradients of L = <v, dx> + <ddweight, dweight> + <ddbias, dbias>, the linear form that a gradient of gradients is
+// made of. With w = weight, s = invstd, g = dy through the activation, P(u) = u - mean(u) - xhat*mean(u*xhat), a =
+// mean(v*xhat), b = mean(g*xhat), A = <P(v), g> = sum(v*g) - M*mean(v)*mean(g) - M*a*b:
 //   dx = w s P(g), so  dL/dg = w s P(v) + ddweight xhat + ddbias  and  dL/dw = s A.
 //   With ds/dx_i = -s^2 xhat_i / M and dxhat_j/dx_i = s (delta_ij - 1/M - xhat_i xhat_j / M):
 //   dL/dx = -w s^2 (xhat A/M + b P(v) + a P(g)) + ddweight s P(g).
@@ -54,7 +54,8 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
       value[d_d3][i] = -curvature * products / count_ - d1 * a - d2 * b;
       dweight[i] = s * products;
     }
-    out.set_center(call_.saved.mean + group.channel, call_.saved.mean_lo ? call_.saved.mean_lo + group.channel : nullptr);
+    out.set_center(call_.saved.mean + group.channel,
+                   call_.saved.mean_lo ? call_.saved.mean_lo + group.channel : nullptr);
     for (int k = d_invstd; k <= d_d3; ++k) out.set(k, value[k]);
     if (first) blend_into(call_.dweight, group, call_.blend, dweight);
   }

@@ -34,7 +34,8 @@ class Forward {
     const double *arrays[kDoubles] = {m.mean_hi, m.mean_lo, m.m2_hi, m.m2_lo};
     for (int i = 0; i < kDoubles; ++i) std::copy_n(arrays[i], g.channels, memory + i * stride);
   }
-  void restore(const Group &g, const double *memory, int64_t stride, int64_t block, const Blockwise &blockwise, Moments *m) const {
+  void restore(const Group &g, const double *memory, int64_t stride, int64_t block, const Blockwise &blockwise,
+               Moments *m) const {
     double *arrays[kDoubles] = {m->mean_hi, m->mean_lo, m->m2_hi, m->m2_lo};
     for (int i = 0; i < kDoubles; ++i) std::copy_n(memory + i * stride, g.channels, arrays[i]);
     m->count = static_cast<double>(blockwise.blocks().at(block).elements());
@@ -51,9 +52,11 @@ class Forward {
     }
     if (call_.weight.exists()) call_.weight.load(g.channel, g.channels, weight);
     if (call_.bias.exists()) call_.bias.load(g.channel, g.channels, bias);
-    const double *const mean_hi = moments ? moments->mean_hi : mean, *const mean_low = moments ? moments->mean_lo : mean_lo;
+    const double *const mean_hi = moments ? moments->mean_hi : mean, *const mean_low =
+                                                                         moments ? moments->mean_lo : mean_lo;
     channel_.coefficients(g.channels, mean_hi, mean_low, var, call_.eps, call_.weight.exists() ? weight : nullptr,
-                          call_.bias.exists() ? bias : nullptr, call_.x.dtype == DType::f64, coefficients, stride, invstd);
+                          call_.bias.exists() ? bias : nullptr, call_.x.dtype == DType::f64, coefficients, stride,
+                          invstd);
     if (!first) return;
     if (moments) update_running(g, *moments, var);
     save_statistics(g, mean_hi, mean_low, invstd, call_.weight.exists() ? weight : nullptr);
@@ -68,7 +71,8 @@ class Forward {
     const double *const variance = call_.biased_running_var ? var : unbiased;
     bool keep[kMaxGroup] = {};
     if (call_.protect_running_stats)
-      for (int64_t i = 0; i < g.channels; ++i) keep[i] = !(std::isfinite(moments.mean_hi[i]) && std::isfinite(variance[i]));
+      for (int64_t i = 0; i < g.channels; ++i)
+        keep[i] = !(std::isfinite(moments.mean_hi[i]) && std::isfinite(variance[i]));
     average_into(call_.running_mean, g, moments.mean_hi, keep);
     average_into(call_.running_var, g, variance, keep);
   }
@@ -86,7 +90,8 @@ class Forward {
     running.store(g.channel, g.channels, average);
   }
 
-  void save_statistics(const Group &g, const double *mean, const double *mean_lo, const double *invstd, const double *weight) const {
+  void save_statistics(const Group &g, const double *mean, const double *mean_lo, const double *invstd,
+                       const double *weight) const {
     const SavedStatistics &saved = call_.saved;
     if (saved.mean) std::copy_n(mean, g.channels, saved.mean + g.channel);
     if (saved.mean_lo) std::copy_n(mean_lo, g.channels, saved.mean_lo + g.channel);

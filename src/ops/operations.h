@@ -1,8 +1,8 @@
-// Forward, backward and double backward on views and plain pointers: the whole mathematics, without a module. The module and
-// the stateless functions of the C ABI are thin users of these.
+// Forward, backward and double backward on views and plain pointers: the whole mathematics, without a module. The
+// module and the stateless functions of the C ABI are thin users of these.
 //
-// Each operation checks everything first and throws Error with nothing changed; after the checks and the allocation of its
-// scratch it cannot fail. An empty tensor is a success without elements.
+// Each operation checks everything first and throws Error with nothing changed; after the checks and the allocation of
+// its scratch it cannot fail. An empty tensor is a success without elements.
 #pragma once
 #include <cstdint>
 
@@ -24,8 +24,8 @@ struct ChannelArray {
   void store(int64_t c, int64_t count, const double *from) const { store_elements(dtype, data, c, count, from); }
 };
 
-// Statistics and weight of a forward, as backward needs them: C doubles each, NULL: not wanted (forward) or 0, 1 (backward).
-// The mean has a low part, because a double cannot hold the mean of doubles far from 0 exactly enough.
+// Statistics and weight of a forward, as backward needs them: C doubles each, NULL: not wanted (forward) or 0, 1
+// (backward). The mean has a low part, because a double cannot hold the mean of doubles far from 0 exactly enough.
 struct SavedStatistics {
   double *mean = nullptr, *mean_lo = nullptr, *invstd = nullptr, *weight = nullptr;
 };
@@ -56,8 +56,8 @@ struct BackwardCall {
   Fused fused;
   SavedStatistics saved;
   bool batch_statistics = true;
-  double blend = 1;      // dweight <- blend*dweight + ...
-  View dx, dz;           // each may not exist: not wanted
+  double blend = 1;  // dweight <- blend*dweight + ...
+  View dx, dz;       // each may not exist: not wanted
   ChannelArray dweight, dbias;
   int32_t thread_limit = 0;
   bool needs_x() const { return dweight.exists() || (batch_statistics && dx.exists()); }
@@ -71,11 +71,11 @@ struct DoubleBackwardCall {
   Fused fused;
   SavedStatistics saved;
   bool batch_statistics = true;
-  View ddx;                        // may not exist: 0
-  ChannelArray ddweight, ddbias;   // may not exist: 0
+  View ddx;                       // may not exist: 0
+  ChannelArray ddweight, ddbias;  // may not exist: 0
   double blend = 1;
-  View ddy, dx;                    // written; each may not exist
-  ChannelArray dweight;            // written; may not exist
+  View ddy, dx;          // written; each may not exist
+  ChannelArray dweight;  // written; may not exist
   int32_t thread_limit = 0;
 };
 void check(const DoubleBackwardCall &call);
@@ -84,6 +84,7 @@ void double_backward(const DoubleBackwardCall &call);
 // Shape, dtype, layout of the tensors of a call, seen from the leading one.
 void check_same_shape(const char *what, const View &view, const char *leading_name, const View &leading);
 void check_same_dtype(const char *what, const View &view, const char *leading_name, const View &leading);
-void check_no_overlap(const char *what, const View &output, const char *other_name, const View &other, bool exact_allowed);
+void check_no_overlap(const char *what, const View &output, const char *other_name, const View &other,
+                      bool exact_allowed);
 
 }  // namespace bn2d

@@ -17,7 +17,8 @@ namespace bn2d {
 //   using Partial;                                   sums of one or several blocks of a group
 //   void sum(blockwise, group, block, GroupScratch &, Partial *)
 //   void merge(group, Partial *into, const Partial &from)
-//   void finish(group, const Partial *, void *coefficients, stride, first)   the coefficients of the group's map, and where
+//   void finish(group, const Partial *, void *coefficients, stride, first)   the coefficients of the group's map, and
+//   where
 //                                                    `first` is set, its statistics
 //   static constexpr int kDoubles                    doubles of a Partial per channel
 //   static void save(group, const Partial &, double *memory, stride), restore(...)   compact form of a Partial
@@ -42,7 +43,8 @@ class Schedule {
   // Bytes of scratch that run() needs.
   size_t scratch_bytes() const {
     if (!plan_.split || !operation_.has_sums) return 0;
-    return static_cast<size_t>(size_.c) * (plan_.blocks * Operation::kDoubles + kernels::kMaxCoefficients) * sizeof(double);
+    return static_cast<size_t>(size_.c) * (plan_.blocks * Operation::kDoubles + kernels::kMaxCoefficients) *
+           sizeof(double);
   }
 
   void run(void *memory) const noexcept {
@@ -82,7 +84,9 @@ class Schedule {
   void run_split(double *memory) const {
     double *partials = memory;  // [block][double][channel]
     std::byte *coefficients = reinterpret_cast<std::byte *>(memory + size_.c * plan_.blocks * Operation::kDoubles);
-    auto at = [&](int64_t block, const Group &g) { return partials + block * Operation::kDoubles * size_.c + g.channel; };
+    auto at = [&](int64_t block, const Group &g) {
+      return partials + block * Operation::kDoubles * size_.c + g.channel;
+    };
     auto sum = [&](int64_t index) {
       const Group g = group(index % plan_.groups);
       const int64_t block = index / plan_.groups;

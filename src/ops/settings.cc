@@ -25,7 +25,9 @@ int64_t l2_bytes() {
 
 void set_thread_limit(int32_t threads) { g_thread_limit.store(threads, std::memory_order_relaxed); }
 int32_t thread_limit() { return g_thread_limit.load(std::memory_order_relaxed); }
-void set_streaming_threshold(int64_t bytes) { g_streaming_threshold.store(bytes < 0 ? -1 : bytes, std::memory_order_relaxed); }
+void set_streaming_threshold(int64_t bytes) {
+  g_streaming_threshold.store(bytes < 0 ? -1 : bytes, std::memory_order_relaxed);
+}
 int64_t streaming_threshold() { return g_streaming_threshold.load(std::memory_order_relaxed); }
 
 Machine machine_for_call(int32_t module_limit, int64_t bytes) {

@@ -56,7 +56,8 @@ std::atomic<bool> g_forked{false};
 
 // oneTBB's workers do not exist in a child process.
 void watch_for_fork() {
-  static const int registered = pthread_atfork(nullptr, nullptr, [] { g_forked.store(true, std::memory_order_relaxed); });
+  static const int registered =
+      pthread_atfork(nullptr, nullptr, [] { g_forked.store(true, std::memory_order_relaxed); });
   (void)registered;
 }
 
@@ -87,7 +88,8 @@ void for_each_unit(int workers, int64_t units, Order order, UnitFunction f) noex
   }
   const Sharing sharing(many ? many.get() : few, workers, units, order, f);
   try {
-    // Captured here, so that the workers follow the caller's floating-point mode and not that of whoever made the arena.
+    // Captured here, so that the workers follow the caller's floating-point mode and not that of whoever made the
+    // arena.
     tbb::task_group_context context(tbb::task_group_context::isolated,
                                     tbb::task_group_context::default_traits | tbb::task_group_context::fp_settings);
     // Isolated: while it waits, this thread must not pick up a task of the host that calls us again.

@@ -21,9 +21,9 @@ class UnitFunction {
 
 enum class Order { forward, reverse };
 
-// Calls f(unit) once for each unit in [0, units), on at most `workers` threads; returns when all are done. Each worker walks
-// a contiguous range of its own, forward or in reverse, and then helps the others. f must not throw.
-// The caller's thread takes part and runs nothing else meanwhile; the workers use its floating-point mode.
+// Calls f(unit) once for each unit in [0, units), on at most `workers` threads; returns when all are done. Each worker
+// walks a contiguous range of its own, forward or in reverse, and then helps the others. f must not throw. The caller's
+// thread takes part and runs nothing else meanwhile; the workers use its floating-point mode.
 void for_each_unit(int workers, int64_t units, Order order, UnitFunction f) noexcept;
 
 // Threads that a call from here may use: those of the arena; 1 in a child process after fork().

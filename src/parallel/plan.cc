@@ -9,7 +9,8 @@ int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Busiest share over mean share at worst, of `units` units with at most `unit` of `total` elements each.
 double imbalance(int64_t units, int workers, int64_t unit, int64_t total) {
-  return static_cast<double>(divide_up(units, workers)) * static_cast<double>(unit) * workers / static_cast<double>(total);
+  return static_cast<double>(divide_up(units, workers)) * static_cast<double>(unit) * workers /
+         static_cast<double>(total);
 }
 
 constexpr double kWorstImbalance = 1.1;
@@ -79,7 +80,8 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
   plan.split = true;
   plan.groups = divide_up(channels, plan.group);
   const int64_t smallest = work.channels_last ? std::max<int64_t>(1, 32 / work.element_bytes) : 1;  // half a cache line
-  while (plan.group > smallest && imbalance(plan.groups * plan.blocks, plan.workers, plan.group, channels * plan.blocks) > kWorstImbalance) {
+  while (plan.group > smallest &&
+         imbalance(plan.groups * plan.blocks, plan.workers, plan.group, channels * plan.blocks) > kWorstImbalance) {
     plan.group = divide_up(plan.group, 2);
     plan.groups = divide_up(channels, plan.group);
   }

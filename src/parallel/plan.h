@@ -1,8 +1,8 @@
 // How the work of one call is cut: pure functions of shape, element size and number of threads.
 //
-// Two grids matter. *Blocks* cut a channel's elements for the sums; they follow from the shape alone, so that the result does
-// not depend on threads. *Units* are what threads take: a group of channels as a whole where that balances (a channel
-// is then summed and normalised while it is in cache), else a group of channels of one block.
+// Two grids matter. *Blocks* cut a channel's elements for the sums; they follow from the shape alone, so that the
+// result does not depend on threads. *Units* are what threads take: a group of channels as a whole where that balances
+// (a channel is then summed and normalised while it is in cache), else a group of channels of one block.
 #pragma once
 #include <cstdint>
 
@@ -12,9 +12,9 @@ namespace bn2d {
 
 // The blocks of a channel: either several whole planes, or a part of one plane.
 struct Blocks {
-  int64_t samples = 0, plane = 0;     // the channel
-  int64_t parts_per_plane = 1;        // 1: blocks are runs of whole planes
-  int64_t part = 0;                   // elements of a part, a multiple of 8 unless it is the whole plane
+  int64_t samples = 0, plane = 0;  // the channel
+  int64_t parts_per_plane = 1;     // 1: blocks are runs of whole planes
+  int64_t part = 0;                // elements of a part, a multiple of 8 unless it is the whole plane
   int64_t count = 0;
 
   struct Block {
@@ -24,7 +24,7 @@ struct Blocks {
   Block at(int64_t index) const;
 };
 
-inline constexpr int64_t kBlockElements = 2048;       // large enough to make the cost of a merge small
+inline constexpr int64_t kBlockElements = 2048;        // large enough to make the cost of a merge small
 inline constexpr int64_t kMaxBlocksPerChannel = 4096;  // bounds the memory for partial sums
 
 Blocks make_blocks(const Extents &size);
@@ -38,9 +38,9 @@ struct Machine {
 };
 
 struct Plan {
-  int workers = 1;         // tasks that share the units
-  bool split = false;      // units are (group, block), in three phases; else groups, in one
-  int64_t group = 1;       // channels per group (the last one may have fewer)
+  int workers = 1;     // tasks that share the units
+  bool split = false;  // units are (group, block), in three phases; else groups, in one
+  int64_t group = 1;   // channels per group (the last one may have fewer)
   int64_t groups = 0;
   int64_t blocks = 0;
   int64_t units() const { return split ? groups * blocks : groups; }
@@ -49,9 +49,9 @@ struct Plan {
 struct Work {
   Extents size;
   int64_t element_bytes = 4;
-  int reads = 1;                 // tensors read by the sums
+  int reads = 1;  // tensors read by the sums
   bool channels_last = false;
-  bool needs_sums = true;        // false: one map, nothing waits for a sum
+  bool needs_sums = true;  // false: one map, nothing waits for a sum
 };
 
 Plan make_plan(const Work &work, const Machine &machine, int64_t max_group);

@@ -18,8 +18,9 @@ float float_of(uint32_t bits) {
   return value;
 }
 
-// Float nearest to `value` rounded to *odd*: an inexact result gets an odd last bit, so that a second rounding to a type
-// that is at least two bits shorter gives what one rounding of `value` would have given (Boldo and Melquiond, 2008).
+// Float nearest to `value` rounded to *odd*: an inexact result gets an odd last bit, so that a second rounding to a
+// type that is at least two bits shorter gives what one rounding of `value` would have given (Boldo and Melquiond,
+// 2008).
 float round_to_odd(double value) {
   float nearest = static_cast<float>(value);
   if (static_cast<double>(nearest) == value || std::isnan(value) || std::isinf(nearest)) return nearest;
@@ -34,11 +35,16 @@ float round_to_odd(double value) {
 
 const char *dtype_name(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "float32";
-    case DType::f64: return "float64";
-    case DType::f16: return "float16";
-    case DType::bf16: return "bfloat16";
-    case DType::i64: return "int64";
+    case DType::f32:
+      return "float32";
+    case DType::f64:
+      return "float64";
+    case DType::f16:
+      return "float16";
+    case DType::bf16:
+      return "bfloat16";
+    case DType::i64:
+      return "int64";
   }
   return "unknown dtype";
 }
@@ -68,7 +74,8 @@ f16 to_f16(double value) {
   const uint32_t magnitude = bits & 0x7FFFFFFFu;
   if (magnitude > 0x7F800000u) return {static_cast<uint16_t>(sign | 0x7E00u)};   // NaN
   if (magnitude >= 0x477FF000u) return {static_cast<uint16_t>(sign | 0x7C00u)};  // 65520 and up round to infinity
-  if (magnitude < 0x38800000u) {  // below 2^-14: a multiple of 2^-24, rounded by an addition in which that is the last bit
+  if (magnitude <
+      0x38800000u) {  // below 2^-14: a multiple of 2^-24, rounded by an addition in which that is the last bit
     const float shifted = float_of(magnitude) + 0.5f;
     return {static_cast<uint16_t>(sign | (bits_of(shifted) - 0x3F000000u))};
   }
@@ -112,11 +119,16 @@ bf16 rounded<bf16>(double value) {
 template <class F>
 void with_type(DType dtype, F f) {
   switch (dtype) {
-    case DType::f32: return f(static_cast<float *>(nullptr));
-    case DType::f64: return f(static_cast<double *>(nullptr));
-    case DType::f16: return f(static_cast<f16 *>(nullptr));
-    case DType::bf16: return f(static_cast<bf16 *>(nullptr));
-    case DType::i64: return;
+    case DType::f32:
+      return f(static_cast<float *>(nullptr));
+    case DType::f64:
+      return f(static_cast<double *>(nullptr));
+    case DType::f16:
+      return f(static_cast<f16 *>(nullptr));
+    case DType::bf16:
+      return f(static_cast<bf16 *>(nullptr));
+    case DType::i64:
+      return;
   }
 }
 
@@ -142,6 +154,8 @@ double load_element(DType dtype, const void *array, int64_t index) {
   return value;
 }
 
-void store_element(DType dtype, void *array, int64_t index, double value) { store_elements(dtype, array, index, 1, &value); }
+void store_element(DType dtype, void *array, int64_t index, double value) {
+  store_elements(dtype, array, index, 1, &value);
+}
 
 }  // namespace bn2d

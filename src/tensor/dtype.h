@@ -8,18 +8,23 @@ namespace bn2d {
 // Numbers as in bn2d.h.
 enum class DType : int32_t { f32 = 1, f64 = 2, f16 = 3, bf16 = 4, i64 = 5 };
 
-const char *dtype_name(DType dtype);  // "float32"; "unknown dtype"
+const char *dtype_name(DType dtype);         // "float32"; "unknown dtype"
 constexpr int64_t dtype_size(DType dtype) {  // bytes; 0 for an unknown one
   switch (dtype) {
-    case DType::f32: return 4;
-    case DType::f64: return 8;
-    case DType::f16: return 2;
-    case DType::bf16: return 2;
-    case DType::i64: return 8;
+    case DType::f32:
+      return 4;
+    case DType::f64:
+      return 8;
+    case DType::f16:
+      return 2;
+    case DType::bf16:
+      return 2;
+    case DType::i64:
+      return 8;
   }
   return 0;
 }
-bool is_floating(DType dtype);        // f32, f64, f16, bf16
+bool is_floating(DType dtype);  // f32, f64, f16, bf16
 
 // Storage of a half: the bits. Arithmetic happens in float.
 struct f16 {

@@ -1,7 +1,7 @@
-// The question "do two strided boxes share a byte" is a bounded linear Diophantine equation: is there a choice of indices
-// with sum(coefficient*index) = distance? It is NP-hard in general and easy for the at most nine terms that occur here: the
-// search goes from the largest coefficient down and leaves a branch as soon as the rest cannot reach the target any more or
-// the gcd of the rest does not divide it (the method of NumPy's solve_may_share_memory).
+// The question "do two strided boxes share a byte" is a bounded linear Diophantine equation: is there a choice of
+// indices with sum(coefficient*index) = distance? It is NP-hard in general and easy for the at most nine terms that
+// occur here: the search goes from the largest coefficient down and leaves a branch as soon as the rest cannot reach
+// the target any more or the gcd of the rest does not divide it (the method of NumPy's solve_may_share_memory).
 #include "tensor/overlap.h"
 
 #include <algorithm>
@@ -20,7 +20,7 @@ struct Term {
 struct Equation {
   Term terms[9];
   int count = 0;
-  Wide reach[10] = {};    // reach[i]: largest sum of terms i and on
+  Wide reach[10] = {};       // reach[i]: largest sum of terms i and on
   int64_t divisor[10] = {};  // divisor[i]: gcd of the coefficients of terms i and on
 
   void add(int64_t coefficient, int64_t bound) {
@@ -40,7 +40,8 @@ constexpr int kMostSteps = 100000;
 
 bool solvable(const Equation &equation, int i, Wide target, int &steps) {
   if (target == 0) return true;
-  if (i == equation.count || target < 0 || target > equation.reach[i] || target % equation.divisor[i] != 0) return false;
+  if (i == equation.count || target < 0 || target > equation.reach[i] || target % equation.divisor[i] != 0)
+    return false;
   const Term &term = equation.terms[i];
   const Wide most = std::min<Wide>(term.bound, target / term.coefficient);
   const Wide rest = target - equation.reach[i + 1];  // what the others cannot reach falls to this term
@@ -113,13 +114,14 @@ bool share_memory(const View &a, const View &b) {
 bool overlaps_itself(const View &view) {
   if (view.size.numel() == 0) return false;
   const Strides &stride = view.stride;  // the usual case at once: planes of rows, rows of elements
-  if (stride.w >= 1 && stride.h >= view.size.w * stride.w && stride.c >= view.size.h * stride.h && stride.n >= view.size.c * stride.c)
+  if (stride.w >= 1 && stride.h >= view.size.w * stride.w && stride.c >= view.size.h * stride.h &&
+      stride.n >= view.size.c * stride.c)
     return false;
   const Axes axes(view);
   const int64_t element = dtype_size(view.dtype);
   if (is_nested(axes, element)) return false;
-  // A difference of two indices, not all zero, that leads nowhere: for the first axis where they differ the difference is
-  // at least 1, on later axes it is in [-(extent-1), extent-1], shifted here to start at 0.
+  // A difference of two indices, not all zero, that leads nowhere: for the first axis where they differ the difference
+  // is at least 1, on later axes it is in [-(extent-1), extent-1], shifted here to start at 0.
   for (int first = 0; first < 4; ++first) {
     if (axes.extent[first] <= 1) continue;
     Equation equation;

@@ -12,7 +12,9 @@ constexpr int64_t kWidestElement = 8;
 bool multiply(int64_t a, int64_t b, int64_t *out) { return !__builtin_mul_overflow(a, b, out); }
 
 // For strides that do not matter, whatever comes out.
-int64_t wrapping_product(int64_t a, int64_t b) { return static_cast<int64_t>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b)); }
+int64_t wrapping_product(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+}
 
 }  // namespace
 
@@ -20,12 +22,14 @@ void check_extents(const char *what, const Extents &size) {
   const int64_t extents[4] = {size.n, size.c, size.h, size.w};
   static constexpr char kNames[] = "NCHW";
   for (int i = 0; i < 4; ++i)
-    if (extents[i] < 0) fail(Status::shape, "%s: extent %c is %" PRId64 ", must be 0 or more", what, kNames[i], extents[i]);
+    if (extents[i] < 0)
+      fail(Status::shape, "%s: extent %c is %" PRId64 ", must be 0 or more", what, kNames[i], extents[i]);
   int64_t bytes = kWidestElement;
   for (int64_t extent : extents)
     if (extent != 0 && !multiply(bytes, extent, &bytes))
-      fail(Status::overflow, "%s: shape (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 ") has more bytes than 64 bits count",
-           what, size.n, size.c, size.h, size.w);
+      fail(Status::overflow,
+           "%s: shape (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 ") has more bytes than 64 bits count", what,
+           size.n, size.c, size.h, size.w);
 }
 
 View contiguous_view(void *data, DType dtype, const Extents &size) {
@@ -46,7 +50,8 @@ void normalise_strides(View &view) {
   if (size.w <= 1) stride.w = size.h > 1 ? stride.h : channels_innermost ? size.c : 1;
   if (size.h <= 1) stride.h = wrapping_product(stride.w, size.w);
   if (size.c <= 1) stride.c = size.plane() > 1 ? wrapping_product(stride.h, size.h) : 1;
-  if (size.n <= 1) stride.n = wrapping_product(channels_innermost ? stride.h : stride.c, channels_innermost ? size.h : size.c);
+  if (size.n <= 1)
+    stride.n = wrapping_product(channels_innermost ? stride.h : stride.c, channels_innermost ? size.h : size.c);
 }
 
 void check_layout(const char *what, const View &view) {
@@ -64,8 +69,8 @@ void check_layout(const char *what, const View &view) {
     int64_t reach;
     if (!multiply(extents[i] - 1, strides[i], &reach) || __builtin_add_overflow(last, reach, &last) ||
         !multiply(last + 1 > 0 ? last + 1 : last, kWidestElement, &reach))
-      fail(Status::overflow, "%s: extent %" PRId64 " times stride %" PRId64 " (%c) leaves 64 bits", what, extents[i], strides[i],
-           kNames[i]);
+      fail(Status::overflow, "%s: extent %" PRId64 " times stride %" PRId64 " (%c) leaves 64 bits", what, extents[i],
+           strides[i], kNames[i]);
   }
   const uintptr_t element = static_cast<uintptr_t>(dtype_size(view.dtype));
   if (reinterpret_cast<uintptr_t>(view.data) % element != 0)

@@ -9,7 +9,7 @@ namespace bn2d {
 
 struct Extents {
   int64_t n = 0, c = 0, h = 0, w = 0;
-  int64_t plane() const { return h * w; }         // elements of one channel of one sample
+  int64_t plane() const { return h * w; }            // elements of one channel of one sample
   int64_t per_channel() const { return n * h * w; }  // M of the formulas
   int64_t numel() const { return n * c * h * w; }
   bool operator==(const Extents &o) const { return n == o.n && c == o.c && h == o.h && w == o.w; }
@@ -32,8 +32,8 @@ struct View {
   }
 };
 
-// Checks that extents are not negative and that their product fits 64 bits, in bytes of the widest dtype. `what` names the
-// tensor in the error.
+// Checks that extents are not negative and that their product fits 64 bits, in bytes of the widest dtype. `what` names
+// the tensor in the error.
 void check_extents(const char *what, const Extents &size);
 
 // View of contiguous NCHW elements.

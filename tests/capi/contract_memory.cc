@@ -2,11 +2,11 @@
 // come before those of the C and C++ libraries, also for the library under test; the sanitisers have theirs, so not
 // with them.
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#include <tbb/task_arena.h>
+
 #include <cstddef>
 #include <cstdlib>
 #include <new>
-
-#include <tbb/task_arena.h>
 
 #include "support/contract_functions.h"
 

@@ -1,8 +1,9 @@
 // The partition: a pure function, so its balance is tested for machines that we do not have.
+#include "parallel/plan.h"
+
 #include <algorithm>
 #include <vector>
 
-#include "parallel/plan.h"
 #include "support/catch.h"
 
 using namespace bn2d;
@@ -15,11 +16,20 @@ struct Named {
 };
 
 const Named kShapes[] = {
-    {"resnet 64@112 b32", {32, 64, 112, 112}}, {"resnet 256@56 b32", {32, 256, 56, 56}},  {"resnet 64@56 b32", {32, 64, 56, 56}},
-    {"resnet 512@28 b32", {32, 512, 28, 28}},  {"resnet 128@28 b32", {32, 128, 28, 28}},  {"resnet 1024@14 b32", {32, 1024, 14, 14}},
-    {"resnet 256@14 b32", {32, 256, 14, 14}},  {"resnet 2048@7 b32", {32, 2048, 7, 7}},   {"resnet 512@7 b32", {32, 512, 7, 7}},
-    {"few channels", {128, 3, 224, 224}},      {"one channel", {1, 1, 4096, 4096}},       {"odd channels", {16, 17, 97, 101}},
-    {"batch 1", {1, 64, 112, 112}},            {"many channels", {4, 5000, 9, 11}},
+    {"resnet 64@112 b32", {32, 64, 112, 112}},
+    {"resnet 256@56 b32", {32, 256, 56, 56}},
+    {"resnet 64@56 b32", {32, 64, 56, 56}},
+    {"resnet 512@28 b32", {32, 512, 28, 28}},
+    {"resnet 128@28 b32", {32, 128, 28, 28}},
+    {"resnet 1024@14 b32", {32, 1024, 14, 14}},
+    {"resnet 256@14 b32", {32, 256, 14, 14}},
+    {"resnet 2048@7 b32", {32, 2048, 7, 7}},
+    {"resnet 512@7 b32", {32, 512, 7, 7}},
+    {"few channels", {128, 3, 224, 224}},
+    {"one channel", {1, 1, 4096, 4096}},
+    {"odd channels", {16, 17, 97, 101}},
+    {"batch 1", {1, 64, 112, 112}},
+    {"many channels", {4, 5000, 9, 11}},
 };
 
 // Busiest share over the mean share, in elements.
@@ -27,7 +37,8 @@ double imbalance(const Plan &plan, const Work &work) {
   int64_t busiest = 0, total = 0;
   for (int w = 0; w < plan.workers; ++w) {
     int64_t mine = 0;
-    for (int64_t unit = share_begin(plan.units(), plan.workers, w); unit < share_begin(plan.units(), plan.workers, w + 1); ++unit)
+    for (int64_t unit = share_begin(plan.units(), plan.workers, w);
+         unit < share_begin(plan.units(), plan.workers, w + 1); ++unit)
       mine += unit_elements(plan, work, unit);
     busiest = std::max(busiest, mine);
     total += mine;
@@ -59,8 +70,9 @@ TEST_CASE("every element belongs to exactly one unit: a plan that loses or doubl
 }
 
 TEST_CASE("blocks tile a channel in order, start on a lane boundary, and depend on nothing but the shape", "[plan]") {
-  for (const Extents &size : {Extents{1, 1, 1, 1}, Extents{3, 2, 7, 7}, Extents{32, 1, 14, 14}, Extents{5, 1, 67, 61},
-                              Extents{2, 1, 1, 4097}, Extents{1, 1, 4096, 4096}, Extents{100000, 1, 1, 1}, Extents{7, 1, 224, 224}}) {
+  for (const Extents &size :
+       {Extents{1, 1, 1, 1}, Extents{3, 2, 7, 7}, Extents{32, 1, 14, 14}, Extents{5, 1, 67, 61}, Extents{2, 1, 1, 4097},
+        Extents{1, 1, 4096, 4096}, Extents{100000, 1, 1, 1}, Extents{7, 1, 224, 224}}) {
     const Blocks blocks = make_blocks(size);
     INFO(size.n << "x" << size.h << "x" << size.w);
     REQUIRE(blocks.count <= 2 * kMaxBlocksPerChannel);
@@ -94,9 +106,10 @@ TEST_CASE("the busiest of 1 to 256 threads has at most 1.1 times the mean where 
         if (shape.size.numel() * work.element_bytes < threads * (int64_t{1} << 18)) continue;
         // Rows of channels are not cut finer than half a cache line, so their units are larger.
         const bool power_of_two = (threads & (threads - 1)) == 0;
-        if (channels_last && (!power_of_two || shape.size.numel() * work.element_bytes < threads * (int64_t{1} << 20))) continue;
-        INFO(shape.name << " threads " << threads << " channels_last " << channels_last << " workers " << plan.workers << " group "
-                        << plan.group << " split " << plan.split << " units " << plan.units());
+        if (channels_last && (!power_of_two || shape.size.numel() * work.element_bytes < threads * (int64_t{1} << 20)))
+          continue;
+        INFO(shape.name << " threads " << threads << " channels_last " << channels_last << " workers " << plan.workers
+                        << " group " << plan.group << " split " << plan.split << " units " << plan.units());
         CHECK(imbalance(plan, work) <= 1.1);
       }
 }
@@ -109,8 +122,8 @@ TEST_CASE("ResNet-50's shapes at batch 32 keep 64 and 256 threads busy", "[plan]
       work.size = shape.size;
       const Plan plan = make_plan(work, {threads, 1 << 20}, 64);
       const int64_t bytes = shape.size.numel() * 4;
-      INFO(shape.name << " threads " << threads << " workers " << plan.workers << " group " << plan.group << " split " << plan.split
-                      << " units " << plan.units());
+      INFO(shape.name << " threads " << threads << " workers " << plan.workers << " group " << plan.group << " split "
+                      << plan.split << " units " << plan.units());
       if (bytes < threads * (int64_t{1} << 19)) continue;  // less than half a megabyte a thread
       CHECK(plan.workers == threads);
       CHECK(imbalance(plan, work) <= 1.1);

@@ -1,4 +1,5 @@
-/* A host that was linked without the library: one symbol, a table of functions. The first argument is the library's path. */
+/* A host that was linked without the library: one symbol, a table of functions. The first argument is the library's
+ * path. */
 #include <bn2d/bn2d.h>
 #include <dlfcn.h>
 
