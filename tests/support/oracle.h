@@ -104,7 +104,7 @@ inline double at_or(const Values &values, int64_t i, double otherwise) {
 
 struct Statistics {
   Reals mean, mean_rest, var, invstd;  // the mean is mean + mean_rest
-  Reals mean_scale;                    // |mean|, but 2^-40 of the mean magnitude where all cancels
+  Reals mean_scale;                    // |mean|, but 2^-30 of the mean magnitude where all cancels
   int digits = 24;                     // of the arithmetic that is judged
 
   Real normalised(double x, int64_t c) const { return ((x - mean[c]) - mean_rest[c]) * invstd[c]; }
@@ -137,7 +137,7 @@ inline Statistics batch_statistics(const Extents &e, const Values &x, double eps
     const Real var = squares.value() / e.per_channel();
     s.mean.push_back(mean);
     s.mean_rest.push_back(mean_rest);
-    s.mean_scale.push_back(std::max(std::fabs(mean), std::ldexp(magnitude / e.per_channel(), -40)));
+    s.mean_scale.push_back(std::max(std::fabs(mean), std::ldexp(magnitude / e.per_channel(), -30)));
     s.var.push_back(var);
     s.invstd.push_back(inverse_std(var, eps));
   }
