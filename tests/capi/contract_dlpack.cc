@@ -1,6 +1,7 @@
 // DLPack: the layout of bn2d_view, and the exports with their lives of their own.
 #include "support/contract_dlpack.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <thread>
 
@@ -134,11 +135,15 @@ void check_lives_on() {
   Managed *second = export_of<Managed>(weight.get());  // each export is its own
   CHECK(second != managed);
   second->deleter(second);
+  const std::vector<float> before(values, values + 5);
   weight.reset();
   module.reset();
-  CHECK(values[2] == 6.5f);
+  std::vector<Module> later;  // one of them would get the memory, had it been given back
+  for (int i = 0; i < 8; ++i) later.push_back(make_module(5));
+  CHECK(std::vector<float>(values, values + 5) == before);
   CHECK(managed->dl_tensor.shape[0] == 5);
-  values[4] = 9;
+  std::fill(values, values + 5, 9.0f);
+  for (const Module &other : later) CHECK(data_of<float>(other, "bias")[4] == 0.0f);
   std::thread([managed] { managed->deleter(managed); }).join();
 }
 

@@ -36,7 +36,7 @@ Values permuted(const Extents &e, const Values &values, const std::vector<int64_
 
 // Catches: a partition or an order of summation that depends on the number of threads; a race; a temporary shared by
 // two workers. The shapes are so large that the work is split, over channels and within one.
-TEST_CASE("bitwise: the result does not depend on the number of threads", "[numerics][bitwise]") {
+TEST_CASE("bitwise: the result does not depend on the number of threads", "[numerics][bitwise][threads]") {
   // More workers than cores, so that 7 threads are 7 wherever this runs.
   const tbb::global_control control(tbb::global_control::max_allowed_parallelism, 8);
   tbb::task_arena arena(7);
