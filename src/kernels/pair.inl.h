@@ -28,12 +28,32 @@ HWY_INLINE Pair<V> QuickTwoSum(V a, V b) {  // Dekker; |a| >= |b|
   const V sum = hn::Add(a, b);
   return {sum, hn::Sub(b, hn::Sub(sum, a))};
 }
-// Exact where the target has a fused multiply-add; else the low part is 0, and half an ulp is lost.
+#if HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+// Without a fused multiply-add: the halves of the factors have exact products (Veltkamp, Dekker). Beyond 2^996 a half
+// overflows; then there is no low part.
+template <class V>
+HWY_INLINE V HighHalf(V a) {
+  const hn::DFromV<V> d;
+  const V scaled = hn::Mul(a, hn::Set(d, 134217729.0));  // 2^27 + 1
+  return hn::Sub(scaled, hn::Sub(scaled, a));
+}
+template <class V>
+HWY_INLINE Pair<V> TwoProduct(V a, V b) {
+  const hn::DFromV<V> d;
+  const V product = hn::Mul(a, b);
+  const V a_hi = HighHalf(a), a_lo = hn::Sub(a, a_hi), b_hi = HighHalf(b), b_lo = hn::Sub(b, b_hi);
+  V error = hn::Sub(hn::Mul(a_hi, b_hi), product);
+  error = hn::Add(hn::Add(error, hn::Mul(a_hi, b_lo)), hn::Mul(a_lo, b_hi));
+  error = hn::Add(error, hn::Mul(a_lo, b_lo));
+  return {product, hn::IfThenElse(hn::Eq(error, error), error, hn::Zero(d))};
+}
+#else
 template <class V>
 HWY_INLINE Pair<V> TwoProduct(V a, V b) {
   const V product = hn::Mul(a, b);
   return {product, hn::MulSub(a, b, product)};
 }
+#endif
 template <class V>
 HWY_INLINE Pair<V> Add(Pair<V> a, Pair<V> b) {
   const Pair<V> sum = TwoSum(a.hi, b.hi);
@@ -56,7 +76,8 @@ HWY_INLINE Pair<V> Square(Pair<V> a) {
 template <class V>
 HWY_INLINE Pair<V> Divide(Pair<V> a, V b) {
   const V quotient = hn::Div(a.hi, b);
-  const V rest = hn::Add(hn::NegMulAdd(quotient, b, a.hi), a.lo);
+  const Pair<V> product = TwoProduct(quotient, b);
+  const V rest = hn::Add(hn::Sub(hn::Sub(a.hi, product.hi), product.lo), a.lo);
   return QuickTwoSum(quotient, hn::Div(rest, b));
 }
 

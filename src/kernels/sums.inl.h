@@ -11,6 +11,7 @@
 
 #include "kernels/elements.inl.h"
 #include "kernels/kernels.h"
+#include "kernels/pair.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
@@ -42,10 +43,9 @@ struct Sum {
   }
   HWY_INLINE void add_product(hn::Vec<D> a, hn::Vec<D> b) {
     if constexpr (kPair) {
-      const auto product = hn::Mul(a, b);
-      const auto error = hn::MulSub(a, b, product);
-      add(product);
-      lo = hn::Add(lo, error);
+      const auto product = TwoProduct(a, b);
+      add(product.hi);
+      lo = hn::Add(lo, product.lo);
     } else {
       hi = hn::MulAdd(a, b, hi);
     }
