@@ -4,9 +4,10 @@
 //  - *sums* read a block and add products of its elements to per-channel accumulators;
 //  - *maps* read a block and write a linear combination of its elements with per-channel coefficients.
 //
-// The order of summation is *canonical*: the element at position hw of a plane belongs to lane hw mod 8 of its channel,
-// each lane adds in the order (n, hw), and the eight lanes are added in a fixed tree. Both layouts and all vector
-// widths keep to it, so a tensor has the same sums contiguous, strided and channels_last.
+// The order of summation is *canonical*: the element at position hw of a plane belongs to lane hw mod L of its channel,
+// with L = 16 (8 for double data), each lane adds in the order (n, hw), and the lanes are added in a fixed tree. Both
+// layouts and all vector widths keep to it, so a tensor has the same sums contiguous, strided and channels_last. L is
+// large enough that the additions of one lane, each of which waits for the one before, do not set the pace.
 //
 // Accumulators have twice the precision of the arithmetic: double for float (and half) data, and for double data pairs
 // of doubles (hi, lo) with error-free transformations (Dekker 1971, Knuth TAOCP 2, 4.2.2).
@@ -17,7 +18,9 @@
 
 namespace bn2d::kernels {
 
-inline constexpr int kLanes = 8;      // lanes of the canonical order
+// Doubles in the accumulators of one sum of one channel: a double for each of 16 lanes, or a pair for each of 8.
+inline constexpr int kAccumulators = 16;
+inline constexpr int64_t kMostLanes = 16;
 inline constexpr int kMaxGroup = 64;  // channels of a group
 inline constexpr int kMaxSums = 5;    // sums of one kernel
 
@@ -46,8 +49,9 @@ struct SumsJob {
   int64_t channels = 0, samples = 0, length = 0;  // a block: `length` positions of each of `samples` samples
   Stream x, g, side, v;                           // side: > 0 where the activation lets the gradient through whole
   double slope = 0;                               // factor of the gradient where it does not
+  int64_t next = 0;                               // elements from this block to the one that follows; 0: none
   bool first = true;                              // first piece of a block: sets accumulators to 0 and reads the pivot
-  double *accumulators = nullptr;                 // see accumulator_index()
+  double *accumulators = nullptr;                 // kAccumulators for each sum of each channel
   double *center_hi = nullptr,
          *center_lo = nullptr;  // per channel: pivot (written by forward) or mean (read by the others)
 };
@@ -130,7 +134,7 @@ struct Kernels {
 };
 
 // Doubles that the accumulators of `sums` take for a group of `channels`.
-inline constexpr int64_t kMaxAccumulators = int64_t{kMaxGroup} * kMaxSums * 2 * kLanes;
+inline constexpr int64_t kMaxAccumulators = int64_t{kMaxGroup} * kMaxSums * kAccumulators;
 
 // The kernels in use: the best target that the CPU has, or the one named by BN2D_SIMD. Chosen at the first call.
 const Kernels &active();

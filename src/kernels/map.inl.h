@@ -6,6 +6,9 @@
 #define BN2D_KERNELS_MAP_INL_H
 #endif
 
+#include <algorithm>
+#include <cstring>
+
 #include "kernels/elements.inl.h"
 #include "kernels/kernels.h"
 #include "kernels/sums.inl.h"
@@ -17,7 +20,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 // Coefficients of a run of elements: the same for all of them (planes), or one for each (channels).
 template <class A, int kCount, Layout kLayout>
 struct Coefficients {
-  A value[kCount];
+  A value[kLayout == Layout::planes ? kCount : 1] = {};
   const A *array;
   int64_t stride;
   HWY_INLINE Coefficients(const MapJob &job, int64_t channel)
@@ -55,7 +58,7 @@ template <class T, Layout kLayout, bool kResidual, bool kActivation>
 struct ForwardBody {
   using A = Arithmetic<T>;
   using C = Coefficients<A, 4, kLayout>;
-  const C &coefficients;
+  C coefficients;
   const T *x, *z;
   T *y, *sign;
   A slope;
@@ -66,9 +69,10 @@ struct ForwardBody {
         y(At<T>(job.out, c, n, p)),
         sign(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.slope)) {}
+  static constexpr bool kMayStream = true;
   static constexpr int kReads = kResidual ? 2 : 1;
   HWY_INLINE const T *reads(int k) const { return k == 0 ? x : z; }
-  HWY_INLINE T *writes() const { return y; }
+  HWY_INLINE T *&writes() { return y; }
   template <class D>
   HWY_INLINE void operator()(D d, int64_t i, bool streaming) const {
     const auto centered = Centered(d, LoadElements(d, x + i), coefficients, i);
@@ -90,7 +94,7 @@ template <class T, Layout kLayout, bool kSide>
 struct BackwardBody {
   using A = Arithmetic<T>;
   using C = Coefficients<A, 7, kLayout>;
-  const C &coefficients;
+  C coefficients;
   const T *x, *g, *side;
   T *dx, *dz;
   A slope;
@@ -102,9 +106,10 @@ struct BackwardBody {
         dx(At<T>(job.out, c, n, p)),
         dz(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.slope)) {}
+  static constexpr bool kMayStream = true;
   static constexpr int kReads = kSide ? 3 : 2;
   HWY_INLINE const T *reads(int k) const { return k == 0 ? x : k == 1 ? g : side; }
-  HWY_INLINE T *writes() const { return dx; }
+  HWY_INLINE T *&writes() { return dx; }
   template <class D>
   HWY_INLINE void operator()(D d, int64_t i, bool streaming) const {
     auto vg = LoadElements(d, g + i);
@@ -124,7 +129,7 @@ template <class T, Layout kLayout, bool kSide>
 struct ScaleBody {
   using A = Arithmetic<T>;
   using C = Coefficients<A, 7, kLayout>;
-  const C &coefficients;
+  C coefficients;
   const T *g, *side;
   T *dx, *dz;
   A slope;
@@ -135,9 +140,10 @@ struct ScaleBody {
         dx(job.out.data ? At<T>(job.out, c, n, p) : nullptr),
         dz(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.slope)) {}
+  static constexpr bool kMayStream = true;
   static constexpr int kReads = kSide ? 2 : 1;
   HWY_INLINE const T *reads(int k) const { return k == 0 ? g : side; }
-  HWY_INLINE T *writes() const { return dx ? dx : dz; }
+  HWY_INLINE T *&writes() { return dx ? dx : dz; }
   template <class D>
   HWY_INLINE void operator()(D d, int64_t i, bool streaming) const {
     auto vg = LoadElements(d, g + i);
@@ -151,7 +157,7 @@ template <class T, Layout kLayout>
 struct DoubleBackwardBody {
   using A = Arithmetic<T>;
   using C = Coefficients<A, 11, kLayout>;
-  const C &coefficients;
+  C coefficients;
   const T *x, *g, *side, *v;
   T *ddy, *dx;
   A slope;
@@ -164,9 +170,10 @@ struct DoubleBackwardBody {
         ddy(job.out.data ? At<T>(job.out, c, n, p) : nullptr),
         dx(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.slope)) {}
+  static constexpr bool kMayStream = false;
   static constexpr int kReads = 3;
   HWY_INLINE const T *reads(int k) const { return k == 0 ? x : k == 1 ? g : v; }
-  HWY_INLINE T *writes() const { return ddy ? ddy : dx; }
+  HWY_INLINE T *&writes() { return ddy ? ddy : dx; }
   template <class D>
   HWY_INLINE void operator()(D d, int64_t i, bool) const {
     using namespace coefficient;
@@ -196,11 +203,6 @@ struct DoubleBackwardBody {
 
 inline constexpr int64_t kLineBytes = 64;
 
-template <class T>
-HWY_INLINE void PrefetchToL2(const T *p, int64_t bytes) {
-  __builtin_prefetch(reinterpret_cast<const char *>(p) + bytes, 0, 2);
-}
-
 // The last elements of a run, fewer than a vector: by vectors of half the length, down to one. The same operations on
 // each element as in the vectors before, so that no bit depends on where a run ends.
 template <class A, int kWidth, class Body>
@@ -220,7 +222,7 @@ HWY_INLINE int64_t RunLines(const Body &body, int64_t i, int64_t length, bool st
   constexpr int64_t kBytes = kWidth * static_cast<int64_t>(sizeof(T));
   constexpr int64_t kPerLine = kLineBytes > kBytes ? kLineBytes / kBytes : 1;
   for (; i + kPerLine * kWidth <= length; i += kPerLine * kWidth) {
-    for (int k = 0; k < Body::kReads; ++k) PrefetchToL2(body.reads(k) + i, prefetch);
+    for (int k = 0; k < Body::kReads; ++k) Prefetch(reinterpret_cast<const char *>(body.reads(k) + i) + prefetch);
     if constexpr (kPerLine <= 2) {
       body(d, i, streaming);
       if constexpr (kPerLine == 2) body(d, i + kWidth, streaming);
@@ -233,37 +235,104 @@ HWY_INLINE int64_t RunLines(const Body &body, int64_t i, int64_t length, bool st
 }
 
 template <class T, class Body>
-HWY_INLINE void Run(const Body &body, int64_t length, bool streaming, int64_t prefetch) {
+HWY_INLINE void Run(const Body &body, int64_t length, int64_t prefetch) {
   using A = Arithmetic<T>;
-  constexpr int kWidth = static_cast<int>(hn::MaxLanes(hn::ScalableTag<A>()));
-  constexpr int64_t kBytes = kWidth * static_cast<int64_t>(sizeof(T));
-  int64_t i = 0;
-  streaming = streaming && kBytes >= 16;
-  if (streaming) {  // streaming stores are aligned, and there is none of less than 16 bytes
-    while (i < length && reinterpret_cast<uintptr_t>(body.writes() + i) % kBytes != 0)
-      body(hn::CappedTag<A, 1>(), i++, false);
+  const int64_t i = RunLines<T>(body, 0, length, false, prefetch);
+  if (i < length) RunTail<A, static_cast<int>(hn::MaxLanes(hn::ScalableTag<A>()))>(body, i, length);
+}
+
+// Whether the target has streaming stores that are worth their code.
+inline constexpr bool kStreams = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
+
+// Streaming stores write whole cache lines; a line that is written in parts costs a read. The line in which one run of
+// a sequence ends and the next one begins is put together here.
+template <class T>
+class OpenLine {
+ public:
+  static constexpr int64_t kLength = kLineBytes / static_cast<int64_t>(sizeof(T));
+
+  HWY_NOINLINE void begin(T *out) {
+    first_ = filled_ = static_cast<int64_t>(reinterpret_cast<uintptr_t>(out) % kLineBytes / sizeof(T));
+    target_ = out - first_;
   }
-  if constexpr (sizeof(T) == 4) {  // the one type for which the smaller loop is worth its size
-    i = streaming ? RunLines<T>(body, i, length, true, prefetch) : RunLines<T>(body, i, length, false, prefetch);
-  } else {
-    i = RunLines<T>(body, i, length, streaming, prefetch);
+  HWY_NOINLINE void end() {
+    std::memcpy(target_ + first_, line() + first_, static_cast<size_t>(filled_ - first_) * sizeof(T));
   }
-  if (i < length) RunTail<A, kWidth>(body, i, length);
+
+  // A run of at least kLength elements, not in place: a vector that begins before the part it is for, or ends after it,
+  // computes and writes the same elements twice.
+  template <class Body>
+  HWY_INLINE void run(Body &body, int64_t length, int64_t prefetch) {
+    const hn::ScalableTag<Arithmetic<T>> d;
+    constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<Arithmetic<T>>()));
+    T *const out = body.writes();
+    int64_t i = 0;
+    if (filled_ != 0) {
+      body.writes() = line() + filled_;
+      for (; i < kLength - filled_; i += kWidth) body(d, i, false);
+      i = kLength - filled_;
+      close();
+      body.writes() = out;
+    }
+    i = RunLines<T>(body, i, length, true, prefetch);
+    target_ = out + i;
+    first_ = 0;
+    filled_ = length - i;
+    body.writes() = line() - i;
+    for (; i < length; i += kWidth) body(d, std::min(i, length - kWidth), false);
+  }
+
+ private:
+  T *line() { return memory_ + kLength; }
+  HWY_INLINE void close() {
+    const hn::CappedTag<uint8_t, kLineBytes> d;
+    if (first_ != 0) {
+      filled_ = kLength;
+      end();
+    } else {
+      const auto *from = reinterpret_cast<const uint8_t *>(line());
+      auto *to = reinterpret_cast<uint8_t *>(target_);
+      for (size_t k = 0; k < kLineBytes; k += hn::MaxLanes(d)) hn::Stream(hn::Load(d, from + k), d, to + k);
+    }
+  }
+
+  alignas(kLineBytes) T memory_[4 * kLength];  // what a vector writes before the line, the line, what it writes after
+  T *target_ = nullptr;                        // where the line belongs
+  int64_t first_ = 0, filled_ = 0;             // elements of it: [first, filled) are ours
+};
+
+// `count` runs, the bodies of which are made by `body_of`; `step`: from the output of one to that of the next.
+template <class T, class BodyOf>
+HWY_INLINE void Runs(int64_t count, int64_t length, int64_t step, bool streaming, int64_t prefetch,
+                     const BodyOf &body_of) {
+  if constexpr (kStreams && decltype(body_of(0))::kMayStream) {
+    if (streaming && length >= OpenLine<T>::kLength) {
+      OpenLine<T> line;
+      for (int64_t k = 0; k < count; ++k) {
+        auto body = body_of(k);
+        if (k == 0 || step != length) line.begin(body.writes());
+        line.run(body, length, prefetch);
+        if (k + 1 == count || step != length) line.end();
+      }
+      return;
+    }
+  }
+  for (int64_t k = 0; k < count; ++k) Run<T>(body_of(k), length, prefetch);
 }
 
 template <class T, Layout kLayout, class Body>
 HWY_NOINLINE void MapBlock(const MapJob &job) {
+  const Stream &out = job.out.data != nullptr ? job.out : job.out2;
+  using C = typename Body::C;
   if constexpr (kLayout == Layout::planes) {
-    for (int64_t c = 0; c < job.channels; ++c) {
-      const typename Body::C coefficients(job, c);
-      for (int64_t n = 0; n < job.samples; ++n)
-        Run<T>(Body(coefficients, job, c, n, 0), job.length, job.streaming, job.prefetch);
-    }
-  } else {
-    const typename Body::C coefficients(job, 0);
     for (int64_t n = 0; n < job.samples; ++n)
-      for (int64_t p = 0; p < job.length; ++p)
-        Run<T>(Body(coefficients, job, 0, n, p), job.channels, job.streaming, job.prefetch);
+      Runs<T>(job.channels, job.length, out.channel, job.streaming, job.prefetch,
+              [&](int64_t c) HWY_ATTR { return Body(C(job, c), job, c, n, 0); });
+  } else {
+    const C coefficients(job, 0);
+    for (int64_t n = 0; n < job.samples; ++n)
+      Runs<T>(job.length, job.channels, out.position, job.streaming, job.prefetch,
+              [&](int64_t p) HWY_ATTR { return Body(coefficients, job, 0, n, p); });
   }
 }
 

@@ -17,14 +17,19 @@ HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Vectors of doubles, at most as long as the canonical eight lanes.
-using DoubleTag = hn::CappedTag<double, kLanes>;
-inline constexpr int kDoubles = static_cast<int>(hn::MaxLanes(DoubleTag()));
-inline constexpr int kVectors = kLanes / kDoubles;
-
 // Doubles sum themselves in pairs (hi, lo); shorter types are summed in double.
 template <class T>
 inline constexpr bool kPaired = sizeof(Arithmetic<T>) == sizeof(double);
+
+// Lanes of the canonical order, and the vectors that hold them.
+template <class T>
+inline constexpr int kLanes = kPaired<T> ? kAccumulators / 2 : kAccumulators;
+using DoubleTag = hn::CappedTag<double, 8>;
+inline constexpr int kDoubles = static_cast<int>(hn::MaxLanes(DoubleTag()));
+template <class T>
+inline constexpr int kVectors = kLanes<T> / kDoubles;
+// Loops over the vectors are unrolled where the sums then live in registers.
+inline constexpr int kUnrolled = kDoubles >= 4 ? 16 : 1;
 
 // A running sum of vectors.
 template <class D, bool kPair>
@@ -95,51 +100,85 @@ struct ActivationGradient {  // g where side > 0 (or NaN), else g*slope; a slope
   }
 };
 
-// Accumulators: a sum of one lane of one channel is accumulators[index], and [index + step] its low part.
-inline constexpr int64_t kPlaneTerm = 2 * kLanes;                         // planes: [channel][term][hi, lo][lane]
-inline constexpr int64_t kChannelTerm = 2 * kLanes * int64_t{kMaxGroup};  // channels: [term][hi, lo][lane][channel]
+// Accumulators: number k of a sum of a channel, k < lanes for a lane's sum and lanes + k for its low part.
+//   planes    [channel][sum][k]        channels  [sum][k][channel]
+inline constexpr int64_t kChannelTerm = kAccumulators * int64_t{kMaxGroup};
+
+HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }  // into L2
+
+// Where to fetch while the planes of a block are read: a fixed distance ahead in the order of reading, which jumps from
+// plane to plane. A core alone keeps too few lines on their way while it computes, and the hardware does not see where
+// a plane that is read continues.
+class Ahead {
+ public:
+  template <class T>
+  HWY_INLINE Ahead(const SumsJob &job, const T *) : job_(job) {
+    constexpr int64_t kDistance = 4096 / static_cast<int64_t>(sizeof(T));
+    planes_ = kDistance / job.length;
+    offset_ = kDistance % job.length;
+    cut_ = job.length - offset_;
+  }
+  HWY_INLINE void enter(int64_t c, int64_t n) {
+    const int64_t here = c * job_.x.channel + n * job_.x.sample;
+    before_ = plane(c, n + planes_) + offset_ - here;
+    after_ = plane(c, n + planes_ + 1) - cut_ - here;
+  }
+  // Elements from position i to what is to be fetched.
+  HWY_INLINE int64_t from(int64_t i) const { return i < cut_ ? before_ : after_; }
+
+ private:
+  HWY_INLINE int64_t plane(int64_t c, int64_t n) const {
+    if (n < job_.samples) return c * job_.x.channel + n * job_.x.sample;
+    if (c + 1 < job_.channels) return (c + 1) * job_.x.channel + (n - job_.samples) * job_.x.sample;
+    return job_.next + (n - job_.samples) * job_.x.sample;
+  }
+  const SumsJob &job_;
+  int64_t planes_, offset_, cut_, before_ = 0, after_ = 0;
+};
 
 template <SumsOf kOf, class T, bool kSide>
 HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
   constexpr bool kPair = kPaired<T>;
-  constexpr int kTerms = sums_count(kOf);
+  constexpr int kTerms = sums_count(kOf), kCount = kVectors<T>;
+  constexpr int64_t kStep = kLanes<T>;
   const DoubleTag d;
   const ActivationGradient<DoubleTag> through(d, job.slope);
   const auto *x0 = static_cast<const T *>(job.x.data), *g0 = static_cast<const T *>(job.g.data);
   const auto *side0 = static_cast<const T *>(job.side.data), *v0 = static_cast<const T *>(job.v.data);
 
+  Ahead ahead(job, x0);
   for (int64_t c = 0; c < job.channels; ++c) {
     if (kOf == SumsOf::forward && job.first) {
       job.center_hi[c] = hn::GetLane(LoadDoubles(hn::CappedTag<double, 1>(), x0 + c * job.x.channel));
     }
     const auto center_hi = hn::Set(d, job.center_hi[c]);
     const auto center_lo = hn::Set(d, kOf == SumsOf::forward ? 0.0 : job.center_lo[c]);
-    double *memory = job.accumulators + c * kTerms * kPlaneTerm;
-    Sum<DoubleTag, kPair> sums[kVectors][kTerms];
-    for (int j = 0; j < kVectors; ++j)
+    double *memory = job.accumulators + c * kTerms * kAccumulators;
+    Sum<DoubleTag, kPair> sums[kCount][kTerms];
+#pragma GCC unroll kUnrolled
+    for (int j = 0; j < kCount; ++j)
+#pragma GCC unroll kUnrolled
       for (int term = 0; term < kTerms; ++term) {
-        const double *at = memory + term * kPlaneTerm + j * kDoubles;
+        const double *at = memory + term * kAccumulators + j * kDoubles;
         sums[j][term].hi = job.first ? hn::Zero(d) : hn::LoadU(d, at);
-        sums[j][term].lo = job.first || !kPair ? hn::Zero(d) : hn::LoadU(d, at + kLanes);
+        sums[j][term].lo = job.first || !kPair ? hn::Zero(d) : hn::LoadU(d, at + kStep);
       }
 
-    // The lanes past the end of a run add 0: there x is the center, g and v are 0.
-    auto step = [&](const T *x, const T *g, const T *side, const T *v, auto load) HWY_ATTR {
-      for (int j = 0; j < kVectors; ++j) {
-        const int64_t i = j * kDoubles;
-        const auto zero = hn::Zero(d);
-        const auto vx = load(x + i, i, center_hi);
-        auto vg = zero, vv = zero;
-        if constexpr (kOf != SumsOf::forward) {
-          vg = load(g + i, i, zero);
-          if constexpr (kSide) vg = through(d, vg, load(side + i, i, zero));
-        }
-        if constexpr (kOf == SumsOf::double_backward) vv = load(v + i, i, zero);
-        AddElements<kOf, kPair>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
+    auto add = [&](int j, const T *x, const T *g, const T *side, const T *v, auto load) HWY_ATTR {
+      const int64_t i = j * kDoubles;
+      const auto zero = hn::Zero(d);
+      const auto vx = load(x + i, i, center_hi);
+      auto vg = zero, vv = zero;
+      if constexpr (kOf != SumsOf::forward) {
+        vg = load(g + i, i, zero);
+        if constexpr (kSide) vg = through(d, vg, load(side + i, i, zero));
       }
+      if constexpr (kOf == SumsOf::double_backward) vv = load(v + i, i, zero);
+      AddElements<kOf, kPair>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
     };
     auto whole = [&](const T *p, int64_t, auto) HWY_ATTR { return LoadDoubles(d, p); };
-    const int64_t rest = job.length % kLanes;
+    const int64_t rest = job.length % kStep;
+    // The lanes past the end of a run add 0: there x is the center, g and v are 0.
     auto part = [&](const T *p, int64_t i, auto pad) HWY_ATTR { return LoadFirstDoubles(d, p, rest - i, pad); };
 
     for (int64_t n = 0; n < job.samples; ++n) {
@@ -148,22 +187,38 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
       if constexpr (kOf != SumsOf::forward) g += c * job.g.channel + n * job.g.sample;
       if constexpr (kSide) side += c * job.side.channel + n * job.side.sample;
       if constexpr (kOf == SumsOf::double_backward) v += c * job.v.channel + n * job.v.sample;
+      ahead.enter(c, n);
       int64_t i = 0;
-      for (; i + kLanes <= job.length; i += kLanes) step(x + i, g + i, side + i, v + i, whole);
-      if (rest != 0) step(x + i, g + i, side + i, v + i, part);
+      for (; i + kStep <= job.length; i += kStep) {
+        const int64_t next = i + ahead.from(i);
+        Prefetch(x + next);
+        if constexpr (kOf != SumsOf::forward) Prefetch(g + next);
+        if constexpr (kSide) Prefetch(side + next);
+        if constexpr (kOf == SumsOf::double_backward) Prefetch(v + next);
+#pragma GCC unroll kUnrolled
+        for (int j = 0; j < kCount; ++j) add(j, x + i, g + i, side + i, v + i, whole);
+      }
+      if (rest != 0) {
+#pragma GCC unroll kUnrolled
+        for (int j = 0; j < kCount; ++j)
+          if (j * kDoubles < rest) add(j, x + i, g + i, side + i, v + i, part);
+      }
     }
 
-    for (int j = 0; j < kVectors; ++j)
+#pragma GCC unroll kUnrolled
+    for (int j = 0; j < kCount; ++j)
+#pragma GCC unroll kUnrolled
       for (int term = 0; term < kTerms; ++term) {
-        double *at = memory + term * kPlaneTerm + j * kDoubles;
+        double *at = memory + term * kAccumulators + j * kDoubles;
         hn::StoreU(sums[j][term].hi, d, at);
-        if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kLanes);
+        if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kStep);
       }
   }
 }
 
-// Rows that are summed per visit of a tile of channels: their part of the tile stays in L1 while the lanes take turns.
-inline constexpr int64_t kRowsPerVisit = 64;
+// Rows that are summed per visit of a tile of channels, its lanes taking turns. While a row is read, its successor in
+// the next visit is fetched: the turns stride over too many pages for the hardware to see where they go.
+inline constexpr int64_t kRowsPerVisit = 128;
 
 // One tile of kTile vectors of channels, one visit.
 template <SumsOf kOf, class T, bool kSide, int kTile, class D>
@@ -172,18 +227,28 @@ HWY_INLINE void SumRowsOfTile(D d, const SumsJob &job, int64_t c, int64_t n, int
   constexpr int kTerms = sums_count(kOf);
   const int64_t width = static_cast<int64_t>(hn::Lanes(d));
   const ActivationGradient<D> through(d, job.slope);
-  for (int64_t lane = 0; lane < kLanes && begin + lane < end; ++lane) {
+  const int64_t ahead = std::min(kRowsPerVisit, job.length);
+  for (int64_t lane = 0; lane < kLanes<T> && begin + lane < end; ++lane) {
     double *memory = job.accumulators + lane * kMaxGroup + c;
     Sum<D, kPair> sums[kTile][kTerms];
+#pragma GCC unroll kUnrolled
     for (int j = 0; j < kTile; ++j)
+#pragma GCC unroll kUnrolled
       for (int term = 0; term < kTerms; ++term) {
         const double *at = memory + term * kChannelTerm + j * width;
         sums[j][term].hi = hn::LoadU(d, at);
-        sums[j][term].lo = kPair ? hn::LoadU(d, at + kLanes * kMaxGroup) : hn::Zero(d);
+        sums[j][term].lo = kPair ? hn::LoadU(d, at + kLanes<T> * kMaxGroup) : hn::Zero(d);
       }
-    for (int64_t p = begin + lane; p < end; p += kLanes) {
+    for (int64_t p = begin + lane; p < end; p += kLanes<T>) {
       auto row = [&](const Stream &s)
                      HWY_ATTR { return static_cast<const T *>(s.data) + n * s.sample + p * s.position + c; };
+      if constexpr (kTile > 1) {
+        Prefetch(row(job.x) + ahead * job.x.position);
+        if constexpr (kOf != SumsOf::forward) Prefetch(row(job.g) + ahead * job.g.position);
+        if constexpr (kSide) Prefetch(row(job.side) + ahead * job.side.position);
+        if constexpr (kOf == SumsOf::double_backward) Prefetch(row(job.v) + ahead * job.v.position);
+      }
+#pragma GCC unroll kUnrolled
       for (int j = 0; j < kTile; ++j) {
         const int64_t i = j * width;
         auto vg = hn::Zero(d), vv = hn::Zero(d);
@@ -198,11 +263,13 @@ HWY_INLINE void SumRowsOfTile(D d, const SumsJob &job, int64_t c, int64_t n, int
         AddElements<kOf, kPair>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
       }
     }
+#pragma GCC unroll kUnrolled
     for (int j = 0; j < kTile; ++j)
+#pragma GCC unroll kUnrolled
       for (int term = 0; term < kTerms; ++term) {
         double *at = memory + term * kChannelTerm + j * width;
         hn::StoreU(sums[j][term].hi, d, at);
-        if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kLanes * kMaxGroup);
+        if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kLanes<T> * kMaxGroup);
       }
   }
 }
@@ -211,11 +278,10 @@ template <SumsOf kOf, class T, bool kSide>
 HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
   const DoubleTag d;
   const hn::CappedTag<double, 1> one;
-  constexpr int64_t kTile = kDoubles >= 8 ? 2 : kDoubles >= 4 ? 4 : 4;
+  constexpr int64_t kTile = kDoubles >= 8 ? 2 : 4;
   if (job.first) {
-    for (int term = 0; term < sums_count(kOf); ++term)
-      for (int64_t k = 0; k < 2 * kLanes; ++k)
-        std::fill_n(job.accumulators + term * kChannelTerm + k * kMaxGroup, job.channels, 0.0);
+    for (int64_t k = 0; k < sums_count(kOf) * kAccumulators; ++k)
+      std::fill_n(job.accumulators + k * kMaxGroup, job.channels, 0.0);
     if (kOf == SumsOf::forward)
       for (int64_t c = 0; c < job.channels; ++c)
         job.center_hi[c] = hn::GetLane(LoadDoubles(one, static_cast<const T *>(job.x.data) + c));
@@ -241,44 +307,85 @@ void SumsOverBlock(const SumsJob &job) {
   }
 }
 
-struct LaneSum {
-  double hi, lo;
-};
-
-// The fixed tree over the lanes: (0+4)+(2+6) + (1+5)+(3+7).
-template <bool kPair>
-HWY_INLINE LaneSum AddLanes(const double *hi, const double *lo, int64_t step) {
+// The fixed tree over the lanes: each level adds the upper half to the lower one.
+template <bool kPair, class V>
+HWY_INLINE Pair<V> AddLanes(Pair<V> a, Pair<V> b) {
   if constexpr (kPair) {
-    LaneSum lanes[kLanes];
-    for (int k = 0; k < kLanes; ++k) lanes[k] = {hi[k * step], lo[k * step]};
-    for (int width = kLanes / 2; width > 0; width /= 2)
-      for (int k = 0; k < width; ++k) {
-        const double a = lanes[k].hi, b = lanes[k + width].hi, sum = a + b, part = sum - a;
-        lanes[k] = {sum, ((a - (sum - part)) + (b - part)) + (lanes[k].lo + lanes[k + width].lo)};
-      }
-    // An overflow to infinity leaves NaN in the low part.
-    if (std::isinf(lanes[0].hi)) return {lanes[0].hi, 0.0};
-    const double sum = lanes[0].hi + lanes[0].lo;
-    return {sum, lanes[0].lo - (sum - lanes[0].hi)};
+    const Pair<V> sum = TwoSum(a.hi, b.hi);
+    return {sum.hi, hn::Add(sum.lo, hn::Add(a.lo, b.lo))};
   } else {
-    const double sum04 = hi[0] + hi[4 * step], sum26 = hi[2 * step] + hi[6 * step];
-    const double sum15 = hi[step] + hi[5 * step], sum37 = hi[3 * step] + hi[7 * step];
-    return {(sum04 + sum26) + (sum15 + sum37), 0.0};
+    return {hn::Add(a.hi, b.hi), a.lo};
+  }
+}
+// The levels of whole vectors. Vector j is at [j*step].
+template <bool kPair, int kCount, class D>
+HWY_INLINE Pair<hn::Vec<D>> AddVectors(D d, const double *at, int64_t step) {
+  Pair<hn::Vec<D>> lanes[kCount];
+#pragma GCC unroll kUnrolled
+  for (int j = 0; j < kCount; ++j)
+    lanes[j] = {hn::LoadU(d, at + j * step), kPair ? hn::LoadU(d, at + (kCount + j) * step) : hn::Zero(d)};
+#pragma GCC unroll kUnrolled
+  for (int width = kCount / 2; width > 0; width /= 2)
+#pragma GCC unroll kUnrolled
+    for (int j = 0; j < width; ++j) lanes[j] = AddLanes<kPair>(lanes[j], lanes[j + width]);
+  return lanes[0];
+}
+// The levels within a vector, down to one lane.
+#if HWY_TARGET == HWY_SCALAR  // has no halves
+template <bool kPair, class D>
+HWY_INLINE Pair<hn::Vec<D>> AddAcross(D, Pair<hn::Vec<D>> v) {
+  return v;
+}
+#else
+template <bool kPair, class D>
+HWY_INLINE auto AddAcross(D d, Pair<hn::Vec<D>> v) {
+  if constexpr (hn::MaxLanes(D()) == 1) {
+    (void)d;
+    return v;
+  } else {
+    const hn::Half<D> half;
+    using H = hn::Vec<hn::Half<D>>;
+    return AddAcross<kPair>(half, AddLanes<kPair>(Pair<H>{hn::LowerHalf(half, v.hi), hn::LowerHalf(half, v.lo)},
+                                                  Pair<H>{hn::UpperHalf(half, v.hi), hn::UpperHalf(half, v.lo)}));
+  }
+}
+#endif
+template <bool kPair, class D>
+HWY_INLINE void StoreSum(D d, Pair<hn::Vec<D>> sum, double *hi, double *lo) {
+  if constexpr (kPair) {
+    // An overflow to infinity leaves NaN in the low part.
+    const auto infinite = hn::Eq(hn::Abs(sum.hi), hn::Set(d, HUGE_VAL));
+    const auto total = QuickTwoSum(sum.hi, sum.lo);
+    hn::StoreU(hn::IfThenElse(infinite, sum.hi, total.hi), d, hi);
+    hn::StoreU(hn::IfThenZeroElse(infinite, total.lo), d, lo);
+  } else {
+    hn::StoreU(sum.hi, d, hi);
+    hn::StoreU(sum.lo, d, lo);
   }
 }
 
 template <class T>
 void Reduce(SumsOf op, Layout layout, int64_t channels, const double *accumulators, Sums *sums) {
+  constexpr bool kPair = kPaired<T>;
+  const DoubleTag d;
+  const hn::CappedTag<double, 1> one;
   const int terms = sums_count(op);
-  const bool planes = layout == Layout::planes;
-  const int64_t step = planes ? 1 : kMaxGroup;
-  for (int term = 0; term < terms; ++term)
-    for (int64_t c = 0; c < channels; ++c) {
-      const double *at = accumulators + (planes ? (c * terms + term) * kPlaneTerm : term * kChannelTerm + c);
-      const LaneSum sum = AddLanes<kPaired<T>>(at, at + kLanes * step, step);
-      sums->hi[term * kMaxGroup + c] = sum.hi;
-      sums->lo[term * kMaxGroup + c] = sum.lo;
+  for (int term = 0; term < terms; ++term) {
+    double *hi = sums->hi + term * kMaxGroup, *lo = sums->lo + term * kMaxGroup;
+    if (layout == Layout::planes) {
+      for (int64_t c = 0; c < channels; ++c) {
+        const double *at = accumulators + (c * terms + term) * kAccumulators;
+        StoreSum<kPair>(one, AddAcross<kPair>(d, AddVectors<kPair, kVectors<T>>(d, at, kDoubles)), hi + c, lo + c);
+      }
+    } else {
+      const double *at = accumulators + term * kChannelTerm;
+      int64_t c = 0;
+      for (; c + kDoubles <= channels; c += kDoubles)
+        StoreSum<kPair>(d, AddVectors<kPair, kLanes<T>>(d, at + c, kMaxGroup), hi + c, lo + c);
+      for (; c < channels; ++c)
+        StoreSum<kPair>(one, AddVectors<kPair, kLanes<T>>(one, at + c, kMaxGroup), hi + c, lo + c);
     }
+  }
 }
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE

@@ -25,7 +25,7 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
         call_(call),
         count_(static_cast<double>(call.dy.size.per_channel())) {}
 
-  void finish(const Group &g, const Partial *sums, void *coefficients, int64_t stride, bool first) const {
+  void finish(const Group &g, const Partial *sums, void *coefficients, int64_t stride) const {
     using namespace kernels::coefficient;
     const DType dtype = call_.dy.dtype;
     const CoefficientWriter out(dtype, g.channels, coefficients, stride);
@@ -50,7 +50,6 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
       out.set(b_invstd, inverse);
       out.set(b_slope_x, mean_g_xhat);
     }
-    if (!first) return;
     blend_into(call_.dbias, g, call_.blend, sum_g);
     blend_into(call_.dweight, g, call_.blend, sum_g_xhat);
   }

@@ -143,7 +143,7 @@ Blockwise::Blockwise(const Tensors &tensors, const Extents &size, DType dtype)
     adjacent_planes_ = adjacent_planes_ && view->stride.c == size.plane();
   }
   // Where both fit (planes of one element), vectors along the channels are the fuller ones.
-  const bool prefer_channels = size.plane() < kernels::kLanes && size.c > size.plane();
+  const bool prefer_channels = size.plane() < 8 && size.c > size.plane();
   mode_ = channels && (prefer_channels || !planes) ? Mode::channels : planes ? Mode::planes : Mode::packed;
 }
 
@@ -160,7 +160,7 @@ kernels::Stream Blockwise::stream(const View &view, const Group &group, const Bl
 void Blockwise::sums(kernels::SumsOf op, const Group &group, int64_t index, GroupScratch &scratch,
                      kernels::Sums *sums) const {
   const Blocks::Block block = blocks_.at(index);
-  const kernels::Layout layout = channels_last() ? kernels::Layout::channels : kernels::Layout::planes;
+  const kernels::Layout layout = mode_ == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
   if (mode_ == Mode::packed) {
     packed_sums(op, group, block, scratch);
   } else {
@@ -173,6 +173,10 @@ void Blockwise::sums(kernels::SumsOf op, const Group &group, int64_t index, Grou
     job.side = stream(tensors_.side, group, block);
     job.v = stream(tensors_.v, group, block);
     job.slope = tensors_.slope;
+    if (index + 1 < blocks_.count) {
+      const Blocks::Block next = blocks_.at(index + 1);
+      job.next = (next.first_sample - block.first_sample) * tensors_.x.stride.n + next.position - block.position;
+    }
     job.accumulators = scratch.accumulators;
     job.center_hi = scratch.center_hi;
     job.center_lo = scratch.center_lo;
@@ -193,7 +197,7 @@ void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks
         const int64_t channel = group.channel + c, position = block.position + done;
         job.length = std::min(kPiece, block.length - done);
         job.first = n == block.first_sample && done == 0;
-        job.accumulators = scratch.accumulators + c * kernels::sums_count(op) * 2 * kernels::kLanes;
+        job.accumulators = scratch.accumulators + c * kernels::sums_count(op) * kernels::kAccumulators;
         job.center_hi = scratch.center_hi + c;
         job.center_lo = scratch.center_lo + c;
         job.x = piece_stream(read_piece(tensors_.x, n, channel, position, job.length, buffer[0]));
@@ -210,9 +214,8 @@ void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks
       }
 }
 
-void Blockwise::map(kernels::MapOf op, const Group &group, int64_t index, const Coefficients &coefficients,
+void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &block, const Coefficients &coefficients,
                     bool streaming, int64_t next_group) const {
-  const Blocks::Block block = blocks_.at(index);
   if (mode_ == Mode::packed) return packed_map(op, group, block, coefficients);
   kernels::MapJob job;
   job.channels = group.channels;
@@ -229,19 +232,19 @@ void Blockwise::map(kernels::MapOf op, const Group &group, int64_t index, const 
   job.activation = tensors_.activation;
   job.slope = tensors_.slope;
   job.streaming = streaming;
-  const View &leading = tensors_.x.exists() ? tensors_.x : tensors_.g;
-  job.prefetch = next_group * leading.stride.c * dtype_size(dtype_);
+  if (mode_ == Mode::planes)
+    job.prefetch = next_group * (tensors_.x.exists() ? tensors_.x : tensors_.g).stride.c * dtype_size(dtype_);
   if (map_as_rows(op, group, job)) return;
-  const kernels::Layout layout = channels_last() ? kernels::Layout::channels : kernels::Layout::planes;
+  const kernels::Layout layout = mode_ == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
   kernels_.map[static_cast<int>(op)][static_cast<int>(layout)](job);
 }
 
 // Small planes that follow one another are one long row per sample, with a coefficient for each element instead of each
 // channel: no plane ends in the middle of a vector or of a cache line. Worth its coefficients from a few samples on.
 bool Blockwise::map_as_rows(kernels::MapOf op, const Group &group, const kernels::MapJob &job) const {
-  constexpr int64_t kLargestPlane = 256, kFewestSamples = 8;
+  constexpr int64_t kFewestSamples = 8;
   const int64_t plane = size_.plane();
-  if (mode_ != Mode::planes || !adjacent_planes_ || plane > kLargestPlane || job.samples < kFewestSamples ||
+  if (mode_ != Mode::planes || !adjacent_planes_ || plane > kSmallPlane || job.samples < kFewestSamples ||
       group.channels < 2)
     return false;
   alignas(64) std::byte expanded[kRowCoefficientBytes];

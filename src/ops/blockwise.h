@@ -21,11 +21,6 @@ struct Tensors {
 
 int64_t mask_plane_bytes(int64_t plane);
 
-// A group of channels [channel, channel + channels).
-struct Group {
-  int64_t channel, channels;
-};
-
 // Memory of one group at work, on the stack of its thread.
 struct GroupScratch {
   alignas(64) double accumulators[kernels::kMaxAccumulators];
@@ -38,7 +33,11 @@ class Blockwise {
   Blockwise(const Tensors &tensors, const Extents &size, DType dtype);
 
   const Blocks &blocks() const { return blocks_; }
-  bool channels_last() const { return mode_ == Mode::channels; }
+  MemoryOrder order() const {
+    return mode_ == Mode::planes     ? MemoryOrder::planes
+           : mode_ == Mode::channels ? MemoryOrder::channels
+                                     : MemoryOrder::neither;
+  }
   // Most channels of a group: a packed copy reads the same cache lines for several channels.
   int64_t max_group() const { return mode_ == Mode::packed ? 16 : kernels::kMaxGroup; }
 
@@ -49,10 +48,10 @@ class Blockwise {
     const void *data;  // of the group's first channel
     int64_t stride;
   };
-  // The map over one block of a group. `next_group`: channels to the group whose elements are fetched into L2
-  // meanwhile; 0: none.
-  void map(kernels::MapOf op, const Group &group, int64_t block, const Coefficients &coefficients, bool streaming,
-           int64_t next_group) const;
+  // The map over one block, or any other part, of a group. `next_group`: channels to the group whose elements are
+  // fetched into L2 meanwhile; 0: none.
+  void map(kernels::MapOf op, const Group &group, const Blocks::Block &block, const Coefficients &coefficients,
+           bool streaming, int64_t next_group) const;
 
  private:
   enum class Mode { planes, channels, packed };

@@ -27,7 +27,7 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
         call_(call),
         count_(static_cast<double>(call.dy.size.per_channel())) {}
 
-  void finish(const Group &group, const Partial *sums, void *coefficients, int64_t stride, bool first) const {
+  void finish(const Group &group, const Partial *sums, void *coefficients, int64_t stride) const {
     using namespace kernels::coefficient;
     const CoefficientWriter out(call_.dy.dtype, group.channels, coefficients, stride);
     double value[kernels::kMaxCoefficients][kMaxGroup], dweight[kMaxGroup];
@@ -57,7 +57,7 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
     out.set_center(call_.saved.mean + group.channel,
                    call_.saved.mean_lo ? call_.saved.mean_lo + group.channel : nullptr);
     for (int k = d_invstd; k <= d_d3; ++k) out.set(k, value[k]);
-    if (first) blend_into(call_.dweight, group, call_.blend, dweight);
+    blend_into(call_.dweight, group, call_.blend, dweight);
   }
 
  private:

@@ -41,7 +41,7 @@ class Forward {
     m->count = static_cast<double>(blockwise.blocks().at(block).elements());
   }
 
-  void finish(const Group &g, const Moments *moments, void *coefficients, int64_t stride, bool first) const {
+  void finish(const Group &g, const Moments *moments, void *coefficients, int64_t stride) const {
     double mean[kMaxGroup], mean_lo[kMaxGroup], var[kMaxGroup], invstd[kMaxGroup], weight[kMaxGroup], bias[kMaxGroup];
     if (moments) {
       channel_.variance(g.channels, moments, count_, var);
@@ -57,7 +57,6 @@ class Forward {
     channel_.coefficients(g.channels, mean_hi, mean_low, var, call_.eps, call_.weight.exists() ? weight : nullptr,
                           call_.bias.exists() ? bias : nullptr, call_.x.dtype == DType::f64, coefficients, stride,
                           invstd);
-    if (!first) return;
     if (moments) update_running(g, *moments, var);
     save_statistics(g, mean_hi, mean_low, invstd, call_.weight.exists() ? weight : nullptr);
   }

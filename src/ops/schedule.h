@@ -1,6 +1,7 @@
 // The order in which an operation goes through its tensors, common to all operations:
 //  - whole:  each unit is a group of channels; its sums, then its map, while it is in cache;
-//  - split:  (1) sums of all (block, group), (2) the merge of each group's blocks, in index order, (3) the maps;
+//  - split:  (1) sums of all (block, group), (2) the merge of each group's blocks, in index order, (3) one map of the
+//            whole tensor, tile by tile;
 //  - map only: what needs no sums.
 // The bits are the same: sums are always merged block by block in index order.
 #pragma once
@@ -17,9 +18,7 @@ namespace bn2d {
 //   using Partial;                                   sums of one or several blocks of a group
 //   void sum(blockwise, group, block, GroupScratch &, Partial *)
 //   void merge(group, Partial *into, const Partial &from)
-//   void finish(group, const Partial *, void *coefficients, stride, first)   the coefficients of the group's map, and
-//   where
-//                                                    `first` is set, its statistics
+//   void finish(group, const Partial *, void *coefficients, stride)   its statistics and the coefficients of its map
 //   static constexpr int kDoubles                    doubles of a Partial per channel
 //   static void save(group, const Partial &, double *memory, stride), restore(...)   compact form of a Partial
 //   kernels::MapOf map; bool has_sums, has_map
@@ -33,38 +32,43 @@ class Schedule {
     work.size = size;
     work.element_bytes = dtype_size(dtype);
     work.reads = reads;
-    const Machine machine = machine_for_call(thread_limit, size.numel() * work.element_bytes * reads);
-    work.channels_last = blockwise.channels_last();
-    work.needs_sums = operation.has_sums;
-    plan_ = make_plan(work, machine, blockwise.max_group());
-    streaming_ = may_stream && size.numel() * work.element_bytes >= effective_streaming_threshold(machine);
+    work.order = blockwise.order();
+    const int64_t bytes = size.numel() * work.element_bytes;
+    const Machine machine = machine_for_call(thread_limit, bytes * reads);
+    if (operation.has_sums) plan_ = make_plan(work, machine, blockwise.max_group());
+    if (!operation.has_sums || plan_.split) {
+      map_workers_ = useful_workers(work, machine);
+      tiles_ = make_tiles(work, map_workers_);
+    }
+    streaming_ = may_stream && bytes >= effective_streaming_threshold(machine);
   }
 
   // Bytes of scratch that run() needs.
   size_t scratch_bytes() const {
-    if (!plan_.split || !operation_.has_sums) return 0;
-    return static_cast<size_t>(size_.c) * (plan_.blocks * Operation::kDoubles + kernels::kMaxCoefficients) *
-           sizeof(double);
+    const int64_t coefficients = kernels::kMaxCoefficients;
+    if (!operation_.has_sums)  // those of one group fit the stack
+      return size_.c <= kernels::kMaxGroup ? 0 : static_cast<size_t>(size_.c * coefficients) * sizeof(double);
+    if (!plan_.split) return 0;
+    return static_cast<size_t>(size_.c * (plan_.blocks * Operation::kDoubles + coefficients)) * sizeof(double);
   }
 
   void run(void *memory) const noexcept {
-    if (!operation_.has_sums) return run_map_only();
+    if (!operation_.has_sums) return run_map_only(memory);
     plan_.split ? run_split(static_cast<double *>(memory)) : run_whole();
   }
 
  private:
-  Group group(int64_t index) const {
-    const int64_t channel = index * plan_.group;
-    return {channel, std::min(plan_.group, size_.c - channel)};
+  static Group group_at(int64_t index, int64_t size, int64_t channels) {
+    return {index * size, std::min(size, channels - index * size)};
   }
-
-  void map(const Group &g, int64_t block, const void *coefficients, int64_t stride, int64_t next_group) const {
-    if (operation_.has_map) blockwise_.map(operation_.map, g, block, {coefficients, stride}, streaming_, next_group);
-  }
+  // Once a thread, not once a unit: a fence waits until all is written, and nothing else goes on meanwhile.
+  void (*fence() const)() { return streaming_ ? kernels::streaming_fence : nullptr; }
+  Group group(int64_t index) const { return group_at(index, plan_.group, size_.c); }
 
   void run_whole() const {
     auto unit = [this](int64_t index) {
       const Group g = group(index);
+      const int64_t next = g.channel + g.channels < size_.c ? g.channels : 0;
       GroupScratch scratch;
       typename Operation::Partial total, part;
       operation_.sum(blockwise_, g, 0, scratch, &total);
@@ -72,13 +76,13 @@ class Schedule {
         operation_.sum(blockwise_, g, block, scratch, &part);
         operation_.merge(g, &total, part);
       }
-      operation_.finish(g, &total, scratch.coefficients, kernels::kMaxGroup, true);
-      const bool last = g.channel + g.channels == size_.c;
+      operation_.finish(g, &total, scratch.coefficients, kernels::kMaxGroup);
+      if (!operation_.has_map) return;
       for (int64_t block = plan_.blocks - 1; block >= 0; --block)  // what was read last is still the hottest
-        map(g, block, scratch.coefficients, kernels::kMaxGroup, last ? 0 : g.channels);
-      if (streaming_) kernels::streaming_fence();
+        blockwise_.map(operation_.map, g, blockwise_.blocks().at(block), {scratch.coefficients, kernels::kMaxGroup},
+                       streaming_, next);
     };
-    for_each_unit(plan_.workers, plan_.groups, Order::forward, unit);
+    for_each_unit(plan_.workers, plan_.groups, Order::forward, unit, fence());
   }
 
   void run_split(double *memory) const {
@@ -103,36 +107,43 @@ class Schedule {
         operation_.restore(g, at(block, g), size_.c, block, blockwise_, &part);
         operation_.merge(g, &total, part);
       }
-      operation_.finish(g, &total, coefficients + g.channel * coefficient_bytes_, size_.c, true);
-    };
-    auto map_unit = [&](int64_t index) {
-      const Group g = group(index % plan_.groups);
-      map(g, index / plan_.groups, coefficients + g.channel * coefficient_bytes_, size_.c, 0);
-      if (streaming_) kernels::streaming_fence();
+      operation_.finish(g, &total, coefficients + g.channel * coefficient_bytes_, size_.c);
     };
     for_each_unit(plan_.workers, plan_.units(), Order::forward, sum);
     // Merging is short; it is shared out only where there is much of it.
     for_each_unit(size_.c * plan_.blocks > 4096 ? plan_.workers : 1, plan_.groups, Order::forward, finish);
-    if (operation_.has_map) for_each_unit(plan_.workers, plan_.units(), Order::reverse, map_unit);
+    run_map(coefficients, Order::reverse);  // what was read last is still the hottest
   }
 
-  void run_map_only() const {
-    auto unit = [&](int64_t index) {
-      const Group g = group(index % plan_.groups);
-      const int64_t block = index / plan_.groups;
-      alignas(64) double coefficients[kernels::kMaxCoefficients * kernels::kMaxGroup];
-      operation_.finish(g, nullptr, coefficients, kernels::kMaxGroup, block == 0);
-      map(g, block, coefficients, kernels::kMaxGroup, 0);
-      if (streaming_) kernels::streaming_fence();
+  void run_map_only(void *memory) const {
+    alignas(64) double few[kernels::kMaxCoefficients * kernels::kMaxGroup];
+    std::byte *coefficients = static_cast<std::byte *>(memory ? memory : few);
+    auto finish = [&](int64_t index) {
+      const Group g = group_at(index, kernels::kMaxGroup, size_.c);
+      operation_.finish(g, nullptr, coefficients + g.channel * coefficient_bytes_, size_.c);
     };
-    for_each_unit(plan_.workers, plan_.groups * plan_.blocks, Order::forward, unit);
+    const int64_t groups = (size_.c + kernels::kMaxGroup - 1) / kernels::kMaxGroup;
+    for_each_unit(size_.c > 4096 ? map_workers_ : 1, groups, Order::forward, finish);
+    run_map(coefficients, Order::forward);
+  }
+
+  void run_map(const std::byte *coefficients, Order order) const {
+    if (!operation_.has_map) return;
+    auto unit = [&](int64_t index) {
+      const Tiles::Tile tile = tiles_.at(index);
+      blockwise_.map(operation_.map, tile.group, tile.block,
+                     {coefficients + tile.group.channel * coefficient_bytes_, size_.c}, streaming_, 0);
+    };
+    for_each_unit(map_workers_, tiles_.count(), order, unit, fence());
   }
 
   const Operation &operation_;
   const Blockwise &blockwise_;
   Extents size_;
   int64_t coefficient_bytes_;
-  Plan plan_;
+  Plan plan_;    // where there are sums
+  Tiles tiles_;  // where a map goes through the tensor on its own
+  int map_workers_ = 1;
   bool streaming_ = false;
 };
 

@@ -25,8 +25,8 @@ struct alignas(64) Share {
 
 class Sharing {
  public:
-  Sharing(Share *shares, int workers, int64_t units, Order order, UnitFunction f)
-      : shares_(shares), workers_(workers), order_(order), f_(f) {
+  Sharing(Share *shares, int workers, int64_t units, Order order, UnitFunction f, void (*after)())
+      : shares_(shares), workers_(workers), order_(order), f_(f), after_(after) {
     for (int w = 0; w < workers; ++w) {
       shares[w].begin = share_begin(units, workers, w);
       shares[w].end = share_begin(units, workers, w + 1);
@@ -43,6 +43,7 @@ class Sharing {
         f_(order_ == Order::forward ? share.begin + k : share.end - 1 - k);
       }
     }
+    if (after_) after_();
   }
 
  private:
@@ -50,6 +51,7 @@ class Sharing {
   int workers_;
   Order order_;
   UnitFunction f_;
+  void (*after_)();
 };
 
 std::atomic<bool> g_forked{false};
@@ -61,8 +63,9 @@ void watch_for_fork() {
   (void)registered;
 }
 
-void run_alone(int64_t units, Order order, UnitFunction f) {
+void run_alone(int64_t units, Order order, UnitFunction f, void (*after)()) {
   for (int64_t k = 0; k < units; ++k) f(order == Order::forward ? k : units - 1 - k);
+  if (after) after();
 }
 
 }  // namespace
@@ -76,17 +79,17 @@ int available_threads() noexcept {
   }
 }
 
-void for_each_unit(int workers, int64_t units, Order order, UnitFunction f) noexcept {
+void for_each_unit(int workers, int64_t units, Order order, UnitFunction f, void (*after)()) noexcept {
   workers = static_cast<int>(std::min<int64_t>({workers, units, kMaxWorkers}));
-  if (workers <= 1 || g_forked.load(std::memory_order_relaxed)) return run_alone(units, order, f);
+  if (workers <= 1 || g_forked.load(std::memory_order_relaxed)) return run_alone(units, order, f, after);
   watch_for_fork();
   Share few[16];
   std::unique_ptr<Share[]> many;
   if (workers > 16) {
     many.reset(new (std::nothrow) Share[workers]);
-    if (!many) return run_alone(units, order, f);
+    if (!many) return run_alone(units, order, f, after);
   }
-  const Sharing sharing(many ? many.get() : few, workers, units, order, f);
+  const Sharing sharing(many ? many.get() : few, workers, units, order, f, after);
   try {
     // Captured here, so that the workers follow the caller's floating-point mode and not that of whoever made the
     // arena.

@@ -23,8 +23,9 @@ enum class Order { forward, reverse };
 
 // Calls f(unit) once for each unit in [0, units), on at most `workers` threads; returns when all are done. Each worker
 // walks a contiguous range of its own, forward or in reverse, and then helps the others. f must not throw. The caller's
-// thread takes part and runs nothing else meanwhile; the workers use its floating-point mode.
-void for_each_unit(int workers, int64_t units, Order order, UnitFunction f) noexcept;
+// thread takes part and runs nothing else meanwhile; the workers use its floating-point mode. `after`: called by each
+// thread when it has done its last unit.
+void for_each_unit(int workers, int64_t units, Order order, UnitFunction f, void (*after)() = nullptr) noexcept;
 
 // Threads that a call from here may use: those of the arena; 1 in a child process after fork().
 int available_threads() noexcept;

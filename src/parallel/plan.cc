@@ -1,6 +1,7 @@
 #include "parallel/plan.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace bn2d {
 namespace {
@@ -15,6 +16,15 @@ double imbalance(int64_t units, int workers, int64_t unit, int64_t total) {
 
 constexpr double kWorstImbalance = 1.1;
 
+// A group of planes that ends in the middle of a cache line makes two groups write that line in parts. So groups are
+// multiples of the channels that fill whole lines, where they are large enough.
+int64_t whole_lines(const Work &work, int64_t channels, int64_t at_most) {
+  constexpr int64_t kLine = 64;
+  const int64_t step = kLine / std::gcd(kLine, work.size.plane() * work.element_bytes);
+  const int64_t rounded = std::max(channels / step, int64_t{1}) * step;
+  return rounded <= at_most ? rounded : channels;
+}
+
 }  // namespace
 
 Blocks make_blocks(const Extents &size) {
@@ -26,12 +36,19 @@ Blocks make_blocks(const Extents &size) {
   const int64_t target = std::max(kBlockElements, divide_up(elements, kMaxBlocksPerChannel));
   if (blocks.plane >= target) {
     blocks.parts_per_plane = blocks.plane / target;
-    blocks.part = divide_up(divide_up(blocks.plane, blocks.parts_per_plane), 8) * 8;
+    blocks.part = divide_up(divide_up(blocks.plane, blocks.parts_per_plane), kBlockAlignment) * kBlockAlignment;
     blocks.parts_per_plane = divide_up(blocks.plane, blocks.part);
     blocks.count = blocks.samples * blocks.parts_per_plane;
   } else {
     blocks.part = blocks.plane;
-    blocks.count = divide_up(blocks.samples, std::max<int64_t>(1, target / blocks.plane));
+    const int64_t fewest = divide_up(blocks.samples, std::max<int64_t>(1, target / blocks.plane));
+    blocks.count = fewest;
+    for (int64_t count = fewest; count < 2 * fewest && fewest < 64;
+         ++count)  // the same samples in each, where it matters
+      if (blocks.samples % count == 0) {
+        blocks.count = count;
+        break;
+      }
   }
   return blocks;
 }
@@ -45,28 +62,34 @@ Blocks::Block Blocks::at(int64_t index) const {
   return {first, last - first, 0, plane};
 }
 
+int useful_workers(const Work &work, const Machine &machine) {
+  const int64_t bytes = work.size.numel() * work.element_bytes * work.reads;
+  return static_cast<int>(std::clamp<int64_t>(bytes / kBytesWorthAThread, 1, machine.threads));
+}
+
 Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
   const int64_t channels = work.size.c;
   const int64_t channel_bytes = work.size.per_channel() * work.element_bytes * work.reads;
-  const int64_t bytes = channel_bytes * channels;
+  const bool channels_last = work.order == MemoryOrder::channels;
   Plan plan;
   plan.blocks = make_blocks(work.size).count;
-  plan.workers = static_cast<int>(std::clamp<int64_t>(bytes / kBytesWorthAThread, 1, machine.threads));
+  plan.workers = useful_workers(work, machine);
 
   // Channels that together fill a fraction of L2: summed and normalised while they are there, the next ones on the way.
   const int64_t fits = std::max<int64_t>(1, machine.l2_bytes / 4 / std::max<int64_t>(1, channel_bytes));
   plan.group = std::min({fits, max_group, channels});
-  if (work.channels_last) plan.group = std::min(max_group, channels);  // long rows matter more
+  plan.group = whole_lines(work, plan.group, std::min({2 * fits, max_group, channels}));
+  if (channels_last) plan.group = std::min(max_group, channels);  // long rows matter more
   if (plan.workers == 1) {
     if (channel_bytes * channels <= machine.l2_bytes) plan.group = std::min(max_group, channels);
     plan.groups = divide_up(channels, plan.group);
-    plan.split = work.channels_last && channel_bytes * plan.group > machine.l2_bytes;
+    plan.split = channels_last && channel_bytes * plan.group > machine.l2_bytes;
     return plan;
   }
 
   // Whole groups where they balance. Try smaller groups before a split: one pass from memory beats two.
-  const bool whole_fits = !work.channels_last || channel_bytes * plan.group <= machine.l2_bytes;
-  if (work.needs_sums && whole_fits) {
+  const bool whole_fits = !channels_last || channel_bytes * plan.group <= machine.l2_bytes;
+  if (whole_fits) {
     for (int64_t group = plan.group; group >= 1; group = group > 1 ? group / 2 : 0) {
       const int64_t groups = divide_up(channels, group);
       if (groups >= plan.workers && imbalance(groups, plan.workers, group, channels) <= kWorstImbalance) {
@@ -74,12 +97,12 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
         plan.groups = groups;
         return plan;
       }
-      if (work.channels_last && group * work.element_bytes <= 64) break;  // rows shorter than a cache line cost more
+      if (channels_last && group * work.element_bytes <= 64) break;  // rows shorter than a cache line cost more
     }
   }
   plan.split = true;
   plan.groups = divide_up(channels, plan.group);
-  const int64_t smallest = work.channels_last ? std::max<int64_t>(1, 32 / work.element_bytes) : 1;  // half a cache line
+  const int64_t smallest = channels_last ? std::max<int64_t>(1, 32 / work.element_bytes) : 1;  // half a cache line
   while (plan.group > smallest &&
          imbalance(plan.groups * plan.blocks, plan.workers, plan.group, channels * plan.blocks) > kWorstImbalance) {
     plan.group = divide_up(plan.group, 2);
@@ -94,6 +117,51 @@ int64_t unit_elements(const Plan &plan, const Work &work, int64_t unit) {
   const int64_t channels = std::min(plan.group, work.size.c - group * plan.group);
   if (!plan.split) return channels * work.size.per_channel();
   return channels * make_blocks(work.size).at(unit / plan.groups).elements();
+}
+
+// The length of the parts of a whole that are about `part` long and of even size; a multiple of `step` (or the whole).
+int64_t even_part(int64_t whole, int64_t part, int64_t step) {
+  const int64_t parts = divide_up(whole, std::max(part, step));
+  return std::min(whole, divide_up(divide_up(whole, parts), step) * step);
+}
+
+Tiles make_tiles(const Work &work, int workers) {
+  // Enough tiles to balance, and each large enough to be worth taking.
+  constexpr int64_t kSmallest = 2048, kLargest = 16384, kTilesOfAWorker = 16;
+  const int64_t elements = std::clamp(work.size.numel() / (workers * kTilesOfAWorker), kSmallest, kLargest);
+  const int64_t plane = work.size.plane(), c = work.size.c;
+  Tiles tiles;
+  tiles.size = work.size;
+  tiles.channels_first = work.order == MemoryOrder::planes;
+  if (work.order == MemoryOrder::channels) {
+    tiles.channels = std::min(c, elements);
+    tiles.positions = even_part(plane, elements / tiles.channels, 1);
+  } else {
+    // Strided planes: a packed copy reads the same cache lines for several channels.
+    constexpr int64_t kStridedPositions = 256;
+    const bool contiguous = work.order == MemoryOrder::planes;
+    // Whole cache lines; whole bytes of a mask.
+    tiles.positions = even_part(plane, contiguous ? elements : kStridedPositions, contiguous ? 64 : 8);
+    tiles.channels = contiguous && tiles.positions < plane ? 1 : even_part(c, elements / tiles.positions, 1);
+    // Planes of a few elements are mapped as rows of several planes, whose coefficients serve several samples.
+    if (tiles.positions == plane) tiles.channels = whole_lines(work, tiles.channels, std::min(2 * tiles.channels, c));
+    if (plane <= kSmallPlane) tiles.channels = even_part(c, elements / plane / kSamplesOfSmallPlanes, 1);
+  }
+  tiles.samples = even_part(work.size.n, elements / (tiles.channels * tiles.positions), 1);
+  return tiles;
+}
+
+int64_t Tiles::count() const {
+  return divide_up(size.n, samples) * divide_up(size.c, channels) * divide_up(size.plane(), positions);
+}
+
+Tiles::Tile Tiles::at(int64_t index) const {
+  const int64_t across = divide_up(size.c, channels), along = divide_up(size.plane(), positions);
+  const int64_t n = index / (across * along) * samples, within = index % (across * along);
+  const int64_t c = (channels_first ? within / along : within % across) * channels;
+  const int64_t p = (channels_first ? within % along : within / across) * positions;
+  return {{c, std::min(channels, size.c - c)},
+          {n, std::min(samples, size.n - n), p, std::min(positions, size.plane() - p)}};
 }
 
 }  // namespace bn2d

@@ -1,8 +1,9 @@
 // How the work of one call is cut: pure functions of shape, element size and number of threads.
 //
-// Two grids matter. *Blocks* cut a channel's elements for the sums; they follow from the shape alone, so that the
-// result does not depend on threads. *Units* are what threads take: a group of channels as a whole where that balances
-// (a channel is then summed and normalised while it is in cache), else a group of channels of one block.
+// Three grids matter. *Blocks* cut a channel's elements for the sums; they follow from the shape alone, so that the
+// result does not depend on threads. *Units* are what threads take to sum: a group of channels as a whole where that
+// balances (a channel is then summed and normalised while it is in cache), else a group of channels of one block.
+// *Tiles* are what threads take where a map goes through the tensor on its own: long runs of memory, one after another.
 #pragma once
 #include <cstdint>
 
@@ -14,7 +15,7 @@ namespace bn2d {
 struct Blocks {
   int64_t samples = 0, plane = 0;  // the channel
   int64_t parts_per_plane = 1;     // 1: blocks are runs of whole planes
-  int64_t part = 0;                // elements of a part, a multiple of 8 unless it is the whole plane
+  int64_t part = 0;                // elements of a part, a multiple of kBlockAlignment unless it is the whole plane
   int64_t count = 0;
 
   struct Block {
@@ -24,7 +25,13 @@ struct Blocks {
   Block at(int64_t index) const;
 };
 
-inline constexpr int64_t kBlockElements = 2048;        // large enough to make the cost of a merge small
+// A group of channels [channel, channel + channels).
+struct Group {
+  int64_t channel, channels;
+};
+
+inline constexpr int64_t kBlockElements = 4096;        // large enough to make the cost of a merge small
+inline constexpr int64_t kBlockAlignment = 16;         // the most lanes of the canonical order
 inline constexpr int64_t kMaxBlocksPerChannel = 4096;  // bounds the memory for partial sums
 
 Blocks make_blocks(const Extents &size);
@@ -46,15 +53,43 @@ struct Plan {
   int64_t units() const { return split ? groups * blocks : groups; }
 };
 
+enum class MemoryOrder {
+  planes,    // W fastest, then C: NCHW
+  channels,  // C fastest: NHWC
+  neither,
+};
+
 struct Work {
   Extents size;
   int64_t element_bytes = 4;
   int reads = 1;  // tensors read by the sums
-  bool channels_last = false;
-  bool needs_sums = true;  // false: one map, nothing waits for a sum
+  MemoryOrder order = MemoryOrder::planes;
 };
 
+// Units for an operation with sums.
 Plan make_plan(const Work &work, const Machine &machine, int64_t max_group);
+
+// How many threads are worth waking up for the work.
+int useful_workers(const Work &work, const Machine &machine);
+
+// Boxes of samples, channels and positions that tile a tensor in the order of its memory.
+struct Tiles {
+  Extents size;
+  bool channels_first = true;                        // channels change slower than positions
+  int64_t samples = 1, channels = 1, positions = 1;  // of a tile; at the ends there may be fewer
+  int64_t count() const;
+
+  struct Tile {
+    Group group;
+    Blocks::Block block;
+  };
+  Tile at(int64_t index) const;
+};
+
+// Planes up to which, and samples from which on, a map is done by rows of planes.
+inline constexpr int64_t kSmallPlane = 32, kSamplesOfSmallPlanes = 32;
+
+Tiles make_tiles(const Work &work, int workers);
 
 // The share of worker `w` when `units` are dealt to `workers` in contiguous ranges.
 inline int64_t share_begin(int64_t units, int workers, int64_t w) {

@@ -66,9 +66,9 @@ void check_layout(const char *what, const View &view) {
   for (int i = 0; i < 4; ++i) {
     if (extents[i] > 1 && strides[i] <= 0)
       fail(Status::layout, "%s: stride %c is %" PRId64 ", must be 1 or more", what, kNames[i], strides[i]);
-    int64_t reach;
+    int64_t reach, elements;
     if (!multiply(extents[i] - 1, strides[i], &reach) || __builtin_add_overflow(last, reach, &last) ||
-        !multiply(last + 1 > 0 ? last + 1 : last, kWidestElement, &reach))
+        __builtin_add_overflow(last, int64_t{1}, &elements) || !multiply(elements, kWidestElement, &reach))
       fail(Status::overflow, "%s: extent %" PRId64 " times stride %" PRId64 " (%c) leaves 64 bits", what, extents[i],
            strides[i], kNames[i]);
   }
