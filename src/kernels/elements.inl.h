@@ -151,7 +151,7 @@ HWY_INLINE hn::Vec<D64> LoadFirstDoubles(D64 d, const float *p, int64_t count, h
 #endif
 }
 template <class D64, class T>
-HWY_INLINE hn::Vec<D64> LoadFirstDoubles(D64 d, const T *p, int64_t count, hn::Vec<D64> pad) {
+HWY_NOINLINE hn::Vec<D64> LoadFirstDoubles(D64 d, const T *p, int64_t count, hn::Vec<D64> pad) {
   if (count >= static_cast<int64_t>(hn::Lanes(d))) return LoadDoubles(d, p);
   HWY_ALIGN double buffer[hn::MaxLanes(d)];
   hn::Store(pad, d, buffer);

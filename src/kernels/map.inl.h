@@ -54,7 +54,8 @@ HWY_INLINE hn::Vec<D> Centered(D d, hn::Vec<D> x, const C &coefficients, int64_t
 
 // Each body computes the elements [i, i + lanes of d) of a run.
 
-template <class T, Layout kLayout, bool kResidual, bool kActivation>
+// kFused: with a residual, an activation, or both.
+template <class T, Layout kLayout, bool kFused>
 struct ForwardBody {
   using A = Arithmetic<T>;
   using C = Coefficients<A, 4, kLayout>;
@@ -65,21 +66,21 @@ struct ForwardBody {
   HWY_INLINE ForwardBody(const C &all, const MapJob &job, int64_t c, int64_t n, int64_t p)
       : coefficients(all),
         x(At<T>(job.x, c, n, p)),
-        z(kResidual ? At<T>(job.v, c, n, p) : nullptr),
+        z(job.v.data ? At<T>(job.v, c, n, p) : nullptr),
         y(At<T>(job.out, c, n, p)),
         sign(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
-        slope(static_cast<A>(job.slope)) {}
-  static constexpr bool kMayStream = true;
-  static constexpr int kReads = kResidual ? 2 : 1;
-  HWY_INLINE const T *reads(int k) const { return k == 0 ? x : z; }
+        slope(static_cast<A>(job.activation == Activation::none ? 1.0 : job.slope)) {}  // 1: no activation
+  static constexpr int kReads = kFused ? 2 : 1;
+  HWY_INLINE const T *reads(int k) const { return k == 0 || z == nullptr ? x : z; }
   HWY_INLINE T *&writes() { return y; }
+  HWY_INLINE bool writes_twice() const { return sign != nullptr; }
   template <class D>
   HWY_INLINE void operator()(D d, int64_t i, bool streaming) const {
     const auto centered = Centered(d, LoadElements(d, x + i), coefficients, i);
     auto v =
         hn::MulAdd(centered, coefficients.get(d, coefficient::scale, i), coefficients.get(d, coefficient::shift, i));
-    if constexpr (kResidual) v = hn::Add(v, LoadElements(d, z + i));
-    if constexpr (kActivation) {
+    if constexpr (kFused) {
+      if (z) v = hn::Add(v, LoadElements(d, z + i));
       if (sign) {
         const auto one = hn::Set(d, A{1});
         StoreElements(d, hn::IfThenElse(hn::Le(v, hn::Zero(d)), hn::Neg(one), one), sign + i, false);
@@ -102,18 +103,18 @@ struct BackwardBody {
       : coefficients(all),
         x(At<T>(job.x, c, n, p)),
         g(At<T>(job.g, c, n, p)),
-        side(kSide ? At<T>(job.side, c, n, p) : nullptr),
+        side(kSide && job.side.data ? At<T>(job.side, c, n, p) : nullptr),
         dx(At<T>(job.out, c, n, p)),
         dz(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.slope)) {}
-  static constexpr bool kMayStream = true;
   static constexpr int kReads = kSide ? 3 : 2;
-  HWY_INLINE const T *reads(int k) const { return k == 0 ? x : k == 1 ? g : side; }
+  HWY_INLINE const T *reads(int k) const { return k == 0 ? x : k == 1 || !side ? g : side; }
   HWY_INLINE T *&writes() { return dx; }
+  HWY_INLINE bool writes_twice() const { return dz != nullptr; }
   template <class D>
   HWY_INLINE void operator()(D d, int64_t i, bool streaming) const {
     auto vg = LoadElements(d, g + i);
-    if constexpr (kSide) vg = ActivationGradient<D>(d, slope)(d, vg, LoadElements(d, side + i));
+    if (kSide && side) vg = ActivationGradient<D>(d, slope)(d, vg, LoadElements(d, side + i));
     const auto xhat =
         hn::Mul(Centered(d, LoadElements(d, x + i), coefficients, i), coefficients.get(d, coefficient::b_invstd, i));
     auto v = hn::Sub(hn::Sub(vg, coefficients.get(d, coefficient::b_gmean_hi, i)),
@@ -136,18 +137,18 @@ struct ScaleBody {
   HWY_INLINE ScaleBody(const C &all, const MapJob &job, int64_t c, int64_t n, int64_t p)
       : coefficients(all),
         g(At<T>(job.g, c, n, p)),
-        side(kSide ? At<T>(job.side, c, n, p) : nullptr),
+        side(kSide && job.side.data ? At<T>(job.side, c, n, p) : nullptr),
         dx(job.out.data ? At<T>(job.out, c, n, p) : nullptr),
         dz(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.slope)) {}
-  static constexpr bool kMayStream = true;
   static constexpr int kReads = kSide ? 2 : 1;
-  HWY_INLINE const T *reads(int k) const { return k == 0 ? g : side; }
+  HWY_INLINE const T *reads(int k) const { return k == 0 || !side ? g : side; }
   HWY_INLINE T *&writes() { return dx ? dx : dz; }
+  HWY_INLINE bool writes_twice() const { return dx != nullptr && dz != nullptr; }
   template <class D>
   HWY_INLINE void operator()(D d, int64_t i, bool streaming) const {
     auto vg = LoadElements(d, g + i);
-    if constexpr (kSide) vg = ActivationGradient<D>(d, slope)(d, vg, LoadElements(d, side + i));
+    if (kSide && side) vg = ActivationGradient<D>(d, slope)(d, vg, LoadElements(d, side + i));
     if (dz) StoreElements(d, vg, dz + i, streaming && !dx);
     if (dx) StoreElements(d, hn::Mul(vg, coefficients.get(d, coefficient::b_scale, i)), dx + i, streaming);
   }
@@ -170,10 +171,10 @@ struct DoubleBackwardBody {
         ddy(job.out.data ? At<T>(job.out, c, n, p) : nullptr),
         dx(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.slope)) {}
-  static constexpr bool kMayStream = false;
   static constexpr int kReads = 3;
   HWY_INLINE const T *reads(int k) const { return k == 0 ? x : k == 1 ? g : v; }
   HWY_INLINE T *&writes() { return ddy ? ddy : dx; }
+  HWY_INLINE bool writes_twice() const { return ddy != nullptr && dx != nullptr; }
   template <class D>
   HWY_INLINE void operator()(D d, int64_t i, bool) const {
     using namespace coefficient;
@@ -203,25 +204,14 @@ struct DoubleBackwardBody {
 
 inline constexpr int64_t kLineBytes = 64;
 
-// The last elements of a run, fewer than a vector: by vectors of half the length, down to one. The same operations on
-// each element as in the vectors before, so that no bit depends on where a run ends.
-template <class A, int kWidth, class Body>
-HWY_INLINE void RunTail(const Body &body, int64_t i, int64_t length) {
-  if constexpr (kWidth >= 1) {
-    const hn::CappedTag<A, kWidth> d;
-    for (; i + static_cast<int64_t>(hn::Lanes(d)) <= length; i += static_cast<int64_t>(hn::Lanes(d))) body(d, i, false);
-    RunTail<A, kWidth / 2>(body, i, length);
-  }
-}
-
 // The bulk of a run, a cache line at a time.
 template <class T, class Body>
-HWY_INLINE int64_t RunLines(const Body &body, int64_t i, int64_t length, bool streaming, int64_t prefetch) {
+HWY_INLINE void RunLines(const Body &body, int64_t i, int64_t end, bool streaming, int64_t prefetch) {
   const hn::ScalableTag<Arithmetic<T>> d;
   constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<Arithmetic<T>>()));
   constexpr int64_t kBytes = kWidth * static_cast<int64_t>(sizeof(T));
   constexpr int64_t kPerLine = kLineBytes > kBytes ? kLineBytes / kBytes : 1;
-  for (; i + kPerLine * kWidth <= length; i += kPerLine * kWidth) {
+  for (; i < end; i += kPerLine * kWidth) {
     for (int k = 0; k < Body::kReads; ++k) Prefetch(reinterpret_cast<const char *>(body.reads(k) + i) + prefetch);
     if constexpr (kPerLine <= 2) {
       body(d, i, streaming);
@@ -231,21 +221,14 @@ HWY_INLINE int64_t RunLines(const Body &body, int64_t i, int64_t length, bool st
       for (int64_t j = 0; j < kPerLine; ++j) body(d, i + j * kWidth, streaming);
     }
   }
-  return i;
-}
-
-template <class T, class Body>
-HWY_INLINE void Run(const Body &body, int64_t length, int64_t prefetch) {
-  using A = Arithmetic<T>;
-  const int64_t i = RunLines<T>(body, 0, length, false, prefetch);
-  if (i < length) RunTail<A, static_cast<int>(hn::MaxLanes(hn::ScalableTag<A>()))>(body, i, length);
 }
 
 // Whether the target has streaming stores that are worth their code.
 inline constexpr bool kStreams = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
 
-// Streaming stores write whole cache lines; a line that is written in parts costs a read. The line in which one run of
-// a sequence ends and the next one begins is put together here.
+// The line in which a run ends. A vector that reaches over an end of what it is for writes here, computes some elements
+// twice, and only what is wanted is copied out. Where runs follow one another and are streamed, the line stays open
+// until the next run has filled it: streaming stores write whole lines, because one written in parts costs a read.
 template <class T>
 class OpenLine {
  public:
@@ -255,45 +238,33 @@ class OpenLine {
     first_ = filled_ = static_cast<int64_t>(reinterpret_cast<uintptr_t>(out) % kLineBytes / sizeof(T));
     target_ = out - first_;
   }
-  HWY_NOINLINE void end() {
-    std::memcpy(target_ + first_, line() + first_, static_cast<size_t>(filled_ - first_) * sizeof(T));
+  HWY_INLINE void end() {
+    if (filled_ != first_) copy_part();
   }
-
-  // A run of at least kLength elements, not in place: a vector that begins before the part it is for, or ends after it,
-  // computes and writes the same elements twice.
-  template <class Body>
-  HWY_INLINE void run(Body &body, int64_t length, int64_t prefetch) {
-    const hn::ScalableTag<Arithmetic<T>> d;
-    constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<Arithmetic<T>>()));
-    T *const out = body.writes();
-    int64_t i = 0;
-    if (filled_ != 0) {
-      body.writes() = line() + filled_;
-      for (; i < kLength - filled_; i += kWidth) body(d, i, false);
-      i = kLength - filled_;
-      close();
-      body.writes() = out;
-    }
-    i = RunLines<T>(body, i, length, true, prefetch);
-    target_ = out + i;
-    first_ = 0;
-    filled_ = length - i;
-    body.writes() = line() - i;
-    for (; i < length; i += kWidth) body(d, std::min(i, length - kWidth), false);
-  }
-
- private:
-  T *line() { return memory_ + kLength; }
+  int64_t missing() const { return filled_ == 0 ? 0 : kLength - filled_; }
+  T *next() { return line() + filled_; }
   HWY_INLINE void close() {
     const hn::CappedTag<uint8_t, kLineBytes> d;
     if (first_ != 0) {
       filled_ = kLength;
-      end();
+      copy_part();
     } else {
       const auto *from = reinterpret_cast<const uint8_t *>(line());
       auto *to = reinterpret_cast<uint8_t *>(target_);
       for (size_t k = 0; k < kLineBytes; k += hn::MaxLanes(d)) hn::Stream(hn::Load(d, from + k), d, to + k);
     }
+  }
+  HWY_INLINE T *open(T *target, int64_t elements) {
+    target_ = target;
+    first_ = 0;
+    filled_ = elements;
+    return line();
+  }
+
+ private:
+  T *line() { return memory_ + kLength; }
+  HWY_NOINLINE void copy_part() {
+    std::memcpy(target_ + first_, line() + first_, static_cast<size_t>(filled_ - first_) * sizeof(T));
   }
 
   alignas(kLineBytes) T memory_[4 * kLength];  // what a vector writes before the line, the line, what it writes after
@@ -303,58 +274,90 @@ class OpenLine {
 
 // `count` runs, the bodies of which are made by `body_of`; `step`: from the output of one to that of the next.
 template <class T, class BodyOf>
-HWY_INLINE void Runs(int64_t count, int64_t length, int64_t step, bool streaming, int64_t prefetch,
+HWY_INLINE void Runs(int64_t count, int64_t length, int64_t step, bool streaming, bool in_place, int64_t prefetch,
                      const BodyOf &body_of) {
-  if constexpr (kStreams && decltype(body_of(0))::kMayStream) {
-    if (streaming && length >= OpenLine<T>::kLength) {
-      OpenLine<T> line;
-      for (int64_t k = 0; k < count; ++k) {
-        auto body = body_of(k);
-        if (k == 0 || step != length) line.begin(body.writes());
-        line.run(body, length, prefetch);
-        if (k + 1 == count || step != length) line.end();
+  using Line = OpenLine<T>;
+  const hn::ScalableTag<Arithmetic<T>> d;
+  const hn::CappedTag<Arithmetic<T>, 1> one;
+  constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<Arithmetic<T>>()));
+  streaming = kStreams && streaming && length >= Line::kLength;
+  Line line;
+  for (int64_t k = 0; k < count; ++k) {
+    auto body = body_of(k);
+    T *const out = body.writes();
+    const bool joined = step == length && !body.writes_twice();
+    int64_t i = 0;
+    if constexpr (kStreams) {
+      if (streaming) {
+        if (k == 0 || !joined) line.begin(out);
+        i = line.missing();
+        if (i != 0) {
+          body.writes() = line.next();
+          for (int64_t j = 0; j < i; j += kWidth) body(d, j, false);
+          line.close();
+          body.writes() = out;
+        }
       }
-      return;
     }
+    const int64_t bulk = i + (length - i) / Line::kLength * Line::kLength;
+    for (int turn = 0; turn < 2; ++turn) {
+      // In place, the bulk overwrites what the vectors at the end read; elsewhere memory is best read in its order.
+      if ((turn == 0) != in_place) {
+        if constexpr (kOwnPlain<T>) {
+          streaming ? RunLines<T>(body, i, bulk, true, prefetch) : RunLines<T>(body, i, bulk, false, prefetch);
+        } else {
+          RunLines<T>(body, i, bulk, streaming, prefetch);
+        }
+      } else if (kWidth == 1 || length < kWidth || body.writes_twice()) {  // a second output may be in place
+        for (int64_t j = bulk; j < length; ++j) body(one, j, false);
+        line.open(nullptr, 0);
+      } else {
+        T *const open = streaming || in_place ? line.open(out + bulk, length - bulk) : out + bulk;
+        body.writes() = open - bulk;
+        for (int64_t j = bulk; j < length; j += kWidth) body(d, std::min(j, length - kWidth), false);
+        body.writes() = out;
+      }
+    }
+    if (!streaming || k + 1 == count || !joined) line.end();
   }
-  for (int64_t k = 0; k < count; ++k) Run<T>(body_of(k), length, prefetch);
 }
 
 template <class T, Layout kLayout, class Body>
 HWY_NOINLINE void MapBlock(const MapJob &job) {
   const Stream &out = job.out.data != nullptr ? job.out : job.out2;
   using C = typename Body::C;
+  bool in_place = false;
+  for (const Stream *read : {&job.x, &job.g, &job.side, &job.v}) in_place = in_place || read->data == out.data;
   if constexpr (kLayout == Layout::planes) {
     for (int64_t n = 0; n < job.samples; ++n)
-      Runs<T>(job.channels, job.length, out.channel, job.streaming, job.prefetch,
+      Runs<T>(job.channels, job.length, out.channel, job.streaming, in_place, job.prefetch,
               [&](int64_t c) HWY_ATTR { return Body(C(job, c), job, c, n, 0); });
   } else {
     const C coefficients(job, 0);
     for (int64_t n = 0; n < job.samples; ++n)
-      Runs<T>(job.length, job.channels, out.position, job.streaming, job.prefetch,
+      Runs<T>(job.length, job.channels, out.position, job.streaming, in_place, job.prefetch,
               [&](int64_t p) HWY_ATTR { return Body(coefficients, job, 0, n, p); });
   }
 }
 
 template <class T, Layout kLayout>
 void MapForward(const MapJob &job) {
-  const bool residual = job.v.data != nullptr, active = job.activation != Activation::none;
-  if (residual && active) return MapBlock<T, kLayout, ForwardBody<T, kLayout, true, true>>(job);
-  if (residual) return MapBlock<T, kLayout, ForwardBody<T, kLayout, true, false>>(job);
-  if (active) return MapBlock<T, kLayout, ForwardBody<T, kLayout, false, true>>(job);
-  return MapBlock<T, kLayout, ForwardBody<T, kLayout, false, false>>(job);
+  if (job.v.data != nullptr || job.activation != Activation::none)
+    return MapBlock<T, kLayout, ForwardBody<T, kLayout, true>>(job);
+  return MapBlock<T, kLayout, ForwardBody<T, kLayout, false>>(job);
 }
 
 template <class T, Layout kLayout>
 void MapBackward(const MapJob &job) {
-  if (job.side.data != nullptr) return MapBlock<T, kLayout, BackwardBody<T, kLayout, true>>(job);
-  return MapBlock<T, kLayout, BackwardBody<T, kLayout, false>>(job);
+  if (kOwnPlain<T> && job.side.data == nullptr)
+    return MapBlock<T, kLayout, BackwardBody<T, kLayout, !kOwnPlain<T>>>(job);
+  MapBlock<T, kLayout, BackwardBody<T, kLayout, true>>(job);
 }
 
 template <class T, Layout kLayout>
 void MapScale(const MapJob &job) {
-  if (job.side.data != nullptr) return MapBlock<T, kLayout, ScaleBody<T, kLayout, true>>(job);
-  return MapBlock<T, kLayout, ScaleBody<T, kLayout, false>>(job);
+  if (kOwnPlain<T> && job.side.data == nullptr) return MapBlock<T, kLayout, ScaleBody<T, kLayout, !kOwnPlain<T>>>(job);
+  MapBlock<T, kLayout, ScaleBody<T, kLayout, true>>(job);
 }
 
 template <class T, Layout kLayout>

@@ -28,8 +28,23 @@ using DoubleTag = hn::CappedTag<double, 8>;
 inline constexpr int kDoubles = static_cast<int>(hn::MaxLanes(DoubleTag()));
 template <class T>
 inline constexpr int kVectors = kLanes<T> / kDoubles;
-// Loops over the vectors are unrolled where the sums then live in registers.
-inline constexpr int kUnrolled = kDoubles >= 4 ? 16 : 1;
+// f(0), ..., f(kCount - 1). Unrolled where that keeps what f works on in registers.
+template <int kCount, bool kUnroll, class F>
+HWY_INLINE void Repeat(const F &f) {
+  if constexpr (kUnroll) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kCount; ++i) f(i);
+  } else {
+#pragma GCC unroll 1
+    for (int i = 0; i < kCount; ++i) f(i);
+  }
+}
+template <SumsOf kOf>
+inline constexpr bool kUnroll = kDoubles >= 4 && kOf != SumsOf::double_backward;
+
+// Whether the kernels without an activation's side are worth code of their own.
+template <class T>
+inline constexpr bool kOwnPlain = sizeof(T) == 4;
 
 // A running sum of vectors.
 template <class D, bool kPair>
@@ -140,6 +155,7 @@ template <SumsOf kOf, class T, bool kSide>
 HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
   constexpr bool kPair = kPaired<T>;
   constexpr int kTerms = sums_count(kOf), kCount = kVectors<T>;
+  const bool has_side = kSide && job.side.data != nullptr;
   constexpr int64_t kStep = kLanes<T>;
   const DoubleTag d;
   const ActivationGradient<DoubleTag> through(d, job.slope);
@@ -155,14 +171,12 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
     const auto center_lo = hn::Set(d, kOf == SumsOf::forward ? 0.0 : job.center_lo[c]);
     double *memory = job.accumulators + c * kTerms * kAccumulators;
     Sum<DoubleTag, kPair> sums[kCount][kTerms];
-#pragma GCC unroll kUnrolled
-    for (int j = 0; j < kCount; ++j)
-#pragma GCC unroll kUnrolled
-      for (int term = 0; term < kTerms; ++term) {
-        const double *at = memory + term * kAccumulators + j * kDoubles;
-        sums[j][term].hi = job.first ? hn::Zero(d) : hn::LoadU(d, at);
-        sums[j][term].lo = job.first || !kPair ? hn::Zero(d) : hn::LoadU(d, at + kStep);
-      }
+    Repeat<kCount * kTerms, kUnroll<kOf>>([&](int k) HWY_ATTR {
+      const int j = k / kTerms, term = k % kTerms;
+      const double *at = memory + term * kAccumulators + j * kDoubles;
+      sums[j][term].hi = job.first ? hn::Zero(d) : hn::LoadU(d, at);
+      sums[j][term].lo = job.first || !kPair ? hn::Zero(d) : hn::LoadU(d, at + kStep);
+    });
 
     auto add = [&](int j, const T *x, const T *g, const T *side, const T *v, auto load) HWY_ATTR {
       const int64_t i = j * kDoubles;
@@ -171,7 +185,7 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
       auto vg = zero, vv = zero;
       if constexpr (kOf != SumsOf::forward) {
         vg = load(g + i, i, zero);
-        if constexpr (kSide) vg = through(d, vg, load(side + i, i, zero));
+        if (has_side) vg = through(d, vg, load(side + i, i, zero));
       }
       if constexpr (kOf == SumsOf::double_backward) vv = load(v + i, i, zero);
       AddElements<kOf, kPair>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
@@ -185,7 +199,7 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
       const T *x = x0 + c * job.x.channel + n * job.x.sample;
       const T *g = g0, *side = side0, *v = v0;
       if constexpr (kOf != SumsOf::forward) g += c * job.g.channel + n * job.g.sample;
-      if constexpr (kSide) side += c * job.side.channel + n * job.side.sample;
+      if (has_side) side += c * job.side.channel + n * job.side.sample;
       if constexpr (kOf == SumsOf::double_backward) v += c * job.v.channel + n * job.v.sample;
       ahead.enter(c, n);
       int64_t i = 0;
@@ -193,84 +207,110 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
         const int64_t next = i + ahead.from(i);
         Prefetch(x + next);
         if constexpr (kOf != SumsOf::forward) Prefetch(g + next);
-        if constexpr (kSide) Prefetch(side + next);
+        if (has_side) Prefetch(side + next);
         if constexpr (kOf == SumsOf::double_backward) Prefetch(v + next);
-#pragma GCC unroll kUnrolled
-        for (int j = 0; j < kCount; ++j) add(j, x + i, g + i, side + i, v + i, whole);
+        Repeat<kCount, kUnroll<kOf>>([&](int j) HWY_ATTR { add(j, x + i, g + i, side + i, v + i, whole); });
       }
       if (rest != 0) {
-#pragma GCC unroll kUnrolled
-        for (int j = 0; j < kCount; ++j)
+        Repeat<kCount, kUnroll<kOf>>([&](int j) HWY_ATTR {
           if (j * kDoubles < rest) add(j, x + i, g + i, side + i, v + i, part);
+        });
       }
     }
 
-#pragma GCC unroll kUnrolled
-    for (int j = 0; j < kCount; ++j)
-#pragma GCC unroll kUnrolled
-      for (int term = 0; term < kTerms; ++term) {
-        double *at = memory + term * kAccumulators + j * kDoubles;
-        hn::StoreU(sums[j][term].hi, d, at);
-        if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kStep);
-      }
+    Repeat<kCount * kTerms, kUnroll<kOf>>([&](int k) HWY_ATTR {
+      const int j = k / kTerms, term = k % kTerms;
+      double *at = memory + term * kAccumulators + j * kDoubles;
+      hn::StoreU(sums[j][term].hi, d, at);
+      if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kStep);
+    });
   }
 }
 
-// Rows that are summed per visit of a tile of channels, its lanes taking turns. While a row is read, its successor in
-// the next visit is fetched: the turns stride over too many pages for the hardware to see where they go.
-inline constexpr int64_t kRowsPerVisit = 128;
+// What is summed at a time, the tiles of channels and their lanes taking turns: some rows of a plane, or some planes.
+// It stays in L2, with as much that is on its way there, and is large enough that loading and storing the accumulators
+// of a turn costs little.
+struct Visit {
+  int64_t first_sample, last_sample, begin, end;
+};
+inline constexpr int64_t kVisitBytes = 64 * 1024;  // of each tensor
+
+// Where to fetch while rows are visited: the rows of the next visit in the order of memory, a line for each tile of a
+// row. The turns themselves jump too far for the hardware to see where they go, and for the memory to serve them well.
+class RowsAhead {
+ public:
+  template <class T>
+  HWY_INLINE RowsAhead(const SumsJob &job, const T *)
+      : line_(kLine / static_cast<int64_t>(sizeof(T))), channels_(job.channels), next_row_(job.x.position) {}
+  HWY_INLINE void start(int64_t element) {
+    row_ = element;
+    column_ = 0;
+  }
+  HWY_INLINE int64_t next() {  // in elements
+    const int64_t at = row_ + column_;
+    column_ += line_;
+    if (column_ >= channels_) {
+      column_ = 0;
+      row_ += next_row_;
+    }
+    return at;
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  const int64_t line_, channels_, next_row_;
+  int64_t row_ = 0, column_ = 0;
+};
 
 // One tile of kTile vectors of channels, one visit.
 template <SumsOf kOf, class T, bool kSide, int kTile, class D>
-HWY_INLINE void SumRowsOfTile(D d, const SumsJob &job, int64_t c, int64_t n, int64_t begin, int64_t end) {
+HWY_INLINE void SumRowsOfTile(D d, const SumsJob &job, int64_t c, const Visit &visit, RowsAhead &ahead) {
   constexpr bool kPair = kPaired<T>;
   constexpr int kTerms = sums_count(kOf);
+  const bool has_side = kSide && job.side.data != nullptr;
   const int64_t width = static_cast<int64_t>(hn::Lanes(d));
   const ActivationGradient<D> through(d, job.slope);
-  const int64_t ahead = std::min(kRowsPerVisit, job.length);
-  for (int64_t lane = 0; lane < kLanes<T> && begin + lane < end; ++lane) {
+  auto first = [&](const Stream &s) HWY_ATTR { return static_cast<const T *>(s.data) + visit.first_sample * s.sample; };
+  for (int64_t lane = 0; lane < kLanes<T> && visit.begin + lane < visit.end; ++lane) {
     double *memory = job.accumulators + lane * kMaxGroup + c;
     Sum<D, kPair> sums[kTile][kTerms];
-#pragma GCC unroll kUnrolled
-    for (int j = 0; j < kTile; ++j)
-#pragma GCC unroll kUnrolled
-      for (int term = 0; term < kTerms; ++term) {
-        const double *at = memory + term * kChannelTerm + j * width;
-        sums[j][term].hi = hn::LoadU(d, at);
-        sums[j][term].lo = kPair ? hn::LoadU(d, at + kLanes<T> * kMaxGroup) : hn::Zero(d);
-      }
-    for (int64_t p = begin + lane; p < end; p += kLanes<T>) {
-      auto row = [&](const Stream &s)
-                     HWY_ATTR { return static_cast<const T *>(s.data) + n * s.sample + p * s.position + c; };
-      if constexpr (kTile > 1) {
-        Prefetch(row(job.x) + ahead * job.x.position);
-        if constexpr (kOf != SumsOf::forward) Prefetch(row(job.g) + ahead * job.g.position);
-        if constexpr (kSide) Prefetch(row(job.side) + ahead * job.side.position);
-        if constexpr (kOf == SumsOf::double_backward) Prefetch(row(job.v) + ahead * job.v.position);
-      }
-#pragma GCC unroll kUnrolled
-      for (int j = 0; j < kTile; ++j) {
-        const int64_t i = j * width;
-        auto vg = hn::Zero(d), vv = hn::Zero(d);
-        const auto vx = LoadDoubles(d, row(job.x) + i);
-        if constexpr (kOf != SumsOf::forward) {
-          vg = LoadDoubles(d, row(job.g) + i);
-          if constexpr (kSide) vg = through(d, vg, LoadDoubles(d, row(job.side) + i));
+    Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) HWY_ATTR {
+      const int j = k / kTerms, term = k % kTerms;
+      const double *at = memory + term * kChannelTerm + j * width;
+      sums[j][term].hi = hn::LoadU(d, at);
+      sums[j][term].lo = kPair ? hn::LoadU(d, at + kLanes<T> * kMaxGroup) : hn::Zero(d);
+    });
+    for (int64_t n = visit.first_sample; n < visit.last_sample; ++n) {
+      auto at = [&](const Stream &s, int64_t i) HWY_ATTR { return static_cast<const T *>(s.data) + n * s.sample + i; };
+      for (int64_t p = visit.begin + lane; p < visit.end; p += kLanes<T>) {
+        if constexpr (kTile > 1) {
+          const int64_t next = ahead.next();
+          Prefetch(first(job.x) + next);
+          if constexpr (kOf != SumsOf::forward) Prefetch(first(job.g) + next);
+          if (has_side) Prefetch(first(job.side) + next);
+          if constexpr (kOf == SumsOf::double_backward) Prefetch(first(job.v) + next);
         }
-        if constexpr (kOf == SumsOf::double_backward) vv = LoadDoubles(d, row(job.v) + i);
-        const auto center_hi = hn::LoadU(d, job.center_hi + c + i);
-        const auto center_lo = kOf == SumsOf::forward || !kPair ? hn::Zero(d) : hn::LoadU(d, job.center_lo + c + i);
-        AddElements<kOf, kPair>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
+        Repeat<kTile, kUnroll<kOf>>([&](int j) HWY_ATTR {
+          const int64_t i = c + j * width;
+          auto vg = hn::Zero(d), vv = hn::Zero(d);
+          const auto vx = LoadDoubles(d, at(job.x, p * job.x.position + i));
+          if constexpr (kOf != SumsOf::forward) {
+            vg = LoadDoubles(d, at(job.g, p * job.g.position + i));
+            if (has_side) vg = through(d, vg, LoadDoubles(d, at(job.side, p * job.side.position + i)));
+          }
+          if constexpr (kOf == SumsOf::double_backward) vv = LoadDoubles(d, at(job.v, p * job.v.position + i));
+          const auto center_hi = hn::LoadU(d, job.center_hi + i);
+          const auto center_lo = kOf == SumsOf::forward || !kPair ? hn::Zero(d) : hn::LoadU(d, job.center_lo + i);
+          AddElements<kOf, kPair>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
+        });
       }
     }
-#pragma GCC unroll kUnrolled
-    for (int j = 0; j < kTile; ++j)
-#pragma GCC unroll kUnrolled
-      for (int term = 0; term < kTerms; ++term) {
-        double *at = memory + term * kChannelTerm + j * width;
-        hn::StoreU(sums[j][term].hi, d, at);
-        if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kLanes<T> * kMaxGroup);
-      }
+    Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) HWY_ATTR {
+      const int j = k / kTerms, term = k % kTerms;
+      double *at = memory + term * kChannelTerm + j * width;
+      hn::StoreU(sums[j][term].hi, d, at);
+      if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kLanes<T> * kMaxGroup);
+    });
   }
 }
 
@@ -286,24 +326,38 @@ HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
       for (int64_t c = 0; c < job.channels; ++c)
         job.center_hi[c] = hn::GetLane(LoadDoubles(one, static_cast<const T *>(job.x.data) + c));
   }
-  for (int64_t n = 0; n < job.samples; ++n)
-    for (int64_t begin = 0; begin < job.length; begin += kRowsPerVisit) {
-      const int64_t end = std::min(begin + kRowsPerVisit, job.length);
+  // Lines at the same place of many pages share a few sets of L2 (8 ways of 16 pages are usual).
+  constexpr int64_t kStreams = kOf == SumsOf::forward    ? 1
+                               : kOf == SumsOf::backward ? 2
+                                                         : 3,
+                    kSetLines = 64, kPage = 4096;
+  const int64_t row_bytes = job.x.position * static_cast<int64_t>(sizeof(T));
+  const int64_t rows_of_sets = kSetLines / kStreams * std::max(kPage / row_bytes, int64_t{1});
+  const int64_t rows_of_bytes = kVisitBytes / (job.channels * static_cast<int64_t>(sizeof(T)));
+  const int64_t rows = std::max(std::min(rows_of_sets, rows_of_bytes), int64_t{32});
+  const int64_t samples = std::max(rows / job.length, int64_t{1}), parts = (job.length + rows - 1) / rows;
+  const int64_t part = ((job.length + parts - 1) / parts + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+  RowsAhead ahead(job, static_cast<const T *>(job.x.data));
+  for (int64_t n = 0; n < job.samples; n += samples)
+    for (int64_t begin = 0; begin < job.length; begin += part) {
+      const Visit visit = {n, std::min(n + samples, job.samples), begin, std::min(begin + part, job.length)};
+      ahead.start(visit.end < job.length ? visit.end * job.x.position : samples * job.x.sample);
       int64_t c = 0;
       for (; c + kTile * kDoubles <= job.channels; c += kTile * kDoubles)
-        SumRowsOfTile<kOf, T, kSide, kTile>(d, job, c, n, begin, end);
-      for (; c + kDoubles <= job.channels; c += kDoubles) SumRowsOfTile<kOf, T, kSide, 1>(d, job, c, n, begin, end);
-      for (; c < job.channels; ++c) SumRowsOfTile<kOf, T, kSide, 1>(one, job, c, n, begin, end);
+        SumRowsOfTile<kOf, T, kSide, kTile>(d, job, c, visit, ahead);
+      for (; c + kDoubles <= job.channels; c += kDoubles) SumRowsOfTile<kOf, T, kSide, 1>(d, job, c, visit, ahead);
+      for (; c < job.channels; ++c) SumRowsOfTile<kOf, T, kSide, 1>(one, job, c, visit, ahead);
     }
 }
 
 template <SumsOf kOf, class T, Layout kLayout>
 void SumsOverBlock(const SumsJob &job) {
-  const bool side = job.side.data != nullptr && kOf != SumsOf::forward;
+  constexpr bool kSide = kOf != SumsOf::forward, kPlain = kOf == SumsOf::backward && kOwnPlain<T>;
+  const bool plain = kPlain && job.side.data == nullptr;
   if constexpr (kLayout == Layout::planes) {
-    side ? SumsOverPlanes<kOf, T, true>(job) : SumsOverPlanes<kOf, T, false>(job);
+    plain ? SumsOverPlanes<kOf, T, kSide && !kPlain>(job) : SumsOverPlanes<kOf, T, kSide>(job);
   } else {
-    side ? SumsOverChannels<kOf, T, true>(job) : SumsOverChannels<kOf, T, false>(job);
+    plain ? SumsOverChannels<kOf, T, kSide && !kPlain>(job) : SumsOverChannels<kOf, T, kSide>(job);
   }
 }
 
@@ -321,12 +375,12 @@ HWY_INLINE Pair<V> AddLanes(Pair<V> a, Pair<V> b) {
 template <bool kPair, int kCount, class D>
 HWY_INLINE Pair<hn::Vec<D>> AddVectors(D d, const double *at, int64_t step) {
   Pair<hn::Vec<D>> lanes[kCount];
-#pragma GCC unroll kUnrolled
+#pragma GCC unroll 16
   for (int j = 0; j < kCount; ++j)
     lanes[j] = {hn::LoadU(d, at + j * step), kPair ? hn::LoadU(d, at + (kCount + j) * step) : hn::Zero(d)};
-#pragma GCC unroll kUnrolled
+#pragma GCC unroll 16
   for (int width = kCount / 2; width > 0; width /= 2)
-#pragma GCC unroll kUnrolled
+#pragma GCC unroll 16
     for (int j = 0; j < width; ++j) lanes[j] = AddLanes<kPair>(lanes[j], lanes[j + width]);
   return lanes[0];
 }
