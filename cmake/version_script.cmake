@@ -27,6 +27,7 @@ target_link_options(bn2d PRIVATE
   -Wl,--version-script=${BN2D_VERSION_SCRIPT}
   -Wl,--exclude-libs,ALL
   -Wl,-z,now,-z,relro
+  -Wl,--as-needed # of Highway only the headers are used
   # A oneTBB worker may still be running our code when a plugin host calls dlclose.
   -Wl,-z,nodelete)
 if(NOT BN2D_SANITIZE)

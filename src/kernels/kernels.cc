@@ -18,6 +18,9 @@
 #include "kernels/channel.inl.h"
 
 #if HWY_ONCE
+#if HWY_ARCH_X86
+#include <cpuid.h>
+#endif
 namespace bn2d::kernels {
 
 // Handed out by f32.cc, f64.cc, f16.cc and bf16.cc.
@@ -45,6 +48,27 @@ constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
     {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::VarianceOfMoments, \
      N_##TARGET::CoefficientsOfForward}}},
 
+// The targets that this CPU has, as Highway's bits. Our own question: Highway's is in libhwy, and loading that alone
+// takes most of the time that loading this library may take (it looks at the timer, too).
+int64_t SupportedTargets() {
+#if HWY_ARCH_X86
+  __builtin_cpu_init();
+  unsigned eax, ebx, ecx = 0, edx;
+  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+#define BN2D_CPU_HAS(NAME) (__builtin_cpu_supports(NAME) != 0)
+  // What Highway compiles for each target.
+  const bool sse4 = BN2D_CPU_HAS("sse4.2") && BN2D_CPU_HAS("ssse3") && BN2D_CPU_HAS("pclmul") && BN2D_CPU_HAS("aes");
+  const bool avx2 =
+      sse4 && BN2D_CPU_HAS("avx2") && BN2D_CPU_HAS("fma") && BN2D_CPU_HAS("bmi") && BN2D_CPU_HAS("bmi2") && f16c;
+  const bool avx3 = avx2 && BN2D_CPU_HAS("avx512f") && BN2D_CPU_HAS("avx512cd") && BN2D_CPU_HAS("avx512bw") &&
+                    BN2D_CPU_HAS("avx512dq") && BN2D_CPU_HAS("avx512vl");
+#undef BN2D_CPU_HAS
+  return HWY_STATIC_TARGET | (sse4 ? HWY_SSE4 : 0) | (avx2 ? HWY_AVX2 : 0) | (avx3 ? HWY_AVX3 : 0);
+#else
+  return HWY_STATIC_TARGET;  // what every CPU of the architecture that we are compiled for has
+#endif
+}
+
 // The kernels of the targets that this CPU has, best first. The last target is the fallback that every CPU has.
 struct Supported {
   struct Entry {
@@ -55,7 +79,7 @@ struct Supported {
   const Kernels *list[kCount] = {};
   int count = 0;
   Supported() {
-    const int64_t cpu = hwy::SupportedTargets();
+    const int64_t cpu = SupportedTargets();
     for (const Entry &entry : entries)
       if ((cpu & entry.bit) != 0 || &entry == &entries[kCount - 1]) list[count++] = &entry.kernels;
   }

@@ -66,9 +66,9 @@ struct ForwardBody {
   HWY_INLINE ForwardBody(const C &all, const MapJob &job, int64_t c, int64_t n, int64_t p)
       : coefficients(all),
         x(At<T>(job.x, c, n, p)),
-        z(job.v.data ? At<T>(job.v, c, n, p) : nullptr),
+        z(kFused && job.v.data ? At<T>(job.v, c, n, p) : nullptr),
         y(At<T>(job.out, c, n, p)),
-        sign(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
+        sign(kFused && job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.activation == Activation::none ? 1.0 : job.slope)) {}  // 1: no activation
   static constexpr int kReads = kFused ? 2 : 1;
   HWY_INLINE const T *reads(int k) const { return k == 0 || z == nullptr ? x : z; }

@@ -132,8 +132,10 @@ class Ahead {
     planes_ = kDistance / job.length;
     offset_ = kDistance % job.length;
     cut_ = job.length - offset_;
+    far_ = job.channels * job.samples * job.length > kDistance;
   }
   HWY_INLINE void enter(int64_t c, int64_t n) {
+    if (!far_) return;
     const int64_t here = c * job_.x.channel + n * job_.x.sample;
     before_ = plane(c, n + planes_) + offset_ - here;
     after_ = plane(c, n + planes_ + 1) - cut_ - here;
@@ -149,6 +151,7 @@ class Ahead {
   }
   const SumsJob &job_;
   int64_t planes_, offset_, cut_, before_ = 0, after_ = 0;
+  bool far_;  // less than the distance is not worth the arithmetic
 };
 
 template <SumsOf kOf, class T, bool kSide>

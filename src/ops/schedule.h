@@ -134,7 +134,7 @@ class Schedule {
       blockwise_.map(operation_.map, tile.group, tile.block,
                      {coefficients + tile.group.channel * coefficient_bytes_, size_.c}, streaming_, 0);
     };
-    for_each_unit(map_workers_, tiles_.count(), order, unit, fence());
+    for_each_unit(map_workers_, tiles_.count, order, unit, fence());
   }
 
   const Operation &operation_;

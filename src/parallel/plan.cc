@@ -33,6 +33,11 @@ Blocks make_blocks(const Extents &size) {
   blocks.plane = size.plane();
   const int64_t elements = size.per_channel();
   if (elements == 0) return blocks;
+  if (elements <= kBlockElements) {  // no division for a small call
+    blocks.part = blocks.plane;
+    blocks.count = 1;
+    return blocks;
+  }
   const int64_t target = std::max(kBlockElements, divide_up(elements, kMaxBlocksPerChannel));
   if (blocks.plane >= target) {
     blocks.parts_per_plane = blocks.plane / target;
@@ -54,6 +59,7 @@ Blocks make_blocks(const Extents &size) {
 }
 
 Blocks::Block Blocks::at(int64_t index) const {
+  if (count == 1) return {0, samples, 0, plane};
   if (parts_per_plane > 1) {
     const int64_t position = index % parts_per_plane * part;
     return {index / parts_per_plane, 1, position, std::min(part, plane - position)};
@@ -74,6 +80,11 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
   Plan plan;
   plan.blocks = make_blocks(work.size).count;
   plan.workers = useful_workers(work, machine);
+  if (plan.workers == 1 && channel_bytes * channels <= machine.l2_bytes && channels <= max_group) {
+    plan.group = channels;
+    plan.groups = 1;
+    return plan;
+  }
 
   // Channels that together fill a fraction of L2: summed and normalised while they are there, the next ones on the way.
   const int64_t fits = std::max<int64_t>(1, machine.l2_bytes / 4 / std::max<int64_t>(1, channel_bytes));
@@ -128,10 +139,17 @@ int64_t even_part(int64_t whole, int64_t part, int64_t step) {
 Tiles make_tiles(const Work &work, int workers) {
   // Enough tiles to balance, and each large enough to be worth taking.
   constexpr int64_t kSmallest = 2048, kLargest = 16384, kTilesOfAWorker = 16;
-  const int64_t elements = std::clamp(work.size.numel() / (workers * kTilesOfAWorker), kSmallest, kLargest);
   const int64_t plane = work.size.plane(), c = work.size.c;
   Tiles tiles;
   tiles.size = work.size;
+  if (work.size.numel() <= kSmallest) {  // no division for a small call
+    tiles.samples = work.size.n;
+    tiles.channels = c;
+    tiles.positions = plane;
+    tiles.count = 1;
+    return tiles;
+  }
+  const int64_t elements = std::clamp(work.size.numel() / (workers * kTilesOfAWorker), kSmallest, kLargest);
   tiles.channels_first = work.order == MemoryOrder::planes;
   if (work.order == MemoryOrder::channels) {
     tiles.channels = std::min(c, elements);
@@ -148,14 +166,13 @@ Tiles make_tiles(const Work &work, int workers) {
     if (plane <= kSmallPlane) tiles.channels = even_part(c, elements / plane / kSamplesOfSmallPlanes, 1);
   }
   tiles.samples = even_part(work.size.n, elements / (tiles.channels * tiles.positions), 1);
+  tiles.count =
+      divide_up(work.size.n, tiles.samples) * divide_up(c, tiles.channels) * divide_up(plane, tiles.positions);
   return tiles;
 }
 
-int64_t Tiles::count() const {
-  return divide_up(size.n, samples) * divide_up(size.c, channels) * divide_up(size.plane(), positions);
-}
-
 Tiles::Tile Tiles::at(int64_t index) const {
+  if (count == 1) return {{0, size.c}, {0, size.n, 0, size.plane()}};
   const int64_t across = divide_up(size.c, channels), along = divide_up(size.plane(), positions);
   const int64_t n = index / (across * along) * samples, within = index % (across * along);
   const int64_t c = (channels_first ? within / along : within % across) * channels;

@@ -77,7 +77,7 @@ struct Tiles {
   Extents size;
   bool channels_first = true;                        // channels change slower than positions
   int64_t samples = 1, channels = 1, positions = 1;  // of a tile; at the ends there may be fewer
-  int64_t count() const;
+  int64_t count = 0;
 
   struct Tile {
     Group group;

@@ -82,7 +82,7 @@ TEST_CASE("tiles cover each element once, in the order of memory: a map that mis
         INFO(size.n << "x" << size.c << "x" << size.h << "x" << size.w << " workers " << workers << " order "
                     << static_cast<int>(order));
         std::vector<int> seen(static_cast<size_t>(size.numel()));
-        for (int64_t i = 0; i < tiles.count(); ++i) {
+        for (int64_t i = 0; i < tiles.count; ++i) {
           const Tiles::Tile tile = tiles.at(i);
           if (order == MemoryOrder::neither) REQUIRE(tile.block.position % 8 == 0);  // masks are bytes of 8
           for (int64_t n = 0; n < tile.block.samples; ++n)
@@ -109,15 +109,13 @@ TEST_CASE("tiles balance over 1 to 256 threads where there is enough work", "[pl
         int64_t busiest = 0;
         for (int w = 0; w < workers; ++w) {
           int64_t mine = 0;
-          for (int64_t i = share_begin(tiles.count(), workers, w); i < share_begin(tiles.count(), workers, w + 1);
-               ++i) {
+          for (int64_t i = share_begin(tiles.count, workers, w); i < share_begin(tiles.count, workers, w + 1); ++i) {
             const Tiles::Tile tile = tiles.at(i);
             mine += tile.group.channels * tile.block.elements();
           }
           busiest = std::max(busiest, mine);
         }
-        INFO(shape.name << " threads " << threads << " order " << static_cast<int>(order) << " tiles "
-                        << tiles.count());
+        INFO(shape.name << " threads " << threads << " order " << static_cast<int>(order) << " tiles " << tiles.count);
         CHECK(static_cast<double>(busiest) * workers / static_cast<double>(shape.size.numel()) <=
               (order == MemoryOrder::neither ? 1.25 : 1.1));
       }
