@@ -28,7 +28,7 @@ HWY_INLINE Pair<V> QuickTwoSum(V a, V b) {  // Dekker; |a| >= |b|
   const V sum = hn::Add(a, b);
   return {sum, hn::Sub(b, hn::Sub(sum, a))};
 }
-#if HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+#if HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR
 // Without a fused multiply-add: the halves of the factors have exact products (Veltkamp, Dekker). Beyond 2^996 a half
 // overflows; then there is no low part.
 template <class V>

@@ -13,6 +13,10 @@
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #endif
 
+// The fallback is HWY_SCALAR with every compiler. (Newer ones would get HWY_EMU128, which doubles the code of our
+// kernels.)
+#define HWY_BROKEN_EMU128 1
+
 #include "hwy/detect_targets.h"
 
 // BN2D_FOR_EACH_TARGET(X): X(name) for each of them, best first.
@@ -41,9 +45,7 @@
 #else
 #define BN2D_WITH_NEON_WITHOUT_AES(X)
 #endif
-#if HWY_TARGETS & HWY_EMU128
-#define BN2D_WITH_FALLBACK(X) X(EMU128)
-#elif HWY_TARGETS & HWY_SCALAR
+#if HWY_TARGETS & HWY_SCALAR
 #define BN2D_WITH_FALLBACK(X) X(SCALAR)
 #else
 #define BN2D_WITH_FALLBACK(X)

@@ -14,6 +14,6 @@ sh "$BN2D_SOURCE/cmake/save_abi.sh" "$BN2D_LIBRARY" "$work/present.abi"
 abidiff --no-added-syms --suppressions "$BN2D_SOURCE/capi/abi/growth.abignore" "$saved" present.abi
 
 # The slots of the table, in order: the old ones come first.
-slots() { awk "/<class-decl name='bn2d_api' size/ { on = 1 } on" "$1" | sed -n "s/.*<var-decl name='\([a-z0-9_]*\)'.*/\1/p; /<.class-decl>/q"; }
+slots() { awk "/<class-decl name='bn2d_api' .*size-in-bits/ { on = 1 } on" "$1" | sed -n "s/.*<var-decl name='\([a-z0-9_]*\)'.*/\1/p; /<.class-decl>/q"; }
 slots "$saved" >saved_slots
 slots present.abi | head -n "$(wc -l <saved_slots)" | diff saved_slots - || fail "the table bn2d_api has changed: < as released, > now"
