@@ -226,9 +226,9 @@ HWY_INLINE void RunLines(const Body &body, int64_t i, int64_t end, bool streamin
 // Whether the target has streaming stores that are worth their code.
 inline constexpr bool kStreams = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
 
-// The line in which a run ends. A vector that reaches over an end of what it is for writes here, computes some elements
-// twice, and only what is wanted is copied out. Where runs follow one another and are streamed, the line stays open
-// until the next run has filled it: streaming stores write whole lines, because one written in parts costs a read.
+// The line in which a streamed run ends. It stays open until the next run has filled it, because a line that is written
+// in parts costs a read. A vector that reaches over an end of what it is for writes here, too, and computes some
+// elements twice.
 template <class T>
 class OpenLine {
  public:
@@ -285,7 +285,8 @@ HWY_INLINE void Runs(int64_t count, int64_t length, int64_t step, bool streaming
   for (int64_t k = 0; k < count; ++k) {
     auto body = body_of(k);
     T *const out = body.writes();
-    const bool joined = step == length && !body.writes_twice();
+    const bool once = in_place || body.writes_twice();  // an element must not be computed twice
+    const bool joined = step == length && !once;
     int64_t i = 0;
     if constexpr (kStreams) {
       if (streaming) {
@@ -300,25 +301,21 @@ HWY_INLINE void Runs(int64_t count, int64_t length, int64_t step, bool streaming
       }
     }
     const int64_t bulk = i + (length - i) / Line::kLength * Line::kLength;
-    for (int turn = 0; turn < 2; ++turn) {
-      // In place, the bulk overwrites what the vectors at the end read; elsewhere memory is best read in its order.
-      if ((turn == 0) != in_place) {
-        if constexpr (kOwnPlain<T>) {
-          streaming ? RunLines<T>(body, i, bulk, true, prefetch) : RunLines<T>(body, i, bulk, false, prefetch);
-        } else {
-          RunLines<T>(body, i, bulk, streaming, prefetch);
-        }
-      } else if (kWidth == 1 || length < kWidth || body.writes_twice()) {  // a second output may be in place
-        for (int64_t j = bulk; j < length; ++j) body(one, j, false);
-        line.open(nullptr, 0);
-      } else {
-        T *const open = streaming || in_place ? line.open(out + bulk, length - bulk) : out + bulk;
-        body.writes() = open - bulk;
-        for (int64_t j = bulk; j < length; j += kWidth) body(d, std::min(j, length - kWidth), false);
-        body.writes() = out;
-      }
+    if constexpr (kOwnPlain<T>) {
+      streaming ? RunLines<T>(body, i, bulk, true, prefetch) : RunLines<T>(body, i, bulk, false, prefetch);
+    } else {
+      RunLines<T>(body, i, bulk, streaming, prefetch);
     }
-    if (!streaming || k + 1 == count || !joined) line.end();
+    if (bulk == length) {
+      line.open(out + length, 0);
+    } else if (kWidth == 1 || length < kWidth || once) {
+      for (int64_t j = bulk; j < length; ++j) body(one, j, false);
+      line.open(nullptr, 0);
+    } else {
+      if (streaming) body.writes() = line.open(out + bulk, length - bulk) - bulk;
+      for (int64_t j = bulk; j < length; j += kWidth) body(d, std::min(j, length - kWidth), false);
+    }
+    if (streaming && (k + 1 == count || !joined)) line.end();
   }
 }
 

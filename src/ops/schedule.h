@@ -40,7 +40,7 @@ class Schedule {
       map_workers_ = useful_workers(work, machine);
       tiles_ = make_tiles(work, map_workers_);
     }
-    streaming_ = may_stream && bytes >= effective_streaming_threshold(machine);
+    streaming_ = may_stream && bytes >= effective_streaming_threshold(machine, operation.has_sums);
   }
 
   // Bytes of scratch that run() needs.

@@ -15,6 +15,6 @@ int64_t streaming_threshold();
 Machine machine_for_call(int32_t module_limit, int64_t bytes);
 
 // From how many bytes on an output goes past the caches.
-int64_t effective_streaming_threshold(const Machine &machine);
+int64_t effective_streaming_threshold(const Machine &machine, bool has_sums);
 
 }  // namespace bn2d
