@@ -65,7 +65,7 @@ BN2D_CONVERSION hn::Vec<hn::RebindToUnsigned<DF>> F16BitsFromFloat(DF df, hn::Ve
   const auto subnormal = hn::Sub(hn::BitCast(du, hn::Add(fmagnitude, hn::Set(df, 0.5f))), hn::Set(du, 0x3F000000u));
   auto half = hn::IfThenElse(hn::RebindMask(du, hn::Lt(fmagnitude, hn::Set(df, 0x1p-14f))), subnormal, normal);
   half = hn::IfThenElse(hn::RebindMask(du, hn::Ge(fmagnitude, hn::Set(df, 65520.0f))), hn::Set(du, 0x7C00u), half);
-  half = hn::IfThenElse(hn::RebindMask(du, hn::Ne(v, v)), hn::Set(du, 0x7E00u), half);
+  half = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), hn::Set(du, 0x7E00u), half);
   return hn::Or(half, sign);
 }
 
@@ -78,7 +78,7 @@ BN2D_CONVERSION hn::Vec<hn::RebindToUnsigned<DF>> BF16BitsFromFloat(DF df, hn::V
   const auto even = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
   // Not for NaN, where it could carry into the sign. A NaN stays one: arithmetic makes it quiet, which is a high bit,
   // and one that was read from bf16 has all its bits there.
-  const auto half = hn::IfThenZeroElse(hn::RebindMask(du, hn::Ne(v, v)), hn::Add(even, hn::Set(du, 0x7FFFu)));
+  const auto half = hn::IfThenZeroElse(hn::RebindMask(du, hn::IsNaN(v)), hn::Add(even, hn::Set(du, 0x7FFFu)));
   return hn::ShiftRight<16>(hn::Add(bits, half));
 }
 

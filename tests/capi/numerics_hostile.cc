@@ -1,4 +1,6 @@
 // Numbers that break naive code: large means, constant channels, outliers, the ends of the range, NaN.
+#include <cstring>
+
 #include "support/numerics_case.h"
 
 namespace {
@@ -285,6 +287,41 @@ TEST_CASE("hostile: NaN and infinity stay in their channel", "[numerics][hostile
       }
     }
   }
+}
+
+// Catches: a conversion to half precision that rounds a NaN: memory poisoned with 0xFF bytes became 0 in bf16.
+TEST_CASE("hostile: every NaN of a float32 weight is a NaN in half precision", "[numerics][hostile]") {
+  const uint8_t bf16[4] = {4, 16, 1, 0}, f16[4] = {2, 16, 1, 0};  // DLPack code, bits, lanes
+  for (const uint8_t *type : {bf16, f16})
+    for (const uint32_t bits : {0xFFFFFFFFu, 0x7FFFFFFFu, 0x7F800001u, 0xFFC00000u}) {
+      INFO("type code " << int{type[0]} << ", weight " << std::hex << bits);
+      bn2d_module *module = nullptr;
+      REQUIRE(bn2d_module_create(2, nullptr, &module) == BN2D_OK);
+      REQUIRE(bn2d_module_eval(module) == BN2D_OK);
+      bn2d_tensor *weight = nullptr;
+      REQUIRE(bn2d_module_tensor_by_name(module, "weight", &weight) == BN2D_OK);
+      void *data = nullptr;
+      REQUIRE(bn2d_tensor_data(weight, &data) == BN2D_OK);
+      std::memcpy(data, &bits, sizeof bits);
+      bn2d_tensor_release(weight);
+
+      int64_t shape[4] = {1, 2, 5, 13};  // whole vectors and their ends
+      std::vector<uint16_t> x(130, 0x3C00), y(130, 0);
+      bn2d_view vx{}, vy{};
+      for (auto [view, memory] : {std::pair{&vx, &x}, {&vy, &y}}) {
+        view->data = memory->data();
+        view->device_type = 1;
+        view->ndim = 4;
+        view->dtype_code = type[0];
+        view->dtype_bits = type[1];
+        view->dtype_lanes = type[2];
+        view->shape = shape;
+      }
+      REQUIRE(bn2d_forward(module, &vx, &vy, nullptr) == BN2D_OK);
+      const uint16_t infinity_bits = type == bf16 ? 0x7F80 : 0x7C00;
+      for (size_t i = 0; i < y.size(); ++i) CHECK(((y[i] & 0x7FFF) > infinity_bits) == (i < 65));
+      bn2d_module_release(module);
+    }
 }
 
 // Catches: a channel with NaN in dy that spoils the gradients of others.
