@@ -134,7 +134,12 @@ struct Kernels {
 };
 
 // Doubles that the accumulators of `sums` take for a group of `channels`.
-inline constexpr int64_t kMaxAccumulators = int64_t{kMaxGroup} * kMaxSums * kAccumulators;
+inline constexpr int64_t kMaxAccumulators = int64_t{320} * kAccumulators;
+// Channels of a group for an operation of so many sums: what they leave room for on a thread's stack.
+inline constexpr int64_t max_group(int sums) {
+  return sums * int64_t{kMaxGroup} * kAccumulators <= kMaxAccumulators ? kMaxGroup : kMaxGroup / 2;
+}
+static_assert(kMaxSums * max_group(kMaxSums) * kAccumulators <= kMaxAccumulators);
 
 // The kernels in use: the best target that the CPU has, or the one named by BN2D_SIMD. Chosen at the first call.
 const Kernels &active();

@@ -116,8 +116,7 @@ struct ActivationGradient {  // g where side > 0 (or NaN), else g*slope; a slope
 };
 
 // Accumulators: number k of a sum of a channel, k < lanes for a lane's sum and lanes + k for its low part.
-//   planes    [channel][sum][k]        channels  [sum][k][channel]
-inline constexpr int64_t kChannelTerm = kAccumulators * int64_t{kMaxGroup};
+//   planes    [channel][sum][k]        channels  [sum][k][channel of max_group()]
 
 HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }  // into L2
 
@@ -270,18 +269,19 @@ template <SumsOf kOf, class T, bool kSide, int kTile, class D>
 HWY_INLINE void SumRowsOfTile(D d, const SumsJob &job, int64_t c, const Visit &visit, RowsAhead &ahead) {
   constexpr bool kPair = kPaired<T>;
   constexpr int kTerms = sums_count(kOf);
+  constexpr int64_t kGroup = max_group(kTerms);
   const bool has_side = kSide && job.side.data != nullptr;
   const int64_t width = static_cast<int64_t>(hn::Lanes(d));
   const ActivationGradient<D> through(d, job.slope);
   auto first = [&](const Stream &s) HWY_ATTR { return static_cast<const T *>(s.data) + visit.first_sample * s.sample; };
   for (int64_t lane = 0; lane < kLanes<T> && visit.begin + lane < visit.end; ++lane) {
-    double *memory = job.accumulators + lane * kMaxGroup + c;
+    double *memory = job.accumulators + lane * kGroup + c;
     Sum<D, kPair> sums[kTile][kTerms];
     Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) HWY_ATTR {
       const int j = k / kTerms, term = k % kTerms;
-      const double *at = memory + term * kChannelTerm + j * width;
+      const double *at = memory + term * kAccumulators * kGroup + j * width;
       sums[j][term].hi = hn::LoadU(d, at);
-      sums[j][term].lo = kPair ? hn::LoadU(d, at + kLanes<T> * kMaxGroup) : hn::Zero(d);
+      sums[j][term].lo = kPair ? hn::LoadU(d, at + kLanes<T> * kGroup) : hn::Zero(d);
     });
     for (int64_t n = visit.first_sample; n < visit.last_sample; ++n) {
       auto at = [&](const Stream &s, int64_t i) HWY_ATTR { return static_cast<const T *>(s.data) + n * s.sample + i; };
@@ -310,9 +310,9 @@ HWY_INLINE void SumRowsOfTile(D d, const SumsJob &job, int64_t c, const Visit &v
     }
     Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) HWY_ATTR {
       const int j = k / kTerms, term = k % kTerms;
-      double *at = memory + term * kChannelTerm + j * width;
+      double *at = memory + term * kAccumulators * kGroup + j * width;
       hn::StoreU(sums[j][term].hi, d, at);
-      if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kLanes<T> * kMaxGroup);
+      if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kLanes<T> * kGroup);
     });
   }
 }
@@ -321,10 +321,10 @@ template <SumsOf kOf, class T, bool kSide>
 HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
   const DoubleTag d;
   const hn::CappedTag<double, 1> one;
-  constexpr int64_t kTile = kDoubles >= 8 ? 2 : 4;
+  constexpr int64_t kTile = kDoubles >= 8 ? 2 : 4, kGroup = max_group(sums_count(kOf));
   if (job.first) {
     for (int64_t k = 0; k < sums_count(kOf) * kAccumulators; ++k)
-      std::fill_n(job.accumulators + k * kMaxGroup, job.channels, 0.0);
+      std::fill_n(job.accumulators + k * kGroup, job.channels, 0.0);
     if (kOf == SumsOf::forward)
       for (int64_t c = 0; c < job.channels; ++c)
         job.center_hi[c] = hn::GetLane(LoadDoubles(one, static_cast<const T *>(job.x.data) + c));
@@ -427,6 +427,7 @@ void Reduce(SumsOf op, Layout layout, int64_t channels, const double *accumulato
   const DoubleTag d;
   const hn::CappedTag<double, 1> one;
   const int terms = sums_count(op);
+  const int64_t group = max_group(terms);
   for (int term = 0; term < terms; ++term) {
     double *hi = sums->hi + term * kMaxGroup, *lo = sums->lo + term * kMaxGroup;
     if (layout == Layout::planes) {
@@ -435,12 +436,11 @@ void Reduce(SumsOf op, Layout layout, int64_t channels, const double *accumulato
         StoreSum<kPair>(one, AddAcross<kPair>(d, AddVectors<kPair, kVectors<T>>(d, at, kDoubles)), hi + c, lo + c);
       }
     } else {
-      const double *at = accumulators + term * kChannelTerm;
+      const double *at = accumulators + term * kAccumulators * group;
       int64_t c = 0;
       for (; c + kDoubles <= channels; c += kDoubles)
-        StoreSum<kPair>(d, AddVectors<kPair, kLanes<T>>(d, at + c, kMaxGroup), hi + c, lo + c);
-      for (; c < channels; ++c)
-        StoreSum<kPair>(one, AddVectors<kPair, kLanes<T>>(one, at + c, kMaxGroup), hi + c, lo + c);
+        StoreSum<kPair>(d, AddVectors<kPair, kLanes<T>>(d, at + c, group), hi + c, lo + c);
+      for (; c < channels; ++c) StoreSum<kPair>(one, AddVectors<kPair, kLanes<T>>(one, at + c, group), hi + c, lo + c);
     }
   }
 }

@@ -13,6 +13,7 @@ using kernels::Moments;
 class Forward {
  public:
   using Partial = Moments;
+  static constexpr int kSums = kernels::sums_count(kernels::SumsOf::forward);
   static constexpr int kDoubles = 4;
   static constexpr kernels::MapOf map = kernels::MapOf::forward;
   static constexpr bool has_map = true;

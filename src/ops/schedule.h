@@ -15,6 +15,7 @@
 namespace bn2d {
 
 // An operation provides
+//   static constexpr int kSums                       sums of a block, per channel
 //   using Partial;                                   sums of one or several blocks of a group
 //   void sum(blockwise, group, block, GroupScratch &, Partial *)
 //   void merge(group, Partial *into, const Partial &from)
@@ -35,7 +36,8 @@ class Schedule {
     work.order = blockwise.order();
     const int64_t bytes = size.numel() * work.element_bytes;
     const Machine machine = machine_for_call(thread_limit, bytes * reads);
-    if (operation.has_sums) plan_ = make_plan(work, machine, blockwise.max_group());
+    if (operation.has_sums)
+      plan_ = make_plan(work, machine, std::min(blockwise.max_group(), kernels::max_group(Operation::kSums)));
     if (!operation.has_sums || plan_.split) {
       map_workers_ = useful_workers(work, machine);
       tiles_ = make_tiles(work, map_workers_);

@@ -11,8 +11,8 @@ template <kernels::SumsOf kOf>
 class SumsPartial {
  public:
   using Partial = kernels::Sums;
-  static constexpr int kTerms = kernels::sums_count(kOf);
-  static constexpr int kDoubles = 2 * kTerms;
+  static constexpr int kSums = kernels::sums_count(kOf);
+  static constexpr int kDoubles = 2 * kSums;
 
   explicit SumsPartial(const SavedStatistics &saved) : saved_(saved) {}
 
@@ -25,7 +25,7 @@ class SumsPartial {
   }
 
   void merge(const Group &g, Partial *into, const Partial &from) const {
-    for (int term = 0; term < kTerms; ++term)
+    for (int term = 0; term < kSums; ++term)
       for (int64_t i = term * kernels::kMaxGroup; i < term * kernels::kMaxGroup + g.channels; ++i) {
         // Knuth's two-sum; an infinite sum has no low part.
         const double sum = into->hi[i] + from.hi[i], part = sum - into->hi[i];
@@ -36,13 +36,13 @@ class SumsPartial {
   }
 
   static void save(const Group &g, const Partial &sums, double *memory, int64_t stride) {
-    for (int term = 0; term < kTerms; ++term) {
+    for (int term = 0; term < kSums; ++term) {
       std::copy_n(sums.hi + term * kernels::kMaxGroup, g.channels, memory + 2 * term * stride);
       std::copy_n(sums.lo + term * kernels::kMaxGroup, g.channels, memory + (2 * term + 1) * stride);
     }
   }
   void restore(const Group &g, const double *memory, int64_t stride, int64_t, const Blockwise &, Partial *sums) const {
-    for (int term = 0; term < kTerms; ++term) {
+    for (int term = 0; term < kSums; ++term) {
       std::copy_n(memory + 2 * term * stride, g.channels, sums->hi + term * kernels::kMaxGroup);
       std::copy_n(memory + (2 * term + 1) * stride, g.channels, sums->lo + term * kernels::kMaxGroup);
     }
