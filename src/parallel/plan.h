@@ -37,7 +37,7 @@ inline constexpr int64_t kMaxBlocksPerChannel = 4096;  // bounds the memory for 
 Blocks make_blocks(const Extents &size);
 
 // Below this many bytes one thread is done before a second one has woken up (measured: bench rows "small").
-inline constexpr int64_t kBytesWorthAThread = 96 * 1024;
+inline constexpr int64_t kBytesWorthAThread = 192 * 1024;
 
 struct Machine {
   int threads = 1;

@@ -63,8 +63,12 @@ struct Axes {
   int64_t extent[4], stride[4];  // stride in bytes
   explicit Axes(const View &v)
       : extent{v.size.n, v.size.c, v.size.h, v.size.w},
-        stride{v.stride.n * dtype_size(v.dtype), v.stride.c * dtype_size(v.dtype), v.stride.h * dtype_size(v.dtype),
-               v.stride.w * dtype_size(v.dtype)} {}
+        stride{bytes(v.stride.n, v.dtype), bytes(v.stride.c, v.dtype), bytes(v.stride.h, v.dtype),
+               bytes(v.stride.w, v.dtype)} {}
+  // Strides that matter have been checked; others, of an empty tensor, may wrap.
+  static int64_t bytes(int64_t stride, DType dtype) {
+    return static_cast<int64_t>(static_cast<uint64_t>(stride) * static_cast<uint64_t>(dtype_size(dtype)));
+  }
   Wide reach() const {
     Wide sum = 0;
     for (int i = 0; i < 4; ++i) sum += static_cast<Wide>(extent[i] - 1) * stride[i];
