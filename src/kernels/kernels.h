@@ -20,7 +20,6 @@ namespace bn2d::kernels {
 
 // Doubles in the accumulators of one sum of one channel: a double for each of 16 lanes, or a pair for each of 8.
 inline constexpr int kAccumulators = 16;
-inline constexpr int64_t kMostLanes = 16;
 inline constexpr int kMaxGroup = 128;  // channels of a group
 inline constexpr int kMaxSums = 5;     // sums of one kernel
 

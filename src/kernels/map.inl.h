@@ -217,7 +217,7 @@ HWY_INLINE void RunLines(const Body &body, int64_t i, int64_t end, bool streamin
       body(d, i, streaming);
       if constexpr (kPerLine == 2) body(d, i + kWidth, streaming);
     } else {
-#pragma GCC unroll 1
+#pragma GCC unroll 2
       for (int64_t j = 0; j < kPerLine; ++j) body(d, i + j * kWidth, streaming);
     }
   }
@@ -301,11 +301,7 @@ HWY_INLINE void Runs(int64_t count, int64_t length, int64_t step, bool streaming
       }
     }
     const int64_t bulk = i + (length - i) / Line::kLength * Line::kLength;
-    if constexpr (kOwnPlain<T>) {
-      streaming ? RunLines<T>(body, i, bulk, true, prefetch) : RunLines<T>(body, i, bulk, false, prefetch);
-    } else {
-      RunLines<T>(body, i, bulk, streaming, prefetch);
-    }
+    streaming ? RunLines<T>(body, i, bulk, true, prefetch) : RunLines<T>(body, i, bulk, false, prefetch);
     if (bulk == length) {
       line.open(out + length, 0);
     } else if (kWidth == 1 || length < kWidth || once) {

@@ -8,7 +8,7 @@
 namespace bn2d {
 namespace {
 
-constexpr int64_t kPiece = 512;  // elements of a packed copy; a multiple of 8, so that pieces keep the canonical lanes
+constexpr int64_t kPiece = 512;  // elements of a packed copy; a multiple of 16, so that pieces keep the canonical lanes
 constexpr int64_t kPieceBytes = kPiece * 8;
 
 template <class T>
