@@ -20,7 +20,8 @@ double time_calls(const Variant &variant, int64_t calls) {
   return seconds_since(start);
 }
 
-/// A sample should be long enough for the clock, for one fork and join, and for a CPU that slept before it not to matter.
+/// A sample should be long enough for the clock, for one fork and join, and for a CPU that slept before it not to
+/// matter.
 constexpr double kSampleSeconds = 1e-3;
 /// Longer than idle workers spin (see peers.cc, which shortens the spinning of OpenMP).
 constexpr auto kFallAsleep = std::chrono::microseconds(1500);
