@@ -1,14 +1,6 @@
 #include "ops/sums_partial.h"
 
-#include <cfloat>
-#include <cmath>
-
 namespace bn2d {
-
-double clamp_factor(double factor, DType dtype) {
-  const double largest = dtype == DType::f64 ? DBL_MAX : FLT_MAX;
-  return std::fabs(factor) > largest && std::isfinite(factor) ? std::copysign(largest, factor) : factor;
-}
 
 void blend_into(const ChannelArray &gradient, const Group &g, double blend, const double *value) {
   if (!gradient.exists()) return;

@@ -1,6 +1,8 @@
 // The partial results of operations whose sums are simply added: backward and double backward.
 #pragma once
 #include <algorithm>
+#include <cfloat>
+#include <cmath>
 
 #include "ops/blockwise.h"
 #include "ops/operations.h"
@@ -60,7 +62,10 @@ class SumsPartial {
 };
 
 // A factor in the range of the arithmetic type: infinity times a difference of 0 would be NaN.
-double clamp_factor(double factor, DType dtype);
+inline double clamp_factor(double factor, DType dtype) {
+  const double largest = dtype == DType::f64 ? DBL_MAX : FLT_MAX;
+  return std::fabs(factor) > largest && std::isfinite(factor) ? std::copysign(largest, factor) : factor;
+}
 
 // gradient <- blend*gradient + value for the channels of a group; with a blend of 0 the old value is not read.
 void blend_into(const ChannelArray &gradient, const Group &g, double blend, const double *value);
