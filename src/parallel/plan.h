@@ -36,7 +36,8 @@ inline constexpr int64_t kMaxBlocksPerChannel = 4096;  // bounds the memory for 
 
 Blocks make_blocks(const Extents &size);
 
-// Below this many bytes one thread is done before a second one has woken up (measured: bench rows "small").
+// Below this many bytes one thread is done before a second one has woken up. Measured on 2 CPUs with one and two
+// threads: a tensor of 200 KB breaks even in calls one after another, one of 1 MB after a pause.
 inline constexpr int64_t kBytesWorthAThread = 192 * 1024;
 
 struct Machine {
@@ -86,7 +87,7 @@ struct Tiles {
   Tile at(int64_t index) const;
 };
 
-// Planes up to which, and samples from which on, a map is done by rows of planes.
+// Planes up to which a map is done by rows of planes, and the samples that a tile of such planes is to have.
 inline constexpr int64_t kSmallPlane = 32, kSamplesOfSmallPlanes = 32;
 
 Tiles make_tiles(const Work &work, int workers);

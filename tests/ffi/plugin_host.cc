@@ -11,7 +11,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -75,21 +74,13 @@ enum Way { kCloseUnused, kCloseUsed, kExitWhileLoaded, kUsedOnAnotherThread, kTw
 int one_process(const char *path, int way) {
   const int threads = threads_of_process();
   const unsigned mode = floating_point_mode();
-  const auto start = std::chrono::steady_clock::now();
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  const double milliseconds =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   if (library == nullptr) {
     std::fprintf(stderr, "%s\n", dlerror());
     return 1;
   }
   EXPECT(threads_of_process() == threads);
-  EXPECT(floating_point_mode() == mode);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  EXPECT(milliseconds < 100);  // a few, in fact; the rest is for a busy machine
-#else
-  (void)milliseconds;
-#endif
+  EXPECT(floating_point_mode() == mode);  // a library linked with -ffast-math would set flush-to-zero in the host
   EXPECT(dlsym(RTLD_DEFAULT, "bn2d_version") == nullptr);  // RTLD_LOCAL: our names are not the process's
   const auto get_api = reinterpret_cast<decltype(&bn2d_get_api)>(dlsym(library, "bn2d_get_api"));
   if (get_api == nullptr) {

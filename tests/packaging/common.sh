@@ -27,9 +27,9 @@ need() {
   done
 }
 
-# An empty folder of that name to work in.
+# An empty folder of that name for what a test makes.
 work_in() {
-  work=$BN2D_BUILD/tests/packaging/work/$1
+  work=$BN2D_BUILD/tests/packaging/made/$1
   rm -rf "$work"
   mkdir -p "$work"
   cd "$work"
