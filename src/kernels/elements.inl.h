@@ -127,36 +127,13 @@ HWY_INLINE hn::Vec<D64> LoadDoubles(D64 d, const T *p) {
   return hn::PromoteTo(d, LoadElements(hn::Rebind<float, D64>(), p));
 }
 
-// The first lanes of a run that ends early, `pad` in the others. Reads nothing past the end.
-template <class D64>
-HWY_INLINE hn::Vec<D64> LoadFirstDoubles(D64 d, const double *p, int64_t count, hn::Vec<D64> pad) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  if (count >= lanes) return hn::LoadU(d, p);
-  HWY_ALIGN double buffer[hn::MaxLanes(d)];
-  hn::Store(pad, d, buffer);
-  for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
-  return hn::Load(d, buffer);
-}
-template <class D64>
-HWY_INLINE hn::Vec<D64> LoadFirstDoubles(D64 d, const float *p, int64_t count, hn::Vec<D64> pad) {
-  if (count >= static_cast<int64_t>(hn::Lanes(d))) return LoadDoubles(d, p);
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3  // where a masked load does not touch what is masked
-  const hn::Rebind<float, D64> df;
-  const size_t n = count > 0 ? static_cast<size_t>(count) : 0;
-  return hn::IfThenElse(hn::FirstN(d, n), hn::PromoteTo(d, hn::MaskedLoad(hn::FirstN(df, n), df, p)), pad);
-#else
-  HWY_ALIGN double buffer[hn::MaxLanes(d)];
-  hn::Store(pad, d, buffer);
-  for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
-  return hn::Load(d, buffer);
-#endif
-}
+// Fewer elements than there are lanes, `pad` in the others. Reads nothing past the end.
 template <class D64, class T>
-HWY_NOINLINE hn::Vec<D64> LoadFirstDoubles(D64 d, const T *p, int64_t count, hn::Vec<D64> pad) {
-  if (count >= static_cast<int64_t>(hn::Lanes(d))) return LoadDoubles(d, p);
+HWY_NOINLINE hn::Vec<D64> LoadFewDoubles(D64 d, const T *p, int64_t count, hn::Vec<D64> pad) {
+  const hn::CappedTag<double, 1> one;
   HWY_ALIGN double buffer[hn::MaxLanes(d)];
   hn::Store(pad, d, buffer);
-  for (int64_t i = 0; i < count; ++i) buffer[i] = to_float(p[i]);
+  for (int64_t i = 0; i < count; ++i) hn::StoreU(LoadDoubles(one, p + i), one, buffer + i);
   return hn::Load(d, buffer);
 }
 

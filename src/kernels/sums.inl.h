@@ -75,11 +75,22 @@ struct Sum {
   }
 };
 
+// a - b on the units that multiply, which the sums use less than those that add; a*1 is exact.
+template <class D, class V>
+HWY_INLINE V Difference(D d, V a, V b) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  return hn::MulSub(a, hn::Set(d, hn::TFromD<D>{1}), b);
+#else
+  (void)d;
+  return hn::Sub(a, b);
+#endif
+}
+
 // What one vector of elements adds to the sums of its operation.
 template <SumsOf kOf, bool kPair, class D, class V>
 HWY_INLINE void AddElements(D d, V x, V g, V v, V center_hi, V center_lo, Sum<D, kPair> *sums) {
-  (void)d;
   const V t = hn::Sub(x, center_hi);
+  (void)d;
   if constexpr (kOf == SumsOf::forward) {
     sums[0].add(t);
     sums[1].add_product(t, t);
@@ -121,36 +132,74 @@ struct ActivationGradient {  // g where side > 0 (or NaN), else g*slope; a slope
 HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }  // into L2
 
 // Where to fetch while the planes of a block are read: a fixed distance ahead in the order of reading, which jumps from
-// plane to plane. A core alone keeps too few lines on their way while it computes, and the hardware does not see where
-// a plane that is read continues.
+// plane to plane (whole planes, if they are smaller than that). A core alone keeps too few lines on their way while it
+// computes, and the hardware does not see where a plane that is read continues.
+template <class T>
 class Ahead {
  public:
-  template <class T>
-  HWY_INLINE Ahead(const SumsJob &job, const T *) : job_(job) {
-    constexpr int64_t kDistance = 4096 / static_cast<int64_t>(sizeof(T));
-    planes_ = kDistance / job.length;
-    offset_ = kDistance % job.length;
-    cut_ = job.length - offset_;
+  HWY_INLINE explicit Ahead(const SumsJob &job) : job_(job) {
     far_ = job.channels * job.samples * job.length > kDistance;
+    if (!far_) return;  // not worth the arithmetic
+    cut_ = std::max(job.length - kDistance, int64_t{0});
+    const int64_t planes = (kDistance + job.length - 1) / job.length;
+    channel_ = planes / job.samples;
+    sample_ = planes % job.samples;
+    plane_ = plane();
   }
   HWY_INLINE void enter(int64_t c, int64_t n) {
     if (!far_) return;
-    const int64_t here = c * job_.x.channel + n * job_.x.sample;
-    before_ = plane(c, n + planes_) + offset_ - here;
-    after_ = plane(c, n + planes_ + 1) - cut_ - here;
+    after_ = plane_ - c * job_.x.channel - n * job_.x.sample - cut_;
+    plane_ += job_.x.sample;
+    if (++sample_ == job_.samples) {
+      sample_ = 0;
+      ++channel_;
+      plane_ = plane();
+    }
   }
   // Elements from position i to what is to be fetched.
-  HWY_INLINE int64_t from(int64_t i) const { return i < cut_ ? before_ : after_; }
+  HWY_INLINE int64_t from(int64_t i) const { return i < cut_ ? kDistance : after_; }
 
  private:
-  HWY_INLINE int64_t plane(int64_t c, int64_t n) const {
-    if (n < job_.samples) return c * job_.x.channel + n * job_.x.sample;
-    if (c + 1 < job_.channels) return (c + 1) * job_.x.channel + (n - job_.samples) * job_.x.sample;
-    return job_.next + (n - job_.samples) * job_.x.sample;
+  static constexpr int64_t kDistance = 4096 / static_cast<int64_t>(sizeof(T));
+  HWY_INLINE int64_t plane() const {
+    return (channel_ < job_.channels ? channel_ * job_.x.channel : job_.next) + sample_ * job_.x.sample;
   }
   const SumsJob &job_;
-  int64_t planes_, offset_, cut_, before_ = 0, after_ = 0;
-  bool far_;  // less than the distance is not worth the arithmetic
+  bool far_;
+  int64_t cut_ = 0, after_ = 0;
+  int64_t channel_ = 0, sample_ = 0, plane_ = 0;  // what is fetched after the cut
+};
+
+// Lane numbers, twice.
+struct Turn {
+  int64_t lane[2 * kDoubles];
+  constexpr Turn() : lane() {
+    for (int i = 0; i < 2 * kDoubles; ++i) lane[i] = i % kDoubles;
+  }
+};
+inline constexpr Turn kTurn;
+
+// The elements at the end of a run that do not fill a vector.
+template <class T>
+class LastVector {
+ public:
+  HWY_INLINE explicit LastVector(int64_t length)
+      : count_(length % kDoubles),
+        is_short_(length < kDoubles),
+        rotation_(hn::SetTableIndices(DoubleTag(), kTurn.lane + kDoubles - count_)),
+        first_(hn::FirstN(DoubleTag(), static_cast<size_t>(count_))) {}
+  // `pad` in the other lanes. Reads nothing past the end, but what is before it a second time.
+  HWY_INLINE hn::Vec<DoubleTag> load(const T *p, hn::Vec<DoubleTag> pad) const {
+    const DoubleTag d;
+    if (is_short_) return LoadFewDoubles(d, p, count_, pad);
+    return hn::IfThenElse(first_, hn::TableLookupLanes(LoadDoubles(d, p + count_ - kDoubles), rotation_), pad);
+  }
+
+ private:
+  int64_t count_;
+  bool is_short_;
+  decltype(hn::SetTableIndices(DoubleTag(), static_cast<const int64_t *>(nullptr))) rotation_;
+  hn::Mask<DoubleTag> first_;
 };
 
 template <SumsOf kOf, class T, bool kSide>
@@ -164,7 +213,9 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
   const auto *x0 = static_cast<const T *>(job.x.data), *g0 = static_cast<const T *>(job.g.data);
   const auto *side0 = static_cast<const T *>(job.side.data), *v0 = static_cast<const T *>(job.v.data);
 
-  Ahead ahead(job, x0);
+  Ahead<T> ahead(job);
+  const int64_t rest = job.length % kStep, whole_vectors = rest / kDoubles;
+  const LastVector<T> last(job.length);
   for (int64_t c = 0; c < job.channels; ++c) {
     if (kOf == SumsOf::forward && job.first) {
       job.center_hi[c] = hn::GetLane(LoadDoubles(hn::CappedTag<double, 1>(), x0 + c * job.x.channel));
@@ -183,19 +234,27 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
     auto add = [&](int j, const T *x, const T *g, const T *side, const T *v, auto load) HWY_ATTR {
       const int64_t i = j * kDoubles;
       const auto zero = hn::Zero(d);
-      const auto vx = load(x + i, i, center_hi);
+      const auto vx = load(x + i, center_hi);
       auto vg = zero, vv = zero;
       if constexpr (kOf != SumsOf::forward) {
-        vg = load(g + i, i, zero);
-        if (has_side) vg = through(d, vg, load(side + i, i, zero));
+        vg = load(g + i, zero);
+        if (has_side) vg = through(d, vg, load(side + i, zero));
       }
-      if constexpr (kOf == SumsOf::double_backward) vv = load(v + i, i, zero);
+      if constexpr (kOf == SumsOf::double_backward) vv = load(v + i, zero);
       AddElements<kOf, kPair>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
     };
-    auto whole = [&](const T *p, int64_t, auto) HWY_ATTR { return LoadDoubles(d, p); };
-    const int64_t rest = job.length % kStep;
+    auto whole = [&](const T *p, auto) HWY_ATTR { return LoadDoubles(d, p); };
+    // Forced inline: gcc drops the call of a function that only prefetches, because it has no effect.
+    auto fetch = [&](int64_t i, const T *x, const T *g, const T *side, const T *v) HWY_ATTR
+        __attribute__((always_inline)) {
+      const int64_t next = i + ahead.from(i);
+      Prefetch(x + next);
+      if constexpr (kOf != SumsOf::forward) Prefetch(g + next);
+      if (has_side) Prefetch(side + next);
+      if constexpr (kOf == SumsOf::double_backward) Prefetch(v + next);
+    };
     // The lanes past the end of a run add 0: there x is the center, g and v are 0.
-    auto part = [&](const T *p, int64_t i, auto pad) HWY_ATTR { return LoadFirstDoubles(d, p, rest - i, pad); };
+    auto part = [&](const T *p, auto pad) HWY_ATTR { return last.load(p, pad); };
 
     for (int64_t n = 0; n < job.samples; ++n) {
       const T *x = x0 + c * job.x.channel + n * job.x.sample;
@@ -206,16 +265,17 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
       ahead.enter(c, n);
       int64_t i = 0;
       for (; i + kStep <= job.length; i += kStep) {
-        const int64_t next = i + ahead.from(i);
-        Prefetch(x + next);
-        if constexpr (kOf != SumsOf::forward) Prefetch(g + next);
-        if (has_side) Prefetch(side + next);
-        if constexpr (kOf == SumsOf::double_backward) Prefetch(v + next);
+        fetch(i, x, g, side, v);
         Repeat<kCount, kUnroll<kOf>>([&](int j) HWY_ATTR { add(j, x + i, g + i, side + i, v + i, whole); });
       }
       if (rest != 0) {
+        fetch(i, x, g, side, v);  // the end of a plane is a line, too; a small plane has few others
         Repeat<kCount, kUnroll<kOf>>([&](int j) HWY_ATTR {
-          if (j * kDoubles < rest) add(j, x + i, g + i, side + i, v + i, part);
+          if (j < whole_vectors) {
+            add(j, x + i, g + i, side + i, v + i, whole);
+          } else if (j == whole_vectors && rest % kDoubles != 0) {
+            add(j, x + i, g + i, side + i, v + i, part);
+          }
         });
       }
     }
