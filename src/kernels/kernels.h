@@ -37,7 +37,8 @@ inline constexpr int kLayouts = 2;
 
 // Sums, by operation. t = x - mean; g = dy through the activation.
 enum class SumsOf {
-  forward,   // (x-p), (x-p)^2 with p the first element of the block: a pivot, so that a large mean does not cancel
+  forward,   // (x-p), (x-p)^2 with p the first element of the block: a pivot, so that a large mean does not cancel;
+             // half: 0
   backward,  // g, g*t
   double_backward,  // v, v*t, g, g*t, v*g
 };
@@ -103,8 +104,9 @@ struct MapJob {
 // The kernels of one SIMD target for one element type.
 struct TypeKernels {
   void (*sums[kSumsOps][kLayouts])(const SumsJob &job);
-  // Adds the lanes of each channel: accumulators -> sums.
-  void (*reduce)(SumsOf op, Layout layout, int64_t channels, const double *accumulators, Sums *sums);
+  // Adds the lanes of each channel: accumulators -> sums. center: center_hi of the job.
+  void (*reduce)(SumsOf op, Layout layout, int64_t channels, const double *accumulators, const double *center,
+                 Sums *sums);
   void (*map[kMapOps][kLayouts])(const MapJob &job);
 };
 

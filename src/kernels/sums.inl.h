@@ -21,6 +21,12 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <class T>
 inline constexpr bool kPaired = sizeof(Arithmetic<T>) == sizeof(double);
 
+// Half data is not centered: its products are exact in double, a block's sum of squares of numbers that are close to
+// one another, too, and where they are not, the mean is no larger than what deviates from it. So nothing cancels that a
+// subtraction per element would have saved; one per block is enough.
+template <class T>
+inline constexpr bool kCentered = sizeof(T) > 2;
+
 // Lanes of the canonical order, and the vectors that hold them.
 template <class T>
 inline constexpr int kLanes = kPaired<T> ? kAccumulators / 2 : kAccumulators;
@@ -46,35 +52,6 @@ inline constexpr bool kUnroll = kDoubles >= 4 && kOf != SumsOf::double_backward;
 template <class T>
 inline constexpr bool kOwnPlain = sizeof(T) == 4;
 
-// A running sum of vectors.
-template <class D, bool kPair>
-struct Sum {
-  hn::Vec<D> hi, lo;
-
-  HWY_INLINE void add(hn::Vec<D> v) {
-    if constexpr (kPair) {  // Knuth's two-sum
-      const auto sum = hn::Add(hi, v);
-      const auto part = hn::Sub(sum, hi);
-      lo = hn::Add(lo, hn::Add(hn::Sub(hi, hn::Sub(sum, part)), hn::Sub(v, part)));
-      hi = sum;
-    } else {
-      hi = hn::Add(hi, v);
-    }
-  }
-  HWY_INLINE void add_product(hn::Vec<D> a, hn::Vec<D> b) {
-    if constexpr (kPair) {
-      const auto product = TwoProduct(a, b);
-      add(product.hi);
-      lo = hn::Add(lo, product.lo);
-    } else {
-      hi = hn::MulAdd(a, b, hi);
-    }
-  }
-  HWY_INLINE void add_low(hn::Vec<D> v) {  // what is known to be small
-    if constexpr (kPair) lo = hn::Add(lo, v);
-  }
-};
-
 // a - b on the units that multiply, which the sums use less than those that add; a*1 is exact.
 template <class D, class V>
 HWY_INLINE V Difference(D d, V a, V b) {
@@ -86,19 +63,52 @@ HWY_INLINE V Difference(D d, V a, V b) {
 #endif
 }
 
+// A running sum of vectors.
+template <class D, bool kPair>
+struct Sum {
+  hn::Vec<D> hi, lo;
+
+  HWY_INLINE void add(hn::Vec<D> v) {
+    if constexpr (kPair) {
+      lo = hn::Add(lo, add_high(v));
+    } else {
+      hi = hn::Add(hi, v);
+    }
+  }
+  HWY_INLINE void add(Pair<hn::Vec<D>> v) { lo = hn::Add(lo, hn::Add(add_high(v.hi), v.lo)); }
+  HWY_INLINE void add_product(hn::Vec<D> a, hn::Vec<D> b) {
+    if constexpr (kPair) {
+      add(TwoProduct(a, b));
+    } else {
+      hi = hn::MulAdd(a, b, hi);
+    }
+  }
+
+ private:
+  HWY_INLINE hn::Vec<D> add_high(hn::Vec<D> v) {  // Knuth's two-sum; returns what hi could not take
+    const D d;
+    const auto sum = hn::Add(hi, v);
+    const auto part = Difference(d, sum, hi);
+    const auto error = hn::Add(Difference(d, hi, Difference(d, sum, part)), Difference(d, v, part));
+    hi = sum;
+    return error;
+  }
+};
+
 // What one vector of elements adds to the sums of its operation.
-template <SumsOf kOf, bool kPair, class D, class V>
+template <SumsOf kOf, bool kPair, bool kCenter, class D, class V>
 HWY_INLINE void AddElements(D d, V x, V g, V v, V center_hi, V center_lo, Sum<D, kPair> *sums) {
-  const V t = hn::Sub(x, center_hi);
-  (void)d;
+  const V t = kCenter ? Difference(d, x, center_hi) : x;
   if constexpr (kOf == SumsOf::forward) {
-    sums[0].add(t);
-    sums[1].add_product(t, t);
     if constexpr (kPair) {  // what the difference lost; it is also missing from the square: (t+e)^2 = t^2 + 2te + ...
-      const V part = hn::Sub(t, x);
-      const V error = hn::Sub(hn::Sub(x, hn::Sub(t, part)), hn::Add(center_hi, part));
-      sums[0].add_low(error);
-      sums[1].add_low(hn::Mul(hn::Add(t, t), error));
+      const V part = Difference(d, t, x);
+      const V error = Difference(d, Difference(d, x, hn::Sub(t, part)), hn::Add(center_hi, part));
+      const auto square = TwoProduct(t, t);
+      sums[0].add({t, error});
+      sums[1].add({square.hi, hn::MulAdd(hn::Add(t, t), error, square.lo)});
+    } else {
+      sums[0].add(t);
+      sums[1].add_product(t, t);
     }
   } else {
     const V tt = kPair ? hn::Sub(t, center_lo) : t;
@@ -202,6 +212,17 @@ class LastVector {
   hn::Mask<DoubleTag> first_;
 };
 
+// A lambda that must be inlined: sums that it refers to would live in memory, and gcc drops the call of a function that
+// only prefetches, because it has no effect.
+#undef BN2D_INLINED
+#define BN2D_INLINED HWY_ATTR __attribute__((always_inline))
+
+// What the sums of forward are centered around: the first element of a block.
+template <class T>
+HWY_INLINE double Pivot(const T *first) {
+  return kCentered<T> ? hn::GetLane(LoadDoubles(hn::CappedTag<double, 1>(), first)) : 0.0;
+}
+
 template <SumsOf kOf, class T, bool kSide>
 HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
   constexpr bool kPair = kPaired<T>;
@@ -218,20 +239,20 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
   const LastVector<T> last(job.length);
   for (int64_t c = 0; c < job.channels; ++c) {
     if (kOf == SumsOf::forward && job.first) {
-      job.center_hi[c] = hn::GetLane(LoadDoubles(hn::CappedTag<double, 1>(), x0 + c * job.x.channel));
+      job.center_hi[c] = Pivot(x0 + c * job.x.channel);
     }
     const auto center_hi = hn::Set(d, job.center_hi[c]);
     const auto center_lo = hn::Set(d, kOf == SumsOf::forward ? 0.0 : job.center_lo[c]);
     double *memory = job.accumulators + c * kTerms * kAccumulators;
     Sum<DoubleTag, kPair> sums[kCount][kTerms];
-    Repeat<kCount * kTerms, kUnroll<kOf>>([&](int k) HWY_ATTR {
+    Repeat<kCount * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
       const int j = k / kTerms, term = k % kTerms;
       const double *at = memory + term * kAccumulators + j * kDoubles;
       sums[j][term].hi = job.first ? hn::Zero(d) : hn::LoadU(d, at);
       sums[j][term].lo = job.first || !kPair ? hn::Zero(d) : hn::LoadU(d, at + kStep);
     });
 
-    auto add = [&](int j, const T *x, const T *g, const T *side, const T *v, auto load) HWY_ATTR {
+    auto add = [&](int j, const T *x, const T *g, const T *side, const T *v, auto load) BN2D_INLINED {
       const int64_t i = j * kDoubles;
       const auto zero = hn::Zero(d);
       const auto vx = load(x + i, center_hi);
@@ -241,12 +262,10 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
         if (has_side) vg = through(d, vg, load(side + i, zero));
       }
       if constexpr (kOf == SumsOf::double_backward) vv = load(v + i, zero);
-      AddElements<kOf, kPair>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
+      AddElements<kOf, kPair, kCentered<T>>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
     };
-    auto whole = [&](const T *p, auto) HWY_ATTR { return LoadDoubles(d, p); };
-    // Forced inline: gcc drops the call of a function that only prefetches, because it has no effect.
-    auto fetch = [&](int64_t i, const T *x, const T *g, const T *side, const T *v) HWY_ATTR
-        __attribute__((always_inline)) {
+    auto whole = [&](const T *p, auto) BN2D_INLINED { return LoadDoubles(d, p); };
+    auto fetch = [&](int64_t i, const T *x, const T *g, const T *side, const T *v) BN2D_INLINED {
       const int64_t next = i + ahead.from(i);
       Prefetch(x + next);
       if constexpr (kOf != SumsOf::forward) Prefetch(g + next);
@@ -254,7 +273,7 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
       if constexpr (kOf == SumsOf::double_backward) Prefetch(v + next);
     };
     // The lanes past the end of a run add 0: there x is the center, g and v are 0.
-    auto part = [&](const T *p, auto pad) HWY_ATTR { return last.load(p, pad); };
+    auto part = [&](const T *p, auto pad) BN2D_INLINED { return last.load(p, pad); };
 
     for (int64_t n = 0; n < job.samples; ++n) {
       const T *x = x0 + c * job.x.channel + n * job.x.sample;
@@ -266,11 +285,11 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
       int64_t i = 0;
       for (; i + kStep <= job.length; i += kStep) {
         fetch(i, x, g, side, v);
-        Repeat<kCount, kUnroll<kOf>>([&](int j) HWY_ATTR { add(j, x + i, g + i, side + i, v + i, whole); });
+        Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED { add(j, x + i, g + i, side + i, v + i, whole); });
       }
       if (rest != 0) {
         fetch(i, x, g, side, v);  // the end of a plane is a line, too; a small plane has few others
-        Repeat<kCount, kUnroll<kOf>>([&](int j) HWY_ATTR {
+        Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED {
           if (j < whole_vectors) {
             add(j, x + i, g + i, side + i, v + i, whole);
           } else if (j == whole_vectors && rest % kDoubles != 0) {
@@ -280,7 +299,7 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
       }
     }
 
-    Repeat<kCount * kTerms, kUnroll<kOf>>([&](int k) HWY_ATTR {
+    Repeat<kCount * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
       const int j = k / kTerms, term = k % kTerms;
       double *at = memory + term * kAccumulators + j * kDoubles;
       hn::StoreU(sums[j][term].hi, d, at);
@@ -333,18 +352,20 @@ HWY_INLINE void SumRowsOfTile(D d, const SumsJob &job, int64_t c, const Visit &v
   const bool has_side = kSide && job.side.data != nullptr;
   const int64_t width = static_cast<int64_t>(hn::Lanes(d));
   const ActivationGradient<D> through(d, job.slope);
-  auto first = [&](const Stream &s) HWY_ATTR { return static_cast<const T *>(s.data) + visit.first_sample * s.sample; };
+  auto first = [&](const Stream &s)
+                   BN2D_INLINED { return static_cast<const T *>(s.data) + visit.first_sample * s.sample; };
   for (int64_t lane = 0; lane < kLanes<T> && visit.begin + lane < visit.end; ++lane) {
     double *memory = job.accumulators + lane * kGroup + c;
     Sum<D, kPair> sums[kTile][kTerms];
-    Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) HWY_ATTR {
+    Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
       const int j = k / kTerms, term = k % kTerms;
       const double *at = memory + term * kAccumulators * kGroup + j * width;
       sums[j][term].hi = hn::LoadU(d, at);
       sums[j][term].lo = kPair ? hn::LoadU(d, at + kLanes<T> * kGroup) : hn::Zero(d);
     });
     for (int64_t n = visit.first_sample; n < visit.last_sample; ++n) {
-      auto at = [&](const Stream &s, int64_t i) HWY_ATTR { return static_cast<const T *>(s.data) + n * s.sample + i; };
+      auto at = [&](const Stream &s, int64_t i)
+                    BN2D_INLINED { return static_cast<const T *>(s.data) + n * s.sample + i; };
       for (int64_t p = visit.begin + lane; p < visit.end; p += kLanes<T>) {
         if constexpr (kTile > 1) {
           const int64_t next = ahead.next();
@@ -353,7 +374,7 @@ HWY_INLINE void SumRowsOfTile(D d, const SumsJob &job, int64_t c, const Visit &v
           if (has_side) Prefetch(first(job.side) + next);
           if constexpr (kOf == SumsOf::double_backward) Prefetch(first(job.v) + next);
         }
-        Repeat<kTile, kUnroll<kOf>>([&](int j) HWY_ATTR {
+        Repeat<kTile, kUnroll<kOf>>([&](int j) BN2D_INLINED {
           const int64_t i = c + j * width;
           auto vg = hn::Zero(d), vv = hn::Zero(d);
           const auto vx = LoadDoubles(d, at(job.x, p * job.x.position + i));
@@ -364,11 +385,11 @@ HWY_INLINE void SumRowsOfTile(D d, const SumsJob &job, int64_t c, const Visit &v
           if constexpr (kOf == SumsOf::double_backward) vv = LoadDoubles(d, at(job.v, p * job.v.position + i));
           const auto center_hi = hn::LoadU(d, job.center_hi + i);
           const auto center_lo = kOf == SumsOf::forward || !kPair ? hn::Zero(d) : hn::LoadU(d, job.center_lo + i);
-          AddElements<kOf, kPair>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
+          AddElements<kOf, kPair, kCentered<T>>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
         });
       }
     }
-    Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) HWY_ATTR {
+    Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
       const int j = k / kTerms, term = k % kTerms;
       double *at = memory + term * kAccumulators * kGroup + j * width;
       hn::StoreU(sums[j][term].hi, d, at);
@@ -386,8 +407,7 @@ HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
     for (int64_t k = 0; k < sums_count(kOf) * kAccumulators; ++k)
       std::fill_n(job.accumulators + k * kGroup, job.channels, 0.0);
     if (kOf == SumsOf::forward)
-      for (int64_t c = 0; c < job.channels; ++c)
-        job.center_hi[c] = hn::GetLane(LoadDoubles(one, static_cast<const T *>(job.x.data) + c));
+      for (int64_t c = 0; c < job.channels; ++c) job.center_hi[c] = Pivot(static_cast<const T *>(job.x.data) + c);
   }
   // Lines at the same place of many pages share a few sets of L2 (8 ways of 16 pages are usual).
   constexpr int64_t kStreams = kOf == SumsOf::forward    ? 1
@@ -482,7 +502,7 @@ HWY_INLINE void StoreSum(D d, Pair<hn::Vec<D>> sum, double *hi, double *lo) {
 }
 
 template <class T>
-void Reduce(SumsOf op, Layout layout, int64_t channels, const double *accumulators, Sums *sums) {
+void Reduce(SumsOf op, Layout layout, int64_t channels, const double *accumulators, const double *center, Sums *sums) {
   constexpr bool kPair = kPaired<T>;
   const DoubleTag d;
   const hn::CappedTag<double, 1> one;
@@ -502,6 +522,11 @@ void Reduce(SumsOf op, Layout layout, int64_t channels, const double *accumulato
         StoreSum<kPair>(d, AddVectors<kPair, kLanes<T>>(d, at + c, group), hi + c, lo + c);
       for (; c < channels; ++c) StoreSum<kPair>(one, AddVectors<kPair, kLanes<T>>(one, at + c, group), hi + c, lo + c);
     }
+  }
+  if (kCentered<T> || op == SumsOf::forward) return;
+  for (int term = 1; term < std::min(terms, 4); term += 2) {  // what was multiplied with x, not with t
+    double *with_x = sums->hi + term * kMaxGroup, *without = with_x - kMaxGroup;
+    for (int64_t c = 0; c < channels; ++c) with_x[c] -= center[c] * without[c];
   }
 }
 

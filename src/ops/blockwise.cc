@@ -182,7 +182,7 @@ void Blockwise::sums(kernels::SumsOf op, const Group &group, int64_t index, Grou
     job.center_lo = scratch.center_lo;
     kernels_.sums[static_cast<int>(op)][static_cast<int>(layout)](job);
   }
-  kernels_.reduce(op, layout, group.channels, scratch.accumulators, sums);
+  kernels_.reduce(op, layout, group.channels, scratch.accumulators, scratch.center_hi, sums);
 }
 
 void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
