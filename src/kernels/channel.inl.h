@@ -7,6 +7,7 @@
 #endif
 
 #include <cfloat>
+#include <limits>
 
 #include "kernels/kernels.h"
 #include "kernels/pair.inl.h"
@@ -102,11 +103,17 @@ inline void VarianceOfMoments(int64_t channels, const Moments *moments, double d
   ForChannels(channels, Variances{moments, divisor, var});
 }
 
+// A coefficient that is NaN, without a payload: see BF16BitsFromFloat.
+template <class D>
+HWY_INLINE hn::Vec<D> Canonical(D d, hn::Vec<D> v) {
+  return hn::IfThenElse(hn::IsNaN(v), hn::Set(d, std::numeric_limits<hn::TFromD<D>>::quiet_NaN()), v);
+}
+
 // A number in two parts of the arithmetic type. Beyond the range of float there is no low part.
 template <class D>
 HWY_INLINE void StoreSplit(D d, hn::Vec<D> hi, hn::Vec<D> lo, float *out_hi, float *out_lo) {
   const hn::Rebind<float, D> df;
-  const auto head = hn::DemoteTo(df, hi);
+  const auto head = Canonical(df, hn::DemoteTo(df, hi));
   const auto back = hn::PromoteTo(d, head);
   const auto finite = hn::Eq(hn::Sub(back, back), hn::Zero(d));
   hn::StoreU(head, df, out_hi);
@@ -120,7 +127,7 @@ HWY_INLINE void StoreSplit(D d, hn::Vec<D> hi, hn::Vec<D> lo, double *out_hi, do
 template <class D>
 HWY_INLINE void StoreAs(D, hn::Vec<D> v, float *out) {
   const hn::Rebind<float, D> df;
-  hn::StoreU(hn::DemoteTo(df, v), df, out);
+  hn::StoreU(Canonical(df, hn::DemoteTo(df, v)), df, out);
 }
 template <class D>
 HWY_INLINE void StoreAs(D d, hn::Vec<D> v, double *out) {

@@ -76,10 +76,9 @@ BN2D_CONVERSION hn::Vec<hn::RebindToUnsigned<DF>> BF16BitsFromFloat(DF df, hn::V
   (void)df;
   const auto bits = hn::BitCast(du, v);
   const auto even = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
-  // Not for NaN, where it could carry into the sign. A NaN stays one: arithmetic makes it quiet, which is a high bit,
-  // and one that was read from bf16 has all its bits there.
-  const auto half = hn::IfThenZeroElse(hn::RebindMask(du, hn::IsNaN(v)), hn::Add(even, hn::Set(du, 0x7FFFu)));
-  return hn::ShiftRight<16>(hn::Add(bits, half));
+  // A NaN stays one: the low bits are 0 in those that arithmetic makes, that were read from bf16, and that coefficients
+  // hold (see Canonical), so that nothing carries.
+  return hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(du, 0x7FFFu)), even));
 }
 
 // Low halves of 32-bit lanes as 16-bit lanes. The values fit, so a saturating conversion does not change them.

@@ -6,6 +6,7 @@
 // The bits are the same: sums are always merged block by block in index order.
 #pragma once
 #include <algorithm>
+#include <limits>
 
 #include "base/scratch.h"
 #include "ops/blockwise.h"
@@ -160,7 +161,10 @@ class CoefficientWriter {
       std::copy_n(values, channels_, static_cast<double *>(data_) + k * stride_);
     } else {
       float *out = static_cast<float *>(data_) + k * stride_;
-      for (int64_t i = 0; i < channels_; ++i) out[i] = static_cast<float>(values[i]);
+      for (int64_t i = 0; i < channels_; ++i) {
+        const float value = static_cast<float>(values[i]);
+        out[i] = value == value ? value : std::numeric_limits<float>::quiet_NaN();  // without a payload, for bf16
+      }
     }
   }
   // Numbers in two parts, of twice the arithmetic precision together. lo: NULL for 0.
