@@ -43,10 +43,8 @@ Machine machine_for_call(int32_t module_limit, int64_t bytes) {
 
 int64_t effective_streaming_threshold(const Machine &machine, bool has_sums) {
   const int64_t set = streaming_threshold();
-  // The reader of the output finds in the caches what fits them. The size of L3 is not to be trusted (a virtual machine
-  // reports one that it shares with strangers), so it is taken as a few times the L2 of the threads at work. With sums,
-  // the input competes with the output for it (measured with a reader: bench rows "consumer").
-  return set >= 0 ? set : (has_sums ? 4 : 8) * machine.l2_bytes * machine.threads;
+  // The reader of the output finds in the caches what fits them. With sums, the input competes with it for them.
+  return set >= 0 ? set : (has_sums ? 1 : 2) * kCachedL2s * machine.l2_bytes * machine.threads;
 }
 
 }  // namespace bn2d
