@@ -232,7 +232,10 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
   job.activation = tensors_.activation;
   job.slope = tensors_.slope;
   job.streaming = streaming;
-  if (mode_ == Mode::planes)
+  // Where there is no next group, a little ahead in the same run of memory: the arithmetic of one vector leaves a core
+  // fewer lines on their way than a copy has (measured: a tenth of the time of eval; two tensors fill up sooner).
+  job.prefetch = op == kernels::MapOf::backward ? 1024 : 2048;
+  if (mode_ == Mode::planes && next_group != 0)
     job.prefetch = next_group * (tensors_.x.exists() ? tensors_.x : tensors_.g).stride.c * dtype_size(dtype_);
   if (map_as_rows(op, group, job)) return;
   const kernels::Layout layout = mode_ == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;

@@ -49,7 +49,7 @@ class Blockwise {
     int64_t stride;
   };
   // The map over one block, or any other part, of a group. `next_group`: channels to the group whose elements are
-  // fetched into L2 meanwhile; 0: none.
+  // fetched into L2 meanwhile; 0: there is none.
   void map(kernels::MapOf op, const Group &group, const Blocks::Block &block, const Coefficients &coefficients,
            bool streaming, int64_t next_group) const;
 
