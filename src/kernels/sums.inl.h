@@ -147,8 +147,8 @@ HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }  // int
 template <class T>
 class Ahead {
  public:
-  HWY_INLINE explicit Ahead(const SumsJob &job) : job_(job) {
-    far_ = job.channels * job.samples * job.length > kDistance;
+  HWY_INLINE Ahead(const SumsJob &job, bool in_order) : job_(job) {
+    far_ = in_order && job.channels * job.samples * job.length > kDistance;
     if (!far_) return;  // not worth the arithmetic
     cut_ = std::max(job.length - kDistance, int64_t{0});
     const int64_t planes = (kDistance + job.length - 1) / job.length;
@@ -234,78 +234,86 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
   const auto *x0 = static_cast<const T *>(job.x.data), *g0 = static_cast<const T *>(job.g.data);
   const auto *side0 = static_cast<const T *>(job.side.data), *v0 = static_cast<const T *>(job.v.data);
 
-  Ahead<T> ahead(job);
+  // Small planes that follow one another: a few samples take turns, all channels in each turn. The hardware follows
+  // that many runs of memory, which it does not when each plane is somewhere else.
+  constexpr int64_t kSmallPlaneBytes = 512, kFewestSamples = 4, kElementsOfTurn = 224;
+  const bool in_turns = job.length * static_cast<int64_t>(sizeof(T)) <= kSmallPlaneBytes && job.x.channel == job.length;
+  const int64_t samples_of_turn = in_turns ? std::max(kElementsOfTurn / job.length, kFewestSamples) : job.samples;
+
+  Ahead<T> ahead(job, !in_turns);
   const int64_t rest = job.length % kStep, whole_vectors = rest / kDoubles;
   const LastVector<T> last(job.length);
-  for (int64_t c = 0; c < job.channels; ++c) {
-    if (kOf == SumsOf::forward && job.first) {
-      job.center_hi[c] = Pivot(x0 + c * job.x.channel);
+  for (int64_t turn = 0; turn < job.samples; turn += samples_of_turn)
+    for (int64_t c = 0; c < job.channels; ++c) {
+      const bool first = job.first && turn == 0;
+      if (kOf == SumsOf::forward && first) {
+        job.center_hi[c] = Pivot(x0 + c * job.x.channel);
+      }
+      const auto center_hi = hn::Set(d, job.center_hi[c]);
+      const auto center_lo = hn::Set(d, kOf == SumsOf::forward ? 0.0 : job.center_lo[c]);
+      double *memory = job.accumulators + c * kTerms * kAccumulators;
+      Sum<DoubleTag, kPair> sums[kCount][kTerms];
+      Repeat<kCount * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
+        const int j = k / kTerms, term = k % kTerms;
+        const double *at = memory + term * kAccumulators + j * kDoubles;
+        sums[j][term].hi = first ? hn::Zero(d) : hn::LoadU(d, at);
+        sums[j][term].lo = first || !kPair ? hn::Zero(d) : hn::LoadU(d, at + kStep);
+      });
+
+      auto add = [&](int j, const T *x, const T *g, const T *side, const T *v, auto load) BN2D_INLINED {
+        const int64_t i = j * kDoubles;
+        const auto zero = hn::Zero(d);
+        const auto vx = load(x + i, center_hi);
+        auto vg = zero, vv = zero;
+        if constexpr (kOf != SumsOf::forward) {
+          vg = load(g + i, zero);
+          if (has_side) vg = through(d, vg, load(side + i, zero));
+        }
+        if constexpr (kOf == SumsOf::double_backward) vv = load(v + i, zero);
+        AddElements<kOf, kPair, kCentered<T>>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
+      };
+      auto whole = [&](const T *p, auto) BN2D_INLINED { return LoadDoubles(d, p); };
+      auto fetch = [&](int64_t i, const T *x, const T *g, const T *side, const T *v) BN2D_INLINED {
+        const int64_t next = i + ahead.from(i);
+        Prefetch(x + next);
+        if constexpr (kOf != SumsOf::forward) Prefetch(g + next);
+        if (has_side) Prefetch(side + next);
+        if constexpr (kOf == SumsOf::double_backward) Prefetch(v + next);
+      };
+      // The lanes past the end of a run add 0: there x is the center, g and v are 0.
+      auto part = [&](const T *p, auto pad) BN2D_INLINED { return last.load(p, pad); };
+
+      for (int64_t n = turn, end = std::min(turn + samples_of_turn, job.samples); n < end; ++n) {
+        const T *x = x0 + c * job.x.channel + n * job.x.sample;
+        const T *g = g0, *side = side0, *v = v0;
+        if constexpr (kOf != SumsOf::forward) g += c * job.g.channel + n * job.g.sample;
+        if (has_side) side += c * job.side.channel + n * job.side.sample;
+        if constexpr (kOf == SumsOf::double_backward) v += c * job.v.channel + n * job.v.sample;
+        ahead.enter(c, n);
+        int64_t i = 0;
+        for (; i + kStep <= job.length; i += kStep) {
+          fetch(i, x, g, side, v);
+          Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED { add(j, x + i, g + i, side + i, v + i, whole); });
+        }
+        if (rest != 0) {
+          fetch(i, x, g, side, v);  // the end of a plane is a line, too; a small plane has few others
+          Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED {
+            if (j < whole_vectors) {
+              add(j, x + i, g + i, side + i, v + i, whole);
+            } else if (j == whole_vectors && rest % kDoubles != 0) {
+              add(j, x + i, g + i, side + i, v + i, part);
+            }
+          });
+        }
+      }
+
+      Repeat<kCount * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
+        const int j = k / kTerms, term = k % kTerms;
+        double *at = memory + term * kAccumulators + j * kDoubles;
+        hn::StoreU(sums[j][term].hi, d, at);
+        if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kStep);
+      });
     }
-    const auto center_hi = hn::Set(d, job.center_hi[c]);
-    const auto center_lo = hn::Set(d, kOf == SumsOf::forward ? 0.0 : job.center_lo[c]);
-    double *memory = job.accumulators + c * kTerms * kAccumulators;
-    Sum<DoubleTag, kPair> sums[kCount][kTerms];
-    Repeat<kCount * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
-      const int j = k / kTerms, term = k % kTerms;
-      const double *at = memory + term * kAccumulators + j * kDoubles;
-      sums[j][term].hi = job.first ? hn::Zero(d) : hn::LoadU(d, at);
-      sums[j][term].lo = job.first || !kPair ? hn::Zero(d) : hn::LoadU(d, at + kStep);
-    });
-
-    auto add = [&](int j, const T *x, const T *g, const T *side, const T *v, auto load) BN2D_INLINED {
-      const int64_t i = j * kDoubles;
-      const auto zero = hn::Zero(d);
-      const auto vx = load(x + i, center_hi);
-      auto vg = zero, vv = zero;
-      if constexpr (kOf != SumsOf::forward) {
-        vg = load(g + i, zero);
-        if (has_side) vg = through(d, vg, load(side + i, zero));
-      }
-      if constexpr (kOf == SumsOf::double_backward) vv = load(v + i, zero);
-      AddElements<kOf, kPair, kCentered<T>>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
-    };
-    auto whole = [&](const T *p, auto) BN2D_INLINED { return LoadDoubles(d, p); };
-    auto fetch = [&](int64_t i, const T *x, const T *g, const T *side, const T *v) BN2D_INLINED {
-      const int64_t next = i + ahead.from(i);
-      Prefetch(x + next);
-      if constexpr (kOf != SumsOf::forward) Prefetch(g + next);
-      if (has_side) Prefetch(side + next);
-      if constexpr (kOf == SumsOf::double_backward) Prefetch(v + next);
-    };
-    // The lanes past the end of a run add 0: there x is the center, g and v are 0.
-    auto part = [&](const T *p, auto pad) BN2D_INLINED { return last.load(p, pad); };
-
-    for (int64_t n = 0; n < job.samples; ++n) {
-      const T *x = x0 + c * job.x.channel + n * job.x.sample;
-      const T *g = g0, *side = side0, *v = v0;
-      if constexpr (kOf != SumsOf::forward) g += c * job.g.channel + n * job.g.sample;
-      if (has_side) side += c * job.side.channel + n * job.side.sample;
-      if constexpr (kOf == SumsOf::double_backward) v += c * job.v.channel + n * job.v.sample;
-      ahead.enter(c, n);
-      int64_t i = 0;
-      for (; i + kStep <= job.length; i += kStep) {
-        fetch(i, x, g, side, v);
-        Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED { add(j, x + i, g + i, side + i, v + i, whole); });
-      }
-      if (rest != 0) {
-        fetch(i, x, g, side, v);  // the end of a plane is a line, too; a small plane has few others
-        Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED {
-          if (j < whole_vectors) {
-            add(j, x + i, g + i, side + i, v + i, whole);
-          } else if (j == whole_vectors && rest % kDoubles != 0) {
-            add(j, x + i, g + i, side + i, v + i, part);
-          }
-        });
-      }
-    }
-
-    Repeat<kCount * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
-      const int j = k / kTerms, term = k % kTerms;
-      double *at = memory + term * kAccumulators + j * kDoubles;
-      hn::StoreU(sums[j][term].hi, d, at);
-      if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kStep);
-    });
-  }
 }
 
 // What is summed at a time, the tiles of channels and their lanes taking turns: some rows of a plane, or some planes.
