@@ -245,9 +245,8 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
 // Small planes that follow one another are one long row per sample, with a coefficient for each element instead of each
 // channel: no plane ends in the middle of a vector or of a cache line. Worth its coefficients from a few samples on.
 bool Blockwise::map_as_rows(kernels::MapOf op, const Group &group, const kernels::MapJob &job) const {
-  constexpr int64_t kFewestSamples = 8;
-  const int64_t plane = size_.plane();
-  if (mode_ != Mode::planes || !adjacent_planes_ || plane > kSmallPlane || job.samples < kFewestSamples ||
+  const int64_t plane = size_.plane(), fewest_samples = plane <= kSmallPlane ? 8 : 64;
+  if (mode_ != Mode::planes || !adjacent_planes_ || plane > 2 * kSmallPlane || job.samples < fewest_samples ||
       group.channels < 2)
     return false;
   alignas(64) std::byte expanded[kRowCoefficientBytes];

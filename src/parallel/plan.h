@@ -92,7 +92,7 @@ struct Tiles {
 };
 
 // Planes up to which a map is done by rows of planes, and the samples that a tile of such planes is to have.
-inline constexpr int64_t kSmallPlane = 32, kSamplesOfSmallPlanes = 32;
+inline constexpr int64_t kSmallPlane = 15, kSamplesOfSmallPlanes = 32;
 
 Tiles make_tiles(const Work &work, int workers);
 
