@@ -23,6 +23,9 @@ double time_calls(const Variant &variant, int64_t calls) {
 /// A sample should be long enough for the clock, for one fork and join, and for a CPU that slept before it not to
 /// matter.
 constexpr double kSampleSeconds = 1e-3;
+/// A shorter call is made once before it is timed: whoever takes several calls in a sample would find in the caches
+/// what the one before evicted, and a slower one would not. Data of a longer call do not stay there anyway.
+constexpr double kWarmSeconds = 2e-3;
 /// Longer than idle workers spin (see peers.cc, which shortens the spinning of OpenMP).
 constexpr auto kFallAsleep = std::chrono::microseconds(1500);
 
@@ -30,6 +33,7 @@ struct Contender {
   const Variant *variant = nullptr;
   int64_t calls = 1;   // per sample
   int64_t period = 1;  // takes part in every period-th round
+  bool warm = false;   // one call more, before the sample
   std::vector<double> samples;
 };
 
@@ -53,6 +57,7 @@ std::vector<Contender> prepare(const std::vector<Variant> &variants) {
     Contender contender;
     contender.variant = &variant;
     contender.calls = std::max<int64_t>(1, std::llround(kSampleSeconds / seconds));
+    contender.warm = seconds < kWarmSeconds;
     contenders.push_back(contender);
     call_seconds.push_back(seconds);
   }
@@ -74,8 +79,10 @@ void sample_runtime(std::vector<Contender> *all, Runtime runtime, int64_t round,
   std::shuffle(turn.begin(), turn.end(), *random);
   std::this_thread::sleep_for(kFallAsleep);
   wake();
-  for (Contender *c : turn)
+  for (Contender *c : turn) {
+    if (c->warm) c->variant->run(1);
     c->samples.push_back(1e6 * time_calls(*c->variant, c->calls) / static_cast<double>(c->calls));
+  }
 }
 
 double quantile(const std::vector<double> &sorted, double q) {
