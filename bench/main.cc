@@ -21,6 +21,7 @@
 #include "rows.h"
 #include "run.h"
 #include "targets.h"
+#include "two_passes.h"
 
 namespace bench {
 namespace {
@@ -88,6 +89,7 @@ int run_all(const Options &options, int threads) {
   }
   report.targets = judge(report.results, report.memory);
   if (!options.smoke) print_targets(report.targets, options.filter.empty());
+  if (!options.smoke) print_explanations(explain_ratios(report.results));
   write_files(options, report, folder);
   return any_failed(report.results) ? 1 : 0;
 }

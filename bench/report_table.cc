@@ -4,6 +4,7 @@
 #include "bn2d/bn2d.h"
 #include "ours.h"
 #include "report.h"
+#include "two_passes.h"
 
 namespace bench {
 namespace {
@@ -32,7 +33,8 @@ std::string ratio_text(std::optional<double> ratio) {
 std::string others_text(const RowResult &result) {
   std::string text;
   for (const Timing &t : result.timings) {
-    const bool other = is_peer(t.name) || t.name == kOursTwin || t.name == kOursStreaming || t.name == kOursOrdinary;
+    const bool other = is_peer(t.name) || t.name == kOursTwin || t.name == kOursStreaming || t.name == kOursOrdinary ||
+                       t.name == kTwoPasses;
     if (!other || !t.ran || !result.ours()) continue;
     char part[80];
     std::snprintf(part, sizeof part, "%s%s %.2fx", text.empty() ? "" : ", ", t.name.c_str(),
@@ -113,6 +115,13 @@ void print_targets(const std::vector<Target> &targets, bool with_unmeasured) {
   std::printf("targets: %d of %d hold", holds, measured);
   if (skipped) std::printf(" (%d not measured)", skipped);
   std::printf("\n");
+}
+
+void print_explanations(const std::vector<std::string> &lines) {
+  if (lines.empty()) return;
+  std::printf(
+      "\nwhat the order of reading costs (loops without arithmetic that read everything, then again to write)\n");
+  for (const std::string &line : lines) std::printf("  %s\n", line.c_str());
 }
 
 }  // namespace bench

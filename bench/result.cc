@@ -3,6 +3,7 @@
 
 #include "limit.h"
 #include "ours.h"
+#include "two_passes.h"
 
 namespace bench {
 namespace {
@@ -13,7 +14,9 @@ bool starts_with(const std::string &text, const std::string &prefix) {
 
 }  // namespace
 
-bool is_peer(const std::string &name) { return !starts_with(name, kOurs) && !starts_with(name, kLimitPrefix); }
+bool is_peer(const std::string &name) {
+  return !starts_with(name, kOurs) && !starts_with(name, kLimitPrefix) && name != kTwoPasses;
+}
 
 const Timing *RowResult::find(const std::string &name) const {
   for (const Timing &t : timings)

@@ -28,7 +28,7 @@ struct RowResult {
   std::optional<double> ratio() const;
 };
 
-/// The name is neither ours nor the limit's.
+/// The name is neither ours nor that of a loop without arithmetic.
 bool is_peer(const std::string &name);
 
 }  // namespace bench

@@ -8,6 +8,7 @@
 
 #include "limit.h"
 #include "ours.h"
+#include "two_passes.h"
 
 namespace bench {
 namespace {
@@ -88,6 +89,7 @@ std::vector<Variant> contestants(const Row &row, const Problem &problem, const P
   std::vector<Variant> others = peer_variants(problem, peers);
   check_results(&others, all.front(), problem);
   append(&all, limit_variants(problem));
+  append(&all, two_passes_variants(problem));
   if (row.group == Group::kFewChannels) all.push_back(ours(twin, kOursTwin));
   append(&all, std::move(others));
   return all;

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+// Loops that only move bytes: what the limit and the two passes are made of.
+#ifndef BN2D_BENCH_TRAFFIC_H
+#define BN2D_BENCH_TRAFFIC_H
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "problem.h"
+
+namespace bench {
+
+constexpr int64_t kLine = 64;
+
+struct Streams {
+  static constexpr int kMaxReads = 3, kMaxWrites = 2;
+  std::array<const char *, kMaxReads> in{};
+  std::array<char *, kMaxWrites> out{};
+};
+
+/// The memory of one loop. Sources are the problem's own inputs where it has enough of them, sinks are memory of the
+/// loop's own, so that results stay what the operation made them.
+class Loop {
+ public:
+  explicit Loop(const Problem &problem);
+  ~Loop();
+  Loop(const Loop &) = delete;
+  Loop &operator=(const Loop &) = delete;
+
+  Traffic traffic;
+  Streams streams;
+  int64_t bytes;  ///< of each stream, whole lines
+
+ private:
+  std::vector<char *> own_;
+};
+
+/// Combines bytes [begin, end) of all sources into all sinks; both are multiples of a line.
+using Mover = void (*)(const Streams &, int64_t begin, int64_t end);
+Mover mover(Traffic traffic, bool streaming);
+/// Whether the CPU has streaming stores.
+bool can_stream();
+/// To be called by each thread after its last streaming store.
+void fence();
+
+/// Reads bytes [begin, end) of the first `reads` sources.
+void read_only(const Streams &streams, int reads, int64_t begin, int64_t end);
+
+}  // namespace bench
+
+#endif  // BN2D_BENCH_TRAFFIC_H

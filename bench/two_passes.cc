@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+#include "two_passes.h"
+
+#include <tbb/blocked_range.h>
+#include <tbb/parallel_for.h>
+#include <tbb/partitioner.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "targets.h"
+#include "traffic.h"
+
+namespace bench {
+namespace {
+
+constexpr int64_t kSmallest = 1 << 20;  // bytes of a tensor below which the caches hide the second pass
+constexpr int64_t kOrdinary = 8 << 20;  // and above which streaming stores are the faster ones
+
+int64_t l2_bytes() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  if (bytes > 0) return bytes;
+#endif
+  return 1 << 20;
+}
+
+/// Calls f(begin, end) on all threads for the bytes of the tensor.
+template <class F>
+void for_all_bytes(const Loop &loop, const F &f) {
+  tbb::parallel_for(
+      tbb::blocked_range<int64_t>(0, loop.bytes / kLine),
+      [&](const tbb::blocked_range<int64_t> &r) { f(r.begin() * kLine, r.end() * kLine); }, tbb::static_partitioner());
+}
+
+std::function<void(int64_t)> channels_last(const std::shared_ptr<Loop> &loop, bool streaming) {
+  return repeat([loop, streaming, move = mover(loop->traffic, streaming)] {
+    for_all_bytes(*loop,
+                  [&](int64_t begin, int64_t end) { read_only(loop->streams, loop->traffic.reads, begin, end); });
+    for_all_bytes(*loop, [&](int64_t begin, int64_t end) {
+      move(loop->streams, begin, end);
+      if (streaming) fence();
+    });
+  });
+}
+
+std::function<void(int64_t)> planes(const Problem &problem, const std::shared_ptr<Loop> &loop, bool streaming) {
+  const Shape shape = problem.shape;
+  const int64_t plane = shape.h * shape.w * static_cast<int64_t>(element_size(problem.dtype));
+  const int64_t channel = shape.n * plane * loop->traffic.reads;
+  const int64_t group = std::clamp(l2_bytes() / 4 / channel, int64_t{1}, shape.c);
+  return repeat([=, move = mover(loop->traffic, streaming)] {
+    const auto for_samples = [&](int64_t first, const auto &f) {
+      const int64_t last = std::min(first + group, shape.c);
+      const auto line = [&](int64_t n, int64_t c) { return (n * shape.c + c) * plane / kLine * kLine; };
+      for (int64_t n = 0; n < shape.n; ++n) f(line(n, first), line(n, last));
+    };
+    tbb::parallel_for(
+        tbb::blocked_range<int64_t>(0, (shape.c + group - 1) / group),
+        [&](const tbb::blocked_range<int64_t> &r) {
+          for (int64_t g = r.begin(); g < r.end(); ++g) {
+            for_samples(g * group,
+                        [&](int64_t begin, int64_t end) { read_only(loop->streams, loop->traffic.reads, begin, end); });
+            for_samples(g * group, [&](int64_t begin, int64_t end) { move(loop->streams, begin, end); });
+          }
+          if (streaming) fence();
+        },
+        tbb::static_partitioner());
+  });
+}
+
+}  // namespace
+
+std::vector<Variant> two_passes_variants(const Problem &problem) {
+  const bool has_sums = problem.op == Op::kTrain || problem.op == Op::kBackward;
+  if (!has_sums || problem.bytes() < kSmallest) return {};
+  const auto loop = std::make_shared<Loop>(problem);
+  const bool streaming = can_stream() && problem.bytes() > kOrdinary;
+  Variant variant;
+  variant.name = kTwoPasses;
+  variant.run = problem.layout == Layout::kNhwc ? channels_last(loop, streaming) : planes(problem, loop, streaming);
+  return {variant};
+}
+
+std::vector<std::string> explain_ratios(const std::vector<RowResult> &results) {
+  struct Ratios {
+    std::vector<double> limit, ours;
+  };
+  std::map<std::pair<Group, Op>, Ratios> kinds;
+  for (const RowResult &result : results) {
+    const Timing *two = result.find(kTwoPasses);
+    if (!two || !result.ours() || !result.limit()) continue;
+    Ratios &kind = kinds[{result.row.group, result.row.op}];
+    kind.limit.push_back(two->median / result.limit()->median);
+    kind.ours.push_back(result.ours()->median / two->median);
+  }
+  std::vector<std::string> lines;
+  for (const auto &[kind, ratios] : kinds) {
+    char text[160];
+    std::snprintf(text, sizeof text, "%s, %s: two passes R %.2f; bn2d takes %.2f times as long as they (%zu rows)",
+                  name_of(kind.first), name_of(kind.second, Fuse::kNone).c_str(), geometric_mean(ratios.limit),
+                  geometric_mean(ratios.ours), ratios.ours.size());
+    lines.emplace_back(text);
+  }
+  return lines;
+}
+
+}  // namespace bench
