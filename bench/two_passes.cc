@@ -38,7 +38,7 @@ void for_all_bytes(const Loop &loop, const F &f) {
       [&](const tbb::blocked_range<int64_t> &r) { f(r.begin() * kLine, r.end() * kLine); }, tbb::static_partitioner());
 }
 
-std::function<void(int64_t)> channels_last(const std::shared_ptr<Loop> &loop, bool streaming) {
+std::function<void(int64_t)> whole_tensor(const std::shared_ptr<Loop> &loop, bool streaming) {
   return repeat([loop, streaming, move = mover(loop->traffic, streaming)] {
     for_all_bytes(*loop,
                   [&](int64_t begin, int64_t end) { read_only(loop->streams, loop->traffic.reads, begin, end); });
@@ -49,7 +49,7 @@ std::function<void(int64_t)> channels_last(const std::shared_ptr<Loop> &loop, bo
   });
 }
 
-std::function<void(int64_t)> planes(const Problem &problem, const std::shared_ptr<Loop> &loop, bool streaming) {
+std::function<void(int64_t)> channel_groups(const Problem &problem, const std::shared_ptr<Loop> &loop, bool streaming) {
   const Shape shape = problem.shape;
   const int64_t plane = shape.h * shape.w * static_cast<int64_t>(element_size(problem.dtype));
   const int64_t channel = shape.n * plane * loop->traffic.reads;
@@ -83,7 +83,8 @@ std::vector<Variant> two_passes_variants(const Problem &problem) {
   const bool streaming = can_stream() && problem.bytes() > kOrdinary;
   Variant variant;
   variant.name = kTwoPasses;
-  variant.run = problem.layout == Layout::kNhwc ? channels_last(loop, streaming) : planes(problem, loop, streaming);
+  const bool by_channel = problem.layout == Layout::kNchw && problem.shape.c >= 4 * problem.threads;
+  variant.run = by_channel ? channel_groups(problem, loop, streaming) : whole_tensor(loop, streaming);
   return {variant};
 }
 

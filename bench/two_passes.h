@@ -16,8 +16,8 @@ namespace bench {
 constexpr const char *kTwoPasses = "two passes";
 
 /// A plain loop without arithmetic in the order that the sums dictate. NCHW: group by group of the channels that fill a
-/// quarter of L2, all of the group read, then read again and written. NHWC: the whole tensor read, then read again and
-/// written. The better of ordinary and streaming stores by the size of the tensor.
+/// quarter of L2, all of the group read, then read again and written. NHWC and few channels: the whole tensor read,
+/// then read again and written. The better of ordinary and streaming stores by the size of the tensor.
 std::vector<Variant> two_passes_variants(const Problem &problem);
 
 /// For each kind of rows that has such a loop: how far that is from the limit, and we from it.
