@@ -15,6 +15,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <class V>
 struct Pair {
   V hi, lo;
+  // Written out: gcc makes the implicit ones for the machine that it was called for, not for the SIMD target.
+  HWY_INLINE Pair() {}
+  HWY_INLINE Pair(V high, V low) : hi(high), lo(low) {}
 };
 
 template <class V>

@@ -68,6 +68,7 @@ template <class D, bool kPair>
 struct Sum {
   hn::Vec<D> hi, lo;
 
+  HWY_INLINE Sum() {}  // see Pair
   HWY_INLINE void add(hn::Vec<D> v) {
     if constexpr (kPair) {
       lo = hn::Add(lo, add_high(v));
