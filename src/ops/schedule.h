@@ -35,15 +35,14 @@ class Schedule {
     work.element_bytes = dtype_size(dtype);
     work.reads = reads;
     work.order = blockwise.order();
-    const int64_t bytes = size.numel() * work.element_bytes;
-    const Machine machine = machine_for_call(thread_limit, bytes * reads);
+    const Machine machine = machine_for_call(thread_limit, work.output_bytes() * reads);
     if (operation.has_sums)
       plan_ = make_plan(work, machine, std::min(blockwise.max_group(), kernels::max_group(Operation::kSums)));
     if (!operation.has_sums || plan_.split) {
       map_workers_ = useful_workers(work, machine);
       tiles_ = make_tiles(work, map_workers_);
     }
-    streaming_ = may_stream && bytes >= effective_streaming_threshold(machine, operation.has_sums);
+    streaming_ = may_stream && streams(work, machine);
   }
 
   // Bytes of scratch that run() needs.

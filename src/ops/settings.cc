@@ -41,10 +41,9 @@ Machine machine_for_call(int32_t module_limit, int64_t bytes) {
   return machine;
 }
 
-int64_t effective_streaming_threshold(const Machine &machine, bool has_sums) {
+bool streams(const Work &work, const Machine &machine) {
   const int64_t set = streaming_threshold();
-  // The reader of the output finds in the caches what fits them. With sums, the input competes with it for them.
-  return set >= 0 ? set : (has_sums ? 1 : 2) * kCachedL2s * machine.l2_bytes * machine.threads;
+  return set >= 0 ? work.output_bytes() >= set : work.bytes() >= machine.cached_bytes();
 }
 
 }  // namespace bn2d

@@ -14,7 +14,7 @@ int64_t streaming_threshold();
 // What a call over `bytes` may use: the arena's threads within the limits of the process and of the module (0: none).
 Machine machine_for_call(int32_t module_limit, int64_t bytes);
 
-// From how many bytes on an output goes past the caches.
-int64_t effective_streaming_threshold(const Machine &machine, bool has_sums);
+// Whether the output goes past the caches.
+bool streams(const Work &work, const Machine &machine);
 
 }  // namespace bn2d

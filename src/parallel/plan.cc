@@ -88,8 +88,8 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
 
   // Channels that together fill a fraction of L2: summed and normalised while they are there, the next ones on the way.
   // A tensor that stays in the caches as a whole is read again fast enough, and long runs of memory matter more.
-  const bool cached = work.size.numel() * work.element_bytes < kCachedL2s * machine.l2_bytes * machine.threads;
-  const int64_t group_bytes = cached ? kCachedL2s * machine.l2_bytes : machine.l2_bytes / 4;
+  const bool cached = work.bytes() < machine.cached_bytes();
+  const int64_t group_bytes = cached ? machine.cached_bytes() / machine.threads / 4 : machine.l2_bytes / 4;
   const int64_t fits = std::max<int64_t>(1, group_bytes / std::max<int64_t>(1, channel_bytes));
   plan.group = std::min({fits, max_group, channels});
   plan.group = whole_lines(work, plan.group, std::min({2 * fits, max_group, channels}));

@@ -5,6 +5,7 @@
 // balances (a channel is then summed and normalised while it is in cache), else a group of channels of one block.
 // *Tiles* are what threads take where a map goes through the tensor on its own: long runs of memory, one after another.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 #include "tensor/view.h"
@@ -40,13 +41,15 @@ Blocks make_blocks(const Extents &size);
 // threads: a tensor of 200 KB breaks even in calls one after another, one of 1 MB after a pause.
 inline constexpr int64_t kBytesWorthAThread = 192 * 1024;
 
-// The size of L3 is not to be trusted (a virtual machine reports one that it shares with strangers), so what the caches
-// hold is taken as this many times the L2 of the threads at work. Measured with a reader: bench rows "consumer".
-inline constexpr int64_t kCachedL2s = 4;
-
 struct Machine {
   int threads = 1;
   int64_t l2_bytes = 1 << 20;  // of one core
+
+  // What the caches hold: the tensors of a call that together are smaller stay there for whoever reads the output. The
+  // size of L3 is not to be trusted (a virtual machine reports one that it shares with strangers), so it is taken as a
+  // few times the L2 of the threads at work, and not more than a few MiB each: where L2 is large, L3 has less for each
+  // core. Measured with a reader: bench rows "consumer".
+  int64_t cached_bytes() const { return threads * std::min(16 * l2_bytes, int64_t{8} << 20); }
 };
 
 struct Plan {
@@ -69,6 +72,9 @@ struct Work {
   int64_t element_bytes = 4;
   int reads = 1;  // tensors read by the sums
   MemoryOrder order = MemoryOrder::planes;
+
+  int64_t output_bytes() const { return size.numel() * element_bytes; }
+  int64_t bytes() const { return (reads + 1) * output_bytes(); }
 };
 
 // Units for an operation with sums.
