@@ -80,7 +80,9 @@ void backward(const BackwardCall &call) {
   if (!operation.has_sums && !operation.has_map) return;
   const Blockwise blockwise(tensors, call.dy.size, call.dy.dtype);
   const bool in_place = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
-  const Schedule<Backward> schedule(operation, blockwise, call.dy.size, call.dy.dtype, 2, call.thread_limit, !in_place);
+  const int reads = tensors.x.exists() && tensors.x.data != call.dy.data ? 2 : 1;
+  const Schedule<Backward> schedule(operation, blockwise, call.dy.size, call.dy.dtype, reads, call.thread_limit,
+                                    !in_place);
   const Scratch scratch(schedule.scratch_bytes());
   schedule.run(scratch.data());
 }
