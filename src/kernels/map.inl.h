@@ -252,8 +252,7 @@ HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, 
 template <class T, class Body, class SegmentOf>
 HWY_NOINLINE void MapElements(const Body &body, int64_t i, int64_t stop, int64_t length, const SegmentOf &segment_of) {
   const hn::CappedTag<Arithmetic<T>, 1> one;
-  while (i < stop) {
-    const int64_t segment = i / length;
+  for (int64_t segment = i < length ? 0 : i / length; i < stop; ++segment) {
     const auto c = segment_of(segment);
     for (const int64_t end = std::min(stop, (segment + 1) * length); i < end; ++i) body(one, i, c, false);
   }

@@ -198,6 +198,35 @@ TEST_CASE("hostile: the ends of f16", "[numerics][hostile]") {
   }
 }
 
+// Catches: sums of half data, which are not taken around a pivot, that cancel where the mean is large or the numbers
+// are of very different size; what is left of a gradient after one subtraction per block.
+TEST_CASE("hostile: half data far from 0, and of all sizes at once", "[numerics][hostile]") {
+  struct Kind {
+    int32_t dtype;
+    double large, next;  // neighbours
+    int binades;
+  };
+  for (const Kind &kind : {Kind{BN2D_F16, 60000, 60032, 28}, Kind{BN2D_BF16, 59904, 60160, 60}}) {
+    for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
+      for (const char *const what : {"two neighbours", "one that differs", "all sizes"}) {
+        Case c = case_of({8, 3, 33, 35}, kind.dtype);
+        c.module = BN2D_F32;
+        c.x = c.y = c.dx = layout;
+        Inputs in = random_inputs(c, 36);
+        Random random(37);
+        const Values noise = normal_values(random, kind.dtype, c.e.size());
+        for (size_t i = 0; i < in.x.size(); ++i) {
+          const int power = static_cast<int>(i * 7919 % static_cast<size_t>(kind.binades)) - kind.binades / 2;
+          const bool differs = what[0] == 't' ? noise[i] > 0 : i % 5000 == 4321;
+          in.x[i] = what[0] == 'a' ? std::copysign(std::ldexp(1.0, power), noise[i]) : differs ? kind.next : kind.large;
+        }
+        INFO(what);
+        check(c, in, "half: ");
+      }
+    }
+  }
+}
+
 // Catches: flush-to-zero, reciprocal approximations that fail for subnormal numbers; 0 * inf where 1/std leaves the
 // range.
 TEST_CASE("hostile: subnormal numbers", "[numerics][hostile]") {
