@@ -232,7 +232,8 @@ BN2D_API int32_t bn2d_set_num_threads(int32_t threads);
 BN2D_API int32_t bn2d_get_num_threads(void);
 /**
  * Sets from how many bytes on an output is written past the caches (streaming stores). Speed only, never results.
- * @param bytes 0: always; a positive number; negative (the default): derived from the number of threads.
+ * @param bytes 0: always; a positive number; negative (the default): where the tensors of a call together exceed what
+ * the caches of the threads at work are taken to hold, a few times their L2.
  * @return BN2D_OK. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_set_streaming_threshold(int64_t bytes);
