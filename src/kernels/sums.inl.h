@@ -327,10 +327,10 @@ inline constexpr int64_t kVisitBytes = 64 * 1024;  // of each tensor
 
 // Where to fetch while rows are visited: the rows of the next visit in the order of memory, a line for each tile of a
 // row. The turns themselves jump too far for the hardware to see where they go, and for the memory to serve them well.
+template <class T>
 class RowsAhead {
  public:
-  template <class T>
-  HWY_INLINE RowsAhead(const SumsJob &job, const T *)
+  HWY_INLINE explicit RowsAhead(const SumsJob &job)
       : line_(kLine / static_cast<int64_t>(sizeof(T))), channels_(job.channels), next_row_(job.x.position) {}
   HWY_INLINE void start(int64_t element) {
     row_ = element;
@@ -354,7 +354,7 @@ class RowsAhead {
 
 // One tile of kTile vectors of channels, one visit.
 template <SumsOf kOf, class T, bool kSide, int kTile, class D>
-HWY_INLINE void SumRowsOfTile(D d, const SumsJob &job, int64_t c, const Visit &visit, RowsAhead &ahead) {
+HWY_INLINE void SumRowsOfTile(D d, const SumsJob &job, int64_t c, const Visit &visit, RowsAhead<T> &ahead) {
   constexpr bool kPair = kPaired<T>;
   constexpr int kTerms = sums_count(kOf);
   constexpr int64_t kGroup = max_group(kTerms);
@@ -429,7 +429,7 @@ HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
   const int64_t rows = std::max(std::min(rows_of_sets, rows_of_bytes), int64_t{32});
   const int64_t samples = std::max(rows / job.length, int64_t{1}), parts = (job.length + rows - 1) / rows;
   const int64_t part = ((job.length + parts - 1) / parts + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-  RowsAhead ahead(job, static_cast<const T *>(job.x.data));
+  RowsAhead<T> ahead(job);
   for (int64_t n = 0; n < job.samples; n += samples)
     for (int64_t begin = 0; begin < job.length; begin += part) {
       const Visit visit = {n, std::min(n + samples, job.samples), begin, std::min(begin + part, job.length)};

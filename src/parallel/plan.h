@@ -70,7 +70,7 @@ enum class MemoryOrder {
 struct Work {
   Extents size;
   int64_t element_bytes = 4;
-  int reads = 1;  // tensors read by the sums
+  int reads = 1;  // tensors read by the sums, or by the map where there are none
   MemoryOrder order = MemoryOrder::planes;
 
   int64_t output_bytes() const { return size.numel() * element_bytes; }
