@@ -20,8 +20,8 @@
 #include "report.h"
 #include "rows.h"
 #include "run.h"
+#include "summary.h"
 #include "targets.h"
-#include "two_passes.h"
 
 namespace bench {
 namespace {
@@ -89,7 +89,7 @@ int run_all(const Options &options, int threads) {
   }
   report.targets = judge(report.results, report.memory);
   if (!options.smoke) print_targets(report.targets, options.filter.empty());
-  if (!options.smoke) print_explanations(explain_ratios(report.results));
+  if (!options.smoke) print_summary(summarise(report.results));
   write_files(options, report, folder);
   return any_failed(report.results) ? 1 : 0;
 }

@@ -29,7 +29,7 @@ void print_header(const Report &report);
 void print_row(const RowResult &result, bool first_of_group);
 void print_memory(const MemoryChecks &memory);
 void print_targets(const std::vector<Target> &targets, bool with_unmeasured);
-void print_explanations(const std::vector<std::string> &lines);
+void print_summary(const std::vector<std::string> &lines);
 
 /// Both throw std::runtime_error where the file cannot be written.
 void write_json(const Report &report, const std::string &path);

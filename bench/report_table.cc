@@ -117,10 +117,10 @@ void print_targets(const std::vector<Target> &targets, bool with_unmeasured) {
   std::printf("\n");
 }
 
-void print_explanations(const std::vector<std::string> &lines) {
+void print_summary(const std::vector<std::string> &lines) {
   if (lines.empty()) return;
   std::printf(
-      "\nwhat the order of reading costs (loops without arithmetic that read everything, then again to write)\n");
+      "\nby kind (geometric means; two passes: everything is read, then read again to write, without arithmetic)\n");
   for (const std::string &line : lines) std::printf("  %s\n", line.c_str());
 }
 

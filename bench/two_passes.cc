@@ -7,13 +7,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <map>
+#include <functional>
 #include <memory>
-#include <utility>
 
-#include "targets.h"
 #include "traffic.h"
 
 namespace bench {
@@ -86,29 +82,6 @@ std::vector<Variant> two_passes_variants(const Problem &problem) {
   const bool by_channel = problem.layout == Layout::kNchw && problem.shape.c >= 4 * problem.threads;
   variant.run = by_channel ? channel_groups(problem, loop, streaming) : whole_tensor(loop, streaming);
   return {variant};
-}
-
-std::vector<std::string> explain_ratios(const std::vector<RowResult> &results) {
-  struct Ratios {
-    std::vector<double> limit, ours;
-  };
-  std::map<std::pair<Group, Op>, Ratios> kinds;
-  for (const RowResult &result : results) {
-    const Timing *two = result.find(kTwoPasses);
-    if (!two || !result.ours() || !result.limit()) continue;
-    Ratios &kind = kinds[{result.row.group, result.row.op}];
-    kind.limit.push_back(two->median / result.limit()->median);
-    kind.ours.push_back(result.ours()->median / two->median);
-  }
-  std::vector<std::string> lines;
-  for (const auto &[kind, ratios] : kinds) {
-    char text[160];
-    std::snprintf(text, sizeof text, "%s, %s: two passes R %.2f; bn2d takes %.2f times as long as they (%zu rows)",
-                  name_of(kind.first), name_of(kind.second, Fuse::kNone).c_str(), geometric_mean(ratios.limit),
-                  geometric_mean(ratios.ours), ratios.ours.size());
-    lines.emplace_back(text);
-  }
-  return lines;
 }
 
 }  // namespace bench

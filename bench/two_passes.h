@@ -4,11 +4,9 @@
 #ifndef BN2D_BENCH_TWO_PASSES_H
 #define BN2D_BENCH_TWO_PASSES_H
 
-#include <string>
 #include <vector>
 
 #include "problem.h"
-#include "result.h"
 #include "variant.h"
 
 namespace bench {
@@ -19,9 +17,6 @@ constexpr const char *kTwoPasses = "two passes";
 /// quarter of L2, all of the group read, then read again and written. NHWC and few channels: the whole tensor read,
 /// then read again and written. The better of ordinary and streaming stores by the size of the tensor.
 std::vector<Variant> two_passes_variants(const Problem &problem);
-
-/// For each kind of rows that has such a loop: how far that is from the limit, and we from it.
-std::vector<std::string> explain_ratios(const std::vector<RowResult> &results);
 
 }  // namespace bench
 
