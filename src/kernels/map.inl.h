@@ -37,46 +37,39 @@ struct OfPlane {
   }
 };
 
-// The coefficients of a row of channels that begins at element `start` of a longer row.
+// The coefficients of a vector whose first elements belong to one channel and the others to the next.
+template <class D, class C>
+struct OfBoth {
+  const C &before, &after;
+  hn::Mask<D> first;
+  HWY_INLINE hn::Vec<D> get(D d, int k, int64_t i) const {
+    return hn::IfThenElse(first, before.get(d, k, i), after.get(d, k, i));
+  }
+};
+
+// The coefficients of a row of channels.
 template <class A, int kCount>
 struct OfChannels {
-  const A *array;  // counted from the beginning of the longer row, as the elements are
+  const A *array;
   int64_t stride;
-  HWY_INLINE OfChannels(const MapJob &job, int64_t start)
-      : array(static_cast<const A *>(job.coefficients) - start), stride(job.coefficient_stride) {}
+  HWY_INLINE explicit OfChannels(const MapJob &job)
+      : array(static_cast<const A *>(job.coefficients)), stride(job.coefficient_stride) {}
   template <class D>
   HWY_INLINE hn::Vec<D> get(D d, int k, int64_t i) const {
     return hn::LoadU(d, array + k * stride + i);
   }
 };
 
-// The coefficients of a vector whose first elements belong to one segment of a row and the others to the next.
-template <class D, class C>
-struct OfBoth {
-  const C &before, &after;
-  hn::Mask<D> first;
-  HWY_INLINE hn::Vec<D> get(D d, int k, int64_t i) const { return get(d, k, i, before, after); }
-
- private:
-  template <class A, int kCount>
-  HWY_INLINE hn::Vec<D> get(D d, int k, int64_t, const OfPlane<A, kCount> &a, const OfPlane<A, kCount> &b) const {
-    return hn::IfThenElse(first, a.get(d, k, 0), b.get(d, k, 0));
+// Those of one vector of the row, in registers, for the same channels of any row.
+template <class D, class C, int kCount>
+struct OfColumn {
+  hn::Vec<D> value[kCount];
+  HWY_INLINE OfColumn(D d, const C &row, int64_t i) {
+#pragma GCC unroll 16
+    for (int k = 0; k < kCount; ++k) value[k] = row.get(d, k, i);
   }
-  template <class A, int kCount>
-  HWY_INLINE hn::Vec<D> get(D d, int k, int64_t i, const OfChannels<A, kCount> &a,
-                            const OfChannels<A, kCount> &b) const {
-    const int64_t at = k * a.stride + i;
-    return hn::Or(hn::MaskedLoad(first, d, a.array + at), hn::MaskedLoad(hn::Not(first), d, b.array + at));
-  }
+  HWY_INLINE hn::Vec<D> get(D, int k, int64_t) const { return value[k]; }
 };
-// Whether a masked load does not touch what is masked.
-template <class C>
-inline constexpr bool kHasBoth = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
-template <class A, int kCount>
-inline constexpr bool kHasBoth<OfPlane<A, kCount>> = true;
-
-template <class A, int kCount, Layout kLayout>
-using Coefficients = std::conditional_t<kLayout == Layout::planes, OfPlane<A, kCount>, OfChannels<A, kCount>>;
 
 template <class T>
 HWY_INLINE T *At(const Stream &s, int64_t channel, int64_t sample, int64_t position) {
@@ -248,39 +241,46 @@ HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, 
   }
 }
 
-// Elements [i, stop) of a row, one by one.
-template <class T, class Body, class SegmentOf>
-HWY_NOINLINE void MapElements(const Body &body, int64_t i, int64_t stop, int64_t length, const SegmentOf &segment_of) {
+// Elements of a row that precede a whole line of the output.
+template <class T>
+HWY_INLINE int64_t BeforeLine(const T *output) {
+  const auto address = reinterpret_cast<uintptr_t>(output);
+  return static_cast<int64_t>((kLineBytes - address % kLineBytes) % kLineBytes / sizeof(T));
+}
+
+// ---- planes
+
+// Elements [i, stop) of a row of planes, one by one.
+template <class T, class Body, class PlaneOf>
+HWY_NOINLINE void MapElements(const Body &body, int64_t i, int64_t stop, int64_t length, const PlaneOf &plane_of) {
   const hn::CappedTag<Arithmetic<T>, 1> one;
-  for (int64_t segment = i < length ? 0 : i / length; i < stop; ++segment) {
-    const auto c = segment_of(segment);
-    for (const int64_t end = std::min(stop, (segment + 1) * length); i < end; ++i) body(one, i, c, false);
+  for (int64_t plane = i < length ? 0 : i / length; i < stop; ++plane) {
+    const auto c = plane_of(plane);
+    for (const int64_t end = std::min(stop, (plane + 1) * length); i < end; ++i) body(one, i, c, false);
   }
 }
 
-// A row: memory without gaps, in `count` segments of `length` elements that have their coefficients in common:
-// segment_of(0), segment_of(1), ... A vector may reach from one segment into the next, so that small planes and short
-// rows of channels run at full width, and streaming stores fill whole cache lines: a line that is written in parts
-// costs a read.
-template <class T, class Body, class SegmentOf>
+// A row: memory without gaps, in `count` planes of `length` elements: plane_of(0), plane_of(1), ... A vector may reach
+// from one plane into the next, so that small planes run at full width, and streaming stores fill whole cache lines: a
+// line that is written in parts costs a read.
+template <class T, class Body, class PlaneOf>
 HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool streaming, int64_t prefetch,
-                       const SegmentOf &segment_of) {
+                       const PlaneOf &plane_of) {
   using D = hn::ScalableTag<Arithmetic<T>>;
-  using C = std::decay_t<decltype(segment_of(0))>;
+  using C = std::decay_t<decltype(plane_of(0))>;
   const D d;
   constexpr int64_t kLineLength = kLineBytes / static_cast<int64_t>(sizeof(T));
   constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(D()));
   const int64_t total = count * length;
   int64_t i = 0;
   streaming = kStreams && streaming;
-  if (streaming) {  // up to a whole line
-    const auto address = reinterpret_cast<uintptr_t>(body.writes());
-    i = std::min(total, static_cast<int64_t>((kLineBytes - address % kLineBytes) % kLineBytes / sizeof(T)));
-    if (i != 0) MapElements<T>(body, 0, i, length, segment_of);
+  if (streaming) {
+    i = std::min(total, BeforeLine(body.writes()));
+    if (i != 0) MapElements<T>(body, 0, i, length, plane_of);
   }
   if (kWidth > 1 && total - i >= kWidth && (count == 1 || length >= kWidth)) {
-    int64_t segment = i < length ? 0 : i / length, end = (segment + 1) * length;
-    C now = segment_of(segment);
+    int64_t plane = i < length ? 0 : i / length, end = (plane + 1) * length;
+    C now = plane_of(plane);
     for (;;) {
       const int64_t stop = end - (end - i) % kLineLength;
       streaming ? MapLines<T>(body, i, stop, now, true, prefetch) : MapLines<T>(body, i, stop, now, false, prefetch);
@@ -289,35 +289,95 @@ HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool str
       if (total - i < kWidth) break;
       const C before = now;
       const int64_t left = end - i;
-      now = segment_of(++segment);
+      now = plane_of(++plane);
       end += length;
-      if constexpr (kHasBoth<C>) {
-        if (left != 0) {
-          body(d, i, OfBoth<D, C>{before, now, hn::FirstN(d, static_cast<size_t>(left))}, streaming);
-          i += kWidth;
-        }
+      if (left != 0) {
+        body(d, i, OfBoth<D, C>{before, now, hn::FirstN(d, static_cast<size_t>(left))}, streaming);
+        i += kWidth;
       }
     }
   }
-  if (i != total) MapElements<T>(body, i, total, length, segment_of);
+  if (i != total) MapElements<T>(body, i, total, length, plane_of);
+}
+
+template <class T, class Body>
+HWY_NOINLINE void MapOverPlanes(const MapJob &job) {
+  // Planes that follow one another in every tensor are one row.
+  bool adjacent = true;
+  for (const Stream *s : {&job.x, &job.g, &job.side, &job.v, &job.out, &job.out2})
+    adjacent = adjacent && (s->data == nullptr || s->channel == job.length);
+  const int64_t joined = adjacent ? job.channels : 1;
+  for (int64_t n = 0; n < job.samples; ++n)
+    for (int64_t c = 0; c < job.channels; c += joined)
+      MapRow<T>(Body(job, c, n, 0), joined, job.length, job.streaming, job.prefetch, [&](int64_t plane) HWY_ATTR {
+        return OfPlane<Arithmetic<T>, Body::kCoefficients>(job, c + plane);
+      });
+}
+
+// ---- channels
+
+// Elements [i, stop) of kRows rows that are `step` elements apart, a vector at a time with its coefficients.
+template <int kRows, class T, class Body, class C, class D>
+HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, int64_t row, int64_t step, const C &c,
+                              bool streaming, int64_t prefetch) {
+  constexpr int64_t kLineLength = kLineBytes / static_cast<int64_t>(sizeof(T));
+  constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(D()));
+  for (int64_t line = i; i + kWidth <= stop; i += kWidth) {
+    if (kWidth > 1 && i == line) {
+      line += kLineLength;
+#pragma GCC unroll 4
+      for (int64_t r = 0; r < kRows; ++r)
+        for (int k = 0; k < Body::kReads; ++k)
+          Prefetch(reinterpret_cast<const char *>(body.reads(k) + row + r * step + i) + prefetch);
+    }
+    const OfColumn<D, C, Body::kCoefficients> column(d, c, i);
+#pragma GCC unroll 4
+    for (int64_t r = 0; r < kRows; ++r) body(d, row + r * step + i, column, streaming);
+  }
+  return i;
+}
+
+template <class T, class Body>
+HWY_NOINLINE void MapOverChannels(const MapJob &job) {
+  using A = Arithmetic<T>;
+  const hn::ScalableTag<A> d;
+  const hn::CappedTag<A, 1> one;
+  const OfChannels<A, Body::kCoefficients> c(job);
+  // A few rows share what is loaded of the coefficients. Not where stores stream: a core keeps few lines open that it
+  // has written in part.
+  constexpr int64_t kRowsAtOnce = 4;
+  const bool streaming = kStreams && job.streaming;
+  const int64_t step = job.out.position;
+  bool same_step = true;
+  for (const Stream *s : {&job.x, &job.g, &job.side, &job.v, &job.out, &job.out2})
+    same_step = same_step && (s->data == nullptr || s->position == step);
+  const int64_t at_once = hn::MaxLanes(d) > 1 && same_step && !streaming ? kRowsAtOnce : 1;
+  for (int64_t n = 0; n < job.samples; ++n) {
+    const Body sample(job, 0, n, 0);
+    for (int64_t p = 0, rows; p < job.length; p += rows) {
+      rows = job.length - p >= at_once ? at_once : 1;
+      const Body body = same_step ? sample : Body(job, 0, n, p);
+      const int64_t row = same_step ? p * step : 0;
+      int64_t begin = 0, end;
+      if (streaming) {
+        begin = std::min(job.channels, BeforeLine(body.writes() + row));
+        end = MapColumns<1, T>(d, body, begin, job.channels, row, 0, c, true, job.prefetch);
+      } else if (rows == kRowsAtOnce) {
+        end = MapColumns<kRowsAtOnce, T>(d, body, 0, job.channels, row, step, c, false, kRowsAtOnce * step * sizeof(T));
+      } else {
+        end = MapColumns<1, T>(d, body, 0, job.channels, row, 0, c, false, job.prefetch);
+      }
+      for (int64_t r = 0; r < rows && (begin != 0 || end != job.channels); ++r) {
+        MapColumns<1, T>(one, body, 0, begin, row + r * step, 0, c, false, 0);
+        MapColumns<1, T>(one, body, end, job.channels, row + r * step, 0, c, false, 0);
+      }
+    }
+  }
 }
 
 template <class T, Layout kLayout, class Body>
-HWY_NOINLINE void MapBlock(const MapJob &job) {
-  using C = Coefficients<Arithmetic<T>, Body::kCoefficients, kLayout>;
-  constexpr bool kPlanes = kLayout == Layout::planes;
-  // Planes, or positions, that follow one another in every tensor are one row.
-  const int64_t segments = kPlanes ? job.channels : job.length, length = kPlanes ? job.length : job.channels;
-  bool adjacent = true;
-  for (const Stream *s : {&job.x, &job.g, &job.side, &job.v, &job.out, &job.out2})
-    adjacent = adjacent && (s->data == nullptr || (kPlanes ? s->channel : s->position) == length);
-  adjacent =
-      adjacent && (kHasBoth<C> || length % static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<Arithmetic<T>>())) == 0);
-  const int64_t joined = adjacent ? segments : 1;
-  for (int64_t n = 0; n < job.samples; ++n)
-    for (int64_t k = 0; k < segments; k += joined)
-      MapRow<T>(kPlanes ? Body(job, k, n, 0) : Body(job, 0, n, k), joined, length, job.streaming, job.prefetch,
-                [&](int64_t segment) HWY_ATTR { return C(job, kPlanes ? k + segment : segment * length); });
+void MapBlock(const MapJob &job) {
+  kLayout == Layout::planes ? MapOverPlanes<T, Body>(job) : MapOverChannels<T, Body>(job);
 }
 
 template <class T, Layout kLayout>

@@ -317,94 +317,65 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
     }
 }
 
-// What is summed at a time, the tiles of channels and their lanes taking turns: some rows of a plane, or some planes.
-// It stays in L2, with as much that is on its way there, and is large enough that loading and storing the accumulators
-// of a turn costs little.
+// What is summed at a time: some rows of a plane, or some planes. Its lanes take turns, and in each the tiles of
+// channels: the rows of a lane are read side by side, and the accumulators of a turn stay in registers for all of them.
 struct Visit {
   int64_t first_sample, last_sample, begin, end;
 };
-inline constexpr int64_t kVisitBytes = 64 * 1024;  // of each tensor
+inline constexpr int64_t kRowsOfVisit = 8 * kAccumulators;
 
-// Where to fetch while rows are visited: the rows of the next visit in the order of memory, a line for each tile of a
-// row. The turns themselves jump too far for the hardware to see where they go, and for the memory to serve them well.
-template <class T>
-class RowsAhead {
- public:
-  HWY_INLINE explicit RowsAhead(const SumsJob &job)
-      : line_(kLine / static_cast<int64_t>(sizeof(T))), channels_(job.channels), next_row_(job.x.position) {}
-  HWY_INLINE void start(int64_t element) {
-    row_ = element;
-    column_ = 0;
-  }
-  HWY_INLINE int64_t next() {  // in elements
-    const int64_t at = row_ + column_;
-    column_ += line_;
-    if (column_ >= channels_) {
-      column_ = 0;
-      row_ += next_row_;
-    }
-    return at;
-  }
-
- private:
-  static constexpr int64_t kLine = 64;
-  const int64_t line_, channels_, next_row_;
-  int64_t row_ = 0, column_ = 0;
-};
-
-// One tile of kTile vectors of channels, one visit.
+// One tile of kTile vectors of channels, one lane of a visit. `ahead`: elements to what is to be fetched.
 template <SumsOf kOf, class T, bool kSide, int kTile, class D>
-HWY_INLINE void SumRowsOfTile(D d, const SumsJob &job, int64_t c, const Visit &visit, RowsAhead<T> &ahead) {
+HWY_INLINE void SumLaneOfTile(D d, const SumsJob &job, int64_t c, const Visit &visit, int64_t lane, int64_t ahead) {
   constexpr bool kPair = kPaired<T>;
   constexpr int kTerms = sums_count(kOf);
   constexpr int64_t kGroup = max_group(kTerms);
   const bool has_side = kSide && job.side.data != nullptr;
   const int64_t width = static_cast<int64_t>(hn::Lanes(d));
   const ActivationGradient<D> through(d, job.slope);
-  auto first = [&](const Stream &s)
-                   BN2D_INLINED { return static_cast<const T *>(s.data) + visit.first_sample * s.sample; };
-  for (int64_t lane = 0; lane < kLanes<T> && visit.begin + lane < visit.end; ++lane) {
-    double *memory = job.accumulators + lane * kGroup + c;
-    Sum<D, kPair> sums[kTile][kTerms];
-    Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
-      const int j = k / kTerms, term = k % kTerms;
-      const double *at = memory + term * kAccumulators * kGroup + j * width;
-      sums[j][term].hi = hn::LoadU(d, at);
-      sums[j][term].lo = kPair ? hn::LoadU(d, at + kLanes<T> * kGroup) : hn::Zero(d);
-    });
-    for (int64_t n = visit.first_sample; n < visit.last_sample; ++n) {
-      auto at = [&](const Stream &s, int64_t i)
-                    BN2D_INLINED { return static_cast<const T *>(s.data) + n * s.sample + i; };
-      for (int64_t p = visit.begin + lane; p < visit.end; p += kLanes<T>) {
-        if constexpr (kTile > 1) {
-          const int64_t next = ahead.next();
-          Prefetch(first(job.x) + next);
-          if constexpr (kOf != SumsOf::forward) Prefetch(first(job.g) + next);
-          if (has_side) Prefetch(first(job.side) + next);
-          if constexpr (kOf == SumsOf::double_backward) Prefetch(first(job.v) + next);
-        }
-        Repeat<kTile, kUnroll<kOf>>([&](int j) BN2D_INLINED {
-          const int64_t i = c + j * width;
-          auto vg = hn::Zero(d), vv = hn::Zero(d);
-          const auto vx = LoadDoubles(d, at(job.x, p * job.x.position + i));
-          if constexpr (kOf != SumsOf::forward) {
-            vg = LoadDoubles(d, at(job.g, p * job.g.position + i));
-            if (has_side) vg = through(d, vg, LoadDoubles(d, at(job.side, p * job.side.position + i)));
-          }
-          if constexpr (kOf == SumsOf::double_backward) vv = LoadDoubles(d, at(job.v, p * job.v.position + i));
-          const auto center_hi = hn::LoadU(d, job.center_hi + i);
-          const auto center_lo = kOf == SumsOf::forward || !kPair ? hn::Zero(d) : hn::LoadU(d, job.center_lo + i);
-          AddElements<kOf, kPair, kCentered<T>>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
-        });
+  double *memory = job.accumulators + lane * kGroup + c;
+  Sum<D, kPair> sums[kTile][kTerms];
+  Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
+    const int j = k / kTerms, term = k % kTerms;
+    const double *at = memory + term * kAccumulators * kGroup + j * width;
+    sums[j][term].hi = hn::LoadU(d, at);
+    sums[j][term].lo = kPair ? hn::LoadU(d, at + kLanes<T> * kGroup) : hn::Zero(d);
+  });
+  for (int64_t n = visit.first_sample; n < visit.last_sample; ++n) {
+    auto at = [&](const Stream &s, int64_t p)
+                  BN2D_INLINED { return static_cast<const T *>(s.data) + n * s.sample + p * s.position + c; };
+    for (int64_t p = visit.begin + lane; p < visit.end; p += kLanes<T>) {
+      const T *x = at(job.x, p), *g = x, *side = x, *v = x;
+      if constexpr (kOf != SumsOf::forward) g = at(job.g, p);
+      if (has_side) side = at(job.side, p);
+      if constexpr (kOf == SumsOf::double_backward) v = at(job.v, p);
+      if constexpr (kTile > 1) {
+        Prefetch(x + ahead);
+        if constexpr (kOf != SumsOf::forward) Prefetch(g + ahead);
+        if (has_side) Prefetch(side + ahead);
+        if constexpr (kOf == SumsOf::double_backward) Prefetch(v + ahead);
       }
+      Repeat<kTile, kUnroll<kOf>>([&](int j) BN2D_INLINED {
+        const int64_t i = j * width;
+        auto vg = hn::Zero(d), vv = hn::Zero(d);
+        const auto vx = LoadDoubles(d, x + i);
+        if constexpr (kOf != SumsOf::forward) {
+          vg = LoadDoubles(d, g + i);
+          if (has_side) vg = through(d, vg, LoadDoubles(d, side + i));
+        }
+        if constexpr (kOf == SumsOf::double_backward) vv = LoadDoubles(d, v + i);
+        const auto center_hi = hn::LoadU(d, job.center_hi + c + i);
+        const auto center_lo = kOf == SumsOf::forward || !kPair ? hn::Zero(d) : hn::LoadU(d, job.center_lo + c + i);
+        AddElements<kOf, kPair, kCentered<T>>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
+      });
     }
-    Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
-      const int j = k / kTerms, term = k % kTerms;
-      double *at = memory + term * kAccumulators * kGroup + j * width;
-      hn::StoreU(sums[j][term].hi, d, at);
-      if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kLanes<T> * kGroup);
-    });
   }
+  Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
+    const int j = k / kTerms, term = k % kTerms;
+    double *at = memory + term * kAccumulators * kGroup + j * width;
+    hn::StoreU(sums[j][term].hi, d, at);
+    if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kLanes<T> * kGroup);
+  });
 }
 
 template <SumsOf kOf, class T, bool kSide>
@@ -418,27 +389,29 @@ HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
     if (kOf == SumsOf::forward)
       for (int64_t c = 0; c < job.channels; ++c) job.center_hi[c] = Pivot(static_cast<const T *>(job.x.data) + c);
   }
-  // Lines at the same place of many pages share a few sets of L2 (8 ways of 16 pages are usual).
-  constexpr int64_t kStreams = kOf == SumsOf::forward    ? 1
-                               : kOf == SumsOf::backward ? 2
-                                                         : 3,
-                    kSetLines = 64, kPage = 4096;
-  const int64_t row_bytes = job.x.position * static_cast<int64_t>(sizeof(T));
-  const int64_t rows_of_sets = kSetLines / kStreams * std::max(kPage / row_bytes, int64_t{1});
-  const int64_t rows_of_bytes = kVisitBytes / (job.channels * static_cast<int64_t>(sizeof(T)));
-  const int64_t rows = std::max(std::min(rows_of_sets, rows_of_bytes), int64_t{32});
-  const int64_t samples = std::max(rows / job.length, int64_t{1}), parts = (job.length + rows - 1) / rows;
+  const int64_t samples = std::max(kRowsOfVisit / job.length, int64_t{1});
+  const int64_t parts = (job.length + kRowsOfVisit - 1) / kRowsOfVisit;
   const int64_t part = ((job.length + parts - 1) / parts + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-  RowsAhead<T> ahead(job);
+  // Rows to fetch ahead, so that as many bytes are on their way in any shape: those of lanes to come, of this visit or
+  // of the next. The hardware does not see where a row of a group continues.
+  constexpr int64_t kAheadBytes = 2048;
+  const int64_t lanes = std::min(job.length, int64_t{kLanes<T>});
+  const int64_t lanes_ahead =
+      std::clamp(kAheadBytes / (job.channels * static_cast<int64_t>(sizeof(T))), int64_t{1}, lanes);
   for (int64_t n = 0; n < job.samples; n += samples)
     for (int64_t begin = 0; begin < job.length; begin += part) {
       const Visit visit = {n, std::min(n + samples, job.samples), begin, std::min(begin + part, job.length)};
-      ahead.start(visit.end < job.length ? visit.end * job.x.position : samples * job.x.sample);
-      int64_t c = 0;
-      for (; c + kTile * kDoubles <= job.channels; c += kTile * kDoubles)
-        SumRowsOfTile<kOf, T, kSide, kTile>(d, job, c, visit, ahead);
-      for (; c + kDoubles <= job.channels; c += kDoubles) SumRowsOfTile<kOf, T, kSide, 1>(d, job, c, visit, ahead);
-      for (; c < job.channels; ++c) SumRowsOfTile<kOf, T, kSide, 1>(one, job, c, visit, ahead);
+      const int64_t next = visit.end < job.length ? part * job.x.position : samples * job.x.sample - begin * job.x.position;
+      for (int64_t lane = 0; lane < lanes && visit.begin + lane < visit.end; ++lane) {
+        const int64_t ahead =
+            lanes_ahead * job.x.position + (lane + lanes_ahead < lanes ? 0 : next - lanes * job.x.position);
+        int64_t c = 0;
+        for (; c + kTile * kDoubles <= job.channels; c += kTile * kDoubles)
+          SumLaneOfTile<kOf, T, kSide, kTile>(d, job, c, visit, lane, ahead);
+        for (; c + kDoubles <= job.channels; c += kDoubles)
+          SumLaneOfTile<kOf, T, kSide, 1>(d, job, c, visit, lane, ahead);
+        for (; c < job.channels; ++c) SumLaneOfTile<kOf, T, kSide, 1>(one, job, c, visit, lane, ahead);
+      }
     }
 }
 
