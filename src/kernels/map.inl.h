@@ -309,9 +309,8 @@ HWY_NOINLINE void MapOverPlanes(const MapJob &job) {
   const int64_t joined = adjacent ? job.channels : 1;
   for (int64_t n = 0; n < job.samples; ++n)
     for (int64_t c = 0; c < job.channels; c += joined)
-      MapRow<T>(Body(job, c, n, 0), joined, job.length, job.streaming, job.prefetch, [&](int64_t plane) HWY_ATTR {
-        return OfPlane<Arithmetic<T>, Body::kCoefficients>(job, c + plane);
-      });
+      MapRow<T>(Body(job, c, n, 0), joined, job.length, job.streaming, job.prefetch,
+                [&](int64_t plane) HWY_ATTR { return OfPlane<Arithmetic<T>, Body::kCoefficients>(job, c + plane); });
 }
 
 // ---- channels
@@ -325,13 +324,13 @@ HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, in
   for (int64_t line = i; i + kWidth <= stop; i += kWidth) {
     if (kWidth > 1 && i == line) {
       line += kLineLength;
-#pragma GCC unroll 4
+#pragma GCC unroll 2
       for (int64_t r = 0; r < kRows; ++r)
         for (int k = 0; k < Body::kReads; ++k)
           Prefetch(reinterpret_cast<const char *>(body.reads(k) + row + r * step + i) + prefetch);
     }
     const OfColumn<D, C, Body::kCoefficients> column(d, c, i);
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int64_t r = 0; r < kRows; ++r) body(d, row + r * step + i, column, streaming);
   }
   return i;
@@ -343,15 +342,19 @@ HWY_NOINLINE void MapOverChannels(const MapJob &job) {
   const hn::ScalableTag<A> d;
   const hn::CappedTag<A, 1> one;
   const OfChannels<A, Body::kCoefficients> c(job);
-  // A few rows share what is loaded of the coefficients. Not where stores stream: a core keeps few lines open that it
-  // has written in part.
-  constexpr int64_t kRowsAtOnce = 4;
+  // Short rows share what is loaded of the coefficients. Long ones would be two runs of memory at a time instead of
+  // one, and where stores stream, a core keeps few lines open that it has written in part.
+  constexpr int64_t kRowsAtOnce = 2, kShortRowBytes = 512;
   const bool streaming = kStreams && job.streaming;
   const int64_t step = job.out.position;
   bool same_step = true;
   for (const Stream *s : {&job.x, &job.g, &job.side, &job.v, &job.out, &job.out2})
     same_step = same_step && (s->data == nullptr || s->position == step);
-  const int64_t at_once = hn::MaxLanes(d) > 1 && same_step && !streaming ? kRowsAtOnce : 1;
+  const bool share =
+      hn::MaxLanes(d) > 1 && same_step && !streaming && step * static_cast<int64_t>(sizeof(T)) <= kShortRowBytes;
+  const int64_t at_once = share ? kRowsAtOnce : 1;
+  const int64_t bytes_at_once = at_once * std::max(step, int64_t{1}) * static_cast<int64_t>(sizeof(T));
+  const int64_t ahead = (job.prefetch + bytes_at_once - 1) / bytes_at_once * bytes_at_once;
   for (int64_t n = 0; n < job.samples; ++n) {
     const Body sample(job, 0, n, 0);
     for (int64_t p = 0, rows; p < job.length; p += rows) {
@@ -363,7 +366,7 @@ HWY_NOINLINE void MapOverChannels(const MapJob &job) {
         begin = std::min(job.channels, BeforeLine(body.writes() + row));
         end = MapColumns<1, T>(d, body, begin, job.channels, row, 0, c, true, job.prefetch);
       } else if (rows == kRowsAtOnce) {
-        end = MapColumns<kRowsAtOnce, T>(d, body, 0, job.channels, row, step, c, false, kRowsAtOnce * step * sizeof(T));
+        end = MapColumns<kRowsAtOnce, T>(d, body, 0, job.channels, row, step, c, false, ahead);
       } else {
         end = MapColumns<1, T>(d, body, 0, job.channels, row, 0, c, false, job.prefetch);
       }

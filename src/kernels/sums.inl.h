@@ -322,7 +322,7 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
 struct Visit {
   int64_t first_sample, last_sample, begin, end;
 };
-inline constexpr int64_t kRowsOfVisit = 8 * kAccumulators;
+inline constexpr int64_t kRowsOfLane = 8;
 
 // One tile of kTile vectors of channels, one lane of a visit. `ahead`: elements to what is to be fetched.
 template <SumsOf kOf, class T, bool kSide, int kTile, class D>
@@ -389,19 +389,20 @@ HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
     if (kOf == SumsOf::forward)
       for (int64_t c = 0; c < job.channels; ++c) job.center_hi[c] = Pivot(static_cast<const T *>(job.x.data) + c);
   }
-  const int64_t samples = std::max(kRowsOfVisit / job.length, int64_t{1});
-  const int64_t parts = (job.length + kRowsOfVisit - 1) / kRowsOfVisit;
+  if (job.length == 0) return;
+  const int64_t lanes = std::min(job.length, int64_t{kLanes<T>}), rows = kRowsOfLane * lanes;
+  const int64_t samples = std::max(rows / job.length, int64_t{1}), parts = (job.length + rows - 1) / rows;
   const int64_t part = ((job.length + parts - 1) / parts + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
   // Rows to fetch ahead, so that as many bytes are on their way in any shape: those of lanes to come, of this visit or
   // of the next. The hardware does not see where a row of a group continues.
   constexpr int64_t kAheadBytes = 2048;
-  const int64_t lanes = std::min(job.length, int64_t{kLanes<T>});
   const int64_t lanes_ahead =
       std::clamp(kAheadBytes / (job.channels * static_cast<int64_t>(sizeof(T))), int64_t{1}, lanes);
   for (int64_t n = 0; n < job.samples; n += samples)
     for (int64_t begin = 0; begin < job.length; begin += part) {
       const Visit visit = {n, std::min(n + samples, job.samples), begin, std::min(begin + part, job.length)};
-      const int64_t next = visit.end < job.length ? part * job.x.position : samples * job.x.sample - begin * job.x.position;
+      const int64_t next =
+          visit.end < job.length ? part * job.x.position : samples * job.x.sample - begin * job.x.position;
       for (int64_t lane = 0; lane < lanes && visit.begin + lane < visit.end; ++lane) {
         const int64_t ahead =
             lanes_ahead * job.x.position + (lane + lanes_ahead < lanes ? 0 : next - lanes * job.x.position);

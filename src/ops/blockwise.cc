@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <initializer_list>
-#include <utility>
+
+#include "ops/long_rows.h"
 
 namespace bn2d {
 namespace {
@@ -103,16 +104,6 @@ void pack_mask(DType dtype, const std::byte *signs, int64_t count, uint8_t *bits
   }
 }
 
-constexpr int64_t kRowCoefficientBytes = 24 * 1024;  // three quarters of an L1
-
-// coefficients[k][channel] -> expanded[k][channel][position].
-template <class A>
-void expand(const A *coefficients, int64_t stride, int64_t count, int64_t channels, int64_t plane, void *expanded) {
-  A *out = static_cast<A *>(expanded);
-  for (int64_t k = 0; k < count; ++k)
-    for (int64_t c = 0; c < channels; ++c, out += plane) std::fill_n(out, plane, coefficients[k * stride + c]);
-}
-
 // One piece of one plane of a tensor that is read: in place where it is contiguous, else packed.
 const void *read_piece(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, std::byte *buffer) {
   if (!view.exists()) return nullptr;
@@ -135,12 +126,10 @@ int64_t mask_plane_bytes(int64_t plane) { return plane / 8 + (plane % 8 != 0); }
 Blockwise::Blockwise(const Tensors &tensors, const Extents &size, DType dtype)
     : tensors_(tensors), size_(size), dtype_(dtype), blocks_(make_blocks(size)), kernels_(kernels::active().of(dtype)) {
   bool planes = tensors.side_mask == nullptr && tensors.sign_mask == nullptr, channels = planes;
-  adjacent_planes_ = planes;
   for (const View *view : {&tensors.x, &tensors.g, &tensors.side, &tensors.v, &tensors.out, &tensors.out2}) {
     if (!view->exists()) continue;
     planes = planes && has_contiguous_planes(*view);
     channels = channels && has_contiguous_channels(*view);
-    adjacent_planes_ = adjacent_planes_ && view->stride.c == size.plane();
   }
   // Where both fit (planes of one element), vectors along the channels are the fuller ones.
   const bool prefer_channels = size.plane() < 8 && size.c > size.plane();
@@ -180,7 +169,8 @@ void Blockwise::sums(kernels::SumsOf op, const Group &group, int64_t index, Grou
     job.accumulators = scratch.accumulators;
     job.center_hi = scratch.center_hi;
     job.center_lo = scratch.center_lo;
-    kernels_.sums[static_cast<int>(op)][static_cast<int>(layout)](job);
+    if (!sum_long_rows(kernels_, op, layout, job, dtype_))
+      kernels_.sums[static_cast<int>(op)][static_cast<int>(layout)](job);
   }
   kernels_.reduce(op, layout, group.channels, scratch.accumulators, scratch.center_hi, sums);
 }
@@ -237,46 +227,9 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
   job.prefetch = op == kernels::MapOf::backward ? 1024 : 2048;
   if (mode_ == Mode::planes && next_group != 0)
     job.prefetch = next_group * (tensors_.x.exists() ? tensors_.x : tensors_.g).stride.c * dtype_size(dtype_);
-  if (map_as_rows(op, group, job)) return;
   const kernels::Layout layout = mode_ == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
+  if (map_long_rows(kernels_, op, layout, job, dtype_)) return;
   kernels_.map[static_cast<int>(op)][static_cast<int>(layout)](job);
-}
-
-// Small planes that follow one another are one long row per sample, with a coefficient for each element instead of each
-// channel: no plane ends in the middle of a vector or of a cache line. Worth its coefficients from a few samples on.
-bool Blockwise::map_as_rows(kernels::MapOf op, const Group &group, const kernels::MapJob &job) const {
-  const int64_t plane = size_.plane(), fewest_samples = plane <= kSmallPlane ? 8 : 64;
-  if (mode_ != Mode::planes || !adjacent_planes_ || plane > 2 * kSmallPlane || job.samples < fewest_samples ||
-      group.channels < 2)
-    return false;
-  alignas(64) std::byte expanded[kRowCoefficientBytes];
-  const int64_t count = kernels::coefficient_count(op);
-  const int64_t at_once =
-      std::min(group.channels, kRowCoefficientBytes / (count * plane * (dtype_ == DType::f64 ? 8 : 4)));
-  if (at_once < 2) return false;
-  kernels::MapJob row = job;
-  row.length = 1;
-  row.coefficients = expanded;
-  for (int64_t c = 0; c < group.channels; c += at_once) {
-    const int64_t channels = std::min(at_once, group.channels - c);
-    row.channels = row.coefficient_stride = channels * plane;
-    if (dtype_ == DType::f64) {
-      expand(static_cast<const double *>(job.coefficients) + c, job.coefficient_stride, count, channels, plane,
-             expanded);
-    } else {
-      expand(static_cast<const float *>(job.coefficients) + c, job.coefficient_stride, count, channels, plane,
-             expanded);
-    }
-    for (const auto &[stream, of] : {std::pair{&row.x, &job.x},
-                                     {&row.g, &job.g},
-                                     {&row.side, &job.side},
-                                     {&row.v, &job.v},
-                                     {&row.out, &job.out},
-                                     {&row.out2, &job.out2}})
-      if (of->data != nullptr) stream->data = static_cast<std::byte *>(of->data) + c * plane * dtype_size(dtype_);
-    kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::channels)](row);
-  }
-  return true;
 }
 
 void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,

@@ -58,7 +58,6 @@ class Blockwise {
   void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block, GroupScratch &scratch) const;
   void packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                   const Coefficients &coefficients) const;
-  bool map_as_rows(kernels::MapOf op, const Group &group, const kernels::MapJob &job) const;
   kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const;
 
   const Tensors &tensors_;
@@ -66,7 +65,6 @@ class Blockwise {
   DType dtype_;
   Blocks blocks_;
   Mode mode_;
-  bool adjacent_planes_;  // the planes of a sample follow one another in every tensor
   const kernels::TypeKernels &kernels_;
 };
 

@@ -15,11 +15,11 @@ double imbalance(int64_t units, int workers, int64_t unit, int64_t total) {
 }
 
 constexpr double kWorstImbalance = 1.1;
+constexpr int64_t kLine = 64;  // bytes of a cache line
 
 // A group of planes that ends in the middle of a cache line makes two groups write that line in parts. So groups are
 // multiples of the channels that fill whole lines, where they are large enough.
 int64_t whole_lines(const Work &work, int64_t channels, int64_t at_most) {
-  constexpr int64_t kLine = 64;
   const int64_t step = kLine / std::gcd(kLine, work.size.plane() * work.element_bytes);
   const int64_t rounded = std::max(channels / step, int64_t{1}) * step;
   return rounded <= at_most ? rounded : channels;
@@ -105,13 +105,14 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
   const bool whole_fits = !channels_last || channel_bytes * plan.group <= machine.l2_bytes;
   if (whole_fits) {
     for (int64_t group = plan.group; group >= 1; group = group > 1 ? group / 2 : 0) {
+      // Threads that share cache lines wait for one another.
+      if (channels_last && group < channels && group * work.element_bytes % kLine != 0) break;
       const int64_t groups = divide_up(channels, group);
       if (groups >= plan.workers && imbalance(groups, plan.workers, group, channels) <= kWorstImbalance) {
         plan.group = group;
         plan.groups = groups;
         return plan;
       }
-      if (channels_last && group * work.element_bytes <= 64) break;  // rows shorter than a cache line cost more
     }
   }
   plan.split = true;

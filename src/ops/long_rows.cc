@@ -1,0 +1,287 @@
+#include "ops/long_rows.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "parallel/plan.h"
+
+namespace bn2d {
+namespace {
+
+using kernels::kAccumulators;
+using kernels::kMaxGroup;
+using kernels::Layout;
+using kernels::MapJob;
+using kernels::Stream;
+using kernels::SumsJob;
+
+constexpr int64_t kLine = 64;
+constexpr int64_t kCoefficientBytes = 24 * 1024;  // of a row: three quarters of an L1
+
+template <class Job>
+struct Streams;
+template <>
+struct Streams<MapJob> {
+  static constexpr Stream MapJob::*all[] = {&MapJob::x, &MapJob::g,   &MapJob::side,
+                                            &MapJob::v, &MapJob::out, &MapJob::out2};
+};
+template <>
+struct Streams<SumsJob> {
+  static constexpr Stream SumsJob::*all[] = {&SumsJob::x, &SumsJob::g, &SumsJob::side, &SumsJob::v};
+};
+
+// Whether `holds` is true of each tensor that takes part.
+template <class Job, class F>
+bool all_streams(const Job &job, const F &holds) {
+  for (const auto stream : Streams<Job>::all)
+    if ((job.*stream).data != nullptr && !holds(job.*stream)) return false;
+  return true;
+}
+
+// `count` rows of `elements` elements, from element `first` of sample `n` on. next(stream): elements from row to row.
+template <class Job, class F>
+Job rows_of(const Job &job, int64_t n, int64_t first, int64_t elements, int64_t count, int64_t element_bytes,
+            const F &next) {
+  Job rows = job;
+  rows.channels = elements;
+  rows.samples = 1;
+  rows.length = count;
+  for (const auto stream : Streams<Job>::all) {
+    Stream &s = rows.*stream;
+    if (s.data == nullptr) continue;
+    s.data = static_cast<char *>(s.data) + (n * s.sample + first) * element_bytes;
+    s.sample = s.position = next(job.*stream);
+    s.channel = 1;
+  }
+  return rows;
+}
+
+// Channels as planes that follow one another, or as rows of channels that do.
+bool follow_one_another(Layout layout, const Stream &s, int64_t channels, int64_t length) {
+  return layout == Layout::planes ? s.channel == length : s.position == channels;
+}
+
+// coefficients[k][channel] -> expanded[k][element], for rows of `positions` of each channel.
+template <class A>
+void expand(Layout layout, const MapJob &job, int64_t first, int64_t channels, int64_t positions, int64_t count,
+            void *expanded) {
+  A *out = static_cast<A *>(expanded);
+  for (int64_t k = 0; k < count; ++k) {
+    const A *from = static_cast<const A *>(job.coefficients) + k * job.coefficient_stride + first;
+    if (layout == Layout::planes) {
+      for (int64_t c = 0; c < channels; ++c, out += positions) std::fill_n(out, positions, from[c]);
+    } else {
+      for (int64_t p = 0; p < positions; ++p, out += channels) std::copy_n(from, channels, out);
+    }
+  }
+}
+
+class LongRowMap {
+ public:
+  LongRowMap(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout, const MapJob &job, DType dtype)
+      : map_(kernels.map[static_cast<int>(op)][static_cast<int>(Layout::channels)]),
+        layout_(layout),
+        job_(job),
+        wide_(dtype == DType::f64),
+        bytes_(dtype_size(dtype)),
+        count_(kernels::coefficient_count(op)),
+        most_elements_(kCoefficientBytes / (count_ * (wide_ ? 8 : 4))) {}
+
+  bool run() { return layout_ == Layout::planes ? planes() : channels(); }
+
+ private:
+  // A row: the planes of some channels of a sample. Worth its coefficients from a few samples on.
+  bool planes() {
+    const int64_t fewest_samples = job_.length <= kSmallPlane ? 8 : 64;
+    if (job_.length > 2 * kSmallPlane || job_.samples < fewest_samples || job_.channels < 2) return false;
+    const int64_t at_once = std::min(job_.channels, most_elements_ / job_.length);
+    if (at_once < 2) return false;
+    for (int64_t c = 0; c < job_.channels; c += at_once) {
+      const int64_t channels = std::min(at_once, job_.channels - c);
+      set_coefficients(c, channels, job_.length);
+      map(0, c * job_.length, channels * job_.length, job_.samples, [](const Stream &s) { return s.sample; });
+    }
+    return true;
+  }
+
+  // A row: as many positions as fill whole cache lines.
+  bool channels() {
+    constexpr int64_t kLinesEnough = 4, kElements = 64;
+    const int64_t c = job_.channels, line = kLine / bytes_, step = line / std::gcd(line, c);
+    if (step == 1 && (c >= kLinesEnough * line || !job_.streaming)) return false;
+    const int64_t positions = step * std::max(kElements / (c * step), int64_t{1});
+    if (c * positions > most_elements_) return false;
+    const bool one_run = all_streams(job_, [&](const Stream &s) { return s.sample == c * job_.length; });
+    const int64_t runs = one_run ? 1 : job_.samples, length = one_run ? job_.samples * job_.length : job_.length;
+    if (length < 4 * positions) return false;
+    set_coefficients(0, c, positions);
+    for (int64_t n = 0; n < runs; ++n) {
+      const int64_t head = positions_to_line(n), rows = (length - head) / positions;
+      const auto next = [&](const Stream &) { return c * positions; };
+      const int64_t tail = head + rows * positions;
+      if (head != 0) map(n, 0, c * head, 1, next);
+      map(n, c * head, c * positions, rows, next);
+      if (tail != length) map(n, c * tail, c * (length - tail), 1, next);
+    }
+    return true;
+  }
+
+  // Positions up to where a row of the output begins with a cache line; 0 also where none does.
+  int64_t positions_to_line(int64_t n) const {
+    const auto address =
+        reinterpret_cast<uintptr_t>(job_.out.data) + static_cast<uintptr_t>(n * job_.out.sample * bytes_);
+    for (int64_t p = 0; p < kLine / bytes_; ++p)
+      if ((address + static_cast<uintptr_t>(p * job_.channels * bytes_)) % kLine == 0) return p;
+    return 0;
+  }
+
+  void set_coefficients(int64_t first, int64_t channels, int64_t positions) {
+    wide_ ? expand<double>(layout_, job_, first, channels, positions, count_, expanded_)
+          : expand<float>(layout_, job_, first, channels, positions, count_, expanded_);
+    stride_ = channels * positions;
+  }
+
+  template <class F>
+  void map(int64_t n, int64_t first, int64_t elements, int64_t count, const F &next) const {
+    MapJob rows = rows_of(job_, n, first, elements, count, bytes_, next);
+    rows.coefficients = expanded_;
+    rows.coefficient_stride = stride_;
+    map_(rows);
+  }
+
+  void (*map_)(const MapJob &job);
+  const Layout layout_;
+  const MapJob &job_;
+  const bool wide_;
+  const int64_t bytes_, count_, most_elements_;
+  int64_t stride_ = 0;
+  alignas(64) std::byte expanded_[kCoefficientBytes];
+};
+
+class LongRowSums {
+ public:
+  LongRowSums(const kernels::TypeKernels &kernels, kernels::SumsOf op, Layout layout, const SumsJob &job, DType dtype)
+      : kernels_(kernels.sums[static_cast<int>(op)]),
+        op_(op),
+        layout_(layout),
+        job_(job),
+        bytes_(dtype_size(dtype)),
+        terms_(kernels::sums_count(op)),
+        group_(kernels::max_group(static_cast<int>(terms_))),
+        halves_(dtype == DType::f64 ? 2 : 1),
+        lanes_(kAccumulators / halves_) {}
+
+  bool run() { return layout_ == Layout::planes ? planes() : channels(); }
+
+ private:
+  // A row: the planes of some channels of a sample, each position a lane.
+  bool planes() {
+    constexpr int64_t kFewestSamples = 8;
+    if (job_.length >= lanes_ || job_.samples < kFewestSamples || job_.channels < 2) return false;
+    start();
+    const int64_t at_once = group_ / job_.length;
+    for (int64_t c = 0; c < job_.channels; c += at_once) {
+      const int64_t elements = std::min(at_once, job_.channels - c) * job_.length, first = c * job_.length;
+      load(first, elements);
+      sum(0, first, elements, job_.samples, [](const Stream &s) { return s.sample; });
+      store(first, elements);
+    }
+    return true;
+  }
+
+  // A row: a position for each lane.
+  bool channels() {
+    constexpr int64_t kMostChannels = 16, kFewestRows = 8;
+    const int64_t c = job_.channels, row = c * lanes_;
+    if (c >= kMostChannels || job_.length * job_.samples < kFewestRows * lanes_) return false;
+    start();
+    const int64_t rest = job_.length % lanes_;
+    const bool one_run = rest == 0 && all_streams(job_, [&](const Stream &s) { return s.sample == c * job_.length; });
+    const int64_t runs = one_run ? 1 : job_.samples;
+    const int64_t rows = (one_run ? job_.samples * job_.length : job_.length) / lanes_;
+    const auto next = [&](const Stream &) { return row; };
+    for (int64_t first = 0; first < row; first += group_) {
+      const int64_t elements = std::min(group_, row - first), of_rest = std::min(elements, rest * c - first);
+      load(first, elements);
+      for (int64_t n = 0; n < runs; ++n) {
+        if (rows != 0) sum(n, first, elements, rows, next);
+        if (of_rest > 0) sum(n, rows * row + first, of_rest, 1, next);
+      }
+      store(first, elements);
+    }
+    return true;
+  }
+
+  int64_t channel_of(int64_t e) const { return layout_ == Layout::planes ? e / job_.length : e % job_.channels; }
+  int64_t lane_of(int64_t e) const { return layout_ == Layout::planes ? e % job_.length : e / job_.channels; }
+
+  // Reads the pivots, and sets all accumulators to 0.
+  void start() const {
+    SumsJob nothing = job_;
+    nothing.samples = 1;
+    nothing.length = 0;
+    kernels_[static_cast<int>(layout_)](nothing);
+  }
+
+  // Accumulators of a row: [sum][lane][element], where all is in lane 0.
+  double &in_row(int64_t term, int64_t half, int64_t e) {
+    return row_[(term * kAccumulators + half * lanes_) * group_ + e];
+  }
+  double &in_job(int64_t term, int64_t half, int64_t e) const {
+    const int64_t c = channel_of(e), k = lane_of(e) + half * lanes_;
+    return job_.accumulators[layout_ == Layout::planes ? (c * terms_ + term) * kAccumulators + k
+                                                       : (term * kAccumulators + k) * group_ + c];
+  }
+  void load(int64_t first, int64_t elements) {
+    for (int64_t e = 0; e < elements; ++e) {
+      center_hi_[e] = job_.center_hi[channel_of(first + e)];
+      center_lo_[e] = op_ == kernels::SumsOf::forward ? 0.0 : job_.center_lo[channel_of(first + e)];
+    }
+    for (int64_t term = 0; term < terms_; ++term)
+      for (int64_t half = 0; half < halves_; ++half) std::fill_n(&in_row(term, half, 0), elements, 0.0);
+  }
+  void store(int64_t first, int64_t elements) {
+    for (int64_t term = 0; term < terms_; ++term)
+      for (int64_t half = 0; half < halves_; ++half)
+        for (int64_t e = 0; e < elements; ++e) in_job(term, half, first + e) = in_row(term, half, e);
+  }
+
+  template <class F>
+  void sum(int64_t n, int64_t first, int64_t elements, int64_t count, const F &next) {
+    SumsJob rows = rows_of(job_, n, first, elements, count, bytes_, next);
+    std::swap(rows.samples, rows.length);  // a row is a sample of one position, which is lane 0
+    rows.next = 0;
+    rows.first = false;
+    rows.accumulators = row_;
+    rows.center_hi = center_hi_;
+    rows.center_lo = center_lo_;
+    kernels_[static_cast<int>(Layout::channels)](rows);
+  }
+
+  void (*const *kernels_)(const SumsJob &job);
+  const kernels::SumsOf op_;
+  const Layout layout_;
+  const SumsJob &job_;
+  const int64_t bytes_, terms_, group_, halves_, lanes_;
+  double center_hi_[kMaxGroup], center_lo_[kMaxGroup];
+  alignas(64) double row_[kernels::kMaxAccumulators];
+};
+
+template <class Job>
+bool is_long(Layout layout, const Job &job) {
+  return all_streams(job, [&](const Stream &s) { return follow_one_another(layout, s, job.channels, job.length); });
+}
+
+}  // namespace
+
+bool map_long_rows(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout, const MapJob &job,
+                   DType dtype) {
+  return is_long(layout, job) && LongRowMap(kernels, op, layout, job, dtype).run();
+}
+
+bool sum_long_rows(const kernels::TypeKernels &kernels, kernels::SumsOf op, Layout layout, const SumsJob &job,
+                   DType dtype) {
+  return is_long(layout, job) && LongRowSums(kernels, op, layout, job, dtype).run();
+}
+
+}  // namespace bn2d
