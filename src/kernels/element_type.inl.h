@@ -11,6 +11,7 @@
 // After foreach_target.h:
 #include "hwy/highway.h"
 #include "kernels/map.inl.h"
+#include "kernels/mask.inl.h"
 #include "kernels/sums.inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -27,7 +28,9 @@ const TypeKernels *BN2D_GET() {
       {{MapForward<T, p>, MapForward<T, c>},
        {MapBackward<T, p>, MapBackward<T, c>},
        {MapScale<T, p>, MapScale<T, c>},
-       {MapDoubleBackward<T, p>, MapDoubleBackward<T, c>}}};
+       {MapDoubleBackward<T, p>, MapDoubleBackward<T, c>}},
+      ExpandMask<T>,
+      PackMask<T>};
   return &kKernels;
 }
 

@@ -1,6 +1,7 @@
 // The SIMD kernels: what they compute on one block of a group of channels, and the run-time choice of the SIMD target.
 //
-// Two kinds of kernels exist, and each exists once (sums.inl.h, map.inl.h) for all dtypes, layouts and targets:
+// Two kinds of kernels exist, and each exists once (sums.inl.h, map.inl.h) for all dtypes, layouts and targets, beside
+// the conversion of masks (mask.inl.h):
 //  - *sums* read a block and add products of its elements to per-channel accumulators;
 //  - *maps* read a block and write a linear combination of its elements with per-channel coefficients.
 //
@@ -108,6 +109,10 @@ struct TypeKernels {
   void (*reduce)(SumsOf op, Layout layout, int64_t channels, const double *accumulators, const double *center,
                  Sums *sums);
   void (*map[kMapOps][kLayouts])(const MapJob &job);
+  // The side of an activation: `count` bits, 1 for positive, from and to elements +1 and -1. The rest of a last byte is
+  // not read, and written as 0.
+  void (*expand_mask)(const uint8_t *bits, int64_t count, void *elements);
+  void (*pack_mask)(const void *elements, int64_t count, uint8_t *bits);
 };
 
 // Per-channel arithmetic of the forward pass, vectorised over the channels of a group, in double.

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kPiece = 512;  // elements of a packed copy; a multiple of 16, so that pieces keep the canonical lanes
 constexpr int64_t kPieceBytes = kPiece * 8;
+constexpr uintptr_t kLine = 64;
 
 template <class T>
 void gather_run(const std::byte *from, int64_t stride, int64_t count, void *to) {
@@ -71,44 +72,18 @@ void scatter(const std::byte *from, const View &view, int64_t n, int64_t c, int6
   });
 }
 
-// Bits of a mask to and from elements +1 and -1, which the kernels take for the side of an activation.
-template <class T>
-void expand_mask(const uint8_t *bits, int64_t count, T plus, T minus, void *to) {
-  T *target = static_cast<T *>(to);
-  for (int64_t i = 0; i < count; ++i) target[i] = (bits[i / 8] >> (i % 8)) & 1 ? plus : minus;
-}
-
-void expand_mask(DType dtype, const uint8_t *bits, int64_t count, void *to) {
-  switch (dtype) {
-    case DType::f32:
-      return expand_mask(bits, count, 1.0f, -1.0f, to);
-    case DType::f64:
-      return expand_mask(bits, count, 1.0, -1.0, to);
-    case DType::f16:
-      return expand_mask<uint16_t>(bits, count, 0x3C00, 0xBC00, to);
-    case DType::bf16:
-      return expand_mask<uint16_t>(bits, count, 0x3F80, 0xBF80, to);
-    case DType::i64:
-      return;
-  }
-}
-
-// The sign bit is the top bit of the last byte of an element (little endian).
-void pack_mask(DType dtype, const std::byte *signs, int64_t count, uint8_t *bits) {
-  const int64_t bytes = dtype_size(dtype);
-  for (int64_t i = 0; i < count; i += 8) {
-    unsigned byte = 0;
-    for (int64_t k = 0; k < 8 && i + k < count; ++k)
-      if ((static_cast<unsigned>(signs[(i + k + 1) * bytes - 1]) & 0x80u) == 0) byte |= 1u << k;
-    bits[i / 8] = static_cast<uint8_t>(byte);
-  }
-}
-
 // One piece of one plane of a tensor that is read: in place where it is contiguous, else packed.
 const void *read_piece(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, std::byte *buffer) {
   if (!view.exists()) return nullptr;
   if (has_contiguous_planes(view)) return view.at(n, c, 0, 0) + position * dtype_size(view.dtype);
   gather(view, n, c, position, length, buffer);
+  return buffer;
+}
+
+// Where one piece of one plane of a tensor is written: in place where that is contiguous, else to the buffer.
+void *write_piece(const View &view, int64_t n, int64_t c, int64_t position, std::byte *buffer) {
+  if (!view.exists()) return nullptr;
+  if (has_contiguous_planes(view)) return view.at(n, c, 0, 0) + position * dtype_size(view.dtype);
   return buffer;
 }
 
@@ -195,7 +170,7 @@ void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks
         job.v = piece_stream(read_piece(tensors_.v, n, channel, position, job.length, buffer[3]));
         if (tensors_.side_mask != nullptr) {
           const int64_t plane = (n * size_.c + channel) * mask_plane_bytes(size_.plane());
-          expand_mask(dtype_, tensors_.side_mask + plane + position / 8, job.length, buffer[2]);
+          kernels_.expand_mask(tensors_.side_mask + plane + position / 8, job.length, buffer[2]);
           job.side = piece_stream(buffer[2]);
         } else {
           job.side = piece_stream(read_piece(tensors_.side, n, channel, position, job.length, buffer[2]));
@@ -206,7 +181,7 @@ void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks
 
 void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &block, const Coefficients &coefficients,
                     bool streaming, int64_t next_group) const {
-  if (mode_ == Mode::packed) return packed_map(op, group, block, coefficients);
+  if (mode_ == Mode::packed) return packed_map(op, group, block, coefficients, streaming);
   kernels::MapJob job;
   job.channels = group.channels;
   job.samples = block.samples;
@@ -233,7 +208,7 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
 }
 
 void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
-                           const Coefficients &coefficients) const {
+                           const Coefficients &coefficients, bool streaming) const {
   alignas(64) std::byte buffer[6][kPieceBytes];
   kernels::MapJob job;
   job.channels = job.samples = 1;
@@ -252,17 +227,22 @@ void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::
         job.g = piece_stream(read_piece(tensors_.g, n, channel, position, job.length, buffer[1]));
         job.v = piece_stream(read_piece(tensors_.v, n, channel, position, job.length, buffer[3]));
         if (tensors_.side_mask != nullptr) {
-          expand_mask(dtype_, tensors_.side_mask + mask, job.length, buffer[2]);
+          kernels_.expand_mask(tensors_.side_mask + mask, job.length, buffer[2]);
           job.side = piece_stream(buffer[2]);
         } else {
           job.side = piece_stream(read_piece(tensors_.side, n, channel, position, job.length, buffer[2]));
         }
-        job.out = piece_stream(tensors_.out.exists() ? buffer[4] : nullptr);
-        job.out2 = piece_stream(tensors_.out2.exists() || tensors_.sign_mask != nullptr ? buffer[5] : nullptr);
+        void *const out = write_piece(tensors_.out, n, channel, position, buffer[4]);
+        void *const out2 =
+            tensors_.sign_mask != nullptr ? buffer[5] : write_piece(tensors_.out2, n, channel, position, buffer[5]);
+        job.out = piece_stream(out);
+        job.out2 = piece_stream(out2);
+        job.streaming = streaming && out != buffer[4] && reinterpret_cast<uintptr_t>(out) % kLine == 0;
         kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
-        if (tensors_.out.exists()) scatter(buffer[4], tensors_.out, n, channel, position, job.length);
-        if (tensors_.out2.exists()) scatter(buffer[5], tensors_.out2, n, channel, position, job.length);
-        if (tensors_.sign_mask != nullptr) pack_mask(dtype_, buffer[5], job.length, tensors_.sign_mask + mask);
+        if (out == buffer[4]) scatter(buffer[4], tensors_.out, n, channel, position, job.length);
+        if (out2 == buffer[5] && tensors_.out2.exists())
+          scatter(buffer[5], tensors_.out2, n, channel, position, job.length);
+        if (tensors_.sign_mask != nullptr) kernels_.pack_mask(buffer[5], job.length, tensors_.sign_mask + mask);
       }
 }
 

@@ -56,8 +56,8 @@ class Blockwise {
  private:
   enum class Mode { planes, channels, packed };
   void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block, GroupScratch &scratch) const;
-  void packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
-                  const Coefficients &coefficients) const;
+  void packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block, const Coefficients &coefficients,
+                  bool streaming) const;
   kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const;
 
   const Tensors &tensors_;
