@@ -69,7 +69,8 @@ BN2D_CONVERSION hn::Vec<hn::RebindToUnsigned<DF>> F16BitsFromFloat(DF df, hn::Ve
   return hn::Or(half, sign);
 }
 
-// float -> bf16 bits, rounded to nearest even (Highway 1.0.3 truncates).
+// float -> bf16 bits in the upper halves, rounded to nearest even (Highway 1.0.3 truncates). The lower halves are
+// anything.
 template <class DF>
 BN2D_CONVERSION hn::Vec<hn::RebindToUnsigned<DF>> BF16BitsFromFloat(DF df, hn::Vec<DF> v) {
   const hn::RebindToUnsigned<DF> du;
@@ -78,7 +79,7 @@ BN2D_CONVERSION hn::Vec<hn::RebindToUnsigned<DF>> BF16BitsFromFloat(DF df, hn::V
   const auto even = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
   // A NaN stays one: the low bits are 0 in those that arithmetic makes, that were read from bf16, and that coefficients
   // hold (see Canonical), so that nothing carries.
-  return hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(du, 0x7FFFu)), even));
+  return hn::Add(hn::Add(bits, hn::Set(du, 0x7FFFu)), even);
 }
 
 // Low halves of 32-bit lanes as 16-bit lanes. The values fit, so a saturating conversion does not change them.
@@ -114,6 +115,20 @@ HWY_INLINE hn::Vec<DF> LoadElements(DF df, const bf16 *p) {
   const hn::Rebind<uint16_t, DF> dh;
   const hn::RebindToUnsigned<DF> du;
   return hn::BitCast(df, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(dh, reinterpret_cast<const uint16_t *>(p)))));
+}
+
+// The elements of two vectors, in whatever order is cheap: those of bf16 at even places and those at odd places, which
+// takes an instruction each instead of one to spread them and one to shift them.
+template <class T, class D>
+inline constexpr int kParts = 1;
+template <class DF>
+inline constexpr int kParts<bf16, DF> = hn::MaxLanes(DF()) > 1 ? 2 : 1;
+
+template <int kPart, class DF>
+HWY_INLINE hn::Vec<DF> LoadPart(DF df, const bf16 *p) {
+  const hn::RebindToUnsigned<DF> du;
+  const auto both = hn::LoadU(du, reinterpret_cast<const uint32_t *>(p));
+  return hn::BitCast(df, kPart == 0 ? hn::ShiftLeft<16>(both) : hn::And(both, hn::Set(du, 0xFFFF0000u)));
 }
 
 // The same elements as doubles, for the sums.
@@ -166,7 +181,16 @@ HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, f16 *p, bool streaming) {
 }
 template <class DF>
 HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, bf16 *p, bool streaming) {
-  StoreLanes(Narrow(df, BF16BitsFromFloat(df, v)), hn::Rebind<uint16_t, DF>(), reinterpret_cast<uint16_t *>(p),
+  StoreLanes(Narrow(df, hn::ShiftRight<16>(BF16BitsFromFloat(df, v))), hn::Rebind<uint16_t, DF>(),
+             reinterpret_cast<uint16_t *>(p), streaming);
+}
+
+// What LoadPart loaded, together.
+template <class DF>
+HWY_INLINE void StoreParts(DF df, hn::Vec<DF> even, hn::Vec<DF> odd, bf16 *p, bool streaming) {
+  const hn::Repartition<uint16_t, DF> dh;
+  const auto low = hn::BitCast(dh, hn::ShiftRight<16>(BF16BitsFromFloat(df, even)));
+  StoreLanes(hn::OddEven(hn::BitCast(dh, BF16BitsFromFloat(df, odd)), low), dh, reinterpret_cast<uint16_t *>(p),
              streaming);
 }
 

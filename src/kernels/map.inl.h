@@ -20,6 +20,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 // The coefficients of the elements of one channel. Whole vectors, so that they live in registers.
 template <class A, int kCount>
 struct OfPlane {
+  static constexpr bool kAnyOrder = true;
   using DA = hn::ScalableTag<A>;
   hn::Vec<DA> value[kCount];
   HWY_INLINE OfPlane(const MapJob &job, int64_t channel) {
@@ -35,15 +36,27 @@ struct OfPlane {
       return hn::Set(d, hn::GetLane(value[k]));
     }
   }
+  template <int kPart>
+  HWY_INLINE const OfPlane &part() const {
+    return *this;
+  }
 };
 
-// The coefficients of a vector whose first elements belong to one channel and the others to the next.
+// The coefficients of elements of which the first `left` belong to one channel and the others to the next.
 template <class D, class C>
 struct OfBoth {
+  static constexpr bool kAnyOrder = true;
   const C &before, &after;
+  int64_t left;
   hn::Mask<D> first;
+  HWY_INLINE OfBoth(const C &b, const C &a, int64_t of_first)
+      : before(b), after(a), left(of_first), first(hn::FirstN(D(), static_cast<size_t>(of_first))) {}
   HWY_INLINE hn::Vec<D> get(D d, int k, int64_t i) const {
     return hn::IfThenElse(first, before.get(d, k, i), after.get(d, k, i));
+  }
+  template <int kPart>
+  HWY_INLINE OfBoth part() const {
+    return OfBoth(before, after, (left + 1 - kPart) / 2);
   }
 };
 
@@ -63,6 +76,7 @@ struct OfChannels {
 // Those of one vector of the row, in registers, for the same channels of any row.
 template <class D, class C, int kCount>
 struct OfColumn {
+  static constexpr bool kAnyOrder = false;
   hn::Vec<D> value[kCount];
   HWY_INLINE OfColumn(D d, const C &row, int64_t i) {
 #pragma GCC unroll 16
@@ -83,140 +97,172 @@ HWY_INLINE hn::Vec<D> Centered(D d, hn::Vec<D> x, const C &coefficients, int64_t
   return hn::Add(hn::Add(x, coefficients.get(d, 0, i)), coefficients.get(d, 1, i));
 }
 
-// Each body computes the elements [i, i + lanes of d) of a row, with the coefficients `c`.
+// What a body computes for one vector of elements.
+template <class V>
+struct Results {
+  V out, out2;
+  HWY_INLINE Results() {}  // see Pair
+};
+
+// Each body computes a vector of the elements from i on, with the coefficients `c`; `load` reads it from a tensor.
+// kAlwaysOut: `out` is never NULL. kHot: worth code of its own for streaming stores and for elements in parts.
 
 // kFused: with a residual, an activation, or both.
 template <class T, bool kFused>
 struct ForwardBody {
   using A = Arithmetic<T>;
+  static constexpr bool kAlwaysOut = true, kHot = true;
   static constexpr int kCoefficients = 4;
   const T *x, *z;
-  T *y, *sign;
+  T *out, *out2;  // y and the sign
   A slope;
   HWY_INLINE ForwardBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
       : x(At<T>(job.x, c, n, p)),
         z(kFused && job.v.data ? At<T>(job.v, c, n, p) : nullptr),
-        y(At<T>(job.out, c, n, p)),
-        sign(kFused && job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
+        out(At<T>(job.out, c, n, p)),
+        out2(kFused && job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.activation == Activation::none ? 1.0 : job.slope)) {}  // 1: no activation
   static constexpr int kReads = kFused ? 2 : 1;
   HWY_INLINE const T *reads(int k) const { return k == 0 || z == nullptr ? x : z; }
-  HWY_INLINE const T *writes() const { return y; }
-  template <class D, class C>
-  HWY_INLINE void operator()(D d, int64_t i, const C &c, bool streaming) const {
-    const auto centered = Centered(d, LoadElements(d, x + i), c, i);
+  template <class D, class C, class Load>
+  HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
+    Results<hn::Vec<D>> r;
+    const auto centered = Centered(d, load(x + i), c, i);
     auto v = hn::MulAdd(centered, c.get(d, coefficient::scale, i), c.get(d, coefficient::shift, i));
     if constexpr (kFused) {
-      if (z) v = hn::Add(v, LoadElements(d, z + i));
-      if (sign) {
-        const auto one = hn::Set(d, A{1});
-        StoreElements(d, hn::IfThenElse(hn::Le(v, hn::Zero(d)), hn::Neg(one), one), sign + i, false);
-      }
+      if (z) v = hn::Add(v, load(z + i));
+      const auto one = hn::Set(d, A{1});
+      if (out2) r.out2 = hn::IfThenElse(hn::Le(v, hn::Zero(d)), hn::Neg(one), one);
       v = ActivationGradient<D>(d, slope)(d, v, v);  // v*slope where v <= 0: the same selection
     }
-    StoreElements(d, v, y + i, streaming);
+    r.out = v;
+    return r;
   }
 };
 
 template <class T, bool kSide>
 struct BackwardBody {
   using A = Arithmetic<T>;
+  static constexpr bool kAlwaysOut = true, kHot = true;
   static constexpr int kCoefficients = 7;
   const T *x, *g, *side;
-  T *dx, *dz;
+  T *out, *out2;  // dx and dz
   A slope;
   HWY_INLINE BackwardBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
       : x(At<T>(job.x, c, n, p)),
         g(At<T>(job.g, c, n, p)),
         side(kSide && job.side.data ? At<T>(job.side, c, n, p) : nullptr),
-        dx(At<T>(job.out, c, n, p)),
-        dz(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
+        out(At<T>(job.out, c, n, p)),
+        out2(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.slope)) {}
   static constexpr int kReads = kSide ? 3 : 2;
   HWY_INLINE const T *reads(int k) const { return k == 0 ? x : k == 1 || !side ? g : side; }
-  HWY_INLINE const T *writes() const { return dx; }
-  template <class D, class C>
-  HWY_INLINE void operator()(D d, int64_t i, const C &c, bool streaming) const {
-    auto vg = LoadElements(d, g + i);
-    if (kSide && side) vg = ActivationGradient<D>(d, slope)(d, vg, LoadElements(d, side + i));
-    const auto xhat = hn::Mul(Centered(d, LoadElements(d, x + i), c, i), c.get(d, coefficient::b_invstd, i));
+  template <class D, class C, class Load>
+  HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
+    Results<hn::Vec<D>> r;
+    auto vg = load(g + i);
+    if (kSide && side) vg = ActivationGradient<D>(d, slope)(d, vg, load(side + i));
+    const auto xhat = hn::Mul(Centered(d, load(x + i), c, i), c.get(d, coefficient::b_invstd, i));
     auto v = hn::Sub(hn::Sub(vg, c.get(d, coefficient::b_gmean_hi, i)), c.get(d, coefficient::b_gmean_lo, i));
     v = hn::NegMulAdd(xhat, c.get(d, coefficient::b_slope_x, i), v);
-    v = hn::Mul(v, c.get(d, coefficient::b_scale, i));
-    if (dz) StoreElements(d, vg, dz + i, false);
-    StoreElements(d, v, dx + i, streaming);
+    r.out = hn::Mul(v, c.get(d, coefficient::b_scale, i));
+    r.out2 = vg;
+    return r;
   }
 };
 
 template <class T, bool kSide>
 struct ScaleBody {
   using A = Arithmetic<T>;
+  static constexpr bool kAlwaysOut = false, kHot = true;
   static constexpr int kCoefficients = 7;
   const T *g, *side;
-  T *dx, *dz;
+  T *out, *out2;  // dx and dz
   A slope;
   HWY_INLINE ScaleBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
       : g(At<T>(job.g, c, n, p)),
         side(kSide && job.side.data ? At<T>(job.side, c, n, p) : nullptr),
-        dx(job.out.data ? At<T>(job.out, c, n, p) : nullptr),
-        dz(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
+        out(job.out.data ? At<T>(job.out, c, n, p) : nullptr),
+        out2(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.slope)) {}
   static constexpr int kReads = kSide ? 2 : 1;
   HWY_INLINE const T *reads(int k) const { return k == 0 || !side ? g : side; }
-  HWY_INLINE const T *writes() const { return dx ? dx : dz; }
-  template <class D, class C>
-  HWY_INLINE void operator()(D d, int64_t i, const C &c, bool streaming) const {
-    auto vg = LoadElements(d, g + i);
-    if (kSide && side) vg = ActivationGradient<D>(d, slope)(d, vg, LoadElements(d, side + i));
-    if (dz) StoreElements(d, vg, dz + i, streaming && !dx);
-    if (dx) StoreElements(d, hn::Mul(vg, c.get(d, coefficient::b_scale, i)), dx + i, streaming);
+  template <class D, class C, class Load>
+  HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
+    Results<hn::Vec<D>> r;
+    r.out2 = load(g + i);
+    if (kSide && side) r.out2 = ActivationGradient<D>(d, slope)(d, r.out2, load(side + i));
+    r.out = hn::Mul(r.out2, c.get(d, coefficient::b_scale, i));
+    return r;
   }
 };
 
 template <class T>
 struct DoubleBackwardBody {
   using A = Arithmetic<T>;
+  static constexpr bool kAlwaysOut = false, kHot = false;
   static constexpr int kCoefficients = 11;
   const T *x, *g, *side, *v;
-  T *ddy, *dx;
+  T *out, *out2;  // ddy and dx
   A slope;
   HWY_INLINE DoubleBackwardBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
       : x(At<T>(job.x, c, n, p)),
         g(At<T>(job.g, c, n, p)),
         side(job.side.data ? At<T>(job.side, c, n, p) : nullptr),
         v(At<T>(job.v, c, n, p)),
-        ddy(job.out.data ? At<T>(job.out, c, n, p) : nullptr),
-        dx(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
+        out(job.out.data ? At<T>(job.out, c, n, p) : nullptr),
+        out2(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.slope)) {}
   static constexpr int kReads = 3;
   HWY_INLINE const T *reads(int k) const { return k == 0 ? x : k == 1 ? g : v; }
-  HWY_INLINE const T *writes() const { return ddy ? ddy : dx; }
-  template <class D, class C>
-  HWY_INLINE void operator()(D d, int64_t i, const C &c, bool) const {
+  template <class D, class C, class Load>
+  HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
     using namespace coefficient;
+    Results<hn::Vec<D>> r;
     const ActivationGradient<D> through(d, slope);
-    auto vg = LoadElements(d, g + i);
+    auto vg = load(g + i);
     auto vside = hn::Zero(d);
     if (side) {
-      vside = LoadElements(d, side + i);
+      vside = load(side + i);
       vg = through(d, vg, vside);
     }
-    const auto vv = LoadElements(d, v + i);
-    const auto xhat = hn::Mul(Centered(d, LoadElements(d, x + i), c, i), c.get(d, d_invstd, i));
-    if (ddy) {
-      auto r = hn::MulAdd(vv, c.get(d, d_c1, i), c.get(d, d_c0, i));
-      r = hn::MulAdd(xhat, c.get(d, d_c2, i), r);
-      if (side) r = through(d, r, vside);
-      StoreElements(d, r, ddy + i, false);
+    const auto vv = load(v + i);
+    const auto xhat = hn::Mul(Centered(d, load(x + i), c, i), c.get(d, d_invstd, i));
+    if (out) {
+      r.out = hn::MulAdd(vv, c.get(d, d_c1, i), c.get(d, d_c0, i));
+      r.out = hn::MulAdd(xhat, c.get(d, d_c2, i), r.out);
+      if (side) r.out = through(d, r.out, vside);
     }
-    if (dx) {
-      auto r = hn::Mul(hn::Sub(vv, c.get(d, d_vmean, i)), c.get(d, d_d1, i));
-      r = hn::MulAdd(hn::Sub(vg, c.get(d, d_gmean, i)), c.get(d, d_d2, i), r);
-      r = hn::MulAdd(xhat, c.get(d, d_d3, i), r);
-      StoreElements(d, r, dx + i, false);
+    if (out2) {
+      r.out2 = hn::Mul(hn::Sub(vv, c.get(d, d_vmean, i)), c.get(d, d_d1, i));
+      r.out2 = hn::MulAdd(hn::Sub(vg, c.get(d, d_gmean, i)), c.get(d, d_d2, i), r.out2);
+      r.out2 = hn::MulAdd(xhat, c.get(d, d_d3, i), r.out2);
     }
+    return r;
   }
 };
+
+// Whether a body maps the elements of two vectors at a time, in parts: where the coefficients do not mind their order.
+template <class T, class Body, class C, class D>
+inline constexpr bool kInParts = Body::kHot &&C::kAnyOrder &&kParts<T, D> == 2;
+
+// The elements from i on: one vector of them, or two.
+template <class T, class Body, class C, class D>
+HWY_INLINE void MapVector(D d, const Body &body, int64_t i, const C &c, bool streaming) {
+  if constexpr (kInParts<T, Body, C, D>) {
+    const auto even = body(d, i, c.template part<0>(), [&](const T *p) BN2D_INLINED { return LoadPart<0>(d, p); });
+    const auto odd = body(d, i, c.template part<1>(), [&](const T *p) BN2D_INLINED { return LoadPart<1>(d, p); });
+    if (Body::kAlwaysOut || body.out) StoreParts(d, even.out, odd.out, body.out + i, streaming);
+    if (body.out2) StoreParts(d, even.out2, odd.out2, body.out2 + i, streaming && !Body::kAlwaysOut && !body.out);
+  } else {
+    const auto r = body(d, i, c, [&](const T *p) BN2D_INLINED { return LoadElements(d, p); });
+    if (Body::kAlwaysOut || body.out) StoreElements(d, r.out, body.out + i, streaming);
+    if (body.out2) StoreElements(d, r.out2, body.out2 + i, streaming && !Body::kAlwaysOut && !body.out);
+  }
+}
+// Elements that MapVector maps at a time.
+template <class T, class Body, class C, class D>
+inline constexpr int64_t kStepOf = static_cast<int64_t>(hn::MaxLanes(D())) * (kInParts<T, Body, C, D> ? 2 : 1);
 
 // Whether the target has streaming stores that are worth their code.
 inline constexpr bool kStreams = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
@@ -226,17 +272,18 @@ inline constexpr int64_t kLineBytes = 64;
 // Elements [i, stop) of a row, a cache line at a time.
 template <class T, class Body, class C>
 HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, bool streaming, int64_t prefetch) {
-  const hn::ScalableTag<Arithmetic<T>> d;
-  constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<Arithmetic<T>>()));
-  constexpr int64_t kVectors = std::max(kLineBytes / static_cast<int64_t>(sizeof(T)) / kWidth, int64_t{1});
-  for (; i < stop; i += kVectors * kWidth) {
+  using D = hn::ScalableTag<Arithmetic<T>>;
+  const D d;
+  constexpr int64_t kStep = kStepOf<T, Body, C, D>;
+  constexpr int64_t kSteps = std::max(kLineBytes / static_cast<int64_t>(sizeof(T)) / kStep, int64_t{1});
+  for (; i < stop; i += kSteps * kStep) {
     for (int k = 0; k < Body::kReads; ++k) Prefetch(reinterpret_cast<const char *>(body.reads(k) + i) + prefetch);
-    if constexpr (kVectors <= 2) {
-      body(d, i, c, streaming);
-      if constexpr (kVectors == 2) body(d, i + kWidth, c, streaming);
+    if constexpr (kSteps <= 2) {
+      MapVector<T>(d, body, i, c, streaming);
+      if constexpr (kSteps == 2) MapVector<T>(d, body, i + kStep, c, streaming);
     } else {
 #pragma GCC unroll 2
-      for (int64_t j = 0; j < kVectors; ++j) body(d, i + j * kWidth, c, streaming);
+      for (int64_t j = 0; j < kSteps; ++j) MapVector<T>(d, body, i + j * kStep, c, streaming);
     }
   }
 }
@@ -256,7 +303,7 @@ HWY_NOINLINE void MapElements(const Body &body, int64_t i, int64_t stop, int64_t
   const hn::CappedTag<Arithmetic<T>, 1> one;
   for (int64_t plane = i < length ? 0 : i / length; i < stop; ++plane) {
     const auto c = plane_of(plane);
-    for (const int64_t end = std::min(stop, (plane + 1) * length); i < end; ++i) body(one, i, c, false);
+    for (const int64_t end = std::min(stop, (plane + 1) * length); i < end; ++i) MapVector<T>(one, body, i, c, false);
   }
 }
 
@@ -270,30 +317,30 @@ HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool str
   using C = std::decay_t<decltype(plane_of(0))>;
   const D d;
   constexpr int64_t kLineLength = kLineBytes / static_cast<int64_t>(sizeof(T));
-  constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(D()));
+  constexpr int64_t kStep = kStepOf<T, Body, C, D>;
   const int64_t total = count * length;
   int64_t i = 0;
-  streaming = kStreams && streaming;
+  streaming = kStreams && Body::kHot && streaming;
   if (streaming) {
-    i = std::min(total, BeforeLine(body.writes()));
+    i = std::min(total, BeforeLine(body.out ? body.out : body.out2));
     if (i != 0) MapElements<T>(body, 0, i, length, plane_of);
   }
-  if (kWidth > 1 && total - i >= kWidth && (count == 1 || length >= kWidth)) {
+  if (kStep > 1 && total - i >= kStep && (count == 1 || length >= kStep)) {
     int64_t plane = i < length ? 0 : i / length, end = (plane + 1) * length;
     C now = plane_of(plane);
     for (;;) {
       const int64_t stop = end - (end - i) % kLineLength;
       streaming ? MapLines<T>(body, i, stop, now, true, prefetch) : MapLines<T>(body, i, stop, now, false, prefetch);
       i = stop;
-      for (; i + kWidth <= end; i += kWidth) body(d, i, now, streaming);
-      if (total - i < kWidth) break;
+      for (; i + kStep <= end; i += kStep) MapVector<T>(d, body, i, now, streaming);
+      if (total - i < kStep) break;
       const C before = now;
       const int64_t left = end - i;
       now = plane_of(++plane);
       end += length;
       if (left != 0) {
-        body(d, i, OfBoth<D, C>{before, now, hn::FirstN(d, static_cast<size_t>(left))}, streaming);
-        i += kWidth;
+        MapVector<T>(d, body, i, OfBoth<D, C>(before, now, left), streaming);
+        i += kStep;
       }
     }
   }
@@ -331,7 +378,7 @@ HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, in
     }
     const OfColumn<D, C, Body::kCoefficients> column(d, c, i);
 #pragma GCC unroll 2
-    for (int64_t r = 0; r < kRows; ++r) body(d, row + r * step + i, column, streaming);
+    for (int64_t r = 0; r < kRows; ++r) MapVector<T>(d, body, row + r * step + i, column, streaming);
   }
   return i;
 }
@@ -345,7 +392,7 @@ HWY_NOINLINE void MapOverChannels(const MapJob &job) {
   // Short rows share what is loaded of the coefficients. Long ones would be two runs of memory at a time instead of
   // one, and where stores stream, a core keeps few lines open that it has written in part.
   constexpr int64_t kRowsAtOnce = 2, kShortRowBytes = 512;
-  const bool streaming = kStreams && job.streaming;
+  const bool streaming = kStreams && Body::kHot && job.streaming;
   const int64_t step = job.out.position;
   bool same_step = true;
   for (const Stream *s : {&job.x, &job.g, &job.side, &job.v, &job.out, &job.out2})
@@ -363,7 +410,7 @@ HWY_NOINLINE void MapOverChannels(const MapJob &job) {
       const int64_t row = same_step ? p * step : 0;
       int64_t begin = 0, end;
       if (streaming) {
-        begin = std::min(job.channels, BeforeLine(body.writes() + row));
+        begin = std::min(job.channels, BeforeLine((body.out ? body.out : body.out2) + row));
         end = MapColumns<1, T>(d, body, begin, job.channels, row, 0, c, true, job.prefetch);
       } else if (rows == kRowsAtOnce) {
         end = MapColumns<kRowsAtOnce, T>(d, body, 0, job.channels, row, step, c, false, ahead);
