@@ -140,7 +140,8 @@ struct ForwardBody {
   }
 };
 
-template <class T, bool kSide>
+// kFused: with an activation, or the residual's gradient, or without dx.
+template <class T, bool kFused>
 struct BackwardBody {
   using A = Arithmetic<T>;
   static constexpr bool kAlwaysOut = true, kHot = true;
@@ -151,17 +152,17 @@ struct BackwardBody {
   HWY_INLINE BackwardBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
       : x(At<T>(job.x, c, n, p)),
         g(At<T>(job.g, c, n, p)),
-        side(kSide && job.side.data ? At<T>(job.side, c, n, p) : nullptr),
+        side(kFused && job.side.data ? At<T>(job.side, c, n, p) : nullptr),
         out(At<T>(job.out, c, n, p)),
-        out2(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
+        out2(kFused && job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.slope)) {}
-  static constexpr int kReads = kSide ? 3 : 2;
+  static constexpr int kReads = kFused ? 3 : 2;
   HWY_INLINE const T *reads(int k) const { return k == 0 ? x : k == 1 || !side ? g : side; }
   template <class D, class C, class Load>
   HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
     Results<hn::Vec<D>> r;
     auto vg = load(g + i);
-    if (kSide && side) vg = ActivationGradient<D>(d, slope)(d, vg, load(side + i));
+    if (kFused && side) vg = ActivationGradient<D>(d, slope)(d, vg, load(side + i));
     const auto xhat = hn::Mul(Centered(d, load(x + i), c, i), c.get(d, coefficient::b_invstd, i));
     auto v = hn::Sub(hn::Sub(vg, c.get(d, coefficient::b_gmean_hi, i)), c.get(d, coefficient::b_gmean_lo, i));
     v = hn::NegMulAdd(xhat, c.get(d, coefficient::b_slope_x, i), v);
@@ -171,27 +172,27 @@ struct BackwardBody {
   }
 };
 
-template <class T, bool kSide>
+template <class T, bool kFused>
 struct ScaleBody {
   using A = Arithmetic<T>;
-  static constexpr bool kAlwaysOut = false, kHot = true;
+  static constexpr bool kAlwaysOut = !kFused, kHot = true;
   static constexpr int kCoefficients = 7;
   const T *g, *side;
   T *out, *out2;  // dx and dz
   A slope;
   HWY_INLINE ScaleBody(const MapJob &job, int64_t c, int64_t n, int64_t p)
       : g(At<T>(job.g, c, n, p)),
-        side(kSide && job.side.data ? At<T>(job.side, c, n, p) : nullptr),
-        out(job.out.data ? At<T>(job.out, c, n, p) : nullptr),
-        out2(job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
+        side(kFused && job.side.data ? At<T>(job.side, c, n, p) : nullptr),
+        out(kAlwaysOut || job.out.data ? At<T>(job.out, c, n, p) : nullptr),
+        out2(kFused && job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
         slope(static_cast<A>(job.slope)) {}
-  static constexpr int kReads = kSide ? 2 : 1;
+  static constexpr int kReads = kFused ? 2 : 1;
   HWY_INLINE const T *reads(int k) const { return k == 0 || !side ? g : side; }
   template <class D, class C, class Load>
   HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
     Results<hn::Vec<D>> r;
     r.out2 = load(g + i);
-    if (kSide && side) r.out2 = ActivationGradient<D>(d, slope)(d, r.out2, load(side + i));
+    if (kFused && side) r.out2 = ActivationGradient<D>(d, slope)(d, r.out2, load(side + i));
     r.out = hn::Mul(r.out2, c.get(d, coefficient::b_scale, i));
     return r;
   }
@@ -437,15 +438,19 @@ void MapForward(const MapJob &job) {
   return MapBlock<T, kLayout, ForwardBody<T, false>>(job);
 }
 
+inline bool IsPlain(const MapJob &job) {
+  return job.side.data == nullptr && job.out2.data == nullptr && job.out.data != nullptr;
+}
+
 template <class T, Layout kLayout>
 void MapBackward(const MapJob &job) {
-  if (kOwnPlain<T> && job.side.data == nullptr) return MapBlock<T, kLayout, BackwardBody<T, !kOwnPlain<T>>>(job);
+  if (kOwnPlain<T> && IsPlain(job)) return MapBlock<T, kLayout, BackwardBody<T, !kOwnPlain<T>>>(job);
   MapBlock<T, kLayout, BackwardBody<T, true>>(job);
 }
 
 template <class T, Layout kLayout>
 void MapScale(const MapJob &job) {
-  if (kOwnPlain<T> && job.side.data == nullptr) return MapBlock<T, kLayout, ScaleBody<T, !kOwnPlain<T>>>(job);
+  if (kOwnPlain<T> && IsPlain(job)) return MapBlock<T, kLayout, ScaleBody<T, !kOwnPlain<T>>>(job);
   MapBlock<T, kLayout, ScaleBody<T, true>>(job);
 }
 
