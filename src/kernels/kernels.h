@@ -53,6 +53,7 @@ struct SumsJob {
   int64_t next = 0;                               // elements from this block to the one that follows; 0: none
   bool first = true;                              // first piece of a block: sets accumulators to 0 and reads the pivot
   double *accumulators = nullptr;                 // kAccumulators for each sum of each channel
+  int64_t accumulator_stride = kMaxGroup;         // channels that these have room for
   double *center_hi = nullptr,
          *center_lo = nullptr;  // per channel: pivot (written by forward) or mean (read by the others)
 };
@@ -105,9 +106,9 @@ struct MapJob {
 // The kernels of one SIMD target for one element type.
 struct TypeKernels {
   void (*sums[kSumsOps][kLayouts])(const SumsJob &job);
-  // Adds the lanes of each channel: accumulators -> sums. center: center_hi of the job.
-  void (*reduce)(SumsOf op, Layout layout, int64_t channels, const double *accumulators, const double *center,
-                 Sums *sums);
+  // Adds the lanes of each channel: accumulators -> sums. stride, center: accumulator_stride and center_hi of the job.
+  void (*reduce)(SumsOf op, Layout layout, int64_t channels, const double *accumulators, int64_t stride,
+                 const double *center, Sums *sums);
   void (*map[kMapOps][kLayouts])(const MapJob &job);
   // The side of an activation: `count` bits, 1 for positive, from and to elements +1 and -1. The rest of a last byte is
   // not read, and written as 0.

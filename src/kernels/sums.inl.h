@@ -52,8 +52,8 @@ inline constexpr bool kUnroll = kDoubles >= 4 && kOf != SumsOf::double_backward;
 // Whether the kernels without an activation are worth code of their own: for f16 they are a fifth faster where that is
 // converted in hardware, for f64 and bf16 a twentieth.
 template <class T>
-inline constexpr bool kOwnPlain =
-    sizeof(T) == 4 || (std::is_same_v<T, f16> && (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3));
+inline constexpr bool kOwnPlain = sizeof(T) == 4 ||
+                                  (std::is_same_v<T, f16> && (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3));
 
 // a - b on the units that multiply, which the sums use less than those that add; a*1 is exact.
 template <class D, class V>
@@ -141,7 +141,7 @@ struct ActivationGradient {  // g where side > 0 (or NaN), else g*slope; a slope
 };
 
 // Accumulators: number k of a sum of a channel, k < lanes for a lane's sum and lanes + k for its low part.
-//   planes    [channel][sum][k]        channels  [sum][k][channel of max_group()]
+//   planes    [channel][sum][k]        channels  [sum][k][channel of accumulator_stride]
 
 HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }  // into L2
 
@@ -325,24 +325,25 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
 struct Visit {
   int64_t first_sample, last_sample, begin, end;
 };
-inline constexpr int64_t kRowsOfLane = 8;
+template <SumsOf kOf>
+inline constexpr int64_t kRowsOfLane = kOf == SumsOf::forward ? 8 : 4;  // of several tensors: as many runs of memory
 
 // One tile of kTile vectors of channels, one lane of a visit. `ahead`: elements to what is to be fetched.
 template <SumsOf kOf, class T, bool kSide, int kTile, class D>
 HWY_INLINE void SumLaneOfTile(D d, const SumsJob &job, int64_t c, const Visit &visit, int64_t lane, int64_t ahead) {
   constexpr bool kPair = kPaired<T>;
   constexpr int kTerms = sums_count(kOf);
-  constexpr int64_t kGroup = max_group(kTerms);
   const bool has_side = kSide && job.side.data != nullptr;
   const int64_t width = static_cast<int64_t>(hn::Lanes(d));
   const ActivationGradient<D> through(d, job.slope);
-  double *memory = job.accumulators + lane * kGroup + c;
+  const int64_t stride = job.accumulator_stride;
+  double *memory = job.accumulators + lane * stride + c;
   Sum<D, kPair> sums[kTile][kTerms];
   Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
     const int j = k / kTerms, term = k % kTerms;
-    const double *at = memory + term * kAccumulators * kGroup + j * width;
+    const double *at = memory + term * kAccumulators * stride + j * width;
     sums[j][term].hi = hn::LoadU(d, at);
-    sums[j][term].lo = kPair ? hn::LoadU(d, at + kLanes<T> * kGroup) : hn::Zero(d);
+    sums[j][term].lo = kPair ? hn::LoadU(d, at + kLanes<T> * stride) : hn::Zero(d);
   });
   for (int64_t n = visit.first_sample; n < visit.last_sample; ++n) {
     auto at = [&](const Stream &s, int64_t p)
@@ -375,9 +376,9 @@ HWY_INLINE void SumLaneOfTile(D d, const SumsJob &job, int64_t c, const Visit &v
   }
   Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
     const int j = k / kTerms, term = k % kTerms;
-    double *at = memory + term * kAccumulators * kGroup + j * width;
+    double *at = memory + term * kAccumulators * stride + j * width;
     hn::StoreU(sums[j][term].hi, d, at);
-    if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kLanes<T> * kGroup);
+    if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kLanes<T> * stride);
   });
 }
 
@@ -385,15 +386,15 @@ template <SumsOf kOf, class T, bool kSide>
 HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
   const DoubleTag d;
   const hn::CappedTag<double, 1> one;
-  constexpr int64_t kTile = kDoubles >= 8 ? 2 : 4, kGroup = max_group(sums_count(kOf));
+  constexpr int64_t kTile = kDoubles >= 8 ? 2 : 4;
   if (job.first) {
     for (int64_t k = 0; k < sums_count(kOf) * kAccumulators; ++k)
-      std::fill_n(job.accumulators + k * kGroup, job.channels, 0.0);
+      std::fill_n(job.accumulators + k * job.accumulator_stride, job.channels, 0.0);
     if (kOf == SumsOf::forward)
       for (int64_t c = 0; c < job.channels; ++c) job.center_hi[c] = Pivot(static_cast<const T *>(job.x.data) + c);
   }
   if (job.length == 0) return;
-  const int64_t lanes = std::min(job.length, int64_t{kLanes<T>}), rows = kRowsOfLane * lanes;
+  const int64_t lanes = std::min(job.length, int64_t{kLanes<T>}), rows = kRowsOfLane<kOf> * lanes;
   const int64_t samples = std::max(rows / job.length, int64_t{1}), parts = (job.length + rows - 1) / rows;
   const int64_t part = ((job.length + parts - 1) / parts + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
   // Rows to fetch ahead, so that as many bytes are on their way in any shape: those of lanes to come, of this visit or
@@ -488,12 +489,12 @@ HWY_INLINE void StoreSum(D d, Pair<hn::Vec<D>> sum, double *hi, double *lo) {
 }
 
 template <class T>
-void Reduce(SumsOf op, Layout layout, int64_t channels, const double *accumulators, const double *center, Sums *sums) {
+void Reduce(SumsOf op, Layout layout, int64_t channels, const double *accumulators, int64_t stride,
+            const double *center, Sums *sums) {
   constexpr bool kPair = kPaired<T>;
   const DoubleTag d;
   const hn::CappedTag<double, 1> one;
   const int terms = sums_count(op);
-  const int64_t group = max_group(terms);
   for (int term = 0; term < terms; ++term) {
     double *hi = sums->hi + term * kMaxGroup, *lo = sums->lo + term * kMaxGroup;
     if (layout == Layout::planes) {
@@ -502,11 +503,11 @@ void Reduce(SumsOf op, Layout layout, int64_t channels, const double *accumulato
         StoreSum<kPair>(one, AddAcross<kPair>(d, AddVectors<kPair, kVectors<T>>(d, at, kDoubles)), hi + c, lo + c);
       }
     } else {
-      const double *at = accumulators + term * kAccumulators * group;
+      const double *at = accumulators + term * kAccumulators * stride;
       int64_t c = 0;
       for (; c + kDoubles <= channels; c += kDoubles)
-        StoreSum<kPair>(d, AddVectors<kPair, kLanes<T>>(d, at + c, group), hi + c, lo + c);
-      for (; c < channels; ++c) StoreSum<kPair>(one, AddVectors<kPair, kLanes<T>>(one, at + c, group), hi + c, lo + c);
+        StoreSum<kPair>(d, AddVectors<kPair, kLanes<T>>(d, at + c, stride), hi + c, lo + c);
+      for (; c < channels; ++c) StoreSum<kPair>(one, AddVectors<kPair, kLanes<T>>(one, at + c, stride), hi + c, lo + c);
     }
   }
   if (kCentered<T> || op == SumsOf::forward) return;

@@ -121,37 +121,42 @@ kernels::Stream Blockwise::stream(const View &view, const Group &group, const Bl
   return stream;
 }
 
-void Blockwise::sums(kernels::SumsOf op, const Group &group, int64_t index, GroupScratch &scratch,
-                     kernels::Sums *sums) const {
+void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index,
+                           const Accumulators &accumulators) const {
   const Blocks::Block block = blocks_.at(index);
-  const kernels::Layout layout = mode_ == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
-  if (mode_ == Mode::packed) {
-    packed_sums(op, group, block, scratch);
-  } else {
-    kernels::SumsJob job;
-    job.channels = group.channels;
-    job.samples = block.samples;
-    job.length = block.length;
-    job.x = stream(tensors_.x, group, block);
-    job.g = stream(tensors_.g, group, block);
-    job.side = stream(tensors_.side, group, block);
-    job.v = stream(tensors_.v, group, block);
-    job.slope = tensors_.slope;
-    if (index + 1 < blocks_.count) {
-      const Blocks::Block next = blocks_.at(index + 1);
-      job.next = (next.first_sample - block.first_sample) * tensors_.x.stride.n + next.position - block.position;
-    }
-    job.accumulators = scratch.accumulators;
-    job.center_hi = scratch.center_hi;
-    job.center_lo = scratch.center_lo;
-    if (!sum_long_rows(kernels_, op, layout, job, dtype_))
-      kernels_.sums[static_cast<int>(op)][static_cast<int>(layout)](job);
+  if (mode_ == Mode::packed) return packed_sums(op, group, block, accumulators);
+  kernels::SumsJob job;
+  job.channels = group.channels;
+  job.samples = block.samples;
+  job.length = block.length;
+  job.x = stream(tensors_.x, group, block);
+  job.g = stream(tensors_.g, group, block);
+  job.side = stream(tensors_.side, group, block);
+  job.v = stream(tensors_.v, group, block);
+  job.slope = tensors_.slope;
+  if (index + 1 < blocks_.count) {
+    const Blocks::Block next = blocks_.at(index + 1);
+    job.next = (next.first_sample - block.first_sample) * tensors_.x.stride.n + next.position - block.position;
   }
-  kernels_.reduce(op, layout, group.channels, scratch.accumulators, scratch.center_hi, sums);
+  job.accumulators = accumulators.lanes;
+  job.accumulator_stride = accumulators.stride;
+  job.center_hi = accumulators.center_hi;
+  job.center_lo = accumulators.center_lo;
+  if (sum_long_rows(kernels_, op, layout(), job, dtype_)) return;
+  kernels_.sums[static_cast<int>(op)][static_cast<int>(layout())](job);
+}
+
+void Blockwise::reduce(kernels::SumsOf op, const Group &part, const Accumulators &accumulators,
+                       kernels::Sums *sums) const {
+  const int64_t first = layout() == kernels::Layout::channels
+                            ? part.channel
+                            : part.channel * kernels::sums_count(op) * kernels::kAccumulators;
+  kernels_.reduce(op, layout(), part.channels, accumulators.lanes + first, accumulators.stride,
+                  accumulators.center_hi + part.channel, sums);
 }
 
 void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
-                            GroupScratch &scratch) const {
+                            const Accumulators &accumulators) const {
   alignas(64) std::byte buffer[4][kPieceBytes];
   kernels::SumsJob job;
   job.channels = job.samples = 1;
@@ -162,9 +167,9 @@ void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks
         const int64_t channel = group.channel + c, position = block.position + done;
         job.length = std::min(kPiece, block.length - done);
         job.first = n == block.first_sample && done == 0;
-        job.accumulators = scratch.accumulators + c * kernels::sums_count(op) * kernels::kAccumulators;
-        job.center_hi = scratch.center_hi + c;
-        job.center_lo = scratch.center_lo + c;
+        job.accumulators = accumulators.lanes + c * kernels::sums_count(op) * kernels::kAccumulators;
+        job.center_hi = accumulators.center_hi + c;
+        job.center_lo = accumulators.center_lo + c;
         job.x = piece_stream(read_piece(tensors_.x, n, channel, position, job.length, buffer[0]));
         job.g = piece_stream(read_piece(tensors_.g, n, channel, position, job.length, buffer[1]));
         job.v = piece_stream(read_piece(tensors_.v, n, channel, position, job.length, buffer[3]));
@@ -202,9 +207,8 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
   job.prefetch = op == kernels::MapOf::backward ? 1024 : 2048;
   if (mode_ == Mode::planes && next_group != 0)
     job.prefetch = next_group * (tensors_.x.exists() ? tensors_.x : tensors_.g).stride.c * dtype_size(dtype_);
-  const kernels::Layout layout = mode_ == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
-  if (map_long_rows(kernels_, op, layout, job, dtype_)) return;
-  kernels_.map[static_cast<int>(op)][static_cast<int>(layout)](job);
+  if (map_long_rows(kernels_, op, layout(), job, dtype_)) return;
+  kernels_.map[static_cast<int>(op)][static_cast<int>(layout())](job);
 }
 
 void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,

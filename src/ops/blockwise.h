@@ -21,10 +21,25 @@ struct Tensors {
 
 int64_t mask_plane_bytes(int64_t plane);
 
+// The sums of a group while its elements are added, and what they are around.
+struct Accumulators {
+  double *lanes;
+  double *center_hi, *center_lo;  // per channel
+  int64_t stride;                 // channels that there is room for
+
+  static constexpr int64_t doubles(int sums, int64_t channels) {
+    return (sums * int64_t{kernels::kAccumulators} + 2) * channels;
+  }
+  Accumulators(double *memory, int sums, int64_t channels)
+      : lanes(memory),
+        center_hi(memory + sums * int64_t{kernels::kAccumulators} * channels),
+        center_lo(center_hi + channels),
+        stride(channels) {}
+};
+
 // Memory of one group at work, on the stack of its thread.
 struct GroupScratch {
-  alignas(64) double accumulators[kernels::kMaxAccumulators];
-  double center_hi[kernels::kMaxGroup], center_lo[kernels::kMaxGroup];
+  alignas(64) double accumulators[kernels::kMaxAccumulators + 2 * kernels::kMaxGroup];
   alignas(64) double coefficients[kernels::kMaxCoefficients * kernels::kMaxGroup];  // or floats
 };
 
@@ -41,8 +56,10 @@ class Blockwise {
   // Most channels of a group: a packed copy reads the same cache lines for several channels.
   int64_t max_group() const { return mode_ == Mode::packed ? 16 : kernels::kMaxGroup; }
 
-  // The sums of one block for a group.
-  void sums(kernels::SumsOf op, const Group &group, int64_t block, GroupScratch &scratch, kernels::Sums *sums) const;
+  // Adds the elements of one block for a group.
+  void accumulate(kernels::SumsOf op, const Group &group, int64_t block, const Accumulators &accumulators) const;
+  // The sums of some channels of that group, counted from its first.
+  void reduce(kernels::SumsOf op, const Group &part, const Accumulators &accumulators, kernels::Sums *sums) const;
 
   struct Coefficients {
     const void *data;  // of the group's first channel
@@ -55,7 +72,11 @@ class Blockwise {
 
  private:
   enum class Mode { planes, channels, packed };
-  void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block, GroupScratch &scratch) const;
+  kernels::Layout layout() const {
+    return mode_ == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
+  }
+  void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
+                   const Accumulators &accumulators) const;
   void packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block, const Coefficients &coefficients,
                   bool streaming) const;
   kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const;

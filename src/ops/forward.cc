@@ -13,7 +13,8 @@ using kernels::Moments;
 class Forward {
  public:
   using Partial = Moments;
-  static constexpr int kSums = kernels::sums_count(kernels::SumsOf::forward);
+  static constexpr kernels::SumsOf kSumsOf = kernels::SumsOf::forward;
+  static constexpr int kSums = kernels::sums_count(kSumsOf);
   static constexpr int kDoubles = 4;
   static constexpr kernels::MapOf map = kernels::MapOf::forward;
   static constexpr bool has_map = true;
@@ -22,11 +23,13 @@ class Forward {
   explicit Forward(const ForwardCall &call)
       : has_sums(call.batch_statistics), call_(call), count_(static_cast<double>(call.x.size.per_channel())) {}
 
-  void sum(const Blockwise &blockwise, const Group &g, int64_t block, GroupScratch &scratch, Moments *moments) const {
+  static void set_centers(const Group &, const Accumulators &) {}  // read by the kernel: the first element of a block
+  void reduce(const Blockwise &blockwise, const Group &part, int64_t block, const Accumulators &accumulators,
+              Moments *moments) const {
     kernels::Sums sums;
-    blockwise.sums(kernels::SumsOf::forward, g, block, scratch, &sums);
+    blockwise.reduce(kSumsOf, part, accumulators, &sums);
     const double count = static_cast<double>(blockwise.blocks().at(block).elements());
-    channel_.moments(g.channels, count, scratch.center_hi, &sums, moments);
+    channel_.moments(part.channels, count, accumulators.center_hi + part.channel, &sums, moments);
   }
 
   void merge(const Group &g, Moments *into, const Moments &from) const { channel_.merge(g.channels, into, &from); }

@@ -230,7 +230,7 @@ class LongRowSums {
   double &in_job(int64_t term, int64_t half, int64_t e) const {
     const int64_t c = channel_of(e), k = lane_of(e) + half * lanes_;
     return job_.accumulators[layout_ == Layout::planes ? (c * terms_ + term) * kAccumulators + k
-                                                       : (term * kAccumulators + k) * group_ + c];
+                                                       : (term * kAccumulators + k) * job_.accumulator_stride + c];
   }
   void load(int64_t first, int64_t elements) {
     for (int64_t e = 0; e < elements; ++e) {
@@ -253,6 +253,7 @@ class LongRowSums {
     rows.next = 0;
     rows.first = false;
     rows.accumulators = row_;
+    rows.accumulator_stride = group_;
     rows.center_hi = center_hi_;
     rows.center_lo = center_lo_;
     kernels_[static_cast<int>(Layout::channels)](rows);

@@ -16,14 +16,14 @@
 namespace bn2d {
 
 // An operation provides
-//   static constexpr int kSums                       sums of a block, per channel
+//   static constexpr kSumsOf, kSums                  which sums of a block, and how many, per channel
+//   void set_centers(group, Accumulators)            what they are around
 //   using Partial;                                   sums of one or several blocks of a group
-//   void sum(blockwise, group, block, GroupScratch &, Partial *)
-//   void merge(group, Partial *into, const Partial &from)
-//   void finish(group, const Partial *, void *coefficients, stride)   its statistics and the coefficients of its map
-//   static constexpr int kDoubles                    doubles of a Partial per channel
-//   static void save(group, const Partial &, double *memory, stride), restore(...)   compact form of a Partial
-//   kernels::MapOf map; bool has_sums, has_map
+//   void reduce(blockwise, part, block, Accumulators, Partial *)      of some channels of the group, counted from its
+//   first void merge(group, Partial *into, const Partial &from) void finish(group, const Partial *, void *coefficients,
+//   stride)   its statistics and the coefficients of its map static constexpr int kDoubles                    doubles
+//   of a Partial per channel static void save(group, const Partial &, double *memory, stride), restore(...)   compact
+//   form of a Partial kernels::MapOf map; bool has_sums, has_map
 template <class Operation>
 class Schedule {
  public:
@@ -51,7 +51,8 @@ class Schedule {
     if (!operation_.has_sums)  // those of one group fit the stack
       return size_.c <= kernels::kMaxGroup ? 0 : static_cast<size_t>(size_.c * coefficients) * sizeof(double);
     if (!plan_.split) return 0;
-    return static_cast<size_t>(size_.c * (plan_.blocks * Operation::kDoubles + coefficients)) * sizeof(double);
+    return static_cast<size_t>(size_.c * (plan_.blocks * Operation::kDoubles + coefficients) + doubles_of_wide()) *
+           sizeof(double);
   }
 
   void run(void *memory) const noexcept {
@@ -66,17 +67,24 @@ class Schedule {
   // Once a thread, not once a unit: a fence waits until all is written, and nothing else goes on meanwhile.
   void (*fence() const)() { return streaming_ ? kernels::streaming_fence : nullptr; }
   Group group(int64_t index) const { return group_at(index, plan_.group, size_.c); }
+  int64_t groups_of_all() const { return (size_.c + kernels::kMaxGroup - 1) / kernels::kMaxGroup; }
+  // The accumulators of a wide group are too large for a stack: each worker has its own in the call's scratch.
+  bool is_wide() const { return plan_.group > kernels::max_group(Operation::kSums); }
+  int64_t doubles_of_worker() const { return (Accumulators::doubles(Operation::kSums, plan_.group) + 7) / 8 * 8; }
+  int64_t doubles_of_wide() const { return is_wide() ? plan_.workers * doubles_of_worker() : 0; }
 
   void run_whole() const {
     auto unit = [this](int64_t index) {
       const Group g = group(index);
       const int64_t next = g.channel + g.channels < size_.c ? g.channels : 0;
       GroupScratch scratch;
+      const Accumulators accumulators(scratch.accumulators, Operation::kSums, kernels::max_group(Operation::kSums));
+      operation_.set_centers(g, accumulators);
       typename Operation::Partial total, part;
-      operation_.sum(blockwise_, g, 0, scratch, &total);
-      for (int64_t block = 1; block < plan_.blocks; ++block) {
-        operation_.sum(blockwise_, g, block, scratch, &part);
-        operation_.merge(g, &total, part);
+      for (int64_t block = 0; block < plan_.blocks; ++block) {
+        blockwise_.accumulate(Operation::kSumsOf, g, block, accumulators);
+        operation_.reduce(blockwise_, {0, g.channels}, block, accumulators, block == 0 ? &total : &part);
+        if (block != 0) operation_.merge(g, &total, part);
       }
       operation_.finish(g, &total, scratch.coefficients, kernels::kMaxGroup);
       if (!operation_.has_map) return;
@@ -88,21 +96,34 @@ class Schedule {
   }
 
   void run_split(double *memory) const {
-    double *partials = memory;  // [block][double][channel]
-    std::byte *coefficients = reinterpret_cast<std::byte *>(memory + size_.c * plan_.blocks * Operation::kDoubles);
-    auto at = [&](int64_t block, const Group &g) {
+    double *const wide = memory;                          // accumulators of each worker
+    double *const partials = memory + doubles_of_wide();  // [block][double][channel]
+    std::byte *const coefficients =
+        reinterpret_cast<std::byte *>(partials + size_.c * plan_.blocks * Operation::kDoubles);
+    const auto at = [&](int64_t block, const Group &g) {
       return partials + block * Operation::kDoubles * size_.c + g.channel;
     };
-    auto sum = [&](int64_t index) {
+    const auto sum_into = [&](const Group &g, int64_t block, const Accumulators &accumulators) {
+      operation_.set_centers(g, accumulators);
+      blockwise_.accumulate(Operation::kSumsOf, g, block, accumulators);
+      typename Operation::Partial part;
+      for (int64_t first = 0; first < g.channels; first += kernels::kMaxGroup) {
+        const int64_t channels = std::min<int64_t>(kernels::kMaxGroup, g.channels - first);
+        operation_.reduce(blockwise_, {first, channels}, block, accumulators, &part);
+        const Group reduced = {g.channel + first, channels};
+        Operation::save(reduced, part, at(block, reduced), size_.c);
+      }
+    };
+    auto sum = [&](int64_t index, int worker) {
       const Group g = group(index % plan_.groups);
       const int64_t block = index / plan_.groups;
+      if (is_wide())
+        return sum_into(g, block, Accumulators(wide + worker * doubles_of_worker(), Operation::kSums, plan_.group));
       GroupScratch scratch;
-      typename Operation::Partial part;
-      operation_.sum(blockwise_, g, block, scratch, &part);
-      Operation::save(g, part, at(block, g), size_.c);
+      sum_into(g, block, Accumulators(scratch.accumulators, Operation::kSums, kernels::max_group(Operation::kSums)));
     };
     auto finish = [&](int64_t index) {
-      const Group g = group(index);
+      const Group g = group_at(index, kernels::kMaxGroup, size_.c);
       typename Operation::Partial total, part;
       operation_.restore(g, at(0, g), size_.c, 0, blockwise_, &total);
       for (int64_t block = 1; block < plan_.blocks; ++block) {
@@ -113,7 +134,7 @@ class Schedule {
     };
     for_each_unit(plan_.workers, plan_.units(), Order::forward, sum);
     // Merging is short; it is shared out only where there is much of it.
-    for_each_unit(size_.c * plan_.blocks > 4096 ? plan_.workers : 1, plan_.groups, Order::forward, finish);
+    for_each_unit(size_.c * plan_.blocks > 4096 ? plan_.workers : 1, groups_of_all(), Order::forward, finish);
     run_map(coefficients, Order::reverse);  // what was read last is still the hottest
   }
 
@@ -124,8 +145,7 @@ class Schedule {
       const Group g = group_at(index, kernels::kMaxGroup, size_.c);
       operation_.finish(g, nullptr, coefficients + g.channel * coefficient_bytes_, size_.c);
     };
-    const int64_t groups = (size_.c + kernels::kMaxGroup - 1) / kernels::kMaxGroup;
-    for_each_unit(size_.c > 4096 ? map_workers_ : 1, groups, Order::forward, finish);
+    for_each_unit(size_.c > 4096 ? map_workers_ : 1, groups_of_all(), Order::forward, finish);
     run_map(coefficients, Order::forward);
   }
 

@@ -13,17 +13,21 @@ template <kernels::SumsOf kOf>
 class SumsPartial {
  public:
   using Partial = kernels::Sums;
+  static constexpr kernels::SumsOf kSumsOf = kOf;
   static constexpr int kSums = kernels::sums_count(kOf);
   static constexpr int kDoubles = 2 * kSums;
 
   explicit SumsPartial(const SavedStatistics &saved) : saved_(saved) {}
 
-  void sum(const Blockwise &blockwise, const Group &g, int64_t block, GroupScratch &scratch, Partial *sums) const {
+  void set_centers(const Group &g, const Accumulators &accumulators) const {
     for (int64_t i = 0; i < g.channels; ++i) {
-      scratch.center_hi[i] = saved_.mean ? saved_.mean[g.channel + i] : 0.0;
-      scratch.center_lo[i] = saved_.mean_lo ? saved_.mean_lo[g.channel + i] : 0.0;
+      accumulators.center_hi[i] = saved_.mean ? saved_.mean[g.channel + i] : 0.0;
+      accumulators.center_lo[i] = saved_.mean_lo ? saved_.mean_lo[g.channel + i] : 0.0;
     }
-    blockwise.sums(kOf, g, block, scratch, sums);
+  }
+  void reduce(const Blockwise &blockwise, const Group &part, int64_t, const Accumulators &accumulators,
+              Partial *sums) const {
+    blockwise.reduce(kOf, part, accumulators, sums);
   }
 
   void merge(const Group &g, Partial *into, const Partial &from) const {

@@ -40,7 +40,7 @@ class Sharing {
       while (share.taken.load(std::memory_order_relaxed) < size) {
         const int64_t k = share.taken.fetch_add(1, std::memory_order_relaxed);
         if (k >= size) break;
-        f_(order_ == Order::forward ? share.begin + k : share.end - 1 - k);
+        f_(order_ == Order::forward ? share.begin + k : share.end - 1 - k, worker);
       }
     }
     if (after_) after_();
@@ -64,7 +64,7 @@ void watch_for_fork() {
 }
 
 void run_alone(int64_t units, Order order, UnitFunction f, void (*after)()) {
-  for (int64_t k = 0; k < units; ++k) f(order == Order::forward ? k : units - 1 - k);
+  for (int64_t k = 0; k < units; ++k) f(order == Order::forward ? k : units - 1 - k, 0);
   if (after) after();
 }
 

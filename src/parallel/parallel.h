@@ -11,17 +11,24 @@ class UnitFunction {
  public:
   template <class F, class = std::enable_if_t<!std::is_same_v<std::remove_const_t<F>, UnitFunction>>>
   UnitFunction(F &f)  // NOLINT: implicit on purpose
-      : object_(std::addressof(f)), call_([](void *object, int64_t unit) { (*static_cast<F *>(object))(unit); }) {}
-  void operator()(int64_t unit) const { call_(object_, unit); }
+      : object_(std::addressof(f)), call_([](void *object, int64_t unit, int worker) {
+          if constexpr (std::is_invocable_v<F &, int64_t, int>) {
+            (*static_cast<F *>(object))(unit, worker);
+          } else {
+            (*static_cast<F *>(object))(unit);
+          }
+        }) {}
+  void operator()(int64_t unit, int worker) const { call_(object_, unit, worker); }
 
  private:
   void *object_;
-  void (*call_)(void *, int64_t);
+  void (*call_)(void *, int64_t, int);
 };
 
 enum class Order { forward, reverse };
 
-// Calls f(unit) once for each unit in [0, units), on at most `workers` threads; returns when all are done. Each worker
+// Calls f(unit), or f(unit, worker), once for each unit in [0, units), on at most `workers` threads; returns when all
+// are done. `worker`, in [0, workers), has one thread at a time: memory can be given to each. Each worker
 // walks a contiguous range of its own, forward or in reverse, and then helps the others. f must not throw. The caller's
 // thread takes part and runs nothing else meanwhile; the workers use its floating-point mode. `after`: called by each
 // thread when it has done its last unit.

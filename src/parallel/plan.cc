@@ -96,8 +96,9 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
   if (channels_last) plan.group = std::min(max_group, channels);  // long rows matter more
   if (plan.workers == 1) {
     if (channel_bytes * channels <= machine.l2_bytes) plan.group = std::min(max_group, channels);
-    plan.groups = divide_up(channels, plan.group);
     plan.split = channels_last && channel_bytes * plan.group > machine.l2_bytes;
+    if (plan.split) plan.group = std::min(kWideGroup * max_group, channels);
+    plan.groups = divide_up(channels, plan.group);
     return plan;
   }
 
@@ -116,6 +117,7 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
     }
   }
   plan.split = true;
+  if (channels_last) plan.group = std::min(kWideGroup * max_group, channels);
   plan.groups = divide_up(channels, plan.group);
   const int64_t smallest = channels_last ? std::max<int64_t>(1, 32 / work.element_bytes) : 1;  // half a cache line
   while (plan.group > smallest &&
