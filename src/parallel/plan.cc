@@ -15,11 +15,11 @@ double imbalance(int64_t units, int workers, int64_t unit, int64_t total) {
 }
 
 constexpr double kWorstImbalance = 1.1;
-constexpr int64_t kLine = 64;  // bytes of a cache line
 
 // A group of planes that ends in the middle of a cache line makes two groups write that line in parts. So groups are
 // multiples of the channels that fill whole lines, where they are large enough.
 int64_t whole_lines(const Work &work, int64_t channels, int64_t at_most) {
+  constexpr int64_t kLine = 64;
   const int64_t step = kLine / std::gcd(kLine, work.size.plane() * work.element_bytes);
   const int64_t rounded = std::max(channels / step, int64_t{1}) * step;
   return rounded <= at_most ? rounded : channels;
@@ -86,28 +86,25 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
     return plan;
   }
 
-  // Channels that together fill a fraction of L2: summed and normalised while they are there, the next ones on the way.
-  // A tensor that stays in the caches as a whole is read again fast enough, and long runs of memory matter more.
-  const bool cached = work.bytes() < machine.cached_bytes();
-  const int64_t group_bytes = cached ? machine.cached_bytes() / machine.threads / 4 : machine.l2_bytes / 4;
-  const int64_t fits = std::max<int64_t>(1, group_bytes / std::max<int64_t>(1, channel_bytes));
-  plan.group = std::min({fits, max_group, channels});
-  plan.group = whole_lines(work, plan.group, std::min({2 * fits, max_group, channels}));
-  if (channels_last) plan.group = std::min(max_group, channels);  // long rows matter more
-  if (plan.workers == 1) {
-    if (channel_bytes * channels <= machine.l2_bytes) plan.group = std::min(max_group, channels);
-    plan.split = channels_last && channel_bytes * plan.group > machine.l2_bytes;
-    if (plan.split) plan.group = std::min(kWideGroup * max_group, channels);
-    plan.groups = divide_up(channels, plan.group);
-    return plan;
-  }
-
-  // Whole groups where they balance. Try smaller groups before a split: one pass from memory beats two.
-  const bool whole_fits = !channels_last || channel_bytes * plan.group <= machine.l2_bytes;
-  if (whole_fits) {
+  if (channels_last) {
+    // Groups are pieces of rows: going through memory in its order twice is faster than finding a group in cache again.
+    plan.split = true;
+    plan.group = std::min(kWideGroup * max_group, channels);
+  } else {
+    // Channels that together fill a fraction of L2: summed and normalised while they are there, the next ones on the
+    // way. A tensor that stays in the caches as a whole is read again fast enough, and long runs of memory matter more.
+    const bool cached = work.bytes() < machine.cached_bytes();
+    const int64_t group_bytes = cached ? machine.cached_bytes() / machine.threads / 4 : machine.l2_bytes / 4;
+    const int64_t fits = std::max<int64_t>(1, group_bytes / std::max<int64_t>(1, channel_bytes));
+    plan.group = std::min({fits, max_group, channels});
+    plan.group = whole_lines(work, plan.group, std::min({2 * fits, max_group, channels}));
+    if (plan.workers == 1) {
+      if (channel_bytes * channels <= machine.l2_bytes) plan.group = std::min(max_group, channels);
+      plan.groups = divide_up(channels, plan.group);
+      return plan;
+    }
+    // Whole groups where they balance. Try smaller groups before a split: one pass from memory beats two.
     for (int64_t group = plan.group; group >= 1; group = group > 1 ? group / 2 : 0) {
-      // Threads that share cache lines wait for one another.
-      if (channels_last && group < channels && group * work.element_bytes % kLine != 0) break;
       const int64_t groups = divide_up(channels, group);
       if (groups >= plan.workers && imbalance(groups, plan.workers, group, channels) <= kWorstImbalance) {
         plan.group = group;
@@ -115,9 +112,8 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
         return plan;
       }
     }
+    plan.split = true;
   }
-  plan.split = true;
-  if (channels_last) plan.group = std::min(kWideGroup * max_group, channels);
   plan.groups = divide_up(channels, plan.group);
   const int64_t smallest = channels_last ? std::max<int64_t>(1, 32 / work.element_bytes) : 1;  // half a cache line
   while (plan.group > smallest &&

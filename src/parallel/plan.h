@@ -2,7 +2,8 @@
 //
 // Three grids matter. *Blocks* cut a channel's elements for the sums; they follow from the shape alone, so that the
 // result does not depend on threads. *Units* are what threads take to sum: a group of channels as a whole where that
-// balances (a channel is then summed and normalised while it is in cache), else a group of channels of one block.
+// balances (a channel is then summed and normalised while it is in cache), else, and where the channels are what is
+// contiguous, a group of channels of one block.
 // *Tiles* are what threads take where a map goes through the tensor on its own: long runs of memory, one after another.
 #pragma once
 #include <algorithm>
