@@ -69,7 +69,10 @@ void add_nhwc(Table *table) {
   for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval, Op::kFrozenDx})
     for (const Plane &p : kChosen)
       table->add(Group::kNhwc, op, kPlain, kF32, Layout::kNhwc, {32, p.c, p.hw, p.hw}, p.quick);
-  table->add(Group::kNhwc, Op::kTrain, kPlain, kF32, Layout::kNhwc, {2, 19, 9, 9}, false).smoke = true;
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
+    for (const Shape &shape : {Shape{32, 3, 224, 224}, Shape{8, 64, 28, 28}, Shape{16, 512, 7, 7}})
+      table->add(Group::kNhwcSmall, op, kPlain, kF32, Layout::kNhwc, shape, false);
+  table->add(Group::kNhwcSmall, Op::kTrain, kPlain, kF32, Layout::kNhwc, {2, 19, 9, 9}, false).smoke = true;
 }
 
 void add_few_channels(Table *table) {
@@ -135,6 +138,8 @@ const char *name_of(Group group) {
       return "double";
     case Group::kNhwc:
       return "nhwc";
+    case Group::kNhwcSmall:
+      return "nhwc-small";
     case Group::kFewChannels:
       return "few-channels";
     case Group::kSmallPlanes:

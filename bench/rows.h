@@ -18,6 +18,7 @@ enum class Group {
   kHalf,         ///< f16 and bf16 data with an f32 module
   kDouble,       ///< f64
   kNhwc,         ///< channels last
+  kNhwcSmall,    ///< channels last: few channels, and tensors that stay in the caches
   kFewChannels,  ///< fewer channels than threads, paired with a twin of the same bytes and many channels
   kSmallPlanes,  ///< planes of a few elements
   kSmall,        ///< tensors so small that the call itself counts

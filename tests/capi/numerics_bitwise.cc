@@ -152,6 +152,32 @@ TEST_CASE("bitwise: NCHW and NHWC give the same bits, large tensors", "[numerics
   }
 }
 
+// Catches: sums of a wide group of channels that are taken for those, or for the pivots, of other channels of the group
+// or of another worker. Every channel has a mean of its own, so that all of these are far off.
+TEST_CASE("bitwise: NCHW and NHWC give the same bits, many channels", "[numerics][bitwise]") {
+  const tbb::global_control control(tbb::global_control::max_allowed_parallelism, 4);
+  tbb::task_arena arena(3);
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
+    for (const Extents e : {Extents{2, 300, 5, 9}, Extents{3, 1100, 7, 3}, Extents{60, 260, 7, 7}}) {
+      Case c;
+      c.e = e;
+      c.data = c.module = dtype;
+      Inputs in = random_inputs(c, 13);
+      for (size_t i = 0; i < in.x.size(); ++i)
+        in.x[i] = rounded(dtype, in.x[i] + 3.0 * static_cast<double>(static_cast<int64_t>(i) / e.plane() % e.c));
+      const Outputs nchw = run(c, in);
+      c.x = c.y = c.z = c.dx = c.dz = Layout::nhwc;
+      for (const int count : {1, 3}) {
+        const Threads threads(count);
+        Outputs got;
+        arena.execute([&] { got = run(c, in); });
+        INFO(describe(c) << ", " << count << " threads");
+        CHECK(first_difference(nchw, got) == "");
+      }
+    }
+  }
+}
+
 // Catches: a state that a call leaves behind, a use of uninitialised memory.
 TEST_CASE("bitwise: repeated runs give the same bits", "[numerics][bitwise]") {
   for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::permuted}) {
