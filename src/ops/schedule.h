@@ -16,14 +16,18 @@
 namespace bn2d {
 
 // An operation provides
-//   static constexpr kSumsOf, kSums                  which sums of a block, and how many, per channel
-//   void set_centers(group, Accumulators)            what they are around
-//   using Partial;                                   sums of one or several blocks of a group
-//   void reduce(blockwise, part, block, Accumulators, Partial *)      of some channels of the group, counted from its
-//   first void merge(group, Partial *into, const Partial &from) void finish(group, const Partial *, void *coefficients,
-//   stride)   its statistics and the coefficients of its map static constexpr int kDoubles                    doubles
-//   of a Partial per channel static void save(group, const Partial &, double *memory, stride), restore(...)   compact
-//   form of a Partial kernels::MapOf map; bool has_sums, has_map
+//   static constexpr kSumsOf, kSums             which sums of a block, and how many, per channel
+//   void set_centers(group, Accumulators)       what they are around
+//   using Partial;                              sums of one or several blocks of a group
+//   void reduce(blockwise, part, block, Accumulators, Partial *)
+//                                               those of some channels of the group, counted from its first
+//   void merge(group, Partial *into, const Partial &from)
+//   void finish(group, const Partial *, void *coefficients, stride)
+//                                               its statistics and the coefficients of its map
+//   static constexpr int kDoubles               doubles of a Partial per channel
+//   static void save(group, const Partial &, double *memory, stride), restore(...)
+//                                               compact form of a Partial
+//   kernels::MapOf map; bool has_sums, has_map
 template <class Operation>
 class Schedule {
  public:
