@@ -106,10 +106,11 @@ class LongRowMap {
 
   // A row: as many positions as fill whole cache lines.
   bool channels() {
-    constexpr int64_t kLinesEnough = 4, kElements = 64;
+    // Where stores stream, rows are taken one at a time, and long ones pay for it.
+    const int64_t enough = job_.streaming ? 256 : 64;
     const int64_t c = job_.channels, line = kLine / bytes_, step = line / std::gcd(line, c);
-    if (step == 1 && (c >= kLinesEnough * line || !job_.streaming)) return false;
-    const int64_t positions = step * std::max(kElements / (c * step), int64_t{1});
+    if (step == 1 && (c >= enough || !job_.streaming)) return false;
+    const int64_t positions = step * std::max(enough / (c * step), int64_t{1});
     if (c * positions > most_elements_) return false;
     const bool one_run = all_streams(job_, [&](const Stream &s) { return s.sample == c * job_.length; });
     const int64_t runs = one_run ? 1 : job_.samples, length = one_run ? job_.samples * job_.length : job_.length;
