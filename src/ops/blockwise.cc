@@ -241,7 +241,8 @@ void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::
             tensors_.sign_mask != nullptr ? buffer[5] : write_piece(tensors_.out2, n, channel, position, buffer[5]);
         job.out = piece_stream(out);
         job.out2 = piece_stream(out2);
-        job.streaming = streaming && out != buffer[4] && reinterpret_cast<uintptr_t>(out) % kLine == 0;
+        job.streaming =
+            streaming && out != nullptr && out != buffer[4] && reinterpret_cast<uintptr_t>(out) % kLine == 0;
         kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
         if (out == buffer[4]) scatter(buffer[4], tensors_.out, n, channel, position, job.length);
         if (out2 == buffer[5] && tensors_.out2.exists())
