@@ -56,6 +56,8 @@ struct SumsJob {
   int64_t accumulator_stride = kMaxGroup;         // channels that these have room for
   double *center_hi = nullptr,
          *center_lo = nullptr;  // per channel: pivot (written by forward) or mean (read by the others)
+
+  static constexpr Stream SumsJob::*kTensors[] = {&SumsJob::x, &SumsJob::g, &SumsJob::side, &SumsJob::v};
 };
 
 // Result of a block, or of several merged ones: sums[term*kMaxGroup + channel].
@@ -101,6 +103,9 @@ struct MapJob {
   double slope = 0;
   bool streaming = false;  // write past the caches; needs streaming_fence() before another thread reads
   int64_t prefetch = 0;    // bytes ahead of what is read to fetch into L2 meanwhile
+
+  static constexpr Stream MapJob::*kTensors[] = {&MapJob::x, &MapJob::g,   &MapJob::side,
+                                                 &MapJob::v, &MapJob::out, &MapJob::out2};
 };
 
 // The kernels of one SIMD target for one element type.

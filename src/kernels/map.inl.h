@@ -352,8 +352,8 @@ template <class T, class Body>
 HWY_NOINLINE void MapOverPlanes(const MapJob &job) {
   // Planes that follow one another in every tensor are one row.
   bool adjacent = true;
-  for (const Stream *s : {&job.x, &job.g, &job.side, &job.v, &job.out, &job.out2})
-    adjacent = adjacent && (s->data == nullptr || s->channel == job.length);
+  for (const auto tensor : MapJob::kTensors)
+    adjacent = adjacent && ((job.*tensor).data == nullptr || (job.*tensor).channel == job.length);
   const int64_t joined = adjacent ? job.channels : 1;
   for (int64_t n = 0; n < job.samples; ++n)
     for (int64_t c = 0; c < job.channels; c += joined)
@@ -396,8 +396,8 @@ HWY_NOINLINE void MapOverChannels(const MapJob &job) {
   const bool streaming = kStreams && Body::kHot && job.streaming;
   const int64_t step = job.out.position;
   bool same_step = true;
-  for (const Stream *s : {&job.x, &job.g, &job.side, &job.v, &job.out, &job.out2})
-    same_step = same_step && (s->data == nullptr || s->position == step);
+  for (const auto tensor : MapJob::kTensors)
+    same_step = same_step && ((job.*tensor).data == nullptr || (job.*tensor).position == step);
   const bool share =
       hn::MaxLanes(d) > 1 && same_step && !streaming && step * static_cast<int64_t>(sizeof(T)) <= kShortRowBytes;
   const int64_t at_once = share ? kRowsAtOnce : 1;

@@ -9,8 +9,6 @@
 namespace bn2d {
 namespace {
 
-constexpr int64_t kPiece = 512;  // elements of a packed copy; a multiple of 16, so that pieces keep the canonical lanes
-constexpr int64_t kPieceBytes = kPiece * 8;
 constexpr uintptr_t kLine = 64;
 
 template <class T>
@@ -121,11 +119,9 @@ kernels::Stream Blockwise::stream(const View &view, const Group &group, const Bl
   return stream;
 }
 
-void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index,
-                           const Accumulators &accumulators) const {
-  const Blocks::Block block = blocks_.at(index);
-  if (mode_ == Mode::packed) return packed_sums(op, group, block, accumulators);
-  kernels::SumsJob job;
+template <class Job>
+Job Blockwise::job_of(const Group &group, const Blocks::Block &block) const {
+  Job job;
   job.channels = group.channels;
   job.samples = block.samples;
   job.length = block.length;
@@ -134,6 +130,38 @@ void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index
   job.side = stream(tensors_.side, group, block);
   job.v = stream(tensors_.v, group, block);
   job.slope = tensors_.slope;
+  return job;
+}
+
+// The same of one piece of one plane.
+template <class Job>
+Job Blockwise::job_of_piece(int64_t n, int64_t c, int64_t position, int64_t length,
+                            std::byte (&buffer)[4][kPieceBytes]) const {
+  Job job;
+  job.channels = job.samples = 1;
+  job.length = length;
+  job.x = piece_stream(read_piece(tensors_.x, n, c, position, length, buffer[0]));
+  job.g = piece_stream(read_piece(tensors_.g, n, c, position, length, buffer[1]));
+  job.v = piece_stream(read_piece(tensors_.v, n, c, position, length, buffer[3]));
+  if (tensors_.side_mask != nullptr) {
+    kernels_.expand_mask(tensors_.side_mask + mask_offset(n, c, position), length, buffer[2]);
+    job.side = piece_stream(buffer[2]);
+  } else {
+    job.side = piece_stream(read_piece(tensors_.side, n, c, position, length, buffer[2]));
+  }
+  job.slope = tensors_.slope;
+  return job;
+}
+
+int64_t Blockwise::mask_offset(int64_t n, int64_t c, int64_t position) const {
+  return (n * size_.c + c) * mask_plane_bytes(size_.plane()) + position / 8;
+}
+
+void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index,
+                           const Accumulators &accumulators) const {
+  const Blocks::Block block = blocks_.at(index);
+  if (mode_ == Mode::packed) return packed_sums(op, group, block, accumulators);
+  auto job = job_of<kernels::SumsJob>(group, block);
   if (index + 1 < blocks_.count) {
     const Blocks::Block next = blocks_.at(index + 1);
     job.next = (next.first_sample - block.first_sample) * tensors_.x.stride.n + next.position - block.position;
@@ -158,28 +186,15 @@ void Blockwise::reduce(kernels::SumsOf op, const Group &part, const Accumulators
 void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
                             const Accumulators &accumulators) const {
   alignas(64) std::byte buffer[4][kPieceBytes];
-  kernels::SumsJob job;
-  job.channels = job.samples = 1;
-  job.slope = tensors_.slope;
   for (int64_t n = block.first_sample; n < block.first_sample + block.samples; ++n)
     for (int64_t done = 0; done < block.length; done += kPiece)
       for (int64_t c = 0; c < group.channels; ++c) {
-        const int64_t channel = group.channel + c, position = block.position + done;
-        job.length = std::min(kPiece, block.length - done);
+        auto job = job_of_piece<kernels::SumsJob>(n, group.channel + c, block.position + done,
+                                                  std::min(kPiece, block.length - done), buffer);
         job.first = n == block.first_sample && done == 0;
         job.accumulators = accumulators.lanes + c * kernels::sums_count(op) * kernels::kAccumulators;
         job.center_hi = accumulators.center_hi + c;
         job.center_lo = accumulators.center_lo + c;
-        job.x = piece_stream(read_piece(tensors_.x, n, channel, position, job.length, buffer[0]));
-        job.g = piece_stream(read_piece(tensors_.g, n, channel, position, job.length, buffer[1]));
-        job.v = piece_stream(read_piece(tensors_.v, n, channel, position, job.length, buffer[3]));
-        if (tensors_.side_mask != nullptr) {
-          const int64_t plane = (n * size_.c + channel) * mask_plane_bytes(size_.plane());
-          kernels_.expand_mask(tensors_.side_mask + plane + position / 8, job.length, buffer[2]);
-          job.side = piece_stream(buffer[2]);
-        } else {
-          job.side = piece_stream(read_piece(tensors_.side, n, channel, position, job.length, buffer[2]));
-        }
         kernels_.sums[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
       }
 }
@@ -187,20 +202,12 @@ void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks
 void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &block, const Coefficients &coefficients,
                     bool streaming, int64_t next_group) const {
   if (mode_ == Mode::packed) return packed_map(op, group, block, coefficients, streaming);
-  kernels::MapJob job;
-  job.channels = group.channels;
-  job.samples = block.samples;
-  job.length = block.length;
-  job.x = stream(tensors_.x, group, block);
-  job.g = stream(tensors_.g, group, block);
-  job.side = stream(tensors_.side, group, block);
-  job.v = stream(tensors_.v, group, block);
+  auto job = job_of<kernels::MapJob>(group, block);
   job.out = stream(tensors_.out, group, block);
   job.out2 = stream(tensors_.out2, group, block);
   job.coefficients = coefficients.data;
   job.coefficient_stride = coefficients.stride;
   job.activation = tensors_.activation;
-  job.slope = tensors_.slope;
   job.streaming = streaming;
   // Where there is no next group, a little ahead in the same run of memory: the arithmetic of one vector leaves a core
   // fewer lines on their way than a copy has (measured: a tenth of the time of eval; two tensors fill up sooner).
@@ -213,41 +220,29 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
 
 void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                            const Coefficients &coefficients, bool streaming) const {
-  alignas(64) std::byte buffer[6][kPieceBytes];
-  kernels::MapJob job;
-  job.channels = job.samples = 1;
-  job.activation = tensors_.activation;
-  job.slope = tensors_.slope;
-  job.coefficient_stride = coefficients.stride;
+  alignas(64) std::byte buffer[4][kPieceBytes], written[2][kPieceBytes];
   const int64_t coefficient_bytes = dtype_ == DType::f64 ? 8 : 4;
   for (int64_t n = block.first_sample; n < block.first_sample + block.samples; ++n)
     for (int64_t done = 0; done < block.length; done += kPiece)
       for (int64_t c = 0; c < group.channels; ++c) {
         const int64_t channel = group.channel + c, position = block.position + done;
-        const int64_t mask = (n * size_.c + channel) * mask_plane_bytes(size_.plane()) + position / 8;
-        job.length = std::min(kPiece, block.length - done);
+        auto job = job_of_piece<kernels::MapJob>(n, channel, position, std::min(kPiece, block.length - done), buffer);
+        job.activation = tensors_.activation;
         job.coefficients = static_cast<const std::byte *>(coefficients.data) + c * coefficient_bytes;
-        job.x = piece_stream(read_piece(tensors_.x, n, channel, position, job.length, buffer[0]));
-        job.g = piece_stream(read_piece(tensors_.g, n, channel, position, job.length, buffer[1]));
-        job.v = piece_stream(read_piece(tensors_.v, n, channel, position, job.length, buffer[3]));
-        if (tensors_.side_mask != nullptr) {
-          kernels_.expand_mask(tensors_.side_mask + mask, job.length, buffer[2]);
-          job.side = piece_stream(buffer[2]);
-        } else {
-          job.side = piece_stream(read_piece(tensors_.side, n, channel, position, job.length, buffer[2]));
-        }
-        void *const out = write_piece(tensors_.out, n, channel, position, buffer[4]);
+        job.coefficient_stride = coefficients.stride;
+        void *const out = write_piece(tensors_.out, n, channel, position, written[0]);
         void *const out2 =
-            tensors_.sign_mask != nullptr ? buffer[5] : write_piece(tensors_.out2, n, channel, position, buffer[5]);
+            tensors_.sign_mask != nullptr ? written[1] : write_piece(tensors_.out2, n, channel, position, written[1]);
         job.out = piece_stream(out);
         job.out2 = piece_stream(out2);
         job.streaming =
-            streaming && out != nullptr && out != buffer[4] && reinterpret_cast<uintptr_t>(out) % kLine == 0;
+            streaming && out != nullptr && out != written[0] && reinterpret_cast<uintptr_t>(out) % kLine == 0;
         kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
-        if (out == buffer[4]) scatter(buffer[4], tensors_.out, n, channel, position, job.length);
-        if (out2 == buffer[5] && tensors_.out2.exists())
-          scatter(buffer[5], tensors_.out2, n, channel, position, job.length);
-        if (tensors_.sign_mask != nullptr) kernels_.pack_mask(buffer[5], job.length, tensors_.sign_mask + mask);
+        if (out == written[0]) scatter(written[0], tensors_.out, n, channel, position, job.length);
+        if (out2 == written[1] && tensors_.out2.exists())
+          scatter(written[1], tensors_.out2, n, channel, position, job.length);
+        if (tensors_.sign_mask != nullptr)
+          kernels_.pack_mask(written[1], job.length, tensors_.sign_mask + mask_offset(n, channel, position));
       }
 }
 

@@ -45,6 +45,9 @@ struct GroupScratch {
 
 class Blockwise {
  public:
+  // Elements of a packed copy; a multiple of 16, so that pieces keep the canonical lanes.
+  static constexpr int64_t kPiece = 512, kPieceBytes = kPiece * 8;
+
   Blockwise(const Tensors &tensors, const Extents &size, DType dtype);
 
   const Blocks &blocks() const { return blocks_; }
@@ -79,6 +82,12 @@ class Blockwise {
                    const Accumulators &accumulators) const;
   void packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block, const Coefficients &coefficients,
                   bool streaming) const;
+  // What a job of the sums or of a map reads.
+  template <class Job>
+  Job job_of(const Group &group, const Blocks::Block &block) const;
+  template <class Job>
+  Job job_of_piece(int64_t n, int64_t c, int64_t position, int64_t length, std::byte (&buffer)[4][kPieceBytes]) const;
+  int64_t mask_offset(int64_t n, int64_t c, int64_t position) const;
   kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const;
 
   const Tensors &tensors_;

@@ -18,22 +18,10 @@ using kernels::SumsJob;
 constexpr int64_t kLine = 64;
 constexpr int64_t kCoefficientBytes = 24 * 1024;  // of a row: three quarters of an L1
 
-template <class Job>
-struct Streams;
-template <>
-struct Streams<MapJob> {
-  static constexpr Stream MapJob::*all[] = {&MapJob::x, &MapJob::g,   &MapJob::side,
-                                            &MapJob::v, &MapJob::out, &MapJob::out2};
-};
-template <>
-struct Streams<SumsJob> {
-  static constexpr Stream SumsJob::*all[] = {&SumsJob::x, &SumsJob::g, &SumsJob::side, &SumsJob::v};
-};
-
 // Whether `holds` is true of each tensor that takes part.
 template <class Job, class F>
 bool all_streams(const Job &job, const F &holds) {
-  for (const auto stream : Streams<Job>::all)
+  for (const auto stream : Job::kTensors)
     if ((job.*stream).data != nullptr && !holds(job.*stream)) return false;
   return true;
 }
@@ -46,7 +34,7 @@ Job rows_of(const Job &job, int64_t n, int64_t first, int64_t elements, int64_t 
   rows.channels = elements;
   rows.samples = 1;
   rows.length = count;
-  for (const auto stream : Streams<Job>::all) {
+  for (const auto stream : Job::kTensors) {
     Stream &s = rows.*stream;
     if (s.data == nullptr) continue;
     s.data = static_cast<char *>(s.data) + (n * s.sample + first) * element_bytes;
