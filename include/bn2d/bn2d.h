@@ -93,8 +93,8 @@ typedef struct bn2d_module bn2d_module;
 typedef struct bn2d_tensor bn2d_tensor;
 /**
  * What one forward call leaves for its backward: the statistics and the weight as they were (copied), the geometry, the
- * activation, and *borrowed* pointers to x, and to y where the activation is read off y. The caller keeps x (and y) in
- * place and unchanged until the last backward. May be used for backward any number of times. Given back with
+ * activation, and *borrowed* pointers to x, and to y where it needs that (see bn2d_forward_act()). The caller keeps x
+ * (and y) in place and unchanged until the last backward. May be used for backward any number of times. Given back with
  * bn2d_record_release(); keeps nothing of the module alive but memory.
  */
 typedef struct bn2d_record bn2d_record;
@@ -464,8 +464,9 @@ BN2D_API int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t 
 BN2D_API int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2d_view *y, bn2d_record **record);
 /**
  * Fused forward: y = act(bn(x) + z).
- * A record reads the activation's side off y (borrowed, keep it unchanged), except where y cannot tell, i.e. for a
- * negative slope: then it keeps a mask of one bit per element.
+ * How a record's backward knows the side of the activation on which an element was: on batch statistics and without z
+ * from x, so that y is not needed and may be overwritten (by dx, too). Else from y (borrowed, keep it unchanged),
+ * except where y cannot tell, i.e. for a negative slope: then the record keeps a mask of one bit per element.
  * @param z NULL: no residual.
  * @param activation One of bn2d_activation.
  * @param slope Slope of BN2D_ACT_LEAKY_RELU, finite; ignored by the others.

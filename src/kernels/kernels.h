@@ -36,6 +36,10 @@ enum class Layout {
 };
 inline constexpr int kLayouts = 2;
 
+// The side of an activation: an element of `side` is changed in sign where side_sign of its channel is -0 (and not
+// where it is 0), and the gradient is damped where the result is at most side_threshold. With 0 and 0 the side is y, or
+// what stands for it; with others it is x, whose argument of the activation rises or falls in a whole channel.
+
 // Sums, by operation. t = x - mean; g = dy through the activation.
 enum class SumsOf {
   forward,   // (x-p), (x-p)^2 with p the first element of the block: a pivot, so that a large mean does not cancel;
@@ -48,14 +52,16 @@ inline constexpr int sums_count(SumsOf op) { return op == SumsOf::double_backwar
 
 struct SumsJob {
   int64_t channels = 0, samples = 0, length = 0;  // a block: `length` positions of each of `samples` samples
-  Stream x, g, side, v;                           // side: > 0 where the activation lets the gradient through whole
-  double slope = 0;                               // factor of the gradient where it does not
+  Stream x, g, side, v;                           // side: tells which side of the activation an element is on
+  double slope = 0;                               // factor of the gradient where it is damped
   int64_t next = 0;                               // elements from this block to the one that follows; 0: none
   bool first = true;                              // first piece of a block: sets accumulators to 0 and reads the pivot
   double *accumulators = nullptr;                 // kAccumulators for each sum of each channel
   int64_t accumulator_stride = kMaxGroup;         // channels that these have room for
   double *center_hi = nullptr,
          *center_lo = nullptr;  // per channel: pivot (written by forward) or mean (read by the others)
+  const void *side_sign = nullptr,
+             *side_threshold = nullptr;  // per channel, in the arithmetic type; where there is a side
 
   static constexpr Stream SumsJob::*kTensors[] = {&SumsJob::x, &SumsJob::g, &SumsJob::side, &SumsJob::v};
 };
@@ -83,12 +89,13 @@ inline constexpr int kMapOps = 4;
 namespace coefficient {
 // All begin with -mean in two parts, of twice the arithmetic precision together.
 enum Forward { minus_mean_hi, minus_mean_lo, scale, shift };
-enum Backward { b_invstd = 2, b_scale, b_gmean_hi, b_gmean_lo, b_slope_x };
-enum Double { d_invstd = 2, d_c0, d_c1, d_c2, d_vmean, d_gmean, d_d1, d_d2, d_d3 };
+// Those of the side come last: there are none without an activation.
+enum Backward { b_invstd = 2, b_scale, b_gmean_hi, b_gmean_lo, b_slope_x, b_side_sign, b_side_threshold };
+enum Double { d_invstd = 2, d_c0, d_c1, d_c2, d_vmean, d_gmean, d_d1, d_d2, d_d3, d_side_sign, d_side_threshold };
 }  // namespace coefficient
-inline constexpr int kMaxCoefficients = 11;
-inline constexpr int coefficient_count(MapOf op) {
-  return op == MapOf::forward ? 4 : op == MapOf::double_backward ? 11 : 7;
+inline constexpr int kMaxCoefficients = 13;
+inline constexpr int coefficient_count(MapOf op, bool has_side = true) {
+  return op == MapOf::forward ? 4 : (op == MapOf::double_backward ? 11 : 7) + (has_side ? 2 : 0);
 }
 
 enum class Activation : int32_t { none = 0, relu = 1, leaky_relu = 2 };
@@ -134,6 +141,8 @@ struct ChannelKernels {
   void (*coefficients)(int64_t channels, const double *mean, const double *mean_lo, const double *var, double eps,
                        const double *weight, const double *bias, bool wide, void *coefficients, int64_t stride,
                        double *invstd);
+  // From these coefficients the side of the activation as a function of x, exactly as the forward map sees it.
+  void (*side)(int64_t channels, const void *coefficients, int64_t stride, bool wide, void *sign, void *threshold);
 };
 
 struct Kernels {

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "kernels/argument.inl.h"
 #include "kernels/elements.inl.h"
 #include "kernels/kernels.h"
 #include "kernels/sums.inl.h"
@@ -90,18 +91,22 @@ HWY_INLINE T *At(const Stream &s, int64_t channel, int64_t sample, int64_t posit
   return static_cast<T *>(s.data) + channel * s.channel + sample * s.sample + position * s.position;
 }
 
-// x - mean, with the mean in two parts: nothing cancels when |mean| is much larger than the deviation. The coefficients
-// are -mean, because an addition can take x straight from memory.
-template <class D, class C>
-HWY_INLINE hn::Vec<D> Centered(D d, hn::Vec<D> x, const C &coefficients, int64_t i) {
-  return hn::Add(hn::Add(x, coefficients.get(d, 0, i)), coefficients.get(d, 1, i));
-}
-
 // What a body computes for one vector of elements.
 template <class V>
 struct Results {
   V out, out2;
   HWY_INLINE Results() {}  // see Pair
+};
+
+// What the activation lets through: v, or v*slope where it is damped; a slope of 0 gives 0 also for an infinite v.
+template <class D>
+struct Through {
+  hn::Vec<D> slope;
+  hn::Mask<D> has_slope;
+  HWY_INLINE Through(D d, hn::TFromD<D> s) : slope(hn::Set(d, s)), has_slope(hn::Ne(slope, hn::Zero(d))) {}
+  HWY_INLINE hn::Vec<D> operator()(hn::Vec<D> v, hn::Mask<D> is_damped) const {
+    return hn::IfThenElse(is_damped, hn::IfThenElseZero(has_slope, hn::Mul(v, slope)), v);
+  }
 };
 
 // Each body computes a vector of the elements from i on, with the coefficients `c`; `load` reads it from a tensor.
@@ -127,25 +132,29 @@ struct ForwardBody {
   template <class D, class C, class Load>
   HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
     Results<hn::Vec<D>> r;
-    const auto centered = Centered(d, load(x + i), c, i);
-    auto v = hn::MulAdd(centered, c.get(d, coefficient::scale, i), c.get(d, coefficient::shift, i));
+    auto v = Argument(d, load(x + i), c, i);
     if constexpr (kFused) {
       if (z) v = hn::Add(v, load(z + i));
       const auto one = hn::Set(d, A{1});
       if (out2) r.out2 = hn::IfThenElse(hn::Le(v, hn::Zero(d)), hn::Neg(one), one);
-      v = ActivationGradient<D>(d, slope)(d, v, v);  // v*slope where v <= 0: the same selection
+      v = Through<D>(d, slope)(v, hn::Le(v, hn::Zero(d)));
     }
     r.out = v;
     return r;
   }
 };
 
+template <class D, class C>
+HWY_INLINE hn::Mask<D> Damped(D d, hn::Vec<D> side, const C &c, int sign, int64_t i) {
+  return IsDamped<D>(side, c.get(d, sign, i), c.get(d, sign + 1, i));
+}
+
 // kFused: with an activation, or the residual's gradient, or without dx.
 template <class T, bool kFused>
 struct BackwardBody {
   using A = Arithmetic<T>;
   static constexpr bool kAlwaysOut = true, kHot = true;
-  static constexpr int kCoefficients = 7;
+  static constexpr int kCoefficients = coefficient_count(MapOf::backward, kFused);
   const T *x, *g, *side;
   T *out, *out2;  // dx and dz
   A slope;
@@ -162,7 +171,7 @@ struct BackwardBody {
   HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
     Results<hn::Vec<D>> r;
     auto vg = load(g + i);
-    if (kFused && side) vg = ActivationGradient<D>(d, slope)(d, vg, load(side + i));
+    if (kFused && side) vg = Through<D>(d, slope)(vg, Damped(d, load(side + i), c, coefficient::b_side_sign, i));
     const auto xhat = hn::Mul(Centered(d, load(x + i), c, i), c.get(d, coefficient::b_invstd, i));
     auto v = hn::Sub(hn::Sub(vg, c.get(d, coefficient::b_gmean_hi, i)), c.get(d, coefficient::b_gmean_lo, i));
     v = hn::NegMulAdd(xhat, c.get(d, coefficient::b_slope_x, i), v);
@@ -176,7 +185,7 @@ template <class T, bool kFused>
 struct ScaleBody {
   using A = Arithmetic<T>;
   static constexpr bool kAlwaysOut = !kFused, kHot = true;
-  static constexpr int kCoefficients = 7;
+  static constexpr int kCoefficients = coefficient_count(MapOf::scale, kFused);
   const T *g, *side;
   T *out, *out2;  // dx and dz
   A slope;
@@ -192,7 +201,8 @@ struct ScaleBody {
   HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
     Results<hn::Vec<D>> r;
     r.out2 = load(g + i);
-    if (kFused && side) r.out2 = ActivationGradient<D>(d, slope)(d, r.out2, load(side + i));
+    if (kFused && side)
+      r.out2 = Through<D>(d, slope)(r.out2, Damped(d, load(side + i), c, coefficient::b_side_sign, i));
     r.out = hn::Mul(r.out2, c.get(d, coefficient::b_scale, i));
     return r;
   }
@@ -202,7 +212,7 @@ template <class T>
 struct DoubleBackwardBody {
   using A = Arithmetic<T>;
   static constexpr bool kAlwaysOut = false, kHot = false;
-  static constexpr int kCoefficients = 11;
+  static constexpr int kCoefficients = coefficient_count(MapOf::double_backward, true);
   const T *x, *g, *side, *v;
   T *out, *out2;  // ddy and dx
   A slope;
@@ -220,19 +230,19 @@ struct DoubleBackwardBody {
   HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
     using namespace coefficient;
     Results<hn::Vec<D>> r;
-    const ActivationGradient<D> through(d, slope);
+    const Through<D> through(d, slope);
     auto vg = load(g + i);
-    auto vside = hn::Zero(d);
+    auto is_damped = hn::MaskFromVec(hn::Zero(d));
     if (side) {
-      vside = load(side + i);
-      vg = through(d, vg, vside);
+      is_damped = Damped(d, load(side + i), c, d_side_sign, i);
+      vg = through(vg, is_damped);
     }
     const auto vv = load(v + i);
     const auto xhat = hn::Mul(Centered(d, load(x + i), c, i), c.get(d, d_invstd, i));
     if (out) {
       r.out = hn::MulAdd(vv, c.get(d, d_c1, i), c.get(d, d_c0, i));
       r.out = hn::MulAdd(xhat, c.get(d, d_c2, i), r.out);
-      if (side) r.out = through(d, r.out, vside);
+      if (side) r.out = through(r.out, is_damped);
     }
     if (out2) {
       r.out2 = hn::Mul(hn::Sub(vv, c.get(d, d_vmean, i)), c.get(d, d_d1, i));
@@ -398,8 +408,8 @@ HWY_NOINLINE void MapOverChannels(const MapJob &job) {
   bool same_step = true;
   for (const auto tensor : MapJob::kTensors)
     same_step = same_step && ((job.*tensor).data == nullptr || (job.*tensor).position == step);
-  const bool share =
-      hn::MaxLanes(d) > 1 && same_step && !streaming && step * static_cast<int64_t>(sizeof(T)) <= kShortRowBytes;
+  constexpr bool kMayShare = hn::MaxLanes(d) > 1 && Body::kHot && kOwn;
+  const bool share = kMayShare && same_step && !streaming && step * static_cast<int64_t>(sizeof(T)) <= kShortRowBytes;
   const int64_t at_once = share ? kRowsAtOnce : 1;
   const int64_t bytes_at_once = at_once * std::max(step, int64_t{1}) * static_cast<int64_t>(sizeof(T));
   const int64_t ahead = (job.prefetch + bytes_at_once - 1) / bytes_at_once * bytes_at_once;
@@ -413,7 +423,7 @@ HWY_NOINLINE void MapOverChannels(const MapJob &job) {
       if (streaming) {
         begin = std::min(job.channels, BeforeLine((body.out ? body.out : body.out2) + row));
         end = MapColumns<1, T>(d, body, begin, job.channels, row, 0, c, true, job.prefetch);
-      } else if (rows == kRowsAtOnce) {
+      } else if (kMayShare && rows == kRowsAtOnce) {
         end = MapColumns<kRowsAtOnce, T>(d, body, 0, job.channels, row, step, c, false, ahead);
       } else {
         end = MapColumns<1, T>(d, body, 0, job.channels, row, 0, c, false, job.prefetch);

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "kernels/argument.inl.h"
 #include "kernels/elements.inl.h"
 #include "kernels/kernels.h"
 #include "kernels/pair.inl.h"
@@ -49,11 +50,12 @@ HWY_INLINE void Repeat(const F &f) {
 template <SumsOf kOf>
 inline constexpr bool kUnroll = kDoubles >= 4 && kOf != SumsOf::double_backward;
 
-// Whether the kernels without an activation are worth code of their own: for f16 they are a fifth faster where that is
-// converted in hardware, for f64 and bf16 a twentieth.
+// Whether kernels that know more of their job are worth code of their own: not on the targets of old CPUs.
+inline constexpr bool kOwn = HWY_TARGET != HWY_SSE4 && HWY_TARGET != HWY_SCALAR;
+// Those without an activation: for f16 they are a fifth faster where that is converted in hardware, for f64 and bf16 a
+// twentieth.
 template <class T>
-inline constexpr bool kOwnPlain = sizeof(T) == 4 ||
-                                  (std::is_same_v<T, f16> && (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3));
+inline constexpr bool kOwnPlain = kOwn && (sizeof(T) == 4 || (std::is_same_v<T, f16> && HWY_TARGET <= HWY_AVX2));
 
 // a - b on the units that multiply, which the sums use less than those that add; a*1 is exact.
 template <class D, class V>
@@ -129,16 +131,49 @@ HWY_INLINE void AddElements(D d, V x, V g, V v, V center_hi, V center_lo, Sum<D,
   }
 }
 
-template <class D>
-struct ActivationGradient {  // g where side > 0 (or NaN), else g*slope; a slope of 0 gives 0 also for an infinite g
-  hn::Vec<D> slope;
-  hn::Mask<D> has_slope;
-  HWY_INLINE ActivationGradient(D d, hn::TFromD<D> s) : slope(hn::Set(d, s)), has_slope(hn::Ne(slope, hn::Zero(d))) {}
-  HWY_INLINE hn::Vec<D> operator()(D d, hn::Vec<D> g, hn::Vec<D> side) const {
-    const auto damped = hn::IfThenElseZero(has_slope, hn::Mul(g, slope));
-    return hn::IfThenElse(hn::Le(side, hn::Zero(d)), damped, g);
+// As many elements as there are doubles, in the arithmetic type.
+template <class A, class D64>
+using Few = hn::Rebind<A, D64>;
+template <class D64, class V>
+HWY_INLINE hn::Vec<D64> ToDoubles(D64 d, V v) {
+  if constexpr (std::is_same_v<hn::TFromV<V>, double>) {
+    (void)d;
+    return v;
+  } else {
+    return hn::PromoteTo(d, v);
+  }
+}
+template <class D, class V>
+HWY_INLINE hn::Vec<D> FromDoubles(D d, V v) {
+  if constexpr (std::is_same_v<hn::TFromD<D>, double>) {
+    (void)d;
+    return v;
+  } else {
+    return hn::DemoteTo(d, v);
+  }
+}
+
+// What sums know of the activation when they are compiled: that there is none, that it is relu, nothing.
+enum class Act { none, relu, any };
+
+// The gradient through the activation, g or g*slope (a product of doubles).
+template <Act kAct, class A, class D64>
+struct GradientThrough {
+  using D = Few<A, D64>;
+  hn::Vec<D64> slope;
+  bool is_relu;
+  HWY_INLINE GradientThrough(D64 d, double s) : slope(hn::Set(d, s)), is_relu(kAct == Act::relu || s == 0) {}
+  HWY_INLINE hn::Vec<D64> operator()(D64 d, hn::Vec<D> g, hn::Mask<D> is_damped) const {
+    const auto whole = ToDoubles(d, hn::IfThenZeroElse(is_damped, g));
+    if (is_relu) return whole;
+    return hn::MulAdd(ToDoubles(d, hn::IfThenElseZero(is_damped, g)), slope, whole);  // one of them is 0
   }
 };
+
+template <Act kAct>
+HWY_INLINE bool HasSide(const SumsJob &job) {
+  return kAct == Act::relu || (kAct == Act::any && job.side.data != nullptr);
+}
 
 // Accumulators: number k of a sum of a channel, k < lanes for a lane's sum and lanes + k for its low part.
 //   planes    [channel][sum][k]        channels  [sum][k][channel of accumulator_stride]
@@ -227,14 +262,16 @@ HWY_INLINE double Pivot(const T *first) {
   return kCentered<T> ? hn::GetLane(LoadDoubles(hn::CappedTag<double, 1>(), first)) : 0.0;
 }
 
-template <SumsOf kOf, class T, bool kSide>
+template <SumsOf kOf, class T, Act kAct>
 HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
+  using A = Arithmetic<T>;
   constexpr bool kPair = kPaired<T>;
   constexpr int kTerms = sums_count(kOf), kCount = kVectors<T>;
-  const bool has_side = kSide && job.side.data != nullptr;
+  const bool has_side = HasSide<kAct>(job), has_own_side = has_side && job.side.data != job.x.data;
   constexpr int64_t kStep = kLanes<T>;
   const DoubleTag d;
-  const ActivationGradient<DoubleTag> through(d, job.slope);
+  const Few<A, DoubleTag> da;
+  const GradientThrough<kAct, A, DoubleTag> through(d, job.slope);
   const auto *x0 = static_cast<const T *>(job.x.data), *g0 = static_cast<const T *>(job.g.data);
   const auto *side0 = static_cast<const T *>(job.side.data), *v0 = static_cast<const T *>(job.v.data);
 
@@ -255,6 +292,8 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
       }
       const auto center_hi = hn::Set(d, job.center_hi[c]);
       const auto center_lo = hn::Set(d, kOf == SumsOf::forward ? 0.0 : job.center_lo[c]);
+      const auto sign = hn::Set(da, has_side ? static_cast<const A *>(job.side_sign)[c] : A{0});
+      const auto threshold = hn::Set(da, has_side ? static_cast<const A *>(job.side_threshold)[c] : A{0});
       double *memory = job.accumulators + c * kTerms * kAccumulators;
       Sum<DoubleTag, kPair> sums[kCount][kTerms];
       Repeat<kCount * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
@@ -264,28 +303,33 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
         sums[j][term].lo = first || !kPair ? hn::Zero(d) : hn::LoadU(d, at + kStep);
       });
 
-      auto add = [&](int j, const T *x, const T *g, const T *side, const T *v, auto load) BN2D_INLINED {
+      auto add = [&](int j, const T *x, const T *g, const T *side, const T *v, auto load, auto load_few) BN2D_INLINED {
         const int64_t i = j * kDoubles;
         const auto zero = hn::Zero(d);
         const auto vx = load(x + i, center_hi);
         auto vg = zero, vv = zero;
         if constexpr (kOf != SumsOf::forward) {
-          vg = load(g + i, zero);
-          if (has_side) vg = through(d, vg, load(side + i, zero));
+          if (has_side) {
+            vg = through(d, load_few(g + i), IsDamped<decltype(da)>(load_few(side + i), sign, threshold));
+          } else {
+            vg = load(g + i, zero);
+          }
         }
         if constexpr (kOf == SumsOf::double_backward) vv = load(v + i, zero);
         AddElements<kOf, kPair, kCentered<T>>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
       };
       auto whole = [&](const T *p, auto) BN2D_INLINED { return LoadDoubles(d, p); };
+      auto few = [&](const T *p) BN2D_INLINED { return LoadElements(da, p); };
       auto fetch = [&](int64_t i, const T *x, const T *g, const T *side, const T *v) BN2D_INLINED {
         const int64_t next = i + ahead.from(i);
         Prefetch(x + next);
         if constexpr (kOf != SumsOf::forward) Prefetch(g + next);
-        if (has_side) Prefetch(side + next);
+        if (has_own_side) Prefetch(side + next);
         if constexpr (kOf == SumsOf::double_backward) Prefetch(v + next);
       };
       // The lanes past the end of a run add 0: there x is the center, g and v are 0.
       auto part = [&](const T *p, auto pad) BN2D_INLINED { return last.load(p, pad); };
+      auto few_of_part = [&](const T *p) BN2D_INLINED { return FromDoubles(da, last.load(p, hn::Zero(d))); };
 
       for (int64_t n = turn, end = std::min(turn + samples_of_turn, job.samples); n < end; ++n) {
         const T *x = x0 + c * job.x.channel + n * job.x.sample;
@@ -297,15 +341,15 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
         int64_t i = 0;
         for (; i + kStep <= job.length; i += kStep) {
           fetch(i, x, g, side, v);
-          Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED { add(j, x + i, g + i, side + i, v + i, whole); });
+          Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED { add(j, x + i, g + i, side + i, v + i, whole, few); });
         }
         if (rest != 0) {
           fetch(i, x, g, side, v);  // the end of a plane is a line, too; a small plane has few others
           Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED {
             if (j < whole_vectors) {
-              add(j, x + i, g + i, side + i, v + i, whole);
+              add(j, x + i, g + i, side + i, v + i, whole, few);
             } else if (j == whole_vectors && rest % kDoubles != 0) {
-              add(j, x + i, g + i, side + i, v + i, part);
+              add(j, x + i, g + i, side + i, v + i, part, few_of_part);
             }
           });
         }
@@ -329,13 +373,15 @@ template <SumsOf kOf>
 inline constexpr int64_t kRowsOfLane = kOf == SumsOf::forward ? 8 : 4;  // of several tensors: as many runs of memory
 
 // One tile of kTile vectors of channels, one lane of a visit. `ahead`: elements to what is to be fetched.
-template <SumsOf kOf, class T, bool kSide, int kTile, class D>
+template <SumsOf kOf, class T, Act kAct, int kTile, class D>
 HWY_INLINE void SumLaneOfTile(D d, const SumsJob &job, int64_t c, const Visit &visit, int64_t lane, int64_t ahead) {
   constexpr bool kPair = kPaired<T>;
   constexpr int kTerms = sums_count(kOf);
-  const bool has_side = kSide && job.side.data != nullptr;
+  using A = Arithmetic<T>;
+  const bool has_side = HasSide<kAct>(job), has_own_side = has_side && job.side.data != job.x.data;
   const int64_t width = static_cast<int64_t>(hn::Lanes(d));
-  const ActivationGradient<D> through(d, job.slope);
+  const Few<A, D> da;
+  const GradientThrough<kAct, A, D> through(d, job.slope);
   const int64_t stride = job.accumulator_stride;
   double *memory = job.accumulators + lane * stride + c;
   Sum<D, kPair> sums[kTile][kTerms];
@@ -353,10 +399,10 @@ HWY_INLINE void SumLaneOfTile(D d, const SumsJob &job, int64_t c, const Visit &v
       if constexpr (kOf != SumsOf::forward) g = at(job.g, p);
       if (has_side) side = at(job.side, p);
       if constexpr (kOf == SumsOf::double_backward) v = at(job.v, p);
-      if constexpr (kTile > 1) {
+      if (kTile > 1 || (kOf == SumsOf::double_backward && hn::MaxLanes(d) > 1)) {
         Prefetch(x + ahead);
         if constexpr (kOf != SumsOf::forward) Prefetch(g + ahead);
-        if (has_side) Prefetch(side + ahead);
+        if (has_own_side) Prefetch(side + ahead);
         if constexpr (kOf == SumsOf::double_backward) Prefetch(v + ahead);
       }
       Repeat<kTile, kUnroll<kOf>>([&](int j) BN2D_INLINED {
@@ -364,8 +410,14 @@ HWY_INLINE void SumLaneOfTile(D d, const SumsJob &job, int64_t c, const Visit &v
         auto vg = hn::Zero(d), vv = hn::Zero(d);
         const auto vx = LoadDoubles(d, x + i);
         if constexpr (kOf != SumsOf::forward) {
-          vg = LoadDoubles(d, g + i);
-          if (has_side) vg = through(d, vg, LoadDoubles(d, side + i));
+          if (has_side) {
+            const auto sign = hn::LoadU(da, static_cast<const A *>(job.side_sign) + c + i);
+            const auto threshold = hn::LoadU(da, static_cast<const A *>(job.side_threshold) + c + i);
+            vg = through(d, LoadElements(da, g + i),
+                         IsDamped<decltype(da)>(LoadElements(da, side + i), sign, threshold));
+          } else {
+            vg = LoadDoubles(d, g + i);
+          }
         }
         if constexpr (kOf == SumsOf::double_backward) vv = LoadDoubles(d, v + i);
         const auto center_hi = hn::LoadU(d, job.center_hi + c + i);
@@ -382,11 +434,11 @@ HWY_INLINE void SumLaneOfTile(D d, const SumsJob &job, int64_t c, const Visit &v
   });
 }
 
-template <SumsOf kOf, class T, bool kSide>
+template <SumsOf kOf, class T, Act kAct>
 HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
   const DoubleTag d;
   const hn::CappedTag<double, 1> one;
-  constexpr int64_t kTile = kDoubles >= 8 ? 2 : 4;
+  constexpr int64_t kTile = kOf == SumsOf::double_backward ? 1 : kDoubles >= 8 ? 2 : 4;
   if (job.first) {
     for (int64_t k = 0; k < sums_count(kOf) * kAccumulators; ++k)
       std::fill_n(job.accumulators + k * job.accumulator_stride, job.channels, 0.0);
@@ -411,24 +463,29 @@ HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
         const int64_t ahead =
             lanes_ahead * job.x.position + (lane + lanes_ahead < lanes ? 0 : next - lanes * job.x.position);
         int64_t c = 0;
-        for (; c + kTile * kDoubles <= job.channels; c += kTile * kDoubles)
-          SumLaneOfTile<kOf, T, kSide, kTile>(d, job, c, visit, lane, ahead);
+        if constexpr (kTile > 1)
+          for (; c + kTile * kDoubles <= job.channels; c += kTile * kDoubles)
+            SumLaneOfTile<kOf, T, kAct, kTile>(d, job, c, visit, lane, ahead);
         for (; c + kDoubles <= job.channels; c += kDoubles)
-          SumLaneOfTile<kOf, T, kSide, 1>(d, job, c, visit, lane, ahead);
-        for (; c < job.channels; ++c) SumLaneOfTile<kOf, T, kSide, 1>(one, job, c, visit, lane, ahead);
+          SumLaneOfTile<kOf, T, kAct, 1>(d, job, c, visit, lane, ahead);
+        for (; c < job.channels; ++c) SumLaneOfTile<kOf, T, kAct, 1>(one, job, c, visit, lane, ahead);
       }
     }
 }
 
+template <SumsOf kOf, class T, Act kAct, Layout kLayout>
+void SumsOverLayout(const SumsJob &job) {
+  kLayout == Layout::planes ? SumsOverPlanes<kOf, T, kAct>(job) : SumsOverChannels<kOf, T, kAct>(job);
+}
+
 template <SumsOf kOf, class T, Layout kLayout>
 void SumsOverBlock(const SumsJob &job) {
-  constexpr bool kSide = kOf != SumsOf::forward, kPlain = kOf == SumsOf::backward && kOwnPlain<T>;
-  const bool plain = kPlain && job.side.data == nullptr;
-  if constexpr (kLayout == Layout::planes) {
-    plain ? SumsOverPlanes<kOf, T, kSide && !kPlain>(job) : SumsOverPlanes<kOf, T, kSide>(job);
-  } else {
-    plain ? SumsOverChannels<kOf, T, kSide && !kPlain>(job) : SumsOverChannels<kOf, T, kSide>(job);
-  }
+  if constexpr (kOf == SumsOf::forward) return SumsOverLayout<kOf, T, Act::none, kLayout>(job);
+  if constexpr (kOf == SumsOf::backward && kOwnPlain<T>)
+    if (!HasSide<Act::any>(job)) return SumsOverLayout<kOf, T, Act::none, kLayout>(job);
+  if constexpr (kOf == SumsOf::backward && kOwn)
+    if (HasSide<Act::any>(job) && job.slope == 0) return SumsOverLayout<kOf, T, Act::relu, kLayout>(job);
+  if constexpr (kOf != SumsOf::forward) SumsOverLayout<kOf, T, Act::any, kLayout>(job);
 }
 
 // The fixed tree over the lanes: each level adds the upper half to the lower one.

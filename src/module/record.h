@@ -17,12 +17,13 @@ struct Record {
   Fused fused;
   bool batch_statistics = true;
   std::vector<double> statistics;  // mean, low part of mean, invstd, weight: C each
-  std::vector<uint8_t> mask;       // where y cannot tell the side
+  std::vector<double> side;        // where x tells the side of the activation: room for SavedStatistics::side
+  std::vector<uint8_t> mask;       // where neither x nor y can
 
   SavedStatistics saved() const {
     double *base = const_cast<double *>(statistics.data());
     const int64_t c = x.size.c;
-    return {base, base + c, base + 2 * c, base + 3 * c};
+    return {base, base + c, base + 2 * c, base + 3 * c, side.empty() ? nullptr : const_cast<double *>(side.data())};
   }
 };
 

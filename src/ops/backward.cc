@@ -18,7 +18,7 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
   const bool has_sums, has_map;
 
   explicit Backward(const BackwardCall &call)
-      : SumsPartial(call.saved),
+      : SumsPartial(call),
         map(call.batch_statistics && call.dx.exists() ? kernels::MapOf::backward : kernels::MapOf::scale),
         has_sums(map == kernels::MapOf::backward || call.dweight.exists() || call.dbias.exists()),
         has_map(call.dx.exists() || call.dz.exists()),
@@ -34,7 +34,10 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
       factor[i] = clamp_factor(weight(g.channel + i) * invstd(g.channel + i), dtype);
       inverse[i] = clamp_factor(invstd(g.channel + i), dtype);
     }
-    if (has_map) out.set(b_scale, factor);
+    if (has_map) {
+      out.set(b_scale, factor);
+      set_side_of_map(out, g, b_side_sign);
+    }
     if (sums == nullptr) return;
 
     double sum_g[kMaxGroup], sum_g_xhat[kMaxGroup], mean_g[kMaxGroup], mean_g_xhat[kMaxGroup];
@@ -45,7 +48,7 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
       mean_g_xhat[i] = sum_g_xhat[i] / count_;
     }
     if (map == kernels::MapOf::backward) {
-      out.set_center(call_.saved.mean + g.channel, call_.saved.mean_lo ? call_.saved.mean_lo + g.channel : nullptr);
+      set_center(out, g);
       out.set_pair(b_gmean_hi, b_gmean_lo, mean_g, nullptr);
       out.set(b_invstd, inverse);
       out.set(b_slope_x, mean_g_xhat);
@@ -74,7 +77,7 @@ void backward(const BackwardCall &call) {
   tensors.x = call.needs_x() ? call.x : View();
   tensors.out = call.dx;
   tensors.out2 = call.dz;
-  set_side(call.fused, call.y, call.mask, tensors);
+  set_side(call, tensors);
   const Backward operation(call);
   if (operation.has_sums && !tensors.x.exists()) tensors.x = call.dy;
   if (!operation.has_sums && !operation.has_map) return;

@@ -146,6 +146,8 @@ Job Blockwise::job_of_piece(int64_t n, int64_t c, int64_t position, int64_t leng
   if (tensors_.side_mask != nullptr) {
     kernels_.expand_mask(tensors_.side_mask + mask_offset(n, c, position), length, buffer[2]);
     job.side = piece_stream(buffer[2]);
+  } else if (tensors_.side.data == tensors_.x.data) {
+    job.side = job.x;
   } else {
     job.side = piece_stream(read_piece(tensors_.side, n, c, position, length, buffer[2]));
   }
@@ -170,6 +172,8 @@ void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index
   job.accumulator_stride = accumulators.stride;
   job.center_hi = accumulators.center_hi;
   job.center_lo = accumulators.center_lo;
+  job.side_sign = accumulators.side_sign;
+  job.side_threshold = accumulators.side_threshold;
   if (sum_long_rows(kernels_, op, layout(), job, dtype_)) return;
   kernels_.sums[static_cast<int>(op)][static_cast<int>(layout())](job);
 }
@@ -195,6 +199,8 @@ void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks
         job.accumulators = accumulators.lanes + c * kernels::sums_count(op) * kernels::kAccumulators;
         job.center_hi = accumulators.center_hi + c;
         job.center_lo = accumulators.center_lo + c;
+        job.side_sign = static_cast<const std::byte *>(accumulators.side_sign) + c * arithmetic_size(dtype_);
+        job.side_threshold = static_cast<const std::byte *>(accumulators.side_threshold) + c * arithmetic_size(dtype_);
         kernels_.sums[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
       }
 }
@@ -221,7 +227,7 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
 void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                            const Coefficients &coefficients, bool streaming) const {
   alignas(64) std::byte buffer[4][kPieceBytes], written[2][kPieceBytes];
-  const int64_t coefficient_bytes = dtype_ == DType::f64 ? 8 : 4;
+  const int64_t coefficient_bytes = arithmetic_size(dtype_);
   for (int64_t n = block.first_sample; n < block.first_sample + block.samples; ++n)
     for (int64_t done = 0; done < block.length; done += kPiece)
       for (int64_t c = 0; c < group.channels; ++c) {

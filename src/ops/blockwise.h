@@ -23,23 +23,27 @@ int64_t mask_plane_bytes(int64_t plane);
 
 // The sums of a group while its elements are added, and what they are around.
 struct Accumulators {
+  static constexpr int64_t kArrays = 4;
   double *lanes;
-  double *center_hi, *center_lo;  // per channel
-  int64_t stride;                 // channels that there is room for
+  double *center_hi, *center_lo;     // per channel
+  void *side_sign, *side_threshold;  // per channel, in the arithmetic type
+  int64_t stride;                    // channels that there is room for
 
   static constexpr int64_t doubles(int sums, int64_t channels) {
-    return (sums * int64_t{kernels::kAccumulators} + 2) * channels;
+    return (sums * int64_t{kernels::kAccumulators} + kArrays) * channels;
   }
   Accumulators(double *memory, int sums, int64_t channels)
       : lanes(memory),
         center_hi(memory + sums * int64_t{kernels::kAccumulators} * channels),
         center_lo(center_hi + channels),
+        side_sign(center_lo + channels),
+        side_threshold(center_lo + 2 * channels),
         stride(channels) {}
 };
 
 // Memory of one group at work, on the stack of its thread.
 struct GroupScratch {
-  alignas(64) double accumulators[kernels::kMaxAccumulators + 2 * kernels::kMaxGroup];
+  alignas(64) double accumulators[kernels::kMaxAccumulators + Accumulators::kArrays * kernels::kMaxGroup];
   alignas(64) double coefficients[kernels::kMaxCoefficients * kernels::kMaxGroup];  // or floats
 };
 

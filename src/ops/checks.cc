@@ -40,10 +40,11 @@ void check_leading(const char *what, const View &view) {
   check_layout(what, view);
 }
 
-// The side of the activation comes from y or from a mask.
-void check_side(const Fused &fused, const View &y, const uint8_t *mask, const char *leading_name, const View &leading) {
+// The side of the activation comes from x, from y or from a mask.
+void check_side(const Fused &fused, bool side_of_x, const View &y, const uint8_t *mask, const char *leading_name,
+                const View &leading) {
   check_fused(fused);
-  if (fused.activation == Activation::none) return;
+  if (fused.activation == Activation::none || side_of_x) return;
   if (mask == nullptr && y.exists()) check_read("y", y, leading_name, leading);
   if (leading.size.numel() == 0) return;
   if (mask == nullptr && !y.exists())
@@ -99,13 +100,13 @@ void check(const ForwardCall &call) {
 void check(const BackwardCall &call) {
   check_leading("dy", call.dy);
   if (call.x.exists()) check_read("x", call.x, "dy", call.dy);
-  check_side(call.fused, call.y, call.mask, "dy", call.dy);
+  check_side(call.fused, call.side_of_x(), call.y, call.mask, "dy", call.dy);
   for (const auto &[name, view] : {std::pair<const char *, const View &>{"dx", call.dx}, {"dz", call.dz}}) {
     if (!view.exists()) continue;
     check_written(name, view, "dy", call.dy);
     check_no_overlap(name, view, "dy", call.dy, true);
     if (call.needs_x()) check_no_overlap(name, view, "x", call.x, false);
-    if (call.fused.activation != Activation::none && call.mask == nullptr)
+    if (call.fused.activation != Activation::none && call.mask == nullptr && !call.side_of_x())
       check_no_overlap(name, view, "y", call.y, false);
   }
   check_no_overlap("dx", call.dx, "dz", call.dz, false);
@@ -115,14 +116,14 @@ void check(const DoubleBackwardCall &call) {
   check_leading("dy", call.dy);
   check_read("x", call.x, "dy", call.dy);
   if (call.ddx.exists()) check_read("ddx", call.ddx, "dy", call.dy);
-  check_side(call.fused, call.y, call.mask, "dy", call.dy);
+  check_side(call.fused, call.side_of_x(), call.y, call.mask, "dy", call.dy);
   for (const auto &[name, view] : {std::pair<const char *, const View &>{"ddy", call.ddy}, {"dx", call.dx}}) {
     if (!view.exists()) continue;
     check_written(name, view, "dy", call.dy);
     check_no_overlap(name, view, "dy", call.dy, &view == &call.ddy);
     check_no_overlap(name, view, "x", call.x, false);
     check_no_overlap(name, view, "ddx", call.ddx, false);
-    if (call.fused.activation != Activation::none && call.mask == nullptr)
+    if (call.fused.activation != Activation::none && call.mask == nullptr && !call.side_of_x())
       check_no_overlap(name, view, "y", call.y, false);
   }
   check_no_overlap("ddy", call.ddy, "dx", call.dx, false);

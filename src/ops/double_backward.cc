@@ -22,7 +22,7 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
   const bool has_map;
 
   explicit DoubleBackward(const DoubleBackwardCall &call)
-      : SumsPartial(call.saved),
+      : SumsPartial(call),
         has_map(call.ddy.exists() || call.dx.exists()),
         call_(call),
         count_(static_cast<double>(call.dy.size.per_channel())) {}
@@ -54,9 +54,9 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
       value[d_d3][i] = -curvature * products / count_ - d1 * a - d2 * b;
       dweight[i] = s * products;
     }
-    out.set_center(call_.saved.mean + group.channel,
-                   call_.saved.mean_lo ? call_.saved.mean_lo + group.channel : nullptr);
+    set_center(out, group);
     for (int k = d_invstd; k <= d_d3; ++k) out.set(k, value[k]);
+    set_side_of_map(out, group, d_side_sign);
     blend_into(call_.dweight, group, call_.blend, dweight);
   }
 
@@ -86,7 +86,7 @@ void double_backward(const DoubleBackwardCall &call) {
   }
   tensors.out = call.ddy;
   tensors.out2 = call.dx;
-  set_side(call.fused, call.y, call.mask, tensors);
+  set_side(call, tensors);
   const Blockwise blockwise(tensors, size, call.dy.dtype);
   const DoubleBackward operation(call);
   const Schedule<DoubleBackward> schedule(operation, blockwise, size, call.dy.dtype, 3, call.thread_limit, false);

@@ -63,6 +63,7 @@ class Forward {
                           invstd);
     if (moments) update_running(g, *moments, var);
     save_statistics(g, mean_hi, mean_low, invstd, call_.weight.exists() ? weight : nullptr);
+    if (call_.saved.side) save_side(g, coefficients, stride);
   }
 
  private:
@@ -101,6 +102,12 @@ class Forward {
     if (saved.invstd) std::copy_n(invstd, g.channels, saved.invstd + g.channel);
     if (saved.weight && weight) std::copy_n(weight, g.channels, saved.weight + g.channel);
     if (saved.weight && !weight) std::fill_n(saved.weight + g.channel, g.channels, 1.0);
+  }
+
+  void save_side(const Group &g, const void *coefficients, int64_t stride) const {
+    const int64_t bytes = arithmetic_size(call_.x.dtype);
+    std::byte *const sign = static_cast<std::byte *>(call_.saved.side) + g.channel * bytes;
+    channel_.side(g.channels, coefficients, stride, call_.x.dtype == DType::f64, sign, sign + call_.x.size.c * bytes);
   }
 
   const ForwardCall &call_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "parallel/plan.h"
 
@@ -72,8 +73,8 @@ class LongRowMap {
         job_(job),
         wide_(dtype == DType::f64),
         bytes_(dtype_size(dtype)),
-        count_(kernels::coefficient_count(op)),
-        most_elements_(kCoefficientBytes / (count_ * (wide_ ? 8 : 4))) {}
+        count_(kernels::coefficient_count(op, job.side.data != nullptr)),
+        most_elements_(kCoefficientBytes / (kernels::coefficient_count(op) * arithmetic_size(dtype))) {}
 
   bool run() { return layout_ == Layout::planes ? planes() : channels(); }
 
@@ -154,10 +155,11 @@ class LongRowSums {
         op_(op),
         layout_(layout),
         job_(job),
+        wide_(dtype == DType::f64),
         bytes_(dtype_size(dtype)),
         terms_(kernels::sums_count(op)),
         group_(kernels::max_group(static_cast<int>(terms_))),
-        halves_(dtype == DType::f64 ? 2 : 1),
+        halves_(wide_ ? 2 : 1),
         lanes_(kAccumulators / halves_) {}
 
   bool run() { return layout_ == Layout::planes ? planes() : channels(); }
@@ -228,6 +230,15 @@ class LongRowSums {
     }
     for (int64_t term = 0; term < terms_; ++term)
       for (int64_t half = 0; half < halves_; ++half) std::fill_n(&in_row(term, half, 0), elements, 0.0);
+    if (job_.side.data == nullptr) return;
+    for (const auto &[from, to] :
+         {std::pair(job_.side_sign, side_sign_), std::pair(job_.side_threshold, side_threshold_)})
+      wide_ ? spread<double>(from, first, elements, to) : spread<float>(from, first, elements, to);
+  }
+  template <class A>
+  void spread(const void *of_channels, int64_t first, int64_t elements, double *of_elements) const {
+    for (int64_t e = 0; e < elements; ++e)
+      reinterpret_cast<A *>(of_elements)[e] = static_cast<const A *>(of_channels)[channel_of(first + e)];
   }
   void store(int64_t first, int64_t elements) {
     for (int64_t term = 0; term < terms_; ++term)
@@ -245,6 +256,8 @@ class LongRowSums {
     rows.accumulator_stride = group_;
     rows.center_hi = center_hi_;
     rows.center_lo = center_lo_;
+    rows.side_sign = side_sign_;
+    rows.side_threshold = side_threshold_;
     kernels_[static_cast<int>(Layout::channels)](rows);
   }
 
@@ -252,8 +265,10 @@ class LongRowSums {
   const kernels::SumsOf op_;
   const Layout layout_;
   const SumsJob &job_;
+  const bool wide_;
   const int64_t bytes_, terms_, group_, halves_, lanes_;
   double center_hi_[kMaxGroup], center_lo_[kMaxGroup];
+  double side_sign_[kMaxGroup], side_threshold_[kMaxGroup];  // or floats
   alignas(64) double row_[kernels::kMaxAccumulators];
 };
 

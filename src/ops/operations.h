@@ -28,6 +28,9 @@ struct ChannelArray {
 // (backward). The mean has a low part, because a double cannot hold the mean of doubles far from 0 exactly enough.
 struct SavedStatistics {
   double *mean = nullptr, *mean_lo = nullptr, *invstd = nullptr, *weight = nullptr;
+  // The side of the activation as a function of x: side_sign and side_threshold of kernels.h, C each, in the arithmetic
+  // type of the data. A backward that has them reads x, as it does anyway, and neither y nor a mask.
+  void *side = nullptr;
 };
 
 struct Fused {
@@ -60,7 +63,8 @@ struct BackwardCall {
   View dx, dz;       // each may not exist: not wanted
   ChannelArray dweight, dbias;
   int32_t thread_limit = 0;
-  bool needs_x() const { return dweight.exists() || (batch_statistics && dx.exists()); }
+  bool side_of_x() const { return fused.activation != Activation::none && saved.side != nullptr; }
+  bool needs_x() const { return dweight.exists() || (batch_statistics && dx.exists()) || side_of_x(); }
 };
 void check(const BackwardCall &call);
 void backward(const BackwardCall &call);
@@ -77,6 +81,7 @@ struct DoubleBackwardCall {
   View ddy, dx;          // written; each may not exist
   ChannelArray dweight;  // written; may not exist
   int32_t thread_limit = 0;
+  bool side_of_x() const { return fused.activation != Activation::none && saved.side != nullptr; }
 };
 void check(const DoubleBackwardCall &call);
 void double_backward(const DoubleBackwardCall &call);

@@ -33,7 +33,7 @@ class Schedule {
  public:
   Schedule(const Operation &operation, const Blockwise &blockwise, const Extents &size, DType dtype, int reads,
            int32_t thread_limit, bool may_stream)
-      : operation_(operation), blockwise_(blockwise), size_(size), coefficient_bytes_(dtype == DType::f64 ? 8 : 4) {
+      : operation_(operation), blockwise_(blockwise), size_(size), coefficient_bytes_(arithmetic_size(dtype)) {
     Work work;
     work.size = size;
     work.element_bytes = dtype_size(dtype);
@@ -200,6 +200,11 @@ class CoefficientWriter {
     }
     set(k_hi, hi);
     set(k_lo, rest);
+  }
+  // Where coefficient k of the first channel is, in the arithmetic type.
+  void *array(int k) const {
+    return static_cast<std::byte *>(data_) +
+           k * stride_ * static_cast<int64_t>(is_double_ ? sizeof(double) : sizeof(float));
   }
   // -mean in the two parts that all maps begin with. mean_lo: NULL for 0.
   void set_center(const double *mean, const double *mean_lo) const {

@@ -17,15 +17,4 @@ void blend_nothing_into(const ChannelArray &gradient, int64_t channels, double b
     blend_into(gradient, {c, std::min<int64_t>(kernels::kMaxGroup, channels - c)}, blend, zeros);
 }
 
-void set_side(const Fused &fused, const View &y, const uint8_t *mask, Tensors &tensors) {
-  tensors.activation = fused.activation;
-  if (fused.activation == Activation::none) return;
-  tensors.slope = fused.activation == Activation::leaky_relu ? fused.slope : 0.0;
-  if (mask != nullptr) {
-    tensors.side_mask = mask;
-  } else {
-    tensors.side = y;
-  }
-}
-
 }  // namespace bn2d

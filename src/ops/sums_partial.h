@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <cstring>
 
 #include "ops/blockwise.h"
 #include "ops/operations.h"
+#include "ops/schedule.h"
 
 namespace bn2d {
 
@@ -17,13 +19,21 @@ class SumsPartial {
   static constexpr int kSums = kernels::sums_count(kOf);
   static constexpr int kDoubles = 2 * kSums;
 
-  explicit SumsPartial(const SavedStatistics &saved) : saved_(saved) {}
+  template <class Call>
+  explicit SumsPartial(const Call &call)
+      : saved_(call.saved),
+        dtype_(call.dy.dtype),
+        channels_(call.dy.size.c),
+        has_activation_(call.fused.activation != Activation::none) {}
 
   void set_centers(const Group &g, const Accumulators &accumulators) const {
     for (int64_t i = 0; i < g.channels; ++i) {
       accumulators.center_hi[i] = saved_.mean ? saved_.mean[g.channel + i] : 0.0;
       accumulators.center_lo[i] = saved_.mean_lo ? saved_.mean_lo[g.channel + i] : 0.0;
     }
+    if (!has_activation_) return;
+    copy_side(0, g, accumulators.side_sign);
+    copy_side(1, g, accumulators.side_threshold);
   }
   void reduce(const Blockwise &blockwise, const Group &part, int64_t, const Accumulators &accumulators,
               Partial *sums) const {
@@ -59,10 +69,35 @@ class SumsPartial {
     const int64_t at = term * kernels::kMaxGroup + i;
     return sums->hi[at] + sums->lo[at];
   }
+  // What maps begin and end with.
+  void set_center(const CoefficientWriter &out, const Group &g) const {
+    out.set_center(saved_.mean + g.channel, saved_.mean_lo ? saved_.mean_lo + g.channel : nullptr);
+  }
+  void set_side_of_map(const CoefficientWriter &out, const Group &g, int sign) const {
+    if (!has_activation_) return;
+    copy_side(0, g, out.array(sign));
+    copy_side(1, g, out.array(sign + 1));
+  }
   double invstd(int64_t c) const { return saved_.invstd[c]; }
   double weight(int64_t c) const { return saved_.weight ? saved_.weight[c] : 1.0; }
 
   const SavedStatistics &saved_;
+
+ private:
+  // Of side_sign (k = 0) or side_threshold (k = 1); 0 where the side is not read from x.
+  void copy_side(int64_t k, const Group &g, void *to) const {
+    const int64_t bytes = arithmetic_size(dtype_);
+    const auto count = static_cast<size_t>(g.channels * bytes);
+    if (saved_.side == nullptr) {
+      std::memset(to, 0, count);
+    } else {
+      std::memcpy(to, static_cast<const std::byte *>(saved_.side) + (k * channels_ + g.channel) * bytes, count);
+    }
+  }
+
+  const DType dtype_;
+  const int64_t channels_;
+  const bool has_activation_;
 };
 
 // A factor in the range of the arithmetic type: infinity times a difference of 0 would be NaN.
@@ -76,7 +111,19 @@ void blend_into(const ChannelArray &gradient, const Group &g, double blend, cons
 // What sums over no elements do to a gradient of `channels` channels.
 void blend_nothing_into(const ChannelArray &gradient, int64_t channels, double blend);
 
-// Fills in where the side of the activation is read from.
-void set_side(const Fused &fused, const View &y, const uint8_t *mask, Tensors &tensors);
+// Fills in where the side of the activation is read from: x, a mask or y.
+template <class Call>
+void set_side(const Call &call, Tensors &tensors) {
+  tensors.activation = call.fused.activation;
+  if (call.fused.activation == Activation::none) return;
+  tensors.slope = call.fused.activation == Activation::leaky_relu ? call.fused.slope : 0.0;
+  if (call.side_of_x()) {
+    tensors.side = call.x;
+  } else if (call.mask != nullptr) {
+    tensors.side_mask = call.mask;
+  } else {
+    tensors.side = call.y;
+  }
+}
 
 }  // namespace bn2d

@@ -24,7 +24,8 @@ constexpr int64_t dtype_size(DType dtype) {  // bytes; 0 for an unknown one
   }
   return 0;
 }
-bool is_floating(DType dtype);  // f32, f64, f16, bf16
+bool is_floating(DType dtype);                                                          // f32, f64, f16, bf16
+constexpr int64_t arithmetic_size(DType dtype) { return dtype == DType::f64 ? 8 : 4; }  // what it is computed in
 
 // Storage of a half: the bits. Arithmetic happens in float.
 struct f16 {

@@ -555,13 +555,14 @@ void one_module(Random &random, Tally &tally) {
 
   // Backward of what was recorded, twice with different tensors.
   Slot borrowed_y = y;
-  const bool reads_y = cfg.activation == BN2D_ACT_RELU || (cfg.activation == BN2D_ACT_LEAKY_RELU && cfg.slope >= 0);
-  borrowed_y.given = reads_y;
+  const bool side_of_x = cfg.activation != BN2D_ACT_NONE && batch && !z.given;
+  const bool side_of_y = cfg.activation == BN2D_ACT_RELU || (cfg.activation == BN2D_ACT_LEAKY_RELU && cfg.slope >= 0);
+  borrowed_y.given = side_of_y && !side_of_x;
   for (int round = 0; round < 2; ++round) {
     const Slot dy = cfg.place(3, nullptr, false);
     const Slot dx = cfg.place(4, &dy, true), dz = cfg.place(5, &dy, true);
     right = cfg.faults_of({&dy}, {&dx, &dz});
-    const bool reads_x = weight_wants || (batch && dx.given);
+    const bool reads_x = weight_wants || (batch && dx.given) || side_of_x;
     for (const Slot *output : {&dx, &dz}) {
       if (!whole(*output)) continue;
       if (whole(dy) && share(dy, *output) && !dy.exact_as(*output)) right.add(BN2D_ERROR_OVERLAP);
