@@ -53,9 +53,10 @@ std::size_t element_size(DType dtype) {
 Traffic traffic_of(Op op, Fuse fuse) {
   const int residual = fuse == Fuse::kAddRelu ? 1 : 0;
   if (!is_backward(op)) return {1 + residual, 1};
-  const int activation = fuse == Fuse::kNone ? 0 : 1;  // y, to see on which side of 0 it was
-  const int x = op == Op::kBackward ? 1 : 0;           // frozen statistics do not depend on x
-  return {1 + x + activation, 1 + residual};
+  const int x = op == Op::kBackward ? 1 : 0;  // frozen statistics do not depend on x
+  // On which side of 0 an element was is seen from x, or from y where there is a residual or x is not read.
+  const int y = fuse == Fuse::kAddRelu || (fuse == Fuse::kRelu && x == 0) ? 1 : 0;
+  return {1 + x + y, 1 + residual};
 }
 
 namespace {

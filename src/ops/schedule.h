@@ -38,8 +38,9 @@ class Schedule {
     work.size = size;
     work.element_bytes = dtype_size(dtype);
     work.reads = reads;
+    work.passes = operation.has_sums && operation.has_map ? 2 : 1;
     work.order = blockwise.order();
-    const Machine machine = machine_for_call(thread_limit, work.output_bytes() * reads);
+    const Machine machine = machine_for_call(thread_limit, work);
     if (operation.has_sums)
       plan_ = make_plan(work, machine, std::min(blockwise.max_group(), kernels::max_group(Operation::kSums)));
     if (!operation.has_sums || plan_.split) {

@@ -69,8 +69,7 @@ Blocks::Block Blocks::at(int64_t index) const {
 }
 
 int useful_workers(const Work &work, const Machine &machine) {
-  const int64_t bytes = work.size.numel() * work.element_bytes * work.reads;
-  return static_cast<int>(std::clamp<int64_t>(bytes / kBytesWorthAThread, 1, machine.threads));
+  return static_cast<int>(std::clamp<int64_t>(work.effort() / kEffortWorthAThread, 1, machine.threads));
 }
 
 Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {

@@ -38,9 +38,9 @@ inline constexpr int64_t kMaxBlocksPerChannel = 4096;  // bounds the memory for 
 
 Blocks make_blocks(const Extents &size);
 
-// Below this many bytes one thread is done before a second one has woken up. Measured on 2 CPUs with one and two
-// threads: a tensor of 200 KB breaks even in calls one after another, one of 1 MB after a pause.
-inline constexpr int64_t kBytesWorthAThread = 192 * 1024;
+// Below this effort (bytes gone through in cache, see Work) one thread is done before a second one has woken up.
+// Measured on 2 CPUs with one and two threads: 400 KB break even in calls one after another, 1 MB after a pause.
+inline constexpr int64_t kEffortWorthAThread = 192 * 1024;
 
 struct Machine {
   int threads = 1;
@@ -75,11 +75,19 @@ enum class MemoryOrder {
 struct Work {
   Extents size;
   int64_t element_bytes = 4;
-  int reads = 1;  // tensors read by the sums, or by the map where there are none
+  int reads = 1;   // tensors read by the sums, or by the map where there are none
+  int passes = 1;  // 2: by the sums and by the map
   MemoryOrder order = MemoryOrder::planes;
 
   int64_t output_bytes() const { return size.numel() * element_bytes; }
   int64_t bytes() const { return (reads + 1) * output_bytes(); }
+
+  // What the call costs a thread that has everything in cache: bytes of elements, to which a channel adds about as much
+  // as 64 of them (training and eval of planes of 49 and 196 elements), and half precision, which is computed in float.
+  int64_t effort() const {
+    constexpr int64_t kElementsOfChannel = 64, kComputedBytes = 4;
+    return (size.numel() + kElementsOfChannel * size.c) * std::max(element_bytes, kComputedBytes) * reads * passes;
+  }
 };
 
 // Units for an operation with sums, of groups of at most `max_group` channels, or kWideGroup times as many where a
