@@ -91,10 +91,17 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
     plan.group = std::min(kWideGroup * max_group, channels);
   } else {
     // Channels that together fill a fraction of L2: summed and normalised while they are there, the next ones on the
-    // way. A tensor that stays in the caches as a whole is read again fast enough, and long runs of memory matter more.
-    const bool cached = work.bytes() < machine.cached_bytes();
-    const int64_t group_bytes = cached ? machine.cached_bytes() / machine.threads / 4 : machine.l2_bytes / 4;
-    const int64_t fits = std::max<int64_t>(1, group_bytes / std::max<int64_t>(1, channel_bytes));
+    // way. A tensor that stays in the caches as a whole is read again fast enough, and where a group is some planes of
+    // each of many samples, long runs of memory matter more.
+    constexpr int64_t kRunBytes = 64 * 1024;
+    const auto fit = [](int64_t bytes, int64_t each) {
+      return std::max(bytes / std::max(each, int64_t{1}), int64_t{1});
+    };
+    int64_t fits = fit(machine.l2_bytes / 4, channel_bytes);
+    if (work.bytes() < machine.cached_bytes()) {
+      const int64_t of_caches = fit(machine.cached_bytes() / machine.threads / 4, channel_bytes);
+      fits = std::max(fits, std::min(of_caches, fit(kRunBytes, work.size.plane() * work.element_bytes)));
+    }
     plan.group = std::min({fits, max_group, channels});
     plan.group = whole_lines(work, plan.group, std::min({2 * fits, max_group, channels}));
     if (plan.workers == 1) {
