@@ -1,4 +1,4 @@
-// Per-channel arithmetic of the forward pass, vectors along the channels of a group. Included once per SIMD target.
+// Per-channel arithmetic of forward and backward, vectors along the channels of a group. Included once per SIMD target.
 #if defined(BN2D_KERNELS_CHANNEL_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_CHANNEL_INL_H
 #undef BN2D_KERNELS_CHANNEL_INL_H
@@ -171,6 +171,56 @@ inline void CoefficientsOfForward(int64_t channels, const double *mean, const do
   } else {
     ForChannels(channels, ForwardCoefficients<float>{mean, mean_lo, var, eps, weight, bias, static_cast<float *>(out),
                                                      stride, invstd});
+  }
+}
+
+template <class A>
+struct BackwardGradients {
+  const ChannelStatistics &statistics;
+  const Sums *sums;
+  double count;
+  A *out;
+  int64_t stride;
+  double *sum_g, *sum_g_xhat;
+  template <class D>
+  static HWY_INLINE hn::Vec<D> LoadOr(D d, const double *array, int64_t c, double other) {
+    return array ? hn::LoadU(d, array + c) : hn::Set(d, other);
+  }
+  // A factor in the range of the arithmetic type: infinity times a difference of 0 would be NaN.
+  template <class D>
+  static HWY_INLINE hn::Vec<D> InRange(D d, hn::Vec<D> factor) {
+    const auto largest = hn::Set(d, static_cast<double>(std::numeric_limits<A>::max())), size = hn::Abs(factor);
+    const auto too_large = hn::And(hn::Gt(size, largest), hn::Le(size, hn::Set(d, DBL_MAX)));
+    return hn::IfThenElse(too_large, hn::CopySign(largest, factor), factor);
+  }
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t c) const {
+    using namespace coefficient;
+    const auto at = [&](int k) HWY_ATTR { return out + k * stride + c; };
+    const auto invstd = hn::LoadU(d, statistics.invstd + c);
+    StoreAs(d, InRange(d, hn::Mul(LoadOr(d, statistics.weight, c, 1), invstd)), at(b_scale));
+    if (sums == nullptr) return;
+    const auto total = [&](int64_t i)
+                           HWY_ATTR { return hn::Add(hn::LoadU(d, sums->hi + i), hn::LoadU(d, sums->lo + i)); };
+    const auto g = total(c), g_xhat = hn::Mul(invstd, total(kMaxGroup + c)), n = hn::Set(d, count);
+    hn::StoreU(g, d, sum_g + c);
+    hn::StoreU(g_xhat, d, sum_g_xhat + c);
+    StoreSplit(d, hn::Neg(LoadOr(d, statistics.mean, c, 0)), hn::Neg(LoadOr(d, statistics.mean_lo, c, 0)),
+               at(minus_mean_hi), at(minus_mean_lo));
+    StoreSplit(d, hn::Div(g, n), hn::Zero(d), at(b_gmean_hi), at(b_gmean_lo));
+    StoreAs(d, InRange(d, invstd), at(b_invstd));
+    StoreAs(d, hn::Div(g_xhat, n), at(b_slope_x));
+  }
+};
+
+inline void GradientsOfBackward(int64_t channels, const ChannelStatistics &statistics, const Sums *sums, double count,
+                                bool wide, void *coefficients, int64_t stride, double *sum_g, double *sum_g_xhat) {
+  if (wide) {
+    ForChannels(channels, BackwardGradients<double>{statistics, sums, count, static_cast<double *>(coefficients),
+                                                    stride, sum_g, sum_g_xhat});
+  } else {
+    ForChannels(channels, BackwardGradients<float>{statistics, sums, count, static_cast<float *>(coefficients), stride,
+                                                   sum_g, sum_g_xhat});
   }
 }
 

@@ -128,7 +128,12 @@ struct TypeKernels {
   void (*pack_mask)(const void *elements, int64_t count, uint8_t *bits);
 };
 
-// Per-channel arithmetic of the forward pass, vectorised over the channels of a group, in double.
+// What backward knows of the channels of a group from forward. NULL: 0 (means) or 1 (weight).
+struct ChannelStatistics {
+  const double *mean, *mean_lo, *invstd, *weight;
+};
+
+// Per-channel arithmetic, vectorised over the channels of a group, in double.
 struct ChannelKernels {
   // One block's sums around the pivot -> its moments.
   void (*moments)(int64_t channels, double count, const double *pivot, const Sums *sums, Moments *moments);
@@ -141,7 +146,11 @@ struct ChannelKernels {
   void (*coefficients)(int64_t channels, const double *mean, const double *mean_lo, const double *var, double eps,
                        const double *weight, const double *bias, bool wide, void *coefficients, int64_t stride,
                        double *invstd);
-  // From these coefficients the side of the activation as a function of x, exactly as the forward map sees it.
+  // The sums of backward over all `count` elements, the second one with xhat, and the coefficients of its map. sums:
+  // NULL for those of frozen statistics alone, which need none.
+  void (*gradients)(int64_t channels, const ChannelStatistics &statistics, const Sums *sums, double count, bool wide,
+                    void *coefficients, int64_t stride, double *sum_g, double *sum_g_xhat);
+  // From the coefficients of forward the side of the activation as a function of x, exactly as the forward map sees it.
   void (*side)(int64_t channels, const void *coefficients, int64_t stride, bool wide, void *sign, void *threshold);
 };
 

@@ -428,10 +428,10 @@ HWY_NOINLINE void MapOverChannels(const MapJob &job) {
       } else {
         end = MapColumns<1, T>(d, body, 0, job.channels, row, 0, c, false, job.prefetch);
       }
-      for (int64_t r = 0; r < rows && (begin != 0 || end != job.channels); ++r) {
-        MapColumns<1, T>(one, body, 0, begin, row + r * step, 0, c, false, 0);
-        MapColumns<1, T>(one, body, end, job.channels, row + r * step, 0, c, false, 0);
-      }
+      for (int64_t r = 0; r < rows && (begin != 0 || end != job.channels); ++r)
+        for (const bool is_head : {true, false})
+          MapColumns<1, T>(one, body, is_head ? 0 : end, is_head ? begin : job.channels, row + r * step, 0, c, false,
+                           0);
     }
   }
 }

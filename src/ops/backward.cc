@@ -26,33 +26,14 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
         count_(static_cast<double>(call.dy.size.per_channel())) {}
 
   void finish(const Group &g, const Partial *sums, void *coefficients, int64_t stride) const {
-    using namespace kernels::coefficient;
-    const DType dtype = call_.dy.dtype;
-    const CoefficientWriter out(dtype, g.channels, coefficients, stride);
-    double factor[kMaxGroup], inverse[kMaxGroup];
-    for (int64_t i = 0; i < g.channels; ++i) {
-      factor[i] = clamp_factor(weight(g.channel + i) * invstd(g.channel + i), dtype);
-      inverse[i] = clamp_factor(invstd(g.channel + i), dtype);
-    }
-    if (has_map) {
-      out.set(b_scale, factor);
-      set_side_of_map(out, g, b_side_sign);
-    }
+    const auto at = [&](const double *array) { return array ? array + g.channel : nullptr; };
+    const SavedStatistics &saved = call_.saved;
+    double sum_g[kMaxGroup], sum_g_xhat[kMaxGroup];
+    channel_.gradients(g.channels, {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)}, sums,
+                       count_, call_.dy.dtype == DType::f64, coefficients, stride, sum_g, sum_g_xhat);
+    set_side_of_map(CoefficientWriter(call_.dy.dtype, g.channels, coefficients, stride), g,
+                    kernels::coefficient::b_side_sign);
     if (sums == nullptr) return;
-
-    double sum_g[kMaxGroup], sum_g_xhat[kMaxGroup], mean_g[kMaxGroup], mean_g_xhat[kMaxGroup];
-    for (int64_t i = 0; i < g.channels; ++i) {
-      sum_g[i] = total(sums, 0, i);
-      sum_g_xhat[i] = invstd(g.channel + i) * total(sums, 1, i);
-      mean_g[i] = sum_g[i] / count_;
-      mean_g_xhat[i] = sum_g_xhat[i] / count_;
-    }
-    if (map == kernels::MapOf::backward) {
-      set_center(out, g);
-      out.set_pair(b_gmean_hi, b_gmean_lo, mean_g, nullptr);
-      out.set(b_invstd, inverse);
-      out.set(b_slope_x, mean_g_xhat);
-    }
     blend_into(call_.dbias, g, call_.blend, sum_g);
     blend_into(call_.dweight, g, call_.blend, sum_g_xhat);
   }
@@ -60,6 +41,7 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
  private:
   const BackwardCall &call_;
   const double count_;
+  const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
 }  // namespace

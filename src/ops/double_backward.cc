@@ -6,6 +6,9 @@
 //   dL/dx = -w s^2 (xhat A/M + b P(v) + a P(g)) + ddweight s P(g).
 // Frozen statistics: P(u) = u and s, xhat do not depend on the other x:
 //   dL/dg = w s v + ddweight xhat + ddbias,  dL/dw = s sum(v*g),  dL/dx = ddweight s g.
+#include <cfloat>
+#include <cmath>
+
 #include "ops/operations.h"
 #include "ops/schedule.h"
 #include "ops/sums_partial.h"
@@ -14,6 +17,12 @@ namespace bn2d {
 namespace {
 
 using kernels::kMaxGroup;
+
+// A factor in the range of the arithmetic type: infinity times a difference of 0 would be NaN.
+double clamp_factor(double factor, DType dtype) {
+  const double largest = dtype == DType::f64 ? DBL_MAX : FLT_MAX;
+  return std::fabs(factor) > largest && std::isfinite(factor) ? std::copysign(largest, factor) : factor;
+}
 
 class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
  public:
@@ -54,7 +63,8 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
       value[d_d3][i] = -curvature * products / count_ - d1 * a - d2 * b;
       dweight[i] = s * products;
     }
-    set_center(out, group);
+    out.set_center(call_.saved.mean + group.channel,
+                   call_.saved.mean_lo ? call_.saved.mean_lo + group.channel : nullptr);
     for (int k = d_invstd; k <= d_d3; ++k) out.set(k, value[k]);
     set_side_of_map(out, group, d_side_sign);
     blend_into(call_.dweight, group, call_.blend, dweight);

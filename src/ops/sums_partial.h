@@ -1,8 +1,6 @@
 // The partial results of operations whose sums are simply added: backward and double backward.
 #pragma once
 #include <algorithm>
-#include <cfloat>
-#include <cmath>
 #include <cstring>
 
 #include "ops/blockwise.h"
@@ -69,10 +67,7 @@ class SumsPartial {
     const int64_t at = term * kernels::kMaxGroup + i;
     return sums->hi[at] + sums->lo[at];
   }
-  // What maps begin and end with.
-  void set_center(const CoefficientWriter &out, const Group &g) const {
-    out.set_center(saved_.mean + g.channel, saved_.mean_lo ? saved_.mean_lo + g.channel : nullptr);
-  }
+  // What maps end with.
   void set_side_of_map(const CoefficientWriter &out, const Group &g, int sign) const {
     if (!has_activation_) return;
     copy_side(0, g, out.array(sign));
@@ -99,12 +94,6 @@ class SumsPartial {
   const int64_t channels_;
   const bool has_activation_;
 };
-
-// A factor in the range of the arithmetic type: infinity times a difference of 0 would be NaN.
-inline double clamp_factor(double factor, DType dtype) {
-  const double largest = dtype == DType::f64 ? DBL_MAX : FLT_MAX;
-  return std::fabs(factor) > largest && std::isfinite(factor) ? std::copysign(largest, factor) : factor;
-}
 
 // gradient <- blend*gradient + value for the channels of a group; with a blend of 0 the old value is not read.
 void blend_into(const ChannelArray &gradient, const Group &g, double blend, const double *value);
