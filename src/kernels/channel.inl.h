@@ -237,6 +237,7 @@ struct SideOfChannels {
   template <class D>
   struct Coefficients {
     hn::Vec<D> value[4];
+    HWY_INLINE Coefficients() {}  // see Pair
     HWY_INLINE hn::Vec<D> get(D, int k, int64_t) const { return value[k]; }
   };
   // Bits as unsigned numbers in the order of the numbers that they stand for, and back.

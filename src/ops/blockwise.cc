@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "ops/long_rows.h"
+#include "tensor/overlap.h"
 
 namespace bn2d {
 namespace {
@@ -70,26 +71,32 @@ void scatter(const std::byte *from, const View &view, int64_t n, int64_t c, int6
   });
 }
 
-// One piece of one plane of a tensor that is read: in place where it is contiguous, else packed.
-const void *read_piece(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, std::byte *buffer) {
-  if (!view.exists()) return nullptr;
-  if (has_contiguous_planes(view)) return view.at(n, c, 0, 0) + position * dtype_size(view.dtype);
-  gather(view, n, c, position, length, buffer);
-  return buffer;
-}
-
-// Where one piece of one plane of a tensor is written: in place where that is contiguous, else to the buffer.
-void *write_piece(const View &view, int64_t n, int64_t c, int64_t position, std::byte *buffer) {
-  if (!view.exists()) return nullptr;
-  if (has_contiguous_planes(view)) return view.at(n, c, 0, 0) + position * dtype_size(view.dtype);
-  return buffer;
-}
-
-kernels::Stream piece_stream(const void *data) {
+// Where a piece of a tensor is in memory: in place where its planes are contiguous, else packed, plane after plane.
+kernels::Stream piece_stream(const View &view, const Blockwise::Piece &piece, std::byte *buffer) {
   kernels::Stream stream;
-  stream.data = const_cast<void *>(data);
+  if (!view.exists()) return stream;
+  const bool in_place = has_contiguous_planes(view);
+  stream.data = in_place ? view.at(piece.n, piece.channel, 0, 0) + piece.position * dtype_size(view.dtype) : buffer;
+  stream.channel = in_place ? view.stride.c : piece.length;
   stream.position = 1;
   return stream;
+}
+
+// The same for a tensor that is read: what is packed is there.
+kernels::Stream read_piece(const View &view, const Blockwise::Piece &piece, std::byte *buffer) {
+  const kernels::Stream stream = piece_stream(view, piece, buffer);
+  for (int64_t c = 0; stream.data == buffer && c < piece.channels; ++c)
+    gather(view, piece.n, piece.channel + c, piece.position, piece.length,
+           buffer + c * piece.length * dtype_size(view.dtype));
+  return stream;
+}
+
+// What was packed, back to where it belongs.
+void write_piece(const kernels::Stream &stream, const View &view, const Blockwise::Piece &piece,
+                 const std::byte *buffer) {
+  for (int64_t c = 0; stream.data == buffer && c < piece.channels; ++c)
+    scatter(buffer + c * piece.length * dtype_size(view.dtype), view, piece.n, piece.channel + c, piece.position,
+            piece.length);
 }
 
 }  // namespace
@@ -133,30 +140,45 @@ Job Blockwise::job_of(const Group &group, const Blocks::Block &block) const {
   return job;
 }
 
-// The same of one piece of one plane.
+// The same of one piece.
 template <class Job>
-Job Blockwise::job_of_piece(int64_t n, int64_t c, int64_t position, int64_t length,
-                            std::byte (&buffer)[4][kPieceBytes]) const {
+Job Blockwise::job_of_piece(const Piece &piece, std::byte (&buffer)[4][kPieceBytes]) const {
   Job job;
-  job.channels = job.samples = 1;
-  job.length = length;
-  job.x = piece_stream(read_piece(tensors_.x, n, c, position, length, buffer[0]));
-  job.g = piece_stream(read_piece(tensors_.g, n, c, position, length, buffer[1]));
-  job.v = piece_stream(read_piece(tensors_.v, n, c, position, length, buffer[3]));
+  job.channels = piece.channels;
+  job.samples = 1;
+  job.length = piece.length;
+  job.x = read_piece(tensors_.x, piece, buffer[0]);
+  job.g = read_piece(tensors_.g, piece, buffer[1]);
+  job.v = read_piece(tensors_.v, piece, buffer[3]);
   if (tensors_.side_mask != nullptr) {
-    kernels_.expand_mask(tensors_.side_mask + mask_offset(n, c, position), length, buffer[2]);
-    job.side = piece_stream(buffer[2]);
-  } else if (tensors_.side.data == tensors_.x.data) {
+    const int64_t bytes = piece.length * dtype_size(dtype_);
+    for (int64_t c = 0; c < piece.channels; ++c)
+      kernels_.expand_mask(tensors_.side_mask + mask_offset(piece, c), piece.length, buffer[2] + c * bytes);
+    job.side.data = buffer[2];
+    job.side.channel = piece.length;
+    job.side.position = 1;
+  } else if (tensors_.side.exists() && tensors_.x.exists() && same_elements(tensors_.side, tensors_.x)) {
     job.side = job.x;
   } else {
-    job.side = piece_stream(read_piece(tensors_.side, n, c, position, length, buffer[2]));
+    job.side = read_piece(tensors_.side, piece, buffer[2]);
   }
   job.slope = tensors_.slope;
   return job;
 }
 
-int64_t Blockwise::mask_offset(int64_t n, int64_t c, int64_t position) const {
-  return (n * size_.c + c) * mask_plane_bytes(size_.plane()) + position / 8;
+// Calls f(piece) for the pieces of a block: of each sample, in the order of the canonical lanes.
+template <class F>
+void Blockwise::for_each_piece(const Group &group, const Blocks::Block &block, const F &f) const {
+  const int64_t at_once = std::max(kPiece / block.length, int64_t{1});
+  for (int64_t n = block.first_sample; n < block.first_sample + block.samples; ++n)
+    for (int64_t done = 0; done < block.length; done += kPiece)
+      for (int64_t c = 0; c < group.channels; c += at_once)
+        f(Piece{n, group.channel + c, std::min(at_once, group.channels - c), block.position + done,
+                std::min(kPiece, block.length - done)});
+}
+
+int64_t Blockwise::mask_offset(const Piece &piece, int64_t c) const {
+  return (piece.n * size_.c + piece.channel + c) * mask_plane_bytes(size_.plane()) + piece.position / 8;
 }
 
 void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index,
@@ -190,19 +212,17 @@ void Blockwise::reduce(kernels::SumsOf op, const Group &part, const Accumulators
 void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
                             const Accumulators &accumulators) const {
   alignas(64) std::byte buffer[4][kPieceBytes];
-  for (int64_t n = block.first_sample; n < block.first_sample + block.samples; ++n)
-    for (int64_t done = 0; done < block.length; done += kPiece)
-      for (int64_t c = 0; c < group.channels; ++c) {
-        auto job = job_of_piece<kernels::SumsJob>(n, group.channel + c, block.position + done,
-                                                  std::min(kPiece, block.length - done), buffer);
-        job.first = n == block.first_sample && done == 0;
-        job.accumulators = accumulators.lanes + c * kernels::sums_count(op) * kernels::kAccumulators;
-        job.center_hi = accumulators.center_hi + c;
-        job.center_lo = accumulators.center_lo + c;
-        job.side_sign = static_cast<const std::byte *>(accumulators.side_sign) + c * arithmetic_size(dtype_);
-        job.side_threshold = static_cast<const std::byte *>(accumulators.side_threshold) + c * arithmetic_size(dtype_);
-        kernels_.sums[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
-      }
+  for_each_piece(group, block, [&](const Piece &piece) {
+    const int64_t c = piece.channel - group.channel;
+    auto job = job_of_piece<kernels::SumsJob>(piece, buffer);
+    job.first = piece.n == block.first_sample && piece.position == block.position;
+    job.accumulators = accumulators.lanes + c * kernels::sums_count(op) * kernels::kAccumulators;
+    job.center_hi = accumulators.center_hi + c;
+    job.center_lo = accumulators.center_lo + c;
+    job.side_sign = static_cast<const std::byte *>(accumulators.side_sign) + c * arithmetic_size(dtype_);
+    job.side_threshold = static_cast<const std::byte *>(accumulators.side_threshold) + c * arithmetic_size(dtype_);
+    kernels_.sums[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
+  });
 }
 
 void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &block, const Coefficients &coefficients,
@@ -227,29 +247,28 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
 void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                            const Coefficients &coefficients, bool streaming) const {
   alignas(64) std::byte buffer[4][kPieceBytes], written[2][kPieceBytes];
-  const int64_t coefficient_bytes = arithmetic_size(dtype_);
-  for (int64_t n = block.first_sample; n < block.first_sample + block.samples; ++n)
-    for (int64_t done = 0; done < block.length; done += kPiece)
-      for (int64_t c = 0; c < group.channels; ++c) {
-        const int64_t channel = group.channel + c, position = block.position + done;
-        auto job = job_of_piece<kernels::MapJob>(n, channel, position, std::min(kPiece, block.length - done), buffer);
-        job.activation = tensors_.activation;
-        job.coefficients = static_cast<const std::byte *>(coefficients.data) + c * coefficient_bytes;
-        job.coefficient_stride = coefficients.stride;
-        void *const out = write_piece(tensors_.out, n, channel, position, written[0]);
-        void *const out2 =
-            tensors_.sign_mask != nullptr ? written[1] : write_piece(tensors_.out2, n, channel, position, written[1]);
-        job.out = piece_stream(out);
-        job.out2 = piece_stream(out2);
-        job.streaming =
-            streaming && out != nullptr && out != written[0] && reinterpret_cast<uintptr_t>(out) % kLine == 0;
-        kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
-        if (out == written[0]) scatter(written[0], tensors_.out, n, channel, position, job.length);
-        if (out2 == written[1] && tensors_.out2.exists())
-          scatter(written[1], tensors_.out2, n, channel, position, job.length);
-        if (tensors_.sign_mask != nullptr)
-          kernels_.pack_mask(written[1], job.length, tensors_.sign_mask + mask_offset(n, channel, position));
-      }
+  for_each_piece(group, block, [&](const Piece &piece) {
+    auto job = job_of_piece<kernels::MapJob>(piece, buffer);
+    job.activation = tensors_.activation;
+    job.coefficients =
+        static_cast<const std::byte *>(coefficients.data) + (piece.channel - group.channel) * arithmetic_size(dtype_);
+    job.coefficient_stride = coefficients.stride;
+    job.out = piece_stream(tensors_.out, piece, written[0]);
+    job.out2 = piece_stream(tensors_.out2, piece, written[1]);
+    if (tensors_.sign_mask != nullptr) {
+      job.out2.data = written[1];
+      job.out2.channel = piece.length;
+      job.out2.position = 1;
+    }
+    job.streaming = streaming && job.out.data != nullptr && job.out.data != written[0] &&
+                    reinterpret_cast<uintptr_t>(job.out.data) % kLine == 0;
+    kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
+    write_piece(job.out, tensors_.out, piece, written[0]);
+    if (tensors_.sign_mask == nullptr) return write_piece(job.out2, tensors_.out2, piece, written[1]);
+    const int64_t bytes = piece.length * dtype_size(dtype_);
+    for (int64_t c = 0; c < piece.channels; ++c)
+      kernels_.pack_mask(written[1] + c * bytes, piece.length, tensors_.sign_mask + mask_offset(piece, c));
+  });
 }
 
 }  // namespace bn2d

@@ -51,6 +51,10 @@ class Blockwise {
  public:
   // Elements of a packed copy; a multiple of 16, so that pieces keep the canonical lanes.
   static constexpr int64_t kPiece = 512, kPieceBytes = kPiece * 8;
+  // A part of one plane, or some planes of one sample.
+  struct Piece {
+    int64_t n, channel, channels, position, length;
+  };
 
   Blockwise(const Tensors &tensors, const Extents &size, DType dtype);
 
@@ -90,8 +94,10 @@ class Blockwise {
   template <class Job>
   Job job_of(const Group &group, const Blocks::Block &block) const;
   template <class Job>
-  Job job_of_piece(int64_t n, int64_t c, int64_t position, int64_t length, std::byte (&buffer)[4][kPieceBytes]) const;
-  int64_t mask_offset(int64_t n, int64_t c, int64_t position) const;
+  Job job_of_piece(const Piece &piece, std::byte (&buffer)[4][kPieceBytes]) const;
+  template <class F>
+  void for_each_piece(const Group &group, const Blocks::Block &block, const F &f) const;
+  int64_t mask_offset(const Piece &piece, int64_t c) const;  // of channel c of the piece
   kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const;
 
   const Tensors &tensors_;
