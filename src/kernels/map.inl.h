@@ -340,9 +340,11 @@ HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool str
     int64_t plane = i < length ? 0 : i / length, end = (plane + 1) * length;
     C now = plane_of(plane);
     for (;;) {
-      const int64_t stop = end - (end - i) % kLineLength;
-      streaming ? MapLines<T>(body, i, stop, now, true, prefetch) : MapLines<T>(body, i, stop, now, false, prefetch);
-      i = stop;
+      if constexpr (Body::kHot) {
+        const int64_t stop = end - (end - i) % kLineLength;
+        streaming ? MapLines<T>(body, i, stop, now, true, prefetch) : MapLines<T>(body, i, stop, now, false, prefetch);
+        i = stop;
+      }
       for (; i + kStep <= end; i += kStep) MapVector<T>(d, body, i, now, streaming);
       if (total - i < kStep) break;
       const C before = now;

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
+#include <utility>
 
 #include "kernels/argument.inl.h"
 #include "kernels/elements.inl.h"
@@ -338,12 +339,14 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
         if (has_side) side += c * job.side.channel + n * job.side.sample;
         if constexpr (kOf == SumsOf::double_backward) v += c * job.v.channel + n * job.v.sample;
         ahead.enter(c, n);
-        int64_t i = 0;
-        for (; i + kStep <= job.length; i += kStep) {
-          fetch(i, x, g, side, v);
-          Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED { add(j, x + i, g + i, side + i, v + i, whole, few); });
-        }
-        if (rest != 0) {
+        if constexpr (kOf != SumsOf::double_backward) {
+          int64_t i = 0;
+          for (; i + kStep <= job.length; i += kStep) {
+            fetch(i, x, g, side, v);
+            Repeat<kCount, kUnroll<kOf>>([&](int j)
+                                             BN2D_INLINED { add(j, x + i, g + i, side + i, v + i, whole, few); });
+          }
+          if (rest == 0) continue;
           fetch(i, x, g, side, v);  // the end of a plane is a line, too; a small plane has few others
           Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED {
             if (j < whole_vectors) {
@@ -352,6 +355,17 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
               add(j, x + i, g + i, side + i, v + i, part, few_of_part);
             }
           });
+        } else {  // less code
+          for (int64_t k = 0, vectors = job.length / kDoubles; k <= vectors; ++k) {
+            const int j = static_cast<int>(k % kCount);
+            const int64_t i = (k - j) * kDoubles;
+            if (j == 0 && i < job.length) fetch(i, x, g, side, v);
+            if (k < vectors) {
+              add(j, x + i, g + i, side + i, v + i, whole, few);
+            } else if (rest % kDoubles != 0) {
+              add(j, x + i, g + i, side + i, v + i, part, few_of_part);
+            }
+          }
         }
       }
 
@@ -367,7 +381,7 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
 // What is summed at a time: some rows of a plane, or some planes. Its lanes take turns, and in each the tiles of
 // channels: the rows of a lane are read side by side, and the accumulators of a turn stay in registers for all of them.
 struct Visit {
-  int64_t first_sample, last_sample, begin, end;
+  int64_t first_sample, last_sample, begin, end, lanes;
 };
 template <SumsOf kOf>
 inline constexpr int64_t kRowsOfLane = kOf == SumsOf::forward ? 8 : 4;  // of several tensors: as many runs of memory
@@ -394,7 +408,7 @@ HWY_INLINE void SumLaneOfTile(D d, const SumsJob &job, int64_t c, const Visit &v
   for (int64_t n = visit.first_sample; n < visit.last_sample; ++n) {
     auto at = [&](const Stream &s, int64_t p)
                   BN2D_INLINED { return static_cast<const T *>(s.data) + n * s.sample + p * s.position + c; };
-    for (int64_t p = visit.begin + lane; p < visit.end; p += kLanes<T>) {
+    for (int64_t p = visit.begin + lane; p < visit.end; p += visit.lanes) {
       const T *x = at(job.x, p), *g = x, *side = x, *v = x;
       if constexpr (kOf != SumsOf::forward) g = at(job.g, p);
       if (has_side) side = at(job.side, p);
@@ -434,8 +448,26 @@ HWY_INLINE void SumLaneOfTile(D d, const SumsJob &job, int64_t c, const Visit &v
   });
 }
 
+// Where it is seldom called, or slow as it is: not at each call once more.
+template <SumsOf kOf, class T, Act kAct, int kTile, class D>
+HWY_NOINLINE void SumLaneOfTileApart(D d, const SumsJob &job, int64_t c, const Visit &visit, int64_t lane,
+                                     int64_t ahead) {
+  SumLaneOfTile<kOf, T, kAct, kTile>(d, job, c, visit, lane, ahead);
+}
+
+// Samples of one position, all of lane 0, as positions of one sample: the shortest way from row to row.
+HWY_NOINLINE inline SumsJob AsPositions(const SumsJob &job) {
+  SumsJob positions = job;
+  if (job.length != 1) return positions;
+  std::swap(positions.samples, positions.length);
+  for (const auto tensor : SumsJob::kTensors) (positions.*tensor).position = (positions.*tensor).sample;
+  return positions;
+}
+
 template <SumsOf kOf, class T, Act kAct>
-HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
+HWY_NOINLINE void SumsOverChannels(const SumsJob &given) {
+  const SumsJob job = AsPositions(given);  // a copy, too, of which the compiler knows that sums are not stored into it
+  const int64_t all_lanes = given.length == 1 ? 1 : kLanes<T>;
   const DoubleTag d;
   const hn::CappedTag<double, 1> one;
   constexpr int64_t kTile = kOf == SumsOf::double_backward ? 1 : kDoubles >= 8 ? 2 : 4;
@@ -446,9 +478,9 @@ HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
       for (int64_t c = 0; c < job.channels; ++c) job.center_hi[c] = Pivot(static_cast<const T *>(job.x.data) + c);
   }
   if (job.length == 0) return;
-  const int64_t lanes = std::min(job.length, int64_t{kLanes<T>}), rows = kRowsOfLane<kOf> * lanes;
+  const int64_t lanes = std::min(job.length, all_lanes), rows = kRowsOfLane<kOf> * lanes;
   const int64_t samples = std::max(rows / job.length, int64_t{1}), parts = (job.length + rows - 1) / rows;
-  const int64_t part = ((job.length + parts - 1) / parts + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+  const int64_t part = ((job.length + parts - 1) / parts + all_lanes - 1) / all_lanes * all_lanes;
   // Rows to fetch ahead, so that as many bytes are on their way in any shape: those of lanes to come, of this visit or
   // of the next. The hardware does not see where a row of a group continues.
   constexpr int64_t kAheadBytes = 2048;
@@ -456,7 +488,7 @@ HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
       std::clamp(kAheadBytes / (job.channels * static_cast<int64_t>(sizeof(T))), int64_t{1}, lanes);
   for (int64_t n = 0; n < job.samples; n += samples)
     for (int64_t begin = 0; begin < job.length; begin += part) {
-      const Visit visit = {n, std::min(n + samples, job.samples), begin, std::min(begin + part, job.length)};
+      const Visit visit = {n, std::min(n + samples, job.samples), begin, std::min(begin + part, job.length), all_lanes};
       const int64_t next =
           visit.end < job.length ? part * job.x.position : samples * job.x.sample - begin * job.x.position;
       for (int64_t lane = 0; lane < lanes && visit.begin + lane < visit.end; ++lane) {
@@ -466,9 +498,9 @@ HWY_NOINLINE void SumsOverChannels(const SumsJob &job) {
         if constexpr (kTile > 1)
           for (; c + kTile * kDoubles <= job.channels; c += kTile * kDoubles)
             SumLaneOfTile<kOf, T, kAct, kTile>(d, job, c, visit, lane, ahead);
-        for (; c + kDoubles <= job.channels; c += kDoubles)
-          SumLaneOfTile<kOf, T, kAct, 1>(d, job, c, visit, lane, ahead);
-        for (; c < job.channels; ++c) SumLaneOfTile<kOf, T, kAct, 1>(one, job, c, visit, lane, ahead);
+        for (; kDoubles > 1 && c + kDoubles <= job.channels; c += kDoubles)
+          SumLaneOfTileApart<kOf, T, kAct, 1>(d, job, c, visit, lane, ahead);
+        for (; c < job.channels; ++c) SumLaneOfTileApart<kOf, T, kAct, 1>(one, job, c, visit, lane, ahead);
       }
     }
 }
@@ -483,7 +515,7 @@ void SumsOverBlock(const SumsJob &job) {
   if constexpr (kOf == SumsOf::forward) return SumsOverLayout<kOf, T, Act::none, kLayout>(job);
   if constexpr (kOf == SumsOf::backward && kOwnPlain<T>)
     if (!HasSide<Act::any>(job)) return SumsOverLayout<kOf, T, Act::none, kLayout>(job);
-  if constexpr (kOf == SumsOf::backward && kOwn)
+  if constexpr (kOf == SumsOf::backward && kOwn && !kPaired<T>)
     if (HasSide<Act::any>(job) && job.slope == 0) return SumsOverLayout<kOf, T, Act::relu, kLayout>(job);
   if constexpr (kOf != SumsOf::forward) SumsOverLayout<kOf, T, Act::any, kLayout>(job);
 }
