@@ -28,8 +28,8 @@ HWY_INLINE hn::Vec<D> Argument(D d, hn::Vec<D> x, const C &coefficients, int64_t
                     coefficients.get(d, coefficient::shift, i));
 }
 
-// Where the gradient is damped: at elements of the side's tensor up to a threshold, after a change of their sign where
-// the channel's `sign` is -0. NaN is none of them.
+// An element's gradient is *whole* or, on the other side of the activation, *damped* by the slope: at elements of the
+// side's tensor up to a threshold, after a change of their sign where the channel's `sign` is -0. NaN is none of them.
 template <class D>
 HWY_INLINE hn::Mask<D> IsDamped(hn::Vec<D> side, hn::Vec<D> sign, hn::Vec<D> threshold) {
   return hn::Le(hn::Xor(side, sign), threshold);

@@ -110,15 +110,25 @@ HWY_INLINE hn::Vec<D> Canonical(D d, hn::Vec<D> v) {
   return hn::IfThenElse(hn::IsNaN(v), hn::Set(d, std::numeric_limits<hn::TFromD<D>>::quiet_NaN()), v);
 }
 
+// Numbers beyond the range of float become infinite; in its scalar vectors Highway makes them the largest float.
+template <class D, class DF = hn::Rebind<float, D>>
+HWY_INLINE hn::Vec<DF> ToFloat(DF df, hn::Vec<D> v) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::Set(df, static_cast<float>(hn::GetLane(v)));
+#else
+  return hn::DemoteTo(df, v);
+#endif
+}
+
 // A number in two parts of the arithmetic type. Beyond the range of float there is no low part.
 template <class D>
 HWY_INLINE void StoreSplit(D d, hn::Vec<D> hi, hn::Vec<D> lo, float *out_hi, float *out_lo) {
   const hn::Rebind<float, D> df;
-  const auto head = Canonical(df, hn::DemoteTo(df, hi));
+  const auto head = Canonical(df, ToFloat<D>(df, hi));
   const auto back = hn::PromoteTo(d, head);
   const auto finite = hn::Eq(hn::Sub(back, back), hn::Zero(d));
   hn::StoreU(head, df, out_hi);
-  hn::StoreU(hn::DemoteTo(df, hn::IfThenElseZero(finite, hn::Add(hn::Sub(hi, back), lo))), df, out_lo);
+  hn::StoreU(ToFloat<D>(df, hn::IfThenElseZero(finite, hn::Add(hn::Sub(hi, back), lo))), df, out_lo);
 }
 template <class D>
 HWY_INLINE void StoreSplit(D d, hn::Vec<D> hi, hn::Vec<D> lo, double *out_hi, double *out_lo) {
@@ -128,7 +138,7 @@ HWY_INLINE void StoreSplit(D d, hn::Vec<D> hi, hn::Vec<D> lo, double *out_hi, do
 template <class D>
 HWY_INLINE void StoreAs(D, hn::Vec<D> v, float *out) {
   const hn::Rebind<float, D> df;
-  hn::StoreU(Canonical(df, hn::DemoteTo(df, v)), df, out);
+  hn::StoreU(Canonical(df, ToFloat<D>(df, v)), df, out);
 }
 template <class D>
 HWY_INLINE void StoreAs(D d, hn::Vec<D> v, double *out) {
@@ -225,9 +235,10 @@ inline void GradientsOfBackward(int64_t channels, const ChannelStatistics &stati
 }
 
 // The argument of the activation rises with x where scale > 0, falls where it is less, and roundings change nothing
-// about that: rounded sums and products rise with what they are made of. So one number of the arithmetic type parts the
-// sides. It is found among their bits, in the order of the numbers that these stand for: from where it would be without
-// rounding in growing steps until it is enclosed, then by halves.
+// about that: rounded sums and products rise with what they are made of. (With a scale of 0 it is the shift, but for x
+// so far from the mean that the difference overflows.) So one number of the arithmetic type parts the sides. It is
+// found among their bits, in the order of the numbers that these stand for: from where it would be without rounding in
+// growing steps until it is enclosed, then by halves.
 template <class A>
 struct SideOfChannels {
   const A *coefficients;
@@ -297,7 +308,9 @@ struct SideOfChannels {
       low = hn::IfThenElse(whole, low, middle);
     }
     hn::StoreU(minus, d, sign + c);
-    hn::StoreU(OfRank(d, low), d, threshold + c);
+    // Where no number is damped, not even an infinite one is, whose argument is NaN.
+    const auto none = hn::RebindMask(d, is_whole(low));
+    hn::StoreU(hn::IfThenElse(none, hn::Set(d, std::numeric_limits<A>::quiet_NaN()), OfRank(d, low)), d, threshold + c);
   }
 };
 

@@ -89,7 +89,7 @@ inline constexpr int kMapOps = 4;
 namespace coefficient {
 // All begin with -mean in two parts, of twice the arithmetic precision together.
 enum Forward { minus_mean_hi, minus_mean_lo, scale, shift };
-// Those of the side come last: there are none without an activation.
+// Those of the side come last. Without an activation nobody writes them, but kernels may load them, unused.
 enum Backward { b_invstd = 2, b_scale, b_gmean_hi, b_gmean_lo, b_slope_x, b_side_sign, b_side_threshold };
 enum Double { d_invstd = 2, d_c0, d_c1, d_c2, d_vmean, d_gmean, d_d1, d_d2, d_d3, d_side_sign, d_side_threshold };
 }  // namespace coefficient
@@ -147,7 +147,7 @@ struct ChannelKernels {
                        const double *weight, const double *bias, bool wide, void *coefficients, int64_t stride,
                        double *invstd);
   // The sums of backward over all `count` elements, the second one with xhat, and the coefficients of its map. sums:
-  // NULL for those of frozen statistics alone, which need none.
+  // NULL where there are none: then only the factor of dx is written.
   void (*gradients)(int64_t channels, const ChannelStatistics &statistics, const Sums *sums, double count, bool wide,
                     void *coefficients, int64_t stride, double *sum_g, double *sum_g_xhat);
   // From the coefficients of forward the side of the activation as a function of x, exactly as the forward map sees it.

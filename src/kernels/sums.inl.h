@@ -455,7 +455,8 @@ HWY_NOINLINE void SumLaneOfTileApart(D d, const SumsJob &job, int64_t c, const V
   SumLaneOfTile<kOf, T, kAct, kTile>(d, job, c, visit, lane, ahead);
 }
 
-// Samples of one position, all of lane 0, as positions of one sample: the shortest way from row to row.
+// Samples of one position, all of lane 0, as positions of one sample (whose stride nobody asks for then): the shortest
+// way from row to row.
 HWY_NOINLINE inline SumsJob AsPositions(const SumsJob &job) {
   SumsJob positions = job;
   if (job.length != 1) return positions;

@@ -135,7 +135,8 @@ std::shared_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {
   record->side.clear();
   const bool has_activation = call.fused.activation != Activation::none;
   if (has_activation && call.batch_statistics && !call.z.exists()) {
-    // Backward reads x anyway, and then no third tensor. With frozen statistics it does not, and x may be overwritten.
+    // Backward reads x anyway for dx and dweight, and then no third tensor. With frozen statistics it does not, and x
+    // may be overwritten.
     record->side.resize(static_cast<size_t>(2 * num_features_));
   } else if (call.fused.activation == Activation::leaky_relu && call.fused.slope < 0) {
     record->mask.resize(static_cast<size_t>(call.x.size.n * call.x.size.c * mask_plane_bytes(call.x.size.plane())));

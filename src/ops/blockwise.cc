@@ -158,7 +158,7 @@ Job Blockwise::job_of_piece(const Piece &piece, std::byte (&buffer)[4][kPieceByt
     job.side.channel = piece.length;
     job.side.position = 1;
   } else if (tensors_.side.exists() && tensors_.x.exists() && same_elements(tensors_.side, tensors_.x)) {
-    job.side = job.x;
+    job.side = job.x;  // packed once
   } else {
     job.side = read_piece(tensors_.side, piece, buffer[2]);
   }

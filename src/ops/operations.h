@@ -29,7 +29,8 @@ struct ChannelArray {
 struct SavedStatistics {
   double *mean = nullptr, *mean_lo = nullptr, *invstd = nullptr, *weight = nullptr;
   // The side of the activation as a function of x: side_sign and side_threshold of kernels.h, C each, in the arithmetic
-  // type of the data. A backward that has them reads x, as it does anyway, and neither y nor a mask.
+  // type of the data. A backward that has them reads x, which dx and dweight need anyway, and neither y nor a
+  // mask.
   void *side = nullptr;
 };
 

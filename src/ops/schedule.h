@@ -191,30 +191,22 @@ class CoefficientWriter {
       }
     }
   }
-  // Numbers in two parts, of twice the arithmetic precision together. lo: NULL for 0.
-  void set_pair(int k_hi, int k_lo, const double *hi, const double *lo) const {
-    double rest[kernels::kMaxGroup];
-    for (int64_t i = 0; i < channels_; ++i) {
-      const double head = is_double_ ? hi[i] : static_cast<double>(static_cast<float>(hi[i]));
-      // Beyond the range of float there is no low part (and infinity minus infinity is none).
-      rest[i] = head - head == 0 ? (hi[i] - head) + (lo ? lo[i] : 0.0) : 0.0;
-    }
-    set(k_hi, hi);
-    set(k_lo, rest);
-  }
   // Where coefficient k of the first channel is, in the arithmetic type.
   void *array(int k) const {
     return static_cast<std::byte *>(data_) +
            k * stride_ * static_cast<int64_t>(is_double_ ? sizeof(double) : sizeof(float));
   }
-  // -mean in the two parts that all maps begin with. mean_lo: NULL for 0.
+  // -mean in the two parts that all maps begin with, of twice the arithmetic precision together. mean_lo: NULL for 0.
   void set_center(const double *mean, const double *mean_lo) const {
     double hi[kernels::kMaxGroup], lo[kernels::kMaxGroup];
     for (int64_t i = 0; i < channels_; ++i) {
       hi[i] = -mean[i];
-      lo[i] = mean_lo ? -mean_lo[i] : 0.0;
+      const double head = is_double_ ? hi[i] : static_cast<double>(static_cast<float>(hi[i]));
+      // Beyond the range of float there is no low part (and infinity minus infinity is none).
+      lo[i] = head - head == 0 ? (hi[i] - head) - (mean_lo ? mean_lo[i] : 0.0) : 0.0;
     }
-    set_pair(0, 1, hi, lo);
+    set(kernels::coefficient::minus_mean_hi, hi);
+    set(kernels::coefficient::minus_mean_lo, lo);
   }
 
  private:

@@ -39,7 +39,8 @@ inline constexpr int64_t kMaxBlocksPerChannel = 4096;  // bounds the memory for 
 Blocks make_blocks(const Extents &size);
 
 // Below this effort (bytes gone through in cache, see Work) one thread is done before a second one has woken up.
-// Measured on 2 CPUs with one and two threads: 400 KB break even in calls one after another, 1 MB after a pause.
+// Measured on 2 CPUs with one and two threads: an effort of 400 KB breaks even in calls one after another, of 1 MB
+// after a pause.
 inline constexpr int64_t kEffortWorthAThread = 192 * 1024;
 
 struct Machine {
@@ -82,8 +83,9 @@ struct Work {
   int64_t output_bytes() const { return size.numel() * element_bytes; }
   int64_t bytes() const { return (reads + 1) * output_bytes(); }
 
-  // What the call costs a thread that has everything in cache: bytes of elements, to which a channel adds about as much
-  // as 64 of them (training and eval of planes of 49 and 196 elements), and half precision, which is computed in float.
+  // What the call costs a thread that has everything in cache, in bytes: each element, with those that it is computed
+  // in, once for each tensor read and each pass. A channel costs as much as 64 elements (measured with planes of 49 and
+  // 196).
   int64_t effort() const {
     constexpr int64_t kElementsOfChannel = 64, kComputedBytes = 4;
     return (size.numel() + kElementsOfChannel * size.c) * std::max(element_bytes, kComputedBytes) * reads * passes;

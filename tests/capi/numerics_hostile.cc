@@ -353,17 +353,20 @@ TEST_CASE("hostile: every NaN of a float32 weight is a NaN in half precision", "
     }
 }
 
-// Catches: a channel with NaN in dy that spoils the gradients of others.
-TEST_CASE("hostile: NaN in dy stays in its channel", "[numerics][hostile]") {
+// Catches: a channel with NaN or infinity in dy that spoils the gradients of others; an infinite mean of g that has
+// become the largest float.
+TEST_CASE("hostile: NaN and infinity in dy stay in their channel", "[numerics][hostile]") {
   for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
-    for (const Mode mode : {Mode::train, Mode::eval}) {
+    for (const auto &[mode, bad] : {std::pair(Mode::train, not_a_number), std::pair(Mode::eval, not_a_number),
+                                    std::pair(Mode::train, std::numeric_limits<double>::infinity())}) {
       Case c = case_of({3, 19, 9, 11}, BN2D_F32);
       c.mode = mode;
       c.x = c.y = c.dx = layout;
       Inputs in = random_inputs(c, 35);
       const Outputs clean = run(c, in);
       const int64_t channel = 7;
-      in.dy[static_cast<size_t>(channel * c.e.plane() + 5)] = not_a_number;
+      const auto at = static_cast<size_t>(channel * c.e.plane() + 5);
+      in.dy[at] = bad;
       const Outputs poisoned = run(c, in);
       for (const char *name : {"dx", "dweight", "dbias", "ddy", "dx2", "dweight2"}) {
         const Bits &have = poisoned.at(name).bits, &want = clean.at(name).bits;
@@ -375,7 +378,9 @@ TEST_CASE("hostile: NaN in dy stays in its channel", "[numerics][hostile]") {
         INFO(describe(c) << " " << name);
         CHECK(wrong == 0);
       }
-      CHECK(std::isnan(poisoned.at("dbias").values()[channel]));
+      const double dbias = poisoned.at("dbias").values()[static_cast<size_t>(channel)];
+      CHECK((std::isnan(bad) ? std::isnan(dbias) : dbias == bad));
+      CHECK(std::isnan(poisoned.at("dx").values()[at]));  // infinity less an infinite mean
     }
   }
 }
