@@ -135,20 +135,14 @@ HWY_INLINE void AddElements(D d, V x, V g, V v, V center_hi, V center_lo, Sum<D,
 // As many elements as there are doubles, in the arithmetic type.
 template <class A, class D64>
 using Few = hn::Rebind<A, D64>;
-template <class D64, class V>
-HWY_INLINE hn::Vec<D64> ToDoubles(D64 d, V v) {
-  if constexpr (std::is_same_v<hn::TFromV<V>, double>) {
-    (void)d;
-    return v;
-  } else {
-    return hn::PromoteTo(d, v);
-  }
-}
+// The same numbers in another type; from doubles only those that it holds.
 template <class D, class V>
-HWY_INLINE hn::Vec<D> FromDoubles(D d, V v) {
-  if constexpr (std::is_same_v<hn::TFromD<D>, double>) {
+HWY_INLINE hn::Vec<D> Converted(D d, V v) {
+  if constexpr (std::is_same_v<hn::TFromD<D>, hn::TFromV<V>>) {
     (void)d;
     return v;
+  } else if constexpr (std::is_same_v<hn::TFromD<D>, double>) {
+    return hn::PromoteTo(d, v);
   } else {
     return hn::DemoteTo(d, v);
   }
@@ -165,9 +159,9 @@ struct GradientThrough {
   bool is_relu;
   HWY_INLINE GradientThrough(D64 d, double s) : slope(hn::Set(d, s)), is_relu(kAct == Act::relu || s == 0) {}
   HWY_INLINE hn::Vec<D64> operator()(D64 d, hn::Vec<D> g, hn::Mask<D> is_damped) const {
-    const auto whole = ToDoubles(d, hn::IfThenZeroElse(is_damped, g));
+    const auto whole = Converted(d, hn::IfThenZeroElse(is_damped, g));
     if (is_relu) return whole;
-    return hn::MulAdd(ToDoubles(d, hn::IfThenElseZero(is_damped, g)), slope, whole);  // one of them is 0
+    return hn::MulAdd(Converted(d, hn::IfThenElseZero(is_damped, g)), slope, whole);  // one of them is 0
   }
 };
 
@@ -330,7 +324,7 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
       };
       // The lanes past the end of a run add 0: there x is the center, g and v are 0.
       auto part = [&](const T *p, auto pad) BN2D_INLINED { return last.load(p, pad); };
-      auto few_of_part = [&](const T *p) BN2D_INLINED { return FromDoubles(da, last.load(p, hn::Zero(d))); };
+      auto few_of_part = [&](const T *p) BN2D_INLINED { return Converted(da, last.load(p, hn::Zero(d))); };
 
       for (int64_t n = turn, end = std::min(turn + samples_of_turn, job.samples); n < end; ++n) {
         const T *x = x0 + c * job.x.channel + n * job.x.sample;

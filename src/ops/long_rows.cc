@@ -236,7 +236,7 @@ class LongRowSums {
       wide_ ? spread<double>(from, first, elements, to) : spread<float>(from, first, elements, to);
   }
   template <class A>
-  void spread(const void *of_channels, int64_t first, int64_t elements, double *of_elements) const {
+  void spread(const void *of_channels, int64_t first, int64_t elements, std::byte *of_elements) const {
     for (int64_t e = 0; e < elements; ++e)
       reinterpret_cast<A *>(of_elements)[e] = static_cast<const A *>(of_channels)[channel_of(first + e)];
   }
@@ -268,7 +268,7 @@ class LongRowSums {
   const bool wide_;
   const int64_t bytes_, terms_, group_, halves_, lanes_;
   double center_hi_[kMaxGroup], center_lo_[kMaxGroup];
-  double side_sign_[kMaxGroup], side_threshold_[kMaxGroup];  // or floats
+  alignas(64) std::byte side_sign_[kMaxGroup * sizeof(double)], side_threshold_[kMaxGroup * sizeof(double)];
   alignas(64) double row_[kernels::kMaxAccumulators];
 };
 
