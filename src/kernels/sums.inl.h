@@ -246,6 +246,31 @@ class LastVector {
   hn::Mask<DoubleTag> first_;
 };
 
+// From where the sums of planes load the elements of one step: from where they are, or as floats from memory of the
+// kernel's own. On AVX2 the sums of bf16 are a sixth faster that way: doubles are made of four floats in memory as fast
+// as of four in a register, and the floats come eight at a time.
+inline constexpr int64_t kStagedElements = 16;
+template <class T>
+struct Staged {
+  HWY_INLINE const T *operator()(const T *p) { return p; }
+};
+#if HWY_TARGET == HWY_AVX2
+template <>
+struct Staged<bf16> {
+  HWY_ALIGN float elements[kStagedElements];
+  HWY_INLINE Staged() {}  // see Pair
+  HWY_INLINE const float *operator()(const bf16 *p) {
+    const hn::ScalableTag<float> d;
+#pragma GCC unroll 2
+    for (int64_t i = 0; i < kStagedElements; i += static_cast<int64_t>(hn::MaxLanes(d)))
+      hn::Store(LoadElements(d, p + i), d, elements + i);
+    const float *staged = elements;
+    __asm__("" : "+r"(staged) : "m"(elements));  // or gcc takes the halves from the registers after all
+    return staged;
+  }
+};
+#endif
+
 // A lambda that must be inlined: sums that it refers to would live in memory, and gcc drops the call of a function that
 // only prefetches, because it has no effect.
 #undef BN2D_INLINED
@@ -277,6 +302,7 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
   const int64_t samples_of_turn = in_turns ? std::max(kElementsOfTurn / job.length, kFewestSamples) : job.samples;
 
   Ahead<T> ahead(job, !in_turns);
+  Staged<T> staged_x, staged_g, staged_side;
   const int64_t rest = job.length % kStep, whole_vectors = rest / kDoubles;
   const LastVector<T> last(job.length);
   for (int64_t turn = 0; turn < job.samples; turn += samples_of_turn)
@@ -298,7 +324,8 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
         sums[j][term].lo = first || !kPair ? hn::Zero(d) : hn::LoadU(d, at + kStep);
       });
 
-      auto add = [&](int j, const T *x, const T *g, const T *side, const T *v, auto load, auto load_few) BN2D_INLINED {
+      auto add = [&](int j, const auto *x, const auto *g, const auto *side, const T *v, auto load,
+                     auto load_few) BN2D_INLINED {
         const int64_t i = j * kDoubles;
         const auto zero = hn::Zero(d);
         const auto vx = load(x + i, center_hi);
@@ -313,8 +340,8 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
         if constexpr (kOf == SumsOf::double_backward) vv = load(v + i, zero);
         AddElements<kOf, kPair, kCentered<T>>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
       };
-      auto whole = [&](const T *p, auto) BN2D_INLINED { return LoadDoubles(d, p); };
-      auto few = [&](const T *p) BN2D_INLINED { return LoadElements(da, p); };
+      auto whole = [&](const auto *p, auto) BN2D_INLINED { return LoadDoubles(d, p); };
+      auto few = [&](const auto *p) BN2D_INLINED { return LoadElements(da, p); };
       auto fetch = [&](int64_t i, const T *x, const T *g, const T *side, const T *v) BN2D_INLINED {
         const int64_t next = i + ahead.from(i);
         Prefetch(x + next);
@@ -337,8 +364,10 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
           int64_t i = 0;
           for (; i + kStep <= job.length; i += kStep) {
             fetch(i, x, g, side, v);
-            Repeat<kCount, kUnroll<kOf>>([&](int j)
-                                             BN2D_INLINED { add(j, x + i, g + i, side + i, v + i, whole, few); });
+            const auto *xs = staged_x(x + i), *gs = xs, *sides = xs;
+            if constexpr (kOf != SumsOf::forward) gs = staged_g(g + i);
+            if (has_own_side) sides = staged_side(side + i);
+            Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED { add(j, xs, gs, sides, v + i, whole, few); });
           }
           if (rest == 0) continue;
           fetch(i, x, g, side, v);  // the end of a plane is a line, too; a small plane has few others
