@@ -95,9 +95,13 @@ std::vector<Variant> contestants(const Row &row, const Problem &problem, const P
   return all;
 }
 
-TimerOptions timer_options(const std::vector<LoadedPeer> &peers, const RunOptions &options) {
+/// A target holds if two of our variants differ by no more than a few percent: their medians have to be that exact.
+constexpr int64_t kConsumerSamples = 401;
+
+TimerOptions timer_options(const Row &row, const std::vector<LoadedPeer> &peers, const RunOptions &options) {
   TimerOptions timer;
   timer.budget_seconds = options.budget_seconds;
+  if (row.group == Group::kConsumer) timer.max_samples = kConsumerSamples;
   if (options.once) timer.max_samples = 1;
   timer.wake_tbb = [threads = options.threads] { wake_tbb(threads); };
   timer.wake_peers = [&peers] {
@@ -118,7 +122,7 @@ RowResult run_row(const Row &row, const std::vector<LoadedPeer> &peers, const Ru
     if (row.group != Group::kCall) memory.provide(&problem, row.group == Group::kMisaligned ? 16 : 0);
     if (row.group == Group::kFewChannels) memory.provide(&twin, 0);
     const std::vector<Variant> variants = contestants(row, problem, twin, peers);
-    result.timings = time_alternately(variants, timer_options(peers, options));
+    result.timings = time_alternately(variants, timer_options(row, peers, options));
   } catch (const std::exception &e) {
     result.error = e.what();
   }

@@ -128,9 +128,9 @@ std::optional<double> ours_over(const RowResult &result, const std::string &name
 }
 
 std::optional<double> ours_over_best_stores(const RowResult &result) {
-  const auto streaming = ours_over(result, kOursStreaming), ordinary = ours_over(result, kOursOrdinary);
-  if (!streaming || !ordinary) return std::nullopt;
-  return std::max(*streaming, *ordinary);
+  const Timing *streaming = result.find(kOursStreaming), *ordinary = result.find(kOursOrdinary);
+  if (!result.ours() || !streaming || !ordinary) return std::nullopt;
+  return std::max(median_ratio(*result.ours(), *streaming), median_ratio(*result.ours(), *ordinary));
 }
 
 std::optional<double> ours_us(const RowResult &result) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <random>
 #include <thread>
 
@@ -93,8 +94,9 @@ double quantile(const std::vector<double> &sorted, double q) {
 }
 
 Timing summarise(Contender contender) {
-  std::sort(contender.samples.begin(), contender.samples.end());
   Timing timing;
+  timing.in_rounds = contender.samples;
+  std::sort(contender.samples.begin(), contender.samples.end());
   timing.name = contender.variant->name;
   timing.note = contender.variant->note;
   timing.ran = true;
@@ -108,6 +110,14 @@ Timing summarise(Contender contender) {
 }
 
 }  // namespace
+
+double median_ratio(const Timing &a, const Timing &b) {
+  if (a.in_rounds.size() != b.in_rounds.size()) return a.median / b.median;
+  std::vector<double> ratios(a.in_rounds.size());
+  std::transform(a.in_rounds.begin(), a.in_rounds.end(), b.in_rounds.begin(), ratios.begin(), std::divides<>());
+  std::sort(ratios.begin(), ratios.end());
+  return quantile(ratios, 0.5);
+}
 
 std::vector<Timing> time_alternately(const std::vector<Variant> &variants, const TimerOptions &options) {
   const auto start = Clock::now();

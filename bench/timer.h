@@ -19,8 +19,13 @@ struct Timing {
   bool ran = false;
   double median = 0, quartile1 = 0, quartile3 = 0, fastest = 0;
   int64_t samples = 0;
-  int64_t calls = 0;  ///< per sample
+  int64_t calls = 0;              ///< per sample
+  std::vector<double> in_rounds;  ///< the samples, in the order of the rounds
 };
+
+/// The median over the rounds of a's time over b's: closer than the ratio of their medians where a machine has fast and
+/// slow minutes. That of the medians where one of them was left out of some rounds.
+double median_ratio(const Timing &a, const Timing &b);
 
 struct TimerOptions {
   double budget_seconds = 2;
