@@ -145,9 +145,59 @@ HWY_INLINE void StoreAs(D d, hn::Vec<D> v, double *out) {
   hn::StoreU(v, d, out);
 }
 
+template <class D>
+HWY_INLINE hn::Vec<D> LoadOr(D d, const double *array, int64_t c, double other) {
+  return array ? hn::LoadU(d, array + c) : hn::Set(d, other);
+}
+
+// A factor in the range of the arithmetic type: infinity times a difference of 0 would be NaN.
+template <class A, class D>
+HWY_INLINE hn::Vec<D> InRange(D d, hn::Vec<D> factor) {
+  const auto largest = hn::Set(d, static_cast<double>(std::numeric_limits<A>::max())), size = hn::Abs(factor);
+  const auto too_large = hn::And(hn::Gt(size, largest), hn::Le(size, hn::Set(d, DBL_MAX)));
+  return hn::IfThenElse(too_large, hn::CopySign(largest, factor), factor);
+}
+
+template <class A>
+struct StoredCenters {
+  const double *mean, *mean_lo;
+  A *out;
+  int64_t stride;
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t c) const {
+    StoreSplit(d, hn::Neg(LoadOr(d, mean, c, 0)), hn::Neg(LoadOr(d, mean_lo, c, 0)),
+               out + coefficient::minus_mean_hi * stride + c, out + coefficient::minus_mean_lo * stride + c);
+  }
+};
+template <class A>
+struct StoredFactors {
+  const double *factors;
+  A *out;
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t c) const {
+    StoreAs(d, InRange<A>(d, hn::LoadU(d, factors + c)), out + c);
+  }
+};
+
+HWY_NOINLINE inline void StoreCenters(int64_t channels, const double *mean, const double *mean_lo, bool wide, void *out,
+                                      int64_t stride) {
+  if (wide) {
+    ForChannels(channels, StoredCenters<double>{mean, mean_lo, static_cast<double *>(out), stride});
+  } else {
+    ForChannels(channels, StoredCenters<float>{mean, mean_lo, static_cast<float *>(out), stride});
+  }
+}
+inline void StoreFactors(int64_t channels, const double *factors, bool wide, void *out) {
+  if (wide) {
+    ForChannels(channels, StoredFactors<double>{factors, static_cast<double *>(out)});
+  } else {
+    ForChannels(channels, StoredFactors<float>{factors, static_cast<float *>(out)});
+  }
+}
+
 template <class A>
 struct ForwardCoefficients {
-  const double *mean, *mean_lo, *var;
+  const double *var;
   double eps;
   const double *weight, *bias;
   A *out;
@@ -165,8 +215,6 @@ struct ForwardCoefficients {
     const auto largest = hn::Set(d, sizeof(A) == sizeof(double) ? DBL_MAX : FLT_MAX);
     const auto factor = hn::Mul(w, inverse);
     const auto too_large = hn::And(hn::Gt(hn::Abs(factor), largest), hn::Le(hn::Abs(w), hn::Set(d, DBL_MAX)));
-    StoreSplit(d, hn::Neg(hn::LoadU(d, mean + c)), hn::Neg(hn::LoadU(d, mean_lo + c)),
-               out + coefficient::minus_mean_hi * stride + c, out + coefficient::minus_mean_lo * stride + c);
     StoreAs(d, hn::IfThenElse(too_large, hn::CopySign(largest, factor), factor), out + coefficient::scale * stride + c);
     StoreAs(d, bias ? hn::LoadU(d, bias + c) : zero, out + coefficient::shift * stride + c);
   }
@@ -175,12 +223,13 @@ struct ForwardCoefficients {
 inline void CoefficientsOfForward(int64_t channels, const double *mean, const double *mean_lo, const double *var,
                                   double eps, const double *weight, const double *bias, bool wide, void *out,
                                   int64_t stride, double *invstd) {
+  StoreCenters(channels, mean, mean_lo, wide, out, stride);
   if (wide) {
-    ForChannels(channels, ForwardCoefficients<double>{mean, mean_lo, var, eps, weight, bias, static_cast<double *>(out),
-                                                      stride, invstd});
+    ForChannels(channels,
+                ForwardCoefficients<double>{var, eps, weight, bias, static_cast<double *>(out), stride, invstd});
   } else {
-    ForChannels(channels, ForwardCoefficients<float>{mean, mean_lo, var, eps, weight, bias, static_cast<float *>(out),
-                                                     stride, invstd});
+    ForChannels(channels,
+                ForwardCoefficients<float>{var, eps, weight, bias, static_cast<float *>(out), stride, invstd});
   }
 }
 
@@ -193,38 +242,26 @@ struct BackwardGradients {
   int64_t stride;
   double *sum_g, *sum_g_xhat;
   template <class D>
-  static HWY_INLINE hn::Vec<D> LoadOr(D d, const double *array, int64_t c, double other) {
-    return array ? hn::LoadU(d, array + c) : hn::Set(d, other);
-  }
-  // A factor in the range of the arithmetic type: infinity times a difference of 0 would be NaN.
-  template <class D>
-  static HWY_INLINE hn::Vec<D> InRange(D d, hn::Vec<D> factor) {
-    const auto largest = hn::Set(d, static_cast<double>(std::numeric_limits<A>::max())), size = hn::Abs(factor);
-    const auto too_large = hn::And(hn::Gt(size, largest), hn::Le(size, hn::Set(d, DBL_MAX)));
-    return hn::IfThenElse(too_large, hn::CopySign(largest, factor), factor);
-  }
-  template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
     using namespace coefficient;
     const auto at = [&](int k) HWY_ATTR { return out + k * stride + c; };
     const auto invstd = hn::LoadU(d, statistics.invstd + c);
-    StoreAs(d, InRange(d, hn::Mul(LoadOr(d, statistics.weight, c, 1), invstd)), at(b_scale));
+    StoreAs(d, InRange<A>(d, hn::Mul(LoadOr(d, statistics.weight, c, 1), invstd)), at(b_scale));
     if (sums == nullptr) return;
     const auto total = [&](int64_t i)
                            HWY_ATTR { return hn::Add(hn::LoadU(d, sums->hi + i), hn::LoadU(d, sums->lo + i)); };
     const auto g = total(c), g_xhat = hn::Mul(invstd, total(kMaxGroup + c)), n = hn::Set(d, count);
     hn::StoreU(g, d, sum_g + c);
     hn::StoreU(g_xhat, d, sum_g_xhat + c);
-    StoreSplit(d, hn::Neg(LoadOr(d, statistics.mean, c, 0)), hn::Neg(LoadOr(d, statistics.mean_lo, c, 0)),
-               at(minus_mean_hi), at(minus_mean_lo));
     StoreSplit(d, hn::Div(g, n), hn::Zero(d), at(b_gmean_hi), at(b_gmean_lo));
-    StoreAs(d, InRange(d, invstd), at(b_invstd));
+    StoreAs(d, InRange<A>(d, invstd), at(b_invstd));
     StoreAs(d, hn::Div(g_xhat, n), at(b_slope_x));
   }
 };
 
 inline void GradientsOfBackward(int64_t channels, const ChannelStatistics &statistics, const Sums *sums, double count,
                                 bool wide, void *coefficients, int64_t stride, double *sum_g, double *sum_g_xhat) {
+  if (sums != nullptr) StoreCenters(channels, statistics.mean, statistics.mean_lo, wide, coefficients, stride);
   if (wide) {
     ForChannels(channels, BackwardGradients<double>{statistics, sums, count, static_cast<double *>(coefficients),
                                                     stride, sum_g, sum_g_xhat});

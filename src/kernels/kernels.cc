@@ -38,15 +38,16 @@ namespace {
 #define BN2D_ONE(TARGET) +1
 constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
 
-#define BN2D_DESCRIBE(TARGET)                                                             \
-  {HWY_##TARGET,                                                                          \
-   {#TARGET,                                                                              \
-    N_##TARGET::Get_f32(),                                                                \
-    N_##TARGET::Get_f64(),                                                                \
-    N_##TARGET::Get_f16(),                                                                \
-    N_##TARGET::Get_bf16(),                                                               \
-    {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::VarianceOfMoments, \
-     N_##TARGET::CoefficientsOfForward, N_##TARGET::GradientsOfBackward, N_##TARGET::SideOfForward}}},
+#define BN2D_DESCRIBE(TARGET)                                                                      \
+  {HWY_##TARGET,                                                                                   \
+   {#TARGET,                                                                                       \
+    N_##TARGET::Get_f32(),                                                                         \
+    N_##TARGET::Get_f64(),                                                                         \
+    N_##TARGET::Get_f16(),                                                                         \
+    N_##TARGET::Get_bf16(),                                                                        \
+    {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::VarianceOfMoments,          \
+     N_##TARGET::CoefficientsOfForward, N_##TARGET::GradientsOfBackward, N_##TARGET::StoreCenters, \
+     N_##TARGET::StoreFactors, N_##TARGET::SideOfForward}}},
 
 // The targets that this CPU has, as Highway's bits. Our own question: Highway's is in libhwy, and loading that alone
 // takes most of the time that loading this library may take (it looks at the timer, too).

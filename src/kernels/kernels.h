@@ -150,6 +150,11 @@ struct ChannelKernels {
   // NULL where there are none: then only the factor of dx is written.
   void (*gradients)(int64_t channels, const ChannelStatistics &statistics, const Sums *sums, double count, bool wide,
                     void *coefficients, int64_t stride, double *sum_g, double *sum_g_xhat);
+  // What double backward needs of that one by one: -mean in two parts, where all coefficients begin, and numbers as
+  // factors of the arithmetic type, which stay finite.
+  void (*centers)(int64_t channels, const double *mean, const double *mean_lo, bool wide, void *coefficients,
+                  int64_t stride);
+  void (*factors)(int64_t channels, const double *numbers, bool wide, void *factors);
   // From the coefficients of forward the side of the activation as a function of x, exactly as the forward map sees it.
   void (*side)(int64_t channels, const void *coefficients, int64_t stride, bool wide, void *sign, void *threshold);
 };

@@ -30,9 +30,8 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
     const SavedStatistics &saved = call_.saved;
     double sum_g[kMaxGroup], sum_g_xhat[kMaxGroup];
     channel_.gradients(g.channels, {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)}, sums,
-                       count_, call_.dy.dtype == DType::f64, coefficients, stride, sum_g, sum_g_xhat);
-    set_side_of_map(CoefficientWriter(call_.dy.dtype, g.channels, coefficients, stride), g,
-                    kernels::coefficient::b_side_sign);
+                       count_, is_wide(), coefficients, stride, sum_g, sum_g_xhat);
+    set_side_of_map(g, coefficients, stride, kernels::coefficient::b_side_sign);
     if (sums == nullptr) return;
     blend_into(call_.dbias, g, call_.blend, sum_g);
     blend_into(call_.dweight, g, call_.blend, sum_g_xhat);

@@ -6,9 +6,6 @@
 //   dL/dx = -w s^2 (xhat A/M + b P(v) + a P(g)) + ddweight s P(g).
 // Frozen statistics: P(u) = u and s, xhat do not depend on the other x:
 //   dL/dg = w s v + ddweight xhat + ddbias,  dL/dw = s sum(v*g),  dL/dx = ddweight s g.
-#include <cfloat>
-#include <cmath>
-
 #include "ops/operations.h"
 #include "ops/schedule.h"
 #include "ops/sums_partial.h"
@@ -17,12 +14,6 @@ namespace bn2d {
 namespace {
 
 using kernels::kMaxGroup;
-
-// A factor in the range of the arithmetic type: infinity times a difference of 0 would be NaN.
-double clamp_factor(double factor, DType dtype) {
-  const double largest = dtype == DType::f64 ? DBL_MAX : FLT_MAX;
-  return std::fabs(factor) > largest && std::isfinite(factor) ? std::copysign(largest, factor) : factor;
-}
 
 class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
  public:
@@ -38,20 +29,23 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
 
   void finish(const Group &group, const Partial *sums, void *coefficients, int64_t stride) const {
     using namespace kernels::coefficient;
-    const CoefficientWriter out(call_.dy.dtype, group.channels, coefficients, stride);
+    const SavedStatistics &saved = call_.saved;
+    const auto total = [&](int term, int64_t i) {
+      return sums->hi[term * kMaxGroup + i] + sums->lo[term * kMaxGroup + i];
+    };
     double value[kernels::kMaxCoefficients][kMaxGroup], dweight[kMaxGroup];
     for (int64_t i = 0; i < group.channels; ++i) {
       const int64_t channel = group.channel + i;
-      const double w = weight(channel), s = invstd(channel);
+      const double w = saved.weight ? saved.weight[channel] : 1.0, s = saved.invstd[channel];
       const double ddweight = call_.ddweight.exists() ? call_.ddweight.get(channel) : 0.0;
       const double ddbias = call_.ddbias.exists() ? call_.ddbias.get(channel) : 0.0;
-      const double vg = total(sums, 4, i);
+      const double vg = total(4, i);
       const bool batch = call_.batch_statistics;
-      const double vmean = batch ? total(sums, 0, i) / count_ : 0.0, a = batch ? s * total(sums, 1, i) / count_ : 0.0;
-      const double gmean = batch ? total(sums, 2, i) / count_ : 0.0, b = batch ? s * total(sums, 3, i) / count_ : 0.0;
+      const double vmean = batch ? total(0, i) / count_ : 0.0, a = batch ? s * total(1, i) / count_ : 0.0;
+      const double gmean = batch ? total(2, i) / count_ : 0.0, b = batch ? s * total(3, i) / count_ : 0.0;
       const double products = batch ? vg - count_ * (vmean * gmean + a * b) : vg;
       const double curvature = batch ? w * s * s : 0.0;  // of invstd and xhat as functions of x
-      value[d_invstd][i] = clamp_factor(s, call_.dy.dtype);
+      value[d_invstd][i] = s;
       value[d_c0][i] = ddbias - w * s * vmean;
       value[d_c1][i] = w * s;
       value[d_c2][i] = ddweight - w * s * a;
@@ -63,16 +57,18 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
       value[d_d3][i] = -curvature * products / count_ - d1 * a - d2 * b;
       dweight[i] = s * products;
     }
-    out.set_center(call_.saved.mean + group.channel,
-                   call_.saved.mean_lo ? call_.saved.mean_lo + group.channel : nullptr);
-    for (int k = d_invstd; k <= d_d3; ++k) out.set(k, value[k]);
-    set_side_of_map(out, group, d_side_sign);
+    channel_.centers(group.channels, saved.mean + group.channel,
+                     saved.mean_lo ? saved.mean_lo + group.channel : nullptr, is_wide(), coefficients, stride);
+    for (int k = d_invstd; k <= d_d3; ++k)
+      channel_.factors(group.channels, value[k], is_wide(), coefficient(coefficients, k, stride));
+    set_side_of_map(group, coefficients, stride, d_side_sign);
     blend_into(call_.dweight, group, call_.blend, dweight);
   }
 
  private:
   const DoubleBackwardCall &call_;
   const double count_;
+  const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
 }  // namespace

@@ -6,7 +6,6 @@
 // The bits are the same: sums are always merged block by block in index order.
 #pragma once
 #include <algorithm>
-#include <limits>
 
 #include "base/scratch.h"
 #include "ops/blockwise.h"
@@ -172,48 +171,6 @@ class Schedule {
   Tiles tiles_;  // where a map goes through the tensor on its own
   int map_workers_ = 1;
   bool streaming_ = false;
-};
-
-// Writes the coefficients of a group's channels in the arithmetic type of the data.
-class CoefficientWriter {
- public:
-  CoefficientWriter(DType dtype, int64_t channels, void *data, int64_t stride)
-      : is_double_(dtype == DType::f64), channels_(channels), data_(data), stride_(stride) {}
-
-  void set(int k, const double *values) const {
-    if (is_double_) {
-      std::copy_n(values, channels_, static_cast<double *>(data_) + k * stride_);
-    } else {
-      float *out = static_cast<float *>(data_) + k * stride_;
-      for (int64_t i = 0; i < channels_; ++i) {
-        const float value = static_cast<float>(values[i]);
-        out[i] = value == value ? value : std::numeric_limits<float>::quiet_NaN();  // without a payload, for bf16
-      }
-    }
-  }
-  // Where coefficient k of the first channel is, in the arithmetic type.
-  void *array(int k) const {
-    return static_cast<std::byte *>(data_) +
-           k * stride_ * static_cast<int64_t>(is_double_ ? sizeof(double) : sizeof(float));
-  }
-  // -mean in the two parts that all maps begin with, of twice the arithmetic precision together. mean_lo: NULL for 0.
-  void set_center(const double *mean, const double *mean_lo) const {
-    double hi[kernels::kMaxGroup], lo[kernels::kMaxGroup];
-    for (int64_t i = 0; i < channels_; ++i) {
-      hi[i] = -mean[i];
-      const double head = is_double_ ? hi[i] : static_cast<double>(static_cast<float>(hi[i]));
-      // Beyond the range of float there is no low part (and infinity minus infinity is none).
-      lo[i] = head - head == 0 ? (hi[i] - head) - (mean_lo ? mean_lo[i] : 0.0) : 0.0;
-    }
-    set(kernels::coefficient::minus_mean_hi, hi);
-    set(kernels::coefficient::minus_mean_lo, lo);
-  }
-
- private:
-  bool is_double_;
-  int64_t channels_;
-  void *data_;
-  int64_t stride_;
 };
 
 }  // namespace bn2d

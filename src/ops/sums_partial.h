@@ -63,18 +63,17 @@ class SumsPartial {
   }
 
  protected:
-  static double total(const Partial *sums, int term, int64_t i) {
-    const int64_t at = term * kernels::kMaxGroup + i;
-    return sums->hi[at] + sums->lo[at];
+  bool is_wide() const { return dtype_ == DType::f64; }
+  // Coefficient k of a group's first channel.
+  void *coefficient(void *coefficients, int k, int64_t stride) const {
+    return static_cast<std::byte *>(coefficients) + k * stride * arithmetic_size(dtype_);
   }
-  // What maps end with.
-  void set_side_of_map(const CoefficientWriter &out, const Group &g, int sign) const {
+  // What maps end with: the side, from coefficient `sign` on.
+  void set_side_of_map(const Group &g, void *coefficients, int64_t stride, int sign) const {
     if (!has_activation_) return;
-    copy_side(0, g, out.array(sign));
-    copy_side(1, g, out.array(sign + 1));
+    copy_side(0, g, coefficient(coefficients, sign, stride));
+    copy_side(1, g, coefficient(coefficients, sign + 1, stride));
   }
-  double invstd(int64_t c) const { return saved_.invstd[c]; }
-  double weight(int64_t c) const { return saved_.weight ? saved_.weight[c] : 1.0; }
 
   const SavedStatistics &saved_;
 
