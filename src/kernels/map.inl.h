@@ -341,7 +341,7 @@ HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool str
     C now = plane_of(plane);
     for (;;) {
       if constexpr (Body::kHot) {
-        const int64_t stop = end - (end - i) % kLineLength;
+        const int64_t stop = end - static_cast<int64_t>(static_cast<uint64_t>(end - i) % kLineLength);
         streaming ? MapLines<T>(body, i, stop, now, true, prefetch) : MapLines<T>(body, i, stop, now, false, prefetch);
         i = stop;
       }
@@ -462,7 +462,8 @@ void MapBackward(const MapJob &job) {
 
 template <class T, Layout kLayout>
 void MapScale(const MapJob &job) {
-  if (kOwnPlain<T> && IsPlain(job)) return MapBlock<T, kLayout, ScaleBody<T, !kOwnPlain<T>>>(job);
+  constexpr bool kOwnMap = kOwnPlain<T> && sizeof(T) > 2;  // half data hardly gain from it
+  if (kOwnMap && IsPlain(job)) return MapBlock<T, kLayout, ScaleBody<T, !kOwnMap>>(job);
   MapBlock<T, kLayout, ScaleBody<T, true>>(job);
 }
 

@@ -53,10 +53,10 @@ inline constexpr bool kUnroll = kDoubles >= 4 && kOf != SumsOf::double_backward;
 
 // Whether kernels that know more of their job are worth code of their own: not on the targets of old CPUs.
 inline constexpr bool kOwn = HWY_TARGET != HWY_SSE4 && HWY_TARGET != HWY_SCALAR;
-// Those without an activation: for f16 they are a fifth faster where that is converted in hardware, for f64 and bf16 a
+// Those without an activation: a fifth faster for half data where few instructions convert it. For f64 it would be a
 // twentieth.
 template <class T>
-inline constexpr bool kOwnPlain = kOwn && (sizeof(T) == 4 || (std::is_same_v<T, f16> && HWY_TARGET <= HWY_AVX2));
+inline constexpr bool kOwnPlain = kOwn && (sizeof(T) == 4 || (sizeof(T) == 2 && HWY_TARGET <= HWY_AVX2));
 
 // a - b on the units that multiply, which the sums use less than those that add; a*1 is exact.
 template <class D, class V>
@@ -148,8 +148,9 @@ HWY_INLINE hn::Vec<D> Converted(D d, V v) {
   }
 }
 
-// What sums know of the activation when they are compiled: that there is none, that it is relu, nothing.
-enum class Act { none, relu, any };
+// What sums know of the activation when they are compiled: that there is none, that it is relu, that it has a slope,
+// nothing.
+enum class Act { none, relu, sloped, any };
 
 // The gradient through the activation, g or g*slope (a product of doubles).
 template <Act kAct, class A, class D64>
@@ -157,7 +158,8 @@ struct GradientThrough {
   using D = Few<A, D64>;
   hn::Vec<D64> slope;
   bool is_relu;
-  HWY_INLINE GradientThrough(D64 d, double s) : slope(hn::Set(d, s)), is_relu(kAct == Act::relu || s == 0) {}
+  HWY_INLINE GradientThrough(D64 d, double s)
+      : slope(hn::Set(d, s)), is_relu(kAct == Act::relu || (kAct == Act::any && s == 0)) {}
   HWY_INLINE hn::Vec<D64> operator()(D64 d, hn::Vec<D> g, hn::Mask<D> is_damped) const {
     const auto whole = Converted(d, hn::IfThenZeroElse(is_damped, g));
     if (is_relu) return whole;
@@ -167,7 +169,7 @@ struct GradientThrough {
 
 template <Act kAct>
 HWY_INLINE bool HasSide(const SumsJob &job) {
-  return kAct == Act::relu || (kAct == Act::any && job.side.data != nullptr);
+  return kAct == Act::relu || kAct == Act::sloped || (kAct == Act::any && job.side.data != nullptr);
 }
 
 // Accumulators: number k of a sum of a channel, k < lanes for a lane's sum and lanes + k for its low part.
@@ -537,11 +539,12 @@ void SumsOverLayout(const SumsJob &job) {
 template <SumsOf kOf, class T, Layout kLayout>
 void SumsOverBlock(const SumsJob &job) {
   if constexpr (kOf == SumsOf::forward) return SumsOverLayout<kOf, T, Act::none, kLayout>(job);
-  if constexpr (kOf == SumsOf::backward && kOwnPlain<T>)
+  constexpr bool kIsOwn = kOf == SumsOf::backward && kOwn && !kPaired<T>, kIsOwnPlain = kIsOwn && kOwnPlain<T>;
+  if constexpr (kIsOwnPlain)
     if (!HasSide<Act::any>(job)) return SumsOverLayout<kOf, T, Act::none, kLayout>(job);
-  if constexpr (kOf == SumsOf::backward && kOwn && !kPaired<T>)
+  if constexpr (kIsOwn)
     if (HasSide<Act::any>(job) && job.slope == 0) return SumsOverLayout<kOf, T, Act::relu, kLayout>(job);
-  if constexpr (kOf != SumsOf::forward) SumsOverLayout<kOf, T, Act::any, kLayout>(job);
+  if constexpr (kOf != SumsOf::forward) SumsOverLayout<kOf, T, kIsOwnPlain ? Act::sloped : Act::any, kLayout>(job);
 }
 
 // The fixed tree over the lanes: each level adds the upper half to the lower one.
@@ -601,28 +604,36 @@ HWY_INLINE void StoreSum(D d, Pair<hn::Vec<D>> sum, double *hi, double *lo) {
   }
 }
 
-template <class T>
-void Reduce(SumsOf op, Layout layout, int64_t channels, const double *accumulators, int64_t stride,
-            const double *center, Sums *sums) {
-  constexpr bool kPair = kPaired<T>;
+// For all types of one arithmetic: kept once in the library.
+template <bool kPair>
+HWY_NOINLINE inline void ReduceLanes(int terms, Layout layout, int64_t channels, const double *accumulators,
+                                     int64_t stride, Sums *sums) {
   const DoubleTag d;
   const hn::CappedTag<double, 1> one;
-  const int terms = sums_count(op);
+  constexpr int kCount = kPair ? kAccumulators / 2 : kAccumulators;
   for (int term = 0; term < terms; ++term) {
     double *hi = sums->hi + term * kMaxGroup, *lo = sums->lo + term * kMaxGroup;
     if (layout == Layout::planes) {
       for (int64_t c = 0; c < channels; ++c) {
         const double *at = accumulators + (c * terms + term) * kAccumulators;
-        StoreSum<kPair>(one, AddAcross<kPair>(d, AddVectors<kPair, kVectors<T>>(d, at, kDoubles)), hi + c, lo + c);
+        StoreSum<kPair>(one, AddAcross<kPair>(d, AddVectors<kPair, kCount / kDoubles>(d, at, kDoubles)), hi + c,
+                        lo + c);
       }
     } else {
       const double *at = accumulators + term * kAccumulators * stride;
       int64_t c = 0;
       for (; c + kDoubles <= channels; c += kDoubles)
-        StoreSum<kPair>(d, AddVectors<kPair, kLanes<T>>(d, at + c, stride), hi + c, lo + c);
-      for (; c < channels; ++c) StoreSum<kPair>(one, AddVectors<kPair, kLanes<T>>(one, at + c, stride), hi + c, lo + c);
+        StoreSum<kPair>(d, AddVectors<kPair, kCount>(d, at + c, stride), hi + c, lo + c);
+      for (; c < channels; ++c) StoreSum<kPair>(one, AddVectors<kPair, kCount>(one, at + c, stride), hi + c, lo + c);
     }
   }
+}
+
+template <class T>
+void Reduce(SumsOf op, Layout layout, int64_t channels, const double *accumulators, int64_t stride,
+            const double *center, Sums *sums) {
+  const int terms = sums_count(op);
+  ReduceLanes<kPaired<T>>(terms, layout, channels, accumulators, stride, sums);
   if (kCentered<T> || op == SumsOf::forward) return;
   for (int term = 1; term < std::min(terms, 4); term += 2) {  // what was multiplied with x, not with t
     double *with_x = sums->hi + term * kMaxGroup, *without = with_x - kMaxGroup;
