@@ -203,8 +203,17 @@ class LongRowSums {
     return true;
   }
 
-  int64_t channel_of(int64_t e) const { return layout_ == Layout::planes ? e / job_.length : e % job_.channels; }
-  int64_t lane_of(int64_t e) const { return layout_ == Layout::planes ? e % job_.length : e / job_.channels; }
+  // f(element of the row, its channel, its lane), without a division for each.
+  template <class F>
+  void for_each(int64_t first, int64_t elements, const F &f) const {
+    const bool planes = layout_ == Layout::planes;
+    const int64_t run = planes ? job_.length : job_.channels;  // elements of a channel, or of a lane
+    int64_t outer = first / run, inner = first % run;
+    for (int64_t e = 0; e < elements; ++e) {
+      planes ? f(e, outer, inner) : f(e, inner, outer);
+      if (++inner == run) inner = 0, ++outer;
+    }
+  }
 
   // Reads the pivots, and sets all accumulators to 0.
   void start() const {
@@ -218,16 +227,18 @@ class LongRowSums {
   double &in_row(int64_t term, int64_t half, int64_t e) {
     return row_[(term * kAccumulators + half * lanes_) * group_ + e];
   }
-  double &in_job(int64_t term, int64_t half, int64_t e) const {
-    const int64_t c = channel_of(e), k = lane_of(e) + half * lanes_;
-    return job_.accumulators[layout_ == Layout::planes ? (c * terms_ + term) * kAccumulators + k
-                                                       : (term * kAccumulators + k) * job_.accumulator_stride + c];
+  double &in_job(int64_t term, int64_t half, int64_t channel, int64_t lane) const {
+    const int64_t k = lane + half * lanes_;
+    return job_
+        .accumulators[layout_ == Layout::planes ? (channel * terms_ + term) * kAccumulators + k
+                                                : (term * kAccumulators + k) * job_.accumulator_stride + channel];
   }
   void load(int64_t first, int64_t elements) {
-    for (int64_t e = 0; e < elements; ++e) {
-      center_hi_[e] = job_.center_hi[channel_of(first + e)];
-      center_lo_[e] = op_ == kernels::SumsOf::forward ? 0.0 : job_.center_lo[channel_of(first + e)];
-    }
+    const bool has_center_lo = op_ != kernels::SumsOf::forward;
+    for_each(first, elements, [&](int64_t e, int64_t channel, int64_t) {
+      center_hi_[e] = job_.center_hi[channel];
+      center_lo_[e] = has_center_lo ? job_.center_lo[channel] : 0.0;
+    });
     for (int64_t term = 0; term < terms_; ++term)
       for (int64_t half = 0; half < halves_; ++half) std::fill_n(&in_row(term, half, 0), elements, 0.0);
     if (job_.side.data == nullptr) return;
@@ -237,13 +248,16 @@ class LongRowSums {
   }
   template <class A>
   void spread(const void *of_channels, int64_t first, int64_t elements, std::byte *of_elements) const {
-    for (int64_t e = 0; e < elements; ++e)
-      reinterpret_cast<A *>(of_elements)[e] = static_cast<const A *>(of_channels)[channel_of(first + e)];
+    for_each(first, elements, [&](int64_t e, int64_t channel, int64_t) {
+      reinterpret_cast<A *>(of_elements)[e] = static_cast<const A *>(of_channels)[channel];
+    });
   }
   void store(int64_t first, int64_t elements) {
     for (int64_t term = 0; term < terms_; ++term)
       for (int64_t half = 0; half < halves_; ++half)
-        for (int64_t e = 0; e < elements; ++e) in_job(term, half, first + e) = in_row(term, half, e);
+        for_each(first, elements, [&](int64_t e, int64_t channel, int64_t lane) {
+          in_job(term, half, channel, lane) = in_row(term, half, e);
+        });
   }
 
   template <class F>
