@@ -266,6 +266,24 @@ TEST_CASE("hostile: subnormal numbers", "[numerics][hostile]") {
   }
 }
 
+// Catches: a factor 1/std that leaves the range of float and makes NaN of an x that is the mean, in each direction.
+TEST_CASE("hostile: 1/std beyond the range of float, with eps 0", "[numerics][hostile]") {
+  Case c = case_of({3, 2, 4, 5}, BN2D_F32);
+  c.eps = 0;
+  Inputs in = random_inputs(c, 32);
+  for (int64_t ch = 0; ch < c.e.c; ++ch) {
+    int k = 0;
+    oracle::for_channel(c.e, ch, [&](int64_t i) { in.x[i] = (k++ % 3 - 1) * 1e-42; });
+  }
+  in.weight.assign(in.weight.size(), 1e-10);
+  const Outputs got = run(c, in);
+  for (const char *name : {"y", "dx", "ddy"}) {
+    INFO(name);
+    const Values values = got.at(name).values();
+    CHECK(std::none_of(values.begin(), values.end(), [](double v) { return std::isnan(v); }));
+  }
+}
+
 // Catches: sums in one f32 accumulator, too few levels of a pairwise sum, a count kept in a float (2^24).
 TEST_CASE("hostile: 2^22 values of a channel, a constant and noise", "[numerics][hostile]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64}) {
