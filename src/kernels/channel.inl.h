@@ -150,11 +150,12 @@ HWY_INLINE hn::Vec<D> LoadOr(D d, const double *array, int64_t c, double other) 
   return array ? hn::LoadU(d, array + c) : hn::Set(d, other);
 }
 
-// A factor in the range of the arithmetic type: infinity times a difference of 0 would be NaN.
+// A factor in the range of the arithmetic type, where `made_of` is finite: infinity times a difference of 0 would be
+// NaN.
 template <class A, class D>
-HWY_INLINE hn::Vec<D> InRange(D d, hn::Vec<D> factor) {
-  const auto largest = hn::Set(d, static_cast<double>(std::numeric_limits<A>::max())), size = hn::Abs(factor);
-  const auto too_large = hn::And(hn::Gt(size, largest), hn::Le(size, hn::Set(d, DBL_MAX)));
+HWY_INLINE hn::Vec<D> InRange(D d, hn::Vec<D> factor, hn::Vec<D> made_of) {
+  const auto largest = hn::Set(d, static_cast<double>(std::numeric_limits<A>::max()));
+  const auto too_large = hn::And(hn::Gt(hn::Abs(factor), largest), hn::Le(hn::Abs(made_of), hn::Set(d, DBL_MAX)));
   return hn::IfThenElse(too_large, hn::CopySign(largest, factor), factor);
 }
 
@@ -175,7 +176,8 @@ struct StoredFactors {
   A *out;
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
-    StoreAs(d, InRange<A>(d, hn::LoadU(d, factors + c)), out + c);
+    const auto factor = hn::LoadU(d, factors + c);
+    StoreAs(d, InRange<A>(d, factor, factor), out + c);
   }
 };
 
@@ -209,14 +211,10 @@ struct ForwardCoefficients {
     const auto v = hn::Add(hn::LoadU(d, var + c), hn::Set(d, eps));
     const auto inverse = hn::IfThenZeroElse(hn::Eq(v, zero), hn::Div(one, hn::Sqrt(v)));
     hn::StoreU(inverse, d, invstd + c);
-    const auto w = weight ? hn::LoadU(d, weight + c) : one;
-    // With eps = 0 and a deviation near the smallest float the factor leaves the range of float; infinity times a
-    // difference of 0 would be NaN.
-    const auto largest = hn::Set(d, sizeof(A) == sizeof(double) ? DBL_MAX : FLT_MAX);
-    const auto factor = hn::Mul(w, inverse);
-    const auto too_large = hn::And(hn::Gt(hn::Abs(factor), largest), hn::Le(hn::Abs(w), hn::Set(d, DBL_MAX)));
-    StoreAs(d, hn::IfThenElse(too_large, hn::CopySign(largest, factor), factor), out + coefficient::scale * stride + c);
-    StoreAs(d, bias ? hn::LoadU(d, bias + c) : zero, out + coefficient::shift * stride + c);
+    const auto w = LoadOr(d, weight, c, 1);
+    // With eps = 0 and a deviation near the smallest float this leaves the range of float.
+    StoreAs(d, InRange<A>(d, hn::Mul(w, inverse), w), out + coefficient::scale * stride + c);
+    StoreAs(d, LoadOr(d, bias, c, 0), out + coefficient::shift * stride + c);
   }
 };
 
@@ -246,7 +244,8 @@ struct BackwardGradients {
     using namespace coefficient;
     const auto at = [&](int k) HWY_ATTR { return out + k * stride + c; };
     const auto invstd = hn::LoadU(d, statistics.invstd + c);
-    StoreAs(d, InRange<A>(d, hn::Mul(LoadOr(d, statistics.weight, c, 1), invstd)), at(b_scale));
+    const auto w = LoadOr(d, statistics.weight, c, 1);
+    StoreAs(d, InRange<A>(d, hn::Mul(w, invstd), w), at(b_scale));
     if (sums == nullptr) return;
     const auto total = [&](int64_t i)
                            HWY_ATTR { return hn::Add(hn::LoadU(d, sums->hi + i), hn::LoadU(d, sums->lo + i)); };
@@ -254,7 +253,7 @@ struct BackwardGradients {
     hn::StoreU(g, d, sum_g + c);
     hn::StoreU(g_xhat, d, sum_g_xhat + c);
     StoreSplit(d, hn::Div(g, n), hn::Zero(d), at(b_gmean_hi), at(b_gmean_lo));
-    StoreAs(d, InRange<A>(d, invstd), at(b_invstd));
+    StoreAs(d, InRange<A>(d, invstd, invstd), at(b_invstd));
     StoreAs(d, hn::Div(g_xhat, n), at(b_slope_x));
   }
 };

@@ -341,7 +341,7 @@ HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool str
     C now = plane_of(plane);
     for (;;) {
       if constexpr (Body::kHot) {
-        const int64_t stop = end - static_cast<int64_t>(static_cast<uint64_t>(end - i) % kLineLength);
+        const int64_t stop = end - (end - i) % kLineLength;
         streaming ? MapLines<T>(body, i, stop, now, true, prefetch) : MapLines<T>(body, i, stop, now, false, prefetch);
         i = stop;
       }

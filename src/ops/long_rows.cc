@@ -228,10 +228,9 @@ class LongRowSums {
     return row_[(term * kAccumulators + half * lanes_) * group_ + e];
   }
   double &in_job(int64_t term, int64_t half, int64_t channel, int64_t lane) const {
-    const int64_t k = lane + half * lanes_;
-    return job_
-        .accumulators[layout_ == Layout::planes ? (channel * terms_ + term) * kAccumulators + k
-                                                : (term * kAccumulators + k) * job_.accumulator_stride + channel];
+    const int64_t k = lane + half * lanes_, of_channel = (channel * terms_ + term) * kAccumulators + k;
+    const int64_t of_lane = (term * kAccumulators + k) * job_.accumulator_stride + channel;
+    return job_.accumulators[layout_ == Layout::planes ? of_channel : of_lane];
   }
   void load(int64_t first, int64_t elements) {
     const bool has_center_lo = op_ != kernels::SumsOf::forward;

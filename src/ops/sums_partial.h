@@ -75,8 +75,6 @@ class SumsPartial {
     copy_side(1, g, coefficient(coefficients, sign + 1, stride));
   }
 
-  const SavedStatistics &saved_;
-
  private:
   // Of side_sign (k = 0) or side_threshold (k = 1); 0 where the side is not read from x.
   void copy_side(int64_t k, const Group &g, void *to) const {
@@ -89,6 +87,7 @@ class SumsPartial {
     }
   }
 
+  const SavedStatistics &saved_;
   const DType dtype_;
   const int64_t channels_;
   const bool has_activation_;

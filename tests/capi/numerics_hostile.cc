@@ -266,21 +266,32 @@ TEST_CASE("hostile: subnormal numbers", "[numerics][hostile]") {
   }
 }
 
-// Catches: a factor 1/std that leaves the range of float and makes NaN of an x that is the mean, in each direction.
-TEST_CASE("hostile: 1/std beyond the range of float, with eps 0", "[numerics][hostile]") {
-  Case c = case_of({3, 2, 4, 5}, BN2D_F32);
-  c.eps = 0;
-  Inputs in = random_inputs(c, 32);
-  for (int64_t ch = 0; ch < c.e.c; ++ch) {
-    int k = 0;
-    oracle::for_channel(c.e, ch, [&](int64_t i) { in.x[i] = (k++ % 3 - 1) * 1e-42; });
-  }
-  in.weight.assign(in.weight.size(), 1e-10);
-  const Outputs got = run(c, in);
-  for (const char *name : {"y", "dx", "ddy"}) {
-    INFO(name);
-    const Values values = got.at(name).values();
-    CHECK(std::none_of(values.begin(), values.end(), [](double v) { return std::isnan(v); }));
+// Catches: 1/std or weight/std that leaves the range of the arithmetic (f64: of double) and makes NaN of a difference
+// of 0: of an x that is the mean, of equal gradients.
+TEST_CASE("hostile: 1/std beyond the range, with eps 0", "[numerics][hostile]") {
+  const struct {
+    int32_t dtype;
+    double x, weight;
+    std::vector<const char *> names;  // not ddy where weight/std is larger than any double
+  } kinds[] = {{BN2D_F32, 1e-42, 1e-10, {"y", "dx", "ddy"}},
+               {BN2D_F32, 1e-42, 1, {"y", "dx", "ddy"}},
+               {BN2D_F64, 1e-150, 1e200, {"y", "dx"}}};
+  for (const auto &kind : kinds) {
+    Case c = case_of({3, 2, 4, 5}, kind.dtype);
+    c.eps = 0;
+    Inputs in = random_inputs(c, 32);
+    for (int64_t ch = 0; ch < c.e.c; ++ch) {
+      int k = 0;
+      oracle::for_channel(c.e, ch, [&](int64_t i) { in.x[i] = (k++ % 3 - 1) * kind.x; });
+    }
+    in.weight.assign(in.weight.size(), kind.weight);
+    in.dy.assign(in.dy.size(), 1.0);
+    const Outputs got = run(c, in);
+    for (const char *name : kind.names) {
+      INFO(name << ", " << describe(c) << ", weight " << kind.weight);
+      const Values values = got.at(name).values();
+      CHECK(std::none_of(values.begin(), values.end(), [](double v) { return std::isnan(v); }));
+    }
   }
 }
 
