@@ -4,6 +4,7 @@
 #include <new>
 
 #include "base/error.h"
+#include "base/floating_point.h"
 
 namespace bn2d::capi {
 
@@ -14,6 +15,7 @@ const char *last_error() noexcept;
 // Runs the body of a C function. All of its checks and allocations throw before it changes anything.
 template <class Body>
 int32_t guarded(Body &&body) noexcept {
+  const QuietArithmetic quiet;
   try {
     body();
     return 0;

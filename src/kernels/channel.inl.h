@@ -159,114 +159,172 @@ HWY_INLINE hn::Vec<D> InRange(D d, hn::Vec<D> factor, hn::Vec<D> made_of) {
   return hn::IfThenElse(too_large, hn::CopySign(largest, factor), factor);
 }
 
+// Numbers up to which the arithmetic of maps keeps its precision. Differences of x and a mean below
+// kCenter do not overflow. Factors between the others (or 0) keep all their bits, and their products
+// with what they meet do, too.
+template <class A>
+struct SafeRange {
+  static constexpr double kCenter = 0x1p100, kLeast = 0x1p-120, kMost = 0x1p100;
+};
+template <>
+struct SafeRange<double> {
+  static constexpr double kCenter = 0x1p960, kLeast = 0x1p-960, kMost = 0x1p960;
+  // Squares of deviations, and products of a deviation with a gradient, are exact pairs of doubles.
+  static constexpr double kLeastVariance = 0x1p-900, kMostVariance = 0x1p960;
+  static constexpr double kLeastInvstd = 0x1p-450, kMostInvstd = 0x1p450;
+  static constexpr double kLeastGradient = 0x1p-800;
+};
+
+template <class D>
+HWY_INLINE hn::Mask<D> IsAtLeast(D d, hn::Vec<D> v, double bound) {
+  return hn::Ge(hn::Abs(v), hn::Set(d, bound));
+}
+template <class D>
+HWY_INLINE hn::Mask<D> IsOutside(D d, hn::Vec<D> v, double least, double most) {
+  const auto magnitude = hn::Abs(v);
+  return hn::Or(hn::Ge(magnitude, hn::Set(d, most)),
+                hn::And(hn::Lt(magnitude, hn::Set(d, least)), hn::Ne(magnitude, hn::Zero(d))));
+}
+template <class A, class D>
+HWY_INLINE hn::Mask<D> IsExtremeFactor(D d, hn::Vec<D> v) {
+  return IsOutside(d, v, SafeRange<A>::kLeast, SafeRange<A>::kMost);
+}
+
+// Marks the channels of a vector. Hardly ever are there any.
+template <class D>
+HWY_INLINE void MarkExtreme(D d, hn::Mask<D> mask, int64_t c, uint8_t *extreme) {
+  if (extreme == nullptr || hn::AllFalse(d, mask)) return;
+  uint8_t bits[8];
+  hn::StoreMaskBits(d, mask, bits);
+  for (size_t i = 0; i < hn::Lanes(d); ++i)
+    if ((bits[0] >> i) & 1) extreme[c + static_cast<int64_t>(i)] = 1;
+}
+
+template <class A>
+HWY_INLINE A *Coefficient(const ChannelCoefficients &coefficients, int k, int64_t c) {
+  return static_cast<A *>(coefficients.data) + k * coefficients.stride + c;
+}
+
 template <class A>
 struct StoredCenters {
   const double *mean, *mean_lo;
-  A *out;
-  int64_t stride;
+  const ChannelCoefficients &out;
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
-    StoreSplit(d, hn::Neg(LoadOr(d, mean, c, 0)), hn::Neg(LoadOr(d, mean_lo, c, 0)),
-               out + coefficient::minus_mean_hi * stride + c, out + coefficient::minus_mean_lo * stride + c);
+    const auto center = LoadOr(d, mean, c, 0);
+    MarkExtreme(d, IsAtLeast(d, center, SafeRange<A>::kCenter), c, out.extreme);
+    StoreSplit(d, hn::Neg(center), hn::Neg(LoadOr(d, mean_lo, c, 0)),
+               Coefficient<A>(out, coefficient::minus_mean_hi, c), Coefficient<A>(out, coefficient::minus_mean_lo, c));
   }
 };
 template <class A>
 struct StoredFactors {
   const double *factors;
-  A *out;
+  int k;
+  const ChannelCoefficients &out;
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
     const auto factor = hn::LoadU(d, factors + c);
-    StoreAs(d, InRange<A>(d, factor, factor), out + c);
+    MarkExtreme(d, IsExtremeFactor<A>(d, factor), c, out.extreme);
+    StoreAs(d, InRange<A>(d, factor, factor), Coefficient<A>(out, k, c));
   }
 };
 
-HWY_NOINLINE inline void StoreCenters(int64_t channels, const double *mean, const double *mean_lo, bool wide, void *out,
-                                      int64_t stride) {
-  if (wide) {
-    ForChannels(channels, StoredCenters<double>{mean, mean_lo, static_cast<double *>(out), stride});
+HWY_NOINLINE inline void StoreCenters(int64_t channels, const double *mean, const double *mean_lo,
+                                      const ChannelCoefficients &out) {
+  if (out.wide) {
+    ForChannels(channels, StoredCenters<double>{mean, mean_lo, out});
   } else {
-    ForChannels(channels, StoredCenters<float>{mean, mean_lo, static_cast<float *>(out), stride});
+    ForChannels(channels, StoredCenters<float>{mean, mean_lo, out});
   }
 }
-inline void StoreFactors(int64_t channels, const double *factors, bool wide, void *out) {
-  if (wide) {
-    ForChannels(channels, StoredFactors<double>{factors, static_cast<double *>(out)});
+inline void StoreFactors(int64_t channels, const double *factors, int k, const ChannelCoefficients &out) {
+  if (out.wide) {
+    ForChannels(channels, StoredFactors<double>{factors, k, out});
   } else {
-    ForChannels(channels, StoredFactors<float>{factors, static_cast<float *>(out)});
+    ForChannels(channels, StoredFactors<float>{factors, k, out});
   }
 }
 
 template <class A>
 struct ForwardCoefficients {
-  const double *var;
-  double eps;
-  const double *weight, *bias;
-  A *out;
-  int64_t stride;
-  double *invstd;
+  const ForwardChannels &of;
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
+    const ChannelCoefficients &out = of.coefficients;
     const auto one = hn::Set(d, 1.0), zero = hn::Zero(d);
-    const auto v = hn::Add(hn::LoadU(d, var + c), hn::Set(d, eps));
+    const auto v = hn::Add(hn::LoadU(d, of.var + c), hn::Set(d, of.eps));
     const auto inverse = hn::IfThenZeroElse(hn::Eq(v, zero), hn::Div(one, hn::Sqrt(v)));
-    hn::StoreU(inverse, d, invstd + c);
-    const auto w = LoadOr(d, weight, c, 1);
+    hn::StoreU(inverse, d, of.invstd + c);
+    const auto w = LoadOr(d, of.weight, c, 1), b = LoadOr(d, of.bias, c, 0);
+    const auto scale = hn::Mul(w, inverse);
     // With eps = 0 and a deviation near the smallest float this leaves the range of float.
-    StoreAs(d, InRange<A>(d, hn::Mul(w, inverse), w), out + coefficient::scale * stride + c);
-    StoreAs(d, LoadOr(d, bias, c, 0), out + coefficient::shift * stride + c);
+    StoreAs(d, InRange<A>(d, scale, w), Coefficient<A>(out, coefficient::scale, c));
+    StoreAs(d, b, Coefficient<A>(out, coefficient::shift, c));
+    auto extreme = hn::Or(IsExtremeFactor<A>(d, scale), IsAtLeast(d, b, SafeRange<A>::kMost));
+    if constexpr (sizeof(A) == sizeof(double)) {
+      using R = SafeRange<double>;
+      const auto sums_hold = hn::And(hn::Ge(v, hn::Set(d, R::kLeastVariance)), hn::Le(v, hn::Set(d, R::kMostVariance)));
+      if (of.batch_statistics) extreme = hn::Or(extreme, hn::Not(sums_hold));  // NaN, too
+    }
+    MarkExtreme(d, extreme, c, out.extreme);
   }
 };
 
-inline void CoefficientsOfForward(int64_t channels, const double *mean, const double *mean_lo, const double *var,
-                                  double eps, const double *weight, const double *bias, bool wide, void *out,
-                                  int64_t stride, double *invstd) {
-  StoreCenters(channels, mean, mean_lo, wide, out, stride);
-  if (wide) {
-    ForChannels(channels,
-                ForwardCoefficients<double>{var, eps, weight, bias, static_cast<double *>(out), stride, invstd});
+inline void CoefficientsOfForward(const ForwardChannels &of) {
+  StoreCenters(of.channels, of.mean, of.mean_lo, of.coefficients);
+  if (of.coefficients.wide) {
+    ForChannels(of.channels, ForwardCoefficients<double>{of});
   } else {
-    ForChannels(channels,
-                ForwardCoefficients<float>{var, eps, weight, bias, static_cast<float *>(out), stride, invstd});
+    ForChannels(of.channels, ForwardCoefficients<float>{of});
   }
 }
 
 template <class A>
 struct BackwardGradients {
-  const ChannelStatistics &statistics;
-  const Sums *sums;
-  double count;
-  A *out;
-  int64_t stride;
-  double *sum_g, *sum_g_xhat;
+  const BackwardChannels &of;
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
     using namespace coefficient;
-    const auto at = [&](int k) HWY_ATTR { return out + k * stride + c; };
-    const auto invstd = hn::LoadU(d, statistics.invstd + c);
-    const auto w = LoadOr(d, statistics.weight, c, 1);
-    StoreAs(d, InRange<A>(d, hn::Mul(w, invstd), w), at(b_scale));
-    if (sums == nullptr) return;
-    const auto total = [&](int64_t i)
-                           HWY_ATTR { return hn::Add(hn::LoadU(d, sums->hi + i), hn::LoadU(d, sums->lo + i)); };
-    const auto g = total(c), g_xhat = hn::Mul(invstd, total(kMaxGroup + c)), n = hn::Set(d, count);
-    hn::StoreU(g, d, sum_g + c);
-    hn::StoreU(g_xhat, d, sum_g_xhat + c);
-    StoreSplit(d, hn::Div(g, n), hn::Zero(d), at(b_gmean_hi), at(b_gmean_lo));
-    StoreAs(d, InRange<A>(d, invstd, invstd), at(b_invstd));
-    StoreAs(d, hn::Div(g_xhat, n), at(b_slope_x));
+    using R = SafeRange<A>;
+    const ChannelCoefficients &out = of.coefficients;
+    const auto invstd = hn::LoadU(d, of.statistics.invstd + c);
+    const auto w = LoadOr(d, of.statistics.weight, c, 1), scale = hn::Mul(w, invstd);
+    StoreAs(d, InRange<A>(d, scale, w), Coefficient<A>(out, b_scale, c));
+    auto extreme = IsExtremeFactor<A>(d, scale);
+    if (of.sums != nullptr) {
+      const auto total = [&](int64_t i)
+                             HWY_ATTR { return hn::Add(hn::LoadU(d, of.sums->hi + i), hn::LoadU(d, of.sums->lo + i)); };
+      const auto n = hn::Set(d, of.count);
+      const auto g = total(c), g_xhat = hn::Mul(invstd, total(kMaxGroup + c));
+      const auto g_mean = hn::Div(g, n), slope = hn::Div(g_xhat, n);
+      hn::StoreU(g, d, of.sum_g + c);
+      hn::StoreU(g_xhat, d, of.sum_g_xhat + c);
+      StoreSplit(d, g_mean, hn::Zero(d), Coefficient<A>(out, b_gmean_hi, c), Coefficient<A>(out, b_gmean_lo, c));
+      StoreAs(d, InRange<A>(d, invstd, invstd), Coefficient<A>(out, b_invstd, c));
+      StoreAs(d, slope, Coefficient<A>(out, b_slope_x, c));
+      if constexpr (sizeof(A) == sizeof(double)) {
+        const auto means = hn::Max(hn::Abs(g_mean), hn::Abs(slope));
+        const auto sums_hold =
+            hn::And(hn::Ge(means, hn::Set(d, R::kLeastGradient)), hn::Lt(means, hn::Set(d, R::kMost)));
+        extreme = hn::Or(extreme, IsOutside(d, invstd, R::kLeastInvstd, R::kMostInvstd));
+        extreme = hn::Or(extreme, hn::Not(sums_hold));  // NaN, and gradients of 0, too
+      } else {
+        extreme = hn::Or(extreme, IsExtremeFactor<A>(d, invstd));
+        extreme = hn::Or(extreme, IsExtremeFactor<A>(d, g_mean));
+        extreme = hn::Or(extreme, IsExtremeFactor<A>(d, slope));
+      }
+    }
+    MarkExtreme(d, extreme, c, out.extreme);
   }
 };
 
-inline void GradientsOfBackward(int64_t channels, const ChannelStatistics &statistics, const Sums *sums, double count,
-                                bool wide, void *coefficients, int64_t stride, double *sum_g, double *sum_g_xhat) {
-  if (sums != nullptr) StoreCenters(channels, statistics.mean, statistics.mean_lo, wide, coefficients, stride);
-  if (wide) {
-    ForChannels(channels, BackwardGradients<double>{statistics, sums, count, static_cast<double *>(coefficients),
-                                                    stride, sum_g, sum_g_xhat});
+inline void GradientsOfBackward(const BackwardChannels &of) {
+  if (of.sums != nullptr) StoreCenters(of.channels, of.statistics.mean, of.statistics.mean_lo, of.coefficients);
+  if (of.coefficients.wide) {
+    ForChannels(of.channels, BackwardGradients<double>{of});
   } else {
-    ForChannels(channels, BackwardGradients<float>{statistics, sums, count, static_cast<float *>(coefficients), stride,
-                                                   sum_g, sum_g_xhat});
+    ForChannels(of.channels, BackwardGradients<float>{of});
   }
 }
 
@@ -279,6 +337,7 @@ template <class A>
 struct SideOfChannels {
   const A *coefficients;
   int64_t stride;
+  A x_scale[2];  // of doubles: what the map scales x with, in two steps that stay in range
   A *sign, *threshold;
 
   template <class D>
@@ -316,7 +375,10 @@ struct SideOfChannels {
     const auto minus = hn::IfThenElseZero(hn::Lt(scale, zero), hn::Set(d, A{-0.0}));
     // Whether the argument is positive (or NaN, which is not damped either).
     const auto is_whole = [&](hn::Vec<decltype(du)> rank) HWY_ATTR {
-      const auto is_damped = hn::Le(Argument(d, hn::Xor(OfRank(d, rank), minus), of, 0), zero);
+      auto x = hn::Xor(OfRank(d, rank), minus);
+      if constexpr (sizeof(A) == sizeof(double))
+        x = hn::Mul(hn::Mul(x, hn::Set(d, x_scale[0])), hn::Set(d, x_scale[1]));
+      const auto is_damped = hn::Le(Argument(d, x, of, 0), zero);
       return hn::Not(hn::RebindMask(du, is_damped));
     };
     const auto infinity = hn::Set(d, std::numeric_limits<A>::infinity());
@@ -350,14 +412,20 @@ struct SideOfChannels {
   }
 };
 
-inline void SideOfForward(int64_t channels, const void *coefficients, int64_t stride, bool wide, void *sign,
-                          void *threshold) {
+inline void SideOfForward(int64_t channels, const void *coefficients, int64_t stride, bool wide, const double *x_scale,
+                          void *sign, void *threshold) {
   if (wide) {
-    ForChannels(channels, SideOfChannels<double>{static_cast<const double *>(coefficients), stride,
-                                                 static_cast<double *>(sign), static_cast<double *>(threshold)});
+    ForChannels(channels, SideOfChannels<double>{static_cast<const double *>(coefficients),
+                                                 stride,
+                                                 {x_scale[0], x_scale[1]},
+                                                 static_cast<double *>(sign),
+                                                 static_cast<double *>(threshold)});
   } else {
-    ForChannels(channels, SideOfChannels<float>{static_cast<const float *>(coefficients), stride,
-                                                static_cast<float *>(sign), static_cast<float *>(threshold)});
+    ForChannels(channels, SideOfChannels<float>{static_cast<const float *>(coefficients),
+                                                stride,
+                                                {1, 1},
+                                                static_cast<float *>(sign),
+                                                static_cast<float *>(threshold)});
   }
 }
 

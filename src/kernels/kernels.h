@@ -133,6 +133,39 @@ struct ChannelStatistics {
   const double *mean, *mean_lo, *invstd, *weight;
 };
 
+// Where per-channel arithmetic puts the coefficients of a map: coefficient k of channel c at
+// [k*stride + c], floats, or doubles where `wide` is set.
+//
+// A channel is *extreme* where these numbers, or the sums behind them, come near the ends of the
+// range of their type: x - mean may then overflow, or a factor lose its last bits. Such a channel
+// gets a 1 in `extreme` (of channels that were 0 before; NULL: nobody asks) and is computed once
+// more, apart from the others (ops/extreme.h).
+struct ChannelCoefficients {
+  void *data;
+  int64_t stride;
+  bool wide;
+  uint8_t *extreme;
+};
+
+struct ForwardChannels {
+  int64_t channels;
+  const double *mean, *mean_lo, *var;
+  double eps;
+  const double *weight, *bias;  // NULL: 1 and 0
+  bool batch_statistics;        // var is of these elements: what is out of range may be so by summing
+  ChannelCoefficients coefficients;
+  double *invstd;  // written
+};
+
+struct BackwardChannels {
+  int64_t channels;
+  ChannelStatistics statistics;
+  const Sums *sums;  // NULL: there are none, and only the factor of dx is written
+  double count;
+  ChannelCoefficients coefficients;
+  double *sum_g, *sum_g_xhat;  // written
+};
+
 // Per-channel arithmetic, vectorised over the channels of a group, in double.
 struct ChannelKernels {
   // One block's sums around the pivot -> its moments.
@@ -141,22 +174,19 @@ struct ChannelKernels {
   void (*merge)(int64_t channels, Moments *a, const Moments *b);
   // Variance of moments: m2/divisor, rounded once.
   void (*variance)(int64_t channels, const Moments *moments, double divisor, double *var);
-  // invstd = 1/sqrt(var+eps), 0 where var+eps is 0; and the coefficients of the forward map: floats, or doubles where
-  // `wide` is set. weight, bias: NULL for 1 and 0.
-  void (*coefficients)(int64_t channels, const double *mean, const double *mean_lo, const double *var, double eps,
-                       const double *weight, const double *bias, bool wide, void *coefficients, int64_t stride,
-                       double *invstd);
-  // The sums of backward over all `count` elements, the second one with xhat, and the coefficients of its map. sums:
-  // NULL where there are none: then only the factor of dx is written.
-  void (*gradients)(int64_t channels, const ChannelStatistics &statistics, const Sums *sums, double count, bool wide,
-                    void *coefficients, int64_t stride, double *sum_g, double *sum_g_xhat);
-  // What double backward needs of that one by one: -mean in two parts, where all coefficients begin, and numbers as
-  // factors of the arithmetic type, which stay finite.
-  void (*centers)(int64_t channels, const double *mean, const double *mean_lo, bool wide, void *coefficients,
-                  int64_t stride);
-  void (*factors)(int64_t channels, const double *numbers, bool wide, void *factors);
-  // From the coefficients of forward the side of the activation as a function of x, exactly as the forward map sees it.
-  void (*side)(int64_t channels, const void *coefficients, int64_t stride, bool wide, void *sign, void *threshold);
+  // invstd = 1/sqrt(var+eps), 0 where var+eps is 0; and the coefficients of the forward map.
+  void (*coefficients)(const ForwardChannels &channels);
+  // The sums of backward over all elements, the second one with xhat, and the coefficients of its
+  // map.
+  void (*gradients)(const BackwardChannels &channels);
+  // What double backward needs of that one by one: -mean in two parts, where all coefficients
+  // begin, and numbers as factors of the arithmetic type, which stay finite.
+  void (*centers)(int64_t channels, const double *mean, const double *mean_lo, const ChannelCoefficients &coefficients);
+  void (*factors)(int64_t channels, const double *numbers, int k, const ChannelCoefficients &coefficients);
+  // The side of the activation as a function of x, exactly as the forward map sees it, from the
+  // coefficients of forward. x_scale: two factors that the map scales x with before anything else.
+  void (*side)(int64_t channels, const void *coefficients, int64_t stride, bool wide, const double *x_scale, void *sign,
+               void *threshold);
 };
 
 struct Kernels {

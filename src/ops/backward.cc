@@ -2,7 +2,12 @@
 //   dz = g,  dbias = sum g,  dweight = sum g*xhat
 //   batch statistics   dx = weight*invstd * (g - mean(g) - xhat*mean(g*xhat))
 //   frozen statistics  dx = weight*invstd * g
+#include <cmath>
+#include <cstring>
+
 #include "base/error.h"
+#include "ops/exact_mean.h"
+#include "ops/extreme.h"
 #include "ops/operations.h"
 #include "ops/schedule.h"
 #include "ops/sums_partial.h"
@@ -14,6 +19,7 @@ using kernels::kMaxGroup;
 
 class Backward : public SumsPartial<kernels::SumsOf::backward> {
  public:
+  using Workspace = bn2d::Workspace<Partial>;
   const kernels::MapOf map;
   const bool has_sums, has_map;
 
@@ -25,19 +31,98 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
         call_(call),
         count_(static_cast<double>(call.dy.size.per_channel())) {}
 
-  void finish(const Group &g, const Partial *sums, void *coefficients, int64_t stride) const {
+  void finish(const Blockwise &blockwise, const Group &g, const Partial *sums, const MapCoefficients &coefficients,
+              const Workspace &own) const {
     const auto at = [&](const double *array) { return array ? array + g.channel : nullptr; };
     const SavedStatistics &saved = call_.saved;
     double sum_g[kMaxGroup], sum_g_xhat[kMaxGroup];
-    channel_.gradients(g.channels, {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)}, sums,
-                       count_, is_wide(), coefficients, stride, sum_g, sum_g_xhat);
-    set_side_of_map(g, coefficients, stride, kernels::coefficient::b_side_sign);
+    std::memset(coefficients.is_extreme, 0, static_cast<size_t>(g.channels));
+    channel_.gradients({g.channels,
+                        {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)},
+                        sums,
+                        count_,
+                        coefficients.of_regular(),
+                        sum_g,
+                        sum_g_xhat});
+    set_side_of_map(g, coefficients, kernels::coefficient::b_side_sign);
+    for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
+      coefficients.is_extreme[i] =
+          set_extreme(blockwise, g.channel + i, i, sums, coefficients.from(i), own, &sum_g[i], &sum_g_xhat[i]);
     if (sums == nullptr) return;
     blend_into(call_.dbias, g, call_.blend, sum_g);
     blend_into(call_.dweight, g, call_.blend, sum_g_xhat);
   }
 
  private:
+  struct Channel {  // what backward knows of one
+    double mean, mean_lo, invstd, weight;
+  };
+
+  // The coefficients of an extreme channel, number i of its group, and its sums where these could
+  // overflow or vanish. False: the channel is not extreme after all.
+  bool set_extreme(const Blockwise &blockwise, int64_t channel, int64_t i, const Partial *sums,
+                   const MapCoefficients &coefficients, const Workspace &own, double *sum_g, double *sum_g_xhat) const {
+    const auto of = [&](const double *array, double other) { return array ? array[channel] : other; };
+    Channel c = {of(call_.saved.mean, 0), of(call_.saved.mean_lo, 0), call_.saved.invstd[channel],
+                 of(call_.saved.weight, 1)};
+    Scaling scaling;
+    if (is_wide() && !scale(blockwise, channel, &c, &scaling)) return false;
+    if (sums != nullptr) sum_extreme(blockwise, channel, i, *sums, c, scaling, own);
+    double g = 0, g_xhat = 0;
+    channel_.gradients({1,
+                        {&c.mean, &c.mean_lo, &c.invstd, &c.weight},
+                        sums ? own.extreme : nullptr,
+                        count_,
+                        coefficients.of_extreme(0),
+                        &g,
+                        &g_xhat});
+    *sum_g = std::ldexp(g, -scaling.g);
+    *sum_g_xhat = std::ldexp(g_xhat, -scaling.g);
+    *coefficients.scaling = scaling;
+    set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, kernels::coefficient::b_side_sign);
+    return true;
+  }
+
+  // Brings 1/std, the gradients and the weight of a channel of doubles close to 1. False: they are no
+  // finite numbers, or there is nothing to scale.
+  bool scale(const Blockwise &blockwise, int64_t channel, Channel *c, Scaling *scaling) const {
+    const double largest = blockwise.largest_gradient(channel);
+    if (!extreme::has_exponent(largest) || !std::isfinite(c->invstd)) return false;
+    const double slope = call_.fused.activation == Activation::leaky_relu ? std::fabs(call_.fused.slope) : 0;
+    scaling->g = -std::ilogb(largest) - std::ilogb(std::max(slope, 1.0));
+    scaling->x = extreme::of_invstd(c->invstd, c->mean);
+    const int weight = extreme::has_exponent(std::fabs(c->weight)) ? std::ilogb(c->weight) : 0;
+    scaling->out = scaling->x - scaling->g + weight;
+    scaling->out2 = -scaling->g;
+    c->mean = std::ldexp(c->mean, scaling->x);
+    c->mean_lo = std::ldexp(c->mean_lo, scaling->x);
+    c->invstd = std::ldexp(c->invstd, -scaling->x);
+    c->weight = std::ldexp(c->weight, -weight);
+    return true;
+  }
+
+  // The sums of the channel into own.extreme: once more, of scaled elements, or those that are there.
+  void sum_extreme(const Blockwise &blockwise, int64_t channel, int64_t i, const Partial &sums, const Channel &c,
+                   const Scaling &scaling, const Workspace &own) const {
+    if (!is_wide()) {
+      for (int term = 0; term < kSums; ++term) {
+        own.extreme->hi[term * kMaxGroup] = sums.hi[term * kMaxGroup + i];
+        own.extreme->lo[term * kMaxGroup] = sums.lo[term * kMaxGroup + i];
+      }
+      return;
+    }
+    const Accumulators accumulators(own.accumulators, kSums, 1);
+    *accumulators.center_hi = c.mean;
+    *accumulators.center_lo = c.mean_lo;
+    *static_cast<double *>(accumulators.side_sign) = side_of(0, channel);
+    *static_cast<double *>(accumulators.side_threshold) = side_of(1, channel);
+    for (int64_t block = 0; block < blockwise.blocks().count; ++block) {
+      Partial *const of_block = block == 0 ? own.extreme : own.part;
+      blockwise.sum_extreme(kSumsOf, channel, block, scaling, accumulators, of_block, own.buffer);
+      if (block != 0) merge({channel, 1}, own.extreme, *own.part);
+    }
+  }
+
   const BackwardCall &call_;
   const double count_;
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
@@ -45,12 +130,15 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
 
 }  // namespace
 
-void backward(const BackwardCall &call) {
+void backward(const BackwardCall &given) {
+  BackwardCall call = given;
   if (call.dy.size.numel() == 0) {
     blend_nothing_into(call.dbias, call.dy.size.c, call.blend);
     blend_nothing_into(call.dweight, call.dy.size.c, call.blend);
     return;
   }
+  const ExactMean mean(call, call.needs_x());
+  if (mean.low()) call.saved.mean_lo = mean.low();
   Tensors tensors;
   tensors.g = call.dy;
   // Sums over g alone still run through the kernel that also reads x; where there is no x, the unused sum takes g for

@@ -1,8 +1,10 @@
 #include "ops/blockwise.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <initializer_list>
+#include <new>
 
 #include "ops/long_rows.h"
 #include "tensor/overlap.h"
@@ -91,6 +93,27 @@ kernels::Stream read_piece(const View &view, const Blockwise::Piece &piece, std:
   return stream;
 }
 
+// A packed copy, plane after plane.
+kernels::Stream packed_stream(std::byte *buffer, const Blockwise::Piece &piece) {
+  kernels::Stream stream;
+  stream.data = buffer;
+  stream.channel = piece.length;
+  stream.position = 1;
+  return stream;
+}
+
+// Elements of one channel as doubles, times 2^exponent, and back.
+void load_scaled(const View &view, const Blockwise::Piece &piece, int exponent, std::byte *unconverted, double *to) {
+  gather(view, piece.n, piece.channel, piece.position, piece.length, unconverted);
+  load_elements(view.dtype, unconverted, 0, piece.length, to);
+  for (int64_t i = 0; exponent != 0 && i < piece.length; ++i) to[i] = std::ldexp(to[i], exponent);
+}
+void store_scaled(double *from, int exponent, std::byte *unconverted, const View &view, const Blockwise::Piece &piece) {
+  for (int64_t i = 0; exponent != 0 && i < piece.length; ++i) from[i] = std::ldexp(from[i], exponent);
+  store_elements(view.dtype, unconverted, 0, piece.length, from);
+  scatter(unconverted, view, piece.n, piece.channel, piece.position, piece.length);
+}
+
 // What was packed, back to where it belongs.
 void write_piece(const kernels::Stream &stream, const View &view, const Blockwise::Piece &piece,
                  const std::byte *buffer) {
@@ -101,10 +124,13 @@ void write_piece(const kernels::Stream &stream, const View &view, const Blockwis
 
 }  // namespace
 
+static_assert(kLongRowsBytes <= Blockwise::kBufferBytes);
+
 int64_t mask_plane_bytes(int64_t plane) { return plane / 8 + (plane % 8 != 0); }
 
 Blockwise::Blockwise(const Tensors &tensors, const Extents &size, DType dtype)
     : tensors_(tensors), size_(size), dtype_(dtype), blocks_(make_blocks(size)), kernels_(kernels::active().of(dtype)) {
+  static_assert(sizeof(Packed) <= kBufferBytes);
   bool planes = tensors.side_mask == nullptr && tensors.sign_mask == nullptr, channels = planes;
   for (const View *view : {&tensors.x, &tensors.g, &tensors.side, &tensors.v, &tensors.out, &tensors.out2}) {
     if (!view->exists()) continue;
@@ -142,25 +168,48 @@ Job Blockwise::job_of(const Group &group, const Blocks::Block &block) const {
 
 // The same of one piece.
 template <class Job>
-Job Blockwise::job_of_piece(const Piece &piece, std::byte (&buffer)[4][kPieceBytes]) const {
+Job Blockwise::job_of_piece(const Piece &piece, Packed &packed) const {
   Job job;
   job.channels = piece.channels;
   job.samples = 1;
   job.length = piece.length;
-  job.x = read_piece(tensors_.x, piece, buffer[0]);
-  job.g = read_piece(tensors_.g, piece, buffer[1]);
-  job.v = read_piece(tensors_.v, piece, buffer[3]);
+  job.x = read_piece(tensors_.x, piece, packed.read[0]);
+  job.g = read_piece(tensors_.g, piece, packed.read[1]);
+  job.v = read_piece(tensors_.v, piece, packed.read[3]);
   if (tensors_.side_mask != nullptr) {
     const int64_t bytes = piece.length * dtype_size(dtype_);
     for (int64_t c = 0; c < piece.channels; ++c)
-      kernels_.expand_mask(tensors_.side_mask + mask_offset(piece, c), piece.length, buffer[2] + c * bytes);
-    job.side.data = buffer[2];
-    job.side.channel = piece.length;
-    job.side.position = 1;
+      kernels_.expand_mask(tensors_.side_mask + mask_offset(piece, c), piece.length, packed.read[2] + c * bytes);
+    job.side = packed_stream(packed.read[2], piece);
   } else if (tensors_.side.exists() && tensors_.x.exists() && same_elements(tensors_.side, tensors_.x)) {
     job.side = job.x;  // packed once
   } else {
-    job.side = read_piece(tensors_.side, piece, buffer[2]);
+    job.side = read_piece(tensors_.side, piece, packed.read[2]);
+  }
+  job.slope = tensors_.slope;
+  return job;
+}
+
+// The same of a piece of an extreme channel, as doubles. The side is not scaled: it is compared with a
+// threshold that stands for elements as they are in memory.
+template <class Job>
+Job Blockwise::job_of_extreme_piece(const Piece &piece, const Scaling &scaling, Packed &packed) const {
+  const auto read = [&](const View &view, int exponent, std::byte *to) {
+    if (!view.exists()) return kernels::Stream();
+    load_scaled(view, piece, exponent, packed.unconverted, reinterpret_cast<double *>(to));
+    return packed_stream(to, piece);
+  };
+  Job job;
+  job.channels = 1;
+  job.samples = 1;
+  job.length = piece.length;
+  job.x = read(tensors_.x, scaling.x, packed.read[0]);
+  job.g = read(tensors_.g, scaling.g, packed.read[1]);
+  job.side = read(tensors_.side, 0, packed.read[2]);
+  job.v = read(tensors_.v, 0, packed.read[3]);
+  if (tensors_.side_mask != nullptr) {
+    kernels::active().f64->expand_mask(tensors_.side_mask + mask_offset(piece, 0), piece.length, packed.read[2]);
+    job.side = packed_stream(packed.read[2], piece);
   }
   job.slope = tensors_.slope;
   return job;
@@ -181,10 +230,10 @@ int64_t Blockwise::mask_offset(const Piece &piece, int64_t c) const {
   return (piece.n * size_.c + piece.channel + c) * mask_plane_bytes(size_.plane()) + piece.position / 8;
 }
 
-void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index,
-                           const Accumulators &accumulators) const {
+void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index, const Accumulators &accumulators,
+                           void *buffer) const {
   const Blocks::Block block = blocks_.at(index);
-  if (mode_ == Mode::packed) return packed_sums(op, group, block, accumulators);
+  if (mode_ == Mode::packed) return packed_sums(op, group, block, accumulators, *new (buffer) Packed);
   auto job = job_of<kernels::SumsJob>(group, block);
   if (index + 1 < blocks_.count) {
     const Blocks::Block next = blocks_.at(index + 1);
@@ -196,7 +245,7 @@ void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index
   job.center_lo = accumulators.center_lo;
   job.side_sign = accumulators.side_sign;
   job.side_threshold = accumulators.side_threshold;
-  if (sum_long_rows(kernels_, op, layout(), job, dtype_)) return;
+  if (sum_long_rows(kernels_, op, layout(), job, dtype_, buffer)) return;
   kernels_.sums[static_cast<int>(op)][static_cast<int>(layout())](job);
 }
 
@@ -210,11 +259,10 @@ void Blockwise::reduce(kernels::SumsOf op, const Group &part, const Accumulators
 }
 
 void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
-                            const Accumulators &accumulators) const {
-  alignas(64) std::byte buffer[4][kPieceBytes];
+                            const Accumulators &accumulators, Packed &packed) const {
   for_each_piece(group, block, [&](const Piece &piece) {
     const int64_t c = piece.channel - group.channel;
-    auto job = job_of_piece<kernels::SumsJob>(piece, buffer);
+    auto job = job_of_piece<kernels::SumsJob>(piece, packed);
     job.first = piece.n == block.first_sample && piece.position == block.position;
     job.accumulators = accumulators.lanes + c * kernels::sums_count(op) * kernels::kAccumulators;
     job.center_hi = accumulators.center_hi + c;
@@ -225,13 +273,69 @@ void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks
   });
 }
 
-void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &block, const Coefficients &coefficients,
-                    bool streaming, int64_t next_group) const {
-  if (mode_ == Mode::packed) return packed_map(op, group, block, coefficients, streaming);
+void Blockwise::sum_extreme(kernels::SumsOf op, int64_t channel, int64_t index, const Scaling &scaling,
+                            const Accumulators &accumulators, kernels::Sums *sums, void *buffer) const {
+  Packed &packed = *new (buffer) Packed;
+  const kernels::TypeKernels &kernels = *kernels::active().f64;
+  constexpr auto planes = kernels::Layout::planes;
+  const Blocks::Block block = blocks_.at(index);
+  for_each_piece({channel, 1}, block, [&](const Piece &piece) {
+    auto job = job_of_extreme_piece<kernels::SumsJob>(piece, scaling, packed);
+    job.first = piece.n == block.first_sample && piece.position == block.position;
+    job.accumulators = accumulators.lanes;
+    job.center_hi = accumulators.center_hi;
+    job.center_lo = accumulators.center_lo;
+    job.side_sign = accumulators.side_sign;
+    job.side_threshold = accumulators.side_threshold;
+    kernels.sums[static_cast<int>(op)][static_cast<int>(planes)](job);
+  });
+  kernels.reduce(op, planes, 1, accumulators.lanes, accumulators.stride, accumulators.center_hi, sums);
+}
+
+template <class F>
+double Blockwise::largest_of(const View &view, int64_t channel, F f) const {
+  double largest = 0;
+  for (int64_t n = 0; n < size_.n; ++n)
+    for (int64_t h = 0; h < size_.h; ++h)
+      for (int64_t w = 0; w < size_.w; ++w) {
+        const double value = f(load_element(dtype_, view.at(n, channel, h, w), 0));
+        if (!(value <= largest)) largest = value;  // NaN, too
+        if (!std::isfinite(largest)) return largest;
+      }
+  return largest;
+}
+
+double Blockwise::half_of_largest_difference(int64_t channel) const {
+  const double first = load_element(dtype_, tensors_.x.at(0, channel, 0, 0), 0);
+  return largest_of(tensors_.x, channel,
+                    [&](double value) { return std::fabs(std::ldexp(value, -1) - std::ldexp(first, -1)); });
+}
+
+double Blockwise::largest_gradient(int64_t channel) const {
+  return largest_of(tensors_.g, channel, [](double value) { return std::fabs(value); });
+}
+
+void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
+                    const MapCoefficients &coefficients, bool streaming, int64_t next_group, void *buffer) const {
+  for (int64_t c = 0; c < group.channels;) {
+    const int64_t regular = coefficients.regular_channels(c, group.channels);
+    if (regular != 0)
+      map_regular(op, {group.channel + c, regular}, block, coefficients.from(c), streaming, next_group, buffer);
+    c += regular;
+    if (c == group.channels) break;
+    map_extreme(op, group.channel + c, block, coefficients.from(c), *new (buffer) Packed);
+    ++c;
+  }
+}
+
+void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks::Block &block,
+                            const MapCoefficients &coefficients, bool streaming, int64_t next_group,
+                            void *buffer) const {
+  if (mode_ == Mode::packed) return packed_map(op, group, block, coefficients, streaming, *new (buffer) Packed);
   auto job = job_of<kernels::MapJob>(group, block);
   job.out = stream(tensors_.out, group, block);
   job.out2 = stream(tensors_.out2, group, block);
-  job.coefficients = coefficients.data;
+  job.coefficients = coefficients.regular;
   job.coefficient_stride = coefficients.stride;
   job.activation = tensors_.activation;
   job.streaming = streaming;
@@ -240,34 +344,56 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
   job.prefetch = op == kernels::MapOf::backward ? 1024 : 2048;
   if (mode_ == Mode::planes && next_group != 0)
     job.prefetch = next_group * (tensors_.x.exists() ? tensors_.x : tensors_.g).stride.c * dtype_size(dtype_);
-  if (map_long_rows(kernels_, op, layout(), job, dtype_)) return;
+  if (map_long_rows(kernels_, op, layout(), job, dtype_, buffer)) return;
   kernels_.map[static_cast<int>(op)][static_cast<int>(layout())](job);
 }
 
+// The bits of signs that were written as elements +1 and -1.
+void Blockwise::pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs, int64_t element_bytes,
+                           const Piece &piece) const {
+  for (int64_t c = 0; c < piece.channels; ++c)
+    kernels.pack_mask(signs + c * piece.length * element_bytes, piece.length,
+                      tensors_.sign_mask + mask_offset(piece, c));
+}
+
 void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
-                           const Coefficients &coefficients, bool streaming) const {
-  alignas(64) std::byte buffer[4][kPieceBytes], written[2][kPieceBytes];
+                           const MapCoefficients &coefficients, bool streaming, Packed &packed) const {
   for_each_piece(group, block, [&](const Piece &piece) {
-    auto job = job_of_piece<kernels::MapJob>(piece, buffer);
+    auto job = job_of_piece<kernels::MapJob>(piece, packed);
     job.activation = tensors_.activation;
-    job.coefficients =
-        static_cast<const std::byte *>(coefficients.data) + (piece.channel - group.channel) * arithmetic_size(dtype_);
+    job.coefficients = coefficients.from(piece.channel - group.channel).regular;
     job.coefficient_stride = coefficients.stride;
-    job.out = piece_stream(tensors_.out, piece, written[0]);
-    job.out2 = piece_stream(tensors_.out2, piece, written[1]);
-    if (tensors_.sign_mask != nullptr) {
-      job.out2.data = written[1];
-      job.out2.channel = piece.length;
-      job.out2.position = 1;
-    }
-    job.streaming = streaming && job.out.data != nullptr && job.out.data != written[0] &&
+    job.out = piece_stream(tensors_.out, piece, packed.written[0]);
+    job.out2 = tensors_.sign_mask ? packed_stream(packed.written[1], piece)
+                                  : piece_stream(tensors_.out2, piece, packed.written[1]);
+    job.streaming = streaming && job.out.data != nullptr && job.out.data != packed.written[0] &&
                     reinterpret_cast<uintptr_t>(job.out.data) % kLine == 0;
     kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
-    write_piece(job.out, tensors_.out, piece, written[0]);
-    if (tensors_.sign_mask == nullptr) return write_piece(job.out2, tensors_.out2, piece, written[1]);
-    const int64_t bytes = piece.length * dtype_size(dtype_);
-    for (int64_t c = 0; c < piece.channels; ++c)
-      kernels_.pack_mask(written[1] + c * bytes, piece.length, tensors_.sign_mask + mask_offset(piece, c));
+    write_piece(job.out, tensors_.out, piece, packed.written[0]);
+    if (tensors_.sign_mask == nullptr) return write_piece(job.out2, tensors_.out2, piece, packed.written[1]);
+    pack_signs(kernels_, packed.written[1], dtype_size(dtype_), piece);
+  });
+}
+
+void Blockwise::map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Block &block,
+                            const MapCoefficients &coefficients, Packed &packed) const {
+  const kernels::TypeKernels &kernels = *kernels::active().f64;
+  const Scaling &scaling = *coefficients.scaling;
+  const bool has_out2 = tensors_.out2.exists() || tensors_.sign_mask != nullptr;
+  for_each_piece({channel, 1}, block, [&](const Piece &piece) {
+    auto job = job_of_extreme_piece<kernels::MapJob>(piece, scaling, packed);
+    job.activation = tensors_.activation;
+    job.coefficients = coefficients.extreme;
+    job.coefficient_stride = coefficients.stride;
+    if (tensors_.out.exists()) job.out = packed_stream(packed.written[0], piece);
+    if (has_out2) job.out2 = packed_stream(packed.written[1], piece);
+    kernels.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
+    const auto write = [&](std::byte *from, int exponent, const View &to) {
+      if (to.exists()) store_scaled(reinterpret_cast<double *>(from), exponent, packed.unconverted, to, piece);
+    };
+    write(packed.written[0], scaling.out, tensors_.out);
+    if (tensors_.sign_mask != nullptr) return pack_signs(kernels, packed.written[1], sizeof(double), piece);
+    write(packed.written[1], scaling.out2, tensors_.out2);
   });
 }
 

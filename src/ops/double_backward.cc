@@ -6,6 +6,10 @@
 //   dL/dx = -w s^2 (xhat A/M + b P(v) + a P(g)) + ddweight s P(g).
 // Frozen statistics: P(u) = u and s, xhat do not depend on the other x:
 //   dL/dg = w s v + ddweight xhat + ddbias,  dL/dw = s sum(v*g),  dL/dx = ddweight s g.
+#include <algorithm>
+#include <cstring>
+
+#include "ops/exact_mean.h"
 #include "ops/operations.h"
 #include "ops/schedule.h"
 #include "ops/sums_partial.h"
@@ -27,13 +31,26 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
         call_(call),
         count_(static_cast<double>(call.dy.size.per_channel())) {}
 
-  void finish(const Group &group, const Partial *sums, void *coefficients, int64_t stride) const {
+  void finish(const Blockwise &, const Group &group, const Partial *sums, const MapCoefficients &coefficients,
+              const Workspace<Partial> &) const {
+    std::memset(coefficients.is_extreme, 0, static_cast<size_t>(group.channels));
+    for (int64_t i = 0; i < group.channels; i += kAtOnce)
+      finish({group.channel + i, std::min(kAtOnce, group.channels - i)}, i, *sums, coefficients.from(i));
+  }
+
+ private:
+  static constexpr int64_t kAtOnce = 16;  // channels: their numbers are on the stack
+  using Numbers = double[kernels::kMaxCoefficients][kAtOnce];
+
+  // Some channels, of which the first is number `first` in the sums.
+  void finish(const Group &group, int64_t first, const Partial &sums, const MapCoefficients &coefficients) const {
     using namespace kernels::coefficient;
     const SavedStatistics &saved = call_.saved;
     const auto total = [&](int term, int64_t i) {
-      return sums->hi[term * kMaxGroup + i] + sums->lo[term * kMaxGroup + i];
+      return sums.hi[term * kMaxGroup + first + i] + sums.lo[term * kMaxGroup + first + i];
     };
-    double value[kernels::kMaxCoefficients][kMaxGroup], dweight[kMaxGroup];
+    Numbers value;
+    double dweight[kAtOnce];
     for (int64_t i = 0; i < group.channels; ++i) {
       const int64_t channel = group.channel + i;
       const double w = saved.weight ? saved.weight[channel] : 1.0, s = saved.invstd[channel];
@@ -57,15 +74,33 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
       value[d_d3][i] = -curvature * products / count_ - d1 * a - d2 * b;
       dweight[i] = s * products;
     }
-    channel_.centers(group.channels, saved.mean + group.channel,
-                     saved.mean_lo ? saved.mean_lo + group.channel : nullptr, is_wide(), coefficients, stride);
-    for (int k = d_invstd; k <= d_d3; ++k)
-      channel_.factors(group.channels, value[k], is_wide(), coefficient(coefficients, k, stride));
-    set_side_of_map(group, coefficients, stride, d_side_sign);
+    kernels::ChannelCoefficients out = coefficients.of_regular();
+    if (is_wide()) out.extreme = nullptr;  // doubles are not scaled here
+    store(group, value, out);
+    set_side_of_map(group, coefficients, d_side_sign);
+    for (int64_t i = 0; (i += coefficients.regular_channels(i, group.channels)) < group.channels; ++i)
+      set_extreme(group.channel + i, i, value, coefficients.from(i));
     blend_into(call_.dweight, group, call_.blend, dweight);
   }
 
- private:
+  void store(const Group &group, const Numbers &value, const kernels::ChannelCoefficients &out) const {
+    using namespace kernels::coefficient;
+    const double *const mean_lo = call_.saved.mean_lo;
+    channel_.centers(group.channels, call_.saved.mean + group.channel, mean_lo ? mean_lo + group.channel : nullptr,
+                     out);
+    for (int k = d_invstd; k <= d_d3; ++k) channel_.factors(group.channels, value[k], k, out);
+  }
+
+  // The same numbers as doubles, whose range has room for those of float data.
+  void set_extreme(int64_t channel, int64_t i, const Numbers &value, const MapCoefficients &coefficients) const {
+    using namespace kernels::coefficient;
+    Numbers own;
+    for (int k = d_invstd; k <= d_d3; ++k) own[k][0] = value[k][i];
+    store({channel, 1}, own, coefficients.of_extreme(0));
+    set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, d_side_sign);
+    *coefficients.scaling = {};
+  }
+
   const DoubleBackwardCall &call_;
   const double count_;
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
@@ -73,12 +108,15 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
 
 }  // namespace
 
-void double_backward(const DoubleBackwardCall &call) {
+void double_backward(const DoubleBackwardCall &given) {
+  DoubleBackwardCall call = given;
   const Extents &size = call.dy.size;
   if (size.numel() == 0) {
     blend_nothing_into(call.dweight, size.c, call.blend);
     return;
   }
+  const ExactMean mean(call, true);
+  if (mean.low()) call.saved.mean_lo = mean.low();
   static const double zero = 0;  // what a missing ddx is read from, with strides of 0
   Tensors tensors;
   tensors.x = call.x;

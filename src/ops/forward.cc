@@ -1,6 +1,8 @@
 // y = act((x - mean) * invstd * weight + bias + z), with the statistics of the batch or the running ones.
 #include <cmath>
+#include <cstring>
 
+#include "ops/extreme.h"
 #include "ops/operations.h"
 #include "ops/schedule.h"
 
@@ -13,23 +15,26 @@ using kernels::Moments;
 class Forward {
  public:
   using Partial = Moments;
+  using Workspace = bn2d::Workspace<Moments>;
   static constexpr kernels::SumsOf kSumsOf = kernels::SumsOf::forward;
   static constexpr int kSums = kernels::sums_count(kSumsOf);
   static constexpr int kDoubles = 4;
   static constexpr kernels::MapOf map = kernels::MapOf::forward;
-  static constexpr bool has_map = true;
-  const bool has_sums;
+  const bool has_sums, has_map;
 
   explicit Forward(const ForwardCall &call)
-      : has_sums(call.batch_statistics), call_(call), count_(static_cast<double>(call.x.size.per_channel())) {}
+      : has_sums(call.batch_statistics),
+        has_map(call.y.exists()),
+        call_(call),
+        is_wide_(call.x.dtype == DType::f64),
+        count_(static_cast<double>(call.x.size.per_channel())) {}
 
   static void set_centers(const Group &, const Accumulators &) {}  // read by the kernel: the first element of a block
   void reduce(const Blockwise &blockwise, const Group &part, int64_t block, const Accumulators &accumulators,
-              Moments *moments) const {
-    kernels::Sums sums;
-    blockwise.reduce(kSumsOf, part, accumulators, &sums);
+              Moments *moments, const Workspace &own) const {
+    blockwise.reduce(kSumsOf, part, accumulators, own.sums);
     const double count = static_cast<double>(blockwise.blocks().at(block).elements());
-    channel_.moments(part.channels, count, accumulators.center_hi + part.channel, &sums, moments);
+    channel_.moments(part.channels, count, accumulators.center_hi + part.channel, own.sums, moments);
   }
 
   void merge(const Group &g, Moments *into, const Moments &from) const { channel_.merge(g.channels, into, &from); }
@@ -45,72 +50,172 @@ class Forward {
     m->count = static_cast<double>(blockwise.blocks().at(block).elements());
   }
 
-  void finish(const Group &g, const Moments *moments, void *coefficients, int64_t stride) const {
-    double mean[kMaxGroup], mean_lo[kMaxGroup], var[kMaxGroup], invstd[kMaxGroup], weight[kMaxGroup], bias[kMaxGroup];
-    if (moments) {
-      channel_.variance(g.channels, moments, count_, var);
-    } else {
-      call_.running_mean.load(g.channel, g.channels, mean);
-      call_.running_var.load(g.channel, g.channels, var);
-      std::fill_n(mean_lo, g.channels, 0.0);
-    }
-    if (call_.weight.exists()) call_.weight.load(g.channel, g.channels, weight);
-    if (call_.bias.exists()) call_.bias.load(g.channel, g.channels, bias);
-    const double *const mean_hi = moments ? moments->mean_hi : mean, *const mean_low =
-                                                                         moments ? moments->mean_lo : mean_lo;
-    channel_.coefficients(g.channels, mean_hi, mean_low, var, call_.eps, call_.weight.exists() ? weight : nullptr,
-                          call_.bias.exists() ? bias : nullptr, call_.x.dtype == DType::f64, coefficients, stride,
-                          invstd);
-    if (moments) update_running(g, *moments, var);
-    save_statistics(g, mean_hi, mean_low, invstd, call_.weight.exists() ? weight : nullptr);
-    if (call_.saved.side) save_side(g, coefficients, stride);
+  void finish(const Blockwise &blockwise, const Group &g, Moments *moments, const MapCoefficients &coefficients,
+              const Workspace &own) const {
+    Statistics s;
+    load(g, moments, &s);
+    std::memset(coefficients.is_extreme, 0, static_cast<size_t>(g.channels));
+    channel_.coefficients({g.channels, s.mean, s.mean_lo, s.var, call_.eps, s.weight_or_null(call_),
+                           s.bias_or_null(call_), has_sums, coefficients.of_regular(), s.invstd});
+    if (call_.saved.side) save_side(g, coefficients);
+    for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
+      coefficients.is_extreme[i] = set_extreme(blockwise, g.channel + i, i, moments, &s, coefficients.from(i), own);
+    if (moments) update_running(g, *moments, s);
+    save_statistics(g, s);
   }
 
  private:
+  struct Statistics {  // of a group
+    double mean[kMaxGroup], mean_lo[kMaxGroup], var[kMaxGroup], invstd[kMaxGroup], weight[kMaxGroup], bias[kMaxGroup];
+    const double *weight_or_null(const ForwardCall &call) const { return call.weight.exists() ? weight : nullptr; }
+    const double *bias_or_null(const ForwardCall &call) const { return call.bias.exists() ? bias : nullptr; }
+  };
+
+  void load(const Group &g, const Moments *moments, Statistics *s) const {
+    if (moments) {
+      std::copy_n(moments->mean_hi, g.channels, s->mean);
+      std::copy_n(moments->mean_lo, g.channels, s->mean_lo);
+      channel_.variance(g.channels, moments, count_, s->var);
+    } else {
+      call_.running_mean.load(g.channel, g.channels, s->mean);
+      call_.running_var.load(g.channel, g.channels, s->var);
+      std::fill_n(s->mean_lo, g.channels, 0.0);
+    }
+    if (call_.weight.exists()) call_.weight.load(g.channel, g.channels, s->weight);
+    if (call_.bias.exists()) call_.bias.load(g.channel, g.channels, s->bias);
+  }
+
+  // The coefficients of an extreme channel, number i of its group, and its statistics where these
+  // coefficients show that they could not be right. False: the channel is not extreme after all.
+  bool set_extreme(const Blockwise &blockwise, int64_t channel, int64_t i, Moments *moments, Statistics *s,
+                   const MapCoefficients &coefficients, const Workspace &own) const {
+    double mean = s->mean[i], mean_lo = s->mean_lo[i], var = s->var[i];
+    int k = 0;  // x is seen as x * 2^k
+    if (is_wide_ && moments) {
+      const double half = blockwise.half_of_largest_difference(channel);
+      if (!extreme::has_exponent(half)) return false;  // all are equal, or one is infinite or NaN
+      k = extreme::of_largest_difference(half, call_.eps);
+      sum_extreme(blockwise, channel, k, own);
+      mean = own.extreme->mean_hi[0];
+      mean_lo = own.extreme->mean_lo[0];
+      channel_.variance(1, own.extreme, count_, &var);
+      unscale(*own.extreme, k, i, moments);
+      s->mean[i] = moments->mean_hi[i];
+      s->mean_lo[i] = moments->mean_lo[i];
+      s->var[i] = std::ldexp(var, -2 * k);
+    } else if (is_wide_) {
+      k = extreme::of_invstd(s->invstd[i], mean);
+      mean = std::ldexp(mean, k);
+      var = std::ldexp(var, 2 * k);
+    }
+    double invstd;
+    channel_.coefficients({1, &mean, &mean_lo, &var, std::ldexp(call_.eps, 2 * k),
+                           call_.weight.exists() ? s->weight + i : nullptr, call_.bias.exists() ? s->bias + i : nullptr,
+                           false, coefficients.of_extreme(0), &invstd});
+    s->invstd[i] = std::ldexp(invstd, k);
+    *coefficients.scaling = {k, 0, 0, 0};
+    if (call_.saved.side) save_extreme_side(channel, coefficients);
+    return true;
+  }
+
+  // The moments of a channel of doubles, each times 2^k.
+  void sum_extreme(const Blockwise &blockwise, int64_t channel, int k, const Workspace &own) const {
+    const Accumulators accumulators(own.accumulators, kSums, 1);
+    for (int64_t block = 0; block < blockwise.blocks().count; ++block) {
+      blockwise.sum_extreme(kSumsOf, channel, block, {k, 0, 0, 0}, accumulators, own.sums, own.buffer);
+      Moments *const moments = block == 0 ? own.extreme : own.part;
+      channel_.moments(1, static_cast<double>(blockwise.blocks().at(block).elements()), accumulators.center_hi,
+                       own.sums, moments);
+      if (block != 0) channel_.merge(1, own.extreme, own.part);
+    }
+  }
+
+  static void unscale(const Moments &scaled, int k, int64_t i, Moments *moments) {
+    moments->mean_hi[i] = std::ldexp(scaled.mean_hi[0], -k);
+    moments->mean_lo[i] = std::ldexp(scaled.mean_lo[0], -k);
+    moments->m2_hi[i] = std::ldexp(scaled.m2_hi[0], -2 * k);
+    moments->m2_lo[i] = std::isfinite(moments->m2_hi[i]) ? std::ldexp(scaled.m2_lo[0], -2 * k) : 0.0;
+  }
+
   // Taken from the variance itself, never recovered from invstd.
-  void update_running(const Group &g, const Moments &moments, const double *var) const {
+  void update_running(const Group &g, const Moments &moments, const Statistics &s) const {
     if (!call_.running_mean.exists() && !call_.running_var.exists()) return;
     double unbiased[kMaxGroup];
     channel_.variance(g.channels, &moments, count_ - 1, unbiased);
-    const double *const variance = call_.biased_running_var ? var : unbiased;
-    bool keep[kMaxGroup] = {};
-    if (call_.protect_running_stats)
-      for (int64_t i = 0; i < g.channels; ++i)
-        keep[i] = !(std::isfinite(moments.mean_hi[i]) && std::isfinite(variance[i]));
-    average_into(call_.running_mean, g, moments.mean_hi, keep);
-    average_into(call_.running_var, g, variance, keep);
+    Averages averages;
+    average(call_.running_mean, g, s.mean, averages.mean);
+    average(call_.running_var, g, call_.biased_running_var ? s.var : unbiased, averages.var);
+    if (call_.protect_running_stats) protect(g, &averages);
+    if (call_.running_mean.exists()) call_.running_mean.store(g.channel, g.channels, averages.mean);
+    if (call_.running_var.exists()) call_.running_var.store(g.channel, g.channels, averages.var);
   }
 
-  void average_into(const ChannelArray &running, const Group &g, const double *value, const bool *keep) const {
+  struct Averages {
+    double mean[kMaxGroup], var[kMaxGroup];
+  };
+
+  // The running average of an array after this batch.
+  void average(const ChannelArray &running, const Group &g, const double *value, double *average) const {
     if (!running.exists()) return;
-    double average[kMaxGroup];
     running.load(g.channel, g.channels, average);
     const double m = call_.averaging_factor;
     for (int64_t i = 0; i < g.channels; ++i) {
       // A factor of 0 or 1 drops a side altogether, also one that is infinite.
       const double moved = m == 1 ? value[i] : (1 - m) * average[i] + m * value[i];
-      average[i] = m == 0 || keep[i] ? average[i] : moved;
+      average[i] = m == 0 ? average[i] : moved;
     }
-    running.store(g.channel, g.channels, average);
   }
 
-  void save_statistics(const Group &g, const double *mean, const double *mean_lo, const double *invstd,
-                       const double *weight) const {
+  // Channels for which one of the arrays would hold a number that is not finite keep what they had. A
+  // variance that double holds may still overflow where it is stored: {1e20, -1e20} in float.
+  void protect(const Group &g, Averages *averages) const {
+    const auto holds = [](const ChannelArray &running, double value) {
+      return !running.exists() || std::isfinite(rounded_to(running.dtype, value));
+    };
+    for (int64_t i = 0; i < g.channels; ++i) {
+      if (holds(call_.running_mean, averages->mean[i]) && holds(call_.running_var, averages->var[i])) continue;
+      if (call_.running_mean.exists()) averages->mean[i] = call_.running_mean.get(g.channel + i);
+      if (call_.running_var.exists()) averages->var[i] = call_.running_var.get(g.channel + i);
+    }
+  }
+
+  void save_statistics(const Group &g, const Statistics &s) const {
     const SavedStatistics &saved = call_.saved;
-    if (saved.mean) std::copy_n(mean, g.channels, saved.mean + g.channel);
-    if (saved.mean_lo) std::copy_n(mean_lo, g.channels, saved.mean_lo + g.channel);
-    if (saved.invstd) std::copy_n(invstd, g.channels, saved.invstd + g.channel);
-    if (saved.weight && weight) std::copy_n(weight, g.channels, saved.weight + g.channel);
-    if (saved.weight && !weight) std::fill_n(saved.weight + g.channel, g.channels, 1.0);
+    if (saved.mean) std::copy_n(s.mean, g.channels, saved.mean + g.channel);
+    if (saved.mean_lo) std::copy_n(s.mean_lo, g.channels, saved.mean_lo + g.channel);
+    if (saved.invstd) std::copy_n(s.invstd, g.channels, saved.invstd + g.channel);
+    if (!saved.weight) return;
+    if (call_.weight.exists()) {
+      std::copy_n(s.weight, g.channels, saved.weight + g.channel);
+    } else {
+      std::fill_n(saved.weight + g.channel, g.channels, 1.0);
+    }
   }
 
-  void save_side(const Group &g, const void *coefficients, int64_t stride) const {
+  // Where side_sign (k = 0) or side_threshold (k = 1) of a channel is saved.
+  std::byte *saved_side(int k, int64_t channel) const {
     const int64_t bytes = arithmetic_size(call_.x.dtype);
-    std::byte *const sign = static_cast<std::byte *>(call_.saved.side) + g.channel * bytes;
-    channel_.side(g.channels, coefficients, stride, call_.x.dtype == DType::f64, sign, sign + call_.x.size.c * bytes);
+    return static_cast<std::byte *>(call_.saved.side) + (k * call_.x.size.c + channel) * bytes;
+  }
+
+  void save_side(const Group &g, const MapCoefficients &coefficients) const {
+    channel_.side(g.channels, coefficients.regular, coefficients.stride, is_wide_, extreme::Factors(0).factor,
+                  saved_side(0, g.channel), saved_side(1, g.channel));
+  }
+
+  // Found among doubles. x is compared as it is in memory, so for float data the largest float counts
+  // that is not above the threshold.
+  void save_extreme_side(int64_t channel, const MapCoefficients &coefficients) const {
+    double side[2];
+    channel_.side(1, coefficients.extreme, coefficients.stride, true, extreme::Factors(coefficients.scaling->x).factor,
+                  &side[0], &side[1]);
+    for (int k = 0; k < 2; ++k)
+      store_element(arithmetic_dtype(call_.x.dtype), saved_side(k, channel), 0,
+                    is_wide_ ? side[k] : extreme::round_down(side[k]));
   }
 
   const ForwardCall &call_;
+  const bool is_wide_;
   const double count_;
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };

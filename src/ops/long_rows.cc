@@ -67,14 +67,16 @@ void expand(Layout layout, const MapJob &job, int64_t first, int64_t channels, i
 
 class LongRowMap {
  public:
-  LongRowMap(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout, const MapJob &job, DType dtype)
+  LongRowMap(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout, const MapJob &job, DType dtype,
+             void *buffer)
       : map_(kernels.map[static_cast<int>(op)][static_cast<int>(Layout::channels)]),
         layout_(layout),
         job_(job),
         wide_(dtype == DType::f64),
         bytes_(dtype_size(dtype)),
         count_(kernels::coefficient_count(op, job.side.data != nullptr)),
-        most_elements_(kCoefficientBytes / (kernels::coefficient_count(op) * arithmetic_size(dtype))) {}
+        most_elements_(kCoefficientBytes / (kernels::coefficient_count(op) * arithmetic_size(dtype))),
+        expanded_(buffer) {}
 
   bool run() { return layout_ == Layout::planes ? planes() : channels(); }
 
@@ -145,12 +147,13 @@ class LongRowMap {
   const bool wide_;
   const int64_t bytes_, count_, most_elements_;
   int64_t stride_ = 0;
-  alignas(64) std::byte expanded_[kCoefficientBytes];
+  void *const expanded_;
 };
 
 class LongRowSums {
  public:
-  LongRowSums(const kernels::TypeKernels &kernels, kernels::SumsOf op, Layout layout, const SumsJob &job, DType dtype)
+  LongRowSums(const kernels::TypeKernels &kernels, kernels::SumsOf op, Layout layout, const SumsJob &job, DType dtype,
+              void *buffer)
       : kernels_(kernels.sums[static_cast<int>(op)]),
         op_(op),
         layout_(layout),
@@ -160,7 +163,12 @@ class LongRowSums {
         terms_(kernels::sums_count(op)),
         group_(kernels::max_group(static_cast<int>(terms_))),
         halves_(wide_ ? 2 : 1),
-        lanes_(kAccumulators / halves_) {}
+        lanes_(kAccumulators / halves_),
+        row_(static_cast<double *>(buffer)),
+        center_hi_(row_ + kernels::kMaxAccumulators),
+        center_lo_(center_hi_ + kMaxGroup),
+        side_sign_(center_lo_ + kMaxGroup),
+        side_threshold_(center_lo_ + 2 * kMaxGroup) {}
 
   bool run() { return layout_ == Layout::planes ? planes() : channels(); }
 
@@ -246,9 +254,9 @@ class LongRowSums {
       wide_ ? spread<double>(from, first, elements, to) : spread<float>(from, first, elements, to);
   }
   template <class A>
-  void spread(const void *of_channels, int64_t first, int64_t elements, std::byte *of_elements) const {
+  void spread(const void *of_channels, int64_t first, int64_t elements, void *of_elements) const {
     for_each(first, elements, [&](int64_t e, int64_t channel, int64_t) {
-      reinterpret_cast<A *>(of_elements)[e] = static_cast<const A *>(of_channels)[channel];
+      static_cast<A *>(of_elements)[e] = static_cast<const A *>(of_channels)[channel];
     });
   }
   void store(int64_t first, int64_t elements) {
@@ -280,9 +288,8 @@ class LongRowSums {
   const SumsJob &job_;
   const bool wide_;
   const int64_t bytes_, terms_, group_, halves_, lanes_;
-  double center_hi_[kMaxGroup], center_lo_[kMaxGroup];
-  alignas(64) std::byte side_sign_[kMaxGroup * sizeof(double)], side_threshold_[kMaxGroup * sizeof(double)];
-  alignas(64) double row_[kernels::kMaxAccumulators];
+  double *const row_, *const center_hi_, *const center_lo_;
+  void *const side_sign_, *const side_threshold_;
 };
 
 template <class Job>
@@ -293,13 +300,14 @@ bool is_long(Layout layout, const Job &job) {
 }  // namespace
 
 bool map_long_rows(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout, const MapJob &job,
-                   DType dtype) {
-  return is_long(layout, job) && LongRowMap(kernels, op, layout, job, dtype).run();
+                   DType dtype, void *buffer) {
+  static_assert(kCoefficientBytes <= kLongRowsBytes);
+  return is_long(layout, job) && LongRowMap(kernels, op, layout, job, dtype, buffer).run();
 }
 
 bool sum_long_rows(const kernels::TypeKernels &kernels, kernels::SumsOf op, Layout layout, const SumsJob &job,
-                   DType dtype) {
-  return is_long(layout, job) && LongRowSums(kernels, op, layout, job, dtype).run();
+                   DType dtype, void *buffer) {
+  return is_long(layout, job) && LongRowSums(kernels, op, layout, job, dtype, buffer).run();
 }
 
 }  // namespace bn2d

@@ -18,21 +18,39 @@ namespace bn2d {
 //   static constexpr kSumsOf, kSums             which sums of a block, and how many, per channel
 //   void set_centers(group, Accumulators)       what they are around
 //   using Partial;                              sums of one or several blocks of a group
-//   void reduce(blockwise, part, block, Accumulators, Partial *)
+//   void reduce(blockwise, part, block, Accumulators, Partial *, Workspace)
 //                                               those of some channels of the group, counted from its first
 //   void merge(group, Partial *into, const Partial &from)
-//   void finish(group, const Partial *, void *coefficients, stride)
-//                                               its statistics and the coefficients of its map
+//   void finish(blockwise, group, Partial *, MapCoefficients, Workspace)
+//                                               its statistics, the running ones, and the coefficients of its map
 //   static constexpr int kDoubles               doubles of a Partial per channel
 //   static void save(group, const Partial &, double *memory, stride), restore(...)
 //                                               compact form of a Partial
 //   kernels::MapOf map; bool has_sums, has_map
+
+// Memory of one worker, from the scratch of the call: a caller's stack may be small (a thread of musl
+// has 128 KiB).
+template <class Partial>
+struct Workspace {
+  double *accumulators;             // of a group
+  void *coefficients;               // of a group that is summed and mapped as a whole
+  Partial *total, *part, *extreme;  // extreme: of one channel
+  kernels::Sums *sums;              // of one block
+  void *buffer;                     // Blockwise::kBufferBytes
+};
+
 template <class Operation>
 class Schedule {
  public:
+  using Partial = typename Operation::Partial;
+
   Schedule(const Operation &operation, const Blockwise &blockwise, const Extents &size, DType dtype, int reads,
            int32_t thread_limit, bool may_stream)
-      : operation_(operation), blockwise_(blockwise), size_(size), coefficient_bytes_(arithmetic_size(dtype)) {
+      : operation_(operation),
+        blockwise_(blockwise),
+        size_(size),
+        arithmetic_bytes_(arithmetic_size(dtype)),
+        coefficients_(kernels::coefficient_count(operation.map)) {
     Work work;
     work.size = size;
     work.element_bytes = dtype_size(dtype);
@@ -42,29 +60,27 @@ class Schedule {
     const Machine machine = machine_for_call(thread_limit, work);
     if (operation.has_sums)
       plan_ = make_plan(work, machine, std::min(blockwise.max_group(), kernels::max_group(Operation::kSums)));
+    workers_ = plan_.workers;
     if (!operation.has_sums || plan_.split) {
       map_workers_ = useful_workers(work, machine);
       tiles_ = make_tiles(work, map_workers_);
+      workers_ = std::max(workers_, map_workers_);
     }
     streaming_ = may_stream && streams(work, machine);
+    set_offsets();
   }
 
   // Bytes of scratch that run() needs.
-  size_t scratch_bytes() const {
-    const int64_t coefficients = kernels::kMaxCoefficients;
-    if (!operation_.has_sums)  // those of one group fit the stack
-      return size_.c <= kernels::kMaxGroup ? 0 : static_cast<size_t>(size_.c * coefficients) * sizeof(double);
-    if (!plan_.split) return 0;
-    return static_cast<size_t>(size_.c * (plan_.blocks * Operation::kDoubles + coefficients) + doubles_of_wide()) *
-           sizeof(double);
-  }
+  size_t scratch_bytes() const { return static_cast<size_t>(shared_bytes_ + workers_ * worker_bytes_); }
 
   void run(void *memory) const noexcept {
-    if (!operation_.has_sums) return run_map_only(memory);
-    plan_.split ? run_split(static_cast<double *>(memory)) : run_whole();
+    std::byte *const start = static_cast<std::byte *>(memory);
+    if (!operation_.has_sums) return run_map_only(start);
+    plan_.split ? run_split(start) : run_whole(start);
   }
 
  private:
+  static constexpr int64_t in_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
   static Group group_at(int64_t index, int64_t size, int64_t channels) {
     return {index * size, std::min(size, channels - index * size)};
   }
@@ -72,105 +88,129 @@ class Schedule {
   void (*fence() const)() { return streaming_ ? kernels::streaming_fence : nullptr; }
   Group group(int64_t index) const { return group_at(index, plan_.group, size_.c); }
   int64_t groups_of_all() const { return (size_.c + kernels::kMaxGroup - 1) / kernels::kMaxGroup; }
-  // The accumulators of a wide group are too large for a stack: each worker has its own in the call's scratch.
-  bool is_wide() const { return plan_.group > kernels::max_group(Operation::kSums); }
-  int64_t doubles_of_worker() const { return (Accumulators::doubles(Operation::kSums, plan_.group) + 7) / 8 * 8; }
-  int64_t doubles_of_wide() const { return is_wide() ? plan_.workers * doubles_of_worker() : 0; }
 
-  void run_whole() const {
-    auto unit = [this](int64_t index) {
+  // Scratch: what all workers share (of the whole tensor; a plan of whole groups has none), then a
+  // workspace for each.
+  void set_offsets() {
+    const bool whole = operation_.has_sums && !plan_.split;
+    const int64_t accumulators = operation_.has_sums ? Accumulators::doubles(Operation::kSums, plan_.group) : 0;
+    partial_bytes_ = plan_.split ? in_lines(size_.c * plan_.blocks * Operation::kDoubles * 8) : 0;
+    shared_bytes_ = whole ? 0 : partial_bytes_ + in_lines(coefficient_bytes(size_.c));
+    coefficients_at_ = in_lines(accumulators * 8);
+    partials_at_ = coefficients_at_ + (whole ? in_lines(coefficient_bytes(plan_.group)) : 0);
+    sums_at_ = partials_at_ + 3 * kPartialBytes;
+    buffer_at_ = sums_at_ + in_lines(sizeof(kernels::Sums));
+    worker_bytes_ = buffer_at_ + Blockwise::kBufferBytes;
+  }
+  int64_t coefficient_bytes(int64_t channels) const {
+    return MapCoefficients::bytes(coefficients_, arithmetic_bytes_, channels);
+  }
+  MapCoefficients coefficients_in(void *memory, int64_t channels) const {
+    return MapCoefficients(memory, coefficients_, arithmetic_bytes_, channels);
+  }
+  Workspace<Partial> workspace(std::byte *scratch, int worker) const {
+    std::byte *const start = scratch + shared_bytes_ + worker * worker_bytes_;
+    const auto partial = [&](int k) { return reinterpret_cast<Partial *>(start + partials_at_ + k * kPartialBytes); };
+    return {reinterpret_cast<double *>(start),
+            start + coefficients_at_,
+            partial(0),
+            partial(1),
+            partial(2),
+            reinterpret_cast<kernels::Sums *>(start + sums_at_),
+            start + buffer_at_};
+  }
+
+  void run_whole(std::byte *scratch) const {
+    auto unit = [&](int64_t index, int worker) {
       const Group g = group(index);
       const int64_t next = g.channel + g.channels < size_.c ? g.channels : 0;
-      GroupScratch scratch;
-      const Accumulators accumulators(scratch.accumulators, Operation::kSums, kernels::max_group(Operation::kSums));
+      const Workspace<Partial> own = workspace(scratch, worker);
+      const Accumulators accumulators(own.accumulators, Operation::kSums, plan_.group);
       operation_.set_centers(g, accumulators);
-      typename Operation::Partial total, part;
       for (int64_t block = 0; block < plan_.blocks; ++block) {
-        blockwise_.accumulate(Operation::kSumsOf, g, block, accumulators);
-        operation_.reduce(blockwise_, {0, g.channels}, block, accumulators, block == 0 ? &total : &part);
-        if (block != 0) operation_.merge(g, &total, part);
+        blockwise_.accumulate(Operation::kSumsOf, g, block, accumulators, own.buffer);
+        operation_.reduce(blockwise_, {0, g.channels}, block, accumulators, block == 0 ? own.total : own.part, own);
+        if (block != 0) operation_.merge(g, own.total, *own.part);
       }
-      operation_.finish(g, &total, scratch.coefficients, kernels::kMaxGroup);
+      const MapCoefficients coefficients = coefficients_in(own.coefficients, plan_.group);
+      operation_.finish(blockwise_, g, own.total, coefficients, own);
       if (!operation_.has_map) return;
       for (int64_t block = plan_.blocks - 1; block >= 0; --block)  // what was read last is still the hottest
-        blockwise_.map(operation_.map, g, blockwise_.blocks().at(block), {scratch.coefficients, kernels::kMaxGroup},
-                       streaming_, next);
+        blockwise_.map(operation_.map, g, blockwise_.blocks().at(block), coefficients, streaming_, next, own.buffer);
     };
     for_each_unit(plan_.workers, plan_.groups, Order::forward, unit, fence());
   }
 
-  void run_split(double *memory) const {
-    double *const wide = memory;                          // accumulators of each worker
-    double *const partials = memory + doubles_of_wide();  // [block][double][channel]
-    std::byte *const coefficients =
-        reinterpret_cast<std::byte *>(partials + size_.c * plan_.blocks * Operation::kDoubles);
+  void run_split(std::byte *scratch) const {
+    double *const partials = reinterpret_cast<double *>(scratch);  // [block][double][channel]
+    const MapCoefficients coefficients = coefficients_in(scratch + partial_bytes_, size_.c);
     const auto at = [&](int64_t block, const Group &g) {
       return partials + block * Operation::kDoubles * size_.c + g.channel;
-    };
-    const auto sum_into = [&](const Group &g, int64_t block, const Accumulators &accumulators) {
-      operation_.set_centers(g, accumulators);
-      blockwise_.accumulate(Operation::kSumsOf, g, block, accumulators);
-      typename Operation::Partial part;
-      for (int64_t first = 0; first < g.channels; first += kernels::kMaxGroup) {
-        const int64_t channels = std::min<int64_t>(kernels::kMaxGroup, g.channels - first);
-        operation_.reduce(blockwise_, {first, channels}, block, accumulators, &part);
-        const Group reduced = {g.channel + first, channels};
-        Operation::save(reduced, part, at(block, reduced), size_.c);
-      }
     };
     auto sum = [&](int64_t index, int worker) {
       const Group g = group(index % plan_.groups);
       const int64_t block = index / plan_.groups;
-      if (is_wide())
-        return sum_into(g, block, Accumulators(wide + worker * doubles_of_worker(), Operation::kSums, plan_.group));
-      GroupScratch scratch;
-      sum_into(g, block, Accumulators(scratch.accumulators, Operation::kSums, kernels::max_group(Operation::kSums)));
-    };
-    auto finish = [&](int64_t index) {
-      const Group g = group_at(index, kernels::kMaxGroup, size_.c);
-      typename Operation::Partial total, part;
-      operation_.restore(g, at(0, g), size_.c, 0, blockwise_, &total);
-      for (int64_t block = 1; block < plan_.blocks; ++block) {
-        operation_.restore(g, at(block, g), size_.c, block, blockwise_, &part);
-        operation_.merge(g, &total, part);
+      const Workspace<Partial> own = workspace(scratch, worker);
+      const Accumulators accumulators(own.accumulators, Operation::kSums, plan_.group);
+      operation_.set_centers(g, accumulators);
+      blockwise_.accumulate(Operation::kSumsOf, g, block, accumulators, own.buffer);
+      for (int64_t first = 0; first < g.channels; first += kernels::kMaxGroup) {
+        const int64_t channels = std::min<int64_t>(kernels::kMaxGroup, g.channels - first);
+        operation_.reduce(blockwise_, {first, channels}, block, accumulators, own.part, own);
+        const Group reduced = {g.channel + first, channels};
+        Operation::save(reduced, *own.part, at(block, reduced), size_.c);
       }
-      operation_.finish(g, &total, coefficients + g.channel * coefficient_bytes_, size_.c);
+    };
+    auto finish = [&](int64_t index, int worker) {
+      const Group g = group_at(index, kernels::kMaxGroup, size_.c);
+      const Workspace<Partial> own = workspace(scratch, worker);
+      operation_.restore(g, at(0, g), size_.c, 0, blockwise_, own.total);
+      for (int64_t block = 1; block < plan_.blocks; ++block) {
+        operation_.restore(g, at(block, g), size_.c, block, blockwise_, own.part);
+        operation_.merge(g, own.total, *own.part);
+      }
+      operation_.finish(blockwise_, g, own.total, coefficients.from(g.channel), own);
     };
     for_each_unit(plan_.workers, plan_.units(), Order::forward, sum);
     // Merging is short; it is shared out only where there is much of it.
     for_each_unit(size_.c * plan_.blocks > 4096 ? plan_.workers : 1, groups_of_all(), Order::forward, finish);
-    run_map(coefficients, Order::reverse);  // what was read last is still the hottest
+    run_map(scratch, coefficients, Order::reverse);  // what was read last is still the hottest
   }
 
-  void run_map_only(void *memory) const {
-    alignas(64) double few[kernels::kMaxCoefficients * kernels::kMaxGroup];
-    std::byte *coefficients = static_cast<std::byte *>(memory ? memory : few);
-    auto finish = [&](int64_t index) {
+  void run_map_only(std::byte *scratch) const {
+    const MapCoefficients coefficients = coefficients_in(scratch, size_.c);
+    auto finish = [&](int64_t index, int worker) {
       const Group g = group_at(index, kernels::kMaxGroup, size_.c);
-      operation_.finish(g, nullptr, coefficients + g.channel * coefficient_bytes_, size_.c);
+      operation_.finish(blockwise_, g, nullptr, coefficients.from(g.channel), workspace(scratch, worker));
     };
     for_each_unit(size_.c > 4096 ? map_workers_ : 1, groups_of_all(), Order::forward, finish);
-    run_map(coefficients, Order::forward);
+    run_map(scratch, coefficients, Order::forward);
   }
 
-  void run_map(const std::byte *coefficients, Order order) const {
+  void run_map(std::byte *scratch, const MapCoefficients &coefficients, Order order) const {
     if (!operation_.has_map) return;
-    auto unit = [&](int64_t index) {
+    auto unit = [&](int64_t index, int worker) {
       const Tiles::Tile tile = tiles_.at(index);
-      blockwise_.map(operation_.map, tile.group, tile.block,
-                     {coefficients + tile.group.channel * coefficient_bytes_, size_.c}, streaming_, 0);
+      blockwise_.map(operation_.map, tile.group, tile.block, coefficients.from(tile.group.channel), streaming_, 0,
+                     workspace(scratch, worker).buffer);
     };
     for_each_unit(map_workers_, tiles_.count, order, unit, fence());
   }
 
+  static constexpr int64_t kPartialBytes = in_lines(sizeof(Partial));
+
   const Operation &operation_;
   const Blockwise &blockwise_;
   Extents size_;
-  int64_t coefficient_bytes_;
-  Plan plan_;    // where there are sums
-  Tiles tiles_;  // where a map goes through the tensor on its own
-  int map_workers_ = 1;
+  int64_t arithmetic_bytes_;
+  int coefficients_;  // of a channel
+  Plan plan_;         // where there are sums
+  Tiles tiles_;       // where a map goes through the tensor on its own
+  int workers_ = 1, map_workers_ = 1;
   bool streaming_ = false;
+  // Of scratch: see set_offsets().
+  int64_t partial_bytes_ = 0, shared_bytes_ = 0, worker_bytes_ = 0;
+  int64_t coefficients_at_ = 0, partials_at_ = 0, sums_at_ = 0, buffer_at_ = 0;
 };
 
 }  // namespace bn2d

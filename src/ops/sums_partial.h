@@ -33,8 +33,8 @@ class SumsPartial {
     copy_side(0, g, accumulators.side_sign);
     copy_side(1, g, accumulators.side_threshold);
   }
-  void reduce(const Blockwise &blockwise, const Group &part, int64_t, const Accumulators &accumulators,
-              Partial *sums) const {
+  void reduce(const Blockwise &blockwise, const Group &part, int64_t, const Accumulators &accumulators, Partial *sums,
+              const Workspace<Partial> &) const {
     blockwise.reduce(kOf, part, accumulators, sums);
   }
 
@@ -64,19 +64,23 @@ class SumsPartial {
 
  protected:
   bool is_wide() const { return dtype_ == DType::f64; }
-  // Coefficient k of a group's first channel.
-  void *coefficient(void *coefficients, int k, int64_t stride) const {
-    return static_cast<std::byte *>(coefficients) + k * stride * arithmetic_size(dtype_);
-  }
   // What maps end with: the side, from coefficient `sign` on.
-  void set_side_of_map(const Group &g, void *coefficients, int64_t stride, int sign) const {
+  void set_side_of_map(const Group &g, const MapCoefficients &coefficients, int sign) const {
     if (!has_activation_) return;
-    copy_side(0, g, coefficient(coefficients, sign, stride));
-    copy_side(1, g, coefficient(coefficients, sign + 1, stride));
+    for (int k = 0; k < 2; ++k)
+      copy_side(k, g, coefficients.regular + (sign + k) * coefficients.stride * coefficients.size);
+  }
+  // The same for one extreme channel: `first` is where its coefficients are.
+  void set_side_of_extreme(int64_t channel, double *first, int64_t stride, int sign) const {
+    for (int k = 0; k < 2; ++k) first[(sign + k) * stride] = has_activation_ ? side_of(k, channel) : 0;
+  }
+  // Side_sign (k = 0) or side_threshold (k = 1) of a channel; 0 where the side is not read from x.
+  double side_of(int k, int64_t channel) const {
+    return saved_.side ? load_element(arithmetic_dtype(dtype_), saved_.side, k * channels_ + channel) : 0;
   }
 
  private:
-  // Of side_sign (k = 0) or side_threshold (k = 1); 0 where the side is not read from x.
+  // side_of() of a group.
   void copy_side(int64_t k, const Group &g, void *to) const {
     const int64_t bytes = arithmetic_size(dtype_);
     const auto count = static_cast<size_t>(g.channels * bytes);

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "base/floating_point.h"
 #include "parallel/plan.h"
 
 namespace bn2d {
@@ -34,6 +35,7 @@ class Sharing {
   }
   // One's own range first, then what others have not got to.
   void work(int worker) const {
+    const QuietArithmetic quiet;
     for (int i = 0; i < workers_; ++i) {
       Share &share = shares_[(worker + i) % workers_];
       const int64_t size = share.end - share.begin;

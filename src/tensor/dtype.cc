@@ -158,4 +158,10 @@ void store_element(DType dtype, void *array, int64_t index, double value) {
   store_elements(dtype, array, index, 1, &value);
 }
 
+double rounded_to(DType dtype, double value) {
+  double element = 0;
+  store_element(dtype, &element, 0, value);
+  return load_element(dtype, &element, 0);
+}
+
 }  // namespace bn2d

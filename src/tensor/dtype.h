@@ -24,8 +24,10 @@ constexpr int64_t dtype_size(DType dtype) {  // bytes; 0 for an unknown one
   }
   return 0;
 }
-bool is_floating(DType dtype);                                                          // f32, f64, f16, bf16
-constexpr int64_t arithmetic_size(DType dtype) { return dtype == DType::f64 ? 8 : 4; }  // what it is computed in
+bool is_floating(DType dtype);  // f32, f64, f16, bf16
+// What it is computed in.
+constexpr DType arithmetic_dtype(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
+constexpr int64_t arithmetic_size(DType dtype) { return dtype_size(arithmetic_dtype(dtype)); }
 
 // Storage of a half: the bits. Arithmetic happens in float.
 struct f16 {
@@ -44,6 +46,8 @@ bf16 to_bf16(double value);
 // Element `index` of an array of floating dtype, and back (rounded once, to nearest even).
 double load_element(DType dtype, const void *array, int64_t index);
 void store_element(DType dtype, void *array, int64_t index, double value);
+// The value as an element of the dtype holds it.
+double rounded_to(DType dtype, double value);
 // The same for `count` elements from `index` on.
 void load_elements(DType dtype, const void *array, int64_t index, int64_t count, double *to);
 void store_elements(DType dtype, void *array, int64_t index, int64_t count, const double *from);

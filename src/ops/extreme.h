@@ -1,0 +1,39 @@
+// Numbers that operations need for extreme channels (kernels/kernels.h): exponents that bring their
+// elements into a range where sums and maps in double are exact enough.
+#pragma once
+#include <algorithm>
+#include <cmath>
+
+namespace bn2d::extreme {
+
+// Whether a positive number is finite, so that it has an exponent.
+inline bool has_exponent(double value) { return value > 0 && std::isfinite(value); }
+
+// Exponent k for x * 2^k, so that the standard deviation comes close to 1. The mean stays far from the
+// end of the range, so that x - mean does not overflow.
+inline int of_invstd(double invstd, double mean) {
+  const int k = has_exponent(invstd) ? std::ilogb(invstd) : 0;
+  return has_exponent(std::fabs(mean)) ? std::min(k, 950 - std::ilogb(mean)) : k;
+}
+
+// Exponent for sums: elements at most 2^14 from each other, whatever their variance will be. So the
+// deviation of up to 2^26 elements is above 1, and weight/deviation does not overflow. eps * 2^2k has
+// to stay finite, too.
+inline int of_largest_difference(double half, double eps) {
+  const int k = 14 - std::ilogb(half);
+  return has_exponent(eps) ? std::min(k, (200 - std::ilogb(eps)) / 2) : k;
+}
+
+// 2^k as two factors that are numbers also where 2^k is none.
+struct Factors {
+  double factor[2];
+  explicit Factors(int k) : factor{std::ldexp(1.0, k / 2), std::ldexp(1.0, k - k / 2)} {}
+};
+
+// The largest float that is not above the value.
+inline float round_down(double value) {
+  const float nearest = static_cast<float>(value);
+  return static_cast<double>(nearest) > value ? std::nextafterf(nearest, -HUGE_VALF) : nearest;
+}
+
+}  // namespace bn2d::extreme
