@@ -305,8 +305,9 @@ struct BackwardGradients {
       StoreAs(d, slope, Coefficient<A>(out, b_slope_x, c));
       if constexpr (sizeof(A) == sizeof(double)) {
         const auto means = hn::Max(hn::Abs(g_mean), hn::Abs(slope));
-        const auto sums_hold =
-            hn::And(hn::Ge(means, hn::Set(d, R::kLeastGradient)), hn::Lt(means, hn::Set(d, R::kMost)));
+        // The products that were summed are as large as gradients times 1/invstd.
+        const auto least = hn::Mul(hn::Max(invstd, hn::Set(d, 1.0)), hn::Set(d, R::kLeastGradient));
+        const auto sums_hold = hn::And(hn::Ge(means, least), hn::Lt(means, hn::Set(d, R::kMost)));
         extreme = hn::Or(extreme, IsOutside(d, invstd, R::kLeastInvstd, R::kMostInvstd));
         extreme = hn::Or(extreme, hn::Not(sums_hold));  // NaN, and gradients of 0, too
       } else {

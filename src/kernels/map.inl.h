@@ -445,9 +445,9 @@ void MapBlock(const MapJob &job) {
 
 template <class T, Layout kLayout>
 void MapForward(const MapJob &job) {
-  if (job.v.data != nullptr || job.activation != Activation::none)
-    return MapBlock<T, kLayout, ForwardBody<T, true>>(job);
-  return MapBlock<T, kLayout, ForwardBody<T, false>>(job);
+  if (kOwn && job.v.data == nullptr && job.activation == Activation::none)
+    return MapBlock<T, kLayout, ForwardBody<T, !kOwn>>(job);
+  MapBlock<T, kLayout, ForwardBody<T, true>>(job);
 }
 
 inline bool IsPlain(const MapJob &job) {

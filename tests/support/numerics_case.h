@@ -114,7 +114,6 @@ inline Expected expect(const Case &c, Inputs &in, bool silence = true) {
   out.statistics = c.batch() ? oracle::batch_statistics(c.e, in.x, c.eps)
                              : oracle::frozen_statistics(in.running_mean, in.running_var, c.eps);
   out.forward = oracle::forward(c.e, in.x, z, weight, bias, out.statistics, c.activation);
-  out.statistics.digits = arithmetic_of(c.data).digits;
   if (silence) silence_edges(c, in, out);
   if (c.mode == Mode::train) {
     const auto note = [&](double old, Real value, Real magnitude, Reals &result, Reals &scale) {

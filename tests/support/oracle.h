@@ -7,7 +7,6 @@
 //   dweight  sum |g * xhat|
 //   dz       |g| (per channel: the largest)
 //   dx       max_i |w*s| (|g_i| + sum|g|/M + |xhat_i| * sum|g*xhat|/M);  frozen: max_i |w*s*g_i|
-//   |xhat| in these is |xhat| + |mean|*s * 2^(digits-53): statistics are saved as doubles, which counts for f64 alone
 //   double backward: the same rule, every sum of products replaced by the sum of their magnitudes
 #pragma once
 #include <algorithm>
@@ -105,11 +104,8 @@ inline double at_or(const Values &values, int64_t i, double otherwise) {
 struct Statistics {
   Reals mean, mean_rest, var, invstd;  // the mean is mean + mean_rest
   Reals mean_scale;                    // |mean|, but 2^-30 of the mean magnitude where all cancels
-  int digits = 24;                     // of the arithmetic that is judged
 
   Real normalised(double x, int64_t c) const { return ((x - mean[c]) - mean_rest[c]) * invstd[c]; }
-  // By how much xhat may be wrong because the saved mean is a double, in ulp of the arithmetic at 1.
-  Real blur(int64_t c) const { return std::ldexp(std::fabs(mean[c]) * invstd[c], digits - 53); }
 };
 
 inline Real inverse_std(Real var, double eps) {
@@ -219,13 +215,12 @@ inline Gradient backward(const Extents &e, const Values &x, const Reals &g, cons
     const Real invstd = s.invstd[c], w = at_or(weight, c, 1);
     Sum sum, dot;
     Real aG = 0, aD = 0;  // magnitudes need no compensation
-    const Real blur = s.blur(c);
     for_channel(e, c, [&](int64_t i) {
       const Real xhat = s.normalised(x[i], c);
       sum.add(g[i]);
       dot.add(g[i] * xhat);
       aG += std::fabs(g[i]);
-      aD += std::fabs(g[i]) * (std::fabs(xhat) + blur);
+      aD += std::fabs(g[i]) * std::fabs(xhat);
     });
     const Real G = sum.value(), D = dot.value();
     r.dbias[c] = G;
@@ -238,8 +233,7 @@ inline Gradient backward(const Extents &e, const Values &x, const Reals &g, cons
       dz_scale = std::max(dz_scale, std::fabs(g[i]));
       if (batch) {
         r.dx[i] = w * invstd * (g[i] - G / m - xhat * (D / m));
-        scale =
-            std::max(scale, std::fabs(w * invstd) * (std::fabs(g[i]) + aG / m + (std::fabs(xhat) + blur) * (aD / m)));
+        scale = std::max(scale, std::fabs(w * invstd) * (std::fabs(g[i]) + aG / m + std::fabs(xhat) * (aD / m)));
       } else {
         r.dx[i] = w * invstd * g[i];
         scale = std::max(scale, std::fabs(r.dx[i]));
@@ -276,11 +270,10 @@ inline DoubleGradient double_backward(const Extents &e, const Values &x, const R
     const Real b = at_or(ddweight, c, 0), d = at_or(ddbias, c, 0);
     Sum sum_a, sum_g, sum_q, sum_r, sum_ag;
     Real aA = 0, aG = 0, aQ = 0, aR = 0, aAG = 0;
-    const Real blur = s.blur(c);
     for_channel(e, c, [&](int64_t i) {
       const Real xhat = s.normalised(x[i], c), a = at_or(ddx, i, 0);
       sum_a.add(a), sum_g.add(g[i]), sum_q.add(g[i] * xhat), sum_r.add(a * xhat), sum_ag.add(a * g[i]);
-      const Real ag = std::fabs(g[i]), aa = std::fabs(a), ax = std::fabs(xhat) + blur;
+      const Real ag = std::fabs(g[i]), aa = std::fabs(a), ax = std::fabs(xhat);
       aA += aa, aG += ag, aQ += ag * ax, aR += aa * ax, aAG += aa * ag;
     });
     const Real A = sum_a.value() / m, G = sum_g.value() / m, Q = sum_q.value() / m, R = sum_r.value() / m;
@@ -292,7 +285,7 @@ inline DoubleGradient double_backward(const Extents &e, const Values &x, const R
     Real ddy_scale = 0, dx_scale = 0;
     for_channel(e, c, [&](int64_t i) {
       const Real xhat = s.normalised(x[i], c), a = at_or(ddx, i, 0), side = activation.derivative(v[i]);
-      const Real ag = std::fabs(g[i]), aa = std::fabs(a), ax = std::fabs(xhat) + blur;
+      const Real ag = std::fabs(g[i]), aa = std::fabs(a), ax = std::fabs(xhat);
       if (batch) {
         const Real centred_a = a - A - xhat * R, centred_g = g[i] - G - xhat * Q;
         const Real abs_centred_a = aa + aA + ax * aR, abs_centred_g = ag + aG + ax * aQ;

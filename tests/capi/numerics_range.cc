@@ -1,0 +1,233 @@
+// The ends of the range: y and dx are accurate wherever their exact value is finite, also where x - mean, a square, a
+// sum, 1/std or weight/std is beyond the range of the type.
+#include <cstring>
+
+#include "support/numerics_case.h"
+
+namespace {
+
+using namespace numerics;
+
+Case case_of(const Extents &e, int32_t dtype, double eps) {
+  Case c;
+  c.e = e;
+  c.data = c.module = dtype;
+  c.eps = eps;
+  c.momentum = 1;
+  return c;
+}
+
+// Random numbers of one channel, times a power of two.
+void scale_channel(const Extents &e, int32_t dtype, int64_t channel, int exponent, Values &values) {
+  oracle::for_channel(e, channel, [&](int64_t i) {
+    const double largest = dtype == BN2D_F64    ? std::numeric_limits<double>::max()
+                           : dtype == BN2D_F16  ? 65504.0
+                           : dtype == BN2D_BF16 ? 0x1.FEp127
+                                                : 0x1.FFFFFEp127;
+    const double value = rounded(dtype, std::ldexp(values[i], exponent));
+    values[i] = std::isfinite(value) ? value : std::copysign(largest, value);
+  });
+}
+
+int exponent_in(Random &random, int least, int most) {
+  return least + static_cast<int>(random.below(static_cast<uint64_t>(most - least + 1)));
+}
+
+struct Ends {
+  int least, most;
+};
+Ends ends_of(int32_t dtype) { return dtype == BN2D_F64 ? Ends{-1010, 1022} : Ends{-140, 126}; }
+
+void check_range(Case c, Inputs in, const std::string &group) {
+  const Expected want = expect(c, in);
+  Outputs got = run(c, in);
+  // Gradients of gradients of doubles are promised in the inner range alone.
+  if (c.data == BN2D_F64)
+    for (const char *name : {"ddy", "dx2", "dweight2"}) got.erase(name);
+  for (const char *name : {"saved_mean", "saved_invstd", "running_mean", "running_var", "dweight", "dbias"})
+    got.erase(name);
+  INFO(describe(c));
+  check_case(c, want, got, group);
+}
+
+Values forward_once(int32_t dtype, const Extents &e, const Values &values, double eps, double weight = 1,
+                    Values *dx = nullptr, const Values &gradient = {}) {
+  ModuleOptions options;
+  options.dtype = dtype;
+  options.eps = eps;
+  Module module(e.c, options);
+  module.set("weight", Values(static_cast<size_t>(e.c), weight));
+  Tensor x(dtype, e, values), y(dtype, e);
+  Record record;
+  NUMERICS_OK(bn2d_forward(module, x.view(), y.view(), record.out()));
+  if (dx != nullptr) {
+    Tensor dy(dtype, e, gradient), out(dtype, e);
+    NUMERICS_OK(bn2d_backward(module, record, dy.view(), out.view(), nullptr));
+    *dx = out.get();
+  }
+  return y.get();
+}
+
+}  // namespace
+
+// Catches: x - mean that overflows (it is -4.5e38 here), in forward and backward.
+TEST_CASE("range: x - mean beyond the range of float", "[numerics][range]") {
+  const Values x = {3.38e38, 3.38e38, -3.38e38};
+  for (const int32_t dtype : {BN2D_F32, BN2D_BF16}) {
+    Values held, dx;
+    for (const double v : x) held.push_back(rounded(dtype, v));
+    const Values y = forward_once(dtype, {1, 1, 1, 3}, held, 1e-5, 1, &dx, {1, 0, 0});
+    const double ulp = dtype == BN2D_F32 ? 0x1p-23 : 0x1p-8;
+    CHECK(std::fabs(y[0] - 0.70710678118654752) <= 4 * ulp);
+    CHECK(std::fabs(y[2] + 1.4142135623730951) <= 4 * ulp);
+    for (const double v : dx) CHECK(std::fabs(v) < 1e-37);
+  }
+  const double huge = 1.6e308;
+  const Values y = forward_once(BN2D_F64, {1, 1, 1, 3}, {huge, huge, -huge}, 1e-5);
+  CHECK(std::fabs(y[2] + 1.4142135623730951) <= 0x1p-49);
+}
+
+// Catches: 1/std, or weight/std, that is infinite in the arithmetic type, and is then clamped.
+TEST_CASE("range: scales beyond the range of the type", "[numerics][range]") {
+  CHECK(forward_once(BN2D_F32, {1, 1, 1, 2}, {rounded(BN2D_F32, 1e-40), rounded(BN2D_F32, -1e-40)}, 0) ==
+        Values{1, -1});
+  CHECK(forward_once(BN2D_F64, {1, 1, 1, 2}, {1e-200, -1e-200}, 0) == Values{1, -1});
+  CHECK(forward_once(BN2D_F64, {1, 1, 1, 2}, {1e-310, -1e-310}, 0) == Values{1, -1});
+  CHECK(forward_once(BN2D_F64, {1, 1, 1, 2}, {1e160, -1e160}, 0) == Values{1, -1});
+  const double weight = rounded(BN2D_F32, 3e36), x = rounded(BN2D_F32, 1e-9);
+  const Values y = forward_once(BN2D_F32, {1, 1, 1, 2}, {x, -x}, 1e-5, weight);
+  const double want = weight * x / std::sqrt(x * x + 1e-5);
+  CHECK(std::fabs(y[0] / want - 1) <= 4 * 0x1p-24);
+}
+
+// Catches: the same in eval, where the statistics are anybody's.
+TEST_CASE("range: running statistics at the ends of the range", "[numerics][range]") {
+  Case c = case_of({1, 3, 1, 2}, BN2D_F32, 1e-5);
+  c.mode = Mode::eval;
+  Inputs in = random_inputs(c, 71);
+  const auto held = [](double v) { return rounded(BN2D_F32, v); };
+  in.x = {held(-2e38), held(2e38), held(1e-38), held(-1e-39), 1, held(3e38)};
+  in.running_mean = {held(2e38), 0, held(-1e38)};
+  in.running_var = {held(3e38), 0, held(1e38)};
+  in.weight = {1, held(1e-3), held(1e-30)};
+  check_range(c, in, "ends of eval: ");
+}
+
+// Catches: any step of forward and backward that leaves the range between finite inputs and a finite result. Channels
+// of very different ranges are beside each other: one that is computed apart must leave its neighbours alone.
+TEST_CASE("range: any power of two in front of x, weight and dy", "[numerics][range]") {
+  Random random(72);
+  const std::vector<Extents> shapes = {{2, 5, 3, 3}, {1, 3, 1, 4}, {3, 9, 1, 1}, {4, 17, 2, 2}, {2, 3, 40, 70}};
+  for (int round = 0; round < 600; ++round) {
+    const int32_t dtype = std::vector<int32_t>{BN2D_F32, BN2D_F64, BN2D_BF16}[round % 3];
+    const Extents e = shapes[random.below(shapes.size())];
+    Case c = case_of(e, dtype, random.coin() ? 0 : 1e-5);
+    c.mode = random.below(4) == 0 ? Mode::eval : Mode::train;
+    c.stateless = random.coin();
+    c.x = random.coin() ? Layout::nchw : Layout::nhwc;
+    c.y = c.dx = random.below(3) == 0 ? Layout::nhwc : c.x;
+    if (random.below(3) == 0) c.activation = {Activation::relu, 0};
+    if (random.below(4) == 0) c.activation = {Activation::leaky, 0.25};
+    c.mask = random.coin();
+    Inputs in = random_inputs(c, 1000 + static_cast<uint64_t>(round));
+    const Ends ends = ends_of(dtype);
+    for (int64_t ch = 0; ch < e.c; ++ch) {
+      if (random.below(3) == 0) continue;  // an ordinary neighbour
+      const int of_x = exponent_in(random, ends.least, ends.most);
+      scale_channel(e, dtype, ch, of_x, in.x);
+      // In eval, statistics that suit the data.
+      in.running_mean[ch] = rounded(dtype, std::ldexp(in.running_mean[ch], std::min(of_x, ends.most - 8)));
+      in.running_var[ch] =
+          rounded(dtype, std::ldexp(in.running_var[ch], std::clamp(2 * of_x, ends.least, ends.most - 4)));
+      if (random.coin()) {
+        const int of_weight = exponent_in(random, ends.least / 2, ends.most - 8);
+        in.weight[ch] = rounded(dtype, std::ldexp(in.weight[ch], of_weight));
+      }
+      if (random.coin()) scale_channel(e, dtype, ch, exponent_in(random, ends.least, ends.most), in.dy);
+    }
+    check_range(c, in, "any power of two: ");
+  }
+}
+
+// Catches: an extreme channel in another place of the plan: groups, split sums, tiles, threads.
+TEST_CASE("range: extreme channels have the same bits on any number of threads", "[numerics][range][bitwise]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64}) {
+    for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
+      for (const Extents e : {Extents{8, 130, 10, 10}, Extents{4, 3, 90, 90}}) {
+        Case c = case_of(e, dtype, 0);
+        c.x = c.y = c.dx = layout;
+        c.activation = {Activation::relu, 0};
+        Inputs in = random_inputs(c, 73);
+        for (int64_t ch = 1; ch < e.c; ch += 7) {
+          scale_channel(e, dtype, ch, dtype == BN2D_F64 ? 700 : 126, in.x);
+          scale_channel(e, dtype, ch, dtype == BN2D_F64 ? -900 : -130, in.dy);
+        }
+        Outputs first;
+        for (const int32_t threads : {1, 2, 3, 0}) {
+          bn2d_set_num_threads(threads);
+          const Outputs got = run(c, in);
+          if (threads == 1) first = got;
+          INFO(describe(c) << ", threads " << threads);
+          CHECK(first_difference(first, got) == "");
+        }
+        bn2d_set_num_threads(0);
+        check_range(c, in, "extreme channels: ");
+      }
+    }
+  }
+}
+
+// Catches: the stateless backward of doubles far from 0, which knows the mean as one double only.
+TEST_CASE("range: gradients around a mean that one double cannot hold", "[numerics][range]") {
+  Case c = case_of({1, 1, 1, 3}, BN2D_F64, 1e-5);
+  c.affine = Affine::none;
+  c.stateless = true;
+  Inputs in = random_inputs(c, 74);
+  in.x = {1e6, 1e6 + 1, 1e6 + 1};
+  in.dy = {1, 0, 0};
+  in.ddx = {0, 1, 0};
+  const Expected want = expect(c, in);
+  const Outputs got = run(c, in);
+  CHECK(got.at("dweight").values()[0] == -1.4141817436418198);
+  CHECK(std::fabs(got.at("dx").values()[0] - 6.363531487471237e-05) < 1e-13);
+  check_case(c, want, got, "far mean: ");
+  // And the same as the module, which keeps the low part.
+  Case with_module = c;
+  with_module.stateless = false;
+  Outputs module = run(with_module, in);
+  module.erase("running_mean"), module.erase("running_var");
+  CHECK(first_difference(module, got) == "");
+}
+
+// Catches: protection that asks whether a double is finite, and not the number that is stored.
+TEST_CASE("range: protected running statistics stay finite where they are stored", "[numerics][range]") {
+  struct Stored {
+    int32_t module, data;
+    double value;
+  };
+  for (const Stored &s : {Stored{BN2D_F32, BN2D_F32, 1e20}, {BN2D_F16, BN2D_F16, 1000}, {BN2D_F64, BN2D_F64, 1e200}}) {
+    for (const bool protect : {true, false}) {
+      bn2d_options *options = nullptr;
+      bn2d_module *module = nullptr;
+      REQUIRE(bn2d_options_create(&options) == BN2D_OK);
+      REQUIRE(bn2d_options_set_dtype(options, s.module) == BN2D_OK);
+      REQUIRE(bn2d_options_set_protect_running_stats(options, protect) == BN2D_OK);
+      REQUIRE(bn2d_module_create(1, options, &module) == BN2D_OK);
+      const double value = rounded(s.data, s.value);
+      Tensor x(s.data, {1, 1, 1, 2}, {value, -value}), y(s.data, {1, 1, 1, 2});
+      REQUIRE(bn2d_forward(module, x.view(), y.view(), nullptr) == BN2D_OK);
+      bn2d_tensor *var = nullptr;
+      void *data = nullptr;
+      REQUIRE(bn2d_module_tensor_by_name(module, "running_var", &var) == BN2D_OK);
+      REQUIRE(bn2d_tensor_data(var, &data) == BN2D_OK);
+      uint64_t bits = 0;
+      std::memcpy(&bits, data, s.module == BN2D_F64 ? 8 : s.module == BN2D_F32 ? 4 : 2);
+      if (protect) CHECK(decode(s.module, bits) == 1.0);
+      if (!protect) CHECK(std::isinf(decode(s.module, bits)));
+      CHECK(y.get() == Values{1, -1});
+      bn2d_tensor_release(var);
+      bn2d_module_release(module);
+      bn2d_options_release(options);
+    }
+  }
+}
