@@ -153,26 +153,14 @@ void check_device(const char *what, int32_t type, int32_t id) {
 std::string python_float(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
+  // std::to_chars alone takes whichever form is shorter; Python's choice depends on the magnitude, and
+  // a whole number keeps a ".0".
+  const double magnitude = std::fabs(value);
+  const bool fixed = value == 0 || (magnitude >= 1e-4 && magnitude < 1e16);
   char text[40];
-  const auto result = std::to_chars(text, text + sizeof text, value, std::chars_format::scientific);
-  std::string_view digits(text, static_cast<size_t>(result.ptr - text));
-  const size_t e = digits.find('e');
-  const int exponent = std::atoi(std::string(digits.substr(e + 1)).c_str());
-  std::string sign, mantissa;
-  for (char c : digits.substr(0, e)) {
-    if (c == '-') sign = "-";
-    if (c >= '0' && c <= '9') mantissa += c;
-  }
-  if (value == 0) return sign + "0.0";
-  if (exponent < -4 || exponent >= 16) {
-    std::string out = sign + mantissa.substr(0, 1) + (mantissa.size() > 1 ? "." + mantissa.substr(1) : "");
-    const int magnitude = std::abs(exponent);
-    return out + (exponent < 0 ? "e-" : "e+") + (magnitude < 10 ? "0" : "") + std::to_string(magnitude);
-  }
-  if (exponent < 0) return sign + "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + mantissa;
-  const size_t whole = static_cast<size_t>(exponent) + 1;
-  if (mantissa.size() <= whole) return sign + mantissa + std::string(whole - mantissa.size(), '0') + ".0";
-  return sign + mantissa.substr(0, whole) + "." + mantissa.substr(whole);
+  const auto form = fixed ? std::chars_format::fixed : std::chars_format::scientific;
+  std::string digits(text, std::to_chars(text, text + sizeof text, value, form).ptr);
+  return fixed && digits.find('.') == std::string::npos ? digits + ".0" : digits;
 }
 
 }  // namespace bn2d
