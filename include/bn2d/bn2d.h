@@ -67,11 +67,11 @@
 #include <stdint.h>
 
 #define BN2D_VERSION_MAJOR 1
-#define BN2D_VERSION_MINOR 0
+#define BN2D_VERSION_MINOR 1
 #define BN2D_VERSION_PATCH 0
 
 /** Version of the function table, for bn2d_get_api(). */
-#define BN2D_API_VERSION 1
+#define BN2D_API_VERSION 2
 
 #if defined(__GNUC__) || defined(__clang__)
 #define BN2D_API __attribute__((visibility("default")))
@@ -142,6 +142,12 @@ enum bn2d_activation {
   BN2D_ACT_NONE = 0,      /**< identity */
   BN2D_ACT_RELU = 1,      /**< max(v, 0); the gradient at 0 is 0 */
   BN2D_ACT_LEAKY_RELU = 2 /**< v > 0 ? v : slope*v; the gradient at 0 is slope */
+};
+
+/** Layouts of contiguous tensors, for the functions without views. */
+enum bn2d_layout {
+  BN2D_NCHW = 1, /**< W fastest, then H, C, N. */
+  BN2D_NHWC = 2  /**< C fastest, then W, H, N: channels_last. */
 };
 
 /** Kinds of tensors. */
@@ -575,6 +581,93 @@ BN2D_API int32_t bn2d_batch_norm_double_backward(const bn2d_view *x, const bn2d_
  */
 BN2D_API int32_t bn2d_mask_nbytes(int64_t n, int64_t c, int64_t h, int64_t w, uint64_t *out);
 
+/* ----------------------------------------------------------------------------------- scalars and pointers alone
+ *
+ * The same operations for languages that cannot pass a bn2d_view: contiguous tensors of one dtype and layout.
+ */
+
+/**
+ * bn2d_forward_act() of contiguous tensors.
+ * @param dtype BN2D_F32, BN2D_F64, BN2D_F16 or BN2D_BF16: of x, z and y.
+ * @param layout BN2D_NCHW or BN2D_NHWC: of x, z and y.
+ * @param[in] x (n, num_features, h, w) elements.
+ * @param[in] z As many; NULL: no residual.
+ * @param activation A number of bn2d_activation; BN2D_ACT_NONE: a plain forward.
+ * @param slope Of BN2D_ACT_LEAKY_RELU.
+ * @param[out] y As many elements; may be x or z.
+ * @param[out] record As in bn2d_forward_f32(); NULL: nothing is recorded.
+ * @return as bn2d_forward_act(); BN2D_ERROR_INVALID_ARGUMENT for an unknown layout.
+ *         Threads: as bn2d_forward_f32(). Since 1.1.
+ */
+BN2D_API int32_t bn2d_forward_flat(bn2d_module *module, int32_t dtype, int32_t layout, const void *x, const void *z,
+                                   int64_t n, int64_t h, int64_t w, int32_t activation, double slope, void *y,
+                                   bn2d_record **record);
+/**
+ * bn2d_backward() of contiguous tensors, of the shape of the recorded x.
+ * @param dtype,layout Of dy, dx and dz. The dtype is that of the recorded x; the layout may be another.
+ * @param[in] dy Gradient of y.
+ * @param[out] dx Gradient of x; NULL: not wanted.
+ * @param[out] dz Gradient of z; NULL: not wanted.
+ * @return as bn2d_backward(). Threads: exclusive. Since 1.1.
+ */
+BN2D_API int32_t bn2d_backward_flat(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout,
+                                    const void *dy, void *dx, void *dz);
+/**
+ * bn2d_double_backward() of contiguous tensors, of the shape of the recorded x.
+ * @param dtype,layout Of dy, ddx, ddy and dx.
+ * @param[in] dy As given to backward.
+ * @param[in] ddx,ddweight,ddbias Gradients with respect to dx, dweight and dbias; each NULL: zero.
+ * @param[out] ddy,dx With respect to dy and x; each NULL: not wanted.
+ * @return as bn2d_double_backward(). Threads: exclusive. Since 1.1.
+ */
+BN2D_API int32_t bn2d_double_backward_flat(bn2d_module *module, const bn2d_record *record, int32_t dtype,
+                                           int32_t layout, const void *dy, const void *ddx, const void *ddweight,
+                                           const void *ddbias, void *ddy, void *dx);
+/**
+ * bn2d_batch_norm_forward() of contiguous tensors (n, c, h, w).
+ * @param data_dtype,layout Of x, z and y.
+ * @param param_dtype Of weight, bias, running_mean and running_var.
+ * @param num_features Elements of every per-channel array. It must be c: arrays of another length are an error here.
+ * @param[in] x,z Elements; z NULL: no residual.
+ * @param[out] y Elements.
+ * The other parameters are those of bn2d_batch_norm_forward().
+ * @return as bn2d_batch_norm_forward(); BN2D_ERROR_SHAPE where num_features is not c. Threads: free. Since 1.1.
+ */
+BN2D_API int32_t bn2d_batch_norm_forward_flat(int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h,
+                                              int64_t w, const void *x, const void *z, void *y, int32_t param_dtype,
+                                              int64_t num_features, const void *weight, const void *bias,
+                                              void *running_mean, void *running_var, int32_t batch_stats,
+                                              double averaging_factor, double eps, int32_t flags, int32_t activation,
+                                              double slope, uint8_t *mask, double *saved_mean, double *saved_invstd);
+/**
+ * bn2d_batch_norm_backward() of contiguous tensors (n, c, h, w).
+ * @param data_dtype,layout Of x, dy, y, dx and dz.
+ * @param param_dtype Of weight, dweight and dbias.
+ * @param num_features Elements of every per-channel array. It must be c: arrays of another length are an error here.
+ * The other parameters are those of bn2d_batch_norm_backward().
+ * @return as bn2d_batch_norm_backward(); BN2D_ERROR_SHAPE where num_features is not c. Threads: free. Since 1.1.
+ */
+BN2D_API int32_t bn2d_batch_norm_backward_flat(int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h,
+                                               int64_t w, const void *x, const void *dy, const void *y,
+                                               const uint8_t *mask, int32_t param_dtype, int64_t num_features,
+                                               const void *weight, const double *saved_mean, const double *saved_invstd,
+                                               int32_t batch_stats, int32_t activation, double slope, double blend,
+                                               void *dx, void *dz, void *dweight, void *dbias);
+/**
+ * bn2d_tensor_copy_from() of a contiguous array.
+ * @param dtype Of data.
+ * @param[in] data `length` elements; for num_batches_tracked one.
+ * @return as bn2d_tensor_copy_from(). Threads: one per tensor. Since 1.1.
+ */
+BN2D_API int32_t bn2d_tensor_copy_from_flat(bn2d_tensor *tensor, int32_t dtype, const void *data, int64_t length);
+/**
+ * bn2d_tensor_copy_to() of a contiguous array.
+ * @param dtype Of data.
+ * @param[out] data `length` elements; for num_batches_tracked one.
+ * @return as bn2d_tensor_copy_to(). Threads: one per tensor. Since 1.1.
+ */
+BN2D_API int32_t bn2d_tensor_copy_to_flat(const bn2d_tensor *tensor, int32_t dtype, void *data, int64_t length);
+
 /* ------------------------------------------------------------------------------------------------------- plugin */
 
 /**
@@ -686,6 +779,28 @@ typedef struct bn2d_api {
                                         void *dweight);
   int32_t (*mask_nbytes)(int64_t n, int64_t c, int64_t h, int64_t w, uint64_t *out);
   /* End of version 1. */
+  int32_t (*forward_flat)(bn2d_module *module, int32_t dtype, int32_t layout, const void *x, const void *z, int64_t n,
+                          int64_t h, int64_t w, int32_t activation, double slope, void *y, bn2d_record **record);
+  int32_t (*backward_flat)(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout,
+                           const void *dy, void *dx, void *dz);
+  int32_t (*double_backward_flat)(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout,
+                                  const void *dy, const void *ddx, const void *ddweight, const void *ddbias, void *ddy,
+                                  void *dx);
+  int32_t (*batch_norm_forward_flat)(int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h, int64_t w,
+                                     const void *x, const void *z, void *y, int32_t param_dtype, int64_t num_features,
+                                     const void *weight, const void *bias, void *running_mean, void *running_var,
+                                     int32_t batch_stats, double averaging_factor, double eps, int32_t flags,
+                                     int32_t activation, double slope, uint8_t *mask, double *saved_mean,
+                                     double *saved_invstd);
+  int32_t (*batch_norm_backward_flat)(int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h, int64_t w,
+                                      const void *x, const void *dy, const void *y, const uint8_t *mask,
+                                      int32_t param_dtype, int64_t num_features, const void *weight,
+                                      const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
+                                      int32_t activation, double slope, double blend, void *dx, void *dz, void *dweight,
+                                      void *dbias);
+  int32_t (*tensor_copy_from_flat)(bn2d_tensor *tensor, int32_t dtype, const void *data, int64_t length);
+  int32_t (*tensor_copy_to_flat)(const bn2d_tensor *tensor, int32_t dtype, void *data, int64_t length);
+  /* End of version 2. */
 } bn2d_api;
 
 /**

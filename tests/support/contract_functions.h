@@ -223,6 +223,28 @@ inline std::vector<FunctionEntry> all_functions() {
                  w.saved_mean.data(), w.saved_invstd.data(), 1, int32_t{BN2D_ACT_RELU}, 0.0, w.view_ddx.get(),
                  w.ddweight.data(), w.ddbias.data(), 0.0, w.view_ddy.get(), w.view_dx.get(), w.dweight.data()),
       BN2D_ENTRY(mask_nbytes, "out", int64_t{1}, int64_t{2}, int64_t{3}, int64_t{4}, &w.outs.u64),
+
+      BN2D_ENTRY(forward_flat, "module x z? y record?", w.module.get(), int32_t{BN2D_F32}, int32_t{BN2D_NCHW},
+                 w.x.data(), w.z.data(), World::kN, World::kH, World::kW, int32_t{BN2D_ACT_RELU}, 0.0, w.y.data(),
+                 &w.outs.record),
+      BN2D_ENTRY(backward_flat, "module record dy dx? dz?", w.module.get(), w.record.get(), int32_t{BN2D_F32},
+                 int32_t{BN2D_NCHW}, w.dy.data(), w.dx.data(), w.dz.data()),
+      BN2D_ENTRY(double_backward_flat, "module record dy ddx? ddweight? ddbias? ddy? dx?", w.module.get(),
+                 w.record.get(), int32_t{BN2D_F32}, int32_t{BN2D_NCHW}, w.dy.data(), w.ddx.data(), w.ddweight.data(),
+                 w.ddbias.data(), w.ddy.data(), w.dx.data()),
+      BN2D_ENTRY(batch_norm_forward_flat,
+                 "x z? y weight? bias? running_mean? running_var? mask? saved_mean? saved_invstd?", int32_t{BN2D_F32},
+                 int32_t{BN2D_NCHW}, World::kN, World::kC, World::kH, World::kW, w.x.data(), w.z.data(), w.y.data(),
+                 int32_t{BN2D_F32}, World::kC, w.weight.data(), w.bias.data(), w.running_mean.data(),
+                 w.running_var.data(), 1, 0.1, 1e-5, 0, int32_t{BN2D_ACT_RELU}, 0.0, w.mask.data(), w.saved_mean.data(),
+                 w.saved_invstd.data()),
+      BN2D_ENTRY(batch_norm_backward_flat, "x dy y mask? weight? saved_mean saved_invstd dx? dz? dweight? dbias?",
+                 int32_t{BN2D_F32}, int32_t{BN2D_NCHW}, World::kN, World::kC, World::kH, World::kW, w.x.data(),
+                 w.dy.data(), w.z.data(), nullptr, int32_t{BN2D_F32}, World::kC, w.weight.data(), w.saved_mean.data(),
+                 w.saved_invstd.data(), 1, int32_t{BN2D_ACT_RELU}, 0.0, 0.0, w.dx.data(), w.dz.data(), w.dweight.data(),
+                 w.dbias.data()),
+      BN2D_ENTRY(tensor_copy_from_flat, "tensor data", w.tensor.get(), int32_t{BN2D_F32}, w.copy.data(), World::kC),
+      BN2D_ENTRY(tensor_copy_to_flat, "tensor data", w.tensor.get(), int32_t{BN2D_F32}, w.copy.data(), World::kC),
   };
   return table;
 }
