@@ -51,9 +51,14 @@
  *  - *shared*: may run concurrently with other shared functions on the same module.
  *  - *exclusive*: needs the module alone. A violation returns BN2D_ERROR_BUSY and changes nothing.
  * Different modules are independent. Memory that the caller reads or writes himself through bn2d_tensor_data() is the
- * caller's to guard. Work is shared out over the oneTBB arena of the calling thread; the calling thread never runs
- * other tasks of that arena while it waits, and workers take over the caller's floating-point mode. The result is
- * bitwise the same for any number of threads. After fork() a child computes on its calling thread.
+ * caller's to guard. Work is shared out over the oneTBB arena of the calling thread, or over the thread pool that the
+ * host has chosen (see "the host's threads"). The calling thread never runs other tasks of its arena while it waits,
+ * and workers take over its floating-point mode. The result is bitwise the same for any number of threads and any pool.
+ * After fork() a child computes on its calling thread. A call takes at most 16 KiB of its thread's stack.
+ *
+ * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a square, a sum or
+ * weight/std leaves the range of the type. A call leaves the floating-point exception flags as they were, and traps
+ * nothing: neither on its own thread nor on its workers.
  *
  * **Names and numbers.** Nothing needs a macro: enums travel as int32_t, extents as int64_t, hyper-parameters as
  * double, truth as int32_t 0 or 1; every constant is also reached by name with bn2d_constant_by_name().
@@ -155,6 +160,14 @@ enum bn2d_tensor_kind {
   BN2D_PARAMETER = 1, /**< weight, bias */
   BN2D_BUFFER = 2,    /**< running_mean, running_var, num_batches_tracked */
   BN2D_GRADIENT = 3   /**< the gradient of a parameter */
+};
+
+/** Thread pools: who runs the workers of a call. */
+enum bn2d_thread_pool {
+  BN2D_POOL_DEFAULT = 0, /**< Of a module: that of the process. Of the process: oneTBB. */
+  BN2D_POOL_TBB = 1,     /**< The oneTBB arena of the calling thread. */
+  BN2D_POOL_OPENMP = 2,  /**< The OpenMP runtime that is in the process already. */
+  BN2D_POOL_HOST = 3     /**< A function of the host. */
 };
 
 /** Flags of bn2d_batch_norm_forward(); 0 is the default. Bits may be or-ed. */
@@ -668,6 +681,71 @@ BN2D_API int32_t bn2d_tensor_copy_from_flat(bn2d_tensor *tensor, int32_t dtype, 
  */
 BN2D_API int32_t bn2d_tensor_copy_to_flat(const bn2d_tensor *tensor, int32_t dtype, void *data, int64_t length);
 
+/* ------------------------------------------------------------------------------------------- the host's threads
+ *
+ * By default oneTBB runs the workers of a call. A host that has threads of its own should say so: two pools in one
+ * process wake up onto the same cores, and each waits for the other. The results are the same bits with any pool.
+ *
+ * A host that computes with OpenMP (GCC's libgomp, LLVM's libomp, Intel's libiomp5; PyTorch is one) needs one line:
+ *
+ *     bn2d_set_thread_pool(BN2D_POOL_OPENMP);
+ *
+ * A host with a pool of its own gives a function. This one runs everything on one thread, in reverse:
+ *
+ *     void run(void *user, int32_t workers, bn2d_work work, void *context) {
+ *       for (int32_t w = workers - 1; w >= 0; --w) work(context, w);
+ *     }
+ *     bn2d_set_host_thread_pool(run, NULL, 8);
+ */
+
+/** One worker's part of a call. Comes from bn2d; the host's pool calls it with the context it was given. */
+typedef void (*bn2d_work)(void *context, int32_t worker);
+/**
+ * A host's pool: calls work(context, w) once for each w in [0, workers), on any of its threads, in any order, as many
+ * at once as it likes, and returns when all these calls have returned. What it leaves out, the calling thread does
+ * afterwards. It is called on the thread that called bn2d, several times during one call. It must not throw, end the
+ * thread, or call bn2d with a module that the outer call uses.
+ * @param user What the host gave together with the function.
+ */
+typedef void (*bn2d_run_workers)(void *user, int32_t workers, bn2d_work work, void *context);
+
+/**
+ * Chooses the thread pool of the process, for calls that begin from now on.
+ * @param kind BN2D_POOL_TBB, BN2D_POOL_OPENMP, or BN2D_POOL_DEFAULT. OpenMP: calls use as many threads as
+ * omp_get_max_threads() tells on the calling thread, and one inside a parallel region. The runtime is not unloaded
+ * any more.
+ * @return BN2D_OK; BN2D_ERROR_NOT_FOUND where no OpenMP runtime is loaded; BN2D_ERROR_INVALID_ARGUMENT.
+ *         Threads: free. Since 1.1.
+ */
+BN2D_API int32_t bn2d_set_thread_pool(int32_t kind);
+/**
+ * Makes a function of the host the thread pool of the process, for calls that begin from now on.
+ * @param run The function. It and what `user` points to must stay valid: another thread may be in a call that uses
+ * them, also after another pool was chosen.
+ * @param user Passed on to run; may be NULL.
+ * @param threads The most threads that run at once, 1 or more: how many workers a call is cut into.
+ * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: free. Since 1.1.
+ */
+BN2D_API int32_t bn2d_set_host_thread_pool(bn2d_run_workers run, void *user, int32_t threads);
+/** The kind of the thread pool of the process, a number of bn2d_thread_pool. Threads: free. Since 1.1. */
+BN2D_API int32_t bn2d_get_thread_pool(void);
+/**
+ * bn2d_set_thread_pool() for the calls of one module. BN2D_POOL_DEFAULT: that of the process.
+ * @return as bn2d_set_thread_pool(). Threads: exclusive. Since 1.1.
+ */
+BN2D_API int32_t bn2d_module_set_thread_pool(bn2d_module *module, int32_t kind);
+/**
+ * bn2d_set_host_thread_pool() for the calls of one module.
+ * @return as bn2d_set_host_thread_pool(). Threads: exclusive. Since 1.1.
+ */
+BN2D_API int32_t bn2d_module_set_host_thread_pool(bn2d_module *module, bn2d_run_workers run, void *user,
+                                                  int32_t threads);
+/**
+ * The kind of the thread pool of a module; BN2D_POOL_DEFAULT where it has none of its own.
+ * @return BN2D_OK. Threads: free. Since 1.1.
+ */
+BN2D_API int32_t bn2d_module_get_thread_pool(const bn2d_module *module, int32_t *out);
+
 /* ------------------------------------------------------------------------------------------------------- plugin */
 
 /**
@@ -800,6 +878,12 @@ typedef struct bn2d_api {
                                       void *dbias);
   int32_t (*tensor_copy_from_flat)(bn2d_tensor *tensor, int32_t dtype, const void *data, int64_t length);
   int32_t (*tensor_copy_to_flat)(const bn2d_tensor *tensor, int32_t dtype, void *data, int64_t length);
+  int32_t (*set_thread_pool)(int32_t kind);
+  int32_t (*set_host_thread_pool)(bn2d_run_workers run, void *user, int32_t threads);
+  int32_t (*get_thread_pool)(void);
+  int32_t (*module_set_thread_pool)(bn2d_module *module, int32_t kind);
+  int32_t (*module_set_host_thread_pool)(bn2d_module *module, bn2d_run_workers run, void *user, int32_t threads);
+  int32_t (*module_get_thread_pool)(const bn2d_module *module, int32_t *out);
   /* End of version 2. */
 } bn2d_api;
 

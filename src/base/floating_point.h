@@ -3,7 +3,7 @@
 // A host may trap invalid operations, and it may read the exception flags. Vectors compute in lanes
 // whose results nobody uses, and sums are tried in a range that turns out too small: both raise
 // flags that the mathematics does not. So a call runs with all exceptions masked, and leaves flags
-// and masks as they were. The rounding mode and flush-to-zero stay the host's.
+// and masks as they were. The rounding mode and flush-to-zero stay the caller's, on workers, too.
 #pragma once
 
 #if defined(__SSE__)
@@ -14,45 +14,87 @@
 
 namespace bn2d {
 
+#if defined(__SSE__)
+// The control bits of a thread: rounding, flush-to-zero, masks.
+class FloatingPointMode {
+ public:
+  FloatingPointMode() : bits_(_mm_getcsr() & ~kFlags) {}
+
+ private:
+  friend class QuietArithmetic;
+  static constexpr unsigned kFlags = 0x3F, kMaskAll = 0x1F80;
+  unsigned bits_;
+};
+
 class QuietArithmetic {
  public:
+  // In this mode, or in the thread's own. Reading the register takes 2 ns, writing it 10: most hosts
+  // trap nothing, and have seen an inexact result before.
+  explicit QuietArithmetic(FloatingPointMode mode = {}) : before_(_mm_getcsr()) {
+    const unsigned wanted = mode.bits_ | FloatingPointMode::kMaskAll | (before_ & FloatingPointMode::kFlags);
+    if (before_ != wanted) _mm_setcsr(wanted);
+  }
+  ~QuietArithmetic() {
+    if (_mm_getcsr() != before_) _mm_setcsr(before_);
+  }
   QuietArithmetic(const QuietArithmetic &) = delete;
   QuietArithmetic &operator=(const QuietArithmetic &) = delete;
 
-#if defined(__SSE__)
-  // Reading the register takes 2 ns, writing it 10: most hosts trap nothing, and have seen an inexact
-  // result before.
-  QuietArithmetic() : state_(_mm_getcsr()) {
-    if ((state_ & kMaskAll) != kMaskAll) _mm_setcsr(state_ | kMaskAll);
-  }
-  ~QuietArithmetic() {
-    if (_mm_getcsr() != state_) _mm_setcsr(state_);
-  }
-
  private:
-  static constexpr unsigned kMaskAll = 0x1F80;
-  const unsigned state_;
-#elif defined(__aarch64__)
-  QuietArithmetic() {
-    asm volatile("mrs %0, fpcr" : "=r"(control_));
-    asm volatile("mrs %0, fpsr" : "=r"(status_));
-    asm volatile("msr fpcr, %0" : : "r"(control_ & ~kTrapAll));
-  }
-  ~QuietArithmetic() {
-    asm volatile("msr fpsr, %0" : : "r"(status_));
-    asm volatile("msr fpcr, %0" : : "r"(control_));
-  }
-
- private:
-  static constexpr unsigned long kTrapAll = 0x9F00;
-  unsigned long control_, status_;
-#else
-  QuietArithmetic() { std::feholdexcept(&state_); }
-  ~QuietArithmetic() { std::fesetenv(&state_); }
-
- private:
-  std::fenv_t state_;
-#endif
+  const unsigned before_;
 };
+#elif defined(__aarch64__)
+class FloatingPointMode {
+ public:
+  FloatingPointMode() { asm volatile("mrs %0, fpcr" : "=r"(bits_)); }
+
+ private:
+  friend class QuietArithmetic;
+  static constexpr unsigned long kTrapAll = 0x9F00;
+  unsigned long bits_;
+};
+
+class QuietArithmetic {
+ public:
+  explicit QuietArithmetic(FloatingPointMode mode = {}) {
+    asm volatile("mrs %0, fpsr" : "=r"(flags_));
+    asm volatile("msr fpcr, %0" : : "r"(mode.bits_ & ~FloatingPointMode::kTrapAll));
+  }
+  ~QuietArithmetic() {
+    asm volatile("msr fpsr, %0" : : "r"(flags_));
+    asm volatile("msr fpcr, %0" : : "r"(before_.bits_));
+  }
+  QuietArithmetic(const QuietArithmetic &) = delete;
+  QuietArithmetic &operator=(const QuietArithmetic &) = delete;
+
+ private:
+  const FloatingPointMode before_;
+  unsigned long flags_;
+};
+#else
+class FloatingPointMode {
+ public:
+  FloatingPointMode() { std::fegetenv(&environment_); }
+
+ private:
+  friend class QuietArithmetic;
+  std::fenv_t environment_;
+};
+
+class QuietArithmetic {
+ public:
+  explicit QuietArithmetic(FloatingPointMode mode = {}) {
+    std::fesetenv(&mode.environment_);
+    std::fenv_t ignored;
+    std::feholdexcept(&ignored);
+  }
+  ~QuietArithmetic() { std::fesetenv(&before_.environment_); }
+  QuietArithmetic(const QuietArithmetic &) = delete;
+  QuietArithmetic &operator=(const QuietArithmetic &) = delete;
+
+ private:
+  const FloatingPointMode before_;
+};
+#endif
 
 }  // namespace bn2d

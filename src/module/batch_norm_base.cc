@@ -55,6 +55,11 @@ void BatchNormBase::set_num_threads(int32_t threads) {
   num_threads_.store(checked, std::memory_order_relaxed);
 }
 
+void BatchNormBase::set_pool(const Pool *pool) {
+  const Gate::Pass pass(gate_, true);
+  pool_.store(pool, std::memory_order_release);
+}
+
 void BatchNormBase::reset_running_stats() {
   const Gate::Pass pass(gate_, true);
   reset_running_stats_unguarded();
@@ -114,6 +119,7 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   call.protect_running_stats = options_.protect_running_stats;
   call.keeps_x = record != nullptr;
   call.thread_limit = num_threads();
+  call.pool = pool();
   check(call);
   std::shared_ptr<Record> made = record ? make_record(call) : nullptr;
   bn2d::forward(call);
@@ -175,6 +181,7 @@ void BatchNormBase::backward(const Record &record, const View &dy, const View &d
   call.dweight = gradient_of(weight_);
   call.dbias = gradient_of(bias_);
   call.thread_limit = num_threads();
+  call.pool = pool();
   if (call.needs_x()) {
     if (record.x_is_overwritten && dy.size.numel() > 0)
       fail(Status::state,
@@ -206,6 +213,7 @@ void BatchNormBase::double_backward(const Record &record, const View &dy, const 
   call.dx = dx;
   call.dweight = gradient_of(weight_);
   call.thread_limit = num_threads();
+  call.pool = pool();
   check(call);
   bn2d::double_backward(call);
 }

@@ -21,6 +21,7 @@ class BatchNormBase {
   const Options &options() const { return options_; }  // as constructed; the thread limit may have changed since
   bool is_training() const { return training_.load(std::memory_order_relaxed); }
   int32_t num_threads() const { return num_threads_.load(std::memory_order_relaxed); }
+  const Pool *pool() const { return pool_.load(std::memory_order_acquire); }  // NULL: that of the process
   // Parameters and buffers in their order; what does not exist is left out.
   const std::vector<std::shared_ptr<Tensor>> &tensors() const { return tensors_; }
   const std::shared_ptr<RecordPool> &records() const { return records_; }
@@ -29,6 +30,7 @@ class BatchNormBase {
   // Exclusive: throw Error busy while another call uses the module.
   void train(bool training);
   void set_num_threads(int32_t threads);
+  void set_pool(const Pool *pool);
   void reset_running_stats();
   void reset_parameters();
   void zero_grad();
@@ -55,6 +57,7 @@ class BatchNormBase {
   const uint64_t id_;
   std::atomic<bool> training_{true};
   std::atomic<int32_t> num_threads_;
+  std::atomic<const Pool *> pool_{nullptr};
   std::shared_ptr<Tensor> weight_, bias_, running_mean_, running_var_, num_batches_tracked_;
   std::vector<std::shared_ptr<Tensor>> tensors_;
   std::shared_ptr<RecordPool> records_ = std::make_shared<RecordPool>();

@@ -153,8 +153,7 @@ void backward(const BackwardCall &given) {
   const Blockwise blockwise(tensors, call.dy.size, call.dy.dtype);
   const bool in_place = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
   const int reads = tensors.x.exists() && tensors.x.data != call.dy.data ? 2 : 1;
-  const Schedule<Backward> schedule(operation, blockwise, call.dy.size, call.dy.dtype, reads, call.thread_limit,
-                                    !in_place);
+  const Schedule<Backward> schedule(operation, blockwise, call, call.dy.size, call.dy.dtype, reads, !in_place);
   const Scratch scratch(schedule.scratch_bytes());
   schedule.run(scratch.data());
 }

@@ -133,7 +133,7 @@ void double_backward(const DoubleBackwardCall &given) {
   set_side(call, tensors);
   const Blockwise blockwise(tensors, size, call.dy.dtype);
   const DoubleBackward operation(call);
-  const Schedule<DoubleBackward> schedule(operation, blockwise, size, call.dy.dtype, 3, call.thread_limit, false);
+  const Schedule<DoubleBackward> schedule(operation, blockwise, call, size, call.dy.dtype, 3, false);
   const Scratch scratch(schedule.scratch_bytes());
   schedule.run(scratch.data());
 }

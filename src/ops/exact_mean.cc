@@ -2,7 +2,7 @@
 
 namespace bn2d {
 
-ExactMean::ExactMean(const View &x, const SavedStatistics &saved, int32_t thread_limit, bool wanted)
+ExactMean::ExactMean(const View &x, const SavedStatistics &saved, int32_t thread_limit, const Pool *pool, bool wanted)
     : scratch_(wanted ? static_cast<size_t>(2 * x.size.c) * sizeof(double) : 0) {
   if (!wanted) return;
   double *const mean = static_cast<double *>(scratch_.data());
@@ -12,6 +12,7 @@ ExactMean::ExactMean(const View &x, const SavedStatistics &saved, int32_t thread
   statistics.saved.mean = mean;
   statistics.saved.mean_lo = low_;
   statistics.thread_limit = thread_limit;
+  statistics.pool = pool;
   forward(statistics);
   for (int64_t c = 0; c < x.size.c; ++c)
     if (mean[c] != saved.mean[c]) low_[c] = 0;

@@ -235,7 +235,7 @@ void forward(const ForwardCall &call) {
   const Blockwise blockwise(tensors, call.x.size, call.x.dtype);
   const Forward operation(call);
   const bool in_place = call.y.data == call.x.data || call.y.data == call.z.data;  // its lines are in cache already
-  const Schedule<Forward> schedule(operation, blockwise, call.x.size, call.x.dtype, 1, call.thread_limit, !in_place);
+  const Schedule<Forward> schedule(operation, blockwise, call, call.x.size, call.x.dtype, 1, !in_place);
   const Scratch scratch(schedule.scratch_bytes());
   schedule.run(scratch.data());
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
+#include "parallel/pool.h"
 #include "tensor/view.h"
 
 namespace bn2d {
@@ -50,6 +51,7 @@ struct ForwardCall {
   SavedStatistics saved;    // written
   bool keeps_x = false;     // a record will borrow x: it must not be overwritten
   int32_t thread_limit = 0;
+  const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
 };
 void check(const ForwardCall &call);
 void forward(const ForwardCall &call);
@@ -64,6 +66,7 @@ struct BackwardCall {
   View dx, dz;       // each may not exist: not wanted
   ChannelArray dweight, dbias;
   int32_t thread_limit = 0;
+  const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
   bool side_of_x() const { return fused.activation != Activation::none && saved.side != nullptr; }
   bool needs_x() const { return dweight.exists() || (batch_statistics && dx.exists()) || side_of_x(); }
 };
@@ -82,6 +85,7 @@ struct DoubleBackwardCall {
   View ddy, dx;          // written; each may not exist
   ChannelArray dweight;  // written; may not exist
   int32_t thread_limit = 0;
+  const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
   bool side_of_x() const { return fused.activation != Activation::none && saved.side != nullptr; }
 };
 void check(const DoubleBackwardCall &call);

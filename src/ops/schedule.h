@@ -44,10 +44,12 @@ class Schedule {
  public:
   using Partial = typename Operation::Partial;
 
-  Schedule(const Operation &operation, const Blockwise &blockwise, const Extents &size, DType dtype, int reads,
-           int32_t thread_limit, bool may_stream)
+  template <class Call>
+  Schedule(const Operation &operation, const Blockwise &blockwise, const Call &call, const Extents &size, DType dtype,
+           int reads, bool may_stream)
       : operation_(operation),
         blockwise_(blockwise),
+        pool_(call.pool ? *call.pool : process_pool()),
         size_(size),
         arithmetic_bytes_(arithmetic_size(dtype)),
         coefficients_(kernels::coefficient_count(operation.map)) {
@@ -57,7 +59,7 @@ class Schedule {
     work.reads = reads;
     work.passes = operation.has_sums && operation.has_map ? 2 : 1;
     work.order = blockwise.order();
-    const Machine machine = machine_for_call(thread_limit, work);
+    const Machine machine = machine_for_call(pool_, call.thread_limit, work);
     if (operation.has_sums)
       plan_ = make_plan(work, machine, std::min(blockwise.max_group(), kernels::max_group(Operation::kSums)));
     workers_ = plan_.workers;
@@ -138,7 +140,7 @@ class Schedule {
       for (int64_t block = plan_.blocks - 1; block >= 0; --block)  // what was read last is still the hottest
         blockwise_.map(operation_.map, g, blockwise_.blocks().at(block), coefficients, streaming_, next, own.buffer);
     };
-    for_each_unit(plan_.workers, plan_.groups, Order::forward, unit, fence());
+    for_each_unit(pool_, plan_.workers, plan_.groups, Order::forward, unit, fence());
   }
 
   void run_split(std::byte *scratch) const {
@@ -171,9 +173,9 @@ class Schedule {
       }
       operation_.finish(blockwise_, g, own.total, coefficients.from(g.channel), own);
     };
-    for_each_unit(plan_.workers, plan_.units(), Order::forward, sum);
+    for_each_unit(pool_, plan_.workers, plan_.units(), Order::forward, sum);
     // Merging is short; it is shared out only where there is much of it.
-    for_each_unit(size_.c * plan_.blocks > 4096 ? plan_.workers : 1, groups_of_all(), Order::forward, finish);
+    for_each_unit(pool_, size_.c * plan_.blocks > 4096 ? plan_.workers : 1, groups_of_all(), Order::forward, finish);
     run_map(scratch, coefficients, Order::reverse);  // what was read last is still the hottest
   }
 
@@ -183,7 +185,7 @@ class Schedule {
       const Group g = group_at(index, kernels::kMaxGroup, size_.c);
       operation_.finish(blockwise_, g, nullptr, coefficients.from(g.channel), workspace(scratch, worker));
     };
-    for_each_unit(size_.c > 4096 ? map_workers_ : 1, groups_of_all(), Order::forward, finish);
+    for_each_unit(pool_, size_.c > 4096 ? map_workers_ : 1, groups_of_all(), Order::forward, finish);
     run_map(scratch, coefficients, Order::forward);
   }
 
@@ -194,13 +196,14 @@ class Schedule {
       blockwise_.map(operation_.map, tile.group, tile.block, coefficients.from(tile.group.channel), streaming_, 0,
                      workspace(scratch, worker).buffer);
     };
-    for_each_unit(map_workers_, tiles_.count, order, unit, fence());
+    for_each_unit(pool_, map_workers_, tiles_.count, order, unit, fence());
   }
 
   static constexpr int64_t kPartialBytes = in_lines(sizeof(Partial));
 
   const Operation &operation_;
   const Blockwise &blockwise_;
+  const Pool &pool_;
   Extents size_;
   int64_t arithmetic_bytes_;
   int coefficients_;  // of a channel

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <thread>
 
 #include "base/floating_point.h"
 #include "parallel/plan.h"
@@ -21,6 +22,7 @@ constexpr int kMaxWorkers = 512;
 // What is left of one worker's range. Its own cache line: the owner takes from it in every step.
 struct alignas(64) Share {
   std::atomic<int64_t> taken{0};
+  std::atomic<bool> has_worker{false};
   int64_t begin = 0, end = 0;
 };
 
@@ -33,9 +35,24 @@ class Sharing {
       shares[w].end = share_begin(units, workers, w + 1);
     }
   }
-  // One's own range first, then what others have not got to.
-  void work(int worker) const {
-    const QuietArithmetic quiet;
+  // The part of one worker: its own range first, then what others have not got to. A pool that asks
+  // twice for a worker, or for one that does not exist, is sent back: its memory has one thread.
+  void work(int worker) {
+    at_work_.fetch_add(1, std::memory_order_relaxed);
+    const bool exists = worker >= 0 && worker < workers_;
+    if (exists && !shares_[worker].has_worker.exchange(true, std::memory_order_acquire)) take_units(worker);
+    at_work_.fetch_sub(1, std::memory_order_release);
+  }
+  // What the pool has left out.
+  void finish() {
+    for (int w = 0; w < workers_; ++w) work(w);
+    // Nobody is at work any more, unless a host's function has returned or thrown too early.
+    while (at_work_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+  }
+
+ private:
+  void take_units(int worker) const {
+    const QuietArithmetic quiet(mode_);
     for (int i = 0; i < workers_; ++i) {
       Share &share = shares_[(worker + i) % workers_];
       const int64_t size = share.end - share.begin;
@@ -48,12 +65,13 @@ class Sharing {
     if (after_) after_();
   }
 
- private:
   Share *shares_;
   int workers_;
   Order order_;
   UnitFunction f_;
   void (*after_)();
+  std::atomic<int> at_work_{0};
+  const FloatingPointMode mode_;  // of the caller: OpenMP's and a host's workers have their own
 };
 
 std::atomic<bool> g_forked{false};
@@ -70,18 +88,57 @@ void run_alone(int64_t units, Order order, UnitFunction f, void (*after)()) {
   if (after) after();
 }
 
+void run_tbb(int workers, WorkerFunction work, void *context) {
+  // Captured here, so that the workers follow the caller's floating-point mode and not that of whoever made the
+  // arena.
+  tbb::task_group_context settings(tbb::task_group_context::isolated,
+                                   tbb::task_group_context::default_traits | tbb::task_group_context::fp_settings);
+  // Isolated: while it waits, this thread must not pick up a task of the host that calls us again.
+  tbb::this_task_arena::isolate([&] {
+    tbb::parallel_for(
+        tbb::blocked_range<int>(0, workers, 1),
+        [&](const tbb::blocked_range<int> &range) {
+          for (int w = range.begin(); w != range.end(); ++w) work(context, w);
+        },
+        tbb::simple_partitioner(), settings);
+  });
+}
+
+void run_workers(const Pool &pool, int workers, WorkerFunction work, void *context) {
+  switch (pool.kind) {
+    case PoolKind::openmp:
+      return run_openmp(workers, work, context);
+    case PoolKind::host:
+      return pool.run(pool.user, workers, work, context);
+    default:
+      return run_tbb(workers, work, context);
+  }
+}
+
+int threads_of(const Pool &pool) {
+  switch (pool.kind) {
+    case PoolKind::openmp:
+      return openmp_threads();
+    case PoolKind::host:
+      return pool.threads;
+    default:
+      return tbb::this_task_arena::max_concurrency();
+  }
+}
+
 }  // namespace
 
-int available_threads() noexcept {
+int available_threads(const Pool &pool) noexcept {
   if (g_forked.load(std::memory_order_relaxed)) return 1;
   try {
-    return std::clamp(tbb::this_task_arena::max_concurrency(), 1, kMaxWorkers);
+    return std::clamp(threads_of(pool), 1, kMaxWorkers);
   } catch (...) {  // no memory for oneTBB's own state
     return 1;
   }
 }
 
-void for_each_unit(int workers, int64_t units, Order order, UnitFunction f, void (*after)()) noexcept {
+void for_each_unit(const Pool &pool, int workers, int64_t units, Order order, UnitFunction f,
+                   void (*after)()) noexcept {
   workers = static_cast<int>(std::min<int64_t>({workers, units, kMaxWorkers}));
   if (workers <= 1 || g_forked.load(std::memory_order_relaxed)) return run_alone(units, order, f, after);
   watch_for_fork();
@@ -91,25 +148,14 @@ void for_each_unit(int workers, int64_t units, Order order, UnitFunction f, void
     many.reset(new (std::nothrow) Share[workers]);
     if (!many) return run_alone(units, order, f, after);
   }
-  const Sharing sharing(many ? many.get() : few, workers, units, order, f, after);
+  Sharing sharing(many ? many.get() : few, workers, units, order, f, after);
   try {
-    // Captured here, so that the workers follow the caller's floating-point mode and not that of whoever made the
-    // arena.
-    tbb::task_group_context context(tbb::task_group_context::isolated,
-                                    tbb::task_group_context::default_traits | tbb::task_group_context::fp_settings);
-    // Isolated: while it waits, this thread must not pick up a task of the host that calls us again.
-    tbb::this_task_arena::isolate([&] {
-      tbb::parallel_for(
-          tbb::blocked_range<int>(0, workers, 1),
-          [&](const tbb::blocked_range<int> &range) {
-            for (int w = range.begin(); w != range.end(); ++w) sharing.work(w);
-          },
-          tbb::simple_partitioner(), context);
-    });
+    run_workers(
+        pool, workers, [](void *context, int32_t w) { static_cast<Sharing *>(context)->work(w); }, &sharing);
   } catch (...) {
-    // Only oneTBB itself can have thrown, for lack of memory or threads. What is left is done below.
+    // oneTBB for lack of memory or threads, or a host's function. What is left is done below.
   }
-  sharing.work(0);
+  sharing.finish();
 }
 
 }  // namespace bn2d

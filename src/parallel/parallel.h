@@ -1,8 +1,10 @@
-// Runs units of work on the threads of the calling thread's oneTBB arena.
+// Runs units of work on the threads of a pool.
 #pragma once
 #include <cstdint>
 #include <memory>
 #include <type_traits>
+
+#include "parallel/pool.h"
 
 namespace bn2d {
 
@@ -32,9 +34,11 @@ enum class Order { forward, reverse };
 // walks a contiguous range of its own, forward or in reverse, and then helps the others. f must not throw. The caller's
 // thread takes part and runs nothing else meanwhile; the workers use its floating-point mode. `after`: called by each
 // thread when it has done its last unit.
-void for_each_unit(int workers, int64_t units, Order order, UnitFunction f, void (*after)() = nullptr) noexcept;
+void for_each_unit(const Pool &pool, int workers, int64_t units, Order order, UnitFunction f,
+                   void (*after)() = nullptr) noexcept;
 
-// Threads that a call from here may use: those of the arena; 1 in a child process after fork().
-int available_threads() noexcept;
+// Threads that a call from here may use: those of the pool. 1 where it cannot be used, or not now: in a
+// child process after fork(), or inside a parallel region of OpenMP.
+int available_threads(const Pool &pool) noexcept;
 
 }  // namespace bn2d

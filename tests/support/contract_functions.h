@@ -48,7 +48,12 @@ constexpr Kind kind_of() {
 template <class T>
 void replace_pointer(T &argument, size_t &ordinal, size_t index, void *replacement) {
   if constexpr (std::is_pointer_v<T>) {
-    if (ordinal++ == index) argument = static_cast<T>(replacement);
+    if (ordinal++ != index) return;
+    if constexpr (std::is_function_v<std::remove_pointer_t<T>>) {
+      argument = reinterpret_cast<T>(replacement);
+    } else {
+      argument = static_cast<T>(replacement);
+    }
   }
 }
 
@@ -82,6 +87,11 @@ FunctionEntry function_entry(const char *name, Result (*function)(Args...), cons
     }
   };
   return entry;
+}
+
+// The simplest pool of a host.
+inline void run_in_order(void *, int32_t workers, bn2d_work work, void *context) {
+  for (int32_t w = 0; w < workers; ++w) work(context, w);
 }
 
 // The arguments may use `w`, the World.
@@ -245,6 +255,13 @@ inline std::vector<FunctionEntry> all_functions() {
                  w.dbias.data()),
       BN2D_ENTRY(tensor_copy_from_flat, "tensor data", w.tensor.get(), int32_t{BN2D_F32}, w.copy.data(), World::kC),
       BN2D_ENTRY(tensor_copy_to_flat, "tensor data", w.tensor.get(), int32_t{BN2D_F32}, w.copy.data(), World::kC),
+
+      BN2D_ENTRY(set_thread_pool, "", int32_t{BN2D_POOL_DEFAULT}),
+      BN2D_ENTRY(set_host_thread_pool, "run user?", &run_in_order, nullptr, 2),
+      BN2D_ENTRY(get_thread_pool, ""),
+      BN2D_ENTRY(module_set_thread_pool, "module", w.module.get(), int32_t{BN2D_POOL_TBB}),
+      BN2D_ENTRY(module_set_host_thread_pool, "module run user?", w.module.get(), &run_in_order, nullptr, 2),
+      BN2D_ENTRY(module_get_thread_pool, "module out", w.module.get(), &w.outs.i32),
   };
   return table;
 }

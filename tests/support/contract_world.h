@@ -104,7 +104,10 @@ class World {
     dead_options = make_options().get();
   }
 
-  ~World() { release_outs(); }
+  ~World() {
+    release_outs();
+    bn2d_set_thread_pool(BN2D_POOL_DEFAULT);
+  }
   World(const World &) = delete;
   World &operator=(const World &) = delete;
 

@@ -1,0 +1,229 @@
+// Thread pools: who runs the workers of a call. The bits never depend on it.
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <thread>
+
+#include "support/numerics_case.h"
+
+namespace {
+
+using namespace numerics;
+
+// Large enough for several workers, in both kinds of plans: groups as a whole, and split sums.
+Case pool_case(const Extents &e) {
+  Case c;
+  c.e = e;
+  c.activation = {Activation::relu, 0};
+  return c;
+}
+const std::vector<Extents> kShapes = {{4, 32, 40, 40}, {2, 3, 130, 130}};
+
+void serial(void *, int32_t workers, bn2d_work work, void *context) {
+  for (int32_t w = 0; w < workers; ++w) work(context, w);
+}
+void reverse(void *, int32_t workers, bn2d_work work, void *context) {
+  for (int32_t w = workers - 1; w >= 0; --w) work(context, w);
+}
+void nobody(void *, int32_t, bn2d_work, void *) {}
+void only_last(void *, int32_t workers, bn2d_work work, void *context) { work(context, workers - 1); }
+void threads(void *, int32_t workers, bn2d_work work, void *context) {
+  std::vector<std::thread> all;
+  for (int32_t w = 0; w < workers; ++w) all.emplace_back(work, context, w);
+  for (std::thread &t : all) t.join();
+}
+// Asks for each worker twice, at the same time, and for some that do not exist.
+void twice(void *, int32_t workers, bn2d_work work, void *context) {
+  std::vector<std::thread> all;
+  for (int32_t w = -2; w < workers + 2; ++w)
+    for (int k = 0; k < 2; ++k) all.emplace_back(work, context, w);
+  for (std::thread &t : all) t.join();
+}
+void throws(void *, int32_t, bn2d_work work, void *context) {
+  work(context, 0);
+  throw std::runtime_error("the host's own trouble");
+}
+
+struct Named {
+  const char *name;
+  bn2d_run_workers run;
+};
+const std::vector<Named> kPools = {{"serial", serial},       {"reverse", reverse}, {"nobody", nobody},
+                                   {"only_last", only_last}, {"threads", threads}, {"twice", twice},
+                                   {"throws", throws}};
+
+struct DefaultPool {
+  ~DefaultPool() { bn2d_set_thread_pool(BN2D_POOL_DEFAULT); }
+};
+
+}  // namespace
+
+// Catches: a worker that nobody runs, one that runs twice at once in the same memory, an order that matters.
+TEST_CASE("pools: any host's pool gives the same bits", "[pools]") {
+  const DefaultPool restored;
+  for (const Extents &e : kShapes) {
+    for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
+      Case c = pool_case(e);
+      c.x = c.y = c.dx = layout;
+      const Inputs in = random_inputs(c, 91);
+      REQUIRE(bn2d_set_thread_pool(BN2D_POOL_DEFAULT) == BN2D_OK);
+      const Outputs want = run(c, in);
+      for (const Named &pool : kPools) {
+        for (const int32_t most : {1, 3, 20}) {
+          INFO(pool.name << " of " << most << ", " << describe(c));
+          REQUIRE(bn2d_set_host_thread_pool(pool.run, nullptr, most) == BN2D_OK);
+          CHECK(bn2d_get_thread_pool() == BN2D_POOL_HOST);
+          CHECK(first_difference(want, run(c, in)) == "");
+        }
+      }
+    }
+  }
+}
+
+// Catches: a user pointer that is lost, a pool that is asked for one worker, a limit of threads that is ignored.
+TEST_CASE("pools: the host's function gets its pointer and the workers of the limit", "[pools]") {
+  const DefaultPool restored;
+  struct Seen {
+    std::atomic<int> calls{0}, most{0}, least{1000};
+  } seen;
+  const auto count = [](void *user, int32_t workers, bn2d_work work, void *context) {
+    Seen &s = *static_cast<Seen *>(user);
+    ++s.calls;
+    s.most = std::max<int>(s.most, workers);
+    s.least = std::min<int>(s.least, workers);
+    serial(nullptr, workers, work, context);
+  };
+  const Case c = pool_case({4, 32, 40, 40});
+  const Inputs in = random_inputs(c, 92);
+  REQUIRE(bn2d_set_host_thread_pool(count, &seen, 6) == BN2D_OK);
+  run(c, in);
+  CHECK(seen.calls > 0);
+  CHECK(seen.most <= 6);
+  CHECK(seen.most >= 2);
+  CHECK(seen.least >= 2);  // one worker is the calling thread, without the pool
+  seen.most = 0;
+  REQUIRE(bn2d_set_num_threads(3) == BN2D_OK);
+  run(c, in);
+  bn2d_set_num_threads(0);
+  CHECK(seen.most <= 3);
+}
+
+// Catches: a module's pool that is the process's, or the other way round.
+TEST_CASE("pools: a module may have its own", "[pools]") {
+  const DefaultPool restored;
+  std::atomic<int> calls{0};
+  const auto count = [](void *user, int32_t workers, bn2d_work work, void *context) {
+    ++*static_cast<std::atomic<int> *>(user);
+    serial(nullptr, workers, work, context);
+  };
+  const Extents e{4, 32, 40, 40};
+  Module own(e.c, ModuleOptions()), other(e.c, ModuleOptions());
+  int32_t kind = -1;
+  CHECK(bn2d_module_get_thread_pool(own, &kind) == BN2D_OK);
+  CHECK(kind == BN2D_POOL_DEFAULT);
+  REQUIRE(bn2d_module_set_host_thread_pool(own, count, &calls, 2) == BN2D_OK);
+  CHECK(bn2d_module_get_thread_pool(own, &kind) == BN2D_OK);
+  CHECK(kind == BN2D_POOL_HOST);
+  Tensor x(BN2D_F32, e, random_inputs(pool_case(e), 93).x), y(BN2D_F32, e);
+  REQUIRE(bn2d_forward(other, x.view(), y.view(), nullptr) == BN2D_OK);
+  CHECK(calls == 0);
+  REQUIRE(bn2d_forward(own, x.view(), y.view(), nullptr) == BN2D_OK);
+  const int after_own = calls;
+  CHECK(after_own > 0);
+  REQUIRE(bn2d_set_host_thread_pool(serial, nullptr, 2) == BN2D_OK);  // of the process: not of this module
+  REQUIRE(bn2d_forward(own, x.view(), y.view(), nullptr) == BN2D_OK);
+  CHECK(calls > after_own);
+  REQUIRE(bn2d_module_set_thread_pool(own, BN2D_POOL_DEFAULT) == BN2D_OK);
+  const int before = calls;
+  REQUIRE(bn2d_forward(own, x.view(), y.view(), nullptr) == BN2D_OK);
+  CHECK(calls == before);
+}
+
+// Catches: errors that change the pool.
+TEST_CASE("pools: errors change nothing", "[pools]") {
+  const DefaultPool restored;
+  REQUIRE(bn2d_set_host_thread_pool(serial, nullptr, 2) == BN2D_OK);
+  CHECK(bn2d_set_thread_pool(BN2D_POOL_HOST) == BN2D_ERROR_INVALID_ARGUMENT);
+  CHECK(bn2d_set_thread_pool(17) == BN2D_ERROR_INVALID_ARGUMENT);
+  CHECK(bn2d_set_host_thread_pool(nullptr, nullptr, 2) == BN2D_ERROR_INVALID_ARGUMENT);
+  CHECK(bn2d_set_host_thread_pool(serial, nullptr, 0) == BN2D_ERROR_INVALID_ARGUMENT);
+  CHECK(std::string(bn2d_last_error()) == "threads is 0, must be 1 or more");
+  CHECK(bn2d_get_thread_pool() == BN2D_POOL_HOST);
+}
+
+// Catches: a worker of a foreign pool that computes in its own rounding or flush-to-zero mode.
+TEST_CASE("pools: workers follow the caller's floating-point mode", "[pools]") {
+#if defined(__SSE__)
+  const DefaultPool restored;
+  const Extents e{4, 32, 40, 40};
+  Inputs in = random_inputs(pool_case(e), 94);
+  for (double &v : in.x) v = rounded(BN2D_F32, v * 1e-41);  // y is too: eps is much larger
+  const auto forward = [&] {
+    Module module(e.c, ModuleOptions());
+    Tensor x(BN2D_F32, e, in.x), y(BN2D_F32, e);
+    REQUIRE(bn2d_forward(module, x.view(), y.view(), nullptr) == BN2D_OK);
+    return y.bits();
+  };
+  REQUIRE(bn2d_set_num_threads(1) == BN2D_OK);
+  const unsigned mode = __builtin_ia32_stmxcsr();
+  __builtin_ia32_ldmxcsr(mode | 0x8040);  // flush to zero, denormals are zero
+  const Bits want = forward();
+  bn2d_set_num_threads(0);
+  for (const Named &pool : kPools) {
+    INFO(pool.name);
+    REQUIRE(bn2d_set_host_thread_pool(pool.run, nullptr, 4) == BN2D_OK);
+    CHECK(forward() == want);
+  }
+  __builtin_ia32_ldmxcsr(mode);
+#endif
+}
+
+#if defined(_OPENMP)
+// Catches: a region that is not run, one inside another region that waits for threads that are not there.
+TEST_CASE("pools: the OpenMP runtime of the process", "[pools]") {
+  const DefaultPool restored;
+  for (const Extents &e : kShapes) {
+    const Case c = pool_case(e);
+    const Inputs in = random_inputs(c, 95);
+    REQUIRE(bn2d_set_thread_pool(BN2D_POOL_TBB) == BN2D_OK);
+    CHECK(bn2d_get_thread_pool() == BN2D_POOL_TBB);
+    const Outputs want = run(c, in);
+    REQUIRE(bn2d_set_thread_pool(BN2D_POOL_OPENMP) == BN2D_OK);
+    CHECK(bn2d_get_thread_pool() == BN2D_POOL_OPENMP);
+    for (const int most : {1, 2, 3}) {
+      omp_set_num_threads(most);
+      INFO("OpenMP with " << most << " threads, " << describe(c));
+      CHECK(first_difference(want, run(c, in)) == "");
+    }
+    std::vector<std::string> differences(4);
+#pragma omp parallel for num_threads(4)
+    for (int i = 0; i < 4; ++i) differences[i] = first_difference(want, run(c, in));
+    for (const std::string &difference : differences) CHECK(difference == "");
+  }
+}
+
+// Catches: a child of fork() that waits for workers which do not exist there.
+TEST_CASE("pools: a child of fork() computes without the OpenMP runtime", "[pools]") {
+  const DefaultPool restored;
+  const Extents e{4, 32, 40, 40};
+  Module module(e.c, ModuleOptions());
+  Tensor x(BN2D_F32, e, random_inputs(pool_case(e), 96).x), y(BN2D_F32, e);
+  REQUIRE(bn2d_set_thread_pool(BN2D_POOL_OPENMP) == BN2D_OK);
+  omp_set_num_threads(4);
+  REQUIRE(bn2d_forward(module, x.view(), y.view(), nullptr) == BN2D_OK);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    _exit(bn2d_forward(module, x.view(), y.view(), nullptr) == BN2D_OK ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
+#endif
