@@ -611,9 +611,16 @@ inline Fault check_channels(const bn2d_api &api, int64_t channels, DType dtype, 
   }
   return {};
 }
-inline Fault check_doubles(int64_t channels, const char *name, Span<const double> values) {
-  if (values.data() == nullptr || values.size() == static_cast<uint64_t>(channels)) return {};
-  return fault(Status::shape, "%s has %lld elements, x has %lld channels", name, number(values.size()),
+
+/** A span that may be absent; an empty one is not: it is too short. */
+template <class T>
+T *pointer(const std::optional<Span<T>> &span) {
+  return span ? span->data() : nullptr;
+}
+template <class T>
+Fault check_doubles(int64_t channels, const char *name, const std::optional<Span<T>> &values) {
+  if (!values || values->size() == static_cast<uint64_t>(channels)) return {};
+  return fault(Status::shape, "%s has %lld elements, x has %lld channels", name, number(values->size()),
                number(channels));
 }
 
@@ -885,7 +892,7 @@ class Module {
   }
   /**
    * As forward() in eval mode, by the running statistics; changes nothing. Status::state in training mode. Any number
-   * of threads at once.
+   * of threads at once (of a module without running statistics: one).
    */
   Returns<void> infer(const ConstView &x, const View &y, Activation activation = none, const ConstView &z = {}) const {
     if (is_training())
@@ -1120,18 +1127,18 @@ struct BatchNormForward {
   bool biased_running_var = false;
   bool protect_running_stats = false;
   Activation activation{};
-  Span<uint8_t> mask{};                      /**< Out: Library::mask_nbytes() bytes. */
-  Span<double> saved_mean{}, saved_invstd{}; /**< Out: one for each channel. */
+  std::optional<Span<uint8_t>> mask{};                      /**< Out: Library::mask_nbytes() bytes. */
+  std::optional<Span<double>> saved_mean{}, saved_invstd{}; /**< Out: one for each channel. */
 };
 
 /** Stateless backward, bn2d_batch_norm_backward(). */
 struct BatchNormBackward {
   ConstView x{};
   ConstView dy{};
-  ConstView y{};                                   /**< To read the side of the activation off, or */
-  Span<const uint8_t> mask{};                      /**< from forward. */
-  ConstChannels weight{};                          /**< 1. */
-  Span<const double> saved_mean{}, saved_invstd{}; /**< From forward. */
+  ConstView y{};                                                  /**< To read the side of the activation off, or */
+  std::optional<Span<const uint8_t>> mask{};                      /**< from forward. */
+  ConstChannels weight{};                                         /**< 1. */
+  std::optional<Span<const double>> saved_mean{}, saved_invstd{}; /**< From forward. */
   bool batch_stats = true;
   Activation activation{};
   double blend = 0;            /**< 0: dweight and dbias are overwritten; 1: added to. */
@@ -1144,9 +1151,9 @@ struct BatchNormDoubleBackward {
   ConstView x{};
   ConstView dy{};
   ConstView y{};
-  Span<const uint8_t> mask{};
+  std::optional<Span<const uint8_t>> mask{};
   ConstChannels weight{};
-  Span<const double> saved_mean{}, saved_invstd{};
+  std::optional<Span<const double>> saved_mean{}, saved_invstd{};
   bool batch_stats = true;
   Activation activation{};
   ConstView ddx{};                    /**< Gradient of the loss with respect to dx, */
@@ -1165,11 +1172,12 @@ inline DType channels_dtype(DType data, std::initializer_list<NamedChannels> all
   return data;
 }
 
-inline Fault check_mask(const bn2d_api &api, const Shape &shape, Span<const uint8_t> mask) {
+template <class T>
+Fault check_mask(const bn2d_api &api, const Shape &shape, const std::optional<Span<T>> &mask) {
   uint64_t bytes = 0;
-  if (mask.data() == nullptr || api.mask_nbytes(shape.n, shape.c, shape.h, shape.w, &bytes) != BN2D_OK) return {};
-  if (mask.size() >= bytes) return {};
-  return fault(Status::shape, "mask has %lld bytes, shape (%lld, %lld, %lld, %lld) needs %lld", number(mask.size()),
+  if (!mask || api.mask_nbytes(shape.n, shape.c, shape.h, shape.w, &bytes) != BN2D_OK) return {};
+  if (mask->size() >= bytes) return {};
+  return fault(Status::shape, "mask has %lld bytes, shape (%lld, %lld, %lld, %lld) needs %lld", number(mask->size()),
                number(shape.n), number(shape.c), number(shape.h), number(shape.w), number(bytes));
 }
 
@@ -1191,11 +1199,11 @@ inline Returns<void> batch_norm_forward(const Library &library, const BatchNormF
   const int32_t flags = (a.biased_running_var ? BN2D_FLAG_BIASED_RUNNING_VAR : 0) |
                         (a.protect_running_stats ? BN2D_FLAG_PROTECT_RUNNING_STATS : 0);
   return detail::finish(detail::fault_of(
-      api,
-      api.batch_norm_forward(detail::RawView(a.x), detail::RawView(a.z), detail::RawView(a.y),
-                             static_cast<int32_t>(dtype), a.weight.data(), a.bias.data(), a.running_mean.data(),
-                             a.running_var.data(), a.batch_stats, a.averaging_factor, a.eps, flags, a.activation.kind,
-                             a.activation.slope, a.mask.data(), a.saved_mean.data(), a.saved_invstd.data())));
+      api, api.batch_norm_forward(detail::RawView(a.x), detail::RawView(a.z), detail::RawView(a.y),
+                                  static_cast<int32_t>(dtype), a.weight.data(), a.bias.data(), a.running_mean.data(),
+                                  a.running_var.data(), a.batch_stats, a.averaging_factor, a.eps, flags,
+                                  a.activation.kind, a.activation.slope, detail::pointer(a.mask),
+                                  detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd))));
 }
 
 /** The gradients of what batch_norm_forward() did. */
@@ -1212,10 +1220,11 @@ inline Returns<void> batch_norm_backward(const Library &library, const BatchNorm
   if (!fault) fault = detail::check_doubles(shape.c, "saved_invstd", a.saved_invstd);
   if (fault) return detail::failed<void>(fault);
   return detail::finish(detail::fault_of(
-      api, api.batch_norm_backward(detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y), a.mask.data(),
-                                   static_cast<int32_t>(dtype), a.weight.data(), a.saved_mean.data(),
-                                   a.saved_invstd.data(), a.batch_stats, a.activation.kind, a.activation.slope, a.blend,
-                                   detail::RawView(a.dx), detail::RawView(a.dz), a.dweight.data(), a.dbias.data())));
+      api, api.batch_norm_backward(detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y),
+                                   detail::pointer(a.mask), static_cast<int32_t>(dtype), a.weight.data(),
+                                   detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd), a.batch_stats,
+                                   a.activation.kind, a.activation.slope, a.blend, detail::RawView(a.dx),
+                                   detail::RawView(a.dz), a.dweight.data(), a.dbias.data())));
 }
 
 /** The gradients of what batch_norm_backward() did. */
@@ -1233,11 +1242,12 @@ inline Returns<void> batch_norm_double_backward(const Library &library, const Ba
   if (!fault) fault = detail::check_doubles(shape.c, "saved_invstd", a.saved_invstd);
   if (fault) return detail::failed<void>(fault);
   return detail::finish(detail::fault_of(
-      api, api.batch_norm_double_backward(
-               detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y), a.mask.data(),
-               static_cast<int32_t>(dtype), a.weight.data(), a.saved_mean.data(), a.saved_invstd.data(), a.batch_stats,
-               a.activation.kind, a.activation.slope, detail::RawView(a.ddx), a.ddweight.data(), a.ddbias.data(),
-               a.blend, detail::RawView(a.ddy), detail::RawView(a.dx), a.dweight.data())));
+      api, api.batch_norm_double_backward(detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y),
+                                          detail::pointer(a.mask), static_cast<int32_t>(dtype), a.weight.data(),
+                                          detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd), a.batch_stats,
+                                          a.activation.kind, a.activation.slope, detail::RawView(a.ddx),
+                                          a.ddweight.data(), a.ddbias.data(), a.blend, detail::RawView(a.ddy),
+                                          detail::RawView(a.dx), a.dweight.data())));
 }
 
 /** The same of the library that the program is linked with. */

@@ -168,7 +168,7 @@ TEST_CASE("cpp stateless: lengths", "[cpp]") {
   // Catches the 64 weights for 3 channels that C cannot see.
   Arrays<float> a;
   std::vector<float> many(64);
-  std::vector<double> two(2), wide(3);
+  std::vector<double> two(2), wide(3), none;
   std::vector<uint8_t> short_mask(kMask - 1);
   const auto message = [&](auto change) {
     auto f = forward_of(a);
@@ -180,6 +180,7 @@ TEST_CASE("cpp stateless: lengths", "[cpp]") {
   CHECK(message([&](auto &f) { f.running_var = many; }) == "running_var has 64 elements, x has 3 channels");
   CHECK(message([&](auto &f) { f.bias = wide; }) == "bias is float64, must be float32");
   CHECK(message([&](auto &f) { f.saved_invstd = two; }) == "saved_invstd has 2 elements, x has 3 channels");
+  CHECK(message([&](auto &f) { f.saved_mean = none; }) == "saved_mean has 0 elements, x has 3 channels");
   CHECK(message([&](auto &f) { f.mask = short_mask; }) == "mask has 11 bytes, shape (2, 3, 3, 5) needs 12");
   CHECK(message([&](auto &f) { f.z = {many, kShape}; }) == "z has 64 elements, shape (2, 3, 3, 5) needs 90");
   CHECK(a.mean == before);
