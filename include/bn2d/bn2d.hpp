@@ -191,9 +191,19 @@ namespace detail {
 
 /** Why a call failed: the library's status and message, or this header's. */
 struct Fault {
+  // Every call that succeeds makes some of these: only the text that there is gets written and copied.
+  Fault() noexcept { text[0] = '\0'; }
+  Fault(const Fault &other) noexcept : status(other.status) { std::memcpy(text, other.text, other.length()); }
+  Fault &operator=(const Fault &other) noexcept {
+    status = other.status;
+    std::memmove(text, other.text, other.length());
+    return *this;
+  }
+  explicit operator bool() const noexcept { return status != Status::ok; }
+  size_t length() const noexcept { return text[0] == '\0' ? 1 : std::strlen(text) + 1; }
+
   Status status = Status::ok;
-  char text[256] = "";
-  explicit operator bool() const { return status != Status::ok; }
+  char text[256];
 };
 
 #if defined(__GNUC__) || defined(__clang__)
