@@ -45,6 +45,22 @@ RESULT = re.compile(r"out(_\w+)?|length")
 THREADS = re.compile(r"\b(free|shared|exclusive|one per object)\b")
 
 
+# What the words of the JSON mean.
+ABOUT = {
+    "kind": "scalar; handle; struct (a bn2d_view); array; text (UTF-8 with a NUL); pointer (out); callback; "
+    "context (handed to the callback); foreign (a struct of DLPack)",
+    "direction": "in: read; out: written; inout: both. Of a handle: inout where the object may change",
+    "optional": "true: may be NULL, at least in the cases that the text tells",
+    "ownership": "borrowed: used during the call only, or, handed out, valid as long as what it belongs to; "
+    "borrowed by the record: in place and unchanged until the record's last backward; kept: until it is replaced; "
+    "owned: the caller's, to be given back with release; given back: by this call; static: valid for ever",
+    "statuses": "all that the function may return",
+    "threads": "the rules of bn2d.h that apply; where there are two, threads_text tells which when",
+    "slot": "index among the functions of bn2d_api; null: not in it",
+    "structs": "offsets and sizes in bytes where a pointer has pointer_size",
+}
+
+
 class Fault(Exception):
     """The header does not say something, or says two things."""
 
@@ -456,6 +472,7 @@ class Description:
             "library": "libbn2d.so.%d" % value["BN2D_VERSION_MAJOR"],
             "header": "bn2d/bn2d.h",
             "pointer_size": POINTER,
+            "about": ABOUT,
             "groups": groups,
             "constants": constants,
             "handles": [self.handle(name, text) for name, text in self.header.handles],
