@@ -607,14 +607,14 @@ BN2D_API int32_t bn2d_mask_nbytes(int64_t n, int64_t c, int64_t h, int64_t w, ui
  */
 
 /**
- * bn2d_forward_act() of contiguous tensors.
+ * As bn2d_forward_act(), of contiguous tensors.
  * @param dtype BN2D_F32, BN2D_F64, BN2D_F16 or BN2D_BF16: of x, z and y.
  * @param layout BN2D_NCHW or BN2D_NHWC: of x, z and y.
- * @param[in] x (n, num_features, h, w) elements.
+ * @param[in] x (n, num_features, h, w) elements. Borrowed by the record.
  * @param[in] z As many; NULL: no residual.
  * @param activation A number of bn2d_activation; BN2D_ACT_NONE: a plain forward.
  * @param slope Of BN2D_ACT_LEAKY_RELU.
- * @param[out] y As many elements; may be x or z.
+ * @param[out] y As many elements; may be x or z. Borrowed by the record where that needs it.
  * @param[out] record As in bn2d_forward_f32(); NULL: nothing is recorded.
  * @return as bn2d_forward_act(); BN2D_ERROR_INVALID_ARGUMENT for an unknown layout.
  *         Threads: as bn2d_forward_f32(). Since 1.1.
@@ -623,7 +623,7 @@ BN2D_API int32_t bn2d_forward_flat(bn2d_module *module, int32_t dtype, int32_t l
                                    int64_t n, int64_t h, int64_t w, int32_t activation, double slope, void *y,
                                    bn2d_record **record);
 /**
- * bn2d_backward() of contiguous tensors, of the shape of the recorded x.
+ * As bn2d_backward(), of contiguous tensors, of the shape of the recorded x.
  * @param dtype,layout Of dy, dx and dz. The dtype is that of the recorded x; the layout may be another.
  * @param[in] dy Gradient of y.
  * @param[out] dx Gradient of x; NULL: not wanted.
@@ -633,7 +633,7 @@ BN2D_API int32_t bn2d_forward_flat(bn2d_module *module, int32_t dtype, int32_t l
 BN2D_API int32_t bn2d_backward_flat(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout,
                                     const void *dy, void *dx, void *dz);
 /**
- * bn2d_double_backward() of contiguous tensors, of the shape of the recorded x.
+ * As bn2d_double_backward(), of contiguous tensors, of the shape of the recorded x.
  * @param dtype,layout Of dy, ddx, ddy and dx.
  * @param[in] dy As given to backward.
  * @param[in] ddx,ddweight,ddbias Gradients with respect to dx, dweight and dbias; each NULL: zero.
@@ -644,13 +644,10 @@ BN2D_API int32_t bn2d_double_backward_flat(bn2d_module *module, const bn2d_recor
                                            int32_t layout, const void *dy, const void *ddx, const void *ddweight,
                                            const void *ddbias, void *ddy, void *dx);
 /**
- * bn2d_batch_norm_forward() of contiguous tensors (n, c, h, w).
+ * As bn2d_batch_norm_forward(), of contiguous tensors (n, c, h, w).
  * @param data_dtype,layout Of x, z and y.
  * @param param_dtype Of weight, bias, running_mean and running_var.
  * @param num_features Elements of every per-channel array. It must be c: arrays of another length are an error here.
- * @param[in] x,z Elements; z NULL: no residual.
- * @param[out] y Elements.
- * The other parameters are those of bn2d_batch_norm_forward().
  * @return as bn2d_batch_norm_forward(); BN2D_ERROR_SHAPE where num_features is not c. Threads: free. Since 1.1.
  */
 BN2D_API int32_t bn2d_batch_norm_forward_flat(int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h,
@@ -660,11 +657,10 @@ BN2D_API int32_t bn2d_batch_norm_forward_flat(int32_t data_dtype, int32_t layout
                                               double averaging_factor, double eps, int32_t flags, int32_t activation,
                                               double slope, uint8_t *mask, double *saved_mean, double *saved_invstd);
 /**
- * bn2d_batch_norm_backward() of contiguous tensors (n, c, h, w).
+ * As bn2d_batch_norm_backward(), of contiguous tensors (n, c, h, w).
  * @param data_dtype,layout Of x, dy, y, dx and dz.
  * @param param_dtype Of weight, dweight and dbias.
  * @param num_features Elements of every per-channel array. It must be c: arrays of another length are an error here.
- * The other parameters are those of bn2d_batch_norm_backward().
  * @return as bn2d_batch_norm_backward(); BN2D_ERROR_SHAPE where num_features is not c. Threads: free. Since 1.1.
  */
 BN2D_API int32_t bn2d_batch_norm_backward_flat(int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h,
@@ -674,17 +670,17 @@ BN2D_API int32_t bn2d_batch_norm_backward_flat(int32_t data_dtype, int32_t layou
                                                int32_t batch_stats, int32_t activation, double slope, double blend,
                                                void *dx, void *dz, void *dweight, void *dbias);
 /**
- * bn2d_tensor_copy_from() of a contiguous array.
+ * As bn2d_tensor_copy_from(), of a contiguous array.
  * @param dtype Of data.
  * @param[in] data `length` elements; for num_batches_tracked one.
- * @return as bn2d_tensor_copy_from(). Threads: one per tensor. Since 1.1.
+ * @return as bn2d_tensor_copy_from(). Threads: as bn2d_tensor_copy_from(). Since 1.1.
  */
 BN2D_API int32_t bn2d_tensor_copy_from_flat(bn2d_tensor *tensor, int32_t dtype, const void *data, int64_t length);
 /**
- * bn2d_tensor_copy_to() of a contiguous array.
+ * As bn2d_tensor_copy_to(), of a contiguous array.
  * @param dtype Of data.
  * @param[out] data `length` elements; for num_batches_tracked one.
- * @return as bn2d_tensor_copy_to(). Threads: one per tensor. Since 1.1.
+ * @return as bn2d_tensor_copy_to(). Threads: as bn2d_tensor_copy_from(). Since 1.1.
  */
 BN2D_API int32_t bn2d_tensor_copy_to_flat(const bn2d_tensor *tensor, int32_t dtype, void *data, int64_t length);
 
