@@ -74,6 +74,8 @@ if [ "$job" = test ]; then
   if [ "$require_all" = 1 ]; then
     package nlohmann-json3-dev 'JSON report of the benchmark'
     optional_package shellcheck
+    optional_package luajit
+    optional_package python3-cffi
     optional_package clang-format-14
   fi
 fi

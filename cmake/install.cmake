@@ -7,11 +7,14 @@ install(TARGETS bn2d EXPORT bn2dTargets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT dev)
 install(DIRECTORY include/bn2d DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev FILES_MATCHING PATTERN *.h PATTERN *.hpp)
 install(EXPORT bn2dTargets NAMESPACE bn2d:: DESTINATION ${BN2D_CMAKE_DIR} COMPONENT dev)
+# What binding generators read.
+set(BN2D_DATA_DIR ${CMAKE_INSTALL_DATADIR}/bn2d)
+install(FILES capi/api/bn2d-api.json capi/api/bn2d.cdef DESTINATION ${BN2D_DATA_DIR} COMPONENT dev)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)
 install(FILES README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT dev)
 
 configure_package_config_file(cmake/bn2dConfig.cmake.in ${PROJECT_BINARY_DIR}/bn2dConfig.cmake
-  INSTALL_DESTINATION ${BN2D_CMAKE_DIR} NO_SET_AND_CHECK_MACRO)
+  INSTALL_DESTINATION ${BN2D_CMAKE_DIR} PATH_VARS BN2D_DATA_DIR NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/bn2dConfigVersion.cmake COMPATIBILITY SameMajorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/bn2dConfig.cmake ${PROJECT_BINARY_DIR}/bn2dConfigVersion.cmake
   DESTINATION ${BN2D_CMAKE_DIR} COMPONENT dev)
@@ -23,7 +26,7 @@ if(NOT IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
   string(REGEX REPLACE "/$" "" BN2D_PC_UP "${BN2D_PC_UP}")
   set(BN2D_PC_PREFIX "\${pcfiledir}/${BN2D_PC_UP}")
 endif()
-foreach(dir LIBDIR INCLUDEDIR)
+foreach(dir LIBDIR INCLUDEDIR DATADIR)
   set(BN2D_PC_${dir} "${CMAKE_INSTALL_${dir}}")
   if(NOT IS_ABSOLUTE "${CMAKE_INSTALL_${dir}}")
     set(BN2D_PC_${dir} "\${prefix}/${CMAKE_INSTALL_${dir}}")

@@ -308,7 +308,8 @@ BN2D_API int32_t bn2d_options_set_num_threads(bn2d_options *options, int32_t thr
  * Sets an option by its name and a value as text: "eps" "1e-3"; "momentum" "0.1" or "None"; "affine", "bias",
  * "track_running_stats", "biased_running_var", "protect_running_stats" "True", "False", "1" or "0"; "device" "cpu";
  * "dtype" as bn2d_dtype_from_name(); "num_threads" "4". The same checks as the setters, whatever the host's locale.
- * @return BN2D_OK, BN2D_ERROR_NOT_FOUND for an unknown name, else as the setter. Threads: one per object. Since 1.0.
+ * @return BN2D_OK, BN2D_ERROR_NOT_FOUND for an unknown name, else the setter's BN2D_ERROR_INVALID_ARGUMENT,
+ *         BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE. Threads: one per object. Since 1.0.
  */
 BN2D_API int32_t bn2d_options_set_by_name(bn2d_options *options, const char *name, const char *value);
 
@@ -357,7 +358,7 @@ BN2D_API int32_t bn2d_module_set_num_threads(bn2d_module *module, int32_t thread
 BN2D_API int32_t bn2d_module_get_num_threads(const bn2d_module *module, int32_t *out);
 /**
  * The module as text: "BatchNorm2d(64, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)".
- * @param buffer Receives the text and a NUL; may be NULL where capacity is 0.
+ * @param[out] buffer Receives the text and a NUL; may be NULL where capacity is 0.
  * @param capacity Bytes of buffer; 0 only asks for the length.
  * @param[out] length Bytes of the text without NUL; may be NULL. Written where capacity is 0 or the text fits.
  * @return BN2D_OK, BN2D_ERROR_BUFFER_TOO_SMALL (nothing written). Threads: free. Since 1.0.
@@ -428,11 +429,16 @@ BN2D_API int32_t bn2d_tensor_set_requires_grad(bn2d_tensor *tensor, int32_t requ
 /**
  * Copies all elements from `source`, which has the tensor's shape and any positive strides. Floating dtypes convert,
  * rounding to nearest even; int64 only from and to int64 (DLPack code 0, 64 bits).
+ * @param[in] source The elements.
  * @return BN2D_OK, BN2D_ERROR_SHAPE, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE, BN2D_ERROR_LAYOUT, BN2D_ERROR_OVERLAP,
- *         BN2D_ERROR_OVERFLOW. Threads: one per tensor, and none of its module. Since 1.0.
+ *         BN2D_ERROR_OVERFLOW. Threads: one per object, and no call of its module. Since 1.0.
  */
 BN2D_API int32_t bn2d_tensor_copy_from(bn2d_tensor *tensor, const bn2d_view *source);
-/** Copies all elements to `target`; as bn2d_tensor_copy_from(). Threads: as that. Since 1.0. */
+/**
+ * Copies all elements to `target`. As bn2d_tensor_copy_from().
+ * @param[out] target Receives the elements.
+ * @return as bn2d_tensor_copy_from(). Threads: as bn2d_tensor_copy_from(). Since 1.0.
+ */
 BN2D_API int32_t bn2d_tensor_copy_to(const bn2d_tensor *tensor, const bn2d_view *target);
 
 struct DLManagedTensor;
@@ -463,8 +469,8 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor, struct 
 /**
  * Forward of contiguous NCHW float data: y = bn(x).
  * In training mode it moves the running statistics and the counter, recorded or not.
- * @param x n*C*h*w elements, C the module's num_features. May be NULL where there are none.
- * @param[out] y As many elements.
+ * @param[in] x n*C*h*w elements, C the module's num_features. Borrowed by the record.
+ * @param[out] y As many elements. Where there are none, any pointer will do.
  * @param[out] record NULL: nothing is recorded. Else receives a record for backward; give back with
  * bn2d_record_release().
  * @return BN2D_OK, BN2D_ERROR_DTYPE (module is not f32), BN2D_ERROR_SHAPE (negative extent), BN2D_ERROR_OVERFLOW,
@@ -473,7 +479,7 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor, struct 
  */
 BN2D_API int32_t bn2d_forward_f32(bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w, float *y,
                                   bn2d_record **record);
-/** bn2d_forward_f32() for double data and an f64 module. Since 1.0. */
+/** As bn2d_forward_f32(), for double data and an f64 module. Since 1.0. */
 BN2D_API int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t n, int64_t h, int64_t w, double *y,
                                   bn2d_record **record);
 /**
@@ -482,13 +488,14 @@ BN2D_API int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t 
  */
 BN2D_API int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2d_view *y, bn2d_record **record);
 /**
- * Fused forward: y = act(bn(x) + z).
+ * Fused forward: y = act(bn(x) + z). As bn2d_forward().
  * How a record's backward knows the side of the activation on which an element was: on batch statistics and without z
  * from x, so that y is not needed and may be overwritten (by dx, too). Else from y (borrowed, keep it unchanged),
  * except where y cannot tell, i.e. for a negative slope: then the record keeps a mask of one bit per element.
- * @param z NULL: no residual.
+ * @param[in] z NULL: no residual.
  * @param activation One of bn2d_activation.
  * @param slope Slope of BN2D_ACT_LEAKY_RELU, finite; ignored by the others.
+ * @param[out] y Borrowed by the record where that needs it.
  * @return as bn2d_forward(), and BN2D_ERROR_INVALID_ARGUMENT for the activation or slope. Threads: as
  * bn2d_forward_f32(). Since 1.0.
  */
@@ -497,13 +504,13 @@ BN2D_API int32_t bn2d_forward_act(bn2d_module *module, const bn2d_view *x, const
 /**
  * Backward of contiguous NCHW float data. Accumulates into weight.grad and bias.grad where they require a gradient.
  * @param record From a forward of *this* module; of any layout, its extents count.
- * @param dy Gradient of y, n*C*h*w elements.
+ * @param[in] dy Gradient of y, n*C*h*w elements.
  * @param[out] dx Gradient of x, overwritten; NULL: not wanted (nor computed).
  * @return BN2D_OK, BN2D_ERROR_DTYPE, BN2D_ERROR_OVERLAP, BN2D_ERROR_STATE (record of another module; x was overwritten
  * in place and is needed), BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0.
  */
 BN2D_API int32_t bn2d_backward_f32(bn2d_module *module, const bn2d_record *record, const float *dy, float *dx);
-/** bn2d_backward_f32() for double data. Since 1.0. */
+/** As bn2d_backward_f32(), for double data. Since 1.0. */
 BN2D_API int32_t bn2d_backward_f64(bn2d_module *module, const bn2d_record *record, const double *dy, double *dx);
 /**
  * Backward of any layout and dtype, fused forms included. As bn2d_backward_f32().
@@ -517,9 +524,9 @@ BN2D_API int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, c
 /**
  * Backward of backward: for a loss that depends on dx, dweight and dbias, the gradients with respect to dy, x and
  * weight.
- * @param dy As given to backward.
- * @param ddx Gradient of the loss with respect to dx; NULL: zero.
- * @param ddweight,ddbias With respect to dweight and dbias, C elements of the module's dtype; NULL: zero.
+ * @param[in] dy As given to backward.
+ * @param[in] ddx Gradient of the loss with respect to dx; NULL: zero.
+ * @param[in] ddweight,ddbias With respect to dweight and dbias, C elements of the module's dtype; NULL: zero.
  * @param[out] ddy With respect to dy; NULL: not wanted. May be exactly dy.
  * @param[out] dx With respect to x; NULL: not wanted. With respect to weight it accumulates into weight.grad.
  * @return as bn2d_backward(). Threads: exclusive. Since 1.0.
@@ -541,12 +548,18 @@ BN2D_API void bn2d_record_release(bn2d_record *record);
 
 /**
  * Stateless forward: y = act(bn(x) + z).
- * @param z NULL: no residual.
- * @param weight,bias NULL: 1 and 0.
- * @param running_mean,running_var With batch statistics: updated in place, each may be NULL. Without: read, required.
+ * @param[in] x The data.
+ * @param[in] z NULL: no residual.
+ * @param[out] y As x.
+ * @param dtype One of bn2d_dtype.
+ * @param[in] weight,bias NULL: 1 and 0.
+ * @param[in,out] running_mean,running_var With batch statistics: updated in place, each may be NULL. Without: read,
+ * required.
  * @param batch_stats 1: statistics of the batch; 0: the running ones.
  * @param averaging_factor Weight of the new value in [0, 1]; the k-th batch of a cumulative average has 1/k.
  * @param flags Bits of bn2d_flag.
+ * @param activation One of bn2d_activation.
+ * @param slope As in bn2d_forward_act().
  * @param[out] mask Side of the activation, for a backward without y: bn2d_mask_nbytes() bytes; NULL: not wanted. Not
  * with BN2D_ACT_NONE.
  * @param[out] saved_mean,saved_invstd C doubles each, what was used; each may be NULL.
@@ -559,11 +572,16 @@ BN2D_API int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z,
                                          double *saved_invstd);
 /**
  * Stateless backward.
- * @param x As given to forward. NULL where nothing needs it: batch_stats 0 and no dweight.
- * @param y Output of forward, to read the activation's side off; NULL where mask is given or there is no activation.
- * @param mask From forward; NULL where y is given or there is no activation.
- * @param weight NULL: 1.
- * @param saved_mean,saved_invstd From forward, C doubles each. Both required, but saved_mean where x is NULL.
+ * @param[in] x As given to forward. NULL where nothing needs it: batch_stats 0 and no dweight.
+ * @param[in] dy Gradient of y.
+ * @param[in] y Output of forward, to read the activation's side off; NULL where mask is given or there is no
+ * activation.
+ * @param[in] mask From forward; NULL where y is given or there is no activation.
+ * @param dtype One of bn2d_dtype.
+ * @param[in] weight NULL: 1.
+ * @param[in] saved_mean From forward, C doubles. NULL where x may be.
+ * @param[in] saved_invstd From forward, C doubles.
+ * @param activation One of bn2d_activation.
  * @param blend 0: dweight and dbias are overwritten; 1: added to. Any finite b gives b*old + new; with 0 the old value
  * is not read.
  * @param[out] dx,dz,dweight,dbias Each NULL: not wanted, not computed.
@@ -577,7 +595,9 @@ BN2D_API int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *d
                                           const bn2d_view *dz, void *dweight, void *dbias);
 /**
  * Stateless double backward. As bn2d_double_backward() and bn2d_batch_norm_backward().
- * @param ddx,ddweight,ddbias Gradients with respect to dx, dweight, dbias; each NULL: zero.
+ * @param[in] x As given to forward.
+ * @param[in] saved_mean From forward, C doubles.
+ * @param[in] ddx,ddweight,ddbias Gradients with respect to dx, dweight, dbias; each NULL: zero.
  * @param[out] ddy,dx,dweight With respect to dy, x, weight; each NULL: not wanted. dweight blends.
  * @return as bn2d_batch_norm_backward(). Threads: free. Since 1.0.
  */
@@ -600,14 +620,14 @@ BN2D_API int32_t bn2d_mask_nbytes(int64_t n, int64_t c, int64_t h, int64_t w, ui
  */
 
 /**
- * bn2d_forward_act() of contiguous tensors.
+ * As bn2d_forward_act(), of contiguous tensors.
  * @param dtype BN2D_F32, BN2D_F64, BN2D_F16 or BN2D_BF16: of x, z and y.
  * @param layout BN2D_NCHW or BN2D_NHWC: of x, z and y.
- * @param[in] x (n, num_features, h, w) elements.
+ * @param[in] x (n, num_features, h, w) elements. Borrowed by the record.
  * @param[in] z As many; NULL: no residual.
  * @param activation A number of bn2d_activation; BN2D_ACT_NONE: a plain forward.
  * @param slope Of BN2D_ACT_LEAKY_RELU.
- * @param[out] y As many elements; may be x or z.
+ * @param[out] y As many elements; may be x or z. Borrowed by the record where that needs it.
  * @param[out] record As in bn2d_forward_f32(); NULL: nothing is recorded.
  * @return as bn2d_forward_act(); BN2D_ERROR_INVALID_ARGUMENT for an unknown layout.
  *         Threads: as bn2d_forward_f32(). Since 1.1.
@@ -616,7 +636,7 @@ BN2D_API int32_t bn2d_forward_flat(bn2d_module *module, int32_t dtype, int32_t l
                                    int64_t n, int64_t h, int64_t w, int32_t activation, double slope, void *y,
                                    bn2d_record **record);
 /**
- * bn2d_backward() of contiguous tensors, of the shape of the recorded x.
+ * As bn2d_backward(), of contiguous tensors, of the shape of the recorded x.
  * @param dtype,layout Of dy, dx and dz. The dtype is that of the recorded x; the layout may be another.
  * @param[in] dy Gradient of y.
  * @param[out] dx Gradient of x; NULL: not wanted.
@@ -626,7 +646,7 @@ BN2D_API int32_t bn2d_forward_flat(bn2d_module *module, int32_t dtype, int32_t l
 BN2D_API int32_t bn2d_backward_flat(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout,
                                     const void *dy, void *dx, void *dz);
 /**
- * bn2d_double_backward() of contiguous tensors, of the shape of the recorded x.
+ * As bn2d_double_backward(), of contiguous tensors, of the shape of the recorded x.
  * @param dtype,layout Of dy, ddx, ddy and dx.
  * @param[in] dy As given to backward.
  * @param[in] ddx,ddweight,ddbias Gradients with respect to dx, dweight and dbias; each NULL: zero.
@@ -637,13 +657,10 @@ BN2D_API int32_t bn2d_double_backward_flat(bn2d_module *module, const bn2d_recor
                                            int32_t layout, const void *dy, const void *ddx, const void *ddweight,
                                            const void *ddbias, void *ddy, void *dx);
 /**
- * bn2d_batch_norm_forward() of contiguous tensors (n, c, h, w).
+ * As bn2d_batch_norm_forward(), of contiguous tensors (n, c, h, w).
  * @param data_dtype,layout Of x, z and y.
  * @param param_dtype Of weight, bias, running_mean and running_var.
  * @param num_features Elements of every per-channel array. It must be c: arrays of another length are an error here.
- * @param[in] x,z Elements; z NULL: no residual.
- * @param[out] y Elements.
- * The other parameters are those of bn2d_batch_norm_forward().
  * @return as bn2d_batch_norm_forward(); BN2D_ERROR_SHAPE where num_features is not c. Threads: free. Since 1.1.
  */
 BN2D_API int32_t bn2d_batch_norm_forward_flat(int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h,
@@ -653,11 +670,10 @@ BN2D_API int32_t bn2d_batch_norm_forward_flat(int32_t data_dtype, int32_t layout
                                               double averaging_factor, double eps, int32_t flags, int32_t activation,
                                               double slope, uint8_t *mask, double *saved_mean, double *saved_invstd);
 /**
- * bn2d_batch_norm_backward() of contiguous tensors (n, c, h, w).
+ * As bn2d_batch_norm_backward(), of contiguous tensors (n, c, h, w).
  * @param data_dtype,layout Of x, dy, y, dx and dz.
  * @param param_dtype Of weight, dweight and dbias.
  * @param num_features Elements of every per-channel array. It must be c: arrays of another length are an error here.
- * The other parameters are those of bn2d_batch_norm_backward().
  * @return as bn2d_batch_norm_backward(); BN2D_ERROR_SHAPE where num_features is not c. Threads: free. Since 1.1.
  */
 BN2D_API int32_t bn2d_batch_norm_backward_flat(int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h,
@@ -667,17 +683,17 @@ BN2D_API int32_t bn2d_batch_norm_backward_flat(int32_t data_dtype, int32_t layou
                                                int32_t batch_stats, int32_t activation, double slope, double blend,
                                                void *dx, void *dz, void *dweight, void *dbias);
 /**
- * bn2d_tensor_copy_from() of a contiguous array.
+ * As bn2d_tensor_copy_from(), of a contiguous array.
  * @param dtype Of data.
  * @param[in] data `length` elements; for num_batches_tracked one.
- * @return as bn2d_tensor_copy_from(). Threads: one per tensor. Since 1.1.
+ * @return as bn2d_tensor_copy_from(). Threads: as bn2d_tensor_copy_from(). Since 1.1.
  */
 BN2D_API int32_t bn2d_tensor_copy_from_flat(bn2d_tensor *tensor, int32_t dtype, const void *data, int64_t length);
 /**
- * bn2d_tensor_copy_to() of a contiguous array.
+ * As bn2d_tensor_copy_to(), of a contiguous array.
  * @param dtype Of data.
  * @param[out] data `length` elements; for num_batches_tracked one.
- * @return as bn2d_tensor_copy_to(). Threads: one per tensor. Since 1.1.
+ * @return as bn2d_tensor_copy_to(). Threads: as bn2d_tensor_copy_from(). Since 1.1.
  */
 BN2D_API int32_t bn2d_tensor_copy_to_flat(const bn2d_tensor *tensor, int32_t dtype, void *data, int64_t length);
 

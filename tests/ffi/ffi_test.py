@@ -1,14 +1,15 @@
-"""The library from another language: Python's standard library alone, nothing but the header and the list of functions.
+"""The library from another language: Python's standard library alone, and signatures from capi/api/bn2d-api.json.
 
     BN2D_LIBRARY=<libbn2d.so> BN2D_SOURCE=<checkout> python3 ffi_test.py
 
-What it would catch: a function that ctypes cannot call (a struct by value, a macro), a name in the list without a declaration,
-a constant whose number differs from its name's, handles whose order of release matters to a garbage collector.
+What it would catch: a function that ctypes cannot call (a struct by value, a macro), a description that is not enough for
+a binding, handles whose order of release matters to a garbage collector.
 NumPy and PyTorch are no requirement; where they are importable, tensors are exchanged with them, too.
 """
 
 import ctypes
 import gc
+import json
 import math
 import os
 import random
@@ -22,26 +23,36 @@ import unittest
 SOURCE = os.environ["BN2D_SOURCE"]
 LIBRARY = os.environ["BN2D_LIBRARY"]
 
-with open(os.path.join(SOURCE, "include", "bn2d", "bn2d.h"), encoding="utf-8") as file:
-    HEADER = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.S)
-with open(os.path.join(SOURCE, "capi", "functions.inc"), encoding="utf-8") as file:
-    LISTED = re.findall(r'^BN2D_FUNCTION\("([\d.]+)", (\w+)\)', file.read(), flags=re.M)
+with open(os.path.join(SOURCE, "capi", "api", "bn2d-api.json"), encoding="utf-8") as file:
+    API = json.load(file)
+
+SCALARS = {
+    "int32_t": ctypes.c_int32,
+    "int64_t": ctypes.c_int64,
+    "uint8_t": ctypes.c_uint8,
+    "uint16_t": ctypes.c_uint16,
+    "uint32_t": ctypes.c_uint32,
+    "uint64_t": ctypes.c_uint64,
+    "float": ctypes.c_float,
+    "double": ctypes.c_double,
+}
+
+
+def field_type(text):
+    """The ctypes type of a struct's field."""
+    if "*" not in text:
+        return SCALARS[text]
+    return ctypes.POINTER(ctypes.c_int64) if text == "const int64_t *" else ctypes.c_void_p
 
 
 class View(ctypes.Structure):
     """bn2d_view, which is DLPack's DLTensor."""
 
     _fields_ = [
-        ("data", ctypes.c_void_p),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("dtype_code", ctypes.c_uint8),
-        ("dtype_bits", ctypes.c_uint8),
-        ("dtype_lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
+        (field["name"], field_type(field["type"]))
+        for struct in API["structs"]
+        if struct["name"] == "bn2d_view"
+        for field in struct["fields"]
     ]
 
 
@@ -69,54 +80,27 @@ Managed._fields_ = [
     ("deleter", ctypes.CFUNCTYPE(None, ctypes.POINTER(Managed))),
 ]
 
-SCALARS = {
-    "int32_t": ctypes.c_int32,
-    "int64_t": ctypes.c_int64,
-    "uint8_t": ctypes.c_uint8,
-    "uint32_t": ctypes.c_uint32,
-    "uint64_t": ctypes.c_uint64,
-    "float": ctypes.c_float,
-    "double": ctypes.c_double,
-}
 
-
-def ctype(text):
-    """The ctypes type of a C declaration's type; unknown ones raise, so nothing that FFI cannot say gets in."""
-    stars = text.count("*")
-    base = re.sub(r"\b(const|struct)\b|\*", " ", text).split()
-    if len(base) != 1:
-        raise ValueError("cannot call with " + text)
-    base = base[0]
-    if stars == 0:
-        return None if base == "void" else SCALARS[base]
-    if base == "char" and stars == 1 and "const" in text:
+def ctype(text, kind=None):
+    """The ctypes type of a parameter or result; unknown ones raise, so nothing that FFI cannot say gets in."""
+    if text == "void":
+        return None
+    if "*" not in text:
+        return SCALARS[text]
+    if text == "const char *":
         return ctypes.c_char_p
-    if base == "bn2d_view" and stars == 1:
+    if kind == "struct":
         return ctypes.POINTER(View)
-    return ctypes.c_void_p  # handles, arrays, out parameters
-
-
-def declarations():
-    """(name, result, [(type, name)]) of every function, in the header's order."""
-    found = []
-    for result, name, parameters in re.findall(r"BN2D_API\s+([\w\s]+?\**)\s*\b(bn2d_\w+)\(([^)]*)\)\s*;", HEADER):
-        arguments = []
-        for parameter in parameters.split(","):
-            if parameter.strip() == "void":
-                continue
-            kind, argument = re.fullmatch(r"\s*(.*?)(\w+)\s*", parameter, flags=re.S).groups()
-            arguments.append((kind, argument))
-        found.append((name, result, arguments))
-    return found
+    return ctypes.c_void_p  # handles, arrays, out parameters, callbacks
 
 
 def load():
-    """The library with every function declared."""
+    """The library with every function declared as the description says."""
     library = ctypes.CDLL(LIBRARY)
-    for name, result, arguments in declarations():
-        function = getattr(library, name)
-        function.restype = ctype(result)
-        function.argtypes = [ctype(kind) for kind, _ in arguments]
+    for entry in API["functions"]:
+        function = getattr(library, entry["name"])
+        function.restype = ctype(entry["returns"]["type"])
+        function.argtypes = [ctype(p["type"], p["kind"]) for p in entry["parameters"]]
     return library
 
 
@@ -210,54 +194,6 @@ class Tensor(Handle):
             return ctypes.cast(out, ctypes.POINTER(Managed))
         check(LIB.bn2d_tensor_to_dlpack(self.pointer, ctypes.byref(out)))
         return ctypes.cast(out, ctypes.POINTER(ManagedVersioned))
-
-
-class Declarations(unittest.TestCase):
-    """The header against the list and the library."""
-
-    def test_list_and_header_have_the_same_functions_in_the_same_order(self):
-        declared = [name for name, _, _ in declarations()]
-        self.assertEqual(declared, ["bn2d_" + name for _, name in LISTED] + ["bn2d_get_api"])
-
-    def test_table_has_the_same_slots_in_the_same_order(self):
-        body = re.search(r"typedef struct bn2d_api \{(.*?)\} bn2d_api;", HEADER, flags=re.S).group(1)
-        slots = re.findall(r"\(\*(\w+)\)\(", body)
-        self.assertEqual(slots, [name for _, name in LISTED])
-        table = ctypes.cast(LIB.bn2d_get_api(1), ctypes.POINTER(ctypes.c_uint64))
-        self.assertEqual(table[0], 16 + 8 * len(slots))
-        for index, name in enumerate(slots):
-            address = ctypes.cast(getattr(LIB, "bn2d_" + name), ctypes.c_void_p).value
-            self.assertEqual(table[2 + index], address, name)
-
-    def test_slots_are_declared_as_their_functions(self):
-        body = re.search(r"typedef struct bn2d_api \{(.*?)\} bn2d_api;", HEADER, flags=re.S).group(1)
-        slots = {}
-        for result, name, parameters in re.findall(r"([\w\s]+?\**)\s*\(\*(\w+)\)\(([^)]*)\);", body):
-            slots["bn2d_" + name] = (" ".join(result.split()), " ".join(parameters.split()))
-        for result, name, parameters in re.findall(r"BN2D_API\s+([\w\s]+?\**)\s*\b(bn2d_\w+)\(([^)]*)\)\s*;", HEADER):
-            if name != "bn2d_get_api":
-                self.assertEqual(slots[name], (" ".join(result.split()), " ".join(parameters.split())), name)
-
-    def test_every_constant_by_its_name(self):
-        constants = dict(re.findall(r"\b(BN2D_\w+)\s*=\s*(-?\d+)", HEADER))
-        constants["BN2D_API_VERSION"] = re.search(r"#define BN2D_API_VERSION (\d+)", HEADER).group(1)
-        self.assertGreater(len(constants), 30)
-        value = ctypes.c_int64()
-        for name, number in constants.items():
-            check(LIB.bn2d_constant_by_name(name.encode(), ctypes.byref(value)))
-            self.assertEqual(value.value, int(number), name)
-        listed = {}
-        for index in range(LIB.bn2d_constant_count()):
-            name = ctypes.c_char_p()
-            check(LIB.bn2d_constant_at(index, ctypes.byref(name), ctypes.byref(value)))
-            listed[name.value.decode()] = value.value
-        for name, number in constants.items():
-            self.assertEqual(listed[name], int(number), name)
-
-    def test_version(self):
-        numbers = [int(n) for n in re.findall(r"#define BN2D_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", HEADER)]
-        self.assertEqual(LIB.bn2d_version(), numbers[0] * 1000000 + numbers[1] * 1000 + numbers[2])
-        self.assertEqual(LIB.bn2d_version_string().decode(), "%d.%d.%d" % tuple(numbers))
 
 
 class Training(unittest.TestCase):

@@ -10,7 +10,7 @@ done
 cd "$BN2D_SOURCE"
 status=0
 # Folder by folder: the build folder may lie inside the checkout.
-for file in $(find include src capi tests bench -name '*.h' -o -name '*.hpp' -o -name '*.cc' -o -name '*.c' | LC_ALL=C sort); do
+for file in $(find include src capi tests bench -name '*.h' -o -name '*.hpp' -o -name '*.cc' -o -name '*.cpp' -o -name '*.c' | LC_ALL=C sort); do
   "$tool" "$file" | cmp -s - "$file" && continue
   echo "to be formatted: $tool -i $file" >&2
   status=1

@@ -13,3 +13,7 @@ version=$(LD_LIBRARY_PATH=$BN2D_STAGE/$BN2D_LIBDIR ./consumer)
 # shellcheck disable=SC2046 # a list of words
 "$CC" -std=c99 -Wall -Wextra -Werror "$BN2D_SOURCE/tests/packaging/consumer/plugin.c" $(bn2d_pkg_config --cflags) -ldl -o plugin
 ./plugin "$BN2D_STAGE/$BN2D_LIBDIR/libbn2d.so.1"
+
+for file in bn2d-api.json bn2d.cdef; do
+  [ -e "$(bn2d_pkg_config --variable=pkgdatadir)/$file" ] || fail "pkgdatadir of bn2d.pc has no $file"
+done

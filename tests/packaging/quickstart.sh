@@ -1,19 +1,29 @@
 #!/bin/sh
-# The program that README.md shows is the one in capi/examples (without its licence line); it compiles as strict C99 and runs.
+# The programs that README.md shows are those in capi/examples (without their licence line); they compile strictly and run.
 . "$(dirname "$0")/common.sh"
 need pkg-config
 work_in quickstart
 
-# The ```c block after the line <!-- quickstart.c -->.
-awk '
-  $0 == "<!-- quickstart.c -->" { found = 1; next }
-  found && !inside && $0 == "```c" { inside = 1; next }
-  inside && $0 == "```" { exit }
-  inside { print }
-' "$BN2D_SOURCE/README.md" >readme.c
-[ -s readme.c ] || fail "README.md shows no quickstart.c"
-sed '1 { /SPDX/ d; }' "$BN2D_SOURCE/capi/examples/quickstart.c" | diff - readme.c || fail "README.md shows another program than capi/examples/quickstart.c"
+# shown FILE LANGUAGE: the block of that language after the line <!-- FILE -->, which must be the file.
+shown() {
+  awk -v file="<!-- $1 -->" -v block="\`\`\`$2" '
+    $0 == file { found = 1; next }
+    found && !inside && $0 == block { inside = 1; next }
+    inside && $0 == "```" { exit }
+    inside { print }
+  ' "$BN2D_SOURCE/README.md" >"readme_$1"
+  [ -s "readme_$1" ] || fail "README.md shows no $1"
+  sed '1 { /SPDX/ d; }' "$BN2D_SOURCE/capi/examples/$1" | diff - "readme_$1" ||
+    fail "README.md shows another program than capi/examples/$1"
+}
 
-# shellcheck disable=SC2046 # a list of words
-"$CC" -std=c99 -Wall -Wextra -pedantic -Werror readme.c $(bn2d_pkg_config --cflags --libs) -lm -o quickstart
-LD_LIBRARY_PATH=$BN2D_STAGE/$BN2D_LIBDIR ./quickstart
+strict='-Wall -Wextra -pedantic -Werror'
+shown quickstart.c c
+# shellcheck disable=SC2046,SC2086 # lists of words
+"$CC" -std=c99 $strict readme_quickstart.c $(bn2d_pkg_config --cflags --libs) -lm -o quickstart_c
+LD_LIBRARY_PATH=$BN2D_STAGE/$BN2D_LIBDIR ./quickstart_c
+
+shown quickstart.cpp cpp
+# shellcheck disable=SC2046,SC2086 # lists of words
+"$CXX" -std=c++17 $strict readme_quickstart.cpp $(bn2d_pkg_config --cflags --libs) -o quickstart_cpp
+LD_LIBRARY_PATH=$BN2D_STAGE/$BN2D_LIBDIR ./quickstart_cpp

@@ -7,7 +7,7 @@ rm -rf "$BN2D_STAGE" "$BN2D_STAGE.first"
 mv "$BN2D_STAGE.first" "$BN2D_STAGE"
 cd "$BN2D_STAGE"
 
-for file in include/bn2d/bn2d.h "$BN2D_LIBDIR/libbn2d.so" "$BN2D_LIBDIR/libbn2d.so.1" "$BN2D_LIBDIR/pkgconfig/bn2d.pc" \
+for file in include/bn2d/bn2d.h include/bn2d/bn2d.hpp share/bn2d/bn2d-api.json share/bn2d/bn2d.cdef "$BN2D_LIBDIR/libbn2d.so" "$BN2D_LIBDIR/libbn2d.so.1" "$BN2D_LIBDIR/pkgconfig/bn2d.pc" \
   "$BN2D_LIBDIR/cmake/bn2d/bn2dConfig.cmake" "$BN2D_LIBDIR/cmake/bn2d/bn2dConfigVersion.cmake"; do
   [ -e "$file" ] || fail "not installed: $file"
 done
