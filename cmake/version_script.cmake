@@ -26,6 +26,8 @@ file(CONFIGURE OUTPUT ${BN2D_VERSION_SCRIPT} CONTENT "${script}" @ONLY)
 target_link_options(bn2d PRIVATE
   -Wl,--version-script=${BN2D_VERSION_SCRIPT}
   -Wl,--exclude-libs,ALL
+  # The table's slots and internal calls stay ours, whatever a host preloads or which other copy it has.
+  -Wl,-Bsymbolic-functions
   -Wl,-z,now,-z,relro
   -Wl,--as-needed # of Highway only the headers are used
   # A oneTBB worker may still be running our code when a plugin host calls dlclose.

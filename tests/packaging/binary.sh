@@ -28,6 +28,9 @@ if sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' dynamic |
   wrong "the library must not need these"
 fi
 
+# Ours stays ours: no slot of the table, and no call, is looked up among the host's symbols.
+if readelf -rW "$BN2D_LIBRARY" | grep ' bn2d_'; then wrong "another library's symbols could take the place of these"; fi
+
 # Nothing of ours runs at load: the two entries are the compiler's (frame_dummy, and __cpu_indicator_init, which asks the
 # CPU what it has). That loading leaves the host's floating-point mode alone is seen by ffi.plugin_host, on any build.
 entries=$(($(sed -n 's/.*(INIT_ARRAYSZ) *\([0-9]*\).*/\1/p' dynamic) * 8 / $(getconf LONG_BIT)))
