@@ -1,6 +1,10 @@
 #include "guard.h"
 
 #include <cstring>
+#include <new>
+#if __has_include(<cxxabi.h>)
+#include <cxxabi.h>
+#endif
 
 namespace bn2d::capi {
 namespace {
@@ -48,6 +52,26 @@ int32_t report(Status status, const char *text) noexcept {
   }
   t_last_error[out] = '\0';
   return static_cast<int32_t>(status);
+}
+
+// Here, and not in every function, for the size.
+int32_t report_exception() {
+  try {
+    throw;
+  } catch (const Error &error) {
+    return report(error.status, error.text);
+  } catch (const std::bad_alloc &) {
+    return report(Status::out_of_memory, "out of memory");
+  } catch (const std::exception &error) {
+    return report(Status::internal, error.what());
+#if defined(__GLIBCXX__)
+  } catch (const abi::__forced_unwind &) {
+    // The thread ends, by pthread_exit() in an allocator of the host, say. The C library aborts where that is caught.
+    throw;
+#endif
+  } catch (...) {
+    return report(Status::internal, "unknown exception inside bn2d");
+  }
 }
 
 const char *last_error() noexcept { return t_last_error; }

@@ -1,7 +1,6 @@
 // The boundary: what happens inside a C function becomes a status and a message, and nothing else gets out.
 #pragma once
 #include <cstdint>
-#include <new>
 
 #include "base/error.h"
 #include "base/floating_point.h"
@@ -12,21 +11,18 @@ namespace bn2d::capi {
 int32_t report(Status status, const char *text) noexcept;
 const char *last_error() noexcept;
 
+// The status of the exception that is being handled.
+int32_t report_exception();
+
 // Runs the body of a C function. All of its checks and allocations throw before it changes anything.
 template <class Body>
-int32_t guarded(Body &&body) noexcept {
+int32_t guarded(Body &&body) {
   const QuietArithmetic quiet;
   try {
     body();
     return 0;
-  } catch (const Error &error) {
-    return report(error.status, error.text);
-  } catch (const std::bad_alloc &) {
-    return report(Status::out_of_memory, "out of memory");
-  } catch (const std::exception &error) {
-    return report(Status::internal, error.what());
   } catch (...) {
-    return report(Status::internal, "unknown exception inside bn2d");
+    return report_exception();
   }
 }
 

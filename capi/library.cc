@@ -1,11 +1,11 @@
 // Version, names, constants, error text, settings of the process.
-#include <cstdio>
 #include <cstring>
 
 #include "bn2d/bn2d.h"
 #include "build_info.h"
 #include "guard.h"
 #include "kernels/kernels.h"
+#include "kernels/targets.h"
 #include "module/options.h"
 #include "ops/settings.h"
 
@@ -42,12 +42,9 @@ constexpr uint32_t kVersion = BN2D_VERSION_MAJOR * 1000000 + BN2D_VERSION_MINOR 
 uint32_t bn2d_version(void) { return kVersion; }
 const char *bn2d_version_string(void) { return BN2D_BUILD_VERSION; }
 const char *bn2d_build_info(void) {
-  struct Text {  // without an allocation, which could fail
-    char bytes[256];
-    Text() { std::snprintf(bytes, sizeof bytes, BN2D_BUILD_INFO ", SIMD targets %s", kernels::compiled_targets()); }
-  };
-  static const Text text;
-  return text.bytes;
+#define BN2D_NAME(TARGET) " " #TARGET
+  return BN2D_BUILD_INFO ", SIMD targets" BN2D_FOR_EACH_TARGET(BN2D_NAME);
+#undef BN2D_NAME
 }
 const char *bn2d_simd_target(void) { return kernels::active().name; }
 const char *bn2d_last_error(void) { return last_error(); }

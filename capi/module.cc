@@ -16,7 +16,7 @@ bn2d_tensor *make_tensor_handle(const std::shared_ptr<Tensor> &tensor) {
   NewHandle<bn2d_tensor> handle;
   handle->value = tensor;
   if (tensor->gradient()) handle->gradient = make_tensor_handle(tensor->gradient());
-  return handle.publish(kOwner);
+  return handle.publish_owned();
 }
 
 // Calls f(module) and hands its value out.
@@ -38,12 +38,12 @@ int32_t bn2d_module_create(int64_t num_features, const bn2d_options *options, bn
     handle->value = std::make_shared<BatchNorm2d>(num_features, chosen);
     int i = 0;
     for (const auto &tensor : handle->value->tensors()) handle->tensors[i++] = make_tensor_handle(tensor);
-    *out = handle.publish(1);
+    *out = handle.publish();
   });
 }
 
 int32_t bn2d_module_retain(bn2d_module *module) {
-  return guarded([&] { retain(checked(module, "module")); });
+  return guarded([&] { retain(module, "module"); });
 }
 void bn2d_module_release(bn2d_module *module) { release(module); }
 
@@ -120,7 +120,7 @@ int32_t bn2d_module_tensor_at(const bn2d_module *module, int32_t index, bn2d_ten
     const int32_t count = static_cast<int32_t>(m.value->tensors().size());
     if (index < 0 || index >= count)
       fail(Status::not_found, "tensor %" PRId32 " does not exist, the module has %" PRId32, index, count);
-    *out = retain(*m.tensors[index]);
+    *out = retain(handle_of(m.tensors[index]), "tensor");
   });
 }
 
@@ -133,7 +133,7 @@ int32_t bn2d_module_tensor_by_name(const bn2d_module *module, const char *name, 
       if (tensor == nullptr) continue;
       for (bn2d_tensor *candidate : {tensor, tensor->gradient})
         if (candidate != nullptr && std::strcmp(candidate->value->name(), name) == 0) {
-          *out = retain(*candidate);
+          *out = retain(handle_of(candidate), "tensor");
           return;
         }
     }

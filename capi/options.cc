@@ -7,12 +7,12 @@ int32_t bn2d_options_create(bn2d_options **out) {
   return guarded([&] {
     required(out, "out");
     NewHandle<bn2d_options> handle;
-    *out = handle.publish(1);
+    *out = handle.publish();
   });
 }
 
 int32_t bn2d_options_retain(bn2d_options *options) {
-  return guarded([&] { retain(checked(options, "options")); });
+  return guarded([&] { retain(options, "options"); });
 }
 void bn2d_options_release(bn2d_options *options) { release(options); }
 

@@ -53,7 +53,7 @@ void copy(const View &from, const View &to) {
 }  // namespace
 
 int32_t bn2d_tensor_retain(bn2d_tensor *tensor) {
-  return guarded([&] { retain(checked(tensor, "tensor")); });
+  return guarded([&] { retain(tensor, "tensor"); });
 }
 void bn2d_tensor_release(bn2d_tensor *tensor) { release(tensor); }
 
@@ -87,7 +87,7 @@ int32_t bn2d_tensor_data(const bn2d_tensor *tensor, void **out) {
 int32_t bn2d_tensor_grad(const bn2d_tensor *tensor, bn2d_tensor **out) {
   return guarded([&] {
     required(out, "out");
-    *out = retain(*checked_parameter(tensor).gradient);
+    *out = retain(handle_of(checked_parameter(tensor).gradient), "gradient");
   });
 }
 int32_t bn2d_tensor_requires_grad(const bn2d_tensor *tensor, int32_t *out) {

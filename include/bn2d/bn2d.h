@@ -34,14 +34,20 @@
  * their value directly; release functions return void.
  *
  * **Statuses of every function.** Any function that takes a handle returns BN2D_ERROR_INVALID_HANDLE where the handle
- * is of another kind or already released; any function returns BN2D_ERROR_INVALID_ARGUMENT for a NULL pointer that is
+ * is of another kind or dead; any function returns BN2D_ERROR_INVALID_ARGUMENT for a NULL pointer that is
  * not documented as optional, BN2D_ERROR_OUT_OF_MEMORY when memory runs out and BN2D_ERROR_INTERNAL for a fault of this
  * library. The comments below list what comes on top of these four.
  *
  * **Handles** (bn2d_options, bn2d_module, bn2d_tensor, bn2d_record) are opaque and reference counted. A pointer written
  * to an `out` parameter is one reference, owned by the caller, who gives it back with the matching release function: in
- * any order, on any thread, also after the module is gone. Releasing NULL, or a handle that is already dead, does
- * nothing. A module owns one reference to each of its tensors; looking one up gives the same pointer each time.
+ * any order, on any thread, also after the module is gone. Releasing NULL does nothing. A module owns one reference to
+ * each of its tensors; looking one up gives the same pointer each time.
+ *  - A dead handle (all of its references given back) is recognised until at least 65,536 other handles of its kind
+ * have died after it: functions return BN2D_ERROR_INVALID_HANDLE, releasing it does nothing. Later its value may be
+ * that of a new handle, and releasing it again would take a reference from that.
+ *  - A caller can hold 16,777,215 references to one handle; one more, by retaining or by looking up, is
+ *    BN2D_ERROR_OVERFLOW. The count never runs over, and no number of releases takes the module's own reference.
+ *  - The pointer is a value to compare and to pass on: nothing can be read through it.
  *
  * **Pointers.** `const char *` results are static or belong to the handle they were asked from; do not free them.
  * Arrays and views passed in are read during the call only, except where a record borrows them (see bn2d_record).
@@ -54,7 +60,23 @@
  * caller's to guard. Work is shared out over the oneTBB arena of the calling thread, or over the thread pool that the
  * host has chosen (see "the host's threads"). The calling thread never runs other tasks of its arena while it waits,
  * and workers take over its floating-point mode. The result is bitwise the same for any number of threads and any pool.
- * After fork() a child computes on its calling thread. A call takes at most 16 KiB of its thread's stack.
+ * A call takes at most 16 KiB of its thread's stack. Where oneTBB fails, for lack of memory or threads, the call is
+ * done by its calling thread, and so is every later one of the process that would use oneTBB. While one thread makes
+ * the first call that is large enough for several threads, the calls of others are done by their own.
+ *
+ * **fork().** A child may use everything that the parent had, whatever other threads were doing at the moment of the
+ * fork: no function waits for a thread that the child does not have, and a module that another thread was using is
+ * free. It is as that call had left it at that moment: its running statistics or gradients may be half updated. Where a
+ * call had used a thread pool before the fork, calls of the child are done by their calling thread. Not allowed: to
+ * fork in a signal handler that has interrupted one of our functions.
+ *
+ * **Cancellation.** No function is a cancellation point: pthread_cancel() takes effect after the call. This holds for
+ * the default type, PTHREAD_CANCEL_DEFERRED; with PTHREAD_CANCEL_ASYNCHRONOUS only what POSIX lists may be called, and
+ * that is nothing of ours. A thread may end by pthread_exit() at any time outside of our functions.
+ *
+ * **Memory that stays.** After a call the process keeps its working memory for the next one: at most 16 blocks of at
+ * most 4 MiB, one for each call that ran at the same time. A module keeps at most four records that were released.
+ * Slots of dead handles are used again; they never go back to the system.
  *
  * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a square, a sum or
  * weight/std leaves the range of the type. A call leaves the floating-point exception flags as they were, and traps
@@ -110,14 +132,14 @@ typedef struct bn2d_record bn2d_record;
 enum bn2d_status {
   BN2D_OK = 0,                      /**< Done. */
   BN2D_ERROR_INVALID_ARGUMENT = -1, /**< A NULL pointer, a value out of its range, an unknown constant. */
-  BN2D_ERROR_INVALID_HANDLE = -2,   /**< A handle of another kind, or one already released. */
+  BN2D_ERROR_INVALID_HANDLE = -2,   /**< A handle of another kind, or a dead one. */
   BN2D_ERROR_NOT_FOUND = -3,        /**< No tensor, option or constant of that name or index. */
   BN2D_ERROR_SHAPE = -4,            /**< Rank, number of channels or extents do not fit. */
   BN2D_ERROR_DTYPE = -5,            /**< A dtype that does not fit, or is unknown. */
   BN2D_ERROR_DEVICE = -6,           /**< Unsupported device: only CPU memory works. */
   BN2D_ERROR_LAYOUT = -7,           /**< A stride is not positive, or an output overlaps itself. */
   BN2D_ERROR_OVERLAP = -8,          /**< Two tensors share memory in another way than exact in-place. */
-  BN2D_ERROR_OVERFLOW = -9,         /**< A product of extents or strides leaves 64 bits. */
+  BN2D_ERROR_OVERFLOW = -9,         /**< A product of extents or strides leaves 64 bits; too many references. */
   BN2D_ERROR_TOO_FEW_VALUES = -10,  /**< Batch statistics asked of 1 value per channel. */
   BN2D_ERROR_STATE = -11, /**< The module or record cannot do this: no such buffer, nothing recorded for it. */
   BN2D_ERROR_BUSY = -12,  /**< Another thread is using the module in a way that excludes this call. */
@@ -269,7 +291,7 @@ BN2D_API int64_t bn2d_get_streaming_threshold(void);
  * @return BN2D_OK. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_options_create(bn2d_options **out);
-/** One more reference. @return BN2D_OK. Threads: free. Since 1.0. */
+/** One more reference. @return BN2D_OK, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_options_retain(bn2d_options *options);
 /** Gives one reference back; NULL is allowed. Threads: free. Since 1.0. */
 BN2D_API void bn2d_options_release(bn2d_options *options);
@@ -323,7 +345,7 @@ BN2D_API int32_t bn2d_options_set_by_name(bn2d_options *options, const char *nam
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_module_create(int64_t num_features, const bn2d_options *options, bn2d_module **out);
-/** One more reference. @return BN2D_OK. Threads: free. Since 1.0. */
+/** One more reference. @return BN2D_OK, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_retain(bn2d_module *module);
 /** Gives one reference back; NULL is allowed. Tensors, exports and records handed out stay valid. Threads: free.
  * Since 1.0. */
@@ -378,20 +400,20 @@ BN2D_API int32_t bn2d_module_tensor_count(const bn2d_module *module, int32_t *ou
  * A parameter or buffer by index, in the order weight, bias, running_mean, running_var, num_batches_tracked; what does
  * not exist is left out.
  * @param[out] out The tensor; give back with bn2d_tensor_release().
- * @return BN2D_OK, BN2D_ERROR_NOT_FOUND. Threads: free. Since 1.0.
+ * @return BN2D_OK, BN2D_ERROR_NOT_FOUND, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_module_tensor_at(const bn2d_module *module, int32_t index, bn2d_tensor **out);
 /**
  * A parameter, buffer or gradient by name: "weight", "bias", "running_mean", "running_var", "num_batches_tracked",
  * "weight.grad", "bias.grad".
  * @param[out] out The tensor; give back with bn2d_tensor_release().
- * @return BN2D_OK, BN2D_ERROR_NOT_FOUND. Threads: free. Since 1.0.
+ * @return BN2D_OK, BN2D_ERROR_NOT_FOUND, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_module_tensor_by_name(const bn2d_module *module, const char *name, bn2d_tensor **out);
 
 /* ----------------------------------------------------------------------------------------------------- tensor */
 
-/** One more reference. @return BN2D_OK. Threads: free. Since 1.0. */
+/** One more reference. @return BN2D_OK, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_tensor_retain(bn2d_tensor *tensor);
 /** Gives one reference back; NULL is allowed. Threads: free. Since 1.0. */
 BN2D_API void bn2d_tensor_release(bn2d_tensor *tensor);
@@ -416,7 +438,7 @@ BN2D_API int32_t bn2d_tensor_data(const bn2d_tensor *tensor, void **out);
 /**
  * The gradient of a parameter: a tensor of the same shape and dtype, 0 at first, accumulated by backward.
  * @param[out] out The gradient; give back with bn2d_tensor_release().
- * @return BN2D_OK, BN2D_ERROR_STATE for a tensor that is no parameter. Threads: free. Since 1.0.
+ * @return BN2D_OK, BN2D_ERROR_STATE for a tensor that is no parameter, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_tensor_grad(const bn2d_tensor *tensor, bn2d_tensor **out);
 /** 1 where backward accumulates this parameter's gradient; 0 for any other tensor. @return BN2D_OK. Threads: free.
@@ -534,7 +556,7 @@ BN2D_API int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, c
 BN2D_API int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy,
                                       const bn2d_view *ddx, const void *ddweight, const void *ddbias,
                                       const bn2d_view *ddy, const bn2d_view *dx);
-/** One more reference. @return BN2D_OK. Threads: free. Since 1.0. */
+/** One more reference. @return BN2D_OK, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_record_retain(bn2d_record *record);
 /** Gives one reference back; NULL is allowed. Threads: free. Since 1.0. */
 BN2D_API void bn2d_record_release(bn2d_record *record);

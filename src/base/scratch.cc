@@ -1,54 +1,89 @@
 #include "base/scratch.h"
 
+#include <atomic>
+#include <cstdint>
 #include <cstdlib>
-#include <mutex>
 #include <new>
 
 namespace bn2d {
 namespace {
 
-constexpr int kKept = 8;  // blocks kept between calls, for as many calls at a time
+constexpr size_t kAlignment = 64;
+constexpr size_t kLargestKept = size_t{4} << 20;
+constexpr size_t kSmallest = size_t{32} << 10;
 
-struct Pool {
-  std::mutex mutex;
-  Scratch::Block blocks[kKept];
+// In front of the memory, in a cache line of its own.
+struct alignas(kAlignment) Header {
+  size_t bytes;  // with the header
 };
+static_assert(sizeof(Header) == kAlignment);
 
-// Never destroyed: a thread may still be in a call while the process ends.
-Pool &pool() {
-  static Pool *const instance = new Pool;
-  return *instance;
+// A place of the pool. Its own cache line: threads that do not share a place do not meet.
+struct alignas(64) Place {
+  std::atomic<Header *> block{nullptr};
+};
+constexpr unsigned kPlaces = 16;
+constexpr unsigned kTries = 4;
+Place g_places[kPlaces];  // never destroyed: a thread may still be in a call while the process ends
+
+// Where a thread looks first. Threads differ in the address of their stacks, and asking for that costs nothing.
+unsigned first_place() {
+  const char here = 0;
+  const auto address = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(&here) >> 16);
+  return static_cast<unsigned>((address * 0x9E37'79B9'7F4A'7C15u) >> 60);
+}
+static_assert(kPlaces == 1u << 4);
+
+Header *take() {
+  for (unsigned first = first_place(), i = 0; i < kTries; ++i) {
+    std::atomic<Header *> &block = g_places[(first + i) % kPlaces].block;
+    if (block.load(std::memory_order_relaxed) == nullptr) continue;
+    if (Header *const taken = block.exchange(nullptr, std::memory_order_acquire)) return taken;
+  }
+  return nullptr;
+}
+
+bool give_back(Header *header) {
+  for (unsigned first = first_place(), i = 0; i < kTries; ++i) {
+    std::atomic<Header *> &block = g_places[(first + i) % kPlaces].block;
+    Header *empty = block.load(std::memory_order_relaxed);
+    if (empty != nullptr) continue;
+    if (block.compare_exchange_strong(empty, header, std::memory_order_release, std::memory_order_relaxed)) return true;
+  }
+  return false;
+}
+
+// Powers of two, so that a few calls of different sizes soon end up with blocks that serve them all.
+size_t rounded(size_t bytes) {
+  size_t size = kSmallest;
+  while (size < bytes && size < kLargestKept) size *= 2;
+  return size >= bytes ? size : (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
 }  // namespace
 
 Scratch::Scratch(size_t bytes) {
   if (bytes == 0) return;
-  {
-    Pool &p = pool();
-    const std::lock_guard<std::mutex> lock(p.mutex);
-    for (Block &kept : p.blocks)
-      if (kept.bytes > block_.bytes && (block_.bytes < bytes)) std::swap(kept, block_);
+  if (bytes > SIZE_MAX - 2 * kAlignment) throw std::bad_alloc();
+  const size_t wanted = bytes + sizeof(Header);
+  Header *header = wanted <= kLargestKept ? take() : nullptr;
+  if (header != nullptr && header->bytes < wanted) {
+    std::free(header);
+    header = nullptr;
   }
-  if (block_.bytes >= bytes) return;
-  std::free(block_.data);
-  block_.bytes = (bytes + 4095) / 4096 * 4096;
-  block_.data = std::aligned_alloc(64, block_.bytes);
-  if (block_.data == nullptr) throw std::bad_alloc();
+  if (header == nullptr) {
+    const size_t size = rounded(wanted);
+    header = static_cast<Header *>(std::aligned_alloc(kAlignment, size));
+    if (header == nullptr) throw std::bad_alloc();
+    header->bytes = size;
+  }
+  data_ = header + 1;
 }
 
 Scratch::~Scratch() {
-  if (block_.data == nullptr) return;
-  {
-    Pool &p = pool();
-    const std::lock_guard<std::mutex> lock(p.mutex);
-    for (Block &kept : p.blocks)
-      if (kept.data == nullptr) {
-        std::swap(kept, block_);
-        return;
-      }
-  }
-  std::free(block_.data);
+  if (data_ == nullptr) return;
+  Header *const header = static_cast<Header *>(data_) - 1;
+  if (header->bytes > kLargestKept || !give_back(header)) std::free(header);
 }
 
 }  // namespace bn2d

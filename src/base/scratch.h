@@ -1,4 +1,6 @@
-// Working memory of one call, taken from a pool of the process: in steady state nothing is allocated.
+// Working memory of one call, taken from a pool of the process: in steady state nothing is allocated. The pool keeps at
+// most 16 blocks of at most 4 MiB each, one for each call that ran at the same time; what is larger goes back to the
+// system at the end of its call.
 #pragma once
 #include <cstddef>
 
@@ -10,15 +12,10 @@ class Scratch {
   ~Scratch();
   Scratch(const Scratch &) = delete;
   Scratch &operator=(const Scratch &) = delete;
-  void *data() const { return block_.data; }  // aligned to 64 bytes, contents undefined
-
-  struct Block {
-    void *data = nullptr;
-    size_t bytes = 0;
-  };
+  void *data() const { return data_; }  // aligned to 64 bytes, contents undefined
 
  private:
-  Block block_;
+  void *data_ = nullptr;
 };
 
 }  // namespace bn2d

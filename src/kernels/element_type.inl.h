@@ -1,5 +1,5 @@
 // The kernels of one element type on all SIMD targets: the whole of f32.cc, f64.cc, f16.cc and bf16.cc, which only name
-// the type (BN2D_ELEMENT), the function that hands the kernels out (BN2D_GET) and themselves (BN2D_FILE). One file a
+// the type (BN2D_ELEMENT), the table of the kernels (BN2D_TABLE) and themselves (BN2D_FILE). One file a
 // type, so that they compile side by side.
 #include "kernels/targets.h"
 //
@@ -17,22 +17,21 @@
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
-const TypeKernels *BN2D_GET() {
-  using T = BN2D_ELEMENT;
-  constexpr Layout p = Layout::planes, c = Layout::channels;
-  static constexpr TypeKernels kKernels = {
-      {{SumsOverBlock<SumsOf::forward, T, p>, SumsOverBlock<SumsOf::forward, T, c>},
-       {SumsOverBlock<SumsOf::backward, T, p>, SumsOverBlock<SumsOf::backward, T, c>},
-       {SumsOverBlock<SumsOf::double_backward, T, p>, SumsOverBlock<SumsOf::double_backward, T, c>}},
-      Reduce<T>,
-      {{MapForward<T, p>, MapForward<T, c>},
-       {MapBackward<T, p>, MapBackward<T, c>},
-       {MapScale<T, p>, MapScale<T, c>},
-       {MapDoubleBackward<T, p>, MapDoubleBackward<T, c>}},
-      ExpandMask<T>,
-      PackMask<T>};
-  return &kKernels;
-}
+extern const TypeKernels BN2D_TABLE;
+constexpr TypeKernels BN2D_TABLE = {
+    {{SumsOverBlock<SumsOf::forward, BN2D_ELEMENT, Layout::planes>,
+      SumsOverBlock<SumsOf::forward, BN2D_ELEMENT, Layout::channels>},
+     {SumsOverBlock<SumsOf::backward, BN2D_ELEMENT, Layout::planes>,
+      SumsOverBlock<SumsOf::backward, BN2D_ELEMENT, Layout::channels>},
+     {SumsOverBlock<SumsOf::double_backward, BN2D_ELEMENT, Layout::planes>,
+      SumsOverBlock<SumsOf::double_backward, BN2D_ELEMENT, Layout::channels>}},
+    Reduce<BN2D_ELEMENT>,
+    {{MapForward<BN2D_ELEMENT, Layout::planes>, MapForward<BN2D_ELEMENT, Layout::channels>},
+     {MapBackward<BN2D_ELEMENT, Layout::planes>, MapBackward<BN2D_ELEMENT, Layout::channels>},
+     {MapScale<BN2D_ELEMENT, Layout::planes>, MapScale<BN2D_ELEMENT, Layout::channels>},
+     {MapDoubleBackward<BN2D_ELEMENT, Layout::planes>, MapDoubleBackward<BN2D_ELEMENT, Layout::channels>}},
+    ExpandMask<BN2D_ELEMENT>,
+    PackMask<BN2D_ELEMENT>};
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

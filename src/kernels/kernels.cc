@@ -23,13 +23,13 @@
 #endif
 namespace bn2d::kernels {
 
-// Handed out by f32.cc, f64.cc, f16.cc and bf16.cc.
-#define BN2D_DECLARE(TARGET)       \
-  namespace N_##TARGET {           \
-    const TypeKernels *Get_f32();  \
-    const TypeKernels *Get_f64();  \
-    const TypeKernels *Get_f16();  \
-    const TypeKernels *Get_bf16(); \
+// Defined in f32.cc, f64.cc, f16.cc and bf16.cc.
+#define BN2D_DECLARE(TARGET)               \
+  namespace N_##TARGET {                   \
+    extern const TypeKernels kernels_f32;  \
+    extern const TypeKernels kernels_f64;  \
+    extern const TypeKernels kernels_f16;  \
+    extern const TypeKernels kernels_bf16; \
   }
 BN2D_FOR_EACH_TARGET(BN2D_DECLARE)
 
@@ -41,10 +41,10 @@ constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
 #define BN2D_DESCRIBE(TARGET)                                                                      \
   {HWY_##TARGET,                                                                                   \
    {#TARGET,                                                                                       \
-    N_##TARGET::Get_f32(),                                                                         \
-    N_##TARGET::Get_f64(),                                                                         \
-    N_##TARGET::Get_f16(),                                                                         \
-    N_##TARGET::Get_bf16(),                                                                        \
+    &N_##TARGET::kernels_f32,                                                                      \
+    &N_##TARGET::kernels_f64,                                                                      \
+    &N_##TARGET::kernels_f16,                                                                      \
+    &N_##TARGET::kernels_bf16,                                                                     \
     {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::VarianceOfMoments,          \
      N_##TARGET::CoefficientsOfForward, N_##TARGET::GradientsOfBackward, N_##TARGET::StoreCenters, \
      N_##TARGET::StoreFactors, N_##TARGET::SideOfForward}}},
@@ -70,40 +70,29 @@ int64_t SupportedTargets() {
 #endif
 }
 
-// The kernels of the targets that this CPU has, best first. The last target is the fallback that every CPU has.
-struct Supported {
-  struct Entry {
-    int64_t bit;
-    Kernels kernels;
-  };
-  Entry entries[kCount] = {BN2D_FOR_EACH_TARGET(BN2D_DESCRIBE)};
-  const Kernels *list[kCount] = {};
-  int count = 0;
-  Supported() {
-    const int64_t cpu = SupportedTargets();
-    for (const Entry &entry : entries)
-      if ((cpu & entry.bit) != 0 || &entry == &entries[kCount - 1]) list[count++] = &entry.kernels;
-  }
+// All targets, best first. The last one is the fallback that every CPU has. Constant: nothing has to be initialised at
+// run time, which would take a lock.
+struct Entry {
+  int64_t bit;
+  Kernels kernels;
 };
+constexpr Entry kEntries[kCount] = {BN2D_FOR_EACH_TARGET(BN2D_DESCRIBE)};
 
 std::atomic<const Kernels *> g_active{nullptr};
 
 const Kernels *Choose() {
-  const Kernels *const *list;
-  const int count = available(&list);
-  if (const char *wanted = std::getenv("BN2D_SIMD"))
-    for (int i = 0; i < count; ++i)
-      if (std::strcmp(list[i]->name, wanted) == 0) return list[i];
-  return list[0];
+  const int64_t cpu = SupportedTargets();
+  const char *const wanted = std::getenv("BN2D_SIMD");
+  const Kernels *best = nullptr;
+  for (const Entry &entry : kEntries) {
+    if ((cpu & entry.bit) == 0 && &entry != &kEntries[kCount - 1]) continue;
+    if (best == nullptr) best = &entry.kernels;
+    if (wanted != nullptr && std::strcmp(entry.kernels.name, wanted) == 0) return &entry.kernels;
+  }
+  return best;
 }
 
 }  // namespace
-
-int available(const Kernels *const **list) {
-  static const Supported supported;
-  *list = supported.list;
-  return supported.count;
-}
 
 const Kernels &active() {
   const Kernels *kernels = g_active.load(std::memory_order_acquire);
@@ -115,11 +104,6 @@ const Kernels &active() {
 }
 
 void set_active_for_test(const Kernels *kernels) { g_active.store(kernels, std::memory_order_release); }
-
-const char *compiled_targets() {
-#define BN2D_NAME(TARGET) " " #TARGET
-  return &(BN2D_FOR_EACH_TARGET(BN2D_NAME))[1];
-}
 
 void streaming_fence() { hwy::FlushStream(); }
 

@@ -208,12 +208,8 @@ static_assert(kMaxSums * max_group(kMaxSums) * kAccumulators <= kMaxAccumulators
 
 // The kernels in use: the best target that the CPU has, or the one named by BN2D_SIMD. Chosen at the first call.
 const Kernels &active();
-// The kernels of all targets that this CPU can run, best first.
-int available(const Kernels *const **list);
 // Tests run everything on each target.
 void set_active_for_test(const Kernels *kernels);
-// Names of all targets compiled in, separated by spaces.
-const char *compiled_targets();
 
 // Makes streaming stores of this thread visible in order.
 void streaming_fence();

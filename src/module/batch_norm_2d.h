@@ -9,7 +9,7 @@ class BatchNorm2d final : public BatchNormBase {
   using BatchNormBase::BatchNormBase;
 
   // Views that do not exist: no residual, no gradient wanted.
-  void forward(const View &x, const View &z, const Fused &fused, const View &y, std::shared_ptr<Record> *record) {
+  void forward(const View &x, const View &z, const Fused &fused, const View &y, std::unique_ptr<Record> *record) {
     check_input("x", x);
     BatchNormBase::forward(x, z, fused, y, record);
   }

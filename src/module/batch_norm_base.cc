@@ -94,7 +94,7 @@ void BatchNormBase::check_input_dtype(const char *what, DType dtype) const {
 }
 
 void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, const View &y,
-                            std::shared_ptr<Record> *record) {
+                            std::unique_ptr<Record> *record) {
   const bool training = is_training();
   const Gate::Pass pass(gate_, training || !options_.track_running_stats);
   if (training != is_training())
@@ -121,14 +121,14 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   call.thread_limit = num_threads();
   call.pool = pool();
   check(call);
-  std::shared_ptr<Record> made = record ? make_record(call) : nullptr;
+  std::unique_ptr<Record> made = record ? make_record(call) : nullptr;
   bn2d::forward(call);
   if (counter) ++*counter;
   if (record) *record = std::move(made);
 }
 
-std::shared_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {
-  std::shared_ptr<Record> record = records_->take();
+std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {
+  std::unique_ptr<Record> record = records_->take();
   record->module_id = id_;
   record->dtype = call.x.dtype;
   record->x = call.x;

@@ -37,7 +37,7 @@ class BatchNormBase {
 
  protected:
   // The input has been found to fit the module. `record`: NULL, or where the record goes.
-  void forward(const View &x, const View &z, const Fused &fused, const View &y, std::shared_ptr<Record> *record);
+  void forward(const View &x, const View &z, const Fused &fused, const View &y, std::unique_ptr<Record> *record);
   void backward(const Record &record, const View &dy, const View &dx, const View &dz);
   void double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight, const void *ddbias,
                        const View &ddy, const View &dx);
@@ -47,7 +47,7 @@ class BatchNormBase {
 
  private:
   bool uses_batch_statistics(bool training) const { return training || !options_.track_running_stats; }
-  std::shared_ptr<Record> make_record(ForwardCall &call) const;
+  std::unique_ptr<Record> make_record(ForwardCall &call) const;
   void check_record(const Record &record, const View &dy) const;
   ChannelArray gradient_of(const std::shared_ptr<Tensor> &parameter) const;
   void reset_running_stats_unguarded();

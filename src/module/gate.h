@@ -5,39 +5,52 @@
 #include <cstdint>
 
 #include "base/error.h"
+#include "base/fork.h"
 
 namespace bn2d {
 
+// A child of fork() has none of the threads that were in a call, and nobody there would ever leave. So the users are
+// counted together with the fork that they came after; those from before the last one do not count.
 class Gate {
  public:
   class Pass {
    public:
-    Pass(Gate &gate, bool exclusive) : gate_(gate), exclusive_(exclusive) {
-      int32_t users = gate.users_.load(std::memory_order_relaxed);
+    Pass(Gate &gate, bool exclusive) : gate_(gate), generation_(fork_generation()), exclusive_(exclusive) {
+      uint64_t state = gate.state_.load(std::memory_order_relaxed);
       do {
-        if (users < 0) fail(Status::busy, "the module is in exclusive use by another call");
+        const uint32_t users = generation_of(state) == generation_ ? users_of(state) : 0;
+        if (users == kWriter) fail(Status::busy, "the module is in exclusive use by another call");
         if (exclusive && users > 0)
-          fail(Status::busy, "the module is in shared use by %d calls, this one needs it alone", users);
-      } while (!gate.users_.compare_exchange_weak(users, exclusive ? -1 : users + 1, std::memory_order_acquire,
-                                                  std::memory_order_relaxed));
+          fail(Status::busy, "the module is in shared use by %u calls, this one needs it alone", users);
+        state_ = state_of(generation_, exclusive ? kWriter : users + 1);
+      } while (!gate.state_.compare_exchange_weak(state, state_, std::memory_order_acquire, std::memory_order_relaxed));
     }
     ~Pass() {
-      if (exclusive_) {
-        gate_.users_.store(0, std::memory_order_release);
-      } else {
-        gate_.users_.fetch_sub(1, std::memory_order_release);
-      }
+      uint64_t state = state_;
+      do {
+        if (generation_of(state) != generation_) return;  // a child that forked inside a call has begun to count anew
+      } while (!gate_.state_.compare_exchange_weak(state, state_of(generation_, exclusive_ ? 0 : users_of(state) - 1),
+                                                   std::memory_order_release, std::memory_order_relaxed));
     }
     Pass(const Pass &) = delete;
     Pass &operator=(const Pass &) = delete;
 
    private:
     Gate &gate_;
+    uint64_t state_ = 0;  // as this pass left it: what it most likely finds again
+    uint32_t generation_;
     bool exclusive_;
   };
 
  private:
-  std::atomic<int32_t> users_{0};  // -1: one writer
+  static constexpr uint32_t kWriter = UINT32_MAX;
+  static constexpr uint32_t generation_of(uint64_t state) { return static_cast<uint32_t>(state >> 32); }
+  static constexpr uint32_t users_of(uint64_t state) { return static_cast<uint32_t>(state); }
+  static constexpr uint64_t state_of(uint32_t generation, uint32_t users) {
+    return (uint64_t{generation} << 32) | users;
+  }
+
+  std::atomic<uint64_t> state_{0};
 };
 
 }  // namespace bn2d

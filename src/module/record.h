@@ -1,8 +1,8 @@
 // What a forward leaves for its backward, and the pool in which a module keeps records for reuse, so that training
 // allocates nothing in steady state.
 #pragma once
+#include <atomic>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "ops/operations.h"
@@ -27,29 +27,37 @@ struct Record {
   }
 };
 
+// Without a lock, which a fork beside it would leave locked in the child.
 class RecordPool {
  public:
-  std::shared_ptr<Record> take() {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (!idle_.empty()) {
-        std::shared_ptr<Record> record = std::move(idle_.back());
-        idle_.pop_back();
-        return record;
+  RecordPool() = default;
+  ~RecordPool() {
+    for (std::atomic<Record *> &place : idle_) delete place.load(std::memory_order_relaxed);
+  }
+  RecordPool(const RecordPool &) = delete;
+  RecordPool &operator=(const RecordPool &) = delete;
+
+  std::unique_ptr<Record> take() {
+    for (std::atomic<Record *> &place : idle_) {
+      if (place.load(std::memory_order_relaxed) == nullptr) continue;
+      if (Record *const record = place.exchange(nullptr, std::memory_order_acquire))
+        return std::unique_ptr<Record>(record);
+    }
+    return std::make_unique<Record>();
+  }
+  void give_back(std::unique_ptr<Record> record) noexcept {
+    for (std::atomic<Record *> &place : idle_) {
+      Record *empty = nullptr;
+      if (place.compare_exchange_strong(empty, record.get(), std::memory_order_release, std::memory_order_relaxed)) {
+        (void)record.release();
+        return;
       }
     }
-    return std::make_shared<Record>();
   }
-  void give_back(std::shared_ptr<Record> record) noexcept {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (idle_.size() < kKept) idle_.push_back(std::move(record));
-  }
-  RecordPool() { idle_.reserve(kKept); }
 
  private:
   static constexpr size_t kKept = 4;
-  std::mutex mutex_;
-  std::vector<std::shared_ptr<Record>> idle_;
+  std::atomic<Record *> idle_[kKept] = {};
 };
 
 }  // namespace bn2d

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "base/cancel.h"
 #include "parallel/parallel.h"
 
 namespace bn2d {
@@ -13,12 +14,18 @@ namespace {
 std::atomic<int32_t> g_thread_limit{0};
 std::atomic<int64_t> g_streaming_threshold{-1};
 
+// Asked at first use. No static local: the lock around its initialisation might be another thread's in a fork.
 int64_t l2_bytes() {
-#ifdef _SC_LEVEL2_CACHE_SIZE
-  static const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  static std::atomic<int64_t> known{0};
+  int64_t bytes = known.load(std::memory_order_relaxed);
   if (bytes > 0) return bytes;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  const NotCancellable whole;  // it may read files
+  bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #endif
-  return 1 << 20;
+  if (bytes <= 0) bytes = 1 << 20;
+  known.store(bytes, std::memory_order_relaxed);
+  return bytes;
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 #include "parallel/parallel.h"
 
-#include <pthread.h>
 #include <tbb/blocked_range.h>
 #include <tbb/parallel_for.h>
 #include <tbb/partitioner.h>
@@ -11,7 +10,9 @@
 #include <atomic>
 #include <thread>
 
+#include "base/cancel.h"
 #include "base/floating_point.h"
+#include "base/fork.h"
 #include "parallel/plan.h"
 
 namespace bn2d {
@@ -74,15 +75,6 @@ class Sharing {
   const FloatingPointMode mode_;  // of the caller: OpenMP's and a host's workers have their own
 };
 
-std::atomic<bool> g_forked{false};
-
-// oneTBB's workers do not exist in a child process.
-void watch_for_fork() {
-  static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { g_forked.store(true, std::memory_order_relaxed); });
-  (void)registered;
-}
-
 void run_alone(int64_t units, Order order, UnitFunction f, void (*after)()) {
   for (int64_t k = 0; k < units; ++k) f(order == Order::forward ? k : units - 1 - k, 0);
   if (after) after();
@@ -102,6 +94,51 @@ void run_tbb(int workers, WorkerFunction work, void *context) {
         },
         tbb::simple_partitioner(), settings);
   });
+}
+
+// Whether oneTBB may be asked. Its first start must not fail: where it throws half way, for lack of memory, 2021.8
+// leaves its own lock taken, and whoever asks next spins for ever. So one thread starts it, without others beside it,
+// and it is asked for nothing more once it has thrown.
+enum class Engine : int { untouched, starting, ready, failed };
+std::atomic<Engine> g_engine{Engine::untouched};
+
+// Whatever oneTBB does only once, it does in here.
+Engine start_engine() noexcept {
+  try {
+    run_tbb(
+        2, [](void *, int32_t) {}, nullptr);
+    return Engine::ready;
+  } catch (...) {
+    return Engine::failed;
+  }
+}
+
+bool engine_is_ready() noexcept {
+  Engine engine = g_engine.load(std::memory_order_acquire);
+  if (engine != Engine::untouched) return engine == Engine::ready;
+  // Who comes while another thread starts it computes alone; the bits are the same.
+  if (!g_engine.compare_exchange_strong(engine, Engine::starting)) return false;
+  engine = start_engine();
+  g_engine.store(engine, std::memory_order_release);
+  return engine == Engine::ready;
+}
+
+bool is_tbb(const Pool &pool) { return pool.kind != PoolKind::openmp && pool.kind != PoolKind::host; }
+
+// The pool has thrown: oneTBB for lack of memory or threads, or a host's function.
+void has_failed(const Pool &pool) noexcept {
+  if (is_tbb(pool)) g_engine.store(Engine::failed, std::memory_order_relaxed);
+}
+
+// The fork after which this process first asked a pool for anything, plus one; 0: it has not. The workers and locks of
+// a pool that was asked before a fork are of no use after it.
+std::atomic<uint64_t> g_asked_since{0};
+
+bool may_ask(const Pool &pool) noexcept {
+  const uint64_t now = uint64_t{fork_generation()} + 1;
+  uint64_t since = g_asked_since.load(std::memory_order_relaxed);
+  if (since == 0 && g_asked_since.compare_exchange_strong(since, now, std::memory_order_relaxed)) since = now;
+  return since == now && (!is_tbb(pool) || engine_is_ready());
 }
 
 void run_workers(const Pool &pool, int workers, WorkerFunction work, void *context) {
@@ -129,10 +166,12 @@ int threads_of(const Pool &pool) {
 }  // namespace
 
 int available_threads(const Pool &pool) noexcept {
-  if (g_forked.load(std::memory_order_relaxed)) return 1;
+  const NotCancellable whole;
+  if (!may_ask(pool)) return 1;
   try {
     return std::clamp(threads_of(pool), 1, kMaxWorkers);
-  } catch (...) {  // no memory for oneTBB's own state
+  } catch (...) {  // no memory for what oneTBB keeps for this thread
+    has_failed(pool);
     return 1;
   }
 }
@@ -140,8 +179,9 @@ int available_threads(const Pool &pool) noexcept {
 void for_each_unit(const Pool &pool, int workers, int64_t units, Order order, UnitFunction f,
                    void (*after)()) noexcept {
   workers = static_cast<int>(std::min<int64_t>({workers, units, kMaxWorkers}));
-  if (workers <= 1 || g_forked.load(std::memory_order_relaxed)) return run_alone(units, order, f, after);
-  watch_for_fork();
+  if (workers <= 1) return run_alone(units, order, f, after);
+  const NotCancellable whole;
+  if (!may_ask(pool)) return run_alone(units, order, f, after);
   Share few[16];
   std::unique_ptr<Share[]> many;
   if (workers > 16) {
@@ -153,7 +193,7 @@ void for_each_unit(const Pool &pool, int workers, int64_t units, Order order, Un
     run_workers(
         pool, workers, [](void *context, int32_t w) { static_cast<Sharing *>(context)->work(w); }, &sharing);
   } catch (...) {
-    // oneTBB for lack of memory or threads, or a host's function. What is left is done below.
+    has_failed(pool);  // what is left is done below
   }
   sharing.finish();
 }

@@ -37,8 +37,9 @@ enum class Order { forward, reverse };
 void for_each_unit(const Pool &pool, int workers, int64_t units, Order order, UnitFunction f,
                    void (*after)() = nullptr) noexcept;
 
-// Threads that a call from here may use: those of the pool. 1 where it cannot be used, or not now: in a
-// child process after fork(), or inside a parallel region of OpenMP.
+// Threads that a call from here may use: those of the pool. 1 where it cannot be used, or not now: where a pool was
+// used before the last fork, inside a parallel region of OpenMP, where oneTBB has failed, and while another thread
+// starts it.
 int available_threads(const Pool &pool) noexcept;
 
 }  // namespace bn2d

@@ -1,6 +1,7 @@
 // Reference counts, identity, and releasing in every order, as a garbage collector would.
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <numeric>
 #include <random>
 #include <set>
@@ -343,17 +344,113 @@ TEST_CASE("lifetime: all released at the same time from many threads", "[lifetim
   CHECK(is_dead(raw));
 }
 
-TEST_CASE("lifetime: a dead handle stays dead while others are made", "[lifetime]") {
-  // Catches a slot that is given to the next object at once, so that a stale handle works on a stranger. For ever this
-  // cannot hold, memory being finite; for the next objects it must.
-  std::vector<Module> others;
+TEST_CASE("lifetime: a dead handle stays dead while 65,535 others come and go", "[lifetime]") {
+  // Catches a slot that is given to the next object too soon, so that a stale handle works on a stranger, and a
+  // finaliser that runs twice ends it. For ever this cannot hold, memory being finite; what bn2d.h promises must.
+  constexpr int kOthers = 65535;
+  const auto check = [](auto make, auto release) {
+    auto *dead = make();
+    release(dead);
+    auto *held = make();  // lives through it all
+    int revived = 0, killed = 0;
+    for (int i = 1; i < kOthers; ++i) {  // with the one held, so many
+      auto *other = make();
+      if (is_dead(other)) ++killed;
+      if (is_dead(dead) == false) ++revived;
+      release(dead);
+      if (is_dead(other)) ++killed;
+      release(other);
+    }
+    CHECK(revived == 0);
+    CHECK(killed == 0);
+    CHECK_FALSE(is_dead(held));
+    release(held);
+  };
+  check(
+      [] {
+        bn2d_options *options = nullptr;
+        (void)bn2d_options_create(&options);
+        return options;
+      },
+      bn2d_options_release);
+  const Module module = make_module(1);
+  const float x[2] = {1, 2};
+  float y[2];
+  check(
+      [&] {
+        bn2d_record *record = nullptr;
+        (void)bn2d_forward_f32(module.get(), x, 2, 1, 1, y, &record);
+        return record;
+      },
+      bn2d_record_release);
+  check(
+      [] {
+        bn2d_module *other = nullptr;
+        (void)bn2d_module_create(1, nullptr, &other);
+        return other;
+      },
+      bn2d_module_release);
+}
+
+TEST_CASE("lifetime: a dead handle stays dead while many live ones die", "[lifetime]") {
+  // Catches a queue of free slots that counts those made, not those that ended, or hands them out in another order.
+  std::vector<Options> many;
+  for (int i = 0; i < 5000; ++i) many.push_back(make_options());
+  bn2d_options *dead = many.front().get();
+  many.clear();
+  std::set<bn2d_options *> fresh;
   int revived = 0;
-  for (int round = 0; round < 20; ++round) {
-    bn2d_module *dead = make_module(3).get();
-    for (int64_t i = 0; i < 32; ++i) others.push_back(make_module(i + 1));
+  for (int i = 0; i < 5000; ++i) {
+    many.push_back(make_options());
+    if (!fresh.insert(many.back().get()).second) ++revived;
     if (!is_dead(dead)) ++revived;
-    bn2d_module_release(dead);
   }
   CHECK(revived == 0);
-  for (const Module &other : others) CHECK_FALSE(is_dead(other.get()));
+  CHECK(fresh.size() == 5000);
+}
+
+TEST_CASE("lifetime: references have a limit that is an error", "[lifetime]") {
+  // Catches a count that runs over into the parent's hold: the object would never die, or die while it is in use.
+  constexpr int64_t kMost = (int64_t{1} << 24) - 1;
+  Module module = make_module(1);
+  bn2d_tensor *weight = tensor_of(module, "weight").release();
+  int64_t bad = 0;
+  for (int64_t i = 1; i < kMost; ++i)
+    if (bn2d_tensor_retain(weight) != BN2D_OK) ++bad;
+  CHECK(bad == 0);
+  check_fails("retain", BN2D_ERROR_OVERFLOW, [&] { return bn2d_tensor_retain(weight); });
+  bn2d_tensor *another = nullptr;
+  check_fails("look-up", BN2D_ERROR_OVERFLOW, [&] { return bn2d_module_tensor_at(module.get(), 0, &another); });
+  CHECK(another == nullptr);
+  for (int64_t i = 1; i < kMost; ++i) bn2d_tensor_release(weight);
+  CHECK_FALSE(is_dead(weight));
+  CHECK(bn2d_tensor_retain(weight) == BN2D_OK);  // below the limit again
+  bn2d_tensor_release(weight);
+  bn2d_tensor_release(weight);
+  CHECK_FALSE(is_dead(weight));  // the module has it
+  module.reset();
+  CHECK(is_dead(weight));
+}
+
+TEST_CASE("lifetime: handles made and ended on many threads are all different", "[lifetime][threads]") {
+  // Catches a slot that two threads get at the same time, or that gets lost: each object is still what its thread made.
+  std::atomic<int> bad{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&bad, t] {
+      bn2d_module *held[16] = {};
+      for (int i = 0; i < 4000; ++i) {
+        bn2d_module *&slot = held[i % 16];
+        int64_t features = 0;
+        const int64_t before = 100 * t + i % 16 + 1;
+        if (slot && (bn2d_module_num_features(slot, &features) != BN2D_OK || features != before)) ++bad;
+        bn2d_module_release(slot);
+        if (slot && !is_dead(slot)) ++bad;
+        if (bn2d_module_create(before, nullptr, &slot) != BN2D_OK) ++bad;
+      }
+      for (bn2d_module *slot : held) bn2d_module_release(slot);
+    });
+  }
+  for (std::thread &thread : threads) thread.join();
+  CHECK(bad == 0);
 }

@@ -36,6 +36,9 @@ if readelf -rW "$BN2D_LIBRARY" | grep ' bn2d_'; then wrong "another library's sy
 entries=$(($(sed -n 's/.*(INIT_ARRAYSZ) *\([0-9]*\).*/\1/p' dynamic) * 8 / $(getconf LONG_BIT)))
 [ "$entries" -le 2 ] || wrong "$entries functions run when the library is loaded, 2 are the compiler's"
 
+# No static whose initialisation takes a lock: in the child of a fork it could be that of a thread which is not there.
+if nm -C "$BN2D_LIBRARY" | grep 'guard variable'; then wrong "these statics are initialised at first use, under a lock"; fi
+
 strip -o stripped "$BN2D_LIBRARY"
 size=$(wc -c <stripped)
 echo "$size bytes stripped"
