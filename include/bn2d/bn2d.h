@@ -75,7 +75,7 @@
  * that is nothing of ours. A thread may end by pthread_exit() at any time outside of our functions.
  *
  * **Memory that stays.** After a call the process keeps its working memory for the next one: at most 16 blocks of at
- * most 4 MiB, one for each call that ran at the same time. A module keeps at most four records that were released.
+ * most 16 MiB, one for each call that ran at the same time. A module keeps at most four records that were released.
  * Slots of dead handles are used again; they never go back to the system.
  *
  * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a square, a sum or

@@ -1,5 +1,5 @@
 // Working memory of one call, taken from a pool of the process: in steady state nothing is allocated. The pool keeps at
-// most 16 blocks of at most 4 MiB each, one for each call that ran at the same time; what is larger goes back to the
+// most 16 blocks of at most 16 MiB each, one for each call that ran at the same time; what is larger goes back to the
 // system at the end of its call.
 #pragma once
 #include <cstddef>
