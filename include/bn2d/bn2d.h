@@ -42,11 +42,13 @@
  * to an `out` parameter is one reference, owned by the caller, who gives it back with the matching release function: in
  * any order, on any thread, also after the module is gone. Releasing NULL does nothing. A module owns one reference to
  * each of its tensors; looking one up gives the same pointer each time.
- *  - A dead handle (all of its references given back) is recognised until at least 65,536 other handles of its kind
- * have died after it: functions return BN2D_ERROR_INVALID_HANDLE, releasing it does nothing. Later its value may be
- * that of a new handle, and releasing it again would take a reference from that.
+ *  - A dead handle (all of its references given back) is recognised until at least 65,536 other
+ *    handles of its kind have died after it: functions return BN2D_ERROR_INVALID_HANDLE, releasing it
+ *    does nothing. Later its value may be that of a new handle, and releasing it once more would take a
+ *    reference from that one.
  *  - A caller can hold 16,777,215 references to one handle; one more, by retaining or by looking up, is
- *    BN2D_ERROR_OVERFLOW. The count never runs over, and no number of releases takes the module's own reference.
+ *    BN2D_ERROR_OVERFLOW. The count never runs over, and no number of releases takes the module's own
+ *    reference.
  *  - The pointer is a value to compare and to pass on: nothing can be read through it.
  *
  * **Pointers.** `const char *` results are static or belong to the handle they were asked from; do not free them.
