@@ -29,14 +29,13 @@ Place g_places[kPlaces];  // never destroyed: a thread may still be in a call wh
 
 // Where a thread looks first. Threads differ in the address of their stacks, and asking for that costs nothing.
 unsigned first_place() {
-  const char here = 0;
-  const auto address = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(&here) >> 16);
+  const auto address = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) >> 16);
   return static_cast<unsigned>((address * 0x9E37'79B9'7F4A'7C15u) >> 60);
 }
 static_assert(kPlaces == 1u << 4);
 
-Header *take() {
-  for (unsigned first = first_place(), i = 0; i < kTries; ++i) {
+Header *take(unsigned first) {
+  for (unsigned i = 0; i < kTries; ++i) {
     std::atomic<Header *> &block = g_places[(first + i) % kPlaces].block;
     if (block.load(std::memory_order_relaxed) == nullptr) continue;
     if (Header *const taken = block.exchange(nullptr, std::memory_order_acquire)) return taken;
@@ -44,8 +43,8 @@ Header *take() {
   return nullptr;
 }
 
-bool give_back(Header *header) {
-  for (unsigned first = first_place(), i = 0; i < kTries; ++i) {
+bool give_back(unsigned first, Header *header) {
+  for (unsigned i = 0; i < kTries; ++i) {
     std::atomic<Header *> &block = g_places[(first + i) % kPlaces].block;
     Header *empty = block.load(std::memory_order_relaxed);
     if (empty != nullptr) continue;
@@ -65,9 +64,10 @@ size_t rounded(size_t bytes) {
 
 Scratch::Scratch(size_t bytes) {
   if (bytes == 0) return;
+  place_ = first_place();
   if (bytes > SIZE_MAX - 2 * kAlignment) throw std::bad_alloc();
   const size_t wanted = bytes + sizeof(Header);
-  Header *header = wanted <= kLargestKept ? take() : nullptr;
+  Header *header = wanted <= kLargestKept ? take(place_) : nullptr;
   if (header != nullptr && header->bytes < wanted) {
     std::free(header);
     header = nullptr;
@@ -84,7 +84,7 @@ Scratch::Scratch(size_t bytes) {
 Scratch::~Scratch() {
   if (data_ == nullptr) return;
   Header *const header = static_cast<Header *>(data_) - 1;
-  if (header->bytes > kLargestKept || !give_back(header)) std::free(header);
+  if (header->bytes > kLargestKept || !give_back(place_, header)) std::free(header);
 }
 
 }  // namespace bn2d

@@ -16,6 +16,7 @@ class Scratch {
 
  private:
   void *data_ = nullptr;
+  unsigned place_ = 0;  // of the pool, where it looks first; the same at the end, so that the next call finds it
 };
 
 }  // namespace bn2d
