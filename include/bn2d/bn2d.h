@@ -770,12 +770,12 @@ BN2D_API int32_t bn2d_set_host_thread_pool(bn2d_run_workers run, void *user, int
 /** The kind of the thread pool of the process, a number of bn2d_thread_pool. Threads: free. Since 1.1. */
 BN2D_API int32_t bn2d_get_thread_pool(void);
 /**
- * bn2d_set_thread_pool() for the calls of one module. BN2D_POOL_DEFAULT: that of the process.
+ * As bn2d_set_thread_pool(), for the calls of one module. BN2D_POOL_DEFAULT: that of the process.
  * @return as bn2d_set_thread_pool(). Threads: exclusive. Since 1.1.
  */
 BN2D_API int32_t bn2d_module_set_thread_pool(bn2d_module *module, int32_t kind);
 /**
- * bn2d_set_host_thread_pool() for the calls of one module.
+ * As bn2d_set_host_thread_pool(), for the calls of one module.
  * @return as bn2d_set_host_thread_pool(). Threads: exclusive. Since 1.1.
  */
 BN2D_API int32_t bn2d_module_set_host_thread_pool(bn2d_module *module, bn2d_run_workers run, void *user,

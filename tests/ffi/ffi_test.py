@@ -85,6 +85,8 @@ def ctype(text, kind=None):
     """The ctypes type of a parameter or result; unknown ones raise, so nothing that FFI cannot say gets in."""
     if text == "void":
         return None
+    if kind == "callback":
+        return ctypes.c_void_p
     if "*" not in text:
         return SCALARS[text]
     if text == "const char *":
