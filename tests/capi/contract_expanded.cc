@@ -147,17 +147,22 @@ TEST_CASE("expanded: the same bits as from a dense copy", "[expanded]") {
 TEST_CASE("expanded: y at the memory of x, but repeating it", "[expanded]") {
   // Catches a kernel that takes the side of the activation for x because both begin at the same address.
   const Extents shape{4, 3, 16, 16};
-  for (const bool nhwc : {false, true}) {
-    const Twins x(BN2D_F32, shape, 0, nhwc, 1), dy(BN2D_F32, shape, 0, nhwc, 2);
-    Extents strides = nhwc ? nhwc_strides(shape) : nchw_strides(shape);
-    strides[0] = 0;
-    const View side(const_cast<unsigned char *>(x.written_out.bytes.data()), BN2D_F32, shape, strides);
-    Elements copy(BN2D_F32, static_cast<size_t>(count_of(shape)));
-    for (size_t n = 0; n < 4; ++n)
-      std::memcpy(copy.bytes.data() + n * 768 * 4, x.written_out.bytes.data(), size_t{768} * 4);
-    const View dense(copy.bytes.data(), BN2D_F32, shape, nhwc ? nhwc_strides(shape) : nchw_strides(shape));
-    CHECK(results(BN2D_F32, shape, nhwc, true, x.dense, x.dense, side, dy.dense, dy.dense) ==
-          results(BN2D_F32, shape, nhwc, true, x.dense, x.dense, dense, dy.dense, dy.dense));
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
+    for (const bool nhwc : {false, true}) {
+      Twins x(dtype, shape, 0, nhwc, 1);
+      const Twins dy(dtype, shape, 0, nhwc, 2);
+      const Extents strides = nhwc ? nhwc_strides(shape) : nchw_strides(shape);
+      Extents repeating = strides;
+      repeating[0] = 0;
+      const View side(x.written_out.bytes.data(), dtype, shape, repeating);
+      Elements copy(dtype, static_cast<size_t>(count_of(shape)));
+      const size_t sample = size_t{3} * 16 * 16 * copy.size;
+      for (size_t n = 0; n < 4; ++n) std::memcpy(copy.bytes.data() + n * sample, x.written_out.bytes.data(), sample);
+      const View dense(copy.bytes.data(), dtype, shape, strides);
+      INFO(bn2d_dtype_name(dtype) << (nhwc ? " NHWC" : " NCHW"));
+      CHECK(results(dtype, shape, nhwc, true, x.dense, x.dense, side, dy.dense, dy.dense) ==
+            results(dtype, shape, nhwc, true, x.dense, x.dense, dense, dy.dense, dy.dense));
+    }
   }
 }
 
