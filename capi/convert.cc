@@ -31,7 +31,11 @@ void check_rank(const char *what, const bn2d_view &view, int32_t rank) {
 void set_data(const char *what, const bn2d_view &view, View &out) {
   if (view.data == nullptr && out.size.numel() > 0)
     fail(Status::invalid_argument, "%s: data is NULL, but the shape has %" PRId64 " elements", what, out.size.numel());
-  out.data = view.data == nullptr ? nullptr : static_cast<std::byte *>(view.data) + view.byte_offset;
+  uintptr_t address = reinterpret_cast<uintptr_t>(view.data);
+  if (address != 0 && __builtin_add_overflow(address, view.byte_offset, &address))
+    fail(Status::overflow, "%s: data %p plus byte_offset %" PRIu64 " leaves the address space", what, view.data,
+         view.byte_offset);
+  out.data = reinterpret_cast<std::byte *>(address);
 }
 
 }  // namespace
@@ -57,6 +61,8 @@ View optional_view_of(const char *what, const bn2d_view *view) {
 
 View vector_view_of(const char *what, const bn2d_view *given, int32_t rank, int64_t length) {
   const bn2d_view &view = *required(given, what);
+  const bool is_one_of_rank_1 = rank == 0 && view.ndim == 1;  // how many hosts keep a scalar
+  if (is_one_of_rank_1) rank = 1;
   check_rank(what, view, rank);
   const int64_t extent = rank == 0 ? 1 : view.shape[0];
   const DType dtype = dtype_of(what, view);

@@ -80,22 +80,26 @@ int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn
 
 namespace {
 
-// Statistics that a backward reads; the weight, as doubles, goes into `weights`.
-SavedStatistics saved_statistics(const double *mean, const double *invstd, const ChannelArray &weight, int64_t channels,
-                                 Scratch &weights) {
+SavedStatistics saved_statistics(const double *mean, const double *invstd) {
   SavedStatistics saved;
   saved.mean = const_cast<double *>(mean);
   saved.invstd = const_cast<double *>(required(invstd, "saved_invstd"));
-  if (weight.exists()) {
-    saved.weight = static_cast<double *>(weights.data());
-    for (int64_t c = 0; c < channels; ++c) saved.weight[c] = weight.get(c);
-  }
   return saved;
 }
 
-size_t weights_bytes(const void *weight, int64_t channels) {
-  return weight ? static_cast<size_t>(channels) * sizeof(double) : 0;
-}
+// The weight of a call as doubles. Made after its checks: before them nothing says that dy has as many channels as the
+// weight has elements. An empty call reads none.
+class Weights {
+ public:
+  Weights(const ChannelArray &weight, const Extents &size)
+      : scratch_(weight.exists() && size.numel() > 0 ? static_cast<size_t>(size.c) * sizeof(double) : 0) {
+    if (data() != nullptr) weight.load(0, size.c, data());
+  }
+  double *data() const { return static_cast<double *>(scratch_.data()); }
+
+ private:
+  Scratch scratch_;
+};
 
 }  // namespace
 
@@ -122,10 +126,11 @@ int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy, const 
       required(x, "x");
       required(saved_mean, "saved_mean");
     }
-    const int64_t channels = call.dy.size.c;
-    Scratch weights(weights_bytes(weight, channels));
-    call.saved = saved_statistics(saved_mean, saved_invstd, array_of(own, weight), channels, weights);
+    call.weight = array_of(own, weight);
+    call.saved = saved_statistics(saved_mean, saved_invstd);
     check(call);
+    const Weights weights(call.weight, call.dy.size);
+    call.saved.weight = weights.data();
     backward(call);
   });
 }
@@ -154,10 +159,11 @@ int32_t bn2d_batch_norm_double_backward(const bn2d_view *x, const bn2d_view *dy,
     call.ddy = optional_view_of("ddy", ddy);
     call.dx = optional_view_of("dx", dx);
     call.dweight = array_of(own, dweight);
-    const int64_t channels = call.dy.size.c;
-    Scratch weights(weights_bytes(weight, channels));
-    call.saved = saved_statistics(saved_mean, saved_invstd, array_of(own, weight), channels, weights);
+    call.weight = array_of(own, weight);
+    call.saved = saved_statistics(saved_mean, saved_invstd);
     check(call);
+    const Weights weights(call.weight, call.dy.size);
+    call.saved.weight = weights.data();
     double_backward(call);
   });
 }

@@ -73,6 +73,7 @@ if [ "$job" = test ]; then
   optional_package libdlpack-dev
   if [ "$require_all" = 1 ]; then
     package nlohmann-json3-dev 'JSON report of the benchmark'
+    package clang 'a second opinion on undefined behaviour' clang++
     optional_package shellcheck
     optional_package luajit
     optional_package python3-cffi

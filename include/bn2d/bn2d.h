@@ -139,11 +139,13 @@ enum bn2d_status {
   BN2D_ERROR_SHAPE = -4,            /**< Rank, number of channels or extents do not fit. */
   BN2D_ERROR_DTYPE = -5,            /**< A dtype that does not fit, or is unknown. */
   BN2D_ERROR_DEVICE = -6,           /**< Unsupported device: only CPU memory works. */
-  BN2D_ERROR_LAYOUT = -7,           /**< A stride is not positive, or an output overlaps itself. */
-  BN2D_ERROR_OVERLAP = -8,          /**< Two tensors share memory in another way than exact in-place. */
-  BN2D_ERROR_OVERFLOW = -9,         /**< A product of extents or strides leaves 64 bits; too many references. */
-  BN2D_ERROR_TOO_FEW_VALUES = -10,  /**< Batch statistics asked of 1 value per channel. */
-  BN2D_ERROR_STATE = -11, /**< The module or record cannot do this: no such buffer, nothing recorded for it. */
+  BN2D_ERROR_LAYOUT = -7,  /**< A negative stride, an output that overlaps itself, data not aligned to its elements. */
+  BN2D_ERROR_OVERLAP = -8, /**< What is written shares memory with something else, and not exactly in place. */
+  BN2D_ERROR_OVERFLOW =
+      -9, /**< A product of extents or strides leaves 64 bits, or memory the address space; too many references. */
+  BN2D_ERROR_TOO_FEW_VALUES = -10, /**< Batch statistics asked of 1 value per channel. */
+  BN2D_ERROR_STATE = -11, /**< The module or record cannot do this: no such buffer, nothing recorded for it, a counter
+                             beyond its range. */
   BN2D_ERROR_BUSY = -12,  /**< Another thread is using the module in a way that excludes this call. */
   BN2D_ERROR_BUFFER_TOO_SMALL = -13, /**< The text does not fit the capacity given. */
   BN2D_ERROR_OUT_OF_MEMORY = -14,    /**< No memory. */
@@ -206,6 +208,10 @@ enum bn2d_flag {
  * sizeof(element).
  *  - contiguous NCHW: strides NULL or {C*H*W, H*W, W, 1}; channels_last (NHWC): {H*W*C, 1, W*C, C}; both at full speed.
  *  - any other positive strides work, too. The stride of an extent of 0 or 1 does not matter.
+ *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read again and again. In
+ *    a tensor that is written, no two elements may share memory: BN2D_ERROR_LAYOUT.
+ *  - data + byte_offset is aligned to its elements, else BN2D_ERROR_LAYOUT. A sum that leaves the address space, or a
+ *    tensor that reaches beyond it, gives BN2D_ERROR_OVERFLOW.
  */
 typedef struct bn2d_view {
   void *data;             /**< Start of the memory; may be NULL where the tensor has no elements. */
@@ -451,15 +457,16 @@ BN2D_API int32_t bn2d_tensor_requires_grad(const bn2d_tensor *tensor, int32_t *o
  * Since 1.0. */
 BN2D_API int32_t bn2d_tensor_set_requires_grad(bn2d_tensor *tensor, int32_t requires_grad);
 /**
- * Copies all elements from `source`, which has the tensor's shape and any positive strides. Floating dtypes convert,
- * rounding to nearest even; int64 only from and to int64 (DLPack code 0, 64 bits).
+ * Copies all elements from `source`, which has the tensor's shape; a stride of 0 copies one element to all. For
+ * num_batches_tracked, of rank 0, a source of shape (1) does as well. Floating dtypes convert, rounding to nearest
+ * even; int64 only from and to int64 (DLPack code 0, 64 bits).
  * @param[in] source The elements.
  * @return BN2D_OK, BN2D_ERROR_SHAPE, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE, BN2D_ERROR_LAYOUT, BN2D_ERROR_OVERLAP,
  *         BN2D_ERROR_OVERFLOW. Threads: one per object, and no call of its module. Since 1.0.
  */
 BN2D_API int32_t bn2d_tensor_copy_from(bn2d_tensor *tensor, const bn2d_view *source);
 /**
- * Copies all elements to `target`. As bn2d_tensor_copy_from().
+ * Copies all elements to `target`, whose stride is positive. Else as bn2d_tensor_copy_from().
  * @param[out] target Receives the elements.
  * @return as bn2d_tensor_copy_from(). Threads: as bn2d_tensor_copy_from(). Since 1.0.
  */
@@ -485,9 +492,12 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor, struct 
  * dtype. Shape: (N, C, H, W) with C the module's num_features, every tensor of a call the same. N, H or W = 0 succeeds
  * with nothing to write: the running statistics stay, the counter moves in training, gradients get +0. In place: y may
  * be exactly x or exactly z (same memory, strides and dtype); dx, dz or ddy exactly dy. A forward on batch statistics
- * that records cannot be in place of x, because backward needs x; in place of z it can. Overlap: two tensors that share
- * an element otherwise give BN2D_ERROR_OVERLAP; interleaved slices that share none are fine. Statistics: those of the
- * batch in training mode, and in eval mode of a module without running statistics; else the running ones ("frozen").
+ * that records cannot be in place of x, because backward needs x; in place of z it can. Overlap: what a call writes and
+ * shares memory with otherwise gives BN2D_ERROR_OVERLAP, the module's own tensors included (their memory is reached
+ * with bn2d_tensor_data()); what a call only reads may share memory, and interleaved slices that have no element in
+ * common are fine. Alignment: pointers to elements are aligned to them, else BN2D_ERROR_LAYOUT. Statistics: those of
+ * the batch in training mode, and in eval mode of a module without running statistics; else the running ones
+ * ("frozen").
  */
 
 /**
@@ -497,8 +507,10 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor, struct 
  * @param[out] y As many elements. Where there are none, any pointer will do.
  * @param[out] record NULL: nothing is recorded. Else receives a record for backward; give back with
  * bn2d_record_release().
- * @return BN2D_OK, BN2D_ERROR_DTYPE (module is not f32), BN2D_ERROR_SHAPE (negative extent), BN2D_ERROR_OVERFLOW,
- *         BN2D_ERROR_OVERLAP, BN2D_ERROR_TOO_FEW_VALUES (batch statistics of 1 value per channel), BN2D_ERROR_BUSY.
+ * @return BN2D_OK, BN2D_ERROR_DTYPE (module is not f32), BN2D_ERROR_SHAPE (negative extent), BN2D_ERROR_LAYOUT (not
+ *         aligned), BN2D_ERROR_OVERFLOW, BN2D_ERROR_OVERLAP, BN2D_ERROR_TOO_FEW_VALUES (batch statistics of 1 value per
+ *         channel), BN2D_ERROR_STATE (in training: num_batches_tracked, which the host may write, is negative or at its
+ *         largest), BN2D_ERROR_BUSY.
  *         Threads: shared in eval mode with running statistics, else exclusive. Since 1.0.
  */
 BN2D_API int32_t bn2d_forward_f32(bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w, float *y,
@@ -508,7 +520,7 @@ BN2D_API int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t 
                                   bn2d_record **record);
 /**
  * Forward of any layout and dtype: y = bn(x). As bn2d_forward_f32().
- * @return as bn2d_forward_f32(), and BN2D_ERROR_DEVICE, BN2D_ERROR_LAYOUT. Threads: as bn2d_forward_f32(). Since 1.0.
+ * @return as bn2d_forward_f32(), and BN2D_ERROR_DEVICE. Threads: as bn2d_forward_f32(). Since 1.0.
  */
 BN2D_API int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2d_view *y, bn2d_record **record);
 /**
@@ -518,7 +530,8 @@ BN2D_API int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2
  * except where y cannot tell, i.e. for a negative slope: then the record keeps a mask of one bit per element.
  * @param[in] z NULL: no residual.
  * @param activation One of bn2d_activation.
- * @param slope Slope of BN2D_ACT_LEAKY_RELU, finite; ignored by the others.
+ * @param slope Slope of BN2D_ACT_LEAKY_RELU, finite, and for all data but double within the range of float (they are
+ * computed in float); ignored by the others.
  * @param[out] y Borrowed by the record where that needs it.
  * @return as bn2d_forward(), and BN2D_ERROR_INVALID_ARGUMENT for the activation or slope. Threads: as
  * bn2d_forward_f32(). Since 1.0.
@@ -530,8 +543,8 @@ BN2D_API int32_t bn2d_forward_act(bn2d_module *module, const bn2d_view *x, const
  * @param record From a forward of *this* module; of any layout, its extents count.
  * @param[in] dy Gradient of y, n*C*h*w elements.
  * @param[out] dx Gradient of x, overwritten; NULL: not wanted (nor computed).
- * @return BN2D_OK, BN2D_ERROR_DTYPE, BN2D_ERROR_OVERLAP, BN2D_ERROR_STATE (record of another module; x was overwritten
- * in place and is needed), BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0.
+ * @return BN2D_OK, BN2D_ERROR_DTYPE, BN2D_ERROR_LAYOUT (not aligned), BN2D_ERROR_OVERLAP, BN2D_ERROR_STATE (record of
+ * another module; x was overwritten in place and is needed), BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0.
  */
 BN2D_API int32_t bn2d_backward_f32(bn2d_module *module, const bn2d_record *record, const float *dy, float *dx);
 /** As bn2d_backward_f32(), for double data. Since 1.0. */
@@ -540,7 +553,7 @@ BN2D_API int32_t bn2d_backward_f64(bn2d_module *module, const bn2d_record *recor
  * Backward of any layout and dtype, fused forms included. As bn2d_backward_f32().
  * @param[out] dx Gradient of x, or NULL: not wanted.
  * @param[out] dz Gradient of z (dy through the activation), or NULL: not wanted.
- * @return as bn2d_backward_f32(), and BN2D_ERROR_SHAPE, BN2D_ERROR_DEVICE, BN2D_ERROR_LAYOUT, BN2D_ERROR_OVERFLOW.
+ * @return as bn2d_backward_f32(), and BN2D_ERROR_SHAPE, BN2D_ERROR_DEVICE, BN2D_ERROR_OVERFLOW.
  *         Threads: exclusive. Since 1.0.
  */
 BN2D_API int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *dx,
@@ -568,6 +581,12 @@ BN2D_API void bn2d_record_release(bn2d_record *record);
  * For hosts that own their storage. The same operations, the same checks; `dtype` is that of weight, bias,
  * running_mean, running_var and their gradients, C elements each. Saved statistics are double whatever the dtype: a
  * float cannot hold a mean that is many standard deviations away from 0 precisely enough for an exact gradient.
+ *
+ * Arrays are checked as tensors are. Aligned to their elements, else BN2D_ERROR_LAYOUT. What a call writes shares
+ * memory with nothing else of the call, tensor, array or mask, else BN2D_ERROR_OVERLAP: running_mean is not
+ * running_var, saved_mean not saved_invstd, dweight neither dbias nor weight, and none of them lies in a tensor; an
+ * array may lie between the elements of a strided one. What a call only reads may share memory (weight and bias; the
+ * running statistics where batch_stats is 0). The length of an array is not known here: it is taken to be C.
  */
 
 /**

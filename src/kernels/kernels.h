@@ -28,6 +28,9 @@ inline constexpr int kMaxSums = 5;     // sums of one kernel
 struct Stream {
   void *data = nullptr;
   int64_t channel = 0, sample = 0, position = 0;
+  bool operator==(const Stream &o) const {
+    return data == o.data && channel == o.channel && sample == o.sample && position == o.position;
+  }
 };
 
 enum class Layout {

@@ -253,6 +253,8 @@ class LastVector {
 // as of four in a register, and the floats come eight at a time.
 inline constexpr int64_t kStagedElements = 16;
 template <class T>
+inline constexpr bool kStages = HWY_TARGET == HWY_AVX2 &&std::is_same_v<T, bf16>;
+template <class T>
 struct Staged {
   HWY_INLINE const T *operator()(const T *p) { return p; }
 };
@@ -289,13 +291,18 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
   using A = Arithmetic<T>;
   constexpr bool kPair = kPaired<T>;
   constexpr int kTerms = sums_count(kOf), kCount = kVectors<T>;
-  const bool has_side = HasSide<kAct>(job), has_own_side = has_side && job.side.data != job.x.data;
+  // What is staged of x is the side, too, where they are the same elements, not only the same address.
+  const bool has_side = HasSide<kAct>(job);
+  const bool has_own_side = has_side && (kStages<T> ? !(job.side == job.x) : job.side.data != job.x.data);
   constexpr int64_t kStep = kLanes<T>;
   const DoubleTag d;
   const Few<A, DoubleTag> da;
   const GradientThrough<kAct, A, DoubleTag> through(d, job.slope);
-  const auto *x0 = static_cast<const T *>(job.x.data), *g0 = static_cast<const T *>(job.g.data);
-  const auto *side0 = static_cast<const T *>(job.side.data), *v0 = static_cast<const T *>(job.v.data);
+  // What takes no part is not read, but its pointer moves along: that of x, because NULL must not move.
+  const auto *x0 = static_cast<const T *>(job.x.data);
+  const auto *g0 = kOf == SumsOf::forward ? x0 : static_cast<const T *>(job.g.data);
+  const auto *side0 = has_side ? static_cast<const T *>(job.side.data) : x0;
+  const auto *v0 = kOf == SumsOf::double_backward ? static_cast<const T *>(job.v.data) : x0;
 
   // Small planes that follow one another: a few samples take turns, all channels in each turn. The hardware follows
   // that many runs of memory, which it does not when each plane is somewhere else.
@@ -368,7 +375,7 @@ HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
             fetch(i, x, g, side, v);
             const auto *xs = staged_x(x + i), *gs = xs, *sides = xs;
             if constexpr (kOf != SumsOf::forward) gs = staged_g(g + i);
-            if (has_own_side) sides = staged_side(side + i);
+            if (!kStages<T> || has_own_side) sides = staged_side(side + i);
             Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED { add(j, xs, gs, sides, v + i, whole, few); });
           }
           if (rest == 0) continue;

@@ -1,6 +1,7 @@
 #include "module/batch_norm_base.h"
 
 #include <cinttypes>
+#include <limits>
 
 #include "ops/blockwise.h"
 
@@ -110,7 +111,7 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   call.batch_statistics = uses_batch_statistics(training);
   call.running_mean = array_of(running_mean_);
   call.running_var = array_of(running_var_);
-  int64_t *const counter = training && num_batches_tracked_ ? num_batches_tracked_->counter() : nullptr;
+  int64_t *const counter = training && num_batches_tracked_ ? checked_counter() : nullptr;
   call.averaging_factor = options_.momentum ? *options_.momentum
                           : counter         ? 1.0 / static_cast<double>(*counter + 1)
                                             : 0.0;
@@ -125,6 +126,15 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   bn2d::forward(call);
   if (counter) ++*counter;
   if (record) *record = std::move(made);
+}
+
+// The host may write the counter.
+int64_t *BatchNormBase::checked_counter() const {
+  int64_t *const counter = num_batches_tracked_->counter();
+  if (*counter < 0 || *counter == std::numeric_limits<int64_t>::max())
+    fail(Status::state, "num_batches_tracked is %" PRId64 ", must be from 0 to %" PRId64 " to count one more", *counter,
+         std::numeric_limits<int64_t>::max() - 1);
+  return counter;
 }
 
 std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {

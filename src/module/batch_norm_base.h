@@ -47,6 +47,7 @@ class BatchNormBase {
 
  private:
   bool uses_batch_statistics(bool training) const { return training || !options_.track_running_stats; }
+  int64_t *checked_counter() const;  // error state where it cannot count one more
   std::unique_ptr<Record> make_record(ForwardCall &call) const;
   void check_record(const Record &record, const View &dy) const;
   ChannelArray gradient_of(const std::shared_ptr<Tensor> &parameter) const;

@@ -9,6 +9,7 @@
 #include "ops/exact_mean.h"
 #include "ops/extreme.h"
 #include "ops/operations.h"
+#include "ops/repeats.h"
 #include "ops/schedule.h"
 #include "ops/sums_partial.h"
 
@@ -150,6 +151,7 @@ void backward(const BackwardCall &given) {
   const Backward operation(call);
   if (operation.has_sums && !tensors.x.exists()) tensors.x = call.dy;
   if (!operation.has_sums && !operation.has_map) return;
+  const Repeats repeats(tensors, call.dy.size);
   const Blockwise blockwise(tensors, call.dy.size, call.dy.dtype);
   const bool in_place = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
   const int reads = tensors.x.exists() && tensors.x.data != call.dy.data ? 2 : 1;

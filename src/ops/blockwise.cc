@@ -21,6 +21,13 @@ void gather_run(const std::byte *from, int64_t stride, int64_t count, void *to) 
   for (int64_t i = 0; i < count; ++i) target[i] = source[i * stride];
 }
 
+// Of an expanded tensor: one element, again and again.
+void repeat(const std::byte *from, int64_t bytes, int64_t count, std::byte *to) {
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+  for (int64_t done = 1; done < count; done *= 2)
+    std::memcpy(to + done * bytes, to, static_cast<size_t>(std::min(done, count - done) * bytes));
+}
+
 template <class T>
 void scatter_run(const void *from, int64_t stride, int64_t count, std::byte *to) {
   const T *source = static_cast<const T *>(from);
@@ -47,6 +54,8 @@ void gather(const View &view, int64_t n, int64_t c, int64_t position, int64_t le
     std::byte *target = to + offset * bytes;
     if (view.stride.w == 1) {
       std::memcpy(target, from, static_cast<size_t>(count * bytes));
+    } else if (view.stride.w == 0) {
+      repeat(from, bytes, count, target);
     } else if (bytes == 4) {
       gather_run<uint32_t>(from, view.stride.w, count, target);
     } else if (bytes == 2) {
@@ -137,9 +146,7 @@ Blockwise::Blockwise(const Tensors &tensors, const Extents &size, DType dtype)
     planes = planes && has_contiguous_planes(*view);
     channels = channels && has_contiguous_channels(*view);
   }
-  // Where both fit (planes of one element), vectors along the channels are the fuller ones.
-  const bool prefer_channels = size.plane() < 8 && size.c > size.plane();
-  mode_ = channels && (prefer_channels || !planes) ? Mode::channels : planes ? Mode::planes : Mode::packed;
+  mode_ = channels && (prefers_channels(size) || !planes) ? Mode::channels : planes ? Mode::planes : Mode::packed;
 }
 
 kernels::Stream Blockwise::stream(const View &view, const Group &group, const Blocks::Block &block) const {

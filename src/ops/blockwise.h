@@ -22,6 +22,10 @@ struct Tensors {
 
 int64_t mask_plane_bytes(int64_t plane);
 
+// Where tensors are contiguous both as planes and as channels (planes of one element), vectors along the channels are
+// the fuller ones.
+inline bool prefers_channels(const Extents &size) { return size.plane() < 8 && size.c > size.plane(); }
+
 // The sums of a group while its elements are added, and what they are around.
 struct Accumulators {
   static constexpr int64_t kArrays = 4;

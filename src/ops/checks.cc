@@ -1,22 +1,26 @@
 // What can be wrong with the tensors of a call. Everything is checked before anything is written.
 #include <cinttypes>
 #include <cmath>
-#include <initializer_list>
-#include <utility>
+#include <limits>
 
 #include "base/error.h"
+#include "ops/blockwise.h"
 #include "ops/operations.h"
 #include "tensor/overlap.h"
 
 namespace bn2d {
 namespace {
 
-void check_fused(const Fused &fused) {
+// Float data are computed in float, whose range the slope has to fit, too.
+void check_fused(const Fused &fused, DType dtype) {
   const int32_t activation = static_cast<int32_t>(fused.activation);
   if (activation < 0 || activation > static_cast<int32_t>(Activation::leaky_relu))
     fail(Status::invalid_argument, "activation is %" PRId32 ", known are 0 to 2", activation);
-  if (fused.activation == Activation::leaky_relu && !std::isfinite(fused.slope))
-    fail(Status::invalid_argument, "slope of leaky relu is %g, must be finite", fused.slope);
+  if (fused.activation != Activation::leaky_relu) return;
+  const double most = dtype == DType::f64 ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
+  if (!(std::fabs(fused.slope) <= most))
+    fail(Status::invalid_argument, "slope of leaky relu is %g, must be from %g to %g for %s data", fused.slope, -most,
+         most, dtype_name(dtype));
 }
 
 void check_read(const char *what, const View &view, const char *leading_name, const View &leading) {
@@ -43,7 +47,7 @@ void check_leading(const char *what, const View &view) {
 // The side of the activation comes from x, from y or from a mask.
 void check_side(const Fused &fused, bool side_of_x, const View &y, const uint8_t *mask, const char *leading_name,
                 const View &leading) {
-  check_fused(fused);
+  check_fused(fused, leading.dtype);
   if (fused.activation == Activation::none || side_of_x) return;
   if (mask == nullptr && y.exists()) check_read("y", y, leading_name, leading);
   if (leading.size.numel() == 0) return;
@@ -52,6 +56,148 @@ void check_side(const Fused &fused, bool side_of_x, const View &y, const uint8_t
   if (mask == nullptr && fused.activation == Activation::leaky_relu && fused.slope < 0)
     fail(Status::invalid_argument, "mask is NULL, and y cannot tell the side of the activation with a slope of %g",
          fused.slope);
+}
+
+// Whether a backward reads the side of the activation off y.
+template <class Call>
+bool reads_y(const Call &call) {
+  return call.fused.activation != Activation::none && !call.side_of_x() && call.mask == nullptr;
+}
+
+// The memory of the tensors and arrays of a call: first what it reads, then what it writes. What is only read may share
+// memory; what is written shares none with anything else, or the result would depend on who comes first. Most tensors
+// are far apart, which a comparison of addresses tells; only where the ranges meet is the exact question asked.
+class Footprint {
+ public:
+  explicit Footprint(const Extents &size) : size_(size) {}
+
+  void reads(const char *name, const View &view) { add_view(name, view, false); }
+  void reads(const char *name, const ChannelArray &array) { add_array(name, array, false); }
+  void reads(const char *name, const double *array) { reads(name, doubles(array)); }
+  void reads_mask(const uint8_t *mask) { add_bytes("mask", mask, mask_bytes(), 1, false); }
+
+  // `exact`, `exact_too`: tensors that it may be, element by element.
+  void writes(const char *name, const View &view, const View *exact = nullptr, const View *exact_too = nullptr) {
+    exact_ = exact;
+    exact_too_ = exact_too;
+    add_view(name, view, true);
+  }
+  void writes(const char *name, const ChannelArray &array) { add_array(name, array, true); }
+  void writes(const char *name, const double *array) { writes(name, doubles(array)); }
+  void writes_mask(const uint8_t *mask) { add_bytes("mask", mask, mask_bytes(), 1, true); }
+
+ private:
+  struct Region {
+    const char *name;
+    const View *view;  // NULL: all bytes of the range
+    uintptr_t begin, end;
+  };
+
+  static ChannelArray doubles(const double *array) { return {DType::f64, const_cast<double *>(array)}; }
+  int64_t mask_bytes() const { return size_.n * size_.c * mask_plane_bytes(size_.plane()); }
+
+  void add_view(const char *name, const View &view, bool is_written) {
+    if (view.data != nullptr) add(name, &view, view.data, span_bytes(view), is_written);
+  }
+  void add_array(const char *name, const ChannelArray &array, bool is_written) {
+    const int64_t element = dtype_size(array.dtype);
+    add_bytes(name, array.data, size_.c * element, element, is_written);
+  }
+  // These two are not inlined at each of their many calls.
+  __attribute__((noinline)) void add_bytes(const char *name, const void *data, int64_t bytes, int64_t element,
+                                           bool is_written) {
+    if (data == nullptr) return;
+    check_array(name, data, bytes, element);
+    add(name, nullptr, data, bytes, is_written);
+  }
+  __attribute__((noinline)) void add(const char *name, const View *view, const void *data, int64_t bytes,
+                                     bool is_written) {
+    const auto begin = reinterpret_cast<uintptr_t>(data), end = begin + static_cast<uintptr_t>(bytes);
+    if (begin == end) return;
+    Region &region = regions_[count_];
+    region.name = name;
+    region.view = view;
+    region.begin = begin;
+    region.end = end;
+    for (int i = 0; is_written && i < count_; ++i)
+      if (begin < regions_[i].end && regions_[i].begin < end) check_apart(region, regions_[i]);
+    ++count_;
+  }
+
+  __attribute__((noinline, cold)) void check_apart(const Region &written, const Region &other) const {
+    const bool may_be_exact =
+        written.view != nullptr && other.view != nullptr && (other.view == exact_ || other.view == exact_too_);
+    if (may_be_exact && same_elements(*written.view, *other.view)) return;
+    if (share(written, other))
+      fail(Status::overlap, "%s at %p and %s at %p share memory%s", written.name,
+           reinterpret_cast<void *>(written.begin), other.name, reinterpret_cast<void *>(other.begin),
+           may_be_exact ? " without being exactly the same elements" : "");
+  }
+  static bool share(const Region &a, const Region &b) {
+    if (a.view != nullptr && b.view != nullptr) return share_memory(*a.view, *b.view);
+    if (a.view != nullptr) return share_memory(*a.view, b.begin, b.end);
+    if (b.view != nullptr) return share_memory(*b.view, a.begin, a.end);
+    return true;
+  }
+
+  const Extents &size_;
+  const View *exact_ = nullptr, *exact_too_ = nullptr;  // of the tensor that is written
+  int count_ = 0;
+  Region regions_[14];  // double backward has 13
+};
+
+void check_memory(const ForwardCall &call) {
+  Footprint memory(call.x.size);
+  memory.reads("x", call.x);
+  memory.reads("z", call.z);
+  memory.reads("weight", call.weight);
+  memory.reads("bias", call.bias);
+  if (!call.batch_statistics) {
+    memory.reads("running_mean", call.running_mean);
+    memory.reads("running_var", call.running_var);
+  }
+  memory.writes("y", call.y, &call.x, &call.z);
+  if (call.batch_statistics) {
+    memory.writes("running_mean", call.running_mean);
+    memory.writes("running_var", call.running_var);
+  }
+  memory.writes_mask(call.mask);
+  memory.writes("saved_mean", call.saved.mean);
+  memory.writes("saved_invstd", call.saved.invstd);
+}
+
+// What both backward passes read beside their tensors.
+template <class Call>
+void add_side_and_statistics(const Call &call, Footprint &memory) {
+  if (reads_y(call)) memory.reads("y", call.y);
+  memory.reads_mask(call.mask);
+  memory.reads("weight", call.weight);
+  memory.reads("saved_mean", call.saved.mean);
+  memory.reads("saved_invstd", call.saved.invstd);
+}
+
+void check_memory(const BackwardCall &call) {
+  Footprint memory(call.dy.size);
+  memory.reads("dy", call.dy);
+  if (call.needs_x()) memory.reads("x", call.x);
+  add_side_and_statistics(call, memory);
+  memory.writes("dx", call.dx, &call.dy);
+  memory.writes("dz", call.dz, &call.dy);
+  memory.writes("dweight", call.dweight);
+  memory.writes("dbias", call.dbias);
+}
+
+void check_memory(const DoubleBackwardCall &call) {
+  Footprint memory(call.dy.size);
+  memory.reads("dy", call.dy);
+  memory.reads("x", call.x);
+  memory.reads("ddx", call.ddx);
+  add_side_and_statistics(call, memory);
+  memory.reads("ddweight", call.ddweight);
+  memory.reads("ddbias", call.ddbias);
+  memory.writes("ddy", call.ddy, &call.dy);
+  memory.writes("dx", call.dx);
+  memory.writes("dweight", call.dweight);
 }
 
 }  // namespace
@@ -70,26 +216,16 @@ void check_same_dtype(const char *what, const View &view, const char *leading_na
     fail(Status::dtype, "%s is %s, %s is %s", what, dtype_name(view.dtype), leading_name, dtype_name(leading.dtype));
 }
 
-void check_no_overlap(const char *what, const View &output, const char *other_name, const View &other,
-                      bool exact_allowed) {
-  if (!output.exists() || !other.exists()) return;
-  if (exact_allowed && same_elements(output, other)) return;
-  if (share_memory(output, other))
-    fail(Status::overlap, "%s at %p and %s at %p share memory%s", what, static_cast<void *>(output.data), other_name,
-         static_cast<void *>(other.data), exact_allowed ? " without being exactly the same elements" : "");
-}
-
 void check(const ForwardCall &call) {
   check_leading("x", call.x);
-  check_fused(call.fused);
+  check_fused(call.fused, call.x.dtype);
   if (call.z.exists()) check_read("z", call.z, "x", call.x);
   check_written("y", call.y, "x", call.x);
   const bool keeps_x = call.keeps_x && call.batch_statistics;
   if (keeps_x && same_elements(call.y, call.x) && call.x.size.numel() > 0)
     fail(Status::overlap, "y and x are both at %p, but backward on batch statistics needs x unchanged",
          static_cast<void *>(call.x.data));
-  check_no_overlap("y", call.y, "x", call.x, true);
-  check_no_overlap("y", call.y, "z", call.z, true);
+  check_memory(call);
   if (call.batch_statistics && call.x.size.c > 0 && call.x.size.per_channel() == 1)
     fail(Status::too_few_values,
          "batch statistics need more than 1 value per channel, got shape (%" PRId64 ", %" PRId64 ", %" PRId64
@@ -101,15 +237,9 @@ void check(const BackwardCall &call) {
   check_leading("dy", call.dy);
   if (call.x.exists()) check_read("x", call.x, "dy", call.dy);
   check_side(call.fused, call.side_of_x(), call.y, call.mask, "dy", call.dy);
-  for (const auto &[name, view] : {std::pair<const char *, const View &>{"dx", call.dx}, {"dz", call.dz}}) {
-    if (!view.exists()) continue;
-    check_written(name, view, "dy", call.dy);
-    check_no_overlap(name, view, "dy", call.dy, true);
-    if (call.needs_x()) check_no_overlap(name, view, "x", call.x, false);
-    if (call.fused.activation != Activation::none && call.mask == nullptr && !call.side_of_x())
-      check_no_overlap(name, view, "y", call.y, false);
-  }
-  check_no_overlap("dx", call.dx, "dz", call.dz, false);
+  if (call.dx.exists()) check_written("dx", call.dx, "dy", call.dy);
+  if (call.dz.exists()) check_written("dz", call.dz, "dy", call.dy);
+  check_memory(call);
 }
 
 void check(const DoubleBackwardCall &call) {
@@ -117,16 +247,9 @@ void check(const DoubleBackwardCall &call) {
   check_read("x", call.x, "dy", call.dy);
   if (call.ddx.exists()) check_read("ddx", call.ddx, "dy", call.dy);
   check_side(call.fused, call.side_of_x(), call.y, call.mask, "dy", call.dy);
-  for (const auto &[name, view] : {std::pair<const char *, const View &>{"ddy", call.ddy}, {"dx", call.dx}}) {
-    if (!view.exists()) continue;
-    check_written(name, view, "dy", call.dy);
-    check_no_overlap(name, view, "dy", call.dy, &view == &call.ddy);
-    check_no_overlap(name, view, "x", call.x, false);
-    check_no_overlap(name, view, "ddx", call.ddx, false);
-    if (call.fused.activation != Activation::none && call.mask == nullptr && !call.side_of_x())
-      check_no_overlap(name, view, "y", call.y, false);
-  }
-  check_no_overlap("ddy", call.ddy, "dx", call.dx, false);
+  if (call.ddy.exists()) check_written("ddy", call.ddy, "dy", call.dy);
+  if (call.dx.exists()) check_written("dx", call.dx, "dy", call.dy);
+  check_memory(call);
 }
 
 }  // namespace bn2d

@@ -11,6 +11,7 @@
 
 #include "ops/exact_mean.h"
 #include "ops/operations.h"
+#include "ops/repeats.h"
 #include "ops/schedule.h"
 #include "ops/sums_partial.h"
 
@@ -131,6 +132,7 @@ void double_backward(const DoubleBackwardCall &given) {
   tensors.out = call.ddy;
   tensors.out2 = call.dx;
   set_side(call, tensors);
+  const Repeats repeats(tensors, size);
   const Blockwise blockwise(tensors, size, call.dy.dtype);
   const DoubleBackward operation(call);
   const Schedule<DoubleBackward> schedule(operation, blockwise, call, size, call.dy.dtype, 3, false);

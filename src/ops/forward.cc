@@ -4,6 +4,7 @@
 
 #include "ops/extreme.h"
 #include "ops/operations.h"
+#include "ops/repeats.h"
 #include "ops/schedule.h"
 
 namespace bn2d {
@@ -232,6 +233,7 @@ void forward(const ForwardCall &call) {
   tensors.activation = call.fused.activation;
   // The kernels know one activation: a factor below 0, which is 0 for relu.
   tensors.slope = call.fused.activation == Activation::leaky_relu ? call.fused.slope : 0.0;
+  const Repeats repeats(tensors, call.x.size);
   const Blockwise blockwise(tensors, call.x.size, call.x.dtype);
   const Forward operation(call);
   const bool in_place = call.y.data == call.x.data || call.y.data == call.z.data;  // its lines are in cache already

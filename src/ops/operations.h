@@ -61,6 +61,7 @@ struct BackwardCall {
   const uint8_t *mask = nullptr;
   Fused fused;
   SavedStatistics saved;
+  ChannelArray weight;  // what saved.weight was made of, for the checks alone; may not exist
   bool batch_statistics = true;
   double blend = 1;  // dweight <- blend*dweight + ...
   View dx, dz;       // each may not exist: not wanted
@@ -78,6 +79,7 @@ struct DoubleBackwardCall {
   const uint8_t *mask = nullptr;
   Fused fused;
   SavedStatistics saved;
+  ChannelArray weight;  // as in BackwardCall
   bool batch_statistics = true;
   View ddx;                       // may not exist: 0
   ChannelArray ddweight, ddbias;  // may not exist: 0
@@ -94,7 +96,5 @@ void double_backward(const DoubleBackwardCall &call);
 // Shape, dtype, layout of the tensors of a call, seen from the leading one.
 void check_same_shape(const char *what, const View &view, const char *leading_name, const View &leading);
 void check_same_dtype(const char *what, const View &view, const char *leading_name, const View &leading);
-void check_no_overlap(const char *what, const View &output, const char *other_name, const View &other,
-                      bool exact_allowed);
 
 }  // namespace bn2d

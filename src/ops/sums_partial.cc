@@ -12,6 +12,7 @@ void blend_into(const ChannelArray &gradient, const Group &g, double blend, cons
 }
 
 void blend_nothing_into(const ChannelArray &gradient, int64_t channels, double blend) {
+  if (!gradient.exists()) return;
   const double zeros[kernels::kMaxGroup] = {};
   for (int64_t c = 0; c < channels; c += kernels::kMaxGroup)
     blend_into(gradient, {c, std::min<int64_t>(kernels::kMaxGroup, channels - c)}, blend, zeros);

@@ -6,11 +6,19 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace bn2d {
 namespace {
 
 using Wide = __int128;  // distances of pointers times strides never overflow in here
+
+// By insertion: nine elements at most.
+template <class T, class F>
+void sort(T *values, int count, const F &before) {
+  for (int i = 1; i < count; ++i)
+    for (int j = i; j > 0 && before(values[j], values[j - 1]); --j) std::swap(values[j], values[j - 1]);
+}
 
 struct Term {
   int64_t coefficient;  // > 0
@@ -27,7 +35,7 @@ struct Equation {
     if (bound > 0 && coefficient != 0) terms[count++] = {coefficient, bound};
   }
   void prepare() {
-    std::sort(terms, terms + count, [](const Term &a, const Term &b) { return a.coefficient > b.coefficient; });
+    sort(terms, count, [](const Term &a, const Term &b) { return a.coefficient > b.coefficient; });
     for (int i = count - 1; i >= 0; --i) {
       reach[i] = reach[i + 1] + static_cast<Wide>(terms[i].coefficient) * terms[i].bound;
       divisor[i] = std::gcd(divisor[i + 1], terms[i].coefficient);
@@ -35,7 +43,7 @@ struct Equation {
   }
 };
 
-// A search this long means strides that no layout has; the answer is then the safe one.
+// A search this long means strides that no layout has; the answer is then the safe one: that they share memory.
 constexpr int kMostSteps = 100000;
 
 bool solvable(const Equation &equation, int i, Wide target, int &steps) {
@@ -79,7 +87,7 @@ struct Axes {
 // Ascending strides each of which steps over everything below it: the usual case, decided at once.
 bool is_nested(const Axes &axes, int64_t element) {
   int order[4] = {0, 1, 2, 3};
-  std::sort(order, order + 4, [&](int a, int b) { return axes.stride[a] < axes.stride[b]; });
+  sort(order, 4, [&](int a, int b) { return axes.stride[a] < axes.stride[b]; });
   Wide below = element;
   for (int i : order) {
     if (axes.extent[i] <= 1) continue;
@@ -88,6 +96,21 @@ bool is_nested(const Axes &axes, int64_t element) {
   }
   return true;
 }
+
+// Whether two boxes of elements share a byte.
+bool share(const Axes &p, Wide start_a, int64_t element_a, const Axes &q, Wide start_b, int64_t element_b) {
+  if (start_a + p.reach() + element_a <= start_b || start_b + q.reach() + element_b <= start_a) return false;
+  // start_a + sum(p*i) + byte_a = start_b + sum(q*j) + byte_b; with j' = extent-1-j all terms become positive.
+  Equation equation;
+  for (int i = 0; i < 4; ++i) {
+    equation.add(p.stride[i], p.extent[i] - 1);
+    equation.add(q.stride[i], q.extent[i] - 1);
+  }
+  equation.add(1, element_a - 1 + element_b - 1);
+  return solvable(equation, start_b + q.reach() + (element_b - 1) - start_a);
+}
+
+Wide address(const View &view) { return reinterpret_cast<uintptr_t>(view.data); }
 
 }  // namespace
 
@@ -101,18 +124,14 @@ bool same_elements(const View &a, const View &b) {
 
 bool share_memory(const View &a, const View &b) {
   if (a.size.numel() == 0 || b.size.numel() == 0) return false;
-  const Axes p(a), q(b);
-  const int64_t element_a = dtype_size(a.dtype), element_b = dtype_size(b.dtype);
-  const Wide start_a = reinterpret_cast<uintptr_t>(a.data), start_b = reinterpret_cast<uintptr_t>(b.data);
-  if (start_a + p.reach() + element_a <= start_b || start_b + q.reach() + element_b <= start_a) return false;
-  // start_a + sum(p*i) + byte_a = start_b + sum(q*j) + byte_b; with j' = extent-1-j all terms become positive.
-  Equation equation;
-  for (int i = 0; i < 4; ++i) {
-    equation.add(p.stride[i], p.extent[i] - 1);
-    equation.add(q.stride[i], q.extent[i] - 1);
-  }
-  equation.add(1, element_a - 1 + element_b - 1);
-  return solvable(equation, start_b + q.reach() + (element_b - 1) - start_a);
+  return share(Axes(a), address(a), dtype_size(a.dtype), Axes(b), address(b), dtype_size(b.dtype));
+}
+
+bool share_memory(const View &view, uintptr_t begin, uintptr_t end) {
+  if (view.size.numel() == 0 || begin >= end) return false;
+  View one;  // a range is one long element
+  one.size = {1, 1, 1, 1};
+  return share(Axes(view), address(view), dtype_size(view.dtype), Axes(one), begin, static_cast<int64_t>(end - begin));
 }
 
 bool overlaps_itself(const View &view) {

@@ -8,6 +8,8 @@ namespace bn2d {
 bool same_elements(const View &a, const View &b);
 // Some byte belongs to both.
 bool share_memory(const View &a, const View &b);
+// Some byte of the view lies in [begin, end).
+bool share_memory(const View &view, uintptr_t begin, uintptr_t end);
 // Two different indices lead to the same byte.
 bool overlaps_itself(const View &view);
 

@@ -64,18 +64,25 @@ void check_layout(const char *what, const View &view) {
   static constexpr char kNames[] = "NCHW";
   int64_t last = 0;  // index of the last element
   for (int i = 0; i < 4; ++i) {
-    if (extents[i] > 1 && strides[i] <= 0)
-      fail(Status::layout, "%s: stride %c is %" PRId64 ", must be 1 or more", what, kNames[i], strides[i]);
+    if (extents[i] > 1 && strides[i] < 0)
+      fail(Status::layout, "%s: stride %c is %" PRId64 ", must be 0 or more", what, kNames[i], strides[i]);
     int64_t reach, elements;
     if (!multiply(extents[i] - 1, strides[i], &reach) || __builtin_add_overflow(last, reach, &last) ||
         __builtin_add_overflow(last, int64_t{1}, &elements) || !multiply(elements, kWidestElement, &reach))
       fail(Status::overflow, "%s: extent %" PRId64 " times stride %" PRId64 " (%c) leaves 64 bits", what, extents[i],
            strides[i], kNames[i]);
   }
-  const uintptr_t element = static_cast<uintptr_t>(dtype_size(view.dtype));
-  if (reinterpret_cast<uintptr_t>(view.data) % element != 0)
-    fail(Status::layout, "%s: data %p is not aligned to its elements of %d bytes", what, static_cast<void *>(view.data),
-         static_cast<int>(element));
+  const int64_t element = dtype_size(view.dtype);
+  check_array(what, view.data, (last + 1) * element, element);
+}
+
+void check_array(const char *what, const void *data, int64_t bytes, int64_t element) {
+  const auto begin = reinterpret_cast<uintptr_t>(data);
+  uintptr_t end;
+  if ((begin & static_cast<uintptr_t>(element - 1)) != 0)
+    fail(Status::layout, "%s: data %p is not aligned to its elements of %" PRId64 " bytes", what, data, element);
+  if (__builtin_add_overflow(begin, static_cast<uintptr_t>(bytes), &end))
+    fail(Status::overflow, "%s: %" PRId64 " bytes from %p on leave the address space", what, bytes, data);
 }
 
 bool plane_collapses(const View &view) { return view.size.h <= 1 || view.stride.h == view.size.w * view.stride.w; }

@@ -43,8 +43,23 @@ View contiguous_view(void *data, DType dtype, const Extents &size);
 // questions about the layout need no special case.
 void normalise_strides(View &view);
 
-// Checks strides (positive, products within 64 bits), data (not NULL where there are elements) and alignment.
+// Checks strides (0 or more, products within 64 bits), data (not NULL where there are elements, aligned to them), and
+// that the address space does not end inside. A stride of 0 reads one element many times; for what is written, see
+// overlaps_itself().
 void check_layout(const char *what, const View &view);
+
+// Checks that an array of `bytes` bytes is aligned to its elements and that the address space does not end inside.
+void check_array(const char *what, const void *data, int64_t bytes, int64_t element);
+
+// From the first byte of a checked view to behind its last one; 0 without elements.
+inline int64_t span_bytes(const View &view) {
+  const Extents &size = view.size;
+  if (size.numel() == 0) return 0;
+  const Strides &stride = view.stride;
+  const int64_t last =
+      (size.n - 1) * stride.n + (size.c - 1) * stride.c + (size.h - 1) * stride.h + (size.w - 1) * stride.w;
+  return (last + 1) * dtype_size(view.dtype);
+}
 
 // H and W as one index of constant stride: (h, w) -> (h*W + w) * stride.w.
 bool plane_collapses(const View &view);

@@ -51,8 +51,9 @@ int use(int32_t dtype, const Extents &shape, bool nhwc, bool at_end) {
   const auto channels = static_cast<size_t>(shape[1]);
   const size_t few = channels * bn2d_dtype_size(dtype), doubles = channels * sizeof(double);
   const Guarded weight(few, at_end), bias(few, at_end), mean(few, at_end), var(few, at_end), dweight(few, at_end),
-      dbias(few, at_end), saved_mean(doubles, at_end), saved_invstd(doubles, at_end);
-  for (const Guarded *memory : {&weight, &bias, &mean, &var}) fill(*memory, dtype, channels, 9);
+      dbias(few, at_end), ddweight(few, at_end), ddbias(few, at_end), saved_mean(doubles, at_end),
+      saved_invstd(doubles, at_end);
+  for (const Guarded *memory : {&weight, &bias, &mean, &var, &ddweight, &ddbias}) fill(*memory, dtype, channels, 9);
   uint64_t mask_bytes = 0;
   failed += bn2d_mask_nbytes(shape[0], shape[1], shape[2], shape[3], &mask_bytes) != BN2D_OK;
   const Guarded mask(mask_bytes, at_end);
@@ -64,8 +65,8 @@ int use(int32_t dtype, const Extents &shape, bool nhwc, bool at_end) {
                                      view(dx), view(dz), dweight.data(), dbias.data()) != BN2D_OK;
   failed += bn2d_batch_norm_double_backward(view(x), view(dy), nullptr, mask.as<uint8_t>(), dtype, weight.data(),
                                             saved_mean.as<double>(), saved_invstd.as<double>(), 1, BN2D_ACT_RELU, 0,
-                                            view(ddx), dweight.data(), dbias.data(), 0, view(ddy), view(dx),
-                                            weight.data()) != BN2D_OK;
+                                            view(ddx), ddweight.data(), ddbias.data(), 0, view(ddy), view(dx),
+                                            dweight.data()) != BN2D_OK;
   return failed;
 }
 

@@ -214,8 +214,24 @@ TEST_CASE("copy: the counter", "[copy]") {
   check_fails("weight into int64", BN2D_ERROR_DTYPE, before, {"float32", "int64"}, [&] {
     return bn2d_tensor_copy_to(tensor_of(module, "weight").get(), View::vector(integers.data(), BN2D_I64, 3));
   });
-  check_fails("a vector into a scalar", BN2D_ERROR_SHAPE, before, {"1", "0"},
-              [&] { return bn2d_tensor_copy_from(counter.get(), View::vector(integers.data(), BN2D_I64, 1)); });
+  for (const int64_t length : {0, 2, 3}) {
+    check_fails("a vector into a scalar", BN2D_ERROR_SHAPE, before, {std::to_string(length), "1"},
+                [&] { return bn2d_tensor_copy_from(counter.get(), View::vector(integers.data(), BN2D_I64, length)); });
+  }
+  // A vector of one element is how many hosts keep a scalar.
+  CHECK(bn2d_tensor_copy_from(counter.get(), View::vector(integers.data(), BN2D_I64, 1)) == BN2D_OK);
+  CHECK(*data_of<int64_t>(counter) == 5);
+  CHECK(bn2d_tensor_copy_to(counter.get(), View::vector(&out, BN2D_I64, 1)) == BN2D_OK);
+  CHECK(out == 5);
+}
+
+TEST_CASE("copy: from one element, read again and again", "[copy]") {
+  // Catches a source with a stride of 0 that is refused, or read beyond its one element.
+  const Module module = make_module(7);
+  double value = 2.5;
+  const Tensor weight = tensor_of(module, "weight");
+  CHECK(bn2d_tensor_copy_from(weight.get(), View::vector(&value, BN2D_F64, 7, 0)) == BN2D_OK);
+  for (int i = 0; i < 7; ++i) CHECK(data_of<float>(weight)[i] == 2.5f);
 }
 
 TEST_CASE("copy: what is refused", "[copy]") {
@@ -241,12 +257,15 @@ TEST_CASE("copy: what is refused", "[copy]") {
       {"2 lanes", [](View &v) { v->dtype_lanes = 2; }, BN2D_ERROR_DTYPE, {"2"}},
       {"CUDA", [](View &v) { v->device_type = BN2D_CUDA; }, BN2D_ERROR_DEVICE, {}},
       {"device 0", [](View &v) { v->device_type = 0; }, BN2D_ERROR_DEVICE, {"0"}},
-      {"stride 0", [](View &v) { v.set_stride(0, 0); }, BN2D_ERROR_LAYOUT, {"0"}},
       {"stride -1", [](View &v) { v.set_stride(0, -1); }, BN2D_ERROR_LAYOUT, {"-1"}},
       {"stride INT64_MAX", [](View &v) { v.set_stride(0, INT64_MAX); }, BN2D_ERROR_OVERFLOW, {}},
       {"stride INT64_MAX / 7", [](View &v) { v.set_stride(0, INT64_MAX / 7); }, BN2D_ERROR_OVERFLOW, {}},
       {"no data", [](View &v) { v->data = nullptr; }, BN2D_ERROR_INVALID_ARGUMENT, {"NULL"}},
       {"no shape", [](View &v) { v->shape = nullptr; }, BN2D_ERROR_INVALID_ARGUMENT, {"NULL"}},
+      {"an offset around the address space",
+       [](View &v) { v->byte_offset = UINT64_MAX - 63; },
+       BN2D_ERROR_OVERFLOW,
+       {"18446744073709551552"}},
   };
   const Module module = make_module(7);
   give_character(module);
@@ -264,6 +283,9 @@ TEST_CASE("copy: what is refused", "[copy]") {
       check_fails(std::string("copy_to with ") + fault.name, fault.status, before, fault.words,
                   [&] { return bn2d_tensor_copy_to(tensor.get(), view); });
     }
+    View repeated = View::vector(memory.data() + 16, BN2D_F32, 7, 0);
+    check_fails("a target with stride 0", BN2D_ERROR_LAYOUT, before, {"0"},
+                [&] { return bn2d_tensor_copy_to(tensor.get(), repeated); });
     // Memory of the tensor itself, in another way than element by element.
     auto *data = data_of<float>(tensor);
     for (const int32_t dtype : {BN2D_F16, BN2D_BF16}) {

@@ -403,3 +403,39 @@ TEST_CASE("module: eps = 0 and a constant channel", "[module]") {
   REQUIRE(bn2d_forward_f32(module.get(), x.data(), 4, 1, 1, y.data(), nullptr) == BN2D_OK);
   CHECK(y == std::vector<float>(4, 0.75f));
 }
+
+TEST_CASE("module: a counter that the host has set beyond its range", "[module]") {
+  // Catches an average over -1 + 1 = 0 batches, whose factor is infinite, and a counter that overflows. Where nothing
+  // counts, nobody asks.
+  const std::vector<float> x = {1, 2, 3, 4};
+  std::vector<float> y(4);
+  for (const bool has_momentum : {true, false}) {
+    Settings settings;
+    settings.has_momentum = has_momentum;
+    const Module module = make_module(1, settings);
+    int64_t &counter = *data_of<int64_t>(module, "num_batches_tracked");
+    for (const int64_t value : {int64_t{-1}, int64_t{-2}, INT64_MIN, INT64_MAX}) {
+      INFO("momentum " << has_momentum);
+      counter = value;
+      bn2d_record *raw = nullptr;
+      Snapshot before;
+      before.add("module", module.get());
+      before.add("y", y);
+      before.add("record", &raw, sizeof raw);
+      for (const int64_t n : {1, 0}) {  // an empty batch counts, too
+        check_fails("a training step", BN2D_ERROR_STATE, before, {std::to_string(value), "9223372036854775806"},
+                    [&] { return bn2d_forward_f32(module.get(), x.data(), n, 2, 2, y.data(), &raw); });
+      }
+      REQUIRE(bn2d_module_eval(module.get()) == BN2D_OK);
+      CHECK(bn2d_forward_f32(module.get(), x.data(), 1, 2, 2, y.data(), nullptr) == BN2D_OK);
+      CHECK(counter == value);
+      REQUIRE(bn2d_module_train(module.get(), 1) == BN2D_OK);
+    }
+    counter = INT64_MAX - 1;
+    CHECK(bn2d_forward_f32(module.get(), x.data(), 1, 2, 2, y.data(), nullptr) == BN2D_OK);
+    CHECK(counter == INT64_MAX);
+    REQUIRE(bn2d_module_reset_running_stats(module.get()) == BN2D_OK);
+    CHECK(bn2d_forward_f32(module.get(), x.data(), 1, 2, 2, y.data(), nullptr) == BN2D_OK);
+    CHECK(counter == 1);
+  }
+}

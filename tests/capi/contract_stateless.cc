@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "support/contract_guard.h"
 #include "support/contract_scene.h"
 
 using namespace bn2d_test;
@@ -312,5 +313,104 @@ TEST_CASE("stateless: each running statistic may be NULL on its own", "[stateles
     CHECK(one.memories["y"] == both.memories["y"]);
     CHECK((mean ? one.running_mean : one.running_var) == (mean ? both.running_mean : both.running_var));
     CHECK((mean ? one.running_var : one.running_mean) == (mean ? scene.running_var : scene.running_mean));
+  }
+}
+
+TEST_CASE("stateless: a slope that float cannot hold", "[stateless]") {
+  // Catches a slope that is finite as a double and infinite where it is used: 0 * inf is NaN. Float and half data are
+  // computed in float; double data may have it.
+  Scene scene;
+  REQUIRE(forward(scene, Arguments()) == BN2D_OK);
+  const Snapshot before = scene.snapshot();
+  for (auto *call : {&forward, &backward, &double_backward}) {
+    for (const double slope : {1e39, -1e39, 3.5e38, std::numeric_limits<double>::max()}) {
+      check_fails("a slope of " + std::to_string(slope), BN2D_ERROR_INVALID_ARGUMENT, before,
+                  {"3.40282e+38", "float32"}, [&] {
+                    return call(scene, with([&](Arguments &a) {
+                                  a.activation = BN2D_ACT_LEAKY_RELU;
+                                  a.slope = slope;
+                                  a.mask = true;
+                                }));
+                  });
+    }
+  }
+  for (auto *call : {&forward, &backward, &double_backward}) {
+    for (const double slope : {double{std::numeric_limits<float>::max()}, -double{std::numeric_limits<float>::max()}}) {
+      CHECK(call(scene, with([&](Arguments &a) {
+                   a.activation = BN2D_ACT_LEAKY_RELU;
+                   a.slope = slope;
+                   a.mask = true;
+                 })) == BN2D_OK);
+    }
+  }
+  Scene other;
+  const Snapshot now = other.snapshot();
+  check_fails("of a module", BN2D_ERROR_INVALID_ARGUMENT, now, {"1e+39"}, [&] {
+    return bn2d_forward_act(other.module.get(), other.views["x"], nullptr, BN2D_ACT_LEAKY_RELU, 1e39, other.views["y"],
+                            nullptr);
+  });
+  uint16_t halves[16] = {}, out[16] = {};
+  const View half_x(halves, BN2D_BF16, {1, 2, 2, 4}), half_y(out, BN2D_BF16, {1, 2, 2, 4});
+  check_fails("of half data", BN2D_ERROR_INVALID_ARGUMENT, Snapshot(), {"1e+39", "bfloat16"}, [&] {
+    return bn2d_batch_norm_forward(half_x, nullptr, half_y, BN2D_F32, nullptr, nullptr, nullptr, nullptr, 1, 0, 1e-5, 0,
+                                   BN2D_ACT_LEAKY_RELU, 1e39, nullptr, nullptr, nullptr);
+  });
+  const double x[2] = {-1, 1}, mean = 0, var = 1;
+  double y[2];
+  const View wide_x(const_cast<double *>(x), BN2D_F64, {1, 1, 1, 2}), wide_y(y, BN2D_F64, {1, 1, 1, 2});
+  REQUIRE(bn2d_batch_norm_forward(wide_x, nullptr, wide_y, BN2D_F64, nullptr, nullptr, const_cast<double *>(&mean),
+                                  const_cast<double *>(&var), 0, 0, 0, 0, BN2D_ACT_LEAKY_RELU, 1e39, nullptr, nullptr,
+                                  nullptr) == BN2D_OK);
+  CHECK(y[0] == -1e39);
+  CHECK(y[1] == 1);
+}
+
+TEST_CASE("stateless: nothing is read before the tensors agree", "[stateless][bounds]") {
+  // Catches a weight that is read for as many channels as dy has before dy has been compared with x: it lies at the
+  // end of a page, and one element more ends the program.
+  const Guarded weight(4 * sizeof(float), true), saved_mean(4 * sizeof(double), true),
+      saved_invstd(4 * sizeof(double), true);
+  for (int c = 0; c < 4; ++c) {
+    weight.as<float>()[c] = 1;
+    saved_mean.as<double>()[c] = 0;
+    saved_invstd.as<double>()[c] = 1;
+  }
+  std::vector<float> x(16, 1.0f), many(4096 * 4, 1.0f), dx(4096 * 4, 2.0f);
+  const View small(x.data(), BN2D_F32, {1, 4, 2, 2}), large(many.data(), BN2D_F32, {1, 4096, 2, 2}),
+      out(dx.data(), BN2D_F32, {1, 4096, 2, 2});
+  Snapshot before;
+  before.add("dx", dx);
+  check_fails("backward", BN2D_ERROR_SHAPE, before, {"4", "4096"}, [&] {
+    return bn2d_batch_norm_backward(small, large, nullptr, nullptr, BN2D_F32, weight.data(), saved_mean.as<double>(),
+                                    saved_invstd.as<double>(), 1, BN2D_ACT_NONE, 0, 0, out, nullptr, nullptr, nullptr);
+  });
+  check_fails("double backward", BN2D_ERROR_SHAPE, before, {"4", "4096"}, [&] {
+    return bn2d_batch_norm_double_backward(small, large, nullptr, nullptr, BN2D_F32, weight.data(),
+                                           saved_mean.as<double>(), saved_invstd.as<double>(), 1, BN2D_ACT_NONE, 0,
+                                           nullptr, nullptr, nullptr, 0, out, nullptr, nullptr);
+  });
+}
+
+TEST_CASE("stateless: empty tensors of any number of channels", "[stateless]") {
+  // Catches memory that is asked for, and loops that run, by the number of channels of a tensor without elements, and a
+  // weight that is read for it.
+  double saved[2] = {};
+  const Guarded weight(4, true);
+  for (const int64_t c : {int64_t{1} << 20, int64_t{1} << 40, int64_t{1} << 59}) {
+    INFO("C " << c);
+    for (const Extents &shape : {Extents{0, c, 1, 1}, Extents{1, c, 0, 1}, Extents{1, c, 1, 0}}) {
+      const View t(nullptr, BN2D_F32, shape);
+      CHECK(bn2d_batch_norm_forward(t, t, t, BN2D_F32, nullptr, nullptr, nullptr, nullptr, 1, 0.1, 1e-5, 0,
+                                    BN2D_ACT_RELU, 0, nullptr, nullptr, nullptr) == BN2D_OK);
+      CHECK(bn2d_batch_norm_backward(t, t, nullptr, nullptr, BN2D_F32, weight.data(), saved, saved + 1, 1,
+                                     BN2D_ACT_RELU, 0, 0.5, t, t, nullptr, nullptr) == BN2D_OK);
+      CHECK(bn2d_batch_norm_double_backward(t, t, nullptr, nullptr, BN2D_F32, weight.data(), saved, saved + 1, 1,
+                                            BN2D_ACT_RELU, 0, t, nullptr, nullptr, 0.5, t, t, nullptr) == BN2D_OK);
+      const View other(nullptr, BN2D_F32, {0, c + 1, 1, 1});
+      check_fails("another number of channels", BN2D_ERROR_SHAPE, [&] {
+        return bn2d_batch_norm_backward(other, t, nullptr, nullptr, BN2D_F32, weight.data(), saved, saved + 1, 1,
+                                        BN2D_ACT_NONE, 0, 0, t, t, nullptr, nullptr);
+      });
+    }
   }
 }

@@ -71,8 +71,8 @@ const std::vector<Fault> &faults() {
       {"device -1", [](View &v) { v->device_type = -1; }, BN2D_ERROR_DEVICE, {"-1"}},
       {"the CPU with number 1", [](View &v) { v->device_id = 1; }, BN2D_ERROR_DEVICE, {"1|cpu:1"}},
       // Layout.
-      {"stride 0 over N", [](View &v) { v.set_stride(0, 0); }, BN2D_ERROR_LAYOUT, {"0"}},
-      {"stride 0 over W", [](View &v) { v.set_stride(3, 0); }, BN2D_ERROR_LAYOUT, {"0"}},
+      {"stride 0 over N", [](View &v) { v.set_stride(0, 0); }, BN2D_ERROR_LAYOUT, {"0"}, true},
+      {"stride 0 over W", [](View &v) { v.set_stride(3, 0); }, BN2D_ERROR_LAYOUT, {"0"}, true},
       {"stride -90", [](View &v) { v.set_stride(0, -90); }, BN2D_ERROR_LAYOUT, {"-90"}},
       {"stride -1", [](View &v) { v.set_stride(3, -1); }, BN2D_ERROR_LAYOUT, {"-1"}},
       {"stride INT64_MIN", [](View &v) { v.set_stride(1, INT64_MIN); }, BN2D_ERROR_LAYOUT, {}},
@@ -118,6 +118,16 @@ const std::vector<Fault> &faults() {
       // Memory.
       {"no data", [](View &v) { v->data = nullptr; }, BN2D_ERROR_INVALID_ARGUMENT, {"NULL"}},
       {"no shape", [](View &v) { v->shape = nullptr; }, BN2D_ERROR_INVALID_ARGUMENT, {"NULL"}},
+      {"data off by 1 byte", [](View &v) { v->byte_offset += 1; }, BN2D_ERROR_LAYOUT, {"4"}},
+      {"data off by 2 bytes", [](View &v) { v->byte_offset += 2; }, BN2D_ERROR_LAYOUT, {"4"}},
+      {"an offset around the address space",
+       [](View &v) { v->byte_offset = UINT64_MAX - 63; },  // 64 bytes before data
+       BN2D_ERROR_OVERFLOW,
+       {"18446744073709551552"}},
+      {"an address space that ends inside",
+       [](View &v) { v->byte_offset = UINT64_MAX - reinterpret_cast<uintptr_t>(v->data) - 63; },
+       BN2D_ERROR_OVERFLOW,
+       {}},
   };
   return table;
 }
