@@ -351,13 +351,6 @@ inline std::map<std::pair<std::string, std::string>, Measured> &measured() {
   return table;
 }
 
-inline std::string name_of(int32_t data, int32_t module) {
-  const auto short_name = [](int32_t d) {
-    return d == BN2D_F32 ? "f32" : d == BN2D_F64 ? "f64" : d == BN2D_F16 ? "f16" : "bf16";
-  };
-  return data == module ? short_name(data) : std::string(short_name(data)) + "/" + short_name(module);
-}
-
 // Checks, and notes what was measured under (dtype, operation). True where all is well.
 inline bool check_close(const std::string &dtypes, const std::string &operation, int32_t dtype, const Comparison &worst,
                         Real bound) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "bn2d/bn2d.h"
@@ -123,6 +124,14 @@ inline double decode(int32_t dtype, uint64_t bits) {
   };
   static const std::vector<double> f16 = table(oracle::binary16), bf16 = table(oracle::bfloat16);
   return (dtype == BN2D_F16 ? f16 : bf16)[bits & 0xffff];
+}
+
+// "f32", "bf16/f32"
+inline std::string name_of(int32_t data, int32_t module) {
+  const auto short_name = [](int32_t d) {
+    return d == BN2D_F32 ? "f32" : d == BN2D_F64 ? "f64" : d == BN2D_F16 ? "f16" : "bf16";
+  };
+  return data == module ? short_name(data) : std::string(short_name(data)) + "/" + short_name(module);
 }
 
 // --------------------------------------------------------------------------------------------------------- random
