@@ -217,7 +217,9 @@ inline Comparison compare(int32_t dtype, int64_t channels, int64_t plane, const 
       const Real beyond = (std::fabs(got[i] - want[i]) - oracle::ulp(own, want[i]) / 2) * unit[c];
       const bool halfway_in_double = beyond > 0 && beyond < 1e-8L;
       if (8 * bound_of(dtype) < unit[c] * oracle::ulp(own, want[i]) && !halfway_in_double) ++worst.misrounded;
-      if (std::isinf(nearest) || std::isinf(got[i])) {
+      if (std::isnan(nearest) || std::isnan(got[i])) {
+        error = infinity;
+      } else if (std::isinf(nearest) || std::isinf(got[i])) {
         // At the edge of the range the largest number and infinity are neighbours.
         error = std::fabs(want[i]) >=
                         std::ldexp(Real{1}, own.max_exponent + 1) * (1 - std::ldexp(Real{1}, -own.digits)) * 0.9999999L
