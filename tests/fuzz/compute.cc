@@ -133,8 +133,11 @@ void Machine::forward() {
     verdict.must.add(BN2D_ERROR_SHAPE);
   }
   const int32_t data = choose_data_dtype(m.options.dtype, verdict);
-  const bool plain = (data == BN2D_F32 || data == BN2D_F64) && shape[1] == m.channels && in_.one_in(4);
-  const bool fused = !plain && in_.coin(), recording = records_.size() < 4 && !in_.one_in(3);
+  // By views, by the functions of one dtype, or by scalars and pointers.
+  const bool plain = shape[1] == m.channels && in_.one_in(3);
+  const bool typed = plain && (data == BN2D_F32 || data == BN2D_F64) && in_.coin(), flat = plain && !typed;
+  const bool nhwc = flat && in_.coin();
+  const bool fused = !typed && in_.coin(), recording = records_.size() < 4 && !in_.one_in(3);
   const bool batch = m.training || !m.options.track;
   const int64_t per_channel = shape[0] * shape[2] * shape[3];
   int32_t activation = BN2D_ACT_NONE;
@@ -142,16 +145,15 @@ void Machine::forward() {
   oracle::Activation act{};
   if (fused) act = choose_activation(data, activation, slope, verdict);
 
-  Operand x, y, z;
+  const auto tensor = [&](const char *name, size_t room, bool written, bool optional, const Operand *like) {
+    return plain ? place_.plain(name, room, data, shape, nhwc, written, optional, like)
+                 : place_.tensor(name, room, data, shape, written, optional, like);
+  };
+  Operand z;
   z.name = "z", z.given = false;
-  if (plain) {
-    x = place_.plain("x", 0, data, shape, false, false, nullptr);
-    y = place_.plain("y", 2, data, shape, true, false, &x);
-  } else {
-    x = place_.tensor("x", 0, data, shape, false, false, nullptr);
-    if (fused) z = place_.tensor("z", 1, data, shape, false, true, &x);
-    y = place_.tensor("y", 2, data, shape, true, false, z.given && in_.coin() ? &z : &x);
-  }
+  const Operand x = tensor("x", 0, false, false, nullptr);
+  if (fused) z = tensor("z", 1, false, true, &x);
+  const Operand y = tensor("y", 2, true, false, z.given && in_.coin() ? &z : &x);
   const bool hostile = in_.one_in(3);
   place_.fill(x, shape, hostile);
   place_.fill(z, shape, hostile && in_.coin());
@@ -175,18 +177,22 @@ void Machine::forward() {
   n.running_mean = m.values("running_mean"), n.running_var = m.values("running_var");
 
   bn2d_module *handle = spoil(m.handle, verdict);
-  const std::string what = std::string(fused   ? "forward_act"
-                                       : plain ? "forward_f32/f64"
+  const std::string what = std::string(flat    ? "forward_flat"
+                                       : typed ? "forward_f32/f64"
+                                       : fused ? "forward_act"
                                                : "forward") +
                            text_of(shape, data, m.options.dtype) + (m.training ? " training" : " eval") +
                            text_of({&x, &z, &y}) + " act " + std::to_string(activation) + " slope " +
                            std::to_string(slope) + (recording ? " recording" : "");
   bn2d_record *made = nullptr;
   const auto call = [&](bn2d_record **record) {
-    if (plain && data == BN2D_F32)
+    if (flat)
+      return bn2d_forward_flat(handle, data, nhwc ? BN2D_NHWC : BN2D_NCHW, x.data, z.data, shape[0], shape[2], shape[3],
+                               activation, slope, y.data, record);
+    if (typed && data == BN2D_F32)
       return bn2d_forward_f32(handle, static_cast<float *>(x.data), shape[0], shape[2], shape[3],
                               static_cast<float *>(y.data), record);
-    if (plain)
+    if (typed)
       return bn2d_forward_f64(handle, static_cast<double *>(x.data), shape[0], shape[2], shape[3],
                               static_cast<double *>(y.data), record);
     if (fused) return bn2d_forward_act(handle, x.pointer(), z.pointer(), activation, slope, y.pointer(), record);
@@ -261,7 +267,8 @@ void Machine::backward() {
   const Numbers &n = r.numbers;
   Extents shape = r.shape;
   int32_t data = n.data;
-  const bool plain = (data == BN2D_F32 || data == BN2D_F64) && in_.one_in(4);
+  const bool plain = in_.one_in(3), typed = plain && (data == BN2D_F32 || data == BN2D_F64) && in_.coin();
+  const bool flat = plain && !typed, nhwc = flat && in_.coin();
   if (!plain && in_.one_in(60)) {
     shape[3] += 1;
     verdict.must.add(BN2D_ERROR_SHAPE);
@@ -271,17 +278,15 @@ void Machine::backward() {
   const bool weight_wants = weight != nullptr && weight->requires_grad;
   const bool bias_wants = bias != nullptr && bias->requires_grad;
 
-  Operand dy, dx, dz;
+  const auto tensor = [&](const char *name, size_t room, bool written, bool optional, const Operand *like) {
+    return plain ? place_.plain(name, room, data, shape, nhwc, written, optional, like)
+                 : place_.tensor(name, room, data, shape, written, optional, like);
+  };
+  const Operand dy = tensor("dy", 3, false, false, nullptr);
+  const Operand dx = tensor("dx", 4, true, true, &dy);
+  Operand dz;
   dz.name = "dz", dz.given = false;
-  if (plain) {
-    dy = place_.plain("dy", 3, data, shape, false, false, nullptr);
-    dx = place_.plain("dx", 4, data, shape, true, true, &dy);
-    if (!dx.given) dx.data = nullptr;
-  } else {
-    dy = place_.tensor("dy", 3, data, shape, false, false, nullptr);
-    dx = place_.tensor("dx", 4, data, shape, true, true, &dy);
-    dz = place_.tensor("dz", 5, data, shape, true, true, &dy);
-  }
+  if (!typed) dz = tensor("dz", 5, true, true, &dy);
   const auto fresh = [&](const Operand &borrowed, const std::vector<uint64_t> &bits) {
     return place_.bits(borrowed) == bits;
   };
@@ -289,7 +294,7 @@ void Machine::backward() {
   place_.fill(dy, shape, hostile);
   place_.judge({&dy, &dx, &dz}, verdict);
   const bool reads_x = weight_wants || (n.batch && dx.given) || r.side_of_x;
-  for (const Operand *output : {&dx, &dz}) {
+  for (const Operand *output : std::initializer_list<const Operand *>{&dx, &dz}) {
     place_.judge_overlap(*output, dy, true, verdict);
     if (reads_x) place_.judge_overlap(*output, r.x, false, verdict);
     if (r.borrows_y) place_.judge_overlap(*output, r.y, false, verdict);
@@ -300,14 +305,17 @@ void Machine::backward() {
   bn2d_module *handle = spoil(m.handle, verdict);
   const bn2d_record *record = spoil(r.handle, verdict);
   const Values old_dweight = m.values("weight.grad"), old_dbias = m.values("bias.grad");
-  const std::string what = std::string(plain ? "backward_f32/f64" : "backward") +
+  const std::string what = std::string(flat    ? "backward_flat"
+                                       : typed ? "backward_f32/f64"
+                                               : "backward") +
                            text_of(shape, data, m.options.dtype) + text_of({&dy, &dx, &dz}) +
                            (weight_wants ? " dweight" : "") + (bias_wants ? " dbias" : "") +
                            (n.batch ? " batch" : " frozen") + " act " + std::to_string(n.activation.kind);
   const auto call = [&] {
-    if (plain && data == BN2D_F32)
+    if (flat) return bn2d_backward_flat(handle, record, data, nhwc ? BN2D_NHWC : BN2D_NCHW, dy.data, dx.data, dz.data);
+    if (typed && data == BN2D_F32)
       return bn2d_backward_f32(handle, record, static_cast<float *>(dy.data), static_cast<float *>(dx.data));
-    if (plain) return bn2d_backward_f64(handle, record, static_cast<double *>(dy.data), static_cast<double *>(dx.data));
+    if (typed) return bn2d_backward_f64(handle, record, static_cast<double *>(dy.data), static_cast<double *>(dx.data));
     return bn2d_backward(handle, record, dy.pointer(), dx.pointer(), dz.pointer());
   };
   before(what);
@@ -342,10 +350,15 @@ void Machine::double_backward() {
   const Numbers &n = r.numbers;
   const Extents &shape = r.shape;
   Verdict verdict;
-  const Operand dy = place_.tensor("dy", 3, n.data, shape, false, false, nullptr);
-  const Operand ddx = place_.tensor("ddx", 4, n.data, shape, false, true, &dy);
-  const Operand ddy = place_.tensor("ddy", 5, n.data, shape, true, true, in_.coin() ? &dy : &ddx);
-  const Operand dx = place_.tensor("dx", 6, n.data, shape, true, true, &ddx);
+  const bool flat = in_.one_in(3), nhwc = flat && in_.coin();
+  const auto tensor = [&](const char *name, size_t room, bool written, bool optional, const Operand *like) {
+    return flat ? place_.plain(name, room, n.data, shape, nhwc, written, optional, like)
+                : place_.tensor(name, room, n.data, shape, written, optional, like);
+  };
+  const Operand dy = tensor("dy", 3, false, false, nullptr);
+  const Operand ddx = tensor("ddx", 4, false, true, &dy);
+  const Operand ddy = tensor("ddy", 5, true, true, in_.coin() ? &dy : &ddx);
+  const Operand dx = tensor("dx", 6, true, true, &ddx);
   const Operand ddweight = place_.array("ddweight", 7, m.options.dtype, m.channels, false, in_.coin(), &ddy);
   const Operand ddbias = place_.array("ddbias", 1, m.options.dtype, m.channels, false, in_.coin(), &dx);
   const bool hostile = in_.one_in(4);
@@ -368,10 +381,14 @@ void Machine::double_backward() {
   const Values old_dweight = m.values("weight.grad");
   bn2d_module *handle = spoil(m.handle, verdict);
   const bn2d_record *record = spoil(r.handle, verdict);
-  const std::string what = "double_backward" + text_of(shape, n.data, m.options.dtype) +
+  const std::string what = (flat ? "double_backward_flat" : "double_backward") +
+                           text_of(shape, n.data, m.options.dtype) +
                            text_of({&dy, &ddx, &ddy, &dx, &ddweight, &ddbias}) + (n.batch ? " batch" : " frozen") +
                            " act " + std::to_string(n.activation.kind);
   const auto call = [&] {
+    if (flat)
+      return bn2d_double_backward_flat(handle, record, n.data, nhwc ? BN2D_NHWC : BN2D_NCHW, dy.data, ddx.data,
+                                       ddweight.as<void>(), ddbias.as<void>(), ddy.data, dx.data);
     return bn2d_double_backward(handle, record, dy.pointer(), ddx.pointer(), ddweight.as<void>(), ddbias.as<void>(),
                                 ddy.pointer(), dx.pointer());
   };
@@ -403,6 +420,8 @@ void Machine::double_backward() {
 struct Machine::Stateless {
   Extents shape{};
   int32_t data = BN2D_F32, parameters = BN2D_F32;
+  bool flat = false;  // without views, contiguous in `layout`
+  int32_t layout = BN2D_NCHW;
   int32_t activation = BN2D_ACT_NONE;
   double slope = 0;
   Operand x, y, weight, mask, saved_mean, saved_invstd;
@@ -448,9 +467,15 @@ void Machine::stateless() {
         break;
     }
   }
-  s.x = place_.tensor("x", 0, s.data, s.shape, false, false, nullptr);
-  Operand z = place_.tensor("z", 1, s.data, s.shape, false, true, &s.x);
-  s.y = place_.tensor("y", 2, s.data, s.shape, true, false, in_.coin() ? &s.x : &z);
+  s.flat = in_.one_in(3);
+  s.layout = s.flat && in_.coin() ? BN2D_NHWC : BN2D_NCHW;
+  const auto tensor = [&](const char *name, size_t room, bool written, bool optional, const Operand *like) {
+    return s.flat ? place_.plain(name, room, s.data, s.shape, s.layout == BN2D_NHWC, written, optional, like)
+                  : place_.tensor(name, room, s.data, s.shape, written, optional, like);
+  };
+  s.x = tensor("x", 0, false, false, nullptr);
+  const Operand z = tensor("z", 1, false, true, &s.x);
+  s.y = tensor("y", 2, true, false, in_.coin() ? &s.x : &z);
   const bool moves = batch && per_channel > 0;
   const auto array = [&](const char *name, size_t room, int32_t of, bool written, bool given) {
     return place_.array(name, room, of, s.shape[1], written, given, in_.coin() ? &s.y : &s.x);
@@ -496,10 +521,10 @@ void Machine::stateless() {
   n.batch = batch;
   n.eps = eps;
   n.activation = act;
-  const std::string what = "batch_norm_forward" + text_of(s.shape, s.data, s.parameters) +
-                           (batch ? " batch" : " frozen") + text_of(all) + " act " + std::to_string(s.activation) +
-                           " slope " + std::to_string(s.slope) + " flags " + std::to_string(flags) + " eps " +
-                           std::to_string(eps);
+  const std::string what = (s.flat ? "batch_norm_forward_flat" : "batch_norm_forward") +
+                           text_of(s.shape, s.data, s.parameters) + (batch ? " batch" : " frozen") + text_of(all) +
+                           " act " + std::to_string(s.activation) + " slope " + std::to_string(s.slope) + " flags " +
+                           std::to_string(flags) + " eps " + std::to_string(eps);
   before(what);
   if (verdict.must.empty()) {
     n.x = place_.values(s.x), n.z = place_.values(z);
@@ -507,6 +532,12 @@ void Machine::stateless() {
     n.running_mean = place_.values(running_mean), n.running_var = place_.values(running_var);
   }
   const auto call = [&] {
+    const Extents &e = s.shape;
+    if (s.flat)
+      return bn2d_batch_norm_forward_flat(
+          s.data, s.layout, e[0], e[1], e[2], e[3], s.x.data, z.data, s.y.data, dtype, e[1], s.weight.as<void>(),
+          bias.as<void>(), running_mean.as<void>(), running_var.as<void>(), batch_stats, factor, eps, flags,
+          s.activation, s.slope, s.mask.as<uint8_t>(), s.saved_mean.as<double>(), s.saved_invstd.as<double>());
     return bn2d_batch_norm_forward(s.x.pointer(), z.pointer(), s.y.pointer(), dtype, s.weight.as<void>(),
                                    bias.as<void>(), running_mean.as<void>(), running_var.as<void>(), batch_stats,
                                    factor, eps, flags, s.activation, s.slope, s.mask.as<uint8_t>(),
@@ -535,7 +566,7 @@ void Machine::stateless() {
   s.mean_bits = place_.bits(s.saved_mean), s.invstd_bits = place_.bits(s.saved_invstd);
   s.mask_bits = place_.bits(s.mask);
   for (int64_t rounds = in_.below(3); rounds > 0; --rounds) {
-    if (in_.coin()) {
+    if (in_.coin() && !s.flat) {  // which has no function without views
       stateless_double_backward(s);
     } else {
       stateless_backward(s);
@@ -547,9 +578,13 @@ void Machine::stateless_backward(Stateless &s) {
   Verdict verdict;
   const Numbers &n = s.numbers;
   const bool empty = bn2d_test::count_of(s.shape) == 0;
-  const Operand dy = place_.tensor("dy", 5, s.data, s.shape, false, false, nullptr);
-  const Operand dx = place_.tensor("dx", 6, s.data, s.shape, true, true, &dy);
-  const Operand dz = place_.tensor("dz", 7, s.data, s.shape, true, true, &dy);
+  const auto tensor = [&](const char *name, size_t room, bool written, bool optional, const Operand *like) {
+    return s.flat ? place_.plain(name, room, s.data, s.shape, s.layout == BN2D_NHWC, written, optional, like)
+                  : place_.tensor(name, room, s.data, s.shape, written, optional, like);
+  };
+  const Operand dy = tensor("dy", 5, false, false, nullptr);
+  const Operand dx = tensor("dx", 6, true, true, &dy);
+  const Operand dz = tensor("dz", 7, true, true, &dy);
   if (!dy.faults.empty() && !dx.given && !dz.given) return;  // nothing tells that its shape is not the one meant
   const auto array = [&](const char *name, size_t room) {
     return place_.array(name, room, s.parameters, s.shape[1], true, in_.coin(), in_.coin() ? &dx : &s.weight);
@@ -563,10 +598,10 @@ void Machine::stateless_backward(Stateless &s) {
   x.written = y.written = mask.written = mean.written = false;
   Operand invstd = s.saved_invstd, weight = s.weight;
   invstd.written = weight.written = false;
-  if (in_.one_in(40)) x.given = false;
+  if (in_.one_in(40) || (s.flat && x.data == nullptr)) x.given = false;
   if (reads_x && (!x.given || !mean.given)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   if (!invstd.given) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
-  y.given = active && !mask.given && !in_.one_in(40);
+  y.given = active && !mask.given && !in_.one_in(40) && !(s.flat && y.data == nullptr);
   if (active && !mask.given && !empty && (!y.given || (s.activation == BN2D_ACT_LEAKY_RELU && s.slope < 0)))
     verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   const bool hostile = in_.one_in(4);
@@ -577,7 +612,7 @@ void Machine::stateless_backward(Stateless &s) {
   const std::vector<const Operand *> all = {&x, &dy, &y, &mask, &weight, &mean, &invstd, &dx, &dz, &dweight, &dbias};
   place_.judge(all, verdict);
   place_.judge_arrays(all, verdict);
-  for (const Operand *output : {&dx, &dz}) {
+  for (const Operand *output : std::initializer_list<const Operand *>{&dx, &dz}) {
     place_.judge_overlap(*output, dy, true, verdict);
     if (reads_x) place_.judge_overlap(*output, x, false, verdict);
     if (active && !mask.given) place_.judge_overlap(*output, y, false, verdict);
@@ -586,9 +621,10 @@ void Machine::stateless_backward(Stateless &s) {
                      (!y.given || place_.bits(y) == s.y_bits) && place_.bits(weight) == s.weight_bits &&
                      place_.bits(invstd) == s.invstd_bits && place_.bits(mask) == s.mask_bits &&
                      !(reads_x && s.x.exactly(s.y));
-  const std::string what = "batch_norm_backward" + text_of(s.shape, s.data, s.parameters) +
-                           (n.batch ? " batch" : " frozen") + text_of(all) + " act " + std::to_string(s.activation) +
-                           " slope " + std::to_string(s.slope) + " blend " + std::to_string(blend);
+  const std::string what = (s.flat ? "batch_norm_backward_flat" : "batch_norm_backward") +
+                           text_of(s.shape, s.data, s.parameters) + (n.batch ? " batch" : " frozen") + text_of(all) +
+                           " act " + std::to_string(s.activation) + " slope " + std::to_string(s.slope) + " blend " +
+                           std::to_string(blend);
   before(what);
   Values dys;
   BackwardResults results;
@@ -598,6 +634,12 @@ void Machine::stateless_backward(Stateless &s) {
   }
   results.blend = blend;
   const auto call = [&] {
+    const Extents &e = s.shape;
+    if (s.flat)
+      return bn2d_batch_norm_backward_flat(
+          s.data, s.layout, e[0], e[1], e[2], e[3], x.as<void>(), dy.data, y.as<void>(), mask.as<uint8_t>(),
+          s.parameters, e[1], weight.as<void>(), mean.as<double>(), invstd.as<double>(), n.batch ? 1 : 0, s.activation,
+          s.slope, blend, dx.as<void>(), dz.as<void>(), dweight.as<void>(), dbias.as<void>());
     return bn2d_batch_norm_backward(x.pointer(), dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.parameters,
                                     weight.as<void>(), mean.as<double>(), invstd.as<double>(), n.batch ? 1 : 0,
                                     s.activation, s.slope, blend, dx.pointer(), dz.pointer(), dweight.as<void>(),

@@ -656,9 +656,12 @@ void Machine::copy_tensor() {
   Operand other =
       place_.array(from ? "source" : "target", static_cast<size_t>(in_.below(8)), dtype, t.count, !from, true, nullptr);
   View view = t.scalar ? View::scalar(other.data, dtype) : View::vector(other.data, dtype, t.count);
+  const bool flat = in_.one_in(3);  // without a view
   verdict.must.add(other.faults);
   // Expanded sources and a counter of shape (1) are as good as any other; what the library said before 1.1 is let pass.
-  if (t.scalar && in_.one_in(3)) {
+  if (flat) {
+    // A pointer and a length: nothing to spoil.
+  } else if (t.scalar && in_.one_in(3)) {
     view = View::vector(other.data, dtype, 1);
     verdict.may.add(BN2D_ERROR_SHAPE);
   } else if (!t.scalar && t.count > 1 && in_.one_in(4)) {
@@ -679,8 +682,11 @@ void Machine::copy_tensor() {
   }
   bn2d_tensor *handle = spoil(t.handle, verdict);
   before();
-  const std::string what = from ? "tensor_copy_from" : "tensor_copy_to";
-  const int32_t status = from ? bn2d_tensor_copy_from(handle, view) : bn2d_tensor_copy_to(handle, view);
+  const std::string what = std::string(from ? "tensor_copy_from" : "tensor_copy_to") + (flat ? "_flat" : "");
+  const int32_t status = flat   ? from ? bn2d_tensor_copy_from_flat(handle, dtype, other.data, t.count)
+                                       : bn2d_tensor_copy_to_flat(handle, dtype, other.data, t.count)
+                           : from ? bn2d_tensor_copy_from(handle, view)
+                                : bn2d_tensor_copy_to(handle, view);
   if (!settle(what, status, verdict)) return;
   check_only(what, from ? std::vector<const Operand *>() : std::vector<const Operand *>{&other},
              static_cast<int>(index), from ? std::vector<std::string>{t.name} : std::vector<std::string>());

@@ -165,29 +165,36 @@ Operand Placer::tensor(const char *name, size_t room, int32_t dtype, const Exten
   return out;
 }
 
-Operand Placer::plain(const char *name, size_t room, int32_t dtype, const Extents &shape, bool written, bool optional,
-                      const Operand *like) {
-  Operand out;
-  out.name = name;
-  out.dtype = dtype;
-  out.written = written;
-  const int64_t count = bn2d_test::count_of(shape);
-  out.given = !(optional && in_.one_in(4));
-  if (like != nullptr && like->whole() && in_.one_in(6)) {
-    const bool given = out.given;
-    out = *like;
+Operand Placer::plain(const char *name, size_t room, int32_t dtype, const Extents &shape, bool nhwc, bool written,
+                      bool optional, const Operand *like) {
+  const bool given = !(optional && in_.one_in(3));
+  if (like != nullptr && like->whole() && like->data != nullptr && in_.one_in(6)) {  // in place
+    Operand out = *like;
     out.name = name;
     out.written = written;
     out.given = given;
+    if (!given) out.data = nullptr;
     return out;
   }
-  const Operand placed = array(name, room, dtype, count, written, out.given, like);
-  out.footprint = placed.footprint;
-  out.faults = placed.faults;
-  out.data = placed.data;
-  if (out.given && !optional && in_.one_in(100)) {
+  Operand out = array(name, room, dtype, bn2d_test::count_of(shape), written, given, like);
+  out.is_array = false;
+  const bool some = !out.footprint.offsets.empty();
+  if (nhwc && some) {
+    const Extents strides = bn2d_test::nhwc_strides(shape);
+    const uint32_t first = out.footprint.offsets[0];
+    const auto size = static_cast<int64_t>(out.footprint.element);
+    size_t i = 0;
+    for (int64_t n = 0; n < shape[0]; ++n)
+      for (int64_t c = 0; c < shape[1]; ++c)
+        for (int64_t h = 0; h < shape[2]; ++h)
+          for (int64_t w = 0; w < shape[3]; ++w)
+            out.footprint.offsets[i++] =
+                first +
+                static_cast<uint32_t>(size * (n * strides[0] + c * strides[1] + h * strides[2] + w * strides[3]));
+  }
+  if (given && !optional && in_.one_in(100)) {
     out.data = nullptr;
-    if (count > 0) out.faults.add(BN2D_ERROR_INVALID_ARGUMENT);
+    if (some) out.faults.add(BN2D_ERROR_INVALID_ARGUMENT);
   }
   return out;
 }

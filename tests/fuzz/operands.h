@@ -49,9 +49,9 @@ class Placer {
   // A tensor: apart from all others as a rule, exactly where `like` is, or on top of anything.
   Operand tensor(const char *name, size_t room, int32_t dtype, const Extents &shape, bool written, bool optional,
                  const Operand *like);
-  // A contiguous tensor for a plain pointer.
-  Operand plain(const char *name, size_t room, int32_t dtype, const Extents &shape, bool written, bool optional,
-                const Operand *like);
+  // A contiguous tensor for a plain pointer, NCHW or NHWC.
+  Operand plain(const char *name, size_t room, int32_t dtype, const Extents &shape, bool nhwc, bool written,
+                bool optional, const Operand *like);
   // C elements, or the bytes of a mask.
   Operand array(const char *name, size_t room, int32_t dtype, int64_t count, bool written, bool given,
                 const Operand *like);
