@@ -20,6 +20,13 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64
   # A small call clears a few structures; the default, rep stos, takes longer to start than the clearing takes.
   target_compile_options(bn2d_flags INTERFACE -mmemset-strategy=vector_loop:512:noalign,libcall:-1:noalign)
 endif()
+if(BN2D_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES Clang)
+    message(FATAL_ERROR "BN2D_FUZZ needs clang, the compiler is ${CMAKE_CXX_COMPILER_ID}: -DCMAKE_CXX_COMPILER=clang++")
+  endif()
+  set(BN2D_SANITIZE address,undefined)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
 if(BN2D_SANITIZE)
   add_compile_definitions(BN2D_FEWER_TARGETS)
   add_compile_options(-fsanitize=${BN2D_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)

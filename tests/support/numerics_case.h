@@ -1,5 +1,6 @@
 // One configuration of everything that the library can be asked for, run through the C ABI, and what the oracle says.
 #pragma once
+#include <functional>
 #include <memory>
 #include <sstream>
 
@@ -153,9 +154,13 @@ struct Output {
 // By name: y, running_mean, running_var, saved_mean, saved_invstd, dx, dz, dweight, dbias, ddy, dx2, dweight2.
 using Outputs = std::map<std::string, Output>;
 
+// Makes each call of an operation, by name: on another thread, with traps on, ...
+using Around = std::function<int32_t(const char *function, const std::function<int32_t()> &call)>;
+
 class Runner {
  public:
-  Runner(const Case &c, const Inputs &in) : c_(c), in_(in), random_(c.placement) {}
+  Runner(const Case &c, const Inputs &in, const Around &around)
+      : c_(c), in_(in), around_(around), random_(c.placement) {}
 
   Outputs run() {
     const auto x = tensor(c_.x, &in_.x);
@@ -222,14 +227,19 @@ class Runner {
     const bool fused = c_.residual || c_.activation.kind != Activation::none;
     const auto &e = c_.e;
     if (fused || (c_.placement % 5) == 1) {
-      NUMERICS_OK(
-          bn2d_forward_act(module, x->view(), view(z), c_.activation.kind, c_.activation.slope, y->view(), out));
+      NUMERICS_OK(around_("bn2d_forward_act", [&] {
+        return bn2d_forward_act(module, x->view(), view(z), c_.activation.kind, c_.activation.slope, y->view(), out);
+      }));
     } else if (plain() && c_.data == BN2D_F32) {
-      NUMERICS_OK(bn2d_forward_f32(module, x->as<float>(), e.n, e.h, e.w, y->as<float>(), out));
+      NUMERICS_OK(around_("bn2d_forward_f32", [&] {
+        return bn2d_forward_f32(module, x->as<float>(), e.n, e.h, e.w, y->as<float>(), out);
+      }));
     } else if (plain()) {
-      NUMERICS_OK(bn2d_forward_f64(module, x->as<double>(), e.n, e.h, e.w, y->as<double>(), out));
+      NUMERICS_OK(around_("bn2d_forward_f64", [&] {
+        return bn2d_forward_f64(module, x->as<double>(), e.n, e.h, e.w, y->as<double>(), out);
+      }));
     } else {
-      NUMERICS_OK(bn2d_forward(module, x->view(), y->view(), out));
+      NUMERICS_OK(around_("bn2d_forward", [&] { return bn2d_forward(module, x->view(), y->view(), out); }));
     }
     keep("y", y);
     if (c_.mode == Mode::train) {
@@ -244,11 +254,14 @@ class Runner {
 
     if (c_.has_weight() && !c_.weight_gradient()) module.require_grad("weight", false);
     if (plain() && !fused && c_.data == BN2D_F32) {
-      NUMERICS_OK(bn2d_backward_f32(module, record, dy->as<float>(), dx->as<float>()));
+      NUMERICS_OK(around_("bn2d_backward_f32",
+                          [&] { return bn2d_backward_f32(module, record, dy->as<float>(), dx->as<float>()); }));
     } else if (plain() && !fused) {
-      NUMERICS_OK(bn2d_backward_f64(module, record, dy->as<double>(), dx->as<double>()));
+      NUMERICS_OK(around_("bn2d_backward_f64",
+                          [&] { return bn2d_backward_f64(module, record, dy->as<double>(), dx->as<double>()); }));
     } else {
-      NUMERICS_OK(bn2d_backward(module, record, dy->view(), dx->view(), view(dz)));
+      NUMERICS_OK(
+          around_("bn2d_backward", [&] { return bn2d_backward(module, record, dy->view(), dx->view(), view(dz)); }));
     }
     keep("dx", dx);
     if (dz != nullptr) keep("dz", dz);
@@ -260,8 +273,10 @@ class Runner {
     if (!in_.dy.empty()) dy->set(in_.dy);
     Array ddweight = c_.has_weight() ? Array(c_.module, in_.ddweight) : Array();
     Array ddbias = c_.has_bias() ? Array(c_.module, in_.ddbias) : Array();
-    NUMERICS_OK(bn2d_double_backward(module, record, dy->view(), ddx->view(), ddweight.data(), ddbias.data(),
-                                     ddy->view(), dx2->view()));
+    NUMERICS_OK(around_("bn2d_double_backward", [&] {
+      return bn2d_double_backward(module, record, dy->view(), ddx->view(), ddweight.data(), ddbias.data(), ddy->view(),
+                                  dx2->view());
+    }));
     keep("ddy", ddy);
     keep("dx2", dx2);
     if (c_.has_weight()) out_["dweight2"] = {c_.module, module.bits("weight.grad")};
@@ -283,10 +298,12 @@ class Runner {
     const bool by_y = c_.activation.kind != Activation::none && !c_.needs_mask();
     const auto doubles = [](Array &a) { return static_cast<double *>(a.data()); };
 
-    NUMERICS_OK(bn2d_batch_norm_forward(x->view(), view(z), y->view(), c_.module, weight.data(), bias.data(),
-                                        running_mean.data(), running_var.data(), c_.batch(), c_.momentum, c_.eps,
-                                        c_.biased ? BN2D_FLAG_BIASED_RUNNING_VAR : 0, c_.activation.kind,
-                                        c_.activation.slope, mask_or_null, doubles(saved_mean), doubles(saved_invstd)));
+    NUMERICS_OK(around_("bn2d_batch_norm_forward", [&] {
+      return bn2d_batch_norm_forward(x->view(), view(z), y->view(), c_.module, weight.data(), bias.data(),
+                                     running_mean.data(), running_var.data(), c_.batch(), c_.momentum, c_.eps,
+                                     c_.biased ? BN2D_FLAG_BIASED_RUNNING_VAR : 0, c_.activation.kind,
+                                     c_.activation.slope, mask_or_null, doubles(saved_mean), doubles(saved_invstd));
+    }));
     if (mask.back() != 0xEE) FAIL_CHECK("the byte after the mask has changed");
     keep("y", y);
     if (c_.mode == Mode::train) {
@@ -300,10 +317,12 @@ class Runner {
     Array dweight(c_.module, nans), dbias(c_.module, nans), dweight2(c_.module, nans);
     const bn2d_view *x_or_null = c_.x_lost() ? nullptr : x->view();
     const bn2d_view *y_or_null = by_y ? y->view() : nullptr;
-    NUMERICS_OK(bn2d_batch_norm_backward(x_or_null, dy->view(), y_or_null, mask_or_null, c_.module, weight.data(),
-                                         c_.x_lost() ? nullptr : doubles(saved_mean), doubles(saved_invstd), c_.batch(),
-                                         c_.activation.kind, c_.activation.slope, 0, dx->view(), view(dz),
-                                         c_.weight_gradient() ? dweight.data() : nullptr, dbias.data()));
+    NUMERICS_OK(around_("bn2d_batch_norm_backward", [&] {
+      return bn2d_batch_norm_backward(x_or_null, dy->view(), y_or_null, mask_or_null, c_.module, weight.data(),
+                                      c_.x_lost() ? nullptr : doubles(saved_mean), doubles(saved_invstd), c_.batch(),
+                                      c_.activation.kind, c_.activation.slope, 0, dx->view(), view(dz),
+                                      c_.weight_gradient() ? dweight.data() : nullptr, dbias.data());
+    }));
     keep("dx", dx);
     if (dz != nullptr) keep("dz", dz);
     if (c_.weight_gradient()) out_["dweight"] = {c_.module, dweight.bits()};
@@ -313,10 +332,12 @@ class Runner {
     if (!in_.dy.empty()) dy->set(in_.dy);
     // Only for what exists, as a module has it, so that both ways compute the same.
     Array ddweight = array(c_.has_weight(), in_.ddweight), ddbias = array(c_.has_bias(), in_.ddbias);
-    NUMERICS_OK(bn2d_batch_norm_double_backward(x->view(), dy->view(), y_or_null, mask_or_null, c_.module,
-                                                weight.data(), doubles(saved_mean), doubles(saved_invstd), c_.batch(),
-                                                c_.activation.kind, c_.activation.slope, ddx->view(), ddweight.data(),
-                                                ddbias.data(), 0, ddy->view(), dx2->view(), dweight2.data()));
+    NUMERICS_OK(around_("bn2d_batch_norm_double_backward", [&] {
+      return bn2d_batch_norm_double_backward(x->view(), dy->view(), y_or_null, mask_or_null, c_.module, weight.data(),
+                                             doubles(saved_mean), doubles(saved_invstd), c_.batch(), c_.activation.kind,
+                                             c_.activation.slope, ddx->view(), ddweight.data(), ddbias.data(), 0,
+                                             ddy->view(), dx2->view(), dweight2.data());
+    }));
     keep("ddy", ddy);
     keep("dx2", dx2);
     out_["dweight2"] = {c_.module, dweight2.bits()};
@@ -324,11 +345,15 @@ class Runner {
 
   const Case &c_;
   const Inputs &in_;
+  const Around &around_;
   Random random_;
   Outputs out_;
 };
 
-inline Outputs run(const Case &c, const Inputs &in) { return Runner(c, in).run(); }
+inline Outputs run(const Case &c, const Inputs &in, const Around &around) { return Runner(c, in, around).run(); }
+inline Outputs run(const Case &c, const Inputs &in) {
+  return run(c, in, [](const char *, const std::function<int32_t()> &call) { return call(); });
+}
 
 // ---------------------------------------------------------------------------------------------------------- judge
 

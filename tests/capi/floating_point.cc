@@ -1,0 +1,179 @@
+// A call leaves the floating-point environment of its thread as it was: flags, masks, rounding, and does not trap where
+// the host traps invalid operations, divisions by zero and overflows. On ordinary and on extreme, finite numbers.
+#include <cfenv>
+
+#include "support/contract_functions.h"
+#include "support/numerics_cases.h"
+
+#if defined(__GLIBC__)
+
+namespace {
+
+using namespace numerics;
+
+constexpr int kTraps = FE_INVALID | FE_DIVBYZERO | FE_OVERFLOW;
+
+std::string names_of(int flags) {
+  std::string text;
+  const std::pair<int, const char *> all[] = {{FE_INVALID, "invalid"},
+                                              {FE_DIVBYZERO, "division by zero"},
+                                              {FE_OVERFLOW, "overflow"},
+                                              {FE_UNDERFLOW, "underflow"},
+                                              {FE_INEXACT, "inexact"}};
+  for (const auto &[flag, name] : all)
+    if ((flags & flag) != 0) text += std::string(text.empty() ? "" : ", ") + name;
+  return text.empty() ? "none" : text;
+}
+
+// The flags that a call has raised, or taken away.
+struct Changed {
+  int raised = 0, lowered = 0;
+};
+
+template <class Call>
+Changed flags_changed_by(Call call) {
+  Changed changed;
+  std::feclearexcept(FE_ALL_EXCEPT);
+  call();
+  changed.raised = std::fetestexcept(FE_ALL_EXCEPT);
+  std::feraiseexcept(FE_ALL_EXCEPT);
+  call();
+  changed.lowered = FE_ALL_EXCEPT & ~std::fetestexcept(FE_ALL_EXCEPT);
+  std::feclearexcept(FE_ALL_EXCEPT);
+  return changed;
+}
+
+// Around a call: every other one begins with all flags set, the rest with none.
+class Watch {
+ public:
+  Around around() {
+    return [this](const char *function, const std::function<int32_t()> &call) {
+      std::feclearexcept(FE_ALL_EXCEPT);
+      if (toggle_ ^= true; toggle_) std::feraiseexcept(FE_ALL_EXCEPT);
+      const int before = std::fetestexcept(FE_ALL_EXCEPT);
+      const int32_t status = call();
+      const int after = std::fetestexcept(FE_ALL_EXCEPT);
+      std::feclearexcept(FE_ALL_EXCEPT);
+      note(function, after & ~before, before & ~after);
+      return status;
+    };
+  }
+  void note(const std::string &function, int raised, int lowered) {
+    ++calls;
+    if (raised == 0 && lowered == 0) return;
+    ++changes;
+    if (!first.empty()) return;
+    first = function + " raised: " + names_of(raised) + "; lowered: " + names_of(lowered);
+  }
+  int calls = 0, changes = 0;
+  std::string first;
+
+ private:
+  bool toggle_ = false;
+};
+
+// Around a call: with traps, as a host sets them. A trap ends the program, which the framework reports.
+Around trapped() {
+  return [](const char *, const std::function<int32_t()> &call) {
+    std::feclearexcept(FE_ALL_EXCEPT);
+    feenableexcept(kTraps);
+    const int32_t status = call();
+    const int traps = fegetexcept();
+    fedisableexcept(FE_ALL_EXCEPT);
+    std::feclearexcept(FE_ALL_EXCEPT);
+    if (traps != kTraps) FAIL_CHECK("the traps are other ones after the call");
+    return status;
+  };
+}
+
+void run_all(const Around &around) {
+  uint64_t seed = 1;
+  for (const Case &c : every_case()) {
+    INFO(describe(c));
+    run(c, random_inputs(c, ++seed), around);
+    if (c.e.size() > 4000) continue;
+    for (int kind = 0; kind < static_cast<int>(Extreme::count); ++kind) {
+      INFO("extreme numbers of kind " << kind);
+      run(c, extreme_inputs(c, static_cast<Extreme>(kind), seed), around);
+    }
+  }
+}
+
+}  // namespace
+
+// Catches: lanes behind the last element that hold 0/0, conversions of infinities, a sum tried in a range that is too
+// small, on any SIMD target (simd.*).
+TEST_CASE("floating point: no call of an operation changes an exception flag", "[floating_point]") {
+  Watch watch;
+  run_all(watch.around());
+  INFO("first: " << watch.first);
+  CHECK(watch.changes == 0);
+  CHECK(watch.calls > 8000);
+}
+
+// Catches: the same in a worker thread, whose trap would end the program; traps that a call switches off for good.
+TEST_CASE("floating point: no call of an operation traps", "[floating_point]") {
+  run_all(trapped());
+  Case c;  // large enough for other threads
+  c.e = {8, 64, 56, 56};
+  c.activation = relu;
+  for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
+    for (const Mode mode : {Mode::train, Mode::eval}) {
+      c.mode = mode;
+      c.x = c.y = c.dx = layout;
+      run(c, random_inputs(c, 3), trapped());
+      run(c, extreme_inputs(c, Extreme::ends, 3), trapped());
+    }
+  }
+}
+
+// Catches: a function outside of the operations that computes: rounding of values, text of numbers.
+TEST_CASE("floating point: no function of the C ABI changes a flag or traps", "[floating_point]") {
+  using namespace bn2d_test;
+  for (const FunctionEntry &entry : all_functions()) {
+    INFO("bn2d_" << entry.name);
+    World world;
+    const Changed changed = flags_changed_by([&] {
+      world.release_outs();
+      (void)entry.call_with(world, static_cast<size_t>(-1), nullptr);
+    });
+    CHECK(names_of(changed.raised) == "none");
+    CHECK(names_of(changed.lowered) == "none");
+    world.release_outs();
+    feenableexcept(kTraps);
+    (void)entry.call_with(world, static_cast<size_t>(-1), nullptr);
+    fedisableexcept(FE_ALL_EXCEPT);
+    for (int extra = 0; extra < 3; ++extra) {  // what three calls have retained
+      if (entry.name == "options_retain") bn2d_options_release(world.options.get());
+      if (entry.name == "module_retain") bn2d_module_release(world.module.get());
+      if (entry.name == "tensor_retain") bn2d_tensor_release(world.tensor.get());
+      if (entry.name == "record_retain") bn2d_record_release(world.record.get());
+    }
+  }
+}
+
+// Catches: numbers that change a flag on their way from dtype to dtype.
+TEST_CASE("floating point: copies of tensors change no flag", "[floating_point]") {
+  using namespace bn2d_test;
+  const double values[] = {0.1, -0.0, 1e300, 1e-300, 65520, 1e-8, 3.4e38, 5e-324, 1.0};
+  const int32_t dtypes[] = {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16};
+  for (const int32_t own : dtypes) {
+    Settings settings;
+    settings.dtype = own;
+    const bn2d_test::Module module = make_module(static_cast<int64_t>(std::size(values)), settings);
+    const bn2d_test::Tensor weight = tensor_of(module, "weight");
+    for (const int32_t other : dtypes) {
+      std::vector<unsigned char> memory(std::size(values) * 8);
+      for (size_t i = 0; i < std::size(values); ++i)
+        write_element(other, &memory[i * size_of(other)], rounded(other, values[i]));
+      const View view = View::vector(memory.data(), other, static_cast<int64_t>(std::size(values)));
+      INFO(bn2d_dtype_name(own) << " and " << bn2d_dtype_name(other));
+      const Changed from = flags_changed_by([&] { CHECK(bn2d_tensor_copy_from(weight.get(), view) == BN2D_OK); });
+      const Changed to = flags_changed_by([&] { CHECK(bn2d_tensor_copy_to(weight.get(), view) == BN2D_OK); });
+      CHECK(names_of(from.raised | to.raised) == "none");
+      CHECK(names_of(from.lowered | to.lowered) == "none");
+    }
+  }
+}
+
+#endif

@@ -1,0 +1,111 @@
+// The stack of the calling thread: 16 KiB below a call are enough, for every function and every tensor. Threads of
+// other languages and of musl have little of it.
+//
+// Not under the address and thread sanitizers: they widen every frame, so that the numbers are theirs.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#include <algorithm>
+#include <cstdio>
+#include <map>
+
+#include "support/contract_functions.h"
+#include "support/contract_stack.h"
+#include "support/numerics_cases.h"
+
+namespace {
+
+using bn2d_test::SmallStack;
+
+constexpr size_t kMost = size_t{16} << 10;
+
+// The most of each function, for the table at the end.
+class Usage {
+ public:
+  void note(const std::string &function, size_t bytes, const std::string &where) {
+    Row &row = rows_[function];
+    if (bytes <= row.bytes) return;
+    row.bytes = bytes;
+    row.where = where;
+  }
+  void check() const {
+    for (const auto &[function, row] : rows_) {
+      INFO(function << " used " << row.bytes << " bytes of stack " << row.where);
+      CHECK(row.bytes <= kMost);
+    }
+  }
+  void print(const char *title) const {
+    std::printf("stack below a call, %s, most 16384 bytes\n", title);
+    for (const auto &[function, row] : rows_) std::printf("%8zu  %s\n", row.bytes, function.c_str());
+  }
+
+ private:
+  struct Row {
+    size_t bytes = 0;
+    std::string where;
+  };
+  std::map<std::string, Row> rows_;
+};
+
+}  // namespace
+
+// Catches: a table, a job or a text buffer on the stack; an allocation that has become alloca; the start of oneTBB.
+TEST_CASE("stack: 16 KiB are enough for every operation", "[stack]") {
+  using namespace numerics;
+  SmallStack stack;
+  Usage usage;
+  std::string where;
+  const Around around = [&](const char *function, const std::function<int32_t()> &call) {
+    int32_t status = BN2D_ERROR_INTERNAL;
+    const size_t used = stack.run([&] { status = call(); });
+    usage.note(function, used, where);
+    return status;
+  };
+  uint64_t seed = 1;
+  std::vector<Case> cases = every_case();
+  for (const Layout layout : all_layouts) {  // large enough for other threads
+    Case c;
+    c.e = {4, 64, 40, 40};
+    c.x = c.y = c.z = c.dx = c.dz = layout;
+    c.activation = {Activation::leaky, -0.5};
+    cases.push_back(c);
+  }
+  for (const Case &c : cases) {
+    where = describe(c);
+    run(c, random_inputs(c, ++seed), around);
+  }
+  usage.check();
+  usage.print("by operation");
+}
+
+// Catches: the same of all other functions, also where they fail: the list is that of functions.inc.
+TEST_CASE("stack: 16 KiB are enough for every function, and for its failure", "[stack]") {
+  using namespace bn2d_test;
+  SmallStack stack;
+  Usage usage;
+  std::vector<std::string> covered;
+  for (const FunctionEntry &entry : all_functions()) {
+    World world;
+    int32_t status = BN2D_OK;
+    usage.note(entry.name, stack.run([&] { status = entry.call_with(world, static_cast<size_t>(-1), nullptr); }),
+               "where it succeeds");
+    INFO("bn2d_" << entry.name);
+    if (entry.returns_status) CHECK(status >= 0);
+    for (size_t i = 0; i < entry.pointers.size(); ++i) {
+      if (entry.pointers[i].optional || !entry.returns_status) continue;
+      const size_t used = stack.run([&] { status = entry.call_with(world, i, nullptr); });
+      usage.note(entry.name, used, "where it fails");
+      CHECK(status == BN2D_ERROR_INVALID_ARGUMENT);
+    }
+    if (entry.name == "options_retain") bn2d_options_release(world.options.get());
+    if (entry.name == "module_retain") bn2d_module_release(world.module.get());
+    if (entry.name == "tensor_retain") bn2d_tensor_release(world.tensor.get());
+    if (entry.name == "record_retain") bn2d_record_release(world.record.get());
+    covered.push_back(entry.name);
+  }
+  for (const std::string &name : listed_functions()) {
+    INFO("bn2d_" << name);
+    CHECK(std::find(covered.begin(), covered.end(), name) != covered.end());
+  }
+  usage.check();
+  usage.print("by function");
+}
+#endif

@@ -1,0 +1,34 @@
+// A program for the fuzzer is a string of bytes; every choice takes one or two of them. Once they are used up every
+// choice is 0, and 0 is the plain case everywhere: so a shorter input is a simpler program.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+
+namespace bn2d_fuzz {
+
+class Input {
+ public:
+  Input(const uint8_t *data, size_t size) : at_(data), end_(data + size) {}
+
+  bool done() const { return at_ == end_; }
+  uint8_t byte() { return done() ? uint8_t{0} : *at_++; }
+  // 0 to limit - 1.
+  int64_t below(int64_t limit) {
+    const int64_t number = limit <= 256 ? byte() : byte() * 256 + byte();
+    return number % limit;
+  }
+  // For what is rare; never once the bytes are used up. `times` is 2 to 256.
+  bool one_in(int64_t times) { return below(times) == times - 1; }
+  bool coin() { return one_in(2); }
+  template <class T>
+  T pick(std::initializer_list<T> values) {
+    return values.begin()[below(static_cast<int64_t>(values.size()))];
+  }
+  uint64_t seed() { return static_cast<uint64_t>(below(65536)); }
+
+ private:
+  const uint8_t *at_, *end_;
+};
+
+}  // namespace bn2d_fuzz

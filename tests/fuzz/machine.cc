@@ -1,0 +1,207 @@
+#include "fuzz/machine.h"
+
+#include <cstdio>
+
+#include "support/contract_dlpack.h"
+#include "support/contract_message.h"
+
+namespace bn2d_fuzz {
+namespace {
+
+constexpr size_t kSmallBank = size_t{16} << 10, kLargeBank = size_t{1} << 20;
+uint64_t g_calls = 0;
+
+Memory &memory_of(bool large) {
+  static Memory small(kSmallBank), big(kLargeBank);
+  return large ? big : small;
+}
+
+}  // namespace
+
+uint64_t Machine::calls() { return g_calls; }
+
+Values ModuleModel::values(const std::string &name) {
+  Values out;
+  const TensorModel *tensor = find(name);
+  if (tensor == nullptr) return out;
+  const size_t size = numerics::size_of(tensor->dtype);
+  for (int64_t c = 0; c < tensor->count; ++c)
+    out.push_back(numerics::decode(tensor->dtype,
+                                   numerics::read_bits(tensor->dtype, tensor->data + static_cast<size_t>(c) * size)));
+  return out;
+}
+
+Machine::Machine(const uint8_t *data, size_t size, bool trace)
+    : in_(data, size), trace_(trace), large_(in_.one_in(64)), memory_(memory_of(large_)), place_(in_, memory_) {
+  memory_.clear();
+  bn2d_set_num_threads(0);
+  bn2d_set_streaming_threshold(-1);
+}
+
+Machine::~Machine() {
+  for (DLManagedTensorVersioned *one : exports_) one->deleter(one);
+  for (DLManagedTensor *one : legacy_exports_) one->deleter(one);
+  for (RecordModel &record : records_)
+    for (; record.references > 0; --record.references) bn2d_record_release(record.handle);
+  for (const auto &module : modules_) {
+    for (TensorModel &tensor : module->tensors)
+      for (; tensor.references > 0; --tensor.references) bn2d_tensor_release(tensor.handle);
+    for (; module->references > 0; --module->references) bn2d_module_release(module->handle);
+  }
+  for (OptionsModel &options : options_)
+    for (; options.references > 0; --options.references) bn2d_options_release(options.handle);
+  bn2d_set_num_threads(0);
+  bn2d_set_streaming_threshold(-1);
+}
+
+void Machine::say(const std::string &text) const {
+  if (trace_) std::fprintf(stderr, "%s\n", text.c_str());
+}
+
+void Machine::found(const std::string &what, const std::string &problem) const { throw Finding(what + ": " + problem); }
+
+std::string Machine::state() const {
+  std::string out;
+  for (const auto &module : modules_) {
+    if (!module->alive()) continue;
+    int32_t training = -1, threads = -1;
+    bn2d_module_is_training(module->handle, &training);
+    bn2d_module_get_num_threads(module->handle, &threads);
+    out += std::to_string(training) + "," + std::to_string(threads);
+    for (const TensorModel &tensor : module->tensors) {
+      int32_t requires_grad = -1;
+      bn2d_tensor_requires_grad(tensor.handle, &requires_grad);
+      out += requires_grad != 0 ? "+" : "-";
+    }
+    out += ";";
+  }
+  return out;
+}
+
+void Machine::before(const std::string &what) {
+  if (!what.empty()) say(what);
+  memory_.save(before_.memory);
+  before_.blobs.clear();
+  for (size_t m = 0; m < modules_.size(); ++m) {
+    const ModuleModel &module = *modules_[m];
+    for (size_t t = 0; t < module.tensors.size(); ++t) {
+      const TensorModel &tensor = module.tensors[t];
+      if (!module.alive() && tensor.references == 0) continue;
+      before_.blobs.push_back({m, t, std::vector<unsigned char>(tensor.data, tensor.data + tensor.bytes)});
+    }
+  }
+  before_.state = state();
+  bn2d_test::mark_message();
+}
+
+bool Machine::settle(const std::string &what, int32_t status, const Verdict &verdict) {
+  ++g_calls;
+  const std::string message = bn2d_last_error();
+  say(what + " -> " + bn2d_status_name(status) + (status == BN2D_OK ? "" : ": " + message));
+  if (!verdict.allows(status))
+    found(what, std::string("returned ") + bn2d_status_name(status) + " (" + message + "), not " + verdict.text());
+  const bool marked = bn2d_test::message_is_marked();
+  if (status == BN2D_OK) {
+    if (!marked) found(what, "succeeded and left a message: " + message);
+    return true;
+  }
+  if (marked) found(what, "failed without a message");
+  const std::string fault = bn2d_test::message_fault(message.c_str());
+  if (!fault.empty()) found(what, "its message " + fault + ": " + message);
+  check_only(what, {}, -1, {});
+  return false;
+}
+
+void Machine::check_only(const std::string &what, const std::vector<const Operand *> &outputs, int module,
+                         const std::vector<std::string> &tensors) {
+  std::vector<const Footprint *> footprints;
+  for (const Operand *output : outputs)
+    if (output->given) footprints.push_back(&output->footprint);
+  const int64_t stray = memory_.stray(before_.memory, footprints);
+  if (stray >= 0) {
+    const auto bank = static_cast<int64_t>(memory_.bank_bytes());
+    found(what, "byte " + std::to_string(stray % bank) + " of bank " + std::to_string(stray / bank) + " was written");
+  }
+  for (const Before::Blob &blob : before_.blobs) {
+    const TensorModel &tensor = modules_[blob.module]->tensors[blob.tensor];
+    bool allowed = false;
+    for (const std::string &name : tensors) allowed |= static_cast<int>(blob.module) == module && tensor.name == name;
+    if (!allowed && std::memcmp(tensor.data, blob.bytes.data(), tensor.bytes) != 0)
+      found(what, tensor.name + " of module " + std::to_string(blob.module) + " was written");
+  }
+  const std::string now = state();
+  if (now != before_.state) found(what, "modes were " + before_.state + ", are " + now);
+}
+
+void Machine::simple(const std::string &what, int32_t status, const Verdict &verdict) {
+  if (settle(what, status, verdict)) check_only(what, {}, -1, {});
+}
+
+void Machine::run() {
+  create_module();
+  const int most = large_ ? 8 : 32;
+  for (int step = 0; step < most && !in_.done(); ++step) {
+    switch (in_.below(32)) {
+      case 0:
+        options();
+        break;
+      case 1:
+        options_by_name();
+        break;
+      case 2:
+        create_module();
+        break;
+      case 3:
+        query_module();
+        break;
+      case 4:
+        change_module();
+        break;
+      case 5:
+        references();
+        break;
+      case 6:
+        tensor();
+        break;
+      case 7:
+        copy_tensor();
+        break;
+      case 8:
+        export_tensor();
+        break;
+      case 9:
+      case 10:
+        set_values();
+        break;
+      case 11:
+        names();
+        break;
+      case 12:
+        settings();
+        break;
+      case 13:
+      case 14:
+      case 15:
+      case 16:
+      case 17:
+        forward();
+        break;
+      case 18:
+      case 19:
+      case 20:
+      case 21:
+        backward();
+        break;
+      case 22:
+      case 23:
+      case 24:
+        double_backward();
+        break;
+      default:
+        stateless();
+        break;
+    }
+  }
+}
+
+}  // namespace bn2d_fuzz

@@ -1,0 +1,158 @@
+// Runs a program: a string of bytes as calls of the C ABI, each compared with what the header promises.
+//
+//   - the status is one that the arguments call for
+//   - a call that fails has changed nothing: no tensor, buffer, gradient, counter, mode or out parameter; its message
+//   is
+//     one line. A call that succeeds leaves the message alone
+//   - a call that succeeds has written its outputs and nothing else, with the numbers of the oracle
+//   - with another number of threads and other stores it does the same, bit by bit
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fuzz/input.h"
+#include "fuzz/memory.h"
+#include "fuzz/numbers.h"
+#include "fuzz/operands.h"
+#include "fuzz/statuses.h"
+
+struct DLManagedTensor;
+struct DLManagedTensorVersioned;
+
+namespace bn2d_fuzz {
+
+struct OptionsModel {
+  bn2d_options *handle = nullptr;
+  int references = 0;
+  double eps = 1e-5;
+  bool has_momentum = true;
+  double momentum = 0.1;
+  bool affine = true, bias = true, track = true, biased = false, protect = false;
+  int32_t dtype = BN2D_F32, threads = 0;
+};
+
+struct TensorModel {
+  std::string name;
+  int32_t kind = BN2D_BUFFER, dtype = BN2D_F32;
+  int64_t count = 0;
+  bool scalar = false, requires_grad = false;
+  bn2d_tensor *handle = nullptr;
+  int references = 0;  // of the program's
+  unsigned char *data = nullptr;
+  size_t bytes = 0;
+  int gradient = -1;  // index in the module's tensors
+};
+
+struct ModuleModel {
+  bn2d_module *handle = nullptr;
+  int references = 0;
+  OptionsModel options;
+  int64_t channels = 0;
+  bool training = true;
+  int32_t threads = 0;
+  std::vector<TensorModel> tensors;
+
+  bool alive() const { return references > 0; }
+  TensorModel *find(const std::string &name) {
+    for (TensorModel &tensor : tensors)
+      if (tensor.name == name) return &tensor;
+    return nullptr;
+  }
+  Values values(const std::string &name);  // empty where there is no such tensor
+};
+
+struct RecordModel {
+  bn2d_record *handle = nullptr;
+  int references = 0;
+  size_t module = 0;
+  Extents shape{};
+  Numbers numbers;
+  Operand x, y;
+  std::vector<uint64_t> x_bits, y_bits;  // as the forward left them
+  bool in_place = false, side_of_x = false, borrows_y = false;
+};
+
+// What all calls of a program have to leave alone, as it was before the call under way.
+struct Before {
+  Memory::Image memory;
+  struct Blob {
+    size_t module, tensor;
+    std::vector<unsigned char> bytes;
+  };
+  std::vector<Blob> blobs;
+  std::string state;
+};
+
+class Machine {
+ public:
+  Machine(const uint8_t *data, size_t size, bool trace);
+  ~Machine();
+  Machine(const Machine &) = delete;
+  Machine &operator=(const Machine &) = delete;
+
+  void run();               // throws Finding
+  static uint64_t calls();  // since the program began
+
+ private:
+  // machine.cc: what is common to all calls
+  void say(const std::string &text) const;
+  void before(const std::string &what = "");  // what: shown before the call, in case it does not come back
+  bool settle(const std::string &what, int32_t status, const Verdict &verdict);  // true where it succeeded
+  void check_only(const std::string &what, const std::vector<const Operand *> &outputs, int module,
+                  const std::vector<std::string> &tensors);
+  [[noreturn]] void found(const std::string &what, const std::string &problem) const;
+  std::string state() const;
+  template <class Call>
+  void repeat(const std::string &what, Call call);
+  template <class H>
+  H *spoil(H *handle, Verdict &verdict);
+  void simple(const std::string &what, int32_t status, const Verdict &verdict);
+
+  // library.cc: options, modules, tensors, names
+  void options();
+  void options_by_name();
+  void create_module();
+  void adopt(bn2d_module *handle, int64_t channels, const OptionsModel &options);
+  void query_module();
+  void change_module();
+  void references();
+  void tensor();
+  void copy_tensor();
+  void export_tensor();
+  void set_values();
+  void names();
+  void settings();
+  void release_record(RecordModel &record);
+
+  // compute.cc
+  Extents choose_shape(int64_t channels);
+  int32_t choose_data_dtype(int32_t parameters, Verdict &verdict);
+  oracle::Activation choose_activation(int32_t data, int32_t &number, double &slope, Verdict &verdict);
+  void forward();
+  void backward();
+  void double_backward();
+  void stateless();
+  struct Stateless;
+  void stateless_backward(Stateless &s);
+  void stateless_double_backward(Stateless &s);
+  size_t pick_module();
+  int pick_record();
+
+  Input in_;
+  bool trace_, large_;
+  Memory &memory_;
+  Placer place_;
+  Before before_;
+  std::vector<OptionsModel> options_;
+  std::vector<std::unique_ptr<ModuleModel>> modules_;
+  std::vector<RecordModel> records_;
+  std::vector<bn2d_options *> dead_options_;
+  std::vector<bn2d_module *> dead_modules_;
+  std::vector<bn2d_tensor *> dead_tensors_;
+  std::vector<bn2d_record *> dead_records_;
+  std::vector<DLManagedTensorVersioned *> exports_;
+  std::vector<DLManagedTensor *> legacy_exports_;
+};
+
+}  // namespace bn2d_fuzz

@@ -1,0 +1,274 @@
+#include "fuzz/numbers.h"
+
+#include <cmath>
+#include <cstdio>
+
+namespace bn2d_fuzz {
+namespace {
+
+using numerics::arithmetic_of;
+using numerics::bound_of;
+using numerics::format_of;
+
+bool finite(const Values &values, size_t c) { return values.empty() || std::isfinite(values[c]); }
+
+Real smallest(int32_t dtype) { return oracle::ulp(arithmetic_of(dtype), 0); }
+Real largest(const oracle::Format &format) { return oracle::power_of_two(format.max_exponent); }
+
+size_t channel_of(const oracle::Extents &e, size_t i, size_t per_channel_results) {
+  return per_channel_results != 0 ? i : i / static_cast<size_t>(e.plane()) % static_cast<size_t>(e.c);
+}
+
+// One output against what it should be: `scale` and what is allowed on top of the bound by channel.
+class Comparison {
+ public:
+  Comparison(const char *name, const Numbers &numbers, int32_t dtype, bool per_channel)
+      : name_(name), numbers_(numbers), dtype_(dtype), per_channel_(per_channel), judged(numbers.judged) {}
+
+  std::string run(const Values &got, const Reals &want, Reals scale, const Reals &extra, Real bound) const {
+    const oracle::Format &arithmetic = arithmetic_of(dtype_);
+    std::vector<bool> ignore(got.size(), false);
+    std::vector<bool> counts = judged;
+    for (size_t c = 0; c < scale.size(); ++c) {
+      if (!(scale[c] < largest(arithmetic))) counts[c] = false;
+      scale[c] = std::max(scale[c], std::ldexp(extra.empty() ? Real{0} : extra[c], arithmetic.digits));
+    }
+    for (size_t i = 0; i < got.size(); ++i) {
+      const size_t c = channel_of(numbers_.e, i, per_channel_ ? 1 : 0);
+      ignore[i] = !counts[c] || (!edge.empty() && edge[i]);
+    }
+    const int64_t plane = per_channel_ ? 1 : numbers_.e.plane();
+    const numerics::Comparison worst = numerics::compare(dtype_, numbers_.e.c, plane, got, want, scale, ignore);
+    if (worst.ulps <= bound) return "";
+    char text[200];
+    std::snprintf(text, sizeof text, "%s[%lld] is %.17Lg, not %.17Lg: %.3Lg ulp of its scale, bound %.1Lf", name_,
+                  static_cast<long long>(worst.at), worst.got, worst.want, worst.ulps, bound);
+    return text;
+  }
+
+ private:
+  const char *name_;
+  const Numbers &numbers_;
+  int32_t dtype_;
+  bool per_channel_;
+
+ public:
+  std::vector<bool> judged, edge;
+};
+
+// A gradient that is added to what is there.
+void blend_in(Reals &value, Reals &scale, const Values &old, double blend) {
+  for (size_t c = 0; c < value.size(); ++c) {
+    if (blend == 0) continue;
+    const Real before = static_cast<Real>(old[c]) * blend;
+    value[c] += before;
+    scale[c] = std::max({scale[c], std::fabs(before), std::fabs(value[c])});
+  }
+}
+
+}  // namespace
+
+void Numbers::compute() {
+  const auto channels = static_cast<size_t>(e.c);
+  statistics = batch ? oracle::batch_statistics(e, x, eps) : oracle::frozen_statistics(running_mean, running_var, eps);
+  forward = oracle::forward(e, x, z, weight, bias, statistics, activation);
+  judged.assign(channels, true);
+  settled.assign(channels, true);
+  edge.assign(x.size(), false);
+  for (size_t c = 0; c < channels; ++c) {
+    bool good = finite(weight, c) && finite(bias, c) && std::isfinite(statistics.invstd[c]);
+    if (!batch) good &= std::isfinite(running_mean[c]);
+    const Real near = 16 * (oracle::ulp(arithmetic_of(data), forward.scale[c]) +
+                            smallest(data) * (1 + std::fabs(oracle::at_or(weight, c, 1)) * statistics.invstd[c]));
+    oracle::for_channel(e, static_cast<int64_t>(c), [&](int64_t i) {
+      const auto at = static_cast<size_t>(i);
+      good &= std::isfinite(x[at]) && finite(z, at);
+      if (activation.kind == oracle::Activation::none) return;
+      edge[at] = !(std::fabs(forward.v[at]) > near) || numerics::rounded(data, forward.v[at] / 16) == 0;
+      if (edge[at]) settled[c] = false;
+    });
+    judged[c] = good;
+  }
+}
+
+std::string Numbers::judge_y(const Values &y) const {
+  Comparison comparison("y", *this, data, false);
+  // The unit of the smallest numbers, and what it becomes where 1/std is large: no mean lies between two of them. A
+  // slope that is so small is a multiple of it, too.
+  Reals extra;
+  for (size_t c = 0; c < judged.size(); ++c) {
+    Real most = 0;
+    if (activation.kind == oracle::Activation::leaky) {
+      oracle::for_channel(e, static_cast<int64_t>(c),
+                          [&](int64_t i) { most = std::max(most, std::fabs(forward.v[static_cast<size_t>(i)])); });
+    }
+    extra.push_back(smallest(data) * (1 + most + std::fabs(oracle::at_or(weight, c, 1)) * statistics.invstd[c]));
+  }
+  return comparison.run(y, forward.y, forward.scale, extra, bound_of(data));
+}
+
+std::string Numbers::judge_saved(const Values *mean, const Values *invstd) const {
+  // Saved statistics are doubles; what is promised of them is that they are right once they are rounded.
+  const bool f64 = data == BN2D_F64;
+  const int32_t precision = f64 ? BN2D_F64 : BN2D_F32;
+  const auto narrow = [&](const Values &wide) {
+    Values out;
+    for (const double v : wide) out.push_back(numerics::rounded(precision, v));
+    return out;
+  };
+  std::string problem;
+  const Reals none;
+  if (mean != nullptr) {
+    problem = Comparison("saved_mean", *this, precision, true)
+                  .run(narrow(*mean), statistics.mean, statistics.mean_scale, none, 1);
+  }
+  if (invstd != nullptr && problem.empty()) {
+    problem = Comparison("saved_invstd", *this, precision, true)
+                  .run(narrow(*invstd), statistics.invstd, statistics.invstd, none, f64 ? 3 : 1);
+  }
+  return problem;
+}
+
+std::string Numbers::judge_running(const Values *mean, const Values *var, double factor, bool biased,
+                                   bool protect) const {
+  const auto channels = static_cast<size_t>(e.c);
+  const int64_t m = e.per_channel();
+  Reals new_mean(channels), new_var(channels), mean_scale(channels), var_scale(channels);
+  std::vector<bool> known(channels);
+  for (size_t c = 0; c < channels; ++c) {
+    const Real v = biased ? statistics.var[c] : oracle::unbiased(statistics.var[c], m);
+    const auto note = [&](const Values &old, Real value, Real magnitude, Reals &out, Reals &scale) {
+      if (old.empty()) return;
+      out[c] = oracle::running(old[c], value, factor);
+      scale[c] =
+          std::max<Real>({std::fabs((1 - static_cast<Real>(factor)) * old[c]), factor * magnitude, std::fabs(out[c])});
+    };
+    note(running_mean, statistics.mean[c], statistics.mean_scale[c], new_mean, mean_scale);
+    note(running_var, v, v, new_var, var_scale);
+    // A variance that no double holds is infinite, however small its weight.
+    known[c] = judged[c] && finite(running_mean, c) && finite(running_var, c) && v < largest(oracle::binary64);
+  }
+  const bool f64 = parameters == BN2D_F64;
+  const auto statistic = [&](const char *name, const Values *got, const Values &old, const Reals &want,
+                             const Reals &scale) -> std::string {
+    if (got == nullptr) return "";
+    Comparison comparison(name, *this, parameters, true);
+    comparison.judged = known;
+    for (size_t c = 0; c < channels; ++c) {
+      const bool same = (*got)[c] == old[c] || (std::isnan((*got)[c]) && std::isnan(old[c]));
+      if (factor == 0 && !same) return std::string(name) + " moved with a factor of 0";
+      if (!protect) continue;
+      if (!std::isfinite((*got)[c]) && !same) return std::string(name) + " is protected, but is not finite";
+      if (same) comparison.judged[c] = false;  // it may have been protected
+    }
+    // One rounding of it, and one of what is stored; the smallest unit stands for both.
+    Reals extra(channels, oracle::ulp(format_of(parameters), 0));
+    return comparison.run(*got, want, scale, extra, f64 && factor != 1 ? 3 : 1);
+  };
+  std::string problem = statistic("running_mean", mean, running_mean, new_mean, mean_scale);
+  if (problem.empty()) problem = statistic("running_var", var, running_var, new_var, var_scale);
+  return problem;
+}
+
+// ------------------------------------------------------------------------------------------------------- gradients
+
+std::string judge_backward(const Numbers &n, const Values &dy, const BackwardResults &results) {
+  const Reals g = oracle::through(n.activation, n.forward.v, dy);
+  oracle::Gradient want = oracle::backward(n.e, n.x, g, n.weight, n.statistics, n.batch);
+  std::vector<bool> judged = n.judged;
+  const auto channels = static_cast<size_t>(n.e.c);
+  Reals extra(channels), sum_extra(channels);
+  for (size_t c = 0; c < channels; ++c) {
+    Real most = 0;
+    oracle::for_channel(n.e, static_cast<int64_t>(c), [&](int64_t i) {
+      const auto at = static_cast<size_t>(i);
+      if (!std::isfinite(dy[at])) judged[c] = false;
+      if (n.edge[at] && dy[at] != 0) judged[c] = false;
+      most = std::max(most, std::fabs(n.statistics.normalised(n.x[at], static_cast<int64_t>(c))));
+    });
+    // Sums that leave the range of the arithmetic.
+    if (!(want.dbias_scale[c] < largest(arithmetic_of(n.data)) / 4) ||
+        !(want.dweight_scale[c] < largest(arithmetic_of(n.data)) / 4))
+      judged[c] = false;
+    // By how much xhat is off where the mean lies between two of the smallest numbers, and what comes of it.
+    const Real m = n.e.per_channel(), unit = smallest(n.data), off = unit * (1 + n.statistics.invstd[c]);
+    const Real gain = std::fabs(oracle::at_or(n.weight, c, 1)) * n.statistics.invstd[c];
+    extra[c] = unit * (1 + gain) * (1 + most) + gain * off * (want.dweight_scale[c] + most * want.dbias_scale[c]) / m;
+    sum_extra[c] = off * ((1 + most) * m + want.dbias_scale[c]) + oracle::ulp(format_of(n.parameters), 0);
+  }
+  const Real bound = bound_of(n.data);
+  const auto element = [&](const char *name, const Values *got, const Reals &value, const Reals &scale) -> std::string {
+    if (got == nullptr) return "";
+    Comparison comparison(name, n, n.data, false);
+    comparison.judged = judged;
+    return comparison.run(*got, value, scale, extra, bound);
+  };
+  const auto channel = [&](const char *name, const Values *got, Reals &value, Reals &scale,
+                           const Values &old) -> std::string {
+    if (got == nullptr) return "";
+    blend_in(value, scale, old, results.blend);
+    Comparison comparison(name, n, n.parameters, true);
+    comparison.judged = judged;
+    for (size_t c = 0; c < channels; ++c) {
+      if (results.blend != 0 && !finite(old, c)) comparison.judged[c] = false;
+    }
+    return comparison.run(*got, value, scale, sum_extra, bound + 1);
+  };
+  std::string problem = element("dx", results.dx, want.dx, want.dx_scale);
+  if (problem.empty()) problem = element("dz", results.dz, want.dz, want.dz_scale);
+  if (problem.empty())
+    problem = channel("dweight", results.dweight, want.dweight, want.dweight_scale, results.old_dweight);
+  if (problem.empty()) problem = channel("dbias", results.dbias, want.dbias, want.dbias_scale, results.old_dbias);
+  return problem;
+}
+
+// What is promised of the second derivative is less: products of three of its terms stay within the range.
+std::string judge_double_backward(const Numbers &n, const Values &dy, const DoubleBackwardResults &results) {
+  const Reals g = oracle::through(n.activation, n.forward.v, dy);
+  oracle::DoubleGradient want = oracle::double_backward(n.e, n.x, g, n.weight, n.statistics, n.batch, n.activation,
+                                                        n.forward.v, results.ddx, results.ddweight, results.ddbias);
+  const int reach = arithmetic_of(n.data).max_exponent / 5;
+  const Real high = oracle::power_of_two(reach), low = oracle::power_of_two(-reach);
+  const auto moderate = [&](Real v) { return std::fabs(v) < high && (v == 0 || std::fabs(v) > low); };
+  std::vector<bool> judged = n.judged;
+  const auto channels = static_cast<size_t>(n.e.c);
+  for (size_t c = 0; c < channels; ++c) {
+    Real most = 0;  // |x - mean|
+    bool good = moderate(n.statistics.invstd[c]) && moderate(oracle::at_or(n.weight, c, 1)) &&
+                moderate(oracle::at_or(results.ddweight, c, 0)) && moderate(oracle::at_or(results.ddbias, c, 0)) &&
+                moderate(n.activation.slope);
+    oracle::for_channel(n.e, static_cast<int64_t>(c), [&](int64_t i) {
+      const auto at = static_cast<size_t>(i);
+      good &= moderate(dy[at]) && moderate(oracle::at_or(results.ddx, i, 0)) &&
+              std::fabs(n.statistics.normalised(n.x[at], static_cast<int64_t>(c))) < high;
+      most = std::max(most, std::fabs(n.x[at] - n.statistics.mean[c]));
+      if (n.edge[at] && dy[at] != 0) good = false;
+    });
+    judged[c] = judged[c] && good && moderate(most);
+  }
+  const Reals extra(channels, smallest(n.data) * high);
+  const Real bound = bound_of(n.data);
+  const auto element = [&](const char *name, const Values *got, const Reals &value, const Reals &scale,
+                           bool edges) -> std::string {
+    if (got == nullptr) return "";
+    Comparison comparison(name, n, n.data, false);
+    comparison.judged = judged;
+    if (edges) comparison.edge = n.edge;  // their own side counts
+    return comparison.run(*got, value, scale, extra, bound);
+  };
+  std::string problem = element("ddy", results.ddy, want.ddy, want.ddy_scale, true);
+  if (problem.empty()) problem = element("dx", results.dx, want.dx, want.dx_scale, false);
+  if (problem.empty() && results.dweight != nullptr) {
+    blend_in(want.dweight, want.dweight_scale, results.old_dweight, results.blend);
+    Comparison comparison("dweight", n, n.parameters, true);
+    comparison.judged = judged;
+    for (size_t c = 0; c < channels; ++c) {
+      if (results.blend != 0 && !finite(results.old_dweight, c)) comparison.judged[c] = false;
+    }
+    Reals sums(channels, smallest(n.data) * high + oracle::ulp(format_of(n.parameters), 0));
+    problem = comparison.run(*results.dweight, want.dweight, want.dweight_scale, sums, bound + 1);
+  }
+  return problem;
+}
+
+}  // namespace bn2d_fuzz

@@ -1,0 +1,55 @@
+// What the numbers of a call must be: the oracle of the numerical tests, on whatever the program has put into memory.
+//
+// Channels with a NaN or an infinity in what they read are not judged, nor those whose terms leave the range of the
+// arithmetic although the result may not. Where the smallest numbers are the unit, that unit is allowed on top.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "support/numerics_values.h"
+
+namespace bn2d_fuzz {
+
+using numerics::Bits;
+using oracle::Real;
+using oracle::Reals;
+using oracle::Values;
+
+// A forward and what is known of it since.
+struct Numbers {
+  oracle::Extents e{0, 0, 0, 0};
+  int32_t data = BN2D_F32, parameters = BN2D_F32;
+  bool batch = true;
+  double eps = 1e-5;
+  oracle::Activation activation{};
+  Values x, z, weight, bias, running_mean, running_var;  // empty: not there
+  oracle::Statistics statistics;
+  oracle::Forward forward;
+  std::vector<bool> judged;   // channels
+  std::vector<bool> edge;     // elements on whose side of the activation rounding decides
+  std::vector<bool> settled;  // channels without such an element
+
+  void compute();  // statistics, forward, ... from the values above
+
+  // Each is "" or what is wrong.
+  std::string judge_y(const Values &y) const;
+  std::string judge_saved(const Values *mean, const Values *invstd) const;
+  std::string judge_running(const Values *mean, const Values *var, double factor, bool biased, bool protect) const;
+};
+
+struct BackwardResults {
+  const Values *dx = nullptr, *dz = nullptr, *dweight = nullptr, *dbias = nullptr;  // NULL: not asked for
+  Values old_dweight, old_dbias;
+  double blend = 1;
+};
+std::string judge_backward(const Numbers &numbers, const Values &dy, const BackwardResults &results);
+
+struct DoubleBackwardResults {
+  Values ddx, ddweight, ddbias;  // empty: zero
+  const Values *ddy = nullptr, *dx = nullptr, *dweight = nullptr;
+  Values old_dweight;
+  double blend = 1;
+};
+std::string judge_double_backward(const Numbers &numbers, const Values &dy, const DoubleBackwardResults &results);
+
+}  // namespace bn2d_fuzz
