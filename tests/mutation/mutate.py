@@ -1,17 +1,23 @@
 #!/usr/bin/env python3
-"""Breaks the library on purpose, one small change (a mutant) at a time, and says which test notices.
+"""Breaks the library on purpose, one small change (a mutant) at a time: which test notices?
 
-  python3 tests/mutation/mutate.py --check          each mutant's text is in the sources, once (ctest runs this)
-  python3 tests/mutation/mutate.py relu_infinity    one mutant, or several
-  python3 tests/mutation/mutate.py                  all of them: one to two minutes each where a kernel is compiled
+  python3 tests/mutation/mutate.py --check          each mutant's text is in the sources, once
+                                                    (ctest runs this: mutation.list)
+  python3 tests/mutation/mutate.py relu merge       the mutants with that in their names
+  python3 tests/mutation/mutate.py --jobs 8         all of them, eight at a time
 
-The mutants are in mutants.txt, which says how to write one. Nothing in the checkout is changed: the sources are copied
-to a scratch folder, built there (AVX2 and scalar kernels only, unless --all-targets), and each mutant is built and
-tested in that copy. A mutant is killed where a test fails, crashes, or does not end. First the tests run that the list
-names, then the fast suite: all of bn2d_core_tests, and bn2d_capi_tests without the fuzzer.
+The mutants are in mutants.txt, which says how to write one. Nothing in the checkout changes: the
+sources are copied to a scratch folder, and each mutant is built and tested there, with the kernels
+for AVX2 and the scalar fallback alone unless --all-targets is given. A mutant is killed where a
+test fails, crashes, or does not end. First run the tests that the list names, then the fast suite:
+all of bn2d_core_tests, and bn2d_capi_tests without the fuzzer. On two cores of 2023 a mutant takes
+some seconds, half a minute where kernels are compiled, and a minute more if it survives; --scratch
+and ccache save the next run the first build.
 
-Ends with 0 where all mutants were killed, with 1 where one survived, with 2 where the list does not fit the sources.
+Ends with 0 where all mutants were killed, with 1 where one survived, with 2 where the list does not
+fit the sources or a mutant does not compile.
 """
+
 import argparse
 import concurrent.futures
 import os
@@ -27,7 +33,17 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-COPIED = ['CMakeLists.txt', 'LICENSE', 'README.md', 'bench', 'capi', 'cmake', 'include', 'src', 'tests']
+COPIED = [
+    'CMakeLists.txt',
+    'LICENSE',
+    'README.md',
+    'bench',
+    'capi',
+    'cmake',
+    'include',
+    'src',
+    'tests',
+]
 PROGRAMS = {'core': 'bn2d_core_tests', 'capi': 'bn2d_capi_tests'}
 FAST_SUITE = [('core', ''), ('capi', '~[fuzz]')]
 SECONDS_TO_HANG = 300
@@ -106,12 +122,24 @@ class Tree:
         self.copy_sources()
         flags = '-w' if all_targets else '-w -DBN2D_FEWER_TARGETS'
         self.environment = dict(os.environ)
-        command = ['cmake', '-S', self.source, '-B', self.build, '-DCMAKE_BUILD_TYPE=Release', '-DBN2D_WERROR=OFF',
-                   '-DBN2D_INSTALL=OFF', f'-DCMAKE_CXX_FLAGS={flags}']
+        command = [
+            'cmake',
+            '-S',
+            self.source,
+            '-B',
+            self.build,
+            '-DCMAKE_BUILD_TYPE=Release',
+            '-DBN2D_WERROR=OFF',
+            '-DBN2D_INSTALL=OFF',
+            f'-DCMAKE_CXX_FLAGS={flags}',
+        ]
         if shutil.which('ninja'):
             command += ['-G', 'Ninja']
         if shutil.which('ccache'):
-            command += ['-DCMAKE_C_COMPILER_LAUNCHER=ccache', '-DCMAKE_CXX_COMPILER_LAUNCHER=ccache']
+            command += [
+                '-DCMAKE_C_COMPILER_LAUNCHER=ccache',
+                '-DCMAKE_CXX_COMPILER_LAUNCHER=ccache',
+            ]
             self.environment.update(CCACHE_BASEDIR=str(folder), CCACHE_NOHASHDIR='1')
         self.run(command)
 
@@ -119,30 +147,64 @@ class Tree:
         def copy(source, target):  # what has not changed is not built again
             if not os.path.exists(target) or open(source, 'rb').read() != open(target, 'rb').read():
                 shutil.copyfile(source, target)
+
         for name in COPIED:
             if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, self.source / name, copy_function=copy, dirs_exist_ok=True)
+                shutil.copytree(
+                    ROOT / name, self.source / name, copy_function=copy, dirs_exist_ok=True
+                )
             else:
                 self.source.mkdir(parents=True, exist_ok=True)
                 copy(ROOT / name, self.source / name)
 
     def run(self, command):
-        done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            command,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         if done.returncode != 0:
             sys.exit(f'{shlex.join(map(str, command))} failed:\n{done.stdout[-4000:]}')
 
     def compiles(self):
-        command = ['cmake', '--build', self.build, '-j', str(self.jobs), '--target', *PROGRAMS.values()]
-        return subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True)
+        command = [
+            'cmake',
+            '--build',
+            self.build,
+            '-j',
+            str(self.jobs),
+            '--target',
+            *PROGRAMS.values(),
+        ]
+        return subprocess.run(
+            command,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def first_failure(self, program, spec, simd):
         """The test that fails first, or ''."""
-        command = [self.build / 'tests' / PROGRAMS[program], '--abort', '-r', 'xml', *([spec] if spec else [])]
+        command = [
+            self.build / 'tests' / PROGRAMS[program],
+            '--abort',
+            '-r',
+            'xml',
+            *([spec] if spec else []),
+        ]
         environment = dict(self.environment, **({'BN2D_SIMD': simd} if simd else {}))
         try:
-            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                  timeout=SECONDS_TO_HANG, cwd=self.build)
+            done = subprocess.run(
+                command,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=SECONDS_TO_HANG,
+                cwd=self.build,
+            )
         except subprocess.TimeoutExpired as hung:
             return 'does not end in ' + (last_test(hung.stdout or b'') or f'{program} {spec}')
         cases = last_test(done.stdout)
@@ -178,17 +240,32 @@ def last_test(xml):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('names', nargs='*', help='mutants to run; a part of a name is enough; default: all')
-    parser.add_argument('--check', action='store_true', help='only look for the texts in the sources')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'names', nargs='*', help='mutants to run; a part of a name is enough; default: all'
+    )
+    parser.add_argument(
+        '--check', action='store_true', help='only look for the texts in the sources'
+    )
     parser.add_argument('--list', action='store_true', help='print the mutants')
-    parser.add_argument('--jobs', type=int, default=1, help='copies of the tree that are worked on at a time')
-    parser.add_argument('--all-targets', action='store_true', help='build the kernels of all SIMD targets')
-    parser.add_argument('--scratch', type=pathlib.Path, help='folder for the copies, kept for the next run')
+    parser.add_argument(
+        '--jobs', type=int, default=1, help='copies of the tree that are worked on at a time'
+    )
+    parser.add_argument(
+        '--all-targets', action='store_true', help='build the kernels of all SIMD targets'
+    )
+    parser.add_argument(
+        '--scratch', type=pathlib.Path, help='folder for the copies, kept for the next run'
+    )
     arguments = parser.parse_args()
 
-    mutants = [m for m in read_mutants(HERE / 'mutants.txt')
-               if not arguments.names or any(name in m.name for name in arguments.names)]
+    mutants = [
+        m
+        for m in read_mutants(HERE / 'mutants.txt')
+        if not arguments.names or any(name in m.name for name in arguments.names)
+    ]
     if not mutants:
         sys.exit('no mutant has such a name')
     if not check(mutants):
@@ -204,7 +281,9 @@ def main():
     try:
         jobs = min(arguments.jobs, len(mutants))
         for k in range(jobs):
-            tree = Tree(scratch / str(k), max((os.cpu_count() or 1) // jobs, 1), arguments.all_targets)
+            tree = Tree(
+                scratch / str(k), max((os.cpu_count() or 1) // jobs, 1), arguments.all_targets
+            )
             built = tree.compiles()
             if built.returncode != 0:
                 sys.exit(f'the sources do not build:\n{built.stdout[-4000:]}')
@@ -224,14 +303,19 @@ def main():
             print(f'{mutant.name:34} {verdict}  [{time.monotonic() - start:.0f} s]', flush=True)
             return verdict
 
-        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        pool = concurrent.futures.ThreadPoolExecutor(jobs)
+        try:
             verdicts = list(pool.map(one, mutants))
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interrupt does not wait for all that are left
     finally:
         if not arguments.scratch:
             shutil.rmtree(scratch, ignore_errors=True)
     killed = sum(v.startswith('killed') for v in verdicts)
     survived, broken = verdicts.count('SURVIVED'), verdicts.count('does not compile')
-    print(f'{len(verdicts)} mutants: {killed} killed, {survived} survived, {broken} did not compile')
+    print(
+        f'{len(verdicts)} mutants: {killed} killed, {survived} survived, {broken} did not compile'
+    )
     return 2 if broken else 1 if survived else 0
 
 
