@@ -15,8 +15,10 @@ namespace {
 // Allocations of this thread until one fails; negative: none does.
 thread_local int t_until_failure = -1;
 thread_local bool t_failed = false;
+thread_local int t_allocations = 0;
 
 bool fails_now() {
+  ++t_allocations;
   if (t_until_failure < 0) return false;
   if (t_until_failure-- > 0) return false;
   t_failed = true;
@@ -216,5 +218,35 @@ TEST_CASE("memory: large tensors, whose working memory is not in any pool", "[me
     }
   }
   CHECK(failures > 0);
+}
+
+TEST_CASE("memory: training allocates nothing once it has begun", "[memory]") {
+  // Catches a record, a handle or working memory that goes back to the system instead of into its pool.
+  const Extents shape{2, 40, 30, 20};
+  std::vector<float> x(static_cast<size_t>(count_of(shape)), 1.0f), y(x.size()), dx(x.size());
+  x[17] = 3.0f;
+  for (const double slope : {0.25, -0.25}) {  // the side from x or in a mask
+    for (const bool residual : {false, true}) {
+      Settings settings;
+      settings.threads = 1;  // oneTBB allocates as it likes
+      const Module module = make_module(shape[1], settings);
+      const View view_x(x.data(), BN2D_F32, shape), view_y(y.data(), BN2D_F32, shape);
+      const View view_dx(dx.data(), BN2D_F32, shape);
+      int allocations = 0;
+      for (int step = 0; step < 5; ++step) {
+        t_allocations = 0;
+        bn2d_record *record = nullptr;
+        const int32_t forward = bn2d_forward_act(module.get(), view_x, residual ? view_x.get() : nullptr,
+                                                 BN2D_ACT_LEAKY_RELU, slope, view_y, &record);
+        const int32_t backward = bn2d_backward(module.get(), record, view_y, view_dx, nullptr);
+        bn2d_record_release(record);
+        if (step >= 2) allocations += t_allocations;
+        REQUIRE(forward == BN2D_OK);
+        REQUIRE(backward == BN2D_OK);
+      }
+      INFO("slope " << slope << " residual " << residual);
+      CHECK(allocations == 0);
+    }
+  }
 }
 #endif

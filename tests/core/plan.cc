@@ -71,8 +71,9 @@ TEST_CASE("every element belongs to exactly one unit: a plan that loses or doubl
 
 TEST_CASE("tiles cover each element once, in the order of memory: a map that misses or repeats one would be caught",
           "[plan]") {
-  for (const Extents &size : {Extents{1, 1, 1, 1}, Extents{5, 7, 3, 3}, Extents{3, 70, 7, 7}, Extents{2, 3, 150, 151},
-                              Extents{300, 2, 1, 1}, Extents{2, 20000, 1, 2}, Extents{3, 33, 14, 14}})
+  for (const Extents &size :
+       {Extents{1, 1, 1, 1}, Extents{5, 7, 3, 3}, Extents{3, 70, 7, 7}, Extents{2, 3, 150, 151}, Extents{300, 2, 1, 1},
+        Extents{2, 20000, 1, 2}, Extents{3, 33, 14, 14}, Extents{70, 20, 7, 7}})
     for (int workers : {1, 2, 64})
       for (MemoryOrder order : kOrders) {
         Work work;

@@ -1,0 +1,64 @@
+// How many threads a call may use, and whether it stores past the caches.
+#include "ops/settings.h"
+
+#include <tbb/task_arena.h>
+
+#include "support/catch.h"
+
+namespace {
+
+using namespace bn2d;
+
+struct Limit {
+  explicit Limit(int32_t threads) { set_thread_limit(threads); }
+  ~Limit() { set_thread_limit(0); }
+};
+
+Work work_of(const Extents &size) {
+  Work work;
+  work.size = size;
+  work.reads = 2;
+  work.passes = 2;
+  return work;
+}
+
+int threads_of(int32_t process, int32_t module, const Work &work) {
+  const Limit limit(process);
+  tbb::task_arena arena(8);  // whatever the machine has
+  return arena.execute([&] { return machine_for_call(module, work).threads; });
+}
+
+}  // namespace
+
+TEST_CASE("the stricter of two thread limits holds: the laxer one, or one that is forgotten, would be caught",
+          "[settings]") {
+  const Work large = work_of({32, 64, 56, 56});
+  CHECK(threads_of(0, 0, large) == 8);
+  CHECK(threads_of(5, 0, large) == 5);
+  CHECK(threads_of(0, 5, large) == 5);
+  CHECK(threads_of(3, 6, large) == 3);
+  CHECK(threads_of(6, 3, large) == 3);
+  CHECK(threads_of(1, 6, large) == 1);
+  CHECK(threads_of(6, 1, large) == 1);
+  CHECK(threads_of(100, 200, large) == 8);
+  CHECK(threads_of(0, 0, work_of({1, 3, 4, 4})) == 1);  // not worth a question
+}
+
+TEST_CASE("an output streams from the threshold on: one that is off by a byte would be caught", "[settings]") {
+  const Work work = work_of({2, 3, 5, 7});
+  Machine machine;
+  const int64_t before = streaming_threshold();
+  set_streaming_threshold(work.output_bytes());
+  CHECK(streams(work, machine));
+  set_streaming_threshold(work.output_bytes() + 1);
+  CHECK_FALSE(streams(work, machine));
+  set_streaming_threshold(0);
+  CHECK(streams(work, machine));
+  set_streaming_threshold(-5);  // by the size of the caches
+  CHECK(streaming_threshold() == -1);
+  machine.l2_bytes = work.bytes() / 16;
+  CHECK(streams(work, machine));
+  machine.l2_bytes = work.bytes() / 16 + 1;
+  CHECK_FALSE(streams(work, machine));
+  set_streaming_threshold(before);
+}
