@@ -1,0 +1,7 @@
+# What capi/python/pyproject.toml puts into the Python wheel: the library, its header, its description. A wheel keeps no
+# symbolic links, so the library is one file without a version in its name.
+set_property(TARGET bn2d PROPERTY VERSION)
+set_property(TARGET bn2d PROPERTY SOVERSION)
+install(TARGETS bn2d LIBRARY DESTINATION bn2d)
+install(FILES capi/api/bn2d-api.json DESTINATION bn2d)
+install(FILES include/bn2d/bn2d.h DESTINATION bn2d/include/bn2d)
