@@ -209,6 +209,10 @@ def _fits_operator(x: Tensor, z: Optional[Tensor], arrays: tuple[Optional[Tensor
 
 def _by_torch(module: nn.BatchNorm2d, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
     """What the library cannot do, and its errors: torch's own."""
+    if isinstance(x, torch.fx.Proxy):  # a module of torch.nn is a leaf of torch.fx's graphs, and so is this
+        arguments = (x,) if z is None else (x, z)
+        tracer = x.tracer
+        return tracer.create_proxy("call_module", tracer.path_of_module(module), arguments, {})  # type: ignore
     y = nn.BatchNorm2d.forward(module, x)
     if z is not None:
         y = y + z
