@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The eager path: autograd functions that call the library straight away.
 
-`torch.library` operators do the same (see `_operators`), but cost 3 times as much for a small layer;
-they serve torch.compile, torch.export and whatever looks at operators.
+The operators of `_operators` do the same, but go through torch's dispatcher and its Python several
+times; they serve torch.compile, torch.export and whatever looks at operators.
 """
 
 from __future__ import annotations
@@ -17,40 +17,64 @@ from . import _calls
 
 
 class BatchNorm(torch.autograd.Function):
-    """y = act(bn(x) + z)."""
+    """y = act(bn(x) + z). `how`: running_mean, running_var, batch_stats, factor, eps."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, z: Optional[Tensor], weight: Optional[Tensor], bias: Optional[Tensor], how: Any) -> Tensor:  # type: ignore[override]
-        """`how`: the arguments of `_calls.forward` from running_mean to slope."""
-        y, saved = _calls.forward(x, z, weight, bias, *how, True)
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        layout: _calls.Layout,
+        x: Tensor,
+        z: Optional[Tensor],
+        weight: Optional[Tensor],
+        bias: Optional[Tensor],
+        how: Any,
+    ) -> Tensor:
+        y, saved = _calls.forward(layout, x, z, weight, bias, *how, True)
         ctx.save_for_backward(x, weight, saved)
-        ctx.how = how
+        ctx.how = (layout, how[2])
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
         x, weight, saved = ctx.saved_tensors
-        _, _, batch_stats, _, _, activation, slope = ctx.how
-        want_x, want_z, want_weight, want_bias, _ = ctx.needs_input_grad
-        settings = (batch_stats, activation, slope, want_x, want_z, want_weight, want_bias)
+        layout, batch_stats = ctx.how
+        _, want_x, want_z, want_weight, want_bias, _ = ctx.needs_input_grad
         if torch.is_grad_enabled():  # create_graph: the gradients have gradients
-            return (*BatchNormBackward.apply(dy, x, weight, saved, settings), None)
-        return (*_calls.backward(dy, x, weight, saved, *settings), None)
+            wants = (want_x, want_z, want_weight, want_bias)
+            dx, dz, dweight, dbias = BatchNormBackward.apply(layout, dy, x, weight, saved, batch_stats, wants)
+        else:
+            dx, dz, dweight, dbias = _calls.backward(
+                layout, dy, x, weight, saved, batch_stats, want_x, want_z, want_weight, want_bias
+            )
+        return None, dx, dz, dweight, dbias, None
 
 
 class BatchNormBackward(torch.autograd.Function):
     """dx, dz, dweight, dbias as functions of dy, x and weight."""
 
     @staticmethod
-    def forward(ctx: Any, dy: Tensor, x: Tensor, weight: Optional[Tensor], saved: Tensor, settings: Any) -> Any:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        layout: _calls.Layout,
+        dy: Tensor,
+        x: Tensor,
+        weight: Optional[Tensor],
+        saved: Tensor,
+        batch_stats: bool,
+        wants: Any,
+    ) -> Any:
         ctx.save_for_backward(dy, x, weight, saved)
-        ctx.settings = settings
+        ctx.how = (layout, batch_stats)
         ctx.set_materialize_grads(False)
-        return _calls.backward(dy, x, weight, saved, *settings)
+        return _calls.backward(layout, dy, x, weight, saved, batch_stats, *wants)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, ddx: Any, ddz: Any, ddweight: Any, ddbias: Any) -> Any:  # type: ignore[override]
-        dy, x, weight, saved = ctx.saved_tensors
-        ddy, dx, dweight = _calls.double_backward(dy, x, weight, saved, *ctx.settings[:3], ddx, ddz, ddweight, ddbias)
-        return ddy, dx, dweight, None, None
+    def backward(ctx: Any, *grads: Any) -> Any:  # type: ignore[override]
+        layout, batch_stats = ctx.how
+        ddy, dx, dweight = _calls.double_backward(layout, *ctx.saved_tensors, batch_stats, *grads)
+        return None, ddy, dx, dweight, None, None, None
+
+
+# Function.apply without its look for functorch's transforms (2 us), which the modules have looked for already.
+batch_norm = super(torch.autograd.Function, BatchNorm).apply

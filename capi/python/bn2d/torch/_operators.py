@@ -13,6 +13,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
+from ..errors import DtypeError, ShapeError
 from . import _calls
 
 _library = torch.library.Library("bn2d", "DEF")
@@ -44,8 +45,22 @@ def _result(tensor: Optional[Tensor], like: Tensor) -> Tensor:
     return like.new_empty(0) if tensor is None else tensor
 
 
-def _moves(running: Optional[Tensor], batch_stats: bool) -> bool:
-    return batch_stats and running is not None
+def _checked(array: Optional[Tensor], x: Tensor) -> Optional[Tensor]:
+    """An array of the channels, contiguous; the library gets its address alone."""
+    if array is None:
+        return None
+    if x.dim() != 4 or array.shape != (x.size(1),):
+        raise ShapeError("an array has the shape %s, x %s" % (tuple(array.shape), tuple(x.shape)))
+    return array.contiguous()
+
+
+def _layout(
+    x: Tensor, z: Optional[Tensor], parameters: torch.dtype, activation: int, slope: float
+) -> _calls.Layout:
+    found = _calls.layout_of(x, z, parameters, activation, slope)
+    if found is None:
+        raise DtypeError("x is %s of the shape %s, the parameters %s" % (x.dtype, tuple(x.shape), parameters))
+    return found
 
 
 # ---------------------------------------------------------------------------------------------- forward
@@ -65,15 +80,15 @@ def _batch_norm(
     slope: float,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    if batch_stats:
-        running_mean = None if running_mean is None else running_mean.clone()
-        running_var = None if running_var is None else running_var.clone()
-    y, saved = _calls.forward(
-        x, z, weight, bias, running_mean, running_var, batch_stats, factor, eps, activation, slope, save
-    )
-    new_mean = running_mean if batch_stats else None
-    new_var = running_var if batch_stats else None
-    return y, _saved(saved), _result(new_mean, x), _result(new_var, x)
+    x = _calls.laid_out(x, x)
+    z = None if z is None else _calls.laid_out(z, x)
+    arrays = [_checked(one, x) for one in (weight, bias, running_mean, running_var)]
+    if batch_stats:  # nothing in place
+        arrays[2:] = [None if one is None else one.clone() for one in arrays[2:]]
+    layout = _layout(x, z, next((one.dtype for one in arrays if one is not None), x.dtype), activation, slope)
+    y, saved = _calls.forward(layout, x, z, *arrays, batch_stats, factor, eps, save)
+    moved = arrays[2:] if batch_stats else (None, None)
+    return y, _saved(saved), _result(moved[0], x), _result(moved[1], x)
 
 
 def _saved(saved: Optional[Tensor]) -> Tensor:
@@ -124,8 +139,30 @@ def _batch_norm_gradient(ctx: Any, dy: Tensor, *_: Any) -> Any:
 # --------------------------------------------------------------------------------------------- backward
 
 
-def _backward(dy: Tensor, x: Tensor, weight: Optional[Tensor], saved: Tensor, *settings: Any) -> Any:
-    return tuple(_result(one, x) for one in _calls.backward(dy, x, weight, saved, *settings))
+def _backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor],
+    saved: Tensor,
+    batch_stats: bool,
+    activation: int,
+    slope: float,
+    *wants: bool,
+) -> Any:
+    x, layout = _as_forward(dy, x, weight, saved, activation, slope)
+    found = _calls.backward(layout, dy, x, _checked(weight, x), saved, batch_stats, *wants)
+    return tuple(_result(one, x) for one in found)
+
+
+def _as_forward(
+    dy: Tensor, x: Tensor, weight: Optional[Tensor], saved: Tensor, activation: int, slope: float
+) -> tuple[Tensor, _calls.Layout]:
+    """x and the layout of the forward that left `saved`."""
+    x = _calls.laid_out(x, x)
+    layout = _layout(x, None, x.dtype if weight is None else weight.dtype, activation, slope)
+    if saved.shape != (layout.saved,) or dy.shape != x.shape or dy.dtype != x.dtype:
+        raise ShapeError("dy or what forward saved is not of an x of the shape %s" % (tuple(x.shape),))
+    return x, layout
 
 
 def _backward_fake(
@@ -166,8 +203,18 @@ def _backward_gradient(ctx: Any, *grads: Any) -> Any:
     return (ddy, dx, _or_none(dweight, weight is not None), *[None] * 8)
 
 
-def _double_backward(dy: Tensor, x: Tensor, weight: Optional[Tensor], saved: Tensor, *settings: Any) -> Any:
-    ddy, dx, dweight = _calls.double_backward(dy, x, weight, saved, *settings)
+def _double_backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor],
+    saved: Tensor,
+    batch_stats: bool,
+    activation: int,
+    slope: float,
+    *grads: Optional[Tensor],
+) -> Any:
+    x, layout = _as_forward(dy, x, weight, saved, activation, slope)
+    ddy, dx, dweight = _calls.double_backward(layout, dy, x, _checked(weight, x), saved, batch_stats, *grads)
     return ddy, dx, _result(dweight, x)
 
 
