@@ -409,42 +409,37 @@ class BatchNorm2d:
                 z = _as_array(z, "z")
             key = (x.shape, x.strides, x.dtype, y.shape, y.strides, y.dtype, activation, slope, record, z.shape, z.strides, z.dtype)
         try:
-            plan = self._plans[key].pop()
+            plans = self._plans[key]
+            plan = plans.pop()
         except (KeyError, IndexError):
-            plan = self._plan_forward(key, x, z, y, activation, slope, record)
-        mask = x.itemsize - 1
+            plan = self._plan_forward(x, z, y, activation, slope, record)
+            plans = self._kept(key)
         views = plan.views
-        address = address_of(x)
-        views[0].data = address  # type: ignore[union-attr]
-        target = address_of(y)
-        views[1].data = target  # type: ignore[union-attr]
-        if z is not None:
-            views[2].data = address_of(z)  # type: ignore[union-attr]
-            if address_of(z) & mask:  # type: ignore[operator]
-                raise _misaligned(z)
+        mask = x.itemsize - 1
+        views[0].data = address = address_of(x)  # type: ignore[union-attr]
+        views[1].data = target = address_of(y)  # type: ignore[union-attr]
         if (address | target) & mask:  # type: ignore[operator]
             raise _misaligned(x if address & mask else y)  # type: ignore[operator]
+        if z is not None:
+            views[2].data = address = address_of(z)  # type: ignore[union-attr]
+            if address & mask:  # type: ignore[operator]
+                raise _misaligned(z)
         status = plan.function(*plan.arguments)
-        if plan.record is not None and status == 0:
-            handle = _api.Handle(plan.record.value or 0, "record")
-            self._keep(key, plan)
-            return y, Record(self, handle, x, z, y)
-        self._keep(key, plan)
+        made = plan.record.value if record and plan.record is not None else None
+        plans.append(plan)
         if status:
             _api.fail(status)
-        return y
+        return (y, Record(self, _api.Handle(made or 0, "record"), x, z, y)) if record else y
 
     __call__ = forward
 
-    def _keep(self, key: Any, plan: _Plan) -> None:
-        try:
-            self._plans[key].append(plan)
-        except KeyError:
-            if len(self._plans) >= MOST_PLANS:
-                self._plans.clear()
-            self._plans[key] = [plan]
+    def _kept(self, key: Any) -> list[_Plan]:
+        """Where plans of a key are kept for the next call; a plan serves one thread at a time."""
+        if len(self._plans) >= MOST_PLANS:
+            self._plans.clear()
+        return self._plans.setdefault(key, [])
 
-    def _plan_forward(self, key: Any, x: Array, z: Optional[Array], y: Array, activation: Optional[str], slope: float, record: bool) -> _Plan:
+    def _plan_forward(self, x: Array, z: Optional[Array], y: Array, activation: Optional[str], slope: float, record: bool) -> _Plan:
         if activation not in ACTIVATIONS:
             raise InvalidArgumentError("activation %r; known are None, 'relu' and 'leaky_relu'" % (activation,))
         views = (view_of(x), view_of(y), None if z is None else view_of(z))
@@ -570,8 +565,10 @@ class Record:
         key = (function, tuple((name, array.shape, array.strides, array.dtype) for name, array in arrays), tuple(channels or ()))
         module = self._module
         try:
-            plan = module._plans[key].pop()
+            plans = module._plans[key]
+            plan = plans.pop()
         except (KeyError, IndexError):
+            plans = module._kept(key)
             views = tuple(view_of(array) for _, array in arrays)
             given = {name: view for (name, _), view in zip(arrays, views)}
             call = _api.Call(function, module=module._address, **given)
@@ -586,6 +583,6 @@ class Record:
         for name, array in (channels or {}).items():
             slots[name].value = address_of(array)
         status = plan.function(*plan.arguments)
-        module._keep(key, plan)
+        plans.append(plan)
         if status:
             _api.fail(status)
