@@ -241,12 +241,12 @@ def backward(
     call.mask.value = address + 2 * size if layout.activation else None
     dweight = dbias = None
     if want_weight:
-        dweight = _empty(layout.arrays, dtype=layout.parameters)
+        dweight = _empty_like(weight)  # type: ignore[arg-type]
         call.dweight.value = dweight.data_ptr()
     else:
         call.dweight.value = None
     if want_bias:
-        dbias = _empty(layout.arrays, dtype=layout.parameters)
+        dbias = _empty(layout.arrays, dtype=layout.parameters) if weight is None else _empty_like(weight)
         call.dbias.value = dbias.data_ptr()
     else:
         call.dbias.value = None
