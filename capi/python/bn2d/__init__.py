@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""bn2d: batch normalisation for the CPU, on NumPy arrays without a copy.
+
+    import numpy as np, bn2d
+    bn = bn2d.BatchNorm2d(64)
+    y, record = bn.forward(x, record=True)      # training
+    dx = record.backward(dy)                    # adds to bn.weight_grad, bn.bias_grad
+    y = bn.eval()(x)                            # running statistics
+
+For PyTorch see `bn2d.torch`, which `import bn2d` does not import. Every failure is a `bn2d.Error`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import _api
+from ._library import (
+    build_info,
+    get_num_threads,
+    get_thread_pool,
+    set_num_threads,
+    set_thread_pool,
+    simd_target,
+)
+from ._module import BatchNorm2d, Record
+from .errors import *  # noqa: F403
+from .errors import __all__ as _errors
+
+__version__: str = _api.declared("bn2d_version_string")().decode()
+
+__all__ = [
+    "BatchNorm2d",
+    "Record",
+    "build_info",
+    "get_include",
+    "get_library",
+    "get_num_threads",
+    "get_thread_pool",
+    "set_num_threads",
+    "set_thread_pool",
+    "simd_target",
+    *_errors,
+]
+
+
+def get_include() -> str:
+    """The folder that holds bn2d/bn2d.h, for programs in C that use this package's library."""
+    return os.path.join(_api.HERE, "include")
+
+
+def get_library() -> str:
+    """The path of the shared library in use."""
+    return _api.library_path()

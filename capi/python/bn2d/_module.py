@@ -1,0 +1,588 @@
+# SPDX-License-Identifier: MIT
+"""BatchNorm2d on NumPy arrays, and the record of a forward call."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union, overload
+
+import numpy as np
+
+from . import _api
+from ._arrays import DTYPES, address_of, array_of, dtype_of, view_of
+from .errors import DeviceError, DtypeError, InvalidArgumentError, LayoutError, NotFoundError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+    Array = NDArray[Any]
+
+ACTIVATIONS = {
+    None: _api.CONSTANTS["BN2D_ACT_NONE"],
+    "relu": _api.CONSTANTS["BN2D_ACT_RELU"],
+    "leaky_relu": _api.CONSTANTS["BN2D_ACT_LEAKY_RELU"],
+}
+# A program with ever new shapes must not collect a plan for each.
+MOST_PLANS = 256
+
+
+class _Plan:
+    """One call prepared for arrays of one layout, with the places where their addresses go."""
+
+    __slots__ = ("arguments", "call", "function", "record", "views")
+
+    def __init__(self, call: _api.Call, views: tuple[Optional[_api.View], ...]) -> None:
+        self.call = call
+        self.function = call.function
+        self.arguments = call.arguments
+        self.views = views
+        self.record: Optional[ctypes.c_void_p] = None
+
+
+def _as_array(given: Any, name: str) -> Array:
+    """`given` as an array, without a copy where it offers its memory (buffer, DLPack, __array__)."""
+    if isinstance(given, np.ndarray):
+        return given
+    if isinstance(given, (list, tuple, int, float, complex, str, bytes)) or given is None:
+        raise InvalidArgumentError("%s is a %s, not an array" % (name, type(given).__name__))
+    return np.asarray(given)
+
+
+def _misaligned(array: Array) -> LayoutError:
+    return LayoutError("the array at 0x%x is not aligned to its elements of %d bytes" % (address_of(array) or 0, array.itemsize))
+
+
+def _read_only(name: str) -> LayoutError:
+    return LayoutError("%s is read-only" % name)
+
+
+class BatchNorm2d:
+    """Batch normalisation over (N, C, H, W), with the arguments of ``torch.nn.BatchNorm2d``.
+
+    Training mode (how a new module starts) uses the statistics of the batch and moves
+    ``running_mean`` and ``running_var``; after :meth:`eval` those are used and nothing changes.
+
+    Args:
+        num_features: Number of channels C, 1 or more.
+        eps: Added to the variance; finite, 0 or more.
+        momentum: Weight of the new value in the running statistics, 0 to 1; None: plain average
+            of all batches.
+        affine: Whether ``weight`` (and ``bias``) exist.
+        track_running_stats: Whether the running statistics exist; without them eval mode uses
+            those of the batch, too.
+        device: None or ``"cpu"``.
+        dtype: Of parameters and buffers: float32 (the default), float64, float16 or bfloat16 (of
+            the package ml_dtypes), as a name or as NumPy's. Data has the same, or is
+            float16/bfloat16 with a float32 module.
+        bias: False: a weight, but no bias.
+        biased_running_var: Running variance from the biased variance, as in ONNX.
+        protect_running_stats: A channel with infinities or NaN leaves its running ones alone.
+        num_threads: Most threads of a call; 0: the process's limit alone.
+
+    Arrays: ``weight``, ``bias``, ``running_mean``, ``running_var`` (C elements each),
+    ``num_batches_tracked`` (0-d int64), ``weight_grad`` and ``bias_grad`` are the library's own
+    memory, without a copy, and stay valid for as long as they are held. What does not exist is
+    None. ``bn.weight = values`` copies into it.
+
+    Raises:
+        InvalidArgumentError, DtypeError, DeviceError, OutOfMemoryError.
+
+    Threads: calls let go of the interpreter's lock. In eval mode with running statistics any number
+    of threads may call the same module; every other call needs it alone, and a violation raises
+    :class:`BusyError` and changes nothing. Different modules are independent.
+    """
+
+    _address: int
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: Optional[float] = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Optional[str] = None,
+        dtype: DTypeLike = None,
+        bias: bool = True,
+        *,
+        biased_running_var: bool = False,
+        protect_running_stats: bool = False,
+        num_threads: int = 0,
+    ) -> None:
+        if device is not None and str(device) not in ("cpu", "cpu:0"):
+            raise DeviceError("device %s; bn2d works on the CPU only" % device)
+        options = _api.Handle(_api.value("bn2d_options_create"), "options")
+
+        def option(name: str, *values: Any) -> None:
+            _api.call("bn2d_options_set_" + name, options.address, *values)
+
+        option("eps", eps)
+        if momentum is None:
+            option("momentum_none")
+        else:
+            option("momentum", momentum)
+        option("affine", int(affine))
+        option("bias", int(bias))
+        option("track_running_stats", int(track_running_stats))
+        option("dtype", _dtype_number(dtype))
+        option("biased_running_var", int(biased_running_var))
+        option("protect_running_stats", int(protect_running_stats))
+        option("num_threads", num_threads)
+        if isinstance(num_features, bool) or not hasattr(num_features, "__index__"):
+            raise InvalidArgumentError("num_features is %r, not an integer" % (num_features,))
+        self._handle = _api.Handle(_api.value("bn2d_module_create", num_features, options.address), "module")
+        self._address = self._handle.address
+        self._options = {
+            "biased_running_var": bool(biased_running_var),
+            "protect_running_stats": bool(protect_running_stats),
+            "bias": bool(bias),
+        }
+        self._arrays: dict[str, Array] = {}
+        self._tensors: dict[str, _api.Handle] = {}
+        self._plans: dict[Any, list[_Plan]] = {}
+        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "weight.grad", "bias.grad"):
+            try:
+                self._tensors[name] = _api.Handle(_api.value("bn2d_module_tensor_by_name", self._address, name.encode()), "tensor")
+            except NotFoundError:
+                continue
+
+    # ------------------------------------------------------------------------------------ properties
+
+    def _get(self, name: str) -> Any:
+        return _api.value("bn2d_module_" + name, self._address)
+
+    @property
+    def num_features(self) -> int:
+        """Number of channels C."""
+        return int(self._get("num_features"))
+
+    @property
+    def eps(self) -> float:
+        """Added to the variance."""
+        return float(self._get("eps"))
+
+    @property
+    def momentum(self) -> Optional[float]:
+        """Weight of the new value in the running statistics; None: plain average of all batches."""
+        known = ctypes.c_int32()
+        found = _api.value("bn2d_module_momentum", self._address, ctypes.addressof(known))
+        return float(found) if known.value else None
+
+    @property
+    def affine(self) -> bool:
+        """Whether weight exists."""
+        return bool(self._get("affine"))
+
+    @property
+    def track_running_stats(self) -> bool:
+        """Whether the running statistics exist."""
+        return bool(self._get("track_running_stats"))
+
+    @property
+    def training(self) -> bool:
+        """Training mode (True) or eval mode."""
+        return bool(self._get("is_training"))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """dtype of parameters and buffers."""
+        return dtype_of(self._get("dtype"))
+
+    @property
+    def num_threads(self) -> int:
+        """Most threads of a call of this module; 0: the process's limit alone. May be set."""
+        return int(self._get("get_num_threads"))
+
+    @num_threads.setter
+    def num_threads(self, threads: int) -> None:
+        _api.call("bn2d_module_set_num_threads", self._address, threads)
+
+    def _array(self, name: str) -> Optional[Array]:
+        found = self._arrays.get(name)
+        if found is None and name in self._tensors:
+            found = self._arrays[name] = array_of(self._tensors[name])
+        return found
+
+    def _store(self, name: str, values: Any) -> None:
+        target = self._array(name)
+        if target is None:
+            raise NotFoundError("this module has no %s" % name)
+        source = np.asarray(values)
+        if source.shape != target.shape:
+            raise ShapeError("%s has the shape %s, the value %s" % (name, target.shape, source.shape))
+        target[...] = source
+
+    @property
+    def weight(self) -> Any:
+        """weight, C elements, or None. No copy."""
+        return self._array("weight")
+
+    @weight.setter
+    def weight(self, values: Any) -> None:
+        self._store("weight", values)
+
+    @property
+    def bias(self) -> Any:
+        """bias, C elements, or None. No copy."""
+        return self._array("bias")
+
+    @bias.setter
+    def bias(self, values: Any) -> None:
+        self._store("bias", values)
+
+    @property
+    def running_mean(self) -> Any:
+        """Running mean, C elements, or None. No copy."""
+        return self._array("running_mean")
+
+    @running_mean.setter
+    def running_mean(self, values: Any) -> None:
+        self._store("running_mean", values)
+
+    @property
+    def running_var(self) -> Any:
+        """Running variance, C elements, or None. No copy."""
+        return self._array("running_var")
+
+    @running_var.setter
+    def running_var(self, values: Any) -> None:
+        self._store("running_var", values)
+
+    @property
+    def num_batches_tracked(self) -> Any:
+        """Batches seen in training mode, int64 without dimensions, or None. No copy."""
+        return self._array("num_batches_tracked")
+
+    @num_batches_tracked.setter
+    def num_batches_tracked(self, value: Any) -> None:
+        self._store("num_batches_tracked", value)
+
+    @property
+    def weight_grad(self) -> Any:
+        """Gradient of weight: what backward adds to; C elements, or None. No copy."""
+        return self._array("weight.grad")
+
+    @property
+    def bias_grad(self) -> Any:
+        """Gradient of bias: what backward adds to; C elements, or None. No copy."""
+        return self._array("bias.grad")
+
+    def requires_grad_(self, requires_grad: bool = True, *names: str) -> BatchNorm2d:
+        """Whether backward computes the gradients of parameters; all, or those named."""
+        for name in names or [one for one in ("weight", "bias") if one in self._tensors]:
+            if name not in self._tensors:
+                raise NotFoundError("this module has no %s" % name)
+            _api.call("bn2d_tensor_set_requires_grad", self._tensors[name].address, int(requires_grad))
+        return self
+
+    # ------------------------------------------------------------------------------- modes and state
+
+    def train(self, mode: bool = True) -> BatchNorm2d:
+        """Training mode, or eval mode with False. Returns the module."""
+        _api.call("bn2d_module_train", self._address, int(mode))
+        return self
+
+    def eval(self) -> BatchNorm2d:
+        """Eval mode. Returns the module."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Sets the gradients to 0."""
+        _api.call("bn2d_module_zero_grad", self._address)
+
+    def reset_running_stats(self) -> None:
+        """running_mean 0, running_var 1, num_batches_tracked 0."""
+        _api.call("bn2d_module_reset_running_stats", self._address)
+
+    def reset_parameters(self) -> None:
+        """reset_running_stats, and weight 1, bias 0."""
+        _api.call("bn2d_module_reset_parameters", self._address)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of parameters and buffers by name, with torch's names: what `numpy.savez` takes."""
+        found = {}
+        for name in self._tensors:
+            array = self._array(name)
+            if not name.endswith(".grad") and array is not None:
+                found[name] = array.copy()
+        return found
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True) -> None:
+        """Copies values into parameters and buffers. All is checked first: an error changes nothing.
+
+        Args:
+            state_dict: Arrays by name, from :meth:`state_dict`, `numpy.load` or torch.
+            strict: False: names that are missing or unknown are passed over.
+
+        Raises:
+            NotFoundError: A name is missing or unknown. (num_batches_tracked may be missing.)
+            ShapeError: An array of another shape.
+        """
+        mine = {name for name in self._tensors if not name.endswith(".grad")}
+        given = {name: np.asarray(state_dict[name]) for name in state_dict}
+        missing = sorted(mine - given.keys() - {"num_batches_tracked"})
+        unknown = sorted(given.keys() - mine)
+        if strict and (missing or unknown):
+            raise NotFoundError("missing: %s; unknown: %s" % (", ".join(missing) or "none", ", ".join(unknown) or "none"))
+        for name in mine & given.keys():
+            target = self._array(name)
+            if target is not None and given[name].shape != target.shape:
+                raise ShapeError("%s has the shape %s, the state %s" % (name, target.shape, given[name].shape))
+        for name in mine & given.keys():
+            self._store(name, given[name])
+
+    def __repr__(self) -> str:
+        length = _api.value("bn2d_module_repr", self._address, None, 0)
+        buffer = ctypes.create_string_buffer(length + 1)
+        _api.call("bn2d_module_repr", self._address, ctypes.addressof(buffer), length + 1, None)
+        return buffer.value.decode()
+
+    def __getstate__(self) -> dict[str, Any]:
+        arguments = {
+            "num_features": self.num_features,
+            "eps": self.eps,
+            "momentum": self.momentum,
+            "affine": self.affine,
+            "track_running_stats": self.track_running_stats,
+            "dtype": self.dtype.name,
+            "num_threads": self.num_threads,
+            **self._options,
+        }
+        grads = {name: array.copy() for name in self._tensors if name.endswith(".grad") and (array := self._array(name)) is not None}
+        requires = {name: bool(_api.value("bn2d_tensor_requires_grad", self._tensors[name].address)) for name in ("weight", "bias") if name in self._tensors}
+        return {"arguments": arguments, "state": self.state_dict(), "grads": grads, "requires_grad": requires, "training": self.training}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state["arguments"])  # type: ignore[misc]
+        for name, array in {**state["state"], **state["grads"]}.items():
+            self._store(name, array)
+        for name, required in state["requires_grad"].items():
+            self.requires_grad_(required, name)
+        self.train(state["training"])
+
+    # ------------------------------------------------------------------------------------------ forward
+
+    @overload
+    def forward(
+        self, x: Any, z: Any = None, *, activation: Optional[str] = None, slope: float = 0.01, out: Optional[Array] = None, record: Literal[False] = False
+    ) -> Array: ...
+
+    @overload
+    def forward(
+        self, x: Any, z: Any = None, *, activation: Optional[str] = None, slope: float = 0.01, out: Optional[Array] = None, record: Literal[True]
+    ) -> tuple[Array, Record]: ...
+
+    def forward(
+        self, x: Any, z: Any = None, *, activation: Optional[str] = None, slope: float = 0.01, out: Optional[Array] = None, record: bool = False
+    ) -> Union[Array, tuple[Array, Record]]:
+        """y = activation(bn(x) + z).
+
+        Args:
+            x: (N, C, H, W) of any positive strides; C-contiguous and channels-last memory
+                (``x.transpose(0, 3, 1, 2)`` of an (N, H, W, C) array) run at full speed. Never
+                copied.
+            z: Residual of the same shape and dtype, or None.
+            activation: None, ``"relu"`` or ``"leaky_relu"``.
+            slope: Of leaky_relu below 0.
+            out: Receives y: same shape and dtype, any strides; may be x itself (without record) or
+                z. None: a new array with the layout of x.
+            record: True: returns (y, :class:`Record`), for backward.
+
+        Raises:
+            ShapeError, DtypeError, LayoutError, OverlapError, TooFewValuesError (batch statistics
+            of 1 value per channel), BusyError. The module is then as it was.
+        """
+        if type(x) is not np.ndarray:
+            x = _as_array(x, "x")
+        if out is None:
+            y = np.empty_like(x)
+        else:
+            y = out
+            if type(y) is not np.ndarray and not isinstance(y, np.ndarray):
+                raise InvalidArgumentError("out is a %s, not an array" % type(y).__name__)
+            if not y.flags.writeable:
+                raise _read_only("out")
+        if z is None:
+            key: Any = (x.shape, x.strides, x.dtype, y.shape, y.strides, y.dtype, activation, slope, record)
+        else:
+            if type(z) is not np.ndarray:
+                z = _as_array(z, "z")
+            key = (x.shape, x.strides, x.dtype, y.shape, y.strides, y.dtype, activation, slope, record, z.shape, z.strides, z.dtype)
+        try:
+            plans = self._plans[key]
+            plan = plans.pop()
+        except (KeyError, IndexError):
+            plan = self._plan_forward(x, z, y, activation, slope, record)
+            plans = self._kept(key)
+        views = plan.views
+        mask = x.itemsize - 1
+        views[0].data = address = address_of(x)  # type: ignore[union-attr]
+        views[1].data = target = address_of(y)  # type: ignore[union-attr]
+        if (address | target) & mask:  # type: ignore[operator]
+            raise _misaligned(x if address & mask else y)  # type: ignore[operator]
+        if z is not None:
+            views[2].data = address = address_of(z)  # type: ignore[union-attr]
+            if address & mask:  # type: ignore[operator]
+                raise _misaligned(z)
+        status = plan.function(*plan.arguments)
+        made = plan.record.value if record and plan.record is not None else None
+        plans.append(plan)
+        if status:
+            _api.fail(status)
+        return (y, Record(self, _api.Handle(made or 0, "record"), x, z, y)) if record else y
+
+    __call__ = forward
+
+    def _kept(self, key: Any) -> list[_Plan]:
+        """Where plans of a key are kept for the next call; a plan serves one thread at a time."""
+        if len(self._plans) >= MOST_PLANS:
+            self._plans.clear()
+        return self._plans.setdefault(key, [])
+
+    def _plan_forward(self, x: Array, z: Optional[Array], y: Array, activation: Optional[str], slope: float, record: bool) -> _Plan:
+        if activation not in ACTIVATIONS:
+            raise InvalidArgumentError("activation %r; known are None, 'relu' and 'leaky_relu'" % (activation,))
+        views = (view_of(x), view_of(y), None if z is None else view_of(z))
+        call = _api.Call(
+            "bn2d_forward_act",
+            module=self._address,
+            x=views[0],
+            z=views[2],
+            activation=ACTIVATIONS[activation],
+            slope=slope,
+            y=views[1],
+        )
+        plan = _Plan(call, views)
+        if record:
+            plan.record = call.out("record")
+        return plan
+
+    # ----------------------------------------------------------------------------------------- backward
+
+    def backward(self, record: Record, dy: Any, **arguments: Any) -> Any:
+        """The same as :meth:`Record.backward`."""
+        return record.backward(dy, **arguments)
+
+
+def _dtype_number(dtype: DTypeLike) -> int:
+    name = "float32" if dtype is None else (dtype if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype).name)
+    if name not in DTYPES:
+        raise DtypeError("dtype %s; a module has float32, float64, float16 or bfloat16" % name)
+    return DTYPES[name][0]
+
+
+class Record:
+    """What one forward call left for its backward; from ``forward(..., record=True)``.
+
+    Holds x and y: leave them unchanged until the last backward. Usable any number of times.
+    """
+
+    def __init__(self, module: BatchNorm2d, handle: _api.Handle, x: Array, z: Optional[Array], y: Array) -> None:
+        self._module = module
+        self._handle = handle
+        self._x, self._y = x, y
+        self._residual = z is not None
+
+    def backward(self, dy: Any, *, dx: Union[Array, bool] = True, dz: Union[Array, bool, None] = None) -> Any:
+        """Gradients; adds to ``weight_grad`` and ``bias_grad`` of the module.
+
+        Args:
+            dy: Gradient of y, shape and dtype of x, any positive strides.
+            dx: True: a new array; an array: receives the gradient of x (may be dy itself); False: not
+                wanted.
+            dz: The same for the residual. None: wanted where the forward had one.
+
+        Returns:
+            dx, or (dx, dz) where the forward had a residual; None for what was not wanted.
+
+        Raises:
+            ShapeError, DtypeError, LayoutError, OverlapError, StateError, BusyError.
+        """
+        dy = _as_array(dy, "dy")
+        results = [
+            self._result("dx", dx),
+            self._result("dz", self._residual if dz is None else dz),
+        ]
+        self._call("bn2d_backward", {"dy": dy}, {"dx": results[0], "dz": results[1]})
+        return tuple(results) if self._residual else results[0]
+
+    def double_backward(
+        self,
+        dy: Any,
+        ddx: Any = None,
+        ddweight: Any = None,
+        ddbias: Any = None,
+        *,
+        ddy: Union[Array, bool] = True,
+        dx: Union[Array, bool] = True,
+    ) -> tuple[Optional[Array], Optional[Array]]:
+        """Backward of backward: for a loss that depends on dx, dweight and dbias.
+
+        Args:
+            dy: As given to backward.
+            ddx: Gradient of the loss with respect to dx; None: zero.
+            ddweight, ddbias: With respect to dweight and dbias, C elements of the module's dtype;
+                None: zero.
+            ddy, dx: True: a new array; an array: receives it; False: not wanted.
+
+        Returns:
+            (ddy, dx): with respect to dy and to x. With respect to weight it adds to ``weight_grad``.
+
+        Raises:
+            As :meth:`backward`.
+        """
+        inputs = {"dy": _as_array(dy, "dy")}
+        if ddx is not None:
+            inputs["ddx"] = _as_array(ddx, "ddx")
+        channels: dict[str, Array] = {}
+        for name, given in (("ddweight", ddweight), ("ddbias", ddbias)):
+            if given is None:
+                continue
+            array = _as_array(given, name)
+            if array.shape != (self._module.num_features,):
+                raise ShapeError("%s has the shape %s, the module %d channels" % (name, array.shape, self._module.num_features))
+            if array.dtype != self._module.dtype:
+                raise DtypeError("%s is %s, the module %s" % (name, array.dtype, self._module.dtype))
+            channels[name] = np.ascontiguousarray(array)
+        results = [self._result("ddy", ddy), self._result("dx", dx)]
+        self._call("bn2d_double_backward", inputs, {"ddy": results[0], "dx": results[1]}, channels)
+        return results[0], results[1]
+
+    def _result(self, name: str, given: Union[Array, bool]) -> Optional[Array]:
+        if given is True:
+            return np.empty_like(self._x)
+        if given is False or given is None:
+            return None
+        if not isinstance(given, np.ndarray):
+            raise InvalidArgumentError("%s is a %s, not an array" % (name, type(given).__name__))
+        if not given.flags.writeable:
+            raise _read_only(name)
+        return given
+
+    def _call(self, function: str, inputs: dict[str, Array], outputs: dict[str, Optional[Array]], channels: Optional[dict[str, Array]] = None) -> None:
+        """Calls backward or double_backward on arrays by the names of their parameters."""
+        arrays = [(name, array) for name, array in (*inputs.items(), *outputs.items()) if array is not None]
+        key = (function, tuple((name, array.shape, array.strides, array.dtype) for name, array in arrays), tuple(channels or ()))
+        module = self._module
+        try:
+            plans = module._plans[key]
+            plan = plans.pop()
+        except (KeyError, IndexError):
+            plans = module._kept(key)
+            views = tuple(view_of(array) for _, array in arrays)
+            given = {name: view for (name, _), view in zip(arrays, views)}
+            call = _api.Call(function, module=module._address, **given)
+            plan = _Plan(call, views)
+        for view, (_, array) in zip(plan.views, arrays):
+            address = address_of(array) or 0
+            if address & (array.itemsize - 1):
+                raise _misaligned(array)
+            view.data = address  # type: ignore[union-attr]
+        slots = plan.call.slots
+        slots["record"].value = self._handle.address
+        for name, array in (channels or {}).items():
+            slots[name].value = address_of(array)
+        status = plan.function(*plan.arguments)
+        plans.append(plan)
+        if status:
+            _api.fail(status)

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: MIT
+"""bn2d inside PyTorch: modules that take the place of torch's, and operators for its compiler.
+
+    import torch, bn2d.torch
+    model = bn2d.torch.convert(model)           # every nn.BatchNorm2d; model.state_dict() as before
+    layer = bn2d.torch.BNReLU(64)               # relu(bn(x)), or relu(bn(x) + z) with layer(x, z)
+
+Importing this makes bn2d run its threads in torch's OpenMP pool, for the whole process: workers of two
+pools would take the cores from each other. `bn2d.set_thread_pool("tbb")` undoes that.
+"""
+
+from __future__ import annotations
+
+from .. import _library
+from ..errors import NotFoundError
+from ._convert import convert, revert
+from ._modules import BatchNorm2d, BNReLU
+
+__all__ = ["BNReLU", "BatchNorm2d", "convert", "revert"]
+
+try:
+    _library.set_thread_pool("openmp")
+except NotFoundError:  # a torch without OpenMP
+    pass

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""The eager path: autograd functions that call the library straight away.
+
+The operators of `_operators` do the same, but go through torch's dispatcher and its Python several
+times; they serve torch.compile, torch.export and whatever looks at operators.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import _calls
+
+
+class BatchNorm(torch.autograd.Function):
+    """y = act(bn(x) + z). `how`: running_mean, running_var, batch_stats, factor, eps."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        layout: _calls.Layout,
+        x: Tensor,
+        z: Optional[Tensor],
+        weight: Optional[Tensor],
+        bias: Optional[Tensor],
+        how: Any,
+    ) -> Tensor:
+        y, saved = _calls.forward(layout, x, z, weight, bias, *how, True)
+        ctx.save_for_backward(x, weight, saved)
+        ctx.how = (layout, how[2])
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
+        x, weight, saved = ctx.saved_tensors
+        layout, batch_stats = ctx.how
+        _, want_x, want_z, want_weight, want_bias, _ = ctx.needs_input_grad
+        if torch.is_grad_enabled():  # create_graph: the gradients have gradients
+            wants = (want_x, want_z, want_weight, want_bias)
+            dx, dz, dweight, dbias = BatchNormBackward.apply(layout, dy, x, weight, saved, batch_stats, wants)
+        else:
+            dx, dz, dweight, dbias = _calls.backward(
+                layout, dy, x, weight, saved, batch_stats, want_x, want_z, want_weight, want_bias
+            )
+        return None, dx, dz, dweight, dbias, None
+
+
+class BatchNormBackward(torch.autograd.Function):
+    """dx, dz, dweight, dbias as functions of dy, x and weight."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        layout: _calls.Layout,
+        dy: Tensor,
+        x: Tensor,
+        weight: Optional[Tensor],
+        saved: Tensor,
+        batch_stats: bool,
+        wants: Any,
+    ) -> Any:
+        ctx.save_for_backward(dy, x, weight, saved)
+        ctx.how = (layout, batch_stats)
+        ctx.set_materialize_grads(False)
+        return _calls.backward(layout, dy, x, weight, saved, batch_stats, *wants)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:  # type: ignore[override]
+        layout, batch_stats = ctx.how
+        ddy, dx, dweight = _calls.double_backward(layout, *ctx.saved_tensors, batch_stats, *grads)
+        return None, ddy, dx, dweight, None, None, None
+
+
+# Function.apply without its look for functorch's transforms (2 us), which the modules have looked for already.
+batch_norm = super(torch.autograd.Function, BatchNorm).apply

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: MIT
+"""The stateless functions of the library on torch tensors: parameters, buffers and data stay torch's.
+
+What a call needs is prepared once for each `Layout`; a call itself stores addresses and goes. Each
+function here takes and returns plain tensors of the CPU, allocates what it returns, and knows nothing
+of autograd. Who calls sees to it that tensors fit their layout: the library gets addresses alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from .. import _api
+
+NONE = _api.CONSTANTS["BN2D_ACT_NONE"]
+RELU = _api.CONSTANTS["BN2D_ACT_RELU"]
+LEAKY_RELU = _api.CONSTANTS["BN2D_ACT_LEAKY_RELU"]
+
+# dtype: (number in the library, DLPack's code, bits)
+DTYPES = {
+    torch.float32: (_api.CONSTANTS["BN2D_F32"], 2, 32),
+    torch.float64: (_api.CONSTANTS["BN2D_F64"], 2, 64),
+    torch.float16: (_api.CONSTANTS["BN2D_F16"], 2, 16),
+    torch.bfloat16: (_api.CONSTANTS["BN2D_BF16"], 4, 16),
+}
+HALF = (torch.float16, torch.bfloat16)
+# A program with ever new shapes must not collect what was prepared for each.
+MOST_LAYOUTS = 1024
+
+_empty_like, _empty, _float64 = torch.empty_like, torch.empty, torch.float64
+
+
+def fits(data: torch.dtype, parameters: torch.dtype) -> bool:
+    """Whether the library takes data of one dtype with parameters of another."""
+    return data in DTYPES and (data == parameters or (parameters == torch.float32 and data in HALF))
+
+
+def saved_length(n: int, c: int, h: int, w: int, mask: bool) -> int:
+    """Elements of the float64 tensor that a forward leaves for backward: mean, invstd, bits of the mask.
+
+    The length of the mask is bn2d_mask_nbytes() (a test compares), written out for symbolic extents.
+    """
+    return 2 * c + (n * c * ((h * w + 7) // 8) + 7) // 8 if mask else 2 * c
+
+
+def _view(tensor: Tensor) -> _api.View:
+    """A view of a tensor's layout; `data` is not set."""
+    _, code, bits = DTYPES[tensor.dtype]
+    return _api.view(tuple(tensor.shape), tensor.stride(), code, bits)
+
+
+def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
+    """The tensor with strides that the library takes: an expanded one (of y.sum(), say) is copied."""
+    if 0 in tensor.stride() or tensor.is_neg():
+        return _empty_like(like).copy_(tensor)
+    return tensor
+
+
+class _Forward:
+    """One bn2d_batch_norm_forward, for one thread at a time."""
+
+    __slots__ = (
+        "arguments", "batch_stats", "bias", "eps", "factor", "function", "invstd", "mask", "mean",
+        "running_mean", "running_var", "weight", "x", "y", "z",
+    )  # fmt: skip
+
+    def __init__(self, layout: Layout, x: Tensor, z: Optional[Tensor], y: Tensor) -> None:
+        self.x, self.y = _view(x), _view(y)
+        self.z = None if z is None else _view(z)
+        call = _api.Call(
+            "bn2d_batch_norm_forward",
+            x=self.x,
+            z=self.z,
+            y=self.y,
+            dtype=DTYPES[layout.parameters][0],
+            activation=layout.activation,
+            slope=layout.slope,
+        )
+        self.function, self.arguments = call.function, call.arguments
+        slots = call.slots
+        self.weight, self.bias = slots["weight"], slots["bias"]
+        self.running_mean, self.running_var = slots["running_mean"], slots["running_var"]
+        self.batch_stats, self.factor, self.eps = slots["batch_stats"], slots["averaging_factor"], slots["eps"]
+        self.mask, self.mean, self.invstd = slots["mask"], slots["saved_mean"], slots["saved_invstd"]
+
+
+class _Backward:
+    """One bn2d_batch_norm_backward, for one thread at a time."""
+
+    __slots__ = (
+        "arguments", "batch_stats", "dbias", "dweight", "dx", "dy", "dz", "function", "invstd", "mask", "mean",
+        "weight", "x",
+    )  # fmt: skip
+
+    def __init__(self, layout: Layout, x: Tensor, dy: Tensor, dx: Optional[Tensor], dz: Optional[Tensor]) -> None:
+        self.x, self.dy = _view(x), _view(dy)
+        self.dx = None if dx is None else _view(dx)
+        self.dz = None if dz is None else _view(dz)
+        call = _api.Call(
+            "bn2d_batch_norm_backward",
+            x=self.x,
+            dy=self.dy,
+            dtype=DTYPES[layout.parameters][0],
+            activation=layout.activation,
+            slope=layout.slope,
+            dx=self.dx,
+            dz=self.dz,
+        )
+        self.function, self.arguments = call.function, call.arguments
+        slots = call.slots
+        self.weight, self.batch_stats = slots["weight"], slots["batch_stats"]
+        self.mask, self.mean, self.invstd = slots["mask"], slots["saved_mean"], slots["saved_invstd"]
+        self.dweight, self.dbias = slots["dweight"], slots["dbias"]
+
+
+class Layout:
+    """Shape, strides and dtypes of x and z with an activation: calls are prepared and kept by it."""
+
+    __slots__ = ("activation", "arrays", "backwards", "channels", "forwards", "parameters", "saved", "slope")
+
+    def __init__(self, x: Tensor, parameters: torch.dtype, activation: int, slope: float) -> None:
+        n, c, h, w = x.shape
+        self.parameters = parameters
+        self.activation = activation
+        self.slope = slope
+        self.channels = 8 * c  # bytes of a saved statistic
+        self.arrays = torch.Size((c,))
+        self.saved = saved_length(n, c, h, w, activation != NONE)
+        self.forwards: list[_Forward] = []
+        self.backwards: dict[Any, list[_Backward]] = {}
+
+
+_layouts: dict[Any, Layout] = {}
+
+
+def layout_of(
+    x: Tensor, z: Optional[Tensor], parameters: torch.dtype, activation: int, slope: float
+) -> Optional[Layout]:
+    """The layout of a call, or None where the library does not take x (rank, dtypes, expanded)."""
+    key = (x.shape, x.stride(), x.dtype, parameters, activation, slope, None if z is None else z.stride())
+    found = _layouts.get(key)
+    if found is None:
+        if len(x.shape) != 4 or 0 in x.stride() or not fits(x.dtype, parameters):
+            return None
+        if z is not None and 0 in z.stride():
+            return None
+        if len(_layouts) >= MOST_LAYOUTS:
+            _layouts.clear()
+        found = _layouts[key] = Layout(x, parameters, activation, slope)
+    return found
+
+
+def forward(
+    layout: Layout,
+    x: Tensor,
+    z: Optional[Tensor],
+    weight: Optional[Tensor],
+    bias: Optional[Tensor],
+    running_mean: Optional[Tensor],
+    running_var: Optional[Tensor],
+    batch_stats: bool,
+    factor: float,
+    eps: float,
+    save: bool,
+) -> tuple[Tensor, Optional[Tensor]]:
+    """y = act(bn(x) + z) and, with `save`, what backward needs. Moves the running statistics in place."""
+    y = _empty_like(x)
+    calls = layout.forwards
+    try:
+        call = calls.pop()
+    except IndexError:
+        call = _Forward(layout, x, z, y)
+    call.x.data = x.data_ptr()
+    call.y.data = y.data_ptr()
+    if z is not None:
+        call.z.data = z.data_ptr()  # type: ignore[union-attr]
+    call.weight.value = None if weight is None else weight.data_ptr()
+    call.bias.value = None if bias is None else bias.data_ptr()
+    call.running_mean.value = None if running_mean is None else running_mean.data_ptr()
+    call.running_var.value = None if running_var is None else running_var.data_ptr()
+    call.batch_stats.value = batch_stats
+    call.factor.value = factor
+    call.eps.value = eps
+    if save:
+        saved: Optional[Tensor] = _empty(layout.saved, dtype=_float64)
+        address = saved.data_ptr()  # type: ignore[union-attr]
+        size = layout.channels
+        call.mean.value = address
+        call.invstd.value = address + size
+        call.mask.value = address + 2 * size if layout.activation else None
+    else:
+        saved = None
+        call.mean.value = call.invstd.value = call.mask.value = None
+    status = call.function(*call.arguments)
+    calls.append(call)
+    if status:
+        _api.fail(status)
+    return y, saved
+
+
+def backward(
+    layout: Layout,
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor],
+    saved: Tensor,
+    batch_stats: bool,
+    want_x: bool,
+    want_z: bool,
+    want_weight: bool,
+    want_bias: bool,
+) -> tuple[Optional[Tensor], Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
+    """dx, dz, dweight and dbias; None for what is not wanted."""
+    strides = dy.stride()
+    if 0 in strides or dy.is_neg():
+        dy = laid_out(dy, x)
+        strides = dy.stride()
+    dx = _empty_like(x) if want_x else None
+    dz = _empty_like(x) if want_z else None
+    key = (strides, want_x, want_z)
+    try:
+        call = layout.backwards[key].pop()
+    except (KeyError, IndexError):
+        layout.backwards.setdefault(key, [])
+        call = _Backward(layout, x, dy, dx, dz)
+    call.x.data = x.data_ptr()
+    call.dy.data = dy.data_ptr()
+    if dx is not None:
+        call.dx.data = dx.data_ptr()  # type: ignore[union-attr]
+    if dz is not None:
+        call.dz.data = dz.data_ptr()  # type: ignore[union-attr]
+    call.weight.value = None if weight is None else weight.data_ptr()
+    call.batch_stats.value = batch_stats
+    address = saved.data_ptr()
+    size = layout.channels
+    call.mean.value = address
+    call.invstd.value = address + size
+    call.mask.value = address + 2 * size if layout.activation else None
+    dweight = dbias = None
+    if want_weight:
+        dweight = _empty_like(weight)  # type: ignore[arg-type]
+        call.dweight.value = dweight.data_ptr()
+    else:
+        call.dweight.value = None
+    if want_bias:
+        dbias = _empty(layout.arrays, dtype=layout.parameters) if weight is None else _empty_like(weight)
+        call.dbias.value = dbias.data_ptr()
+    else:
+        call.dbias.value = None
+    status = call.function(*call.arguments)
+    layout.backwards[key].append(call)
+    if status:
+        _api.fail(status)
+    return dx, dz, dweight, dbias
+
+
+def double_backward(
+    layout: Layout,
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor],
+    saved: Tensor,
+    batch_stats: bool,
+    ddx: Optional[Tensor],
+    ddz: Optional[Tensor],
+    ddweight: Optional[Tensor],
+    ddbias: Optional[Tensor],
+) -> tuple[Tensor, Tensor, Optional[Tensor]]:
+    """Gradients with respect to dy, x and weight, for those with respect to the results of backward.
+
+    Prepared anew each time: that costs little beside the graph which leads here.
+    """
+    ddy, dx = _empty_like(x), _empty_like(x)
+    dweight = None if weight is None else _empty_like(weight)
+    tensors = {"x": x, "dy": laid_out(dy, x), "ddy": ddy, "dx": dx}
+    if ddx is not None:
+        tensors["ddx"] = laid_out(ddx, x)
+    arrays = {"weight": weight, "dweight": dweight, "ddweight": ddweight, "ddbias": ddbias}
+    held = {name: one.contiguous() for name, one in arrays.items() if one is not None}
+    views = {name: _view(tensor) for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        views[name].data = tensor.data_ptr()
+    address, size = saved.data_ptr(), layout.channels
+    call = _api.Call(
+        "bn2d_batch_norm_double_backward",
+        dtype=DTYPES[layout.parameters][0],
+        mask=address + 2 * size if layout.activation else None,
+        saved_mean=address,
+        saved_invstd=address + size,
+        batch_stats=batch_stats,
+        activation=layout.activation,
+        slope=layout.slope,
+        **views,
+        **{name: one.data_ptr() for name, one in held.items()},
+    )
+    status = call.function(*call.arguments)
+    if status:
+        _api.fail(status)
+    if ddz is not None:  # dz is dy through the activation, so ddz reaches dy through it, too
+        _, through, _, _ = backward(layout, ddz, x, weight, saved, batch_stats, False, True, False, False)
+        ddy += through
+    return ddy, dx, dweight

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: MIT
+"""Modules for torch: BatchNorm2d, and BNReLU, which adds a residual and applies an activation, too.
+
+Parameters and buffers are torch's own tensors. Where the library cannot do a call (other devices,
+functorch's transforms, tensor subclasses, dtypes that do not fit), torch's own batch norm does it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Optional
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ._autograd import batch_norm
+from ._calls import LEAKY_RELU, RELU, fits, forward, layout_of
+from ._operators import batch_norm as batch_norm_operator
+
+_is_compiling = torch.compiler.is_compiling
+_is_grad_enabled = torch.is_grad_enabled
+_increment_version = torch.autograd.graph.increment_version
+_int64 = torch.int64
+_int64_at = ctypes.c_int64.from_address
+_strided = torch.strided
+_tracing_state = torch._C._get_tracing_state
+_PLAIN = (Tensor, nn.Parameter)
+
+
+def _zero() -> int:
+    return 0
+
+
+# Private names of torch, each with a default for a version that has them no more.
+_dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", _zero)
+_functorch_active = getattr(torch._C, "_are_functorch_transforms_active", _zero)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """``torch.nn.BatchNorm2d`` computed by bn2d: the same arguments, parameters, buffers and state.
+
+    Shape: (N, C, H, W) in and out, of any layout; channels_last and contiguous at full speed. Data is
+    of the parameters' dtype, or float16/bfloat16 with float32 parameters.
+
+    Raises:
+        ValueError: Not 4 dimensions, another number of channels, or batch statistics of 1 value per
+            channel. The module is then as it was.
+
+    Threads: as torch's; a module in training mode belongs to one thread at a time.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return _forward(self, x, None, 0, 0.0)
+
+
+class BNReLU(BatchNorm2d):
+    """relu(bn(x)) in one pass, or relu(bn(x) + z) with a residual: ``BNReLU(64)(x, z)``.
+
+    The arguments of ``torch.nn.BatchNorm2d`` and:
+
+    Args:
+        negative_slope: Not 0: leaky_relu of that slope.
+
+    The state is that of a BatchNorm2d.
+    """
+
+    negative_slope: float = 0.0
+
+    def __init__(self, *arguments: Any, negative_slope: float = 0.0, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.negative_slope = float(negative_slope)
+
+    def forward(self, x: Tensor, z: Optional[Tensor] = None) -> Tensor:  # noqa: D102
+        slope = self.negative_slope
+        return _forward(self, x, z, LEAKY_RELU if slope else RELU, slope)
+
+    def extra_repr(self) -> str:  # noqa: D102
+        slope = ", negative_slope=%r" % self.negative_slope if self.negative_slope else ""
+        return super().extra_repr() + slope
+
+
+def _forward(module: nn.BatchNorm2d, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
+    if _is_compiling():
+        return _by_operator(module, x, z, activation, slope)
+    # The dictionaries themselves: nn.Module.__getattr__ takes 0.4 us for each of the five.
+    parameters, buffers = module._parameters, module._buffers
+    try:
+        weight, bias = parameters["weight"], parameters["bias"]
+        running_mean, running_var = buffers["running_mean"], buffers["running_var"]
+    except KeyError:  # parametrized or pruned: then it is an attribute of another kind
+        weight, bias = module.weight, module.bias
+        running_mean, running_var = module.running_mean, module.running_var
+    if _dispatch_modes():
+        return _by_operator(module, x, z, activation, slope)
+    if _functorch_active() or _tracing_state() is not None or not _plain(x) or not (z is None or _matches(z, x)):
+        return _by_torch(module, x, z, activation, slope)
+
+    arrays = (weight, bias, running_mean, running_var)
+    dtype = _dtype(x, arrays)
+    layout = layout_of(x, z, dtype, activation, slope)
+    if layout is None:
+        if x.dim() == 4 and (0 in x.stride() or (z is not None and 0 in z.stride())):  # expanded
+            return _forward(module, x.contiguous(), None if z is None else z.contiguous(), activation, slope)
+        return _by_torch(module, x, z, activation, slope)
+    # The library gets addresses alone, so that this guards memory, too.
+    shape = layout.arrays
+    for one in arrays:
+        if one is not None and (
+            one.shape != shape
+            or one.dtype is not dtype
+            or not one.is_cpu
+            or not one.is_contiguous()
+            or type(one) not in _PLAIN
+        ):
+            return _by_torch(module, x, z, activation, slope)
+
+    running_mean, running_var, batch_stats, factor, counter = _mode(module, running_mean, running_var)
+    if _is_grad_enabled() and (
+        x.requires_grad
+        or (weight is not None and weight.requires_grad)
+        or (bias is not None and bias.requires_grad)
+        or (z is not None and z.requires_grad)
+    ):
+        how = (running_mean, running_var, batch_stats, factor, module.eps)
+        y: Tensor = batch_norm(layout, x, z, weight, bias, how)
+    else:
+        y, _ = forward(
+            layout, x, z, weight, bias, running_mean, running_var, batch_stats, factor, module.eps, False
+        )
+    if batch_stats and running_mean is not None:
+        _moved(running_mean, running_var, counter)
+    return y
+
+
+def _moved(running_mean: Tensor, running_var: Optional[Tensor], counter: Optional[Tensor]) -> None:
+    """After a call, so that one that fails changes nothing: counts, and tells autograd what has changed.
+
+    The counter by its address: `counter.add_(1)` takes 2.4 us, and 10 us between other work.
+    """
+    changed = [running_mean] if running_var is None else [running_mean, running_var]
+    if counter is not None:
+        if counter.dtype is _int64 and counter.is_cpu and type(counter) is Tensor and counter.numel() == 1:
+            _int64_at(counter.data_ptr()).value += 1
+            changed.append(counter)
+        else:
+            counter.add_(1)
+    _increment_version(changed)
+
+
+def _plain(x: Tensor) -> bool:
+    """A tensor that is what it seems, and in the CPU's memory."""
+    return type(x) in _PLAIN and x.is_cpu and x.layout is _strided and not x.is_neg()
+
+
+def _matches(z: Tensor, x: Tensor) -> bool:
+    return _plain(z) and z.dtype is x.dtype and z.shape == x.shape
+
+
+def _dtype(x: Tensor, arrays: tuple[Optional[Tensor], ...]) -> torch.dtype:
+    """dtype of parameters and buffers; of x where there are none."""
+    for one in arrays:
+        if one is not None:
+            return one.dtype
+    return x.dtype
+
+
+def _mode(
+    module: nn.BatchNorm2d, running_mean: Optional[Tensor], running_var: Optional[Tensor]
+) -> tuple[Optional[Tensor], Optional[Tensor], bool, float, Optional[Tensor]]:
+    """As torch decides: which running statistics, whether the batch's, how they move, what counts."""
+    momentum = module.momentum
+    factor = 0.0 if momentum is None else momentum
+    if not module.training:
+        return running_mean, running_var, running_mean is None and running_var is None, factor, None
+    if not module.track_running_stats:
+        return None, None, True, factor, None
+    counter = module._buffers["num_batches_tracked"]
+    if momentum is None and counter is not None:
+        factor = 1.0 / (float(counter) + 1.0)
+    return running_mean, running_var, True, factor, counter
+
+
+def _by_operator(module: nn.BatchNorm2d, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
+    """For torch.compile, torch.export and dispatch modes: the library's operator, with nothing in place."""
+    arrays = (module.weight, module.bias, module.running_mean, module.running_var)
+    if not _fits_operator(x, z, arrays):
+        return _by_torch(module, x, z, activation, slope)
+    weight, bias = arrays[0], arrays[1]
+    running_mean, running_var, batch_stats, factor, counter = _mode(module, arrays[2], arrays[3])
+    how = (batch_stats, factor, module.eps, activation, slope, _is_grad_enabled())
+    y, _, new_mean, new_var = batch_norm_operator(x, z, weight, bias, running_mean, running_var, *how)
+    if batch_stats:  # detached: the results of an operator all have a gradient
+        if running_mean is not None:
+            running_mean.copy_(new_mean.detach())
+        if running_var is not None:
+            running_var.copy_(new_var.detach())
+        if counter is not None:
+            counter.add_(1)
+    return y  # type: ignore[no-any-return]
+
+
+def _fits_operator(x: Tensor, z: Optional[Tensor], arrays: tuple[Optional[Tensor], ...]) -> bool:
+    """What `_forward` asks, in terms that tracers follow; the operator makes strides good itself."""
+    dtype = _dtype(x, arrays)
+    if x.device.type != "cpu" or x.dim() != 4 or x.layout != torch.strided or not fits(x.dtype, dtype):
+        return False
+    for one in arrays:
+        if one is not None and (one.dtype != dtype or one.device.type != "cpu" or one.shape != (x.size(1),)):
+            return False
+    return z is None or (z.dtype == x.dtype and z.device.type == "cpu" and z.shape == x.shape)
+
+
+def _by_torch(module: nn.BatchNorm2d, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
+    """What the library cannot do, and its errors: torch's own."""
+    if isinstance(x, torch.fx.Proxy):  # a module of torch.nn is a leaf of torch.fx's graphs, and so is this
+        arguments = (x,) if z is None else (x, z)
+        tracer = x.tracer
+        return tracer.create_proxy("call_module", tracer.path_of_module(module), arguments, {})  # type: ignore
+    y = nn.BatchNorm2d.forward(module, x)
+    if z is not None:
+        y = y + z
+    if activation == RELU:
+        return functional.relu(y)
+    return functional.leaky_relu(y, slope) if activation else y

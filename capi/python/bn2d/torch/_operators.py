@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: MIT
+"""The same calls as operators of torch: `torch.ops.bn2d.batch_norm` and two for its gradients.
+
+They are what torch.compile and torch.export see, and what runs under dispatch modes and on fake
+tensors. They change nothing in place: the new running statistics are results. A result that was not
+wanted has no elements.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from ..errors import DtypeError, ShapeError
+from . import _calls
+
+_library = torch.library.Library("bn2d", "DEF")
+_library.define(
+    "batch_norm(Tensor x, Tensor? z, Tensor? weight, Tensor? bias, Tensor? running_mean, "
+    "Tensor? running_var, bool batch_stats, float factor, float eps, int activation, float slope, "
+    "bool save) -> (Tensor y, Tensor saved, Tensor new_mean, Tensor new_var)",
+    tags=[torch.Tag.pt2_compliant_tag],
+)
+_library.define(
+    "batch_norm_backward(Tensor dy, Tensor x, Tensor? weight, Tensor saved, bool batch_stats, "
+    "int activation, float slope, bool want_x, bool want_z, bool want_weight, bool want_bias) "
+    "-> (Tensor dx, Tensor dz, Tensor dweight, Tensor dbias)",
+    tags=[torch.Tag.pt2_compliant_tag],
+)
+_library.define(
+    "batch_norm_double_backward(Tensor dy, Tensor x, Tensor? weight, Tensor saved, bool batch_stats, "
+    "int activation, float slope, Tensor? ddx, Tensor? ddz, Tensor? ddweight, Tensor? ddbias) "
+    "-> (Tensor ddy, Tensor dx, Tensor dweight)",
+    tags=[torch.Tag.pt2_compliant_tag],
+)
+
+
+def _or_none(tensor: Tensor, wanted: bool) -> Optional[Tensor]:
+    return tensor if wanted else None
+
+
+def _result(tensor: Optional[Tensor], like: Tensor) -> Tensor:
+    return like.new_empty(0) if tensor is None else tensor
+
+
+def _checked(array: Optional[Tensor], x: Tensor) -> Optional[Tensor]:
+    """An array of the channels, contiguous; the library gets its address alone."""
+    if array is None:
+        return None
+    if x.dim() != 4 or array.shape != (x.size(1),):
+        raise ShapeError("an array has the shape %s, x %s" % (tuple(array.shape), tuple(x.shape)))
+    return array.contiguous()
+
+
+def _layout(
+    x: Tensor, z: Optional[Tensor], parameters: torch.dtype, activation: int, slope: float
+) -> _calls.Layout:
+    found = _calls.layout_of(x, z, parameters, activation, slope)
+    if found is None:
+        raise DtypeError("x is %s of the shape %s, the parameters %s" % (x.dtype, tuple(x.shape), parameters))
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- forward
+
+
+def _batch_norm(
+    x: Tensor,
+    z: Optional[Tensor],
+    weight: Optional[Tensor],
+    bias: Optional[Tensor],
+    running_mean: Optional[Tensor],
+    running_var: Optional[Tensor],
+    batch_stats: bool,
+    factor: float,
+    eps: float,
+    activation: int,
+    slope: float,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x = _calls.laid_out(x, x)
+    z = None if z is None else _calls.laid_out(z, x)
+    arrays = [_checked(one, x) for one in (weight, bias, running_mean, running_var)]
+    if batch_stats:  # nothing in place
+        arrays[2:] = [None if one is None else one.clone() for one in arrays[2:]]
+    layout = _layout(x, z, next((one.dtype for one in arrays if one is not None), x.dtype), activation, slope)
+    y, saved = _calls.forward(layout, x, z, *arrays, batch_stats, factor, eps, save)
+    moved = arrays[2:] if batch_stats else (None, None)
+    return y, _saved(saved), _result(moved[0], x), _result(moved[1], x)
+
+
+def _saved(saved: Optional[Tensor]) -> Tensor:
+    return torch.empty(0, dtype=torch.float64) if saved is None else saved
+
+
+def _batch_norm_fake(
+    x: Tensor,
+    z: Optional[Tensor],
+    weight: Optional[Tensor],
+    bias: Optional[Tensor],
+    running_mean: Optional[Tensor],
+    running_var: Optional[Tensor],
+    batch_stats: bool,
+    factor: float,
+    eps: float,
+    activation: int,
+    slope: float,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    length = _calls.saved_length(*x.shape, activation != _calls.NONE) if save else 0
+    saved = torch.empty(length, dtype=torch.float64, device=x.device)
+    results = [
+        torch.empty_like(one) if batch_stats and one is not None else x.new_empty(0)
+        for one in (running_mean, running_var)
+    ]
+    return torch.empty_like(x), saved, results[0], results[1]
+
+
+def _batch_norm_context(ctx: Any, inputs: Any, output: Any) -> None:
+    x, z, weight, bias, _, _, batch_stats, _, _, activation, slope, save = inputs
+    ctx.save_for_backward(x, weight, output[1])
+    ctx.settings = (batch_stats, activation, slope)
+    ctx.saves = save
+    ctx.wants = (z is not None, weight is not None, bias is not None)
+
+
+def _batch_norm_gradient(ctx: Any, dy: Tensor, *_: Any) -> Any:
+    if not ctx.saves:
+        raise RuntimeError("bn2d::batch_norm was called with save=False, which leaves nothing for backward")
+    x, weight, saved = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    wants = (needs[0], needs[1], needs[2], needs[3])
+    found = torch.ops.bn2d.batch_norm_backward(dy, x, weight, saved, *ctx.settings, *wants)
+    return (*(_or_none(one, wanted) for one, wanted in zip(found, wants)), *[None] * 8)
+
+
+# --------------------------------------------------------------------------------------------- backward
+
+
+def _backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor],
+    saved: Tensor,
+    batch_stats: bool,
+    activation: int,
+    slope: float,
+    *wants: bool,
+) -> Any:
+    x, layout = _as_forward(dy, x, weight, saved, activation, slope)
+    found = _calls.backward(layout, dy, x, _checked(weight, x), saved, batch_stats, *wants)
+    return tuple(_result(one, x) for one in found)
+
+
+def _as_forward(
+    dy: Tensor, x: Tensor, weight: Optional[Tensor], saved: Tensor, activation: int, slope: float
+) -> tuple[Tensor, _calls.Layout]:
+    """x and the layout of the forward that left `saved`."""
+    x = _calls.laid_out(x, x)
+    layout = _layout(x, None, x.dtype if weight is None else weight.dtype, activation, slope)
+    if saved.shape != (layout.saved,) or dy.shape != x.shape or dy.dtype != x.dtype:
+        raise ShapeError("dy or what forward saved is not of an x of the shape %s" % (tuple(x.shape),))
+    return x, layout
+
+
+def _backward_fake(
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor],
+    saved: Tensor,
+    batch_stats: bool,
+    activation: int,
+    slope: float,
+    want_x: bool,
+    want_z: bool,
+    want_weight: bool,
+    want_bias: bool,
+) -> Any:
+    parameters = x.dtype if weight is None else weight.dtype
+    tensors = [torch.empty_like(x) if wanted else x.new_empty(0) for wanted in (want_x, want_z)]
+    arrays = [
+        x.new_empty(x.shape[1], dtype=parameters) if wanted else x.new_empty(0)
+        for wanted in (want_weight, want_bias)
+    ]
+    return (*tensors, *arrays)
+
+
+def _backward_context(ctx: Any, inputs: Any, output: Any) -> None:
+    dy, x, weight, saved, *settings = inputs
+    ctx.save_for_backward(dy, x, weight, saved)
+    ctx.settings = tuple(settings)
+    ctx.set_materialize_grads(False)
+
+
+def _backward_gradient(ctx: Any, *grads: Any) -> Any:
+    dy, x, weight, saved = ctx.saved_tensors
+    wanted = ctx.settings[3:]
+    grads = tuple(one if want else None for one, want in zip(grads, wanted))
+    found = torch.ops.bn2d.batch_norm_double_backward(dy, x, weight, saved, *ctx.settings[:3], *grads)
+    ddy, dx, dweight = found
+    return (ddy, dx, _or_none(dweight, weight is not None), *[None] * 8)
+
+
+def _double_backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor],
+    saved: Tensor,
+    batch_stats: bool,
+    activation: int,
+    slope: float,
+    *grads: Optional[Tensor],
+) -> Any:
+    x, layout = _as_forward(dy, x, weight, saved, activation, slope)
+    ddy, dx, dweight = _calls.double_backward(layout, dy, x, _checked(weight, x), saved, batch_stats, *grads)
+    return ddy, dx, _result(dweight, x)
+
+
+def _double_backward_fake(dy: Tensor, x: Tensor, weight: Optional[Tensor], saved: Tensor, *settings: Any) -> Any:
+    dweight = x.new_empty(0) if weight is None else torch.empty_like(weight)
+    return torch.empty_like(x), torch.empty_like(x), dweight
+
+
+for _name, _call, _fake in (
+    ("batch_norm", _batch_norm, _batch_norm_fake),
+    ("batch_norm_backward", _backward, _backward_fake),
+    ("batch_norm_double_backward", _double_backward, _double_backward_fake),
+):
+    _library.impl(_name, _call, "CPU")
+    torch.library.register_fake("bn2d::" + _name, _fake, lib=_library)
+torch.library.register_autograd(
+    "bn2d::batch_norm", _batch_norm_gradient, setup_context=_batch_norm_context, lib=_library
+)
+torch.library.register_autograd(
+    "bn2d::batch_norm_backward", _backward_gradient, setup_context=_backward_context, lib=_library
+)
+
+batch_norm = torch.ops.bn2d.batch_norm.default

@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: MIT
+"""bn2d on NumPy arrays: numbers against NumPy's own, memory, state, errors, threads."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+
+import bn2d
+import numpy as np
+import pytest
+
+try:
+    import ml_dtypes
+except ImportError:
+    ml_dtypes = None
+
+DTYPES = ["float32", "float64", "float16"] + (["bfloat16"] if ml_dtypes else [])
+TOLERANCE = {"float32": 2e-5, "float64": 1e-12, "float16": 4e-3, "bfloat16": 3e-2}
+
+
+def numpy_dtype(name):
+    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+
+
+def layouts(shape, dtype, seed=0):
+    """The same values in every kind of memory layout, by name."""
+    n, c, h, w = shape
+    values = np.random.default_rng(seed).normal(1.0, 2.0, shape).astype(dtype)
+    wide = np.zeros((n, c, 2 * h, w + 3), dtype)[:, :, ::2, 1 : 1 + w]
+    wide[...] = values
+    return {
+        "contiguous": values,
+        "channels_last": np.ascontiguousarray(values.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+        "sliced": wide,
+        "chwn": np.ascontiguousarray(values.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2),
+    }
+
+
+def reference(x, z=None, eps=1e-5):
+    """y before an activation, mean and variance, in double precision; weight 1, bias 0."""
+    x = x.astype("f8")
+    mean = x.mean((0, 2, 3), keepdims=True)
+    var = x.var((0, 2, 3), keepdims=True)
+    y = (x - mean) / np.sqrt(var + eps) + (0.0 if z is None else z.astype("f8"))
+    return y, mean.ravel(), var.ravel()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced", "chwn"])
+@pytest.mark.parametrize(("activation", "slope"), [(None, 1.0), ("relu", 0.0), ("leaky_relu", -0.5)])
+def test_training_of_every_dtype_and_layout(dtype, layout, activation, slope):
+    x = layouts((3, 5, 4, 7), numpy_dtype(dtype))[layout]
+    z = layouts((3, 5, 4, 7), numpy_dtype(dtype), seed=1)[layout]
+    bn = bn2d.BatchNorm2d(5, dtype=dtype if dtype == "float64" else None)
+    y, record = bn.forward(x, z, activation=activation, slope=slope, record=True)
+    before, mean, var = reference(x, z)
+    expected = np.where(before > 0, before, slope * before)
+    assert y.dtype == x.dtype
+    assert np.allclose(y.astype("f8"), expected, atol=4 * TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+    if layout != "sliced":
+        assert y.strides == x.strides
+    count = x.size // 5
+    assert np.allclose(bn.running_mean, 0.1 * mean, rtol=1e-5, atol=1e-6)
+    assert np.allclose(bn.running_var, 0.9 + 0.1 * var * count / (count - 1), rtol=1e-5)
+    assert bn.num_batches_tracked == 1
+
+    dy = layouts((3, 5, 4, 7), numpy_dtype(dtype), seed=2)["contiguous"]
+    dx, dz = record.backward(dy)
+    side = np.where(before > 0, 1.0, slope) * dy.astype("f8")
+    normal, _, _ = reference(x)
+    axes = (0, 2, 3)
+    invstd = 1.0 / np.sqrt(var + 1e-5).reshape(1, -1, 1, 1)
+    wanted = invstd * (side - side.mean(axes, keepdims=True) - normal * (side * normal).mean(axes, keepdims=True))
+    assert np.allclose(dz.astype("f8"), side, rtol=TOLERANCE[dtype], atol=1e-6)
+    assert np.allclose(dx.astype("f8"), wanted, atol=4 * TOLERANCE[dtype])
+    assert np.allclose(bn.bias_grad, side.sum(axes), rtol=1e-3, atol=1e-3)
+    assert np.allclose(bn.weight_grad, (side * normal).sum(axes), rtol=1e-3, atol=60 * TOLERANCE[dtype])
+
+
+def test_eval_uses_the_running_statistics_and_changes_nothing():
+    x = layouts((2, 3, 4, 5), "f8")["contiguous"]
+    bn = bn2d.BatchNorm2d(3, dtype="float64").eval()
+    bn.running_mean = [1.0, 2.0, 3.0]
+    bn.running_var = [4.0, 1.0, 0.25]
+    bn.weight[:] = 2.0
+    bn.bias[:] = 0.5
+    before = bn.state_dict()
+    wanted = 2.0 * (x - bn.running_mean.reshape(1, 3, 1, 1)) / np.sqrt(bn.running_var.reshape(1, 3, 1, 1) + 1e-5) + 0.5
+    assert np.allclose(bn(x), wanted, rtol=1e-12, atol=1e-12)
+    assert all(np.array_equal(array, before[name]) for name, array in bn.state_dict().items())
+
+
+def test_nothing_is_copied():
+    x = layouts((8, 16, 32, 32), "f4")["channels_last"]
+    bn = bn2d.BatchNorm2d(16).eval()
+    y = np.empty_like(x)
+    assert bn(x, out=y) is y
+    assert bn(x, out=x) is x
+    assert np.array_equal(x, y)
+    weight = bn.weight
+    assert bn.weight is weight
+    weight[0] = 3.0
+    assert bn.state_dict()["weight"][0] == 3.0
+
+
+def test_a_result_is_taken_where_it_lies():
+    bn = bn2d.BatchNorm2d(3)
+    x = layouts((2, 3, 4, 5), "f4")["contiguous"]
+    _, record = bn.forward(x, record=True)
+    dy, dx = np.ones_like(x), np.empty((2, 4, 5, 3), "f4").transpose(0, 3, 1, 2)
+    assert record.backward(dy, dx=dx) is dx
+    assert np.array_equal(record.backward(dy), dx)
+    assert record.backward(dy, dx=False) is None
+    assert record.backward(dy, dx=dy) is dy
+
+
+def test_arrays_live_longer_than_the_module():
+    bn = bn2d.BatchNorm2d(1000)
+    mean, weight = bn.running_mean, bn.weight[10:]
+    x = layouts((2, 1000, 2, 2), "f4")["contiguous"]
+    _, record = bn.forward(x, record=True)
+    expected = mean.copy()
+    del bn
+    gc.collect()
+    for _ in range(50):
+        bn2d.BatchNorm2d(1000).weight[:] = 7.0
+    assert np.array_equal(mean, expected)
+    assert np.array_equal(weight, np.ones(990, "f4"))
+    record.backward(np.ones_like(x))
+
+
+def test_a_record_serves_again_and_keeps_its_arrays():
+    bn = bn2d.BatchNorm2d(3)
+    _, record = bn.forward(layouts((2, 3, 4, 5), "f4")["contiguous"].copy(), record=True)
+    gc.collect()
+    dy = layouts((2, 3, 4, 5), "f4", seed=3)["contiguous"]
+    first = record.backward(dy)
+    grad = bn.weight_grad.copy()
+    assert np.array_equal(record.backward(dy), first)
+    assert np.allclose(bn.weight_grad, 2 * grad)
+    bn.zero_grad()
+    assert not bn.weight_grad.any()
+    bn.requires_grad_(False)
+    record.backward(dy)
+    assert not bn.weight_grad.any()
+
+
+def test_double_backward_against_differences():
+    rng = np.random.default_rng(4)
+    x, dy, ddx = rng.normal(size=(3, 2, 3, 2, 2))
+    ddweight, ddbias = rng.normal(size=(2, 3))
+
+    def gradients(x, dy):
+        bn = bn2d.BatchNorm2d(3, dtype="float64")
+        bn.weight = [1.5, -0.5, 2.0]
+        _, record = bn.forward(x, record=True)
+        return bn, record, record.backward(dy)
+
+    def loss(x, dy):
+        bn, _, dx = gradients(x, dy)
+        return (dx * ddx).sum() + (bn.weight_grad * ddweight).sum() + (bn.bias_grad * ddbias).sum()
+
+    _, record, _ = gradients(x, dy)
+    ddy, dx = record.double_backward(dy, ddx, ddweight, ddbias)
+    for got, index in ((dx, 0), (ddy, 1)):
+        for place in [(0, 0, 0, 0), (1, 2, 1, 1), (0, 1, 1, 0)]:
+            both = []
+            for step in (1e-5, -1e-5):
+                moved = [x.copy(), dy.copy()]
+                moved[index][place] += step
+                both.append(loss(*moved))
+            assert got[place] == pytest.approx((both[0] - both[1]) / 2e-5, rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_state_travels(dtype):
+    bn = bn2d.BatchNorm2d(4, momentum=None, dtype=dtype, bias=False)
+    if dtype != "bfloat16" or ml_dtypes:
+        bn(layouts((2, 4, 3, 3), numpy_dtype(dtype))["contiguous"])
+    for other in (copy.deepcopy(bn.eval()), pickle.loads(pickle.dumps(bn))):
+        assert repr(other) == repr(bn)
+        assert other.bias is None
+        assert not other.training
+        for name, array in bn.state_dict().items():
+            assert other.state_dict()[name].tobytes() == array.tobytes()
+    other = bn2d.BatchNorm2d(4, dtype=dtype, bias=False)
+    other.load_state_dict(bn.state_dict())
+    assert other.running_var.tobytes() == bn.running_var.tobytes()
+
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    bn = bn2d.BatchNorm2d(4)
+    state = bn.state_dict()
+    state["weight"][:] = 9.0
+    with pytest.raises(bn2d.ShapeError, match=r"running_var has the shape \(4,\), the state \(5,\)"):
+        bn.load_state_dict({**state, "running_var": np.ones(5, "f4")})
+    with pytest.raises(bn2d.NotFoundError, match="missing: bias; unknown: gamma"):
+        bn.load_state_dict({"gamma": 1, **{name: array for name, array in state.items() if name != "bias"}})
+    assert np.array_equal(bn.weight, np.ones(4, "f4"))
+    bn.load_state_dict({"weight": state["weight"]}, strict=False)
+    assert np.array_equal(bn.weight, np.full(4, 9.0, "f4"))
+
+
+def test_properties_and_repr():
+    bn = bn2d.BatchNorm2d(64)
+    assert repr(bn) == "BatchNorm2d(64, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"
+    assert (bn.num_features, bn.eps, bn.momentum, bn.affine, bn.track_running_stats) == (64, 1e-5, 0.1, True, True)
+    assert (bn.training, bn.dtype, bn.num_threads) == (True, np.float32, 0)
+    bn.num_threads = 2
+    assert bn.num_threads == 2
+    bare = bn2d.BatchNorm2d(3, momentum=None, affine=False, track_running_stats=False)
+    assert bare.momentum is None
+    assert (bare.weight, bare.bias, bare.running_mean, bare.num_batches_tracked) == (None, None, None, None)
+    with pytest.raises(bn2d.NotFoundError, match="no weight"):
+        bare.weight = [1.0]
+
+
+@pytest.mark.parametrize(
+    ("make", "kinds", "text"),
+    [
+        (lambda: bn2d.BatchNorm2d(0), (bn2d.InvalidArgumentError, ValueError), "num_features"),
+        (lambda: bn2d.BatchNorm2d("8"), (bn2d.InvalidArgumentError, ValueError), "not an integer"),
+        (lambda: bn2d.BatchNorm2d(8, eps=-1.0), (bn2d.InvalidArgumentError, ValueError), "-1"),
+        (lambda: bn2d.BatchNorm2d(8, device="cuda"), (bn2d.DeviceError, ValueError), "cuda"),
+        (lambda: bn2d.BatchNorm2d(8, dtype="int32"), (bn2d.DtypeError, TypeError), "int32"),
+        (lambda: bn2d.BatchNorm2d(2**60), (bn2d.Error,), None),
+    ],
+)
+def test_a_module_that_cannot_be(make, kinds, text):
+    for kind in kinds:
+        with pytest.raises(kind, match=text):
+            make()
+
+
+def hostile():
+    x = layouts((2, 3, 4, 5), "f4")["contiguous"]
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    odd = np.zeros(x.nbytes + 1, "u1")[1:].view("f4").reshape(x.shape)
+    fields = np.zeros(x.shape, [("a", "f4"), ("b", "u1")])["a"]
+    big = np.dtype("f4").newbyteorder()
+    return [
+        ((x[:, :2],), {}, bn2d.ShapeError, "2 channels"),
+        ((x[0],), {}, bn2d.ShapeError, None),
+        ((x.astype("f8"),), {}, bn2d.DtypeError, None),
+        ((x.astype("i4"),), {}, bn2d.DtypeError, "int32"),
+        ((x.astype(big),), {}, bn2d.DtypeError, "byte order"),
+        ((x[..., ::-1],), {}, bn2d.LayoutError, None),
+        ((np.broadcast_to(x[:, :, :, :1], x.shape),), {}, bn2d.LayoutError, None),
+        ((odd,), {}, bn2d.LayoutError, "aligned"),
+        ((fields,), {}, bn2d.LayoutError, "multiple"),
+        ((x[:1, :, :1, :1],), {}, bn2d.TooFewValuesError, None),
+        (([[1.0]],), {}, bn2d.InvalidArgumentError, "not an array"),
+        ((x,), {"out": read_only}, bn2d.LayoutError, "read-only"),
+        ((x,), {"out": x[:1]}, bn2d.ShapeError, None),
+        ((x,), {"out": [0.0]}, bn2d.InvalidArgumentError, "out is a list"),
+        ((x[:, :, 1:],), {"out": x[:, :, :-1]}, bn2d.OverlapError, None),
+        ((x, x[:1]), {}, bn2d.ShapeError, None),
+        ((x,), {"activation": "gelu"}, bn2d.InvalidArgumentError, "gelu"),
+        ((x,), {"activation": "leaky_relu", "slope": float("nan")}, bn2d.InvalidArgumentError, None),
+    ]
+
+
+@pytest.mark.parametrize(("arguments", "named", "kind", "text"), hostile())
+def test_a_call_that_cannot_be_changes_nothing(arguments, named, kind, text):
+    bn = bn2d.BatchNorm2d(3)
+    before = bn.state_dict()
+    for _ in range(2):  # the second time from the prepared call
+        with pytest.raises(kind, match=text) as caught:
+            bn(*arguments, **named)
+    assert "\n" not in str(caught.value)
+    assert all(np.array_equal(array, before[name]) for name, array in bn.state_dict().items())
+
+
+def test_arrays_of_others_are_taken_without_a_copy():
+    class Other:
+        def __init__(self, array):
+            self.__array_interface__ = array.__array_interface__
+            self.array = array
+
+    x = layouts((2, 3, 4, 5), "f4")["contiguous"]
+    x.flags.writeable = False
+    bn = bn2d.BatchNorm2d(3).eval()
+    assert np.array_equal(bn(Other(x)), bn(x))
+    assert np.array_equal(bn(memoryview(x)), bn(x))
+
+
+def test_ever_new_shapes_keep_a_bounded_number_of_plans():
+    bn = bn2d.BatchNorm2d(1).eval()
+    for width in range(1, 600):
+        bn(np.zeros((1, 1, 1, width), "f4"))
+    assert len(bn._plans) <= 256
+
+
+def test_eval_runs_in_many_threads_and_lets_go_of_the_lock():
+    bn = bn2d.BatchNorm2d(8).eval()
+    bn.running_mean[:] = np.arange(8)
+    inputs = [layouts((4, 8, 16, 16), "f4", seed=n)["contiguous"] for n in range(4)]
+    expected = [bn(x) for x in inputs]
+    faults = []
+
+    def work(n):
+        for _ in range(100):
+            if not np.array_equal(bn(inputs[n]), expected[n]):
+                faults.append(n)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not faults
+
+
+def test_a_call_in_progress_excludes_another():
+    bn = bn2d.BatchNorm2d(64)
+    x = np.zeros((64, 64, 64, 64), "f4")
+    y = [np.empty_like(x) for _ in range(2)]
+    seen = []
+    stop = time.monotonic() + 20
+
+    def work(n):
+        while not seen and time.monotonic() < stop:
+            try:
+                bn(x, out=y[n])
+            except bn2d.BusyError as fault:
+                seen.append(fault)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(2)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert seen
+    assert isinstance(seen[0], RuntimeError)
+
+
+def test_it_works_in_a_child_process():
+    x = layouts((8, 8, 32, 32), "f4")["contiguous"]
+    bn = bn2d.BatchNorm2d(8).eval()
+    expected = bn(x)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(bn(x), expected) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_importing_is_quick_and_brings_no_torch():
+    program = "import sys, bn2d; assert 'torch' not in sys.modules; assert not bn2d.BatchNorm2d(1).weight - 1"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_threads_of_the_process():
+    bn2d.set_num_threads(1)
+    assert bn2d.get_num_threads() == 1
+    bn2d.set_num_threads(0)
+    with pytest.raises(ValueError, match="thread pool 'fast'"):
+        bn2d.set_thread_pool("fast")
+    assert bn2d.get_thread_pool() in ("tbb", "openmp")
