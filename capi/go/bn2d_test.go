@@ -192,7 +192,7 @@ func TestMessagesStayWithTheirGoroutine(t *testing.T) {
 		group.Add(1)
 		go func(wrong string) {
 			defer group.Done()
-			for k := 0; k < 500; k++ {
+			for k := 0; k < 20000; k++ {
 				_, err := New(3, number("eps", 0), Option{"dtype", wrong})
 				if err == nil || !strings.Contains(err.Error(), wrong) {
 					t.Errorf("%v, expected %s", err, wrong)

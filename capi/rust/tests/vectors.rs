@@ -178,16 +178,28 @@ fn options_are_the_modules() {
     assert!(bn.tensor::<f32>("bias").is_err());
 }
 
+fn resident_kilobytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
 #[test]
-fn handles_in_any_order_and_on_any_thread() {
-    let x = vec![1f32; 2 * 3 * 4];
-    for _ in 0..1000 {
+fn handles_in_any_order_and_on_any_thread_leave_nothing_behind() {
+    const FEATURES: usize = 8192; // 0.3 MB of parameters and buffers each
+    let x = vec![1f32; 2 * FEATURES];
+    let round = || {
         let mut y = vec![0f32; x.len()];
-        let mut bn = BatchNorm2d::new(3, &Options::default()).unwrap();
-        let record = bn.forward(&x, (2, 2, 2), &mut y).unwrap();
+        let mut bn = BatchNorm2d::new(FEATURES, &Options::default()).unwrap();
+        let record = bn.forward(&x, (2, 1, 1), &mut y).unwrap();
         std::thread::scope(|scope| drop(scope.spawn(move || drop(bn))));
         drop(record);
-    }
+    };
+    (0..100).for_each(|_| round());
+    let before = resident_kilobytes();
+    (0..1000).for_each(|_| round());
+    // Other tests run meanwhile, with some tens of megabytes.
+    assert!(resident_kilobytes() < before + 150_000, "{before} to {} kB", resident_kilobytes());
 }
 
 #[test]
