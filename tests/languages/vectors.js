@@ -4,6 +4,8 @@
 const assert = require('assert');
 const fs = require('fs');
 const path = require('path');
+const { once } = require('events');
+const { Worker } = require('worker_threads');
 const { BatchNorm2d, setNumThreads, version } = require(path.resolve(process.argv[2], 'bn2d.node'));
 
 const CHANNELS = 64;
@@ -132,5 +134,17 @@ const fails = (code, message, call) =>
   const record = bn.forward(new Float32Array(6).fill(2), [1, 1, 2], new Float32Array(6));
   global.gc();
   bn.backward(record, new Float32Array(6), new Float32Array(6));
+
+  // A worker loads the addon and computes on its own.
+  const code = `
+    const { parentPort, workerData } = require('worker_threads');
+    const { BatchNorm2d } = require(workerData);
+    const bn = new BatchNorm2d(1);
+    const y = new Float32Array(4);
+    bn.forward(Float32Array.of(-1, 1, -1, 1), [1, 2, 2], y);
+    parentPort.postMessage([...y]);`;
+  const worker = new Worker(code, { eval: true, workerData: path.resolve(process.argv[2], 'bn2d.node') });
+  const [y] = await once(worker, 'message');
+  assert(y.every((v, i) => Math.abs(v - [-1, 1, -1, 1][i]) < 1e-4), `${y}`);
   console.log('vectors.js: all held');
 })();

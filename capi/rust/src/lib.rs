@@ -4,8 +4,8 @@
 //! Ownership: a module and a record give their handle back when they are dropped, in any order. A [`Record`] borrows
 //! x (and y of a fused forward), so that the compiler keeps both in place until the last backward.
 //!
-//! Threads: [`BatchNorm2d::infer`] takes `&self` and may run on any number of threads at once. What changes the module
-//! takes `&mut self`. Everything is `Send` and `Sync`.
+//! Threads: [`BatchNorm2d::infer`] takes `&self` and may run on any number of threads at once (without running
+//! statistics on one, else `BN2D_ERROR_BUSY`). What changes the module takes `&mut self`. Everything is `Send` and `Sync`.
 //!
 //! Errors: [`Error`] has the status (a `BN2D_ERROR_*` of [`raw`]) and the library's message; nothing has changed then.
 //!
