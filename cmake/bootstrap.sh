@@ -75,9 +75,17 @@ if [ "$job" = test ]; then
     package nlohmann-json3-dev 'JSON report of the benchmark'
     package clang 'a second opinion on undefined behaviour' clang++
     optional_package shellcheck
-    optional_package luajit
     optional_package python3-cffi
     optional_package clang-format-14
+    # The languages of capi/ that are lightest to install (about 110 MB); Go and Java are tested where they are.
+    package luajit 'a language with a binding'
+    package ruby 'a language with a binding'
+    package gfortran 'a language with a binding'
+    package mono-mcs 'a language with a binding: the C# compiler' mcs
+    package mono-runtime 'a language with a binding: runs C#' mono
+    package rustc 'a language with a binding'
+    package nodejs 'a language with a binding' node
+    [ -e /usr/include/node/node_api.h ] || package libnode-dev 'headers of Node.js'
   fi
 fi
 if [ "$job" = bench ]; then

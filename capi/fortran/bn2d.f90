@@ -1,0 +1,566 @@
+! SPDX-License-Identifier: MIT
+!> Batch normalisation over (N, C, H, W) on the CPU. README.md tells how to use it.
+!>
+!> Arrays are contiguous, with the extents reversed: x(w, h, c, n) is NCHW, x(c, w, h, n) is channels_last.
+!> Every procedure has the optional arguments stat and errmsg, as allocate() has: without stat an error stops the program.
+module bn2d
+  use, intrinsic :: iso_c_binding
+  use bn2d_raw
+  implicit none
+  private
+  public :: batch_norm, batch_norm_record, bn2d_limit_threads
+  public :: BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16, BN2D_NCHW, BN2D_NHWC
+  public :: BN2D_ACT_NONE, BN2D_ACT_RELU, BN2D_ACT_LEAKY_RELU
+  public :: BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_NOT_FOUND, BN2D_ERROR_SHAPE, BN2D_ERROR_DTYPE
+  public :: BN2D_ERROR_LAYOUT, BN2D_ERROR_TOO_FEW_VALUES, BN2D_ERROR_STATE, BN2D_ERROR_BUSY
+
+  !> What a forward leaves for its backward. Borrows x and y: declare them target, keep them unchanged until the last
+  !> backward. A copy is one more reference.
+  type :: batch_norm_record
+    private
+    type(c_ptr) :: handle = c_null_ptr
+    integer(c_int32_t) :: dtype = 0, layout = 0
+    integer(c_int64_t) :: extents(4) = 0
+  contains
+    procedure :: release => record_release
+    procedure, private :: record_assign
+    generic :: assignment(=) => record_assign
+    final :: record_final
+  end type
+
+  !> A BatchNorm2d module. A copy is the same module.
+  type :: batch_norm
+    private
+    type(c_ptr) :: handle = c_null_ptr
+  contains
+    procedure :: create, release => module_release, train, eval, is_training, num_features, zero_grad
+    procedure :: reset_running_stats, set_num_threads, text
+    !> y = activation(bn(x) + z), recorded. real(c_float), real(c_double), or the bits of half types with dtype=.
+    generic :: forward => forward_f32, forward_f64, forward_bits
+    !> The same in eval mode, with the running statistics.
+    generic :: infer => infer_f32, infer_f64, infer_bits
+    !> dx and dz from dy; adds to weight.grad and bias.grad.
+    generic :: backward => backward_f32, backward_f64, backward_bits
+    !> Points at the module's own elements: "weight", "bias", "running_mean", "running_var", "num_batches_tracked",
+    !> "weight.grad", "bias.grad".
+    generic :: tensor => tensor_f32, tensor_f64, tensor_i64
+    procedure, private :: forward_f32, forward_f64, forward_bits, infer_f32, infer_f64, infer_bits
+    procedure, private :: backward_f32, backward_f64, backward_bits, tensor_f32, tensor_f64, tensor_i64
+    procedure, private :: module_assign
+    generic :: assignment(=) => module_assign
+    final :: module_final
+  end type
+
+  !> An array as the C functions want it.
+  type :: span
+    type(c_ptr) :: address = c_null_ptr
+    integer(c_int64_t) :: extents(4) = 0
+    logical :: contiguous = .true., there = .false.
+  end type
+
+contains
+
+  ! ---------------------------------------------------------------------------------------------------------- errors
+
+  function c_text(pointer) result(text)
+    type(c_ptr), intent(in) :: pointer
+    character(len=:), allocatable :: text
+    character(kind=c_char), pointer :: letters(:)
+    integer :: i
+    call c_f_pointer(pointer, letters, [512]) ! the library's texts are shorter; only read up to the NUL
+    text = ''
+    do i = 1, 512
+      if (letters(i) == c_null_char) return
+      text = text // letters(i)
+    end do
+  end function
+
+  !> Hands a status on as allocate() does; message is ours, else the library's is asked for.
+  subroutine report(status, stat, errmsg, message)
+    integer(c_int32_t), intent(in) :: status
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    character(len=*), intent(in), optional :: message
+    character(len=:), allocatable :: text
+    if (present(stat)) stat = status
+    if (status == BN2D_OK) return
+    if (present(message)) then
+      text = message
+    else
+      text = c_text(bn2d_last_error())
+    end if
+    if (present(errmsg)) errmsg = text
+    if (.not. present(stat)) error stop 'bn2d: ' // text
+  end subroutine
+
+  ! ---------------------------------------------------------------------------------------------------------- module
+
+  !> New module in training mode. cumulative: no momentum, the plain average of all batches.
+  subroutine create(self, features, eps, momentum, cumulative, affine, bias, track_running_stats, &
+      biased_running_var, protect_running_stats, dtype, num_threads, stat, errmsg)
+    class(batch_norm), intent(inout) :: self
+    integer, intent(in) :: features
+    real(c_double), intent(in), optional :: eps, momentum
+    logical, intent(in), optional :: cumulative, affine, bias, track_running_stats
+    logical, intent(in), optional :: biased_running_var, protect_running_stats
+    integer(c_int32_t), intent(in), optional :: dtype, num_threads
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    type(c_ptr) :: options
+    integer(c_int32_t) :: status
+    character(len=:), allocatable :: message
+    call self%release()
+    options = c_null_ptr
+    status = BN2D_OK
+    call set(bn2d_options_create(options))
+    if (present(eps)) call set(bn2d_options_set_eps(options, eps))
+    if (present(momentum)) call set(bn2d_options_set_momentum(options, momentum))
+    if (present(cumulative)) then
+      if (cumulative) call set(bn2d_options_set_momentum_none(options))
+    end if
+    if (present(affine)) call set(bn2d_options_set_affine(options, truth(affine)))
+    if (present(bias)) call set(bn2d_options_set_bias(options, truth(bias)))
+    if (present(track_running_stats)) &
+      call set(bn2d_options_set_track_running_stats(options, truth(track_running_stats)))
+    if (present(biased_running_var)) &
+      call set(bn2d_options_set_biased_running_var(options, truth(biased_running_var)))
+    if (present(protect_running_stats)) &
+      call set(bn2d_options_set_protect_running_stats(options, truth(protect_running_stats)))
+    if (present(dtype)) call set(bn2d_options_set_dtype(options, dtype))
+    if (present(num_threads)) call set(bn2d_options_set_num_threads(options, num_threads))
+    if (status == BN2D_OK) call set(bn2d_module_create(int(features, c_int64_t), options, self%handle))
+    call bn2d_options_release(options)
+    call report(status, stat, errmsg, message)
+  contains
+    ! The first failure counts.
+    subroutine set(one)
+      integer(c_int32_t), intent(in) :: one
+      if (status /= BN2D_OK .or. one == BN2D_OK) return
+      status = one
+      message = c_text(bn2d_last_error())
+    end subroutine
+  end subroutine
+
+  pure function truth(value) result(number)
+    logical, intent(in) :: value
+    integer(c_int32_t) :: number
+    number = merge(1_c_int32_t, 0_c_int32_t, value)
+  end function
+
+  !> Gives the reference back; a variable that leaves its scope does so by itself.
+  subroutine module_release(self)
+    class(batch_norm), intent(inout) :: self
+    call bn2d_module_release(self%handle)
+    self%handle = c_null_ptr
+  end subroutine
+
+  impure elemental subroutine module_final(self)
+    type(batch_norm), intent(inout) :: self
+    call bn2d_module_release(self%handle)
+    self%handle = c_null_ptr
+  end subroutine
+
+  subroutine module_assign(self, other)
+    class(batch_norm), intent(inout) :: self
+    type(batch_norm), intent(in) :: other
+    type(c_ptr) :: handle
+    integer(c_int32_t) :: ignored
+    handle = other%handle
+    if (c_associated(handle)) ignored = bn2d_module_retain(handle)
+    call self%release()
+    self%handle = handle
+  end subroutine
+
+  subroutine record_release(self)
+    class(batch_norm_record), intent(inout) :: self
+    call bn2d_record_release(self%handle)
+    self%handle = c_null_ptr
+  end subroutine
+
+  impure elemental subroutine record_final(self)
+    type(batch_norm_record), intent(inout) :: self
+    call bn2d_record_release(self%handle)
+    self%handle = c_null_ptr
+  end subroutine
+
+  subroutine record_assign(self, other)
+    class(batch_norm_record), intent(inout) :: self
+    type(batch_norm_record), intent(in) :: other
+    type(c_ptr) :: handle
+    integer(c_int32_t) :: ignored
+    handle = other%handle
+    if (c_associated(handle)) ignored = bn2d_record_retain(handle)
+    call self%release()
+    self%handle = handle
+    self%dtype = other%dtype
+    self%layout = other%layout
+    self%extents = other%extents
+  end subroutine
+
+  subroutine train(self, training, stat, errmsg)
+    class(batch_norm), intent(inout) :: self
+    logical, intent(in), optional :: training
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    integer(c_int32_t) :: mode
+    mode = 1
+    if (present(training)) mode = truth(training)
+    call report(bn2d_module_train(self%handle, mode), stat, errmsg)
+  end subroutine
+
+  subroutine eval(self, stat, errmsg)
+    class(batch_norm), intent(inout) :: self
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call report(bn2d_module_eval(self%handle), stat, errmsg)
+  end subroutine
+
+  function is_training(self) result(training)
+    class(batch_norm), intent(in) :: self
+    logical :: training
+    integer(c_int32_t) :: mode, status
+    mode = 0
+    status = bn2d_module_is_training(self%handle, mode)
+    training = status == BN2D_OK .and. mode /= 0
+  end function
+
+  !> 0 where there is no module.
+  function num_features(self) result(features)
+    class(batch_norm), intent(in) :: self
+    integer(c_int64_t) :: features
+    features = 0
+    if (bn2d_module_num_features(self%handle, features) /= BN2D_OK) features = 0
+  end function
+
+  subroutine zero_grad(self, stat, errmsg)
+    class(batch_norm), intent(inout) :: self
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call report(bn2d_module_zero_grad(self%handle), stat, errmsg)
+  end subroutine
+
+  subroutine reset_running_stats(self, stat, errmsg)
+    class(batch_norm), intent(inout) :: self
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call report(bn2d_module_reset_running_stats(self%handle), stat, errmsg)
+  end subroutine
+
+  subroutine set_num_threads(self, threads, stat, errmsg)
+    class(batch_norm), intent(inout) :: self
+    integer, intent(in) :: threads
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call report(bn2d_module_set_num_threads(self%handle, int(threads, c_int32_t)), stat, errmsg)
+  end subroutine
+
+  !> Limits the threads that one call uses, for the whole process; 0: all of oneTBB's.
+  subroutine bn2d_limit_threads(threads, stat, errmsg)
+    integer, intent(in) :: threads
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call report(bn2d_set_num_threads(int(threads, c_int32_t)), stat, errmsg)
+  end subroutine
+
+  !> As PyTorch prints it.
+  function text(self) result(words)
+    class(batch_norm), intent(in) :: self
+    character(len=:), allocatable :: words
+    character(kind=c_char), target :: buffer(512)
+    words = ''
+    if (bn2d_module_repr(self%handle, c_loc(buffer), 512_c_int64_t, c_null_ptr) == BN2D_OK) words = c_text(c_loc(buffer))
+  end function
+
+  ! ------------------------------------------------------------------------------------------- forward and backward
+
+  subroutine run_forward(self, dtype, x, y, z, record, activation, slope, layout, stat, errmsg)
+    class(batch_norm), intent(in) :: self
+    integer(c_int32_t), intent(in) :: dtype
+    type(span), intent(in) :: x, y, z
+    type(batch_norm_record), intent(inout), optional :: record
+    integer(c_int32_t), intent(in), optional :: activation, layout
+    real(c_double), intent(in), optional :: slope
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    type(c_ptr), target :: handle
+    type(c_ptr) :: out
+    integer(c_int32_t) :: act, order, status
+    integer(c_int64_t) :: features, c, h, w
+    real(c_double) :: negative
+    logical :: training
+    character(len=160) :: message
+
+    act = BN2D_ACT_NONE
+    order = BN2D_NCHW
+    negative = 0
+    if (present(activation)) act = activation
+    if (present(layout)) order = layout
+    if (present(slope)) negative = slope
+    c = x%extents(merge(1, 3, order == BN2D_NHWC))
+    w = x%extents(merge(2, 1, order == BN2D_NHWC))
+    h = x%extents(merge(3, 2, order == BN2D_NHWC))
+    features = self%num_features()
+    training = self%is_training()
+
+    if (.not. (x%contiguous .and. y%contiguous .and. z%contiguous)) then
+      call report(BN2D_ERROR_LAYOUT, stat, errmsg, 'x, y and z must be contiguous')
+    else if (features > 0 .and. c /= features) then
+      write (message, '(a, i0, a, i0)') 'x has ', c, ' channels, the module has num_features ', features
+      call report(BN2D_ERROR_SHAPE, stat, errmsg, trim(message))
+    else if (any(x%extents /= y%extents) .or. (z%there .and. any(x%extents /= z%extents))) then
+      call report(BN2D_ERROR_SHAPE, stat, errmsg, 'x, y and z have not the same shape')
+    else if (training .and. .not. present(record)) then
+      call report(BN2D_ERROR_STATE, stat, errmsg, 'infer needs eval mode, the module is in training mode')
+    else
+      handle = c_null_ptr
+      out = c_null_ptr
+      if (present(record)) out = c_loc(handle)
+      status = bn2d_forward_flat(self%handle, dtype, order, x%address, z%address, x%extents(4), h, w, act, negative, &
+        y%address, out)
+      if (present(record) .and. status == BN2D_OK) then
+        call record%release()
+        record%handle = handle
+        record%dtype = dtype
+        record%layout = order
+        record%extents = x%extents
+      end if
+      call report(status, stat, errmsg)
+    end if
+  end subroutine
+
+  subroutine run_backward(self, record, dtype, dy, dx, dz, stat, errmsg)
+    class(batch_norm), intent(in) :: self
+    type(batch_norm_record), intent(in) :: record
+    integer(c_int32_t), intent(in) :: dtype
+    type(span), intent(in) :: dy, dx, dz
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    if (.not. (dy%contiguous .and. dx%contiguous .and. dz%contiguous)) then
+      call report(BN2D_ERROR_LAYOUT, stat, errmsg, 'dy, dx and dz must be contiguous')
+    else if (c_associated(record%handle) .and. (any(record%extents /= dy%extents) .or. &
+        any(record%extents /= dx%extents) .or. (dz%there .and. any(record%extents /= dz%extents)))) then
+      call report(BN2D_ERROR_SHAPE, stat, errmsg, 'dy, dx and dz have not the shape of the recorded x')
+    else
+      call report(bn2d_backward_flat(self%handle, record%handle, dtype, record%layout, dy%address, dx%address, &
+        dz%address), stat, errmsg)
+    end if
+  end subroutine
+
+  ! ----------------------------------------------------------------- the same for three kinds of elements
+
+  subroutine forward_f32(self, x, y, record, z, activation, slope, layout, stat, errmsg)
+    class(batch_norm), intent(inout) :: self
+    real(c_float), intent(in), target :: x(:, :, :, :)
+    real(c_float), intent(inout), target :: y(:, :, :, :)
+    type(batch_norm_record), intent(inout) :: record
+    real(c_float), intent(in), target, optional :: z(:, :, :, :)
+    integer(c_int32_t), intent(in), optional :: activation, layout
+    real(c_double), intent(in), optional :: slope
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call run_forward(self, BN2D_F32, span_f32(x), span_f32(y), span_f32(z), record=record, &
+      activation=activation, slope=slope, layout=layout, stat=stat, errmsg=errmsg)
+  end subroutine
+
+  subroutine infer_f32(self, x, y, z, activation, slope, layout, stat, errmsg)
+    class(batch_norm), intent(in) :: self
+    real(c_float), intent(in), target :: x(:, :, :, :)
+    real(c_float), intent(inout), target :: y(:, :, :, :)
+    real(c_float), intent(in), target, optional :: z(:, :, :, :)
+    integer(c_int32_t), intent(in), optional :: activation, layout
+    real(c_double), intent(in), optional :: slope
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call run_forward(self, BN2D_F32, span_f32(x), span_f32(y), span_f32(z), &
+      activation=activation, slope=slope, layout=layout, stat=stat, errmsg=errmsg)
+  end subroutine
+
+  subroutine backward_f32(self, record, dy, dx, dz, stat, errmsg)
+    class(batch_norm), intent(inout) :: self
+    type(batch_norm_record), intent(in) :: record
+    real(c_float), intent(in), target :: dy(:, :, :, :)
+    real(c_float), intent(inout), target :: dx(:, :, :, :)
+    real(c_float), intent(inout), target, optional :: dz(:, :, :, :)
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call run_backward(self, record, BN2D_F32, span_f32(dy), span_f32(dx), span_f32(dz), stat, errmsg)
+  end subroutine
+
+  function span_f32(array) result(res)
+    real(c_float), intent(in), target, optional :: array(:, :, :, :)
+    type(span) :: res
+    if (.not. present(array)) return
+    res%there = .true.
+    res%contiguous = is_contiguous(array)
+    res%extents = shape(array, c_int64_t)
+    if (size(array) > 0) res%address = c_loc(array(1, 1, 1, 1))
+  end function
+
+  subroutine forward_f64(self, x, y, record, z, activation, slope, layout, stat, errmsg)
+    class(batch_norm), intent(inout) :: self
+    real(c_double), intent(in), target :: x(:, :, :, :)
+    real(c_double), intent(inout), target :: y(:, :, :, :)
+    type(batch_norm_record), intent(inout) :: record
+    real(c_double), intent(in), target, optional :: z(:, :, :, :)
+    integer(c_int32_t), intent(in), optional :: activation, layout
+    real(c_double), intent(in), optional :: slope
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call run_forward(self, BN2D_F64, span_f64(x), span_f64(y), span_f64(z), record=record, &
+      activation=activation, slope=slope, layout=layout, stat=stat, errmsg=errmsg)
+  end subroutine
+
+  subroutine infer_f64(self, x, y, z, activation, slope, layout, stat, errmsg)
+    class(batch_norm), intent(in) :: self
+    real(c_double), intent(in), target :: x(:, :, :, :)
+    real(c_double), intent(inout), target :: y(:, :, :, :)
+    real(c_double), intent(in), target, optional :: z(:, :, :, :)
+    integer(c_int32_t), intent(in), optional :: activation, layout
+    real(c_double), intent(in), optional :: slope
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call run_forward(self, BN2D_F64, span_f64(x), span_f64(y), span_f64(z), &
+      activation=activation, slope=slope, layout=layout, stat=stat, errmsg=errmsg)
+  end subroutine
+
+  subroutine backward_f64(self, record, dy, dx, dz, stat, errmsg)
+    class(batch_norm), intent(inout) :: self
+    type(batch_norm_record), intent(in) :: record
+    real(c_double), intent(in), target :: dy(:, :, :, :)
+    real(c_double), intent(inout), target :: dx(:, :, :, :)
+    real(c_double), intent(inout), target, optional :: dz(:, :, :, :)
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call run_backward(self, record, BN2D_F64, span_f64(dy), span_f64(dx), span_f64(dz), stat, errmsg)
+  end subroutine
+
+  function span_f64(array) result(res)
+    real(c_double), intent(in), target, optional :: array(:, :, :, :)
+    type(span) :: res
+    if (.not. present(array)) return
+    res%there = .true.
+    res%contiguous = is_contiguous(array)
+    res%extents = shape(array, c_int64_t)
+    if (size(array) > 0) res%address = c_loc(array(1, 1, 1, 1))
+  end function
+
+  subroutine forward_bits(self, x, y, record, dtype, z, activation, slope, layout, stat, errmsg)
+    class(batch_norm), intent(inout) :: self
+    integer(c_int16_t), intent(in), target :: x(:, :, :, :)
+    integer(c_int16_t), intent(inout), target :: y(:, :, :, :)
+    type(batch_norm_record), intent(inout) :: record
+    integer(c_int32_t), intent(in) :: dtype
+    integer(c_int16_t), intent(in), target, optional :: z(:, :, :, :)
+    integer(c_int32_t), intent(in), optional :: activation, layout
+    real(c_double), intent(in), optional :: slope
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call run_forward(self, dtype, span_bits(x), span_bits(y), span_bits(z), record=record, &
+      activation=activation, slope=slope, layout=layout, stat=stat, errmsg=errmsg)
+  end subroutine
+
+  subroutine infer_bits(self, x, y, dtype, z, activation, slope, layout, stat, errmsg)
+    class(batch_norm), intent(in) :: self
+    integer(c_int16_t), intent(in), target :: x(:, :, :, :)
+    integer(c_int16_t), intent(inout), target :: y(:, :, :, :)
+    integer(c_int32_t), intent(in) :: dtype
+    integer(c_int16_t), intent(in), target, optional :: z(:, :, :, :)
+    integer(c_int32_t), intent(in), optional :: activation, layout
+    real(c_double), intent(in), optional :: slope
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call run_forward(self, dtype, span_bits(x), span_bits(y), span_bits(z), &
+      activation=activation, slope=slope, layout=layout, stat=stat, errmsg=errmsg)
+  end subroutine
+
+  subroutine backward_bits(self, record, dy, dx, dtype, dz, stat, errmsg)
+    class(batch_norm), intent(inout) :: self
+    type(batch_norm_record), intent(in) :: record
+    integer(c_int16_t), intent(in), target :: dy(:, :, :, :)
+    integer(c_int16_t), intent(inout), target :: dx(:, :, :, :)
+    integer(c_int32_t), intent(in) :: dtype
+    integer(c_int16_t), intent(inout), target, optional :: dz(:, :, :, :)
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call run_backward(self, record, dtype, span_bits(dy), span_bits(dx), span_bits(dz), stat, errmsg)
+  end subroutine
+
+  function span_bits(array) result(res)
+    integer(c_int16_t), intent(in), target, optional :: array(:, :, :, :)
+    type(span) :: res
+    if (.not. present(array)) return
+    res%there = .true.
+    res%contiguous = is_contiguous(array)
+    res%extents = shape(array, c_int64_t)
+    if (size(array) > 0) res%address = c_loc(array(1, 1, 1, 1))
+  end function
+
+  ! --------------------------------------------------------------------------------------------------------- tensors
+
+  subroutine find_tensor(self, name, dtype, data, length, stat, errmsg)
+    class(batch_norm), intent(in) :: self
+    character(len=*), intent(in) :: name
+    integer(c_int32_t), intent(in) :: dtype
+    type(c_ptr), intent(out) :: data
+    integer(c_int64_t), intent(out) :: length
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    type(c_ptr) :: tensor
+    integer(c_int32_t) :: status, found
+    data = c_null_ptr
+    length = 0
+    tensor = c_null_ptr
+    status = bn2d_module_tensor_by_name(self%handle, name // c_null_char, tensor)
+    if (status == BN2D_OK) status = bn2d_tensor_dtype(tensor, found)
+    if (status == BN2D_OK .and. found /= dtype) then
+      call report(BN2D_ERROR_DTYPE, stat, errmsg, name // ' is ' // c_text(bn2d_dtype_name(found)) // ', not ' // &
+        c_text(bn2d_dtype_name(dtype)))
+    else
+      if (status == BN2D_OK) status = bn2d_tensor_nbytes(tensor, length)
+      if (status == BN2D_OK) status = bn2d_tensor_data(tensor, data)
+      length = length / bn2d_dtype_size(dtype)
+      call report(status, stat, errmsg)
+    end if
+    call bn2d_tensor_release(tensor) ! the module holds it
+  end subroutine
+
+  subroutine tensor_f32(self, name, values, stat, errmsg)
+    class(batch_norm), intent(in) :: self
+    character(len=*), intent(in) :: name
+    real(c_float), pointer, intent(out) :: values(:)
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    type(c_ptr) :: data
+    integer(c_int64_t) :: length
+    nullify (values)
+    call find_tensor(self, name, BN2D_F32, data, length, stat, errmsg)
+    if (c_associated(data)) call c_f_pointer(data, values, [length])
+  end subroutine
+
+  subroutine tensor_f64(self, name, values, stat, errmsg)
+    class(batch_norm), intent(in) :: self
+    character(len=*), intent(in) :: name
+    real(c_double), pointer, intent(out) :: values(:)
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    type(c_ptr) :: data
+    integer(c_int64_t) :: length
+    nullify (values)
+    call find_tensor(self, name, BN2D_F64, data, length, stat, errmsg)
+    if (c_associated(data)) call c_f_pointer(data, values, [length])
+  end subroutine
+
+  subroutine tensor_i64(self, name, values, stat, errmsg)
+    class(batch_norm), intent(in) :: self
+    character(len=*), intent(in) :: name
+    integer(c_int64_t), pointer, intent(out) :: values(:)
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    type(c_ptr) :: data
+    integer(c_int64_t) :: length
+    nullify (values)
+    call find_tensor(self, name, BN2D_I64, data, length, stat, errmsg)
+    if (c_associated(data)) call c_f_pointer(data, values, [length])
+  end subroutine
+
+end module bn2d

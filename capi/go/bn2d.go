@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: MIT
+
+// Package bn2d is batch normalisation over (N, C, H, W) on the CPU: torch.nn.BatchNorm2d on slices. README.md tells
+// how to use it.
+package bn2d
+
+/*
+#cgo pkg-config: bn2d
+#include <bn2d/bn2d.h>
+#include <stdlib.h>
+*/
+import "C"
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"strconv"
+	"unsafe"
+)
+
+// Status is what went wrong; it is an error itself, for errors.Is.
+type Status int32
+
+const (
+	InvalidArgument Status = C.BN2D_ERROR_INVALID_ARGUMENT
+	InvalidHandle   Status = C.BN2D_ERROR_INVALID_HANDLE
+	NotFound        Status = C.BN2D_ERROR_NOT_FOUND
+	Shape           Status = C.BN2D_ERROR_SHAPE
+	DTypeMismatch   Status = C.BN2D_ERROR_DTYPE
+	Overlap         Status = C.BN2D_ERROR_OVERLAP
+	Overflow        Status = C.BN2D_ERROR_OVERFLOW
+	TooFewValues    Status = C.BN2D_ERROR_TOO_FEW_VALUES
+	State           Status = C.BN2D_ERROR_STATE
+	Busy            Status = C.BN2D_ERROR_BUSY
+	OutOfMemory     Status = C.BN2D_ERROR_OUT_OF_MEMORY
+	Internal        Status = C.BN2D_ERROR_INTERNAL
+)
+
+func (s Status) Error() string { return C.GoString(C.bn2d_status_name(C.int32_t(s))) }
+
+// Error is a call that failed. Nothing has changed then.
+type Error struct {
+	Status  Status
+	Message string
+}
+
+func (e *Error) Error() string { return e.Status.Error() + ": " + e.Message }
+
+// Unwrap makes errors.Is(err, bn2d.Shape) work.
+func (e *Error) Unwrap() error { return e.Status }
+
+func failure(status Status, format string, values ...any) error {
+	return &Error{status, fmt.Sprintf(format, values...)}
+}
+
+// do makes a call and fetches its message from the same thread: the text belongs to the thread, not to the goroutine.
+func do(call func() C.int32_t) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if status := call(); status != C.BN2D_OK {
+		return &Error{Status(status), C.GoString(C.bn2d_last_error())}
+	}
+	return nil
+}
+
+// F16 and BF16 are the bits of a half; those of a bfloat16 are the upper half of a float32.
+type (
+	F16  uint16
+	BF16 uint16
+)
+
+// Data is an element type of tensors.
+type Data interface{ float32 | float64 | F16 | BF16 }
+
+// Number is an element type of parameters and buffers; num_batches_tracked is one int64.
+type Number interface{ Data | int64 }
+
+func dtypeOf[T Number]() C.int32_t {
+	var zero T
+	switch any(zero).(type) {
+	case float32:
+		return C.BN2D_F32
+	case float64:
+		return C.BN2D_F64
+	case F16:
+		return C.BN2D_F16
+	case BF16:
+		return C.BN2D_BF16
+	}
+	return C.BN2D_I64
+}
+
+// Layout of tensors.
+type Layout int32
+
+const (
+	NCHW Layout = C.BN2D_NCHW // the default
+	NHWC Layout = C.BN2D_NHWC // channels_last
+)
+
+func (l Layout) number() C.int32_t {
+	if l == 0 {
+		l = NCHW
+	}
+	return C.int32_t(l)
+}
+
+// Activation of the fused forms.
+type Activation int32
+
+const (
+	Identity  Activation = C.BN2D_ACT_NONE
+	ReLU      Activation = C.BN2D_ACT_RELU
+	LeakyReLU Activation = C.BN2D_ACT_LEAKY_RELU
+)
+
+// Fused asks for y = activation(bn(x) + z); the zero value for y = bn(x), NCHW.
+type Fused[T Data] struct {
+	Z          []T // nil: no residual
+	Activation Activation
+	Slope      float64
+	Layout     Layout
+}
+
+// Option of New.
+type Option struct{ name, value string }
+
+func number(name string, v float64) Option { return Option{name, strconv.FormatFloat(v, 'g', -1, 64)} }
+
+func Eps(v float64) Option      { return number("eps", v) }
+func Momentum(v float64) Option { return number("momentum", v) }
+func CumulativeAverage() Option { return Option{"momentum", "None"} }
+func Affine(on bool) Option     { return Option{"affine", strconv.FormatBool(on)} }
+func Bias(on bool) Option       { return Option{"bias", strconv.FormatBool(on)} }
+func TrackRunningStats(on bool) Option {
+	return Option{"track_running_stats", strconv.FormatBool(on)}
+}
+func BiasedRunningVar(on bool) Option { return Option{"biased_running_var", strconv.FormatBool(on)} }
+func ProtectRunningStats(on bool) Option {
+	return Option{"protect_running_stats", strconv.FormatBool(on)}
+}
+func NumThreads(n int) Option { return Option{"num_threads", strconv.Itoa(n)} }
+
+// DType of parameters and buffers.
+func DType[T Data]() Option {
+	return Option{"dtype", C.GoString(C.bn2d_dtype_name(dtypeOf[T]()))}
+}
+
+// Module is a BatchNorm2d; new ones are in training mode. Infer may run on any number of goroutines at once; what
+// changes the module needs it alone, else the error is Busy.
+type Module struct {
+	handle   *C.bn2d_module
+	features int
+}
+
+// New makes a module.
+func New(features int, options ...Option) (*Module, error) {
+	var settings *C.bn2d_options
+	if err := do(func() C.int32_t { return C.bn2d_options_create(&settings) }); err != nil {
+		return nil, err
+	}
+	defer C.bn2d_options_release(settings)
+	for _, option := range options {
+		name, value := C.CString(option.name), C.CString(option.value)
+		err := do(func() C.int32_t { return C.bn2d_options_set_by_name(settings, name, value) })
+		C.free(unsafe.Pointer(name))
+		C.free(unsafe.Pointer(value))
+		if err != nil {
+			return nil, err
+		}
+	}
+	m := &Module{features: features}
+	err := do(func() C.int32_t { return C.bn2d_module_create(C.int64_t(features), settings, &m.handle) })
+	if err != nil {
+		return nil, err
+	}
+	runtime.SetFinalizer(m, (*Module).Close)
+	return m, nil
+}
+
+// Close gives the module back; without it, the garbage collector does. A second time does nothing.
+func (m *Module) Close() error {
+	C.bn2d_module_release(m.handle)
+	m.handle = nil
+	runtime.SetFinalizer(m, nil)
+	return nil
+}
+
+// do with the module, which stays alive during the call.
+func (m *Module) do(call func(*C.bn2d_module) C.int32_t) error {
+	defer runtime.KeepAlive(m)
+	return do(func() C.int32_t { return call(m.handle) })
+}
+
+func (m *Module) String() string {
+	buffer := make([]byte, 512)
+	text := (*C.char)(unsafe.Pointer(&buffer[0]))
+	if err := m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_repr(h, text, 512, nil) }); err != nil {
+		return err.Error()
+	}
+	return C.GoString(text)
+}
+
+// Train sets training mode, or eval mode.
+func (m *Module) Train(training bool) error {
+	var mode C.int32_t
+	if training {
+		mode = 1
+	}
+	return m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_train(h, mode) })
+}
+
+// Eval sets eval mode.
+func (m *Module) Eval() error { return m.Train(false) }
+
+// IsTraining is false in eval mode.
+func (m *Module) IsTraining() bool {
+	var training C.int32_t
+	err := m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_is_training(h, &training) })
+	return err == nil && training != 0
+}
+
+func (m *Module) ZeroGrad() error {
+	return m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_zero_grad(h) })
+}
+
+func (m *Module) ResetRunningStats() error {
+	return m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_reset_running_stats(h) })
+}
+
+// SetNumThreads limits the threads of this module's calls; 0: the process's limit alone.
+func (m *Module) SetNumThreads(n int32) error {
+	return m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_set_num_threads(h, C.int32_t(n)) })
+}
+
+// SetNumThreads limits the threads that one call uses, for the whole process; 0: all of oneTBB's.
+func SetNumThreads(n int32) error {
+	return do(func() C.int32_t { return C.bn2d_set_num_threads(C.int32_t(n)) })
+}
+
+// Record is what a forward leaves for its backward. It borrows x and y: do not change them until the last backward.
+type Record struct {
+	handle *C.bn2d_record
+	memory held
+	dtype  C.int32_t
+	layout C.int32_t
+	length int
+}
+
+// Close gives the record back and lets go of x and y; without it, the garbage collector does. A second time does
+// nothing.
+func (r *Record) Close() error {
+	C.bn2d_record_release(r.handle)
+	r.handle = nil
+	r.memory.release()
+	runtime.SetFinalizer(r, nil)
+	return nil
+}
+
+func fit[T Data](name string, values []T, length int) error {
+	if len(values) != length {
+		return failure(Shape, "%s has %d elements, must have %d", name, len(values), length)
+	}
+	return nil
+}
+
+func start[T Number](values []T) unsafe.Pointer {
+	if len(values) == 0 {
+		return nil
+	}
+	return unsafe.Pointer(&values[0])
+}
+
+// length of a tensor (n, features, h, w).
+func (m *Module) length(n, h, w int) (int, error) {
+	product := m.features
+	for _, extent := range []int{n, h, w} {
+		if extent < 0 {
+			return 0, failure(Shape, "(%d, %d, %d, %d) has a negative extent", n, m.features, h, w)
+		}
+		if extent > 0 && product > math.MaxInt/extent {
+			return 0, failure(Overflow, "(%d, %d, %d, %d) is too large", n, m.features, h, w)
+		}
+		product *= extent
+	}
+	return product, nil
+}
+
+func check[T Data](m *Module, x []T, n, h, w int, y []T, fused Fused[T]) error {
+	length, err := m.length(n, h, w)
+	if err != nil {
+		return err
+	}
+	if err := fit("x", x, length); err != nil {
+		return err
+	}
+	if err := fit("y", y, length); err != nil {
+		return err
+	}
+	if fused.Z != nil {
+		return fit("z", fused.Z, length)
+	}
+	return nil
+}
+
+// Forward is y = bn(x) for (n, features, h, w), NCHW, recorded for Backward.
+func Forward[T Data](m *Module, x []T, n, h, w int, y []T) (*Record, error) {
+	return ForwardFused(m, x, n, h, w, y, Fused[T]{})
+}
+
+// ForwardFused is y = activation(bn(x) + z), recorded.
+func ForwardFused[T Data](m *Module, x []T, n, h, w int, y []T, fused Fused[T]) (*Record, error) {
+	if err := check(m, x, n, h, w, y, fused); err != nil {
+		return nil, err
+	}
+	r := &Record{dtype: dtypeOf[T](), layout: fused.Layout.number(), length: len(x)}
+	bytes := uintptr(len(x)) * unsafe.Sizeof(*new(T))
+	xs, ys, zs := r.memory.input(start(x), bytes), r.memory.output(start(y), bytes), start(fused.Z)
+	err := m.do(func(handle *C.bn2d_module) C.int32_t {
+		return C.bn2d_forward_flat(handle, r.dtype, r.layout, xs, zs, C.int64_t(n), C.int64_t(h), C.int64_t(w),
+			C.int32_t(fused.Activation), C.double(fused.Slope), ys, &r.handle)
+	})
+	if err != nil {
+		r.memory.release()
+		return nil, err
+	}
+	r.memory.finish()
+	runtime.SetFinalizer(r, (*Record).Close)
+	return r, nil
+}
+
+// Infer is y = bn(x) in eval mode.
+func Infer[T Data](m *Module, x []T, n, h, w int, y []T) error {
+	return InferFused(m, x, n, h, w, y, Fused[T]{})
+}
+
+// InferFused is y = activation(bn(x) + z) in eval mode.
+func InferFused[T Data](m *Module, x []T, n, h, w int, y []T, fused Fused[T]) error {
+	if err := check(m, x, n, h, w, y, fused); err != nil {
+		return err
+	}
+	if m.IsTraining() {
+		return failure(State, "Infer needs eval mode, the module is in training mode")
+	}
+	xs, ys, zs := start(x), start(y), start(fused.Z)
+	return m.do(func(handle *C.bn2d_module) C.int32_t {
+		return C.bn2d_forward_flat(handle, dtypeOf[T](), fused.Layout.number(), xs, zs, C.int64_t(n), C.int64_t(h),
+			C.int64_t(w), C.int32_t(fused.Activation), C.double(fused.Slope), ys, nil)
+	})
+}
+
+// Backward is dx from dy, in the layout of the forward; adds to weight.grad and bias.grad.
+func Backward[T Data](m *Module, r *Record, dy, dx []T) error {
+	return BackwardFused(m, r, dy, dx, nil)
+}
+
+// BackwardFused is dx and dz, each where it is not nil.
+func BackwardFused[T Data](m *Module, r *Record, dy, dx, dz []T) error {
+	defer runtime.KeepAlive(r)
+	if r.handle == nil {
+		return failure(InvalidHandle, "the record has been closed")
+	}
+	if err := fit("dy", dy, r.length); err != nil {
+		return err
+	}
+	for name, wanted := range map[string][]T{"dx": dx, "dz": dz} {
+		if err := fit(name, wanted, r.length); wanted != nil && err != nil {
+			return err
+		}
+	}
+	dys, dxs, dzs := start(dy), start(dx), start(dz)
+	return m.do(func(handle *C.bn2d_module) C.int32_t {
+		return C.bn2d_backward_flat(handle, r.handle, dtypeOf[T](), r.layout, dys, dxs, dzs)
+	})
+}
+
+// with finds a tensor and hands it on with its number of elements.
+func with[T Number](m *Module, name string, use func(*C.bn2d_tensor, int) error) error {
+	text := C.CString(name)
+	defer C.free(unsafe.Pointer(text))
+	var tensor *C.bn2d_tensor
+	err := m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_tensor_by_name(h, text, &tensor) })
+	if err != nil {
+		return err
+	}
+	defer C.bn2d_tensor_release(tensor)
+	var dtype C.int32_t
+	var bytes C.uint64_t
+	C.bn2d_tensor_dtype(tensor, &dtype)
+	C.bn2d_tensor_nbytes(tensor, &bytes)
+	if dtype != dtypeOf[T]() {
+		return failure(DTypeMismatch, "%s is %s, not %s", name, C.GoString(C.bn2d_dtype_name(dtype)),
+			C.GoString(C.bn2d_dtype_name(dtypeOf[T]())))
+	}
+	return use(tensor, int(uintptr(bytes)/unsafe.Sizeof(*new(T))))
+}
+
+// Get copies the elements of a parameter, buffer or gradient: "weight", "bias", "running_mean", "running_var",
+// "num_batches_tracked", "weight.grad", "bias.grad".
+func Get[T Number](m *Module, name string) (values []T, err error) {
+	err = with[T](m, name, func(tensor *C.bn2d_tensor, length int) error {
+		values = make([]T, length)
+		return do(func() C.int32_t {
+			return C.bn2d_tensor_copy_to_flat(tensor, dtypeOf[T](), start(values), C.int64_t(length))
+		})
+	})
+	return
+}
+
+// Set copies elements in.
+func Set[T Number](m *Module, name string, values []T) error {
+	return with[T](m, name, func(tensor *C.bn2d_tensor, _ int) error {
+		return do(func() C.int32_t {
+			return C.bn2d_tensor_copy_from_flat(tensor, dtypeOf[T](), start(values), C.int64_t(len(values)))
+		})
+	})
+}

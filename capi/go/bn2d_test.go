@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MIT
+
+package bn2d
+
+// The values of tests/languages/vectors.txt (vectors.cc tells how they are made), errors, and handles given back.
+
+import (
+	"errors"
+	"math"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const channels, size = 64, 8 * 64 * 32 * 32
+
+// inputs are x and dy in the order of memory.
+func inputs[T any](channelsLast bool, from func(float64) T) (x, dy []T) {
+	s := int64(1)
+	next := func() int64 { s = s * 16807 % 2147483647; return s }
+	for i := 0; i < size; i++ {
+		c := i / 1024 % channels
+		if channelsLast {
+			c = i % channels
+		}
+		x = append(x, from(float64(next()%128+2*int64(c)-128)/64))
+	}
+	for i := 0; i < size; i++ {
+		dy = append(dy, from(float64(next()%256-128)/64))
+	}
+	return
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func affine[T Data](t *testing.T, m *Module, from func(float64) T) {
+	var weight, bias []T
+	for c := 0; c < channels; c++ {
+		weight, bias = append(weight, from(float64(c%16+8)/16)), append(bias, from(float64(c%8-4)/4))
+	}
+	must(t, Set(m, "weight", weight))
+	must(t, Set(m, "bias", bias))
+}
+
+// compare with every line of a case.
+func compare(t *testing.T, scenario string, arrays map[string][]float64, expected int) {
+	path := os.Getenv("BN2D_VECTORS")
+	if path == "" {
+		path = "../../tests/languages/vectors.txt"
+	}
+	text, err := os.ReadFile(path)
+	must(t, err)
+	seen := 0
+	for _, line := range strings.Split(string(text), "\n") {
+		words := strings.Fields(line)
+		if len(words) != 5 || words[0] != scenario {
+			continue
+		}
+		array, got := arrays[words[1]], 0.0
+		if words[2] == "sum" {
+			for i, v := range array {
+				got += v * float64(i%11-5)
+			}
+		} else {
+			i, err := strconv.Atoi(words[2])
+			must(t, err)
+			got = array[i]
+		}
+		value, _ := strconv.ParseFloat(words[3], 64)
+		tolerance, _ := strconv.ParseFloat(words[4], 64)
+		if !(math.Abs(got-value) <= tolerance) {
+			t.Errorf("%s: got %v", line, got)
+		}
+		seen++
+	}
+	if seen != expected {
+		t.Errorf("%s: %d lines", scenario, seen)
+	}
+}
+
+func wide[T any](values []T, to func(T) float64) (result []float64) {
+	for _, v := range values {
+		result = append(result, to(v))
+	}
+	return
+}
+
+func step[T Data](t *testing.T, scenario string, from func(float64) T, to func(T) float64) {
+	x, dy := inputs(false, from)
+	y, dx, later := make([]T, size), make([]T, size), make([]T, size)
+	m, err := New(channels, DType[T]())
+	must(t, err)
+	affine(t, m, from)
+	record, err := Forward(m, x, 8, 32, 32, y)
+	must(t, err)
+	must(t, Backward(m, record, dy, dx))
+	must(t, m.Eval())
+	must(t, Infer(m, x, 8, 32, 32, later))
+	arrays := map[string][]float64{"y": wide(y, to), "dx": wide(dx, to), "eval.y": wide(later, to)}
+	for _, name := range []string{"weight.grad", "bias.grad", "running_mean", "running_var"} {
+		values, err := Get[T](m, name)
+		must(t, err)
+		arrays[name] = wide(values, to)
+	}
+	compare(t, scenario, arrays, 58)
+	batches, err := Get[int64](m, "num_batches_tracked")
+	must(t, err)
+	if len(batches) != 1 || batches[0] != 1 {
+		t.Error("num_batches_tracked", batches)
+	}
+}
+
+func single(v float32) float64 { return float64(v) }
+func TestFloat32(t *testing.T) {
+	step(t, "f32", func(v float64) float32 { return float32(v) }, single)
+}
+func TestFloat64(t *testing.T) {
+	same := func(v float64) float64 { return v }
+	step(t, "f64", same, same)
+}
+
+func TestBFloat16ChannelsLastReluAndResidual(t *testing.T) {
+	bits := func(v float64) BF16 { return BF16(math.Float32bits(float32(v)) >> 16) }
+	value := func(v BF16) float64 { return float64(math.Float32frombits(uint32(v) << 16)) }
+	x, dy := inputs(true, bits)
+	y, dx, dz := make([]BF16, size), make([]BF16, size), make([]BF16, size)
+	m, err := New(channels)
+	must(t, err)
+	affine(t, m, func(v float64) float32 { return float32(v) })
+	record, err := ForwardFused(m, x, 8, 32, 32, y, Fused[BF16]{Z: dy, Activation: ReLU, Layout: NHWC})
+	must(t, err)
+	must(t, BackwardFused(m, record, dy, dx, dz))
+	mean, err := Get[float32](m, "running_mean")
+	must(t, err)
+	arrays := map[string][]float64{"y": wide(y, value), "dx": wide(dx, value), "dz": wide(dz, value)}
+	arrays["running_mean"] = wide(mean, single)
+	compare(t, "bf16", arrays, 37)
+}
+
+func fails(t *testing.T, err error, status Status, message string) {
+	t.Helper()
+	if !errors.Is(err, status) || !strings.Contains(err.Error(), message) {
+		t.Errorf("%v, expected %v: %s", err, status, message)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	m, err := New(3)
+	must(t, err)
+	x, y, six := make([]float32, 3), []float32{7, 7, 7}, make([]float32, 6)
+	_, err = Forward(m, x, 1, 1, 1, y)
+	fails(t, err, TooFewValues, "batch statistics need more than 1 value per channel, got shape (1, 3, 1, 1)")
+	if y[0] != 7 {
+		t.Error("y has changed")
+	}
+	_, err = Forward(m, x, 1, 1, 2, six)
+	fails(t, err, Shape, "x has 3 elements, must have 6")
+	_, err = Forward(m, x, -1, 1, 1, y)
+	fails(t, err, Shape, "negative")
+	_, err = Forward(m, x, math.MaxInt, 2, 2, y)
+	fails(t, err, Overflow, "too large")
+	_, err = Forward(m, make([]float64, 6), 1, 1, 2, make([]float64, 6))
+	fails(t, err, DTypeMismatch, "float64")
+	fails(t, Infer(m, x, 1, 1, 1, y), State, "eval mode")
+	_, err = Get[float32](m, "gamma")
+	fails(t, err, NotFound, "gamma")
+	_, err = Get[float64](m, "weight")
+	fails(t, err, DTypeMismatch, "weight is float32, not float64")
+	fails(t, Set(m, "weight", six), Shape, "6")
+	_, err = New(3, Momentum(1.5))
+	fails(t, err, InvalidArgument, "1.5")
+	m.Close()
+	m.Close()
+	fails(t, m.Eval(), InvalidArgument, "NULL")
+	if m, err := New(3, CumulativeAverage(), Bias(false)); err != nil || !strings.Contains(m.String(), "momentum=None") {
+		t.Error(m, err)
+	}
+}
+
+// The message belongs to a thread; goroutines move between them.
+func TestMessagesStayWithTheirGoroutine(t *testing.T) {
+	var group sync.WaitGroup
+	for i := 0; i < 8; i++ {
+		group.Add(1)
+		go func(wrong string) {
+			defer group.Done()
+			for k := 0; k < 20000; k++ {
+				_, err := New(3, number("eps", 0), Option{"dtype", wrong})
+				if err == nil || !strings.Contains(err.Error(), wrong) {
+					t.Errorf("%v, expected %s", err, wrong)
+					return
+				}
+				runtime.Gosched()
+			}
+		}("wrong" + strconv.Itoa(i))
+	}
+	group.Wait()
+}
+
+func TestInferenceOnManyGoroutines(t *testing.T) {
+	m, err := New(3)
+	must(t, err)
+	must(t, m.Eval())
+	var group sync.WaitGroup
+	for i := 0; i < 8; i++ {
+		group.Add(1)
+		go func(v float32) {
+			defer group.Done()
+			x, y := make([]float32, 24), make([]float32, 24)
+			for k := range x {
+				x[k] = v
+			}
+			for k := 0; k < 100; k++ {
+				if err := Infer(m, x, 2, 2, 2, y); err != nil || math.Abs(float64(y[0]-v)) > 1e-4 {
+					t.Error(err, y[0])
+					return
+				}
+			}
+		}(float32(i))
+	}
+	group.Wait()
+}
+
+func resident() int {
+	text, _ := os.ReadFile("/proc/self/status")
+	for _, line := range strings.Split(string(text), "\n") {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == "VmRSS:" {
+			kilobytes, _ := strconv.Atoi(words[1])
+			return kilobytes
+		}
+	}
+	return 0
+}
+
+func TestHandlesAreGivenBack(t *testing.T) {
+	round := func() {
+		for i := 0; i < 2000; i++ {
+			m, err := New(256)
+			must(t, err)
+			record, err := Forward(m, make([]float32, 2048), 2, 2, 2, make([]float32, 2048))
+			must(t, err)
+			if i%2 == 0 {
+				m.Close()
+				record.Close() // after its module
+				record.Close()
+				fails(t, Backward(m, record, make([]float32, 2048), nil), InvalidHandle, "closed")
+			}
+			if i%100 == 0 {
+				runtime.GC()
+			}
+		}
+		runtime.GC()
+		runtime.GC()
+	}
+	round()
+	round()
+	before := resident()
+	for i := 0; i < 4; i++ {
+		round()
+	}
+	if resident() > before+30000 {
+		t.Errorf("memory grows from %d to %d kB", before, resident())
+	}
+
+	m, err := New(3)
+	must(t, err)
+	record, err := Forward(m, make([]float32, 6), 1, 1, 2, make([]float32, 6))
+	must(t, err)
+	runtime.GC()
+	must(t, Backward(m, record, make([]float32, 6), make([]float32, 6)))
+}

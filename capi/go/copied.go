@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+
+//go:build !go1.21
+
+package bn2d
+
+// #include <stdlib.h>
+import "C"
+
+import "unsafe"
+
+// held keeps what a record borrows. C may not remember Go's memory, and this Go cannot pin it: x is copied into C's
+// memory, and y is made there and copied back.
+type held struct {
+	x, y, target unsafe.Pointer
+	bytes        uintptr
+}
+
+func (h *held) input(p unsafe.Pointer, bytes uintptr) unsafe.Pointer {
+	if p == nil {
+		return nil
+	}
+	h.x, h.bytes = C.malloc(C.size_t(bytes)), bytes // never nil: Go stops the program instead
+	copy(slice(h.x, bytes), slice(p, bytes))
+	return h.x
+}
+
+func (h *held) output(p unsafe.Pointer, bytes uintptr) unsafe.Pointer {
+	if p == nil {
+		return nil
+	}
+	h.y, h.target = C.malloc(C.size_t(bytes)), p
+	return h.y
+}
+
+func (h *held) finish() {
+	if h.target != nil {
+		copy(slice(h.target, h.bytes), slice(h.y, h.bytes))
+	}
+	h.target = nil
+}
+
+func (h *held) release() {
+	C.free(h.x)
+	C.free(h.y)
+	*h = held{}
+}
+
+func slice(p unsafe.Pointer, bytes uintptr) []byte { return unsafe.Slice((*byte)(p), bytes) }

@@ -1,0 +1,3 @@
+module bn2d
+
+go 1.18

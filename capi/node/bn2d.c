@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: MIT */
+/* Node.js addon (N-API 8): batch normalisation on typed arrays, without a copy. README.md tells how to use it. */
+#define NAPI_VERSION 8
+#include <bn2d/bn2d.h>
+#include <node_api.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* -------------------------------------------------------------------------------------------------- errors */
+
+/* Throws a JavaScript Error with the code; returns NULL, for `return raise(...)`. */
+static napi_value raise(napi_env env, const char *code, const char *message) {
+  napi_throw_error(env, code, message);
+  return NULL;
+}
+/* As raise(), with the library's text. False where there was an error. */
+static bool ok(napi_env env, int32_t status) {
+  if (status == BN2D_OK) return true;
+  raise(env, bn2d_status_name(status), bn2d_last_error());
+  return false;
+}
+
+/* ------------------------------------------------------------------------------------------------- objects */
+
+typedef struct module_object {
+  bn2d_module *module;
+  int64_t features;
+  int32_t dtype;
+} module_object;
+
+/* A record with strong references to the arrays that it borrows. */
+typedef struct record_object {
+  bn2d_record *record;
+  napi_ref x, y;
+  int32_t dtype, layout;
+  size_t length;
+} record_object;
+
+static const napi_type_tag module_tag = {0x62436b5f1a0c4f7bu, 0x8d2f1e5a93b7460du};
+static const napi_type_tag record_tag = {0x3f8a27d1c96b4e02u, 0xb57e0c4416f8d93au};
+
+static void drop_module(napi_env env, void *data, void *hint) {
+  (void)env, (void)hint;
+  bn2d_module_release(((module_object *)data)->module);
+  free(data);
+}
+static void let_go(napi_env env, record_object *record) {
+  bn2d_record_release(record->record);
+  if (record->x) napi_delete_reference(env, record->x);
+  if (record->y) napi_delete_reference(env, record->y);
+  record->record = NULL;
+  record->x = record->y = NULL;
+}
+static void drop_record(napi_env env, void *data, void *hint) {
+  (void)hint;
+  let_go(env, data);
+  free(data);
+}
+
+static void *unwrapped(napi_env env, napi_value value, const napi_type_tag *tag, const char *what) {
+  bool is = false;
+  void *data = NULL;
+  napi_valuetype type;
+  if (napi_typeof(env, value, &type) == napi_ok && type == napi_object)
+    (void)napi_check_object_type_tag(env, value, tag, &is);
+  if (!is || napi_unwrap(env, value, &data) != napi_ok) raise(env, "BN2D_ERROR_INVALID_HANDLE", what);
+  return data;
+}
+
+/* Arguments of a call of a method: this and up to `most` values, missing ones undefined. */
+static module_object *arguments(napi_env env, napi_callback_info info, size_t most, napi_value *values) {
+  napi_value self;
+  if (napi_get_cb_info(env, info, &most, values, &self, NULL) != napi_ok) return NULL;
+  return unwrapped(env, self, &module_tag, "not called on a BatchNorm2d");
+}
+
+static bool absent(napi_env env, napi_value value) {
+  napi_valuetype type = napi_undefined;
+  napi_typeof(env, value, &type);
+  return type == napi_undefined || type == napi_null;
+}
+
+/* --------------------------------------------------------------------------------------------------- values */
+
+static napi_typedarray_type array_type(int32_t dtype) {
+  return dtype == BN2D_F32   ? napi_float32_array
+         : dtype == BN2D_F64 ? napi_float64_array
+         : dtype == BN2D_I64 ? napi_bigint64_array
+                             : napi_uint16_array;
+}
+
+/* The memory of a typed array that must have this dtype and length. */
+static bool array(napi_env env, const char *name, napi_value value, int32_t dtype, size_t length, void **out) {
+  char message[160];
+  bool is = false, detached = true;
+  napi_typedarray_type type;
+  size_t got = 0, offset;
+  napi_value buffer;
+  *out = NULL;
+  if (napi_is_typedarray(env, value, &is) != napi_ok || !is ||
+      napi_get_typedarray_info(env, value, &type, &got, out, &buffer, &offset) != napi_ok ||
+      type != array_type(dtype)) {
+    snprintf(message, sizeof message, "%s is no typed array of %s", name, bn2d_dtype_name(dtype));
+    return raise(env, "BN2D_ERROR_DTYPE", message), false;
+  }
+  if (napi_is_detached_arraybuffer(env, buffer, &detached) == napi_ok && detached) {
+    snprintf(message, sizeof message, "the memory of %s has been transferred", name);
+    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
+  }
+  if (got != length) {
+    snprintf(message, sizeof message, "%s has %zu elements, must have %zu", name, got, length);
+    return raise(env, "BN2D_ERROR_SHAPE", message), false;
+  }
+  return true;
+}
+
+/* options[name], or undefined. */
+static napi_value member(napi_env env, napi_value options, const char *name) {
+  napi_value value;
+  if (absent(env, options) || napi_get_named_property(env, options, name, &value) != napi_ok)
+    napi_get_undefined(env, &value);
+  return value;
+}
+
+/* A value as text, as String(value) gives it. */
+static bool text(napi_env env, napi_value value, char *out, size_t capacity) {
+  napi_value string;
+  size_t length;
+  return napi_coerce_to_string(env, value, &string) == napi_ok &&
+         napi_get_value_string_utf8(env, string, out, capacity, &length) == napi_ok;
+}
+
+/* One of some names; the first where it is absent. */
+static bool one_of(napi_env env, napi_value options, const char *what, const char *const *names, int32_t *out) {
+  char got[40], message[120];
+  const napi_value value = member(env, options, what);
+  *out = 0;
+  if (absent(env, value)) return true;
+  if (!text(env, value, got, sizeof got)) return false;
+  for (; names[*out]; ++*out)
+    if (strcmp(names[*out], got) == 0) return true;
+  snprintf(message, sizeof message, "no %s is named '%s'", what, got);
+  return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
+}
+
+static bool whole(napi_env env, napi_value value, const char *name, int64_t *out) {
+  char message[80];
+  double number = -1;
+  if (napi_get_value_double(env, value, &number) == napi_ok && number >= 0 && number <= 9007199254740991.0 &&
+      number == (double)(int64_t)number) {
+    *out = (int64_t)number;
+    return true;
+  }
+  snprintf(message, sizeof message, "%s must be a whole number, 0 or more", name);
+  return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
+}
+
+/* -------------------------------------------------------------------------------------------------- module */
+
+static bool set_options(napi_env env, napi_value given, bn2d_options *options) {
+  napi_value names;
+  uint32_t count = 0;
+  if (absent(env, given)) return true;
+  if (napi_get_property_names(env, given, &names) != napi_ok || napi_get_array_length(env, names, &count) != napi_ok)
+    return false;
+  for (uint32_t i = 0; i < count; ++i) {
+    napi_value name, value;
+    char name_text[64], value_text[64] = "None"; /* null: no momentum */
+    if (napi_get_element(env, names, i, &name) != napi_ok || !text(env, name, name_text, sizeof name_text) ||
+        napi_get_property(env, given, name, &value) != napi_ok)
+      return false;
+    if (!absent(env, value) && !text(env, value, value_text, sizeof value_text)) return false;
+    if (!ok(env, bn2d_options_set_by_name(options, name_text, value_text))) return false;
+  }
+  return true;
+}
+
+/* new BatchNorm2d(numFeatures, {eps, momentum, affine, ...}) */
+static napi_value construct(napi_env env, napi_callback_info info) {
+  napi_value self, values[2], target;
+  size_t count = 2;
+  bn2d_options *options = NULL;
+  module_object *object = calloc(1, sizeof *object);
+  if (!object || napi_get_cb_info(env, info, &count, values, &self, NULL) != napi_ok ||
+      napi_get_new_target(env, info, &target) != napi_ok || !target)
+    raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "use new BatchNorm2d()");
+  else if (whole(env, values[0], "numFeatures", &object->features) && ok(env, bn2d_options_create(&options)) &&
+           set_options(env, values[1], options) &&
+           ok(env, bn2d_module_create(object->features, options, &object->module)) &&
+           ok(env, bn2d_module_dtype(object->module, &object->dtype)) &&
+           napi_type_tag_object(env, self, &module_tag) == napi_ok &&
+           napi_wrap(env, self, object, drop_module, NULL, NULL) == napi_ok) {
+    bn2d_options_release(options);
+    return self;
+  }
+  bn2d_options_release(options);
+  if (object) drop_module(env, object, NULL);
+  return NULL;
+}
+
+static napi_value undefined(napi_env env) {
+  napi_value value;
+  napi_get_undefined(env, &value);
+  return value;
+}
+
+static napi_value train(napi_env env, napi_callback_info info) {
+  napi_value mode;
+  bool training = true;
+  const module_object *self = arguments(env, info, 1, &mode);
+  if (!self) return NULL;
+  if (!absent(env, mode)) napi_get_value_bool(env, mode, &training);
+  return ok(env, bn2d_module_train(self->module, training)) ? undefined(env) : NULL;
+}
+static napi_value eval(napi_env env, napi_callback_info info) {
+  const module_object *self = arguments(env, info, 0, NULL);
+  return self && ok(env, bn2d_module_eval(self->module)) ? undefined(env) : NULL;
+}
+static napi_value zero_grad(napi_env env, napi_callback_info info) {
+  const module_object *self = arguments(env, info, 0, NULL);
+  return self && ok(env, bn2d_module_zero_grad(self->module)) ? undefined(env) : NULL;
+}
+static napi_value reset_running_stats(napi_env env, napi_callback_info info) {
+  const module_object *self = arguments(env, info, 0, NULL);
+  return self && ok(env, bn2d_module_reset_running_stats(self->module)) ? undefined(env) : NULL;
+}
+static napi_value set_num_threads(napi_env env, napi_callback_info info) {
+  napi_value value;
+  int64_t threads;
+  const module_object *self = arguments(env, info, 1, &value);
+  if (!self || !whole(env, value, "threads", &threads)) return NULL;
+  return ok(env, bn2d_module_set_num_threads(self->module, threads > INT32_MAX ? INT32_MAX : (int32_t)threads))
+             ? undefined(env)
+             : NULL;
+}
+static napi_value to_string(napi_env env, napi_callback_info info) {
+  char buffer[512];
+  napi_value value;
+  const module_object *self = arguments(env, info, 0, NULL);
+  if (!self || !ok(env, bn2d_module_repr(self->module, buffer, sizeof buffer, NULL))) return NULL;
+  return napi_create_string_utf8(env, buffer, NAPI_AUTO_LENGTH, &value) == napi_ok ? value : NULL;
+}
+
+/* ----------------------------------------------------------------------------------- forward and backward */
+
+static const char *const dtype_names[] = {"", "f32", "f64", "f16", "bf16", NULL};
+static const char *const layout_names[] = {"", "nchw", "nhwc", NULL};
+static const char *const activation_names[] = {"none", "relu", "leaky_relu", NULL};
+
+/* forward(x, [n, h, w], y, {z, activation, slope, layout, dtype}); made: NULL for infer. */
+static bool run(napi_env env, const module_object *self, const napi_value *values, record_object *made) {
+  static const char *const names[] = {"n", "h", "w"};
+  const napi_value options = values[3], z_value = member(env, options, "z"),
+                   slope_value = member(env, options, "slope");
+  int64_t extents[3], length = self->features;
+  int32_t dtype, layout, activation;
+  double slope = 0;
+  void *x, *y, *z = NULL;
+  bool is = false;
+  if (napi_is_array(env, values[1], &is) != napi_ok || !is)
+    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "the extents must be [n, h, w]"), false;
+  for (uint32_t i = 0; i < 3; ++i) {
+    napi_value extent;
+    if (napi_get_element(env, values[1], i, &extent) != napi_ok || !whole(env, extent, names[i], &extents[i]))
+      return false;
+    if (extents[i] != 0 && length > INT64_MAX / extents[i])
+      return raise(env, "BN2D_ERROR_OVERFLOW", "the product of the extents is too large"), false;
+    length *= extents[i];
+  }
+  if (!one_of(env, options, "dtype", dtype_names, &dtype) || !one_of(env, options, "layout", layout_names, &layout) ||
+      !one_of(env, options, "activation", activation_names, &activation))
+    return false;
+  if (dtype == 0) dtype = self->dtype;
+  if (layout == 0) layout = BN2D_NCHW;
+  if (!absent(env, slope_value)) napi_get_value_double(env, slope_value, &slope);
+  if (!array(env, "x", values[0], dtype, (size_t)length, &x) ||
+      !array(env, "y", values[2], dtype, (size_t)length, &y) ||
+      (!absent(env, z_value) && !array(env, "z", z_value, dtype, (size_t)length, &z)))
+    return false;
+  if (!ok(env, bn2d_forward_flat(self->module, dtype, layout, x, z, extents[0], extents[1], extents[2], activation,
+                                 slope, y, made ? &made->record : NULL)))
+    return false;
+  if (made) {
+    made->dtype = dtype;
+    made->layout = layout;
+    made->length = (size_t)length;
+    return napi_create_reference(env, values[0], 1, &made->x) == napi_ok &&
+           napi_create_reference(env, values[2], 1, &made->y) == napi_ok;
+  }
+  return true;
+}
+
+static napi_value infer(napi_env env, napi_callback_info info) {
+  napi_value values[4];
+  int32_t training = 0;
+  const module_object *self = arguments(env, info, 4, values);
+  if (!self || !ok(env, bn2d_module_is_training(self->module, &training))) return NULL;
+  if (training) return raise(env, "BN2D_ERROR_STATE", "infer needs eval mode, the module is in training mode");
+  return run(env, self, values, NULL) ? undefined(env) : NULL;
+}
+
+static napi_value release(napi_env env, napi_callback_info info) {
+  napi_value self;
+  size_t none = 0;
+  napi_get_cb_info(env, info, &none, NULL, &self, NULL);
+  record_object *record = unwrapped(env, self, &record_tag, "not called on a record");
+  if (record) let_go(env, record);
+  return record ? undefined(env) : NULL;
+}
+
+static napi_value forward(napi_env env, napi_callback_info info) {
+  napi_value values[4], result, method;
+  const module_object *self = arguments(env, info, 4, values);
+  record_object *made = self ? calloc(1, sizeof *made) : NULL;
+  if (!made) return NULL;
+  if (run(env, self, values, made) && napi_create_object(env, &result) == napi_ok &&
+      napi_create_function(env, "release", NAPI_AUTO_LENGTH, release, NULL, &method) == napi_ok &&
+      napi_set_named_property(env, result, "release", method) == napi_ok &&
+      napi_type_tag_object(env, result, &record_tag) == napi_ok &&
+      napi_wrap(env, result, made, drop_record, NULL, NULL) == napi_ok)
+    return result;
+  drop_record(env, made, NULL);
+  return NULL;
+}
+
+/* The array of a reference is where it was: nobody has transferred its memory. */
+static bool in_place(napi_env env, napi_ref reference, const record_object *record, const char *name) {
+  napi_value value;
+  void *data;
+  return napi_get_reference_value(env, reference, &value) == napi_ok &&
+         array(env, name, value, record->dtype, record->length, &data);
+}
+
+/* backward(record, dy, dx, dz): dx and dz may be null. */
+static napi_value backward(napi_env env, napi_callback_info info) {
+  napi_value values[4];
+  void *dy, *dx = NULL, *dz = NULL;
+  const module_object *self = arguments(env, info, 4, values);
+  const record_object *record = self ? unwrapped(env, values[0], &record_tag, "no record") : NULL;
+  if (!record) return NULL;
+  if (!record->record) return raise(env, "BN2D_ERROR_INVALID_HANDLE", "the record has been released");
+  if (!in_place(env, record->x, record, "x") || !in_place(env, record->y, record, "y") ||
+      !array(env, "dy", values[1], record->dtype, record->length, &dy) ||
+      (!absent(env, values[2]) && !array(env, "dx", values[2], record->dtype, record->length, &dx)) ||
+      (!absent(env, values[3]) && !array(env, "dz", values[3], record->dtype, record->length, &dz)))
+    return NULL;
+  return ok(env, bn2d_backward_flat(self->module, record->record, record->dtype, record->layout, dy, dx, dz))
+             ? undefined(env)
+             : NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------- tensors */
+
+/* The tensor of a name with its dtype and length; the caller releases it. */
+static bn2d_tensor *find(napi_env env, const module_object *self, napi_value name, int32_t *dtype, size_t *length) {
+  char name_text[64];
+  bn2d_tensor *tensor = NULL;
+  uint64_t bytes = 0;
+  if (!text(env, name, name_text, sizeof name_text) ||
+      !ok(env, bn2d_module_tensor_by_name(self->module, name_text, &tensor)))
+    return NULL;
+  bn2d_tensor_dtype(tensor, dtype);
+  bn2d_tensor_nbytes(tensor, &bytes);
+  *length = bytes / bn2d_dtype_size(*dtype);
+  return tensor;
+}
+
+/* get(name): a new typed array with a copy of the elements. */
+static napi_value get(napi_env env, napi_callback_info info) {
+  napi_value name, buffer, result = NULL;
+  int32_t dtype = 0;
+  size_t length = 0;
+  void *data;
+  const module_object *self = arguments(env, info, 1, &name);
+  bn2d_tensor *tensor = self ? find(env, self, name, &dtype, &length) : NULL;
+  if (!tensor) return NULL;
+  if (napi_create_arraybuffer(env, length * bn2d_dtype_size(dtype), &data, &buffer) != napi_ok ||
+      !ok(env, bn2d_tensor_copy_to_flat(tensor, dtype, data, (int64_t)length)) ||
+      napi_create_typedarray(env, array_type(dtype), length, buffer, 0, &result) != napi_ok)
+    result = NULL;
+  bn2d_tensor_release(tensor);
+  return result;
+}
+
+/* set(name, values): a typed array of the tensor's dtype and length. */
+static napi_value set(napi_env env, napi_callback_info info) {
+  napi_value values[2];
+  int32_t dtype = 0;
+  size_t length = 0;
+  void *data;
+  const module_object *self = arguments(env, info, 2, values);
+  bn2d_tensor *tensor = self ? find(env, self, values[0], &dtype, &length) : NULL;
+  if (!tensor) return NULL;
+  const bool done = array(env, "the array", values[1], dtype, length, &data) &&
+                    ok(env, bn2d_tensor_copy_from_flat(tensor, dtype, data, (int64_t)length));
+  bn2d_tensor_release(tensor);
+  return done ? undefined(env) : NULL;
+}
+
+/* setNumThreads(threads) of the process. */
+static napi_value limit_threads(napi_env env, napi_callback_info info) {
+  napi_value value;
+  size_t count = 1;
+  int64_t threads;
+  napi_get_cb_info(env, info, &count, &value, NULL, NULL);
+  if (!whole(env, value, "threads", &threads)) return NULL;
+  return ok(env, bn2d_set_num_threads(threads > INT32_MAX ? INT32_MAX : (int32_t)threads)) ? undefined(env) : NULL;
+}
+
+NAPI_MODULE_INIT() {
+  const struct {
+    const char *name;
+    napi_callback call;
+  } methods[] = {{"train", train},
+                 {"eval", eval},
+                 {"zeroGrad", zero_grad},
+                 {"resetRunningStats", reset_running_stats},
+                 {"setNumThreads", set_num_threads},
+                 {"toString", to_string},
+                 {"forward", forward},
+                 {"infer", infer},
+                 {"backward", backward},
+                 {"get", get},
+                 {"set", set}};
+  enum { count = sizeof methods / sizeof *methods };
+  napi_property_descriptor properties[count];
+  napi_value constructor, function, version;
+  memset(properties, 0, sizeof properties);
+  for (int i = 0; i < count; ++i) {
+    properties[i].utf8name = methods[i].name;
+    properties[i].method = methods[i].call;
+    properties[i].attributes = napi_default;
+  }
+  if (napi_define_class(env, "BatchNorm2d", NAPI_AUTO_LENGTH, construct, NULL, count, properties, &constructor) !=
+          napi_ok ||
+      napi_create_function(env, "setNumThreads", NAPI_AUTO_LENGTH, limit_threads, NULL, &function) != napi_ok ||
+      napi_create_string_utf8(env, bn2d_version_string(), NAPI_AUTO_LENGTH, &version) != napi_ok ||
+      napi_set_named_property(env, exports, "BatchNorm2d", constructor) != napi_ok ||
+      napi_set_named_property(env, exports, "setNumThreads", function) != napi_ok ||
+      napi_set_named_property(env, exports, "version", version) != napi_ok)
+    return NULL;
+  return exports;
+}

@@ -1,0 +1,204 @@
+// The values of vectors.txt (vectors.cc tells how they are made) through capi/csharp, errors, and handles given back.
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using System.Threading;
+using Bn2d;
+
+internal static class Vectors
+{
+    private const int Channels = 64, Size = 8 * Channels * 32 * 32;
+
+    /// x and dy in the order of memory.
+    private static double[][] Inputs(bool channelsLast)
+    {
+        long s = 1;
+        Func<long> next = () => s = s * 16807 % 2147483647;
+        Func<int, int> channel = i => channelsLast ? i % Channels : i / 1024 % Channels;
+        double[] x = Enumerable.Range(0, Size).Select(i => (next() % 128 + 2 * channel(i) - 128) / 64.0).ToArray();
+        double[] dy = Enumerable.Range(0, Size).Select(i => (next() % 256 - 128) / 64.0).ToArray();
+        return new[] { x, dy };
+    }
+
+    private static void Affine<T>(BatchNorm2d bn, Func<double, T> from) where T : struct
+    {
+        bn.Set("weight", Enumerable.Range(0, Channels).Select(c => from((c % 16 + 8) / 16.0)).ToArray());
+        bn.Set("bias", Enumerable.Range(0, Channels).Select(c => from((c % 8 - 4) / 4.0)).ToArray());
+    }
+
+    private static void Require(bool condition, string what)
+    {
+        if (!condition) throw new Exception("failed: " + what);
+    }
+
+    /// Compares with every line of a case.
+    private static void Compare(string scenario, Dictionary<string, double[]> arrays, int expected)
+    {
+        int seen = 0;
+        foreach (string line in File.ReadLines(Environment.GetEnvironmentVariable("BN2D_VECTORS")))
+        {
+            string[] words = line.Split(' ');
+            if (words[0] != scenario) continue;
+            double[] a = arrays[words[1]];
+            double got = words[2] == "sum" ? a.Select((v, i) => v * (i % 11 - 5)).Sum() : a[int.Parse(words[2])];
+            double value = double.Parse(words[3], CultureInfo.InvariantCulture);
+            double tolerance = double.Parse(words[4], CultureInfo.InvariantCulture);
+            Require(Math.Abs(got - value) <= tolerance, line + ": got " + got);
+            ++seen;
+        }
+        Require(seen == expected, scenario + ": number of lines");
+    }
+
+    private static void Step<T>(string scenario, DType dtype, Func<double, T> from, Func<T, double> to) where T : struct
+    {
+        T[][] inputs = Inputs(false).Select(values => values.Select(from).ToArray()).ToArray();
+        var y = new T[Size];
+        var dx = new T[Size];
+        var later = new T[Size];
+        using (var bn = new BatchNorm2d(Channels, new Options { DType = dtype }))
+        {
+            Affine(bn, from);
+            using (Record record = bn.Forward(inputs[0], 8, 32, 32, y)) bn.Backward(record, inputs[1], dx);
+            bn.Eval();
+            bn.Infer(inputs[0], 8, 32, 32, later);
+            var arrays = new Dictionary<string, T[]> { { "y", y }, { "dx", dx }, { "eval.y", later } };
+            foreach (string name in new[] { "weight.grad", "bias.grad", "running_mean", "running_var" })
+                arrays[name] = bn.Get<T>(name);
+            Compare(scenario, arrays.ToDictionary(a => a.Key, a => a.Value.Select(to).ToArray()), 58);
+            Require(bn.Get<long>("num_batches_tracked")[0] == 1, "num_batches_tracked");
+        }
+    }
+
+    /// bfloat16 is the upper half of a float.
+    private static void Half()
+    {
+        Func<double, ushort> bits = v => (ushort)(BitConverter.ToUInt32(BitConverter.GetBytes((float)v), 0) >> 16);
+        Func<ushort, double> value = u => BitConverter.ToSingle(BitConverter.GetBytes((uint)u << 16), 0);
+        ushort[][] inputs = Inputs(true).Select(values => values.Select(bits).ToArray()).ToArray();
+        var y = new ushort[Size];
+        var dx = new ushort[Size];
+        var dz = new ushort[Size];
+        using (var bn = new BatchNorm2d(Channels))
+        {
+            Affine(bn, v => (float)v);
+            var fused = new Fused<ushort> { Z = inputs[1], Activation = Activation.Relu, Layout = Layout.Nhwc, DType = DType.BF16 };
+            using (Record record = bn.Forward(inputs[0], 8, 32, 32, y, fused)) bn.Backward(record, inputs[1], dx, dz);
+            var arrays = new Dictionary<string, double[]>
+            {
+                { "y", y.Select(value).ToArray() },
+                { "dx", dx.Select(value).ToArray() },
+                { "dz", dz.Select(value).ToArray() },
+                { "running_mean", bn.Get<float>("running_mean").Select(v => (double)v).ToArray() }
+            };
+            Compare("bf16", arrays, 37);
+        }
+    }
+
+    private static void Fails(string status, string message, Action call)
+    {
+        try
+        {
+            call();
+        }
+        catch (Bn2dException e)
+        {
+            Require(e.Status == status && e.Message.Contains(message), e.Status + ": " + e.Message);
+            return;
+        }
+        Require(false, "no error: " + message);
+    }
+
+    private static void Errors()
+    {
+        var bn = new BatchNorm2d(3);
+        var x = new float[3];
+        var y = new float[] { 7, 7, 7 };
+        var six = new float[6];
+        Fails("BN2D_ERROR_TOO_FEW_VALUES", "batch statistics need more than 1 value per channel, got shape (1, 3, 1, 1)",
+            () => bn.Forward(x, 1, 1, 1, y));
+        Require(y.SequenceEqual(new float[] { 7, 7, 7 }), "y is as it was");
+        Fails("BN2D_ERROR_SHAPE", "x has 3 elements, must have 6", () => bn.Forward(x, 1, 1, 2, six));
+        Fails("BN2D_ERROR_DTYPE", "x is Double[], F32 needs Single[]",
+            () => bn.Forward(new double[3], 1, 1, 1, new double[3], new Fused<double> { DType = DType.F32 }));
+        Fails("BN2D_ERROR_DTYPE", "float64", () => bn.Forward(new double[6], 1, 1, 2, new double[6]));
+        Fails("BN2D_ERROR_OVERFLOW", "too large", () => bn.Forward(x, long.MaxValue, 1, 1, y));
+        Fails("BN2D_ERROR_STATE", "eval mode", () => bn.Infer(x, 1, 1, 1, y));
+        Fails("BN2D_ERROR_NOT_FOUND", "gamma", () => bn.Get<float>("gamma"));
+        Fails("BN2D_ERROR_SHAPE", "weight has 6 elements, must have 3", () => bn.Set("weight", six));
+        Fails("BN2D_ERROR_INVALID_ARGUMENT", "1.5", () => new BatchNorm2d(3, new Options { Momentum = 1.5 }));
+        Require(new BatchNorm2d(3, new Options { Momentum = null }).ToString().Contains("momentum=None"), "momentum");
+        bn.Dispose();
+        bn.Dispose();
+        try
+        {
+            bn.Eval();
+            Require(false, "a disposed module works");
+        }
+        catch (ObjectDisposedException)
+        {
+        }
+    }
+
+    private static long Resident()
+    {
+        string line = File.ReadLines("/proc/self/status").First(l => l.StartsWith("VmRSS:", StringComparison.Ordinal));
+        return long.Parse(line.Split(new[] { ' ', '\t' }, StringSplitOptions.RemoveEmptyEntries)[1]);
+    }
+
+    /// A record pins its x and outlives its module; many that nobody disposes of leave nothing behind.
+    private static void Ownership()
+    {
+        Action round = () =>
+        {
+            for (int i = 0; i < 2000; ++i) new BatchNorm2d(256).Forward(new float[2048], 2, 2, 2, new float[2048]);
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+            GC.Collect();
+        };
+        round();
+        round();
+        long before = Resident();
+        for (int i = 0; i < 4; ++i) round();
+        Require(Resident() < before + 30000, "memory grows from " + before + " to " + Resident() + " kB");
+
+        var bn = new BatchNorm2d(3);
+        var x = new float[] { 1, 2, 3, 4, 5, 6 };
+        var y = new float[6];
+        using (Record record = bn.Forward(x, 1, 1, 2, y))
+        {
+            GC.Collect();
+            bn.Backward(record, new float[6], y);
+            bn.Dispose();
+        }
+    }
+
+    private static void Threads()
+    {
+        var bn = new BatchNorm2d(3);
+        bn.Eval();
+        int failed = 0;
+        Thread[] threads = Enumerable.Range(0, 4).Select(i => new Thread(() =>
+        {
+            float[] x = Enumerable.Repeat((float)i, 24).ToArray();
+            var y = new float[24];
+            for (int k = 0; k < 100; ++k) bn.Infer(x, 2, 2, 2, y);
+            if (Math.Abs(y[0] - i) > 1e-4) Interlocked.Increment(ref failed);
+        })).ToArray();
+        foreach (Thread thread in threads) thread.Start();
+        foreach (Thread thread in threads) thread.Join();
+        Require(failed == 0, "inference on several threads");
+    }
+
+    private static void Main()
+    {
+        Step("f32", DType.F32, v => (float)v, v => v);
+        Step("f64", DType.F64, v => v, v => v);
+        Half();
+        Errors();
+        Ownership();
+        Threads();
+        Console.WriteLine("Vectors.cs: all held");
+    }
+}

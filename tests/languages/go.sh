@@ -1,0 +1,19 @@
+#!/bin/sh
+# capi/go with cgo, and with the checks of pointers that Go has.
+. "$(dirname "$0")/language.sh"
+wish go pkg-config
+binding go
+
+GOCACHE=$(pwd)/cache
+export GOCACHE GOFLAGS=-mod=mod GOPROXY=off GOTOOLCHAIN=local GODEBUG=cgocheck=2
+export PKG_CONFIG_PATH="$lib/pkgconfig"
+work=$(pwd)
+shown go example/main.go
+cd "$binding"
+if [ -n "$(gofmt -l .)" ]; then fail "to be formatted: gofmt -w capi/go"; fi
+go vet ./...
+go build -o "$work/go_example" ./example
+go test -count=1 -c -o "$work/go_tests" .
+cd "$work"
+example ./go_example
+./go_tests

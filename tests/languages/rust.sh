@@ -1,0 +1,39 @@
+#!/bin/sh
+# capi/rust with rustc alone, and that the compiler refuses what would leave a record without its x.
+. "$(dirname "$0")/language.sh"
+need rustc
+binding rust
+
+compile() { rustc --edition 2021 -D warnings -C opt-level=2 -L . -L "native=$lib" "$@"; }
+compile --crate-name bn2d --crate-type rlib -l bn2d "$binding/src/lib.rs"
+compile --extern bn2d=libbn2d.rlib "$binding/examples/train.rs"
+compile --extern bn2d=libbn2d.rlib --test "$binding/tests/vectors.rs"
+shown rust examples/train.rs
+example ./train
+./vectors
+
+# refused ERROR: the program on stdin does not compile, for that reason.
+refused() {
+  { echo 'use bn2d::*;' && cat; } >refused.rs
+  if compile --extern bn2d=libbn2d.rlib refused.rs 2>refused.txt; then fail "the compiler accepts: $(cat refused.rs)"; fi
+  grep -q "error\[$1\]" refused.txt || fail "not refused with $1: $(cat refused.txt)"
+}
+refused E0505 <<'END'
+fn main() -> Result<()> {
+    let (x, mut y) = (vec![0f32; 6], vec![0f32; 6]);
+    let mut bn = BatchNorm2d::new(3, &Options::default())?;
+    let record = bn.forward(&x, (1, 1, 2), &mut y)?;
+    drop(x); // the record still borrows it
+    bn.backward(&record, &[0f32; 6], &mut y)
+}
+END
+refused E0502 <<'END'
+fn main() -> Result<()> {
+    let (x, mut y) = (vec![0f32; 6], vec![0f32; 6]);
+    let mut bn = BatchNorm2d::new(3, &Options::default())?;
+    let weight = bn.tensor::<f32>("weight")?;
+    bn.forward(&x, (1, 1, 2), &mut y)?; // training while the parameters are read
+    println!("{}", weight[0]);
+    Ok(())
+}
+END

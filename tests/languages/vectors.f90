@@ -1,0 +1,290 @@
+! The values of vectors.txt (vectors.cc tells how they are made) through capi/fortran, errors, and handles given back.
+program vectors
+  use, intrinsic :: iso_c_binding
+  use bn2d
+  implicit none
+  integer, parameter :: channels = 64, number = 8 * channels * 32 * 32
+  real(c_double), allocatable :: y8(:), dx8(:), dz8(:), later8(:), gw8(:), gb8(:), mean8(:), var8(:)
+  real(c_double), allocatable :: x0(:), dy0(:)
+
+  call f32()
+  call f64()
+  call bf16()
+  call errors()
+  call ownership()
+  print '(a)', 'vectors.f90: all held'
+
+contains
+
+  subroutine require(condition, what)
+    logical, intent(in) :: condition
+    character(len=*), intent(in) :: what
+    if (.not. condition) error stop 'failed: ' // what
+  end subroutine
+
+  ! x and dy in the order of memory.
+  subroutine inputs(channels_last)
+    logical, intent(in) :: channels_last
+    integer(c_int64_t) :: s
+    integer :: i, c
+    x0 = [(0d0, i = 1, number)]
+    dy0 = x0
+    s = 1
+    do i = 0, number - 1
+      c = merge(mod(i, channels), mod(i / 1024, channels), channels_last)
+      s = mod(s * 16807, 2147483647_c_int64_t)
+      x0(i + 1) = (mod(s, 128_c_int64_t) + 2 * c - 128) / 64d0
+    end do
+    do i = 1, number
+      s = mod(s * 16807, 2147483647_c_int64_t)
+      dy0(i) = (mod(s, 256_c_int64_t) - 128) / 64d0
+    end do
+  end subroutine
+
+  real(c_double) function weight(c)
+    integer, intent(in) :: c
+    weight = (mod(c, 16) + 8) / 16d0
+  end function
+
+  real(c_double) function bias(c)
+    integer, intent(in) :: c
+    bias = (mod(c, 8) - 4) / 4d0
+  end function
+
+  ! The value of a line in one of the arrays.
+  real(c_double) function found(array, index)
+    real(c_double), intent(in) :: array(:)
+    character(len=*), intent(in) :: index
+    integer :: i
+    found = 0
+    if (index == 'sum') then
+      do i = 0, size(array) - 1
+        found = found + array(i + 1) * (mod(i, 11) - 5)
+      end do
+    else
+      read (index, *) i
+      found = array(i + 1)
+    end if
+  end function
+
+  ! Compares with every line of a case.
+  subroutine compare(scenario, expected)
+    character(len=*), intent(in) :: scenario
+    integer, intent(in) :: expected
+    character(len=512) :: path
+    character(len=200) :: line
+    character(len=20) :: name, array, index
+    real(c_double) :: value, tolerance, got
+    integer :: unit, status, seen
+    call get_environment_variable('BN2D_VECTORS', path)
+    open (newunit=unit, file=trim(path), status='old', action='read')
+    seen = 0
+    do
+      read (unit, '(a)', iostat=status) line
+      if (status /= 0) exit
+      if (line(1:len(scenario) + 1) /= scenario // ' ') cycle
+      read (line, *) name, array, index, value, tolerance
+      select case (array)
+      case ('y'); got = found(y8, index)
+      case ('dx'); got = found(dx8, index)
+      case ('dz'); got = found(dz8, index)
+      case ('eval.y'); got = found(later8, index)
+      case ('weight.grad'); got = found(gw8, index)
+      case ('bias.grad'); got = found(gb8, index)
+      case ('running_mean'); got = found(mean8, index)
+      case ('running_var'); got = found(var8, index)
+      case default; error stop 'no such array'
+      end select
+      call require(abs(got - value) <= tolerance, line)
+      seen = seen + 1
+    end do
+    close (unit)
+    call require(seen == expected, scenario // ': number of lines')
+  end subroutine
+
+  subroutine f32()
+    type(batch_norm) :: bn
+    type(batch_norm_record) :: record
+    real(c_float), allocatable, target, dimension(:, :, :, :) :: x, y, dy, dx, later
+    real(c_float), pointer :: values(:)
+    integer(c_int64_t), pointer :: batches(:)
+    integer :: c
+    call inputs(.false.)
+    x = reshape(real(x0, c_float), [32, 32, channels, 8])
+    dy = reshape(real(dy0, c_float), shape(x))
+    allocate (y, dx, later, mold=x)
+    call bn%create(channels)
+    call bn%tensor('weight', values)
+    values = [(real(weight(c), c_float), c = 0, channels - 1)]
+    call bn%tensor('bias', values)
+    values = [(real(bias(c), c_float), c = 0, channels - 1)]
+    call bn%forward(x, y, record)
+    call bn%backward(record, dy, dx)
+    call bn%eval()
+    call bn%infer(x, later)
+    y8 = reshape(real(y, c_double), [number])
+    dx8 = reshape(real(dx, c_double), [number])
+    later8 = reshape(real(later, c_double), [number])
+    call bn%tensor('weight.grad', values)
+    gw8 = values
+    call bn%tensor('bias.grad', values)
+    gb8 = values
+    call bn%tensor('running_mean', values)
+    mean8 = values
+    call bn%tensor('running_var', values)
+    var8 = values
+    call compare('f32', 58)
+    call bn%tensor('num_batches_tracked', batches)
+    call require(size(batches) == 1 .and. batches(1) == 1, 'num_batches_tracked')
+  end subroutine
+
+  subroutine f64()
+    type(batch_norm) :: bn
+    type(batch_norm_record) :: record
+    real(c_double), allocatable, target, dimension(:, :, :, :) :: x, y, dy, dx, later
+    real(c_double), pointer :: values(:)
+    integer :: c
+    call inputs(.false.)
+    x = reshape(x0, [32, 32, channels, 8])
+    dy = reshape(dy0, shape(x))
+    allocate (y, dx, later, mold=x)
+    call bn%create(channels, dtype=BN2D_F64)
+    call bn%tensor('weight', values)
+    values = [(weight(c), c = 0, channels - 1)]
+    call bn%tensor('bias', values)
+    values = [(bias(c), c = 0, channels - 1)]
+    call bn%forward(x, y, record)
+    call bn%backward(record, dy, dx)
+    call bn%eval()
+    call bn%infer(x, later)
+    y8 = reshape(y, [number])
+    dx8 = reshape(dx, [number])
+    later8 = reshape(later, [number])
+    call bn%tensor('weight.grad', values)
+    gw8 = values
+    call bn%tensor('bias.grad', values)
+    gb8 = values
+    call bn%tensor('running_mean', values)
+    mean8 = values
+    call bn%tensor('running_var', values)
+    var8 = values
+    call compare('f64', 58)
+  end subroutine
+
+  ! bfloat16 is the upper half of a float.
+  elemental integer(c_int16_t) function bits(v)
+    real(c_double), intent(in) :: v
+    integer(c_int32_t) :: upper
+    upper = ishft(transfer(real(v, c_float), 0_c_int32_t), -16)
+    bits = int(merge(upper - 65536, upper, upper > 32767), c_int16_t)
+  end function
+
+  elemental real(c_double) function value_of(half)
+    integer(c_int16_t), intent(in) :: half
+    value_of = transfer(ishft(int(half, c_int32_t), 16), 0._c_float)
+  end function
+
+  subroutine bf16()
+    type(batch_norm) :: bn
+    type(batch_norm_record) :: record
+    integer(c_int16_t), allocatable, target, dimension(:, :, :, :) :: x, y, dy, dx, dz
+    real(c_float), pointer :: values(:)
+    integer :: c
+    call inputs(.true.)
+    x = reshape(bits(x0), [channels, 32, 32, 8])
+    dy = reshape(bits(dy0), shape(x))
+    allocate (y, dx, dz, mold=x)
+    call bn%create(channels)
+    call bn%tensor('weight', values)
+    values = [(real(weight(c), c_float), c = 0, channels - 1)]
+    call bn%tensor('bias', values)
+    values = [(real(bias(c), c_float), c = 0, channels - 1)]
+    call bn%forward(x, y, record, BN2D_BF16, z=dy, activation=BN2D_ACT_RELU, layout=BN2D_NHWC)
+    call bn%backward(record, dy, dx, BN2D_BF16, dz)
+    y8 = reshape(value_of(y), [number])
+    dx8 = reshape(value_of(dx), [number])
+    dz8 = reshape(value_of(dz), [number])
+    call bn%tensor('running_mean', values)
+    mean8 = values
+    call compare('bf16', 37)
+  end subroutine
+
+  subroutine errors()
+    type(batch_norm) :: bn
+    type(batch_norm_record) :: record
+    real(c_float), target :: x(1, 1, 3, 1), y(1, 1, 3, 1), wide(2, 2, 3, 1), other(2, 2, 3, 2), two(2, 2, 2, 1)
+    real(c_float), pointer :: values(:)
+    integer :: stat
+    character(len=256) :: message
+    x = 1
+    y = 7
+    wide = 1
+    other = 1
+    two = 1
+    message = ''
+    call bn%create(3)
+    call bn%forward(x, y, record, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_TOO_FEW_VALUES, 'status')
+    call require(message == 'batch statistics need more than 1 value per channel, got shape (1, 3, 1, 1)', message)
+    call require(all(y == 7), 'y is as it was')
+    call bn%forward(two, two, record, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_SHAPE .and. message == 'x has 2 channels, the module has num_features 3', message)
+    call bn%forward(wide, other, record, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_SHAPE, message)
+    call bn%forward(other(1:1, :, :, :), other(1:1, :, :, :), record, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_LAYOUT .and. message == 'x, y and z must be contiguous', message)
+    call bn%infer(x, y, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_STATE, message)
+    call bn%tensor('gamma', values, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_NOT_FOUND .and. .not. associated(values), message)
+    call bn%create(3, momentum=1.5d0, eps=-2d0, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_INVALID_ARGUMENT .and. index(message, 'eps is -2') == 1, message)
+    call bn%eval(stat=stat, errmsg=message) ! there is no module any more
+    call require(stat == BN2D_ERROR_INVALID_ARGUMENT, message)
+    call bn%create(3, stat=stat)
+    call require(stat == 0, 'a good call')
+    call bn%release()
+    call bn%release()
+  end subroutine
+
+  ! A record outlives its module; a copy is one more reference; many leave nothing behind.
+  subroutine ownership()
+    integer :: before, i
+    do i = 1, 1000
+      call once()
+    end do
+    before = resident()
+    do i = 1, 5000
+      call once()
+    end do
+    call require(resident() < before + 10000, 'memory grows')
+  end subroutine
+
+  subroutine once()
+    type(batch_norm) :: bn, same
+    type(batch_norm_record) :: record, copy
+    real(c_float), target :: x(2, 2, 256, 2), y(2, 2, 256, 2)
+    x = 1
+    call bn%create(256)
+    call bn%forward(x, y, record)
+    same = bn
+    copy = record
+    call bn%release()
+    call record%release()
+    call same%backward(copy, y, y)
+    call same%eval()
+  end subroutine
+
+  integer function resident()
+    character(len=100) :: line
+    integer :: unit, status
+    resident = 0
+    open (newunit=unit, file='/proc/self/status', status='old', action='read')
+    do
+      read (unit, '(a)', iostat=status) line
+      if (status /= 0) exit
+      if (line(1:6) == 'VmRSS:') read (line(7:index(line, 'kB') - 1), *) resident
+    end do
+    close (unit)
+  end function
+end program

@@ -1,0 +1,142 @@
+-- The values of vectors.txt (vectors.cc tells how they are made) through capi/lua, errors, and handles given back.
+local ffi = require("ffi")
+local bn2d = require("bn2d")
+
+local CHANNELS, SIZE = 64, 8 * 64 * 32 * 32
+
+-- x and dy in the order of memory; `store` puts a number into an array.
+local function inputs(dtype, channels_last, store)
+  local x, dy, s = bn2d.array(SIZE, dtype), bn2d.array(SIZE, dtype), 1
+  for i = 0, SIZE - 1 do
+    local c = channels_last and i % CHANNELS or math.floor(i / 1024) % CHANNELS
+    s = s * 16807 % 2147483647
+    store(x, i, (s % 128 + 2 * c - 128) / 64)
+  end
+  for i = 0, SIZE - 1 do
+    s = s * 16807 % 2147483647
+    store(dy, i, (s % 256 - 128) / 64)
+  end
+  return x, dy
+end
+
+local function affine(bn)
+  local weight, bias = bn:tensor("weight").data, bn:tensor("bias").data
+  for c = 0, CHANNELS - 1 do
+    weight[c], bias[c] = (c % 16 + 8) / 16, (c % 8 - 4) / 4
+  end
+end
+
+-- Compares with every line of a case; arrays: name -> { function of the index, length }.
+local function compare(case, arrays, expected)
+  local seen = 0
+  for line in io.lines(os.getenv("BN2D_VECTORS")) do
+    local name, array, index, value, tolerance = line:match("^(%w+) (%S+) (%S+) (%S+) (%S+)$")
+    if name == case then
+      local at, length, got = arrays[array][1], arrays[array][2], 0
+      if index == "sum" then
+        for i = 0, length - 1 do got = got + at(i) * (i % 11 - 5) end
+      else
+        got = at(tonumber(index))
+      end
+      assert(math.abs(got - tonumber(value)) <= tonumber(tolerance), line .. ": got " .. got)
+      seen = seen + 1
+    end
+  end
+  assert(seen == expected, case .. ": " .. seen .. " lines")
+end
+
+local function reader(array, length) return { function(i) return tonumber(array[i]) end, length } end
+
+for _, case in ipairs({ "f32", "f64" }) do
+  local x, dy = inputs(case, false, function(array, i, v) array[i] = v end)
+  local y, dx, later = bn2d.array(SIZE, case), bn2d.array(SIZE, case), bn2d.array(SIZE, case)
+  local bn = bn2d.new(CHANNELS, { dtype = case })
+  affine(bn)
+  bn:backward(bn:forward(x, 8, 32, 32, y), dy, dx)
+  bn:eval()
+  bn:infer(x, 8, 32, 32, later)
+  local arrays = { y = reader(y, SIZE), dx = reader(dx, SIZE), ["eval.y"] = reader(later, SIZE) }
+  for _, name in ipairs({ "weight.grad", "bias.grad", "running_mean", "running_var" }) do
+    arrays[name] = reader(bn:tensor(name).data, bn:tensor(name).length)
+  end
+  compare(case, arrays, 58)
+  assert(bn:tensor("num_batches_tracked").data[0] == 1)
+end
+
+-- bfloat16 is the upper half of a float.
+do
+  local float, bits = ffi.new("union { float f; uint32_t u; }"), require("bit")
+  local x, dy = inputs("bf16", true, function(array, i, v)
+    float.f = v
+    array[i] = bits.rshift(float.u, 16)
+  end)
+  local function bf16(array)
+    return { function(i)
+      float.u = array[i] * 65536
+      return float.f
+    end, SIZE }
+  end
+  local y, dx, dz = bn2d.array(SIZE, "bf16"), bn2d.array(SIZE, "bf16"), bn2d.array(SIZE, "bf16")
+  local bn = bn2d.new(CHANNELS)
+  affine(bn)
+  local record = bn:forward(x, 8, 32, 32, y, { z = dy, activation = "relu", layout = "nhwc", dtype = "bf16" })
+  bn:backward(record, dy, dx, dz)
+  local mean = bn:tensor("running_mean")
+  compare("bf16", { y = bf16(y), dx = bf16(dx), dz = bf16(dz), running_mean = reader(mean.data, 64) }, 37)
+end
+
+-- Errors.
+local function fails(status, message, call, ...)
+  local ok, e = pcall(call, ...)
+  assert(not ok, "no error")
+  assert(e.status == status, tostring(e))
+  assert(e.message:find(message, 1, true), tostring(e))
+end
+do
+  local bn, x = bn2d.new(3), bn2d.array(3)
+  local y = bn2d.array(3)
+  fails("BN2D_ERROR_TOO_FEW_VALUES", "batch statistics need more than 1 value per channel, got shape (1, 3, 1, 1)",
+    bn.forward, bn, x, 1, 1, 1, y)
+  fails("BN2D_ERROR_SHAPE", "x has 3 elements, must have 6", bn.forward, bn, x, 1, 1, 2, bn2d.array(6))
+  fails("BN2D_ERROR_DTYPE", "y is no array of f32", bn.forward, bn, x, 1, 1, 1, bn2d.array(3, "f64"))
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "y is nil", bn.forward, bn, x, 1, 1, 1, nil)
+  fails("BN2D_ERROR_NOT_FOUND", "gamma", bn.tensor, bn, "gamma")
+  fails("BN2D_ERROR_STATE", "eval mode", bn.infer, bn, x, 1, 1, 1, y)
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "1.5", bn2d.new, 3, { momentum = 1.5 })
+  fails("BN2D_ERROR_NOT_FOUND", "epsilon", bn2d.new, 3, { epsilon = 1 })
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "gelu", bn.forward, bn, x, 1, 1, 1, y, { activation = "gelu" })
+  bn:release()
+  bn:release()
+end
+
+-- A record outlives its module, keeps its x, and 10 000 of each leave nothing behind.
+do
+  local function resident()
+    local kilobytes = 0
+    for line in io.lines("/proc/self/status") do kilobytes = tonumber(line:match("^VmRSS:%s*(%d+)")) or kilobytes end
+    return kilobytes
+  end
+  local function round()
+    for i = 1, 2500 do
+      local bn, y = bn2d.new(256), bn2d.array(256 * 8)
+      local record = bn:forward(bn2d.array(256 * 8), 2, 2, 2, y)
+      if i % 2 == 0 then bn = nil end
+      if i % 100 == 0 then collectgarbage() end
+    end
+    collectgarbage()
+    collectgarbage()
+  end
+  round()
+  local before = resident()
+  for _ = 1, 3 do round() end
+  assert(resident() < before + 20000, "memory grows from " .. before .. " to " .. resident() .. " kB")
+
+  local bn = bn2d.new(3)
+  local record = bn:forward(bn2d.array(6), 1, 1, 2, bn2d.array(6))
+  collectgarbage()
+  bn:backward(record, bn2d.array(6), bn2d.array(6))
+  record:release()
+  record:release()
+  fails("BN2D_ERROR_INVALID_HANDLE", "released", bn.backward, bn, record, bn2d.array(6), bn2d.array(6))
+end
+print("vectors.lua: all held")
