@@ -3,6 +3,20 @@
 # static library is the exception: what is linked with it needs oneTBB, and says so.
 include(CMakePackageConfigHelpers)
 
+# What the static library needs. To a C compiler also C++'s own library, whichever it is.
+set(BN2D_FIND_DEPENDENCIES "")
+set(BN2D_PC_LIBS "")
+if(BN2D_STATIC)
+  set(names ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
+  list(REMOVE_ITEM names ${CMAKE_C_IMPLICIT_LINK_LIBRARIES})
+  list(REMOVE_DUPLICATES names)
+  target_link_libraries(bn2d INTERFACE "$<INSTALL_INTERFACE:${names}>")
+  set(BN2D_FIND_DEPENDENCIES "include(CMakeFindDependencyMacro)\nfind_dependency(TBB)\nfind_dependency(Threads)\n")
+  set(names tbb ${names} ${CMAKE_DL_LIBS} pthread)
+  list(TRANSFORM names PREPEND " -l")
+  list(JOIN names "" BN2D_PC_LIBS)
+endif()
+
 set(BN2D_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/bn2d)
 install(TARGETS bn2d EXPORT bn2dTargets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT dev
@@ -15,18 +29,6 @@ install(FILES capi/api/bn2d-api.json capi/api/bn2d.cdef DESTINATION ${BN2D_DATA_
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)
 install(FILES README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT dev)
 
-set(BN2D_FIND_DEPENDENCIES "")
-set(BN2D_PC_LIBS "")
-if(BN2D_STATIC)
-  set(BN2D_FIND_DEPENDENCIES "include(CMakeFindDependencyMacro)\nfind_dependency(TBB)\nfind_dependency(Threads)\n")
-  # What a C compiler does not link by itself: C++'s own library, whichever it is.
-  set(names tbb ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
-  list(REMOVE_ITEM names ${CMAKE_C_IMPLICIT_LINK_LIBRARIES})
-  list(APPEND names ${CMAKE_DL_LIBS} pthread)
-  list(REMOVE_DUPLICATES names)
-  list(TRANSFORM names PREPEND " -l")
-  list(JOIN names "" BN2D_PC_LIBS)
-endif()
 configure_package_config_file(cmake/bn2dConfig.cmake.in ${PROJECT_BINARY_DIR}/bn2dConfig.cmake
   INSTALL_DESTINATION ${BN2D_CMAKE_DIR} PATH_VARS BN2D_DATA_DIR NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/bn2dConfigVersion.cmake COMPATIBILITY SameMajorVersion)

@@ -30,7 +30,21 @@ host static -DHOST_WAY=add_subdirectory -DBUILD_SHARED_LIBS=OFF -DCMAKE_BUILD_TY
 built static
 if find static -name 'libbn2d.so*' | grep .; then fail "the host wanted a static library"; fi
 
-# A host that wants bn2d installed gets it, but no packages of bn2d.
-host install -DHOST_WAY=add_subdirectory -DBN2D_INSTALL=ON -DCMAKE_BUILD_TYPE=Debug
-grep -q 'set(CPACK_GENERATOR "TGZ")' install/CPackConfig.cmake || fail "the host's packages have changed their kind"
-if grep -q 'COMPONENT_INSTALL' install/CPackConfig.cmake; then fail "bn2d's packages are among the host's"; fi
+
+# A host that wants bn2d installed gets it, but no packages of bn2d. A project in C alone finds the static library.
+host static -DBN2D_INSTALL=ON
+grep -q 'set(CPACK_GENERATOR "TGZ")' static/CPackConfig.cmake || fail "the host's packages have changed their kind"
+if grep -q 'COMPONENT_INSTALL' static/CPackConfig.cmake; then fail "bn2d's packages are among the host's"; fi
+"$CMAKE" --build static >>static.log
+"$CMAKE" --install static --prefix "$work/prefix" >>static.log
+[ -e "prefix/$BN2D_LIBDIR/libbn2d.a" ] || fail "no static library is installed"
+"$CMAKE" -S "$BN2D_SOURCE/tests/packaging/consumer" -B found -DCMAKE_C_COMPILER="$CC" -DCMAKE_PREFIX_PATH="$work/prefix"
+"$CMAKE" --build found
+./found/consumer
+need pkg-config
+bn2d_static() {
+  PKG_CONFIG_PATH=$work/prefix/$BN2D_LIBDIR/pkgconfig pkg-config --static "$@" bn2d
+}
+# shellcheck disable=SC2046 # a list of words
+"$CC" -std=c99 "$BN2D_SOURCE/tests/packaging/consumer/consumer.c" $(bn2d_static --cflags --libs) -o static_consumer
+./static_consumer
