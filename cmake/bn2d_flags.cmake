@@ -1,4 +1,5 @@
-# Flags of our own code. An interface target, so that nothing leaks to users of bn2d::bn2d.
+# Flags of our own code. An interface target and variables of this folder, so that nothing leaks to users of bn2d::bn2d nor
+# to a project that bn2d is part of.
 set(CMAKE_CXX_STANDARD 17)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
@@ -7,6 +8,11 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_C_VISIBILITY_PRESET hidden)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
 set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+
+set(BN2D_NO_BUILD_TYPE 0)
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(BN2D_NO_BUILD_TYPE 1)
+endif()
 
 add_library(bn2d_flags INTERFACE)
 target_compile_options(bn2d_flags INTERFACE

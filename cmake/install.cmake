@@ -1,10 +1,26 @@
-# What a user gets: the library, its header, the CMake package, the pkg-config file. Nothing of it holds an absolute path,
-# and nothing of it mentions oneTBB or Highway but the library itself: a user needs their shared libraries only.
+# What a user gets: the library, its headers, the CMake package, the pkg-config file. Nothing of it holds an absolute path,
+# and nothing of it mentions oneTBB or Highway but the library itself: a user needs their shared libraries only. The
+# static library is the exception: what is linked with it needs oneTBB, and says so.
 include(CMakePackageConfigHelpers)
+
+# What the static library needs. To a C compiler also C++'s own library, whichever it is.
+set(BN2D_FIND_DEPENDENCIES "")
+set(BN2D_PC_LIBS "")
+if(BN2D_STATIC)
+  set(names ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES})
+  list(REMOVE_ITEM names ${CMAKE_C_IMPLICIT_LINK_LIBRARIES})
+  list(REMOVE_DUPLICATES names)
+  target_link_libraries(bn2d INTERFACE "$<INSTALL_INTERFACE:${names}>")
+  set(BN2D_FIND_DEPENDENCIES "include(CMakeFindDependencyMacro)\nfind_dependency(TBB)\nfind_dependency(Threads)\n")
+  set(names tbb ${names} ${CMAKE_DL_LIBS} pthread)
+  list(TRANSFORM names PREPEND " -l")
+  list(JOIN names "" BN2D_PC_LIBS)
+endif()
 
 set(BN2D_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/bn2d)
 install(TARGETS bn2d EXPORT bn2dTargets
-  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT dev)
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT dev
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT dev)
 install(DIRECTORY include/bn2d DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev FILES_MATCHING PATTERN *.h PATTERN *.hpp)
 install(EXPORT bn2dTargets NAMESPACE bn2d:: DESTINATION ${BN2D_CMAKE_DIR} COMPONENT dev)
 # What binding generators read.

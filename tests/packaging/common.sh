@@ -4,6 +4,7 @@
 #   BN2D_LIBRARY             the shared library as built
 #   BN2D_STAGE               the install tree that stage.sh makes
 #   BN2D_LIBDIR              folder of the library in the install tree
+#   BN2D_AS_RELEASED         ON where compiler and flags are those of the library that we release
 #   CC, CXX, CMAKE, CMAKE_GENERATOR  the tools of the build
 set -eu
 

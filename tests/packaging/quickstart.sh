@@ -27,3 +27,13 @@ shown quickstart.cpp cpp
 # shellcheck disable=SC2046,SC2086 # lists of words
 "$CXX" -std=c++17 $strict readme_quickstart.cpp $(bn2d_pkg_config --cflags --libs) -o quickstart_cpp
 LD_LIBRARY_PATH=$BN2D_STAGE/$BN2D_LIBDIR ./quickstart_cpp
+
+# Loaded, not linked. An error, here no library, is told.
+shown plugin.c c
+# shellcheck disable=SC2046,SC2086 # lists of words
+"$CC" -std=c99 -O2 $strict readme_plugin.c $(bn2d_pkg_config --cflags) -ldl -o plugin
+./plugin "$BN2D_STAGE/$BN2D_LIBDIR/libbn2d.so.1"
+if ./plugin ./no_library.so 2>error; then fail "plugin.c loads what does not exist"; fi
+grep no_library error
+if ./plugin libc.so.6 2>error; then fail "plugin.c takes any library"; fi
+grep bn2d_get_api error

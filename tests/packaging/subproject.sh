@@ -1,0 +1,50 @@
+#!/bin/sh
+# bn2d as a part of another project, by add_subdirectory and FetchContent, shared and static: it changes no variable of the
+# host, takes the host's TBB::tbb, builds as the host builds, installs and packs nothing. Compiles the library without
+# optimisation and for few SIMD targets, half a minute; where everything must be tested, twice.
+. "$(dirname "$0")/common.sh"
+work_in subproject
+
+host() { # NAME OPTIONS...
+  name=$1
+  shift
+  "$CMAKE" -S "$BN2D_SOURCE/tests/packaging/host" -B "$name" -DBN2D_SOURCE="$BN2D_SOURCE" -DCMAKE_C_COMPILER="$CC" \
+    -DCMAKE_CXX_COMPILER="$CXX" -DCMAKE_CXX_FLAGS=-DBN2D_FEWER_TARGETS "$@" >"$name.log" || fail "$(cat "$name.log")"
+  diff "$name/before" "$name/after" || fail "$name: these variables of the host have changed"
+}
+built() { # NAME
+  "$CMAKE" --build "$1" --parallel 2 >>"$1.log" || fail "$(cat "$1.log")"
+  "$1/program"
+  "$CMAKE" --install "$1" --prefix "$1/installed" >>"$1.log"
+  found=$(cd "$1/installed" && find . -type f)
+  [ "$found" = ./bin/program ] || fail "$1: installed is $found"
+}
+
+host no_type -DHOST_WAY=FetchContent
+if grep '^CMAKE_BUILD_TYPE:.*=.' no_type/CMakeCache.txt; then fail "the host had no build type"; fi
+grep -qs -e ' -O2 ' no_type/bn2d/CMakeFiles/bn2d_core.dir/flags.make no_type/_deps/bn2d-build/CMakeFiles/bn2d_core.dir/flags.make \
+  no_type/build.ninja || fail "without a build type bn2d is not optimised"
+host shared -DHOST_WAY=FetchContent -DHOST_TBB=ON -DCMAKE_BUILD_TYPE=Debug
+if [ "${BN2D_REQUIRE_ALL:-0}" = 1 ]; then built shared; fi
+host static -DHOST_WAY=add_subdirectory -DBUILD_SHARED_LIBS=OFF -DCMAKE_BUILD_TYPE=Debug -DCMAKE_UNITY_BUILD=ON
+built static
+if find static -name 'libbn2d.so*' | grep .; then fail "the host wanted a static library"; fi
+
+
+# A host that wants bn2d installed gets it, but no packages of bn2d. A project in C alone finds the static library.
+host static -DBN2D_INSTALL=ON
+grep -q 'set(CPACK_GENERATOR "TGZ")' static/CPackConfig.cmake || fail "the host's packages have changed their kind"
+if grep -q 'COMPONENT_INSTALL' static/CPackConfig.cmake; then fail "bn2d's packages are among the host's"; fi
+"$CMAKE" --build static >>static.log
+"$CMAKE" --install static --prefix "$work/prefix" >>static.log
+[ -e "prefix/$BN2D_LIBDIR/libbn2d.a" ] || fail "no static library is installed"
+"$CMAKE" -S "$BN2D_SOURCE/tests/packaging/consumer" -B found -DCMAKE_C_COMPILER="$CC" -DCMAKE_PREFIX_PATH="$work/prefix"
+"$CMAKE" --build found
+./found/consumer
+need pkg-config
+bn2d_static() {
+  PKG_CONFIG_PATH=$work/prefix/$BN2D_LIBDIR/pkgconfig pkg-config --static "$@" bn2d
+}
+# shellcheck disable=SC2046 # a list of words
+"$CC" -std=c99 "$BN2D_SOURCE/tests/packaging/consumer/consumer.c" $(bn2d_static --cflags --libs) -o static_consumer
+./static_consumer
