@@ -4,6 +4,7 @@ import os
 from conan import ConanFile
 from conan.tools.cmake import CMake, CMakeDeps, CMakeToolchain, cmake_layout
 from conan.tools.files import copy
+from conan.tools.gnu import PkgConfigDeps
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..", "..")
 
@@ -27,6 +28,7 @@ class Bn2d(ConanFile):
 
     def generate(self):
         CMakeDeps(self).generate()
+        PkgConfigDeps(self).generate()  # Highway is found by its libhwy.pc
         toolchain = CMakeToolchain(self)  # sets BUILD_SHARED_LIBS
         toolchain.cache_variables.update(BN2D_DEVELOPER_MODE=False, BN2D_WERROR=False)
         toolchain.generate()
