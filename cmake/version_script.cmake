@@ -10,9 +10,13 @@ endforeach()
 list(REMOVE_DUPLICATES BN2D_NODES)
 list(APPEND BN2D_NODE_1.0 bn2d_get_api)
 set(script "")
+set(symbols "libbn2d.so.${PROJECT_VERSION_MAJOR} libbn2d${PROJECT_VERSION_MAJOR} #MINVER#\n")
 set(previous "")
 foreach(node IN LISTS BN2D_NODES)
   list(JOIN BN2D_NODE_${node} "; " names)
+  foreach(name IN LISTS BN2D_NODE_${node} ITEMS BN2D_${node})
+    string(APPEND symbols " ${name}@BN2D_${node} ${node}.0\n")
+  endforeach()
   if(previous STREQUAL "")
     string(APPEND script "BN2D_${node} { global: ${names}; local: *; };\n")
   else()
@@ -22,6 +26,8 @@ foreach(node IN LISTS BN2D_NODES)
 endforeach()
 set(BN2D_VERSION_SCRIPT ${PROJECT_BINARY_DIR}/bn2d.map)
 file(CONFIGURE OUTPUT ${BN2D_VERSION_SCRIPT} CONTENT "${script}" @ONLY)
+# The same for Debian: since which version of the package each symbol is there (package.cmake).
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/debian/symbols CONTENT "${symbols}" @ONLY)
 
 target_link_options(bn2d PRIVATE
   -Wl,--version-script=${BN2D_VERSION_SCRIPT}

@@ -25,7 +25,7 @@ options_of() {
 
 [ $# -gt 0 ] || set -- gcc clang native debug unity lto
 for name in "$@"; do
-  options=$(options_of "$name") || {
+  options_of "$name" >/dev/null || {
     echo "no build is called $name" >&2
     exit 2
   }

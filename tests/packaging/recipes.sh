@@ -1,0 +1,30 @@
+#!/bin/sh
+# The recipes for package managers can be read, and tell the version of the header.
+. "$(dirname "$0")/common.sh"
+need python3
+cd "$BN2D_SOURCE/cmake/packaging"
+version=$(sed -n 's/^#define BN2D_VERSION_[MP][A-Z]* \([0-9]*\).*/\1/p' "$BN2D_SOURCE/include/bn2d/bn2d.h" | paste -s -d .)
+python3 - "$version" <<'END'
+import json
+import re
+import sys
+
+version = sys.argv[1]
+recipe = open("conan/conanfile.py").read()
+compile(recipe, "conanfile.py", "exec")
+conda = open("conda/meta.yaml").read()
+told = {
+    "vcpkg": json.load(open("vcpkg/vcpkg.json"))["version"],
+    "conan": re.search(r'version = "(.*)"', recipe).group(1),
+    "conda": re.search(r"version: (.*)", conda).group(1),
+}
+for name, value in told.items():
+    if value != version:
+        sys.exit("the recipe for %s is of version %s, the header of %s" % (name, value, version))
+try:
+    import yaml
+except ImportError:
+    pass
+else:
+    yaml.safe_load(re.sub(r"{{(.*)}}", lambda m: json.dumps(m.group(1)), conda))
+END
