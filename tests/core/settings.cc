@@ -1,8 +1,6 @@
 // How many threads a call may use, and whether it stores past the caches.
 #include "ops/settings.h"
 
-#include <tbb/task_arena.h>
-
 #include "support/catch.h"
 
 namespace {
@@ -24,8 +22,11 @@ Work work_of(const Extents &size) {
 
 int threads_of(int32_t process, int32_t module, const Work &work) {
   const Limit limit(process);
-  tbb::task_arena arena(8);  // whatever the machine has
-  return arena.execute([&] { return machine_for_call(module, work).threads; });
+  Pool pool;  // of a host that has eight threads, whatever the machine has
+  pool.kind = PoolKind::host;
+  pool.run = [](void *, int32_t, WorkerFunction, void *) {};
+  pool.threads = 8;
+  return machine_for_call(pool, module, work).threads;
 }
 
 }  // namespace

@@ -65,7 +65,7 @@ class Bench {
 
 // Catches: a record from the pool whose side, mask or y of the forward before is not cleared: backward then damps the
 // gradient where the other activation was negative.
-TEST_CASE("pool: a record knows nothing of the forward before", "[records][pool]") {
+TEST_CASE("recycled: a record knows nothing of the forward before", "[records][recycled]") {
   for (const Kind &second : kKinds) {
     Gradients fresh;
     {
@@ -84,7 +84,7 @@ TEST_CASE("pool: a record knows nothing of the forward before", "[records][pool]
 }
 
 // Catches: statistics or a mask that stay as large as the largest tensor of the forwards before, or as small.
-TEST_CASE("pool: a record fits the shape of its own forward", "[records][pool]") {
+TEST_CASE("recycled: a record fits the shape of its own forward", "[records][recycled]") {
   Module module(3);
   const auto gradients = [&](const Extents &e, const Kind &kind) {
     Random random(63);
