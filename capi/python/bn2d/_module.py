@@ -48,10 +48,6 @@ def _as_array(given: Any, name: str) -> Array:
     return np.asarray(given)
 
 
-def _misaligned(array: Array) -> LayoutError:
-    return LayoutError("the array at 0x%x is not aligned to its elements of %d bytes" % (address_of(array) or 0, array.itemsize))
-
-
 def _read_only(name: str) -> LayoutError:
     return LayoutError("%s is read-only" % name)
 
@@ -102,7 +98,7 @@ class BatchNorm2d:
         affine: bool = True,
         track_running_stats: bool = True,
         device: Optional[str] = None,
-        dtype: DTypeLike = None,
+        dtype: Optional[DTypeLike] = None,
         bias: bool = True,
         *,
         biased_running_var: bool = False,
@@ -415,15 +411,10 @@ class BatchNorm2d:
             plan = self._plan_forward(x, z, y, activation, slope, record)
             plans = self._kept(key)
         views = plan.views
-        mask = x.itemsize - 1
-        views[0].data = address = address_of(x)  # type: ignore[union-attr]
-        views[1].data = target = address_of(y)  # type: ignore[union-attr]
-        if (address | target) & mask:  # type: ignore[operator]
-            raise _misaligned(x if address & mask else y)  # type: ignore[operator]
+        views[0].data = address_of(x)  # type: ignore[union-attr]
+        views[1].data = address_of(y)  # type: ignore[union-attr]
         if z is not None:
-            views[2].data = address = address_of(z)  # type: ignore[union-attr]
-            if address & mask:  # type: ignore[operator]
-                raise _misaligned(z)
+            views[2].data = address_of(z)  # type: ignore[union-attr]
         status = plan.function(*plan.arguments)
         made = plan.record.value if record and plan.record is not None else None
         plans.append(plan)
@@ -464,7 +455,7 @@ class BatchNorm2d:
         return record.backward(dy, **arguments)
 
 
-def _dtype_number(dtype: DTypeLike) -> int:
+def _dtype_number(dtype: Optional[DTypeLike]) -> int:
     name = "float32" if dtype is None else (dtype if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype).name)
     if name not in DTYPES:
         raise DtypeError("dtype %s; a module has float32, float64, float16 or bfloat16" % name)
@@ -574,10 +565,7 @@ class Record:
             call = _api.Call(function, module=module._address, **given)
             plan = _Plan(call, views)
         for view, (_, array) in zip(plan.views, arrays):
-            address = address_of(array) or 0
-            if address & (array.itemsize - 1):
-                raise _misaligned(array)
-            view.data = address  # type: ignore[union-attr]
+            view.data = address_of(array)  # type: ignore[union-attr]
         slots = plan.call.slots
         slots["record"].value = self._handle.address
         for name, array in (channels or {}).items():

@@ -255,6 +255,8 @@ def hostile():
         ((x[..., ::-1],), {}, bn2d.LayoutError, None),
         ((np.broadcast_to(x[:, :, :, :1], x.shape),), {}, bn2d.LayoutError, None),
         ((odd,), {}, bn2d.LayoutError, "aligned"),
+        ((x, odd), {}, bn2d.LayoutError, "aligned"),
+        ((x,), {"out": odd}, bn2d.LayoutError, "aligned"),
         ((fields,), {}, bn2d.LayoutError, "multiple"),
         ((x[:1, :, :1, :1],), {}, bn2d.TooFewValuesError, None),
         (([[1.0]],), {}, bn2d.InvalidArgumentError, "not an array"),
@@ -277,6 +279,33 @@ def test_a_call_that_cannot_be_changes_nothing(arguments, named, kind, text):
             bn(*arguments, **named)
     assert "\n" not in str(caught.value)
     assert all(np.array_equal(array, before[name]) for name, array in bn.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "named", "kind"),
+    [
+        (lambda dy: dy[:1], {}, bn2d.ShapeError),
+        (lambda dy: dy.astype("f8"), {}, bn2d.DtypeError),
+        (lambda dy: dy[..., ::-1], {}, bn2d.LayoutError),
+        (lambda dy: dy.tolist(), {}, bn2d.InvalidArgumentError),
+        (lambda dy: dy, {"dx": np.empty((2, 3, 4, 4), "f4")}, bn2d.ShapeError),
+        (lambda dy: dy, {"dx": np.broadcast_to(np.float32(0), (2, 3, 4, 5))}, bn2d.LayoutError),
+        (lambda dy: dy, {"dx": "yes"}, bn2d.InvalidArgumentError),
+    ],
+)
+def test_a_backward_that_cannot_be_changes_nothing(change, named, kind):
+    bn = bn2d.BatchNorm2d(3)
+    x = layouts((2, 3, 4, 5), "f4")["contiguous"]
+    _, record = bn.forward(x, record=True)
+    for _ in range(2):
+        with pytest.raises(kind):
+            record.backward(change(np.ones_like(x)), **named)
+    assert not bn.weight_grad.any()
+    assert not bn.bias_grad.any()
+    with pytest.raises(bn2d.ShapeError, match="ddbias"):
+        record.double_backward(np.ones_like(x), ddbias=np.ones(4, "f4"))
+    with pytest.raises(bn2d.DtypeError, match="ddweight is float64"):
+        record.double_backward(np.ones_like(x), ddweight=np.ones(3))
 
 
 def test_arrays_of_others_are_taken_without_a_copy():

@@ -175,6 +175,16 @@ def test_frozen_parameters_get_no_gradient():
     assert not module(x).requires_grad
 
 
+def test_autograd_knows_that_the_running_statistics_move():
+    module = bt.BatchNorm2d(3)
+    scale = torch.ones(3, requires_grad=True)
+    product = scale * module.running_mean  # keeps running_mean for its backward
+    module(torch.randn(2, 3, 4, 4))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.sum().backward()
+    assert module.num_batches_tracked == 1
+
+
 def test_gradients_that_are_expanded_or_of_another_layout():
     ours, theirs = bt.BatchNorm2d(3).eval(), nn.BatchNorm2d(3).eval()
     x = torch.randn(2, 3, 4, 4)

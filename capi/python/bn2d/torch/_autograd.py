@@ -30,21 +30,21 @@ class BatchNorm(torch.autograd.Function):
         how: Any,
     ) -> Tensor:
         y, saved = _calls.forward(layout, x, z, weight, bias, *how, True)
-        ctx.save_for_backward(x, weight, saved)
+        ctx.save_for_backward(x, weight, saved, None if layout.mask or not layout.activation else y)
         ctx.how = (layout, how[2])
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
-        x, weight, saved = ctx.saved_tensors
+        x, weight, saved, y = ctx.saved_tensors
         layout, batch_stats = ctx.how
         _, want_x, want_z, want_weight, want_bias, _ = ctx.needs_input_grad
         if torch.is_grad_enabled():  # create_graph: the gradients have gradients
             wants = (want_x, want_z, want_weight, want_bias)
-            dx, dz, dweight, dbias = BatchNormBackward.apply(layout, dy, x, weight, saved, batch_stats, wants)
+            dx, dz, dweight, dbias = BatchNormBackward.apply(layout, dy, x, weight, saved, y, batch_stats, wants)
         else:
             dx, dz, dweight, dbias = _calls.backward(
-                layout, dy, x, weight, saved, batch_stats, want_x, want_z, want_weight, want_bias
+                layout, dy, x, weight, saved, y, batch_stats, want_x, want_z, want_weight, want_bias
             )
         return None, dx, dz, dweight, dbias, None
 
@@ -60,20 +60,21 @@ class BatchNormBackward(torch.autograd.Function):
         x: Tensor,
         weight: Optional[Tensor],
         saved: Tensor,
+        y: Optional[Tensor],
         batch_stats: bool,
         wants: Any,
     ) -> Any:
-        ctx.save_for_backward(dy, x, weight, saved)
+        ctx.save_for_backward(dy, x, weight, saved, y)
         ctx.how = (layout, batch_stats)
         ctx.set_materialize_grads(False)
-        return _calls.backward(layout, dy, x, weight, saved, batch_stats, *wants)
+        return _calls.backward(layout, dy, x, weight, saved, y, batch_stats, *wants)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:  # type: ignore[override]
         layout, batch_stats = ctx.how
         ddy, dx, dweight = _calls.double_backward(layout, *ctx.saved_tensors, batch_stats, *grads)
-        return None, ddy, dx, dweight, None, None, None
+        return None, ddy, dx, dweight, None, None, None, None
 
 
 # Function.apply without its look for functorch's transforms (2 us), which the modules have looked for already.

@@ -24,13 +24,13 @@ _library.define(
     tags=[torch.Tag.pt2_compliant_tag],
 )
 _library.define(
-    "batch_norm_backward(Tensor dy, Tensor x, Tensor? weight, Tensor saved, bool batch_stats, "
+    "batch_norm_backward(Tensor dy, Tensor x, Tensor? weight, Tensor saved, Tensor? y, bool batch_stats, "
     "int activation, float slope, bool want_x, bool want_z, bool want_weight, bool want_bias) "
     "-> (Tensor dx, Tensor dz, Tensor dweight, Tensor dbias)",
     tags=[torch.Tag.pt2_compliant_tag],
 )
 _library.define(
-    "batch_norm_double_backward(Tensor dy, Tensor x, Tensor? weight, Tensor saved, bool batch_stats, "
+    "batch_norm_double_backward(Tensor dy, Tensor x, Tensor? weight, Tensor saved, Tensor? y, bool batch_stats, "
     "int activation, float slope, Tensor? ddx, Tensor? ddz, Tensor? ddweight, Tensor? ddbias) "
     "-> (Tensor ddy, Tensor dx, Tensor dweight)",
     tags=[torch.Tag.pt2_compliant_tag],
@@ -109,7 +109,7 @@ def _batch_norm_fake(
     slope: float,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    length = _calls.saved_length(*x.shape, activation != _calls.NONE) if save else 0
+    length = _calls.saved_length(*x.shape, _calls.masks(activation, slope)) if save else 0
     saved = torch.empty(length, dtype=torch.float64, device=x.device)
     results = [
         torch.empty_like(one) if batch_stats and one is not None else x.new_empty(0)
@@ -120,7 +120,8 @@ def _batch_norm_fake(
 
 def _batch_norm_context(ctx: Any, inputs: Any, output: Any) -> None:
     x, z, weight, bias, _, _, batch_stats, _, _, activation, slope, save = inputs
-    ctx.save_for_backward(x, weight, output[1])
+    shows = activation != _calls.NONE and not _calls.masks(activation, slope)
+    ctx.save_for_backward(x, weight, output[1], output[0] if shows else None)
     ctx.settings = (batch_stats, activation, slope)
     ctx.saves = save
     ctx.wants = (z is not None, weight is not None, bias is not None)
@@ -129,10 +130,10 @@ def _batch_norm_context(ctx: Any, inputs: Any, output: Any) -> None:
 def _batch_norm_gradient(ctx: Any, dy: Tensor, *_: Any) -> Any:
     if not ctx.saves:
         raise RuntimeError("bn2d::batch_norm was called with save=False, which leaves nothing for backward")
-    x, weight, saved = ctx.saved_tensors
+    x, weight, saved, y = ctx.saved_tensors
     needs = ctx.needs_input_grad
     wants = (needs[0], needs[1], needs[2], needs[3])
-    found = torch.ops.bn2d.batch_norm_backward(dy, x, weight, saved, *ctx.settings, *wants)
+    found = torch.ops.bn2d.batch_norm_backward(dy, x, weight, saved, y, *ctx.settings, *wants)
     return (*(_or_none(one, wanted) for one, wanted in zip(found, wants)), *[None] * 8)
 
 
@@ -144,22 +145,31 @@ def _backward(
     x: Tensor,
     weight: Optional[Tensor],
     saved: Tensor,
+    y: Optional[Tensor],
     batch_stats: bool,
     activation: int,
     slope: float,
     *wants: bool,
 ) -> Any:
-    x, layout = _as_forward(dy, x, weight, saved, activation, slope)
-    found = _calls.backward(layout, dy, x, _checked(weight, x), saved, batch_stats, *wants)
+    x, layout = _as_forward(dy, x, weight, saved, y, activation, slope)
+    found = _calls.backward(layout, dy, x, _checked(weight, x), saved, y, batch_stats, *wants)
     return tuple(_result(one, x) for one in found)
 
 
 def _as_forward(
-    dy: Tensor, x: Tensor, weight: Optional[Tensor], saved: Tensor, activation: int, slope: float
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor],
+    saved: Tensor,
+    y: Optional[Tensor],
+    activation: int,
+    slope: float,
 ) -> tuple[Tensor, _calls.Layout]:
     """x and the layout of the forward that left `saved`."""
     x = _calls.laid_out(x, x)
     layout = _layout(x, None, x.dtype if weight is None else weight.dtype, activation, slope)
+    if y is not None and (y.shape != x.shape or y.dtype != x.dtype):
+        raise ShapeError("y has the shape %s, x %s" % (tuple(y.shape), tuple(x.shape)))
     if saved.shape != (layout.saved,) or dy.shape != x.shape or dy.dtype != x.dtype:
         raise ShapeError("dy or what forward saved is not of an x of the shape %s" % (tuple(x.shape),))
     return x, layout
@@ -170,6 +180,7 @@ def _backward_fake(
     x: Tensor,
     weight: Optional[Tensor],
     saved: Tensor,
+    y: Optional[Tensor],
     batch_stats: bool,
     activation: int,
     slope: float,
@@ -188,19 +199,19 @@ def _backward_fake(
 
 
 def _backward_context(ctx: Any, inputs: Any, output: Any) -> None:
-    dy, x, weight, saved, *settings = inputs
-    ctx.save_for_backward(dy, x, weight, saved)
+    dy, x, weight, saved, y, *settings = inputs
+    ctx.save_for_backward(dy, x, weight, saved, y)
     ctx.settings = tuple(settings)
     ctx.set_materialize_grads(False)
 
 
 def _backward_gradient(ctx: Any, *grads: Any) -> Any:
-    dy, x, weight, saved = ctx.saved_tensors
+    dy, x, weight, saved, y = ctx.saved_tensors
     wanted = ctx.settings[3:]
     grads = tuple(one if want else None for one, want in zip(grads, wanted))
-    found = torch.ops.bn2d.batch_norm_double_backward(dy, x, weight, saved, *ctx.settings[:3], *grads)
+    found = torch.ops.bn2d.batch_norm_double_backward(dy, x, weight, saved, y, *ctx.settings[:3], *grads)
     ddy, dx, dweight = found
-    return (ddy, dx, _or_none(dweight, weight is not None), *[None] * 8)
+    return (ddy, dx, _or_none(dweight, weight is not None), *[None] * 9)
 
 
 def _double_backward(
@@ -208,13 +219,14 @@ def _double_backward(
     x: Tensor,
     weight: Optional[Tensor],
     saved: Tensor,
+    y: Optional[Tensor],
     batch_stats: bool,
     activation: int,
     slope: float,
     *grads: Optional[Tensor],
 ) -> Any:
-    x, layout = _as_forward(dy, x, weight, saved, activation, slope)
-    ddy, dx, dweight = _calls.double_backward(layout, dy, x, _checked(weight, x), saved, batch_stats, *grads)
+    x, layout = _as_forward(dy, x, weight, saved, y, activation, slope)
+    ddy, dx, dweight = _calls.double_backward(layout, dy, x, _checked(weight, x), saved, y, batch_stats, *grads)
     return ddy, dx, _result(dweight, x)
 
 
