@@ -91,8 +91,9 @@ class Machine {
   Machine(const Machine &) = delete;
   Machine &operator=(const Machine &) = delete;
 
-  void run();               // throws Finding
-  static uint64_t calls();  // since the program began
+  void run();                               // throws Finding
+  static uint64_t calls();                  // since the program began
+  static uint64_t answers(int32_t status);  // so many of them had this status
 
  private:
   // machine.cc: what is common to all calls

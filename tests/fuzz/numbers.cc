@@ -177,6 +177,10 @@ std::string judge_backward(const Numbers &n, const Values &dy, const BackwardRes
   oracle::Gradient want = oracle::backward(n.e, n.x, g, n.weight, n.statistics, n.batch);
   std::vector<bool> judged = n.judged;
   const auto channels = static_cast<size_t>(n.e.c);
+  const Real slope = std::fabs(static_cast<Real>(n.activation.slope));
+  if (n.activation.kind == oracle::Activation::leaky && slope > 0 &&
+      slope < oracle::power_of_two(arithmetic_of(n.data).min_exponent))
+    return "";  // it is a multiple of the smallest number
   Reals extra(channels), sum_extra(channels);
   for (size_t c = 0; c < channels; ++c) {
     Real most = 0;
