@@ -170,7 +170,7 @@ HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, double *p, bool streaming) {
   StoreLanes(v, df, p, streaming);
 }
 template <class DF>
-HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, f16 *p, bool streaming) {
+HWY_INLINE void StoreElements([[maybe_unused]] DF df, hn::Vec<DF> v, f16 *p, bool streaming) {
 #if BN2D_HAS_F16
   const hn::Rebind<hwy::float16_t, DF> dh;
   StoreLanes(hn::DemoteTo(dh, v), dh, reinterpret_cast<hwy::float16_t *>(p), streaming);
