@@ -1,6 +1,7 @@
 // y = act((x - mean) * invstd * weight + bias + z), with the statistics of the batch or the running ones.
 #include <cmath>
 #include <cstring>
+#include <new>
 
 #include "ops/extreme.h"
 #include "ops/operations.h"
@@ -53,7 +54,9 @@ class Forward {
 
   void finish(const Blockwise &blockwise, const Group &g, Moments *moments, const MapCoefficients &coefficients,
               const Workspace &own) const {
-    Statistics s;
+    static_assert(sizeof(Numbers) <= kNumbersBytes);
+    Numbers &numbers = *new (own.numbers) Numbers;
+    Statistics &s = numbers.statistics;
     load(g, moments, &s);
     std::memset(coefficients.is_extreme, 0, static_cast<size_t>(g.channels));
     channel_.coefficients({g.channels, s.mean, s.mean_lo, s.var, call_.eps, s.weight_or_null(call_),
@@ -61,7 +64,7 @@ class Forward {
     if (call_.saved.side) save_side(g, coefficients);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
       coefficients.is_extreme[i] = set_extreme(blockwise, g.channel + i, i, moments, &s, coefficients.from(i), own);
-    if (moments) update_running(g, *moments, s);
+    if (moments) update_running(g, *moments, &numbers);
     save_statistics(g, s);
   }
 
@@ -70,6 +73,14 @@ class Forward {
     double mean[kMaxGroup], mean_lo[kMaxGroup], var[kMaxGroup], invstd[kMaxGroup], weight[kMaxGroup], bias[kMaxGroup];
     const double *weight_or_null(const ForwardCall &call) const { return call.weight.exists() ? weight : nullptr; }
     const double *bias_or_null(const ForwardCall &call) const { return call.bias.exists() ? bias : nullptr; }
+  };
+  struct Averages {  // the running statistics after this batch
+    double mean[kMaxGroup], var[kMaxGroup];
+  };
+  struct Numbers {
+    Statistics statistics;
+    Averages averages;
+    double unbiased[kMaxGroup];  // variance
   };
 
   void load(const Group &g, const Moments *moments, Statistics *s) const {
@@ -139,21 +150,18 @@ class Forward {
   }
 
   // Taken from the variance itself, never recovered from invstd.
-  void update_running(const Group &g, const Moments &moments, const Statistics &s) const {
+  void update_running(const Group &g, const Moments &moments, Numbers *numbers) const {
     if (!call_.running_mean.exists() && !call_.running_var.exists()) return;
-    double unbiased[kMaxGroup];
+    const Statistics &s = numbers->statistics;
+    Averages &averages = numbers->averages;
+    double *const unbiased = numbers->unbiased;
     channel_.variance(g.channels, &moments, count_ - 1, unbiased);
-    Averages averages;
     average(call_.running_mean, g, s.mean, averages.mean);
     average(call_.running_var, g, call_.biased_running_var ? s.var : unbiased, averages.var);
     if (call_.protect_running_stats) protect(g, &averages);
     if (call_.running_mean.exists()) call_.running_mean.store(g.channel, g.channels, averages.mean);
     if (call_.running_var.exists()) call_.running_var.store(g.channel, g.channels, averages.var);
   }
-
-  struct Averages {
-    double mean[kMaxGroup], var[kMaxGroup];
-  };
 
   // The running average of an array after this batch.
   void average(const ChannelArray &running, const Group &g, const double *value, double *average) const {

@@ -36,8 +36,11 @@ struct Workspace {
   void *coefficients;               // of a group that is summed and mapped as a whole
   Partial *total, *part, *extreme;  // extreme: of one channel
   kernels::Sums *sums;              // of one block
+  void *numbers;                    // kNumbersBytes: the numbers of a group that finish() works with
   void *buffer;                     // Blockwise::kBufferBytes
 };
+
+inline constexpr int64_t kNumbersBytes = 10 * kernels::kMaxGroup * 8;
 
 template <class Operation>
 class Schedule {
@@ -101,7 +104,8 @@ class Schedule {
     coefficients_at_ = in_lines(accumulators * 8);
     partials_at_ = coefficients_at_ + (whole ? in_lines(coefficient_bytes(plan_.group)) : 0);
     sums_at_ = partials_at_ + 3 * kPartialBytes;
-    buffer_at_ = sums_at_ + in_lines(sizeof(kernels::Sums));
+    numbers_at_ = sums_at_ + in_lines(sizeof(kernels::Sums));
+    buffer_at_ = numbers_at_ + in_lines(kNumbersBytes);
     worker_bytes_ = buffer_at_ + Blockwise::kBufferBytes;
   }
   int64_t coefficient_bytes(int64_t channels) const {
@@ -119,6 +123,7 @@ class Schedule {
             partial(1),
             partial(2),
             reinterpret_cast<kernels::Sums *>(start + sums_at_),
+            start + numbers_at_,
             start + buffer_at_};
   }
 
@@ -213,7 +218,7 @@ class Schedule {
   bool streaming_ = false;
   // Of scratch: see set_offsets().
   int64_t partial_bytes_ = 0, shared_bytes_ = 0, worker_bytes_ = 0;
-  int64_t coefficients_at_ = 0, partials_at_ = 0, sums_at_ = 0, buffer_at_ = 0;
+  int64_t coefficients_at_ = 0, partials_at_ = 0, sums_at_ = 0, numbers_at_ = 0, buffer_at_ = 0;
 };
 
 }  // namespace bn2d
