@@ -374,7 +374,7 @@ class BatchNorm2d:
         """y = activation(bn(x) + z).
 
         Args:
-            x: (N, C, H, W) of any positive strides; C-contiguous and channels-last memory
+            x: (N, C, H, W) of any strides from 0 on; C-contiguous and channels-last memory
                 (``x.transpose(0, 3, 1, 2)`` of an (N, H, W, C) array) run at full speed. Never
                 copied.
             z: Residual of the same shape and dtype, or None.
@@ -478,7 +478,7 @@ class Record:
         """Gradients; adds to ``weight_grad`` and ``bias_grad`` of the module.
 
         Args:
-            dy: Gradient of y, shape and dtype of x, any positive strides.
+            dy: Gradient of y, shape and dtype of x, any strides from 0 on.
             dx: True: a new array; an array: receives the gradient of x (may be dy itself); False: not
                 wanted.
             dz: The same for the residual. None: wanted where the forward had one.
