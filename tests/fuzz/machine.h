@@ -105,7 +105,7 @@ class Machine {
   [[noreturn]] void found(const std::string &what, const std::string &problem) const;
   std::string state() const;
   template <class Call>
-  void repeat(const std::string &what, Call call);
+  void repeat(const std::string &what, const std::vector<const Operand *> &outputs, Call call);
   template <class H>
   H *spoil(H *handle, Verdict &verdict);
   void simple(const std::string &what, int32_t status, const Verdict &verdict);
