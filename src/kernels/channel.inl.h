@@ -304,8 +304,9 @@ struct BackwardGradients {
       StoreAs(d, InRange<A>(d, invstd, invstd), Coefficient<A>(out, b_invstd, c));
       StoreAs(d, slope, Coefficient<A>(out, b_slope_x, c));
       if constexpr (sizeof(A) == sizeof(double)) {
-        const auto means = hn::Max(hn::Abs(g_mean), hn::Abs(slope));
-        // The products that were summed are as large as gradients times 1/invstd.
+        const auto means = hn::Add(hn::Abs(g_mean), hn::Abs(slope));
+        // A sum: a NaN of either stays one, which a maximum does not promise. The products that were summed are as
+        // large as gradients times 1/invstd.
         const auto least = hn::Mul(hn::Max(invstd, hn::Set(d, 1.0)), hn::Set(d, R::kLeastGradient));
         const auto sums_hold = hn::And(hn::Ge(means, least), hn::Lt(means, hn::Set(d, R::kMost)));
         extreme = hn::Or(extreme, IsOutside(d, invstd, R::kLeastInvstd, R::kMostInvstd));
