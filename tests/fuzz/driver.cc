@@ -68,6 +68,19 @@ size_t memory_in_use() {
 #endif
 }
 
+// Whether the inputs reach what they are made for: as many successes as failures, and every status that a program can
+// provoke alone.
+bool reaches_everything() {
+  bool good = 2 * bn2d_fuzz::Machine::answers(BN2D_OK) > bn2d_fuzz::Machine::calls();
+  if (!good) std::fprintf(stderr, "bn2d_fuzz: most calls fail\n");
+  for (int32_t status = BN2D_ERROR_INVALID_ARGUMENT; status >= BN2D_ERROR_BUFFER_TOO_SMALL; --status) {
+    if (status == BN2D_ERROR_BUSY || bn2d_fuzz::Machine::answers(status) > 0) continue;
+    std::fprintf(stderr, "bn2d_fuzz: no call has answered %s\n", bn2d_status_name(status));
+    good = false;
+  }
+  return good;
+}
+
 int random_inputs(double seconds, uint64_t first) {
   const auto begin = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
@@ -88,6 +101,7 @@ int random_inputs(double seconds, uint64_t first) {
   const size_t end = memory_in_use();
   std::printf("bn2d_fuzz: %-6s %9" PRIu64 " inputs, %10" PRIu64 " calls, seeds from %" PRIu64 "\n", bn2d_simd_target(),
               executions, bn2d_fuzz::Machine::calls(), first);
+  if (executions >= 2000 && !reaches_everything()) return 1;
   // Pools and handle slots have been filled by half time; what grows after that is lost.
   if (seconds >= 10 && end > half_way + (size_t{1} << 20)) {
     std::fprintf(stderr, "bn2d_fuzz: memory in use has grown from %zu to %zu bytes\n", half_way, end);

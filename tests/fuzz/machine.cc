@@ -9,7 +9,7 @@ namespace bn2d_fuzz {
 namespace {
 
 constexpr size_t kSmallBank = size_t{16} << 10, kLargeBank = size_t{1} << 20;
-uint64_t g_calls = 0;
+uint64_t g_calls = 0, g_answers[16] = {};
 
 Memory &memory_of(bool large) {
   static Memory small(kSmallBank), big(kLargeBank);
@@ -19,6 +19,7 @@ Memory &memory_of(bool large) {
 }  // namespace
 
 uint64_t Machine::calls() { return g_calls; }
+uint64_t Machine::answers(int32_t status) { return status <= 0 && status > -16 ? g_answers[-status] : 0; }
 
 Values ModuleModel::values(const std::string &name) {
   Values out;
@@ -100,6 +101,7 @@ bool Machine::settle(const std::string &what, int32_t status, const Verdict &ver
   say(what + " -> " + bn2d_status_name(status) + (status == BN2D_OK ? "" : ": " + message));
   if (!verdict.allows(status))
     found(what, std::string("returned ") + bn2d_status_name(status) + " (" + message + "), not " + verdict.text());
+  ++g_answers[-status];
   const bool marked = bn2d_test::message_is_marked();
   if (status == BN2D_OK) {
     if (!marked) found(what, "succeeded and left a message: " + message);

@@ -91,8 +91,9 @@ class Machine {
   Machine(const Machine &) = delete;
   Machine &operator=(const Machine &) = delete;
 
-  void run();               // throws Finding
-  static uint64_t calls();  // since the program began
+  void run();                               // throws Finding
+  static uint64_t calls();                  // since the program began
+  static uint64_t answers(int32_t status);  // so many of them had this status
 
  private:
   // machine.cc: what is common to all calls
@@ -104,7 +105,7 @@ class Machine {
   [[noreturn]] void found(const std::string &what, const std::string &problem) const;
   std::string state() const;
   template <class Call>
-  void repeat(const std::string &what, Call call);
+  void repeat(const std::string &what, const std::vector<const Operand *> &outputs, Call call);
   template <class H>
   H *spoil(H *handle, Verdict &verdict);
   void simple(const std::string &what, int32_t status, const Verdict &verdict);

@@ -80,9 +80,10 @@ void Numbers::compute() {
     if (!batch) good &= std::isfinite(running_mean[c]);
     const Real near = 16 * (oracle::ulp(arithmetic_of(data), forward.scale[c]) +
                             smallest(data) * (1 + std::fabs(oracle::at_or(weight, c, 1)) * statistics.invstd[c]));
+    const Real limit = 2 * largest(arithmetic_of(data));  // before the activation makes it smaller
     oracle::for_channel(e, static_cast<int64_t>(c), [&](int64_t i) {
       const auto at = static_cast<size_t>(i);
-      good &= std::isfinite(x[at]) && finite(z, at);
+      good &= std::isfinite(x[at]) && finite(z, at) && std::fabs(forward.v[at]) < limit;
       if (activation.kind == oracle::Activation::none) return;
       edge[at] = !(std::fabs(forward.v[at]) > near) || numerics::rounded(data, forward.v[at] / 16) == 0;
       if (edge[at]) settled[c] = false;
@@ -120,7 +121,7 @@ std::string Numbers::judge_saved(const Values *mean, const Values *invstd) const
   const Reals none;
   if (mean != nullptr) {
     problem = Comparison("saved_mean", *this, precision, true)
-                  .run(narrow(*mean), statistics.mean, statistics.mean_scale, none, 1);
+                  .run(narrow(*mean), statistics.mean, statistics.mean_scale, Reals(judged.size(), smallest(data)), 1);
   }
   if (invstd != nullptr && problem.empty()) {
     problem = Comparison("saved_invstd", *this, precision, true)
@@ -177,6 +178,10 @@ std::string judge_backward(const Numbers &n, const Values &dy, const BackwardRes
   oracle::Gradient want = oracle::backward(n.e, n.x, g, n.weight, n.statistics, n.batch);
   std::vector<bool> judged = n.judged;
   const auto channels = static_cast<size_t>(n.e.c);
+  const Real slope = std::fabs(static_cast<Real>(n.activation.slope));
+  if (n.activation.kind == oracle::Activation::leaky && slope > 0 &&
+      slope < oracle::power_of_two(arithmetic_of(n.data).min_exponent))
+    return "";  // it is a multiple of the smallest number
   Reals extra(channels), sum_extra(channels);
   for (size_t c = 0; c < channels; ++c) {
     Real most = 0;

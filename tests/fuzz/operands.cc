@@ -389,13 +389,12 @@ void Placer::judge_overlap(const Operand &output, const Operand &input, bool exa
   verdict.must.add(BN2D_ERROR_OVERLAP);
 }
 
-void Placer::judge_arrays(const std::vector<const Operand *> &operands, Verdict &verdict) {
+void Placer::judge_arrays(const std::vector<const Operand *> &operands, bool empty, Verdict &verdict) {
   for (size_t i = 0; i < operands.size(); ++i) {
     for (size_t k = 0; k < i; ++k) {
       const Operand &a = *operands[i], &b = *operands[k];
       if (!a.whole() || !b.whole() || (!a.is_array && !b.is_array) || (!a.written && !b.written)) continue;
-      if (!memory_.share(a.footprint, b.footprint)) continue;
-      (a.written && b.written ? verdict.must : verdict.may).add(BN2D_ERROR_OVERLAP);
+      if (memory_.share(a.footprint, b.footprint)) (empty ? verdict.may : verdict.must).add(BN2D_ERROR_OVERLAP);
     }
   }
 }

@@ -64,8 +64,8 @@ class Placer {
   void judge(const std::vector<const Operand *> &operands, Verdict &verdict);
   // An output and something that is read. `exact`: being the very same elements is allowed.
   void judge_overlap(const Operand &output, const Operand &input, bool exact, Verdict &verdict);
-  // The same for per-channel arrays, where the library may know that nothing is lost.
-  void judge_arrays(const std::vector<const Operand *> &operands, Verdict &verdict);
+  // The same for per-channel arrays. Without elements nothing is written, and the header leaves it open.
+  void judge_arrays(const std::vector<const Operand *> &operands, bool empty, Verdict &verdict);
 
  private:
   int64_t first_byte(size_t room, int64_t span_bytes, int64_t element, const Operand *like);
