@@ -156,11 +156,12 @@ void Machine::forward() {
   const size_t index = pick_module();
   ModuleModel &m = *modules_[index];
   Verdict verdict;
-  Extents shape = choose_shape(m.channels);
+  int64_t channels = m.channels;
   if (in_.one_in(100)) {
-    shape[1] = m.channels == 1 ? 2 : m.channels - 1;
+    channels = m.channels == 1 ? 2 : m.channels - 1;
     verdict.must.add(BN2D_ERROR_SHAPE);
   }
+  const Extents shape = choose_shape(channels);
   const int32_t data = choose_data_dtype(m.options.dtype, verdict);
   // By views, by the functions of one dtype, or by scalars and pointers.
   const bool plain = shape[1] == m.channels && in_.one_in(3);
