@@ -190,6 +190,13 @@ HWY_INLINE hn::Mask<D> IsExtremeFactor(D d, hn::Vec<D> v) {
   return IsOutside(d, v, SafeRange<A>::kLeast, SafeRange<A>::kMost);
 }
 
+// The same of the product of a weight and 1/std, which is 0 also where it underflows.
+template <class A, class D>
+HWY_INLINE hn::Mask<D> IsExtremeScale(D d, hn::Vec<D> weight, hn::Vec<D> invstd, hn::Vec<D> scale) {
+  const auto vanished = hn::And(hn::Eq(scale, hn::Zero(d)), hn::Ne(weight, hn::Zero(d)));
+  return hn::Or(IsExtremeFactor<A>(d, scale), hn::And(vanished, hn::Ne(invstd, hn::Zero(d))));
+}
+
 // Marks the channels of a vector. Hardly ever are there any.
 template <class D>
 HWY_INLINE void MarkExtreme(D d, hn::Mask<D> mask, int64_t c, uint8_t *extreme) {
@@ -261,7 +268,7 @@ struct ForwardCoefficients {
     // With eps = 0 and a deviation near the smallest float this leaves the range of float.
     StoreAs(d, InRange<A>(d, scale, w), Coefficient<A>(out, coefficient::scale, c));
     StoreAs(d, b, Coefficient<A>(out, coefficient::shift, c));
-    auto extreme = hn::Or(IsExtremeFactor<A>(d, scale), IsAtLeast(d, b, SafeRange<A>::kMost));
+    auto extreme = hn::Or(IsExtremeScale<A>(d, w, inverse, scale), IsAtLeast(d, b, SafeRange<A>::kMost));
     if constexpr (sizeof(A) == sizeof(double)) {
       using R = SafeRange<double>;
       const auto sums_hold = hn::And(hn::Ge(v, hn::Set(d, R::kLeastVariance)), hn::Le(v, hn::Set(d, R::kMostVariance)));
@@ -291,7 +298,7 @@ struct BackwardGradients {
     const auto invstd = hn::LoadU(d, of.statistics.invstd + c);
     const auto w = LoadOr(d, of.statistics.weight, c, 1), scale = hn::Mul(w, invstd);
     StoreAs(d, InRange<A>(d, scale, w), Coefficient<A>(out, b_scale, c));
-    auto extreme = IsExtremeFactor<A>(d, scale);
+    auto extreme = IsExtremeScale<A>(d, w, invstd, scale);
     if (of.sums != nullptr) {
       const auto total = [&](int64_t i)
                              HWY_ATTR { return hn::Add(hn::LoadU(d, of.sums->hi + i), hn::LoadU(d, of.sums->lo + i)); };

@@ -24,6 +24,13 @@ inline int of_largest_difference(double half, double eps) {
   return has_exponent(eps) ? std::min(k, (200 - std::ilogb(eps)) / 2) : k;
 }
 
+// How far a standard deviation is from 1, as an exponent. weight/std has to keep its bits where weight is
+// close to an end of the range: from 1 on the deviation becomes 1 to 2, below that 1/2 to 1.
+inline int of_unit_deviation(double variance, double weight) {
+  if (!has_exponent(variance)) return 0;
+  return (std::ilogb(variance) >> 1) + (std::fabs(weight) < 1 ? 1 : 0);
+}
+
 // 2^k as two factors that are numbers also where 2^k is none.
 struct Factors {
   double factor[2];

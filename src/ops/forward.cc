@@ -102,6 +102,7 @@ class Forward {
   bool set_extreme(const Blockwise &blockwise, int64_t channel, int64_t i, Moments *moments, Statistics *s,
                    const MapCoefficients &coefficients, const Workspace &own) const {
     double mean = s->mean[i], mean_lo = s->mean_lo[i], var = s->var[i];
+    const double weight = call_.weight.exists() ? s->weight[i] : 1.0;
     int k = 0;  // x is seen as x * 2^k
     if (is_wide_ && moments) {
       const double half = blockwise.half_of_largest_difference(channel);
@@ -115,8 +116,13 @@ class Forward {
       s->mean[i] = moments->mean_hi[i];
       s->mean_lo[i] = moments->mean_lo[i];
       s->var[i] = std::ldexp(var, -2 * k);
+      const int e = extreme::of_unit_deviation(var + std::ldexp(call_.eps, 2 * k), weight);
+      k -= e;
+      mean = std::ldexp(mean, -e);
+      mean_lo = std::ldexp(mean_lo, -e);
+      var = std::ldexp(var, -2 * e);
     } else if (is_wide_) {
-      k = extreme::of_invstd(s->invstd[i], mean);
+      k = extreme::of_invstd(s->invstd[i], mean) - (std::fabs(weight) < 1 ? 0 : 1);
       mean = std::ldexp(mean, k);
       var = std::ldexp(var, 2 * k);
     }
