@@ -4,6 +4,7 @@
 //   frozen statistics  dx = weight*invstd * g
 #include <cmath>
 #include <cstring>
+#include <new>
 
 #include "base/error.h"
 #include "ops/exact_mean.h"
@@ -67,7 +68,7 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
     Channel c = {of(call_.saved.mean, 0), of(call_.saved.mean_lo, 0), call_.saved.invstd[channel],
                  of(call_.saved.weight, 1)};
     Scaling scaling;
-    if (is_wide() && !scale(blockwise, channel, &c, &scaling)) return false;
+    if (is_wide() && !scale(blockwise, channel, own, &c, &scaling)) return false;
     if (sums != nullptr) sum_extreme(blockwise, channel, i, *sums, c, scaling, own);
     double g = 0, g_xhat = 0;
     channel_.gradients({1,
@@ -86,19 +87,47 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
 
   // Brings 1/std, the gradients and the weight of a channel of doubles close to 1. False: they are no
   // finite numbers, or there is nothing to scale.
-  bool scale(const Blockwise &blockwise, int64_t channel, Channel *c, Scaling *scaling) const {
+  bool scale(const Blockwise &blockwise, int64_t channel, const Workspace &own, Channel *c, Scaling *scaling) const {
     const double largest = blockwise.largest_gradient(channel);
-    if (!extreme::has_exponent(largest) || !std::isfinite(c->invstd)) return false;
+    if (!extreme::has_exponent(largest)) return false;
+    if (std::isinf(c->invstd) ? !measure(blockwise, channel, own, c, scaling) : !scale_statistics(c, scaling))
+      return false;
     const double slope = call_.fused.activation == Activation::leaky_relu ? std::fabs(call_.fused.slope) : 0;
     scaling->g = -std::ilogb(largest) - std::ilogb(std::max(slope, 1.0));
-    scaling->x = extreme::of_invstd(c->invstd, c->mean);
     const int weight = extreme::has_exponent(std::fabs(c->weight)) ? std::ilogb(c->weight) : 0;
     scaling->out = scaling->x - scaling->g + weight;
     scaling->out2 = -scaling->g;
+    c->weight = std::ldexp(c->weight, -weight);
+    return true;
+  }
+
+  static bool scale_statistics(Channel *c, Scaling *scaling) {
+    if (std::isnan(c->invstd)) return false;
+    scaling->x = extreme::of_invstd(c->invstd, c->mean);
     c->mean = std::ldexp(c->mean, scaling->x);
     c->mean_lo = std::ldexp(c->mean_lo, scaling->x);
     c->invstd = std::ldexp(c->invstd, -scaling->x);
-    c->weight = std::ldexp(c->weight, -weight);
+    return true;
+  }
+
+  // A saved 1/std that is infinite: eps was 0, and the deviation a subnormal number. Then x tells more.
+  bool measure(const Blockwise &blockwise, int64_t channel, const Workspace &own, Channel *c, Scaling *scaling) const {
+    struct Measured {
+      kernels::Moments total, part;
+    };
+    static_assert(sizeof(Measured) <= kNumbersBytes);
+    if (!call_.batch_statistics || !call_.needs_x()) return false;
+    const double half = blockwise.half_of_largest_difference(channel);
+    if (!extreme::has_exponent(half)) return false;
+    Measured &measured = *new (own.numbers) Measured;
+    scaling->x = extreme::of_largest_difference(half, 0);
+    extreme::moments(blockwise, channel, scaling->x, own.accumulators, own.sums, &measured.part, own.buffer,
+                     &measured.total);
+    double variance;
+    channel_.variance(1, &measured.total, count_, &variance);
+    c->mean = measured.total.mean_hi[0];
+    c->mean_lo = measured.total.mean_lo[0];
+    c->invstd = 1 / std::sqrt(variance);
     return true;
   }
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/blockwise.h"
+
 namespace bn2d::extreme {
 
 // Whether a positive number is finite, so that it has an exponent.
@@ -30,6 +32,10 @@ inline int of_unit_deviation(double variance, double weight) {
   if (!has_exponent(variance)) return 0;
   return (std::ilogb(variance) >> 1) + (std::fabs(weight) < 1 ? 1 : 0);
 }
+
+// The moments of a channel, each element times 2^k. accumulators, sums, part, buffer: memory to work with.
+void moments(const Blockwise &blockwise, int64_t channel, int k, double *accumulators, kernels::Sums *sums,
+             kernels::Moments *part, void *buffer, kernels::Moments *total);
 
 // 2^k as two factors that are numbers also where 2^k is none.
 struct Factors {

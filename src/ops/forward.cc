@@ -108,7 +108,7 @@ class Forward {
       const double half = blockwise.half_of_largest_difference(channel);
       if (!extreme::has_exponent(half)) return false;  // all are equal, or one is infinite or NaN
       k = extreme::of_largest_difference(half, call_.eps);
-      sum_extreme(blockwise, channel, k, own);
+      extreme::moments(blockwise, channel, k, own.accumulators, own.sums, own.part, own.buffer, own.extreme);
       mean = own.extreme->mean_hi[0];
       mean_lo = own.extreme->mean_lo[0];
       channel_.variance(1, own.extreme, count_, &var);
@@ -134,18 +134,6 @@ class Forward {
     *coefficients.scaling = {k, 0, 0, 0};
     if (call_.saved.side) save_extreme_side(channel, coefficients);
     return true;
-  }
-
-  // The moments of a channel of doubles, each times 2^k.
-  void sum_extreme(const Blockwise &blockwise, int64_t channel, int k, const Workspace &own) const {
-    const Accumulators accumulators(own.accumulators, kSums, 1);
-    for (int64_t block = 0; block < blockwise.blocks().count; ++block) {
-      blockwise.sum_extreme(kSumsOf, channel, block, {k, 0, 0, 0}, accumulators, own.sums, own.buffer);
-      Moments *const moments = block == 0 ? own.extreme : own.part;
-      channel_.moments(1, static_cast<double>(blockwise.blocks().at(block).elements()), accumulators.center_hi,
-                       own.sums, moments);
-      if (block != 0) channel_.merge(1, own.extreme, own.part);
-    }
   }
 
   static void unscale(const Moments &scaled, int k, int64_t i, Moments *moments) {

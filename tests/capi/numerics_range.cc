@@ -36,7 +36,7 @@ int exponent_in(Random &random, int least, int most) {
 struct Ends {
   int least, most;
 };
-Ends ends_of(int32_t dtype) { return dtype == BN2D_F64 ? Ends{-1010, 1022} : Ends{-140, 126}; }
+Ends ends_of(int32_t dtype) { return dtype == BN2D_F64 ? Ends{-1060, 1022} : Ends{-140, 126}; }
 
 void check_range(Case c, Inputs in, const std::string &group) {
   const Expected want = expect(c, in);
