@@ -122,7 +122,7 @@ class Forward {
       mean_lo = std::ldexp(mean_lo, -e);
       var = std::ldexp(var, -2 * e);
     } else if (is_wide_) {
-      k = extreme::of_invstd(s->invstd[i], mean) - (std::fabs(weight) < 1 ? 0 : 1);
+      k = extreme::of_invstd(s->invstd[i], mean) + (std::fabs(weight) < 1 ? 0 : 1);
       mean = std::ldexp(mean, k);
       var = std::ldexp(var, 2 * k);
     }

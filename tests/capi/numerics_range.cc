@@ -140,7 +140,7 @@ TEST_CASE("range: any power of two in front of x, weight and dy", "[numerics][ra
       in.running_var[ch] =
           rounded(dtype, std::ldexp(in.running_var[ch], std::clamp(2 * of_x, ends.least, ends.most - 4)));
       if (random.coin()) {
-        const int of_weight = exponent_in(random, ends.least, ends.most - 8);
+        const int of_weight = exponent_in(random, ends.least, ends.most - 2);
         in.weight[ch] = rounded(dtype, std::ldexp(in.weight[ch], of_weight));
       }
       if (random.coin()) scale_channel(e, dtype, ch, exponent_in(random, ends.least, ends.most), in.dy);
