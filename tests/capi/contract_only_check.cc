@@ -180,3 +180,18 @@ TEST_CASE("only check: relu ignores the slope", "[records][stateless]") {
   CHECK(run(0.75) == want);
   CHECK(run(-3) == want);
 }
+
+// Catches: one release too many that takes the module's hold, so that the next caller's reference fills the gap and
+// is gone when the module ends.
+TEST_CASE("only check: a reference taken after one release too many outlives the module", "[lifetime]") {
+  Module module = make_module(3);
+  bn2d_tensor *const stale = tensor_of(module, "weight").get();  // given back at once
+  bn2d_tensor_release(stale);                                    // and once more
+  Tensor weight = tensor_of(module, "weight");
+  module.reset();
+  int32_t rank = 0;
+  REQUIRE(bn2d_tensor_rank(weight.get(), &rank) == BN2D_OK);
+  CHECK(data_of<float>(weight)[2] == 1.0f);
+  weight.reset();
+  CHECK(bn2d_tensor_rank(stale, &rank) == BN2D_ERROR_INVALID_HANDLE);
+}

@@ -203,3 +203,24 @@ TEST_CASE("infinite: products of the largest doubles with small ones are finite"
   CHECK(module.get("weight.grad") == Values({0x1p20, -infinity}));
   CHECK(module.get("bias.grad") == Values({0x1p-1000, 8}));
 }
+
+// Catches: protection that looks at one of the two running statistics alone. A channel keeps both or moves both.
+TEST_CASE("infinite: a protected channel whose running mean cannot be finite keeps its variance, too",
+          "[numerics][infinite][state]") {
+  ModuleOptions options;
+  options.protect = true;
+  for (const bool mean : {false, true}) {
+    INFO((mean ? "running_mean" : "running_var"));
+    Module module(kShape.c, options);
+    module.set(mean ? "running_mean" : "running_var", {1, infinity, 2});
+    Random random(76);
+    Tensor x(BN2D_F32, kShape, normal_values(random, BN2D_F32, kShape.size())), y(BN2D_F32, kShape);
+    const Bits mean_before = module.bits("running_mean"), var_before = module.bits("running_var");
+    NUMERICS_OK(bn2d_forward(module, x.view(), y.view(), nullptr));
+    const Bits mean_after = module.bits("running_mean"), var_after = module.bits("running_var");
+    for (size_t c = 0; c < 3; ++c) {
+      CHECK((mean_after[c] == mean_before[c]) == (c == 1));
+      CHECK((var_after[c] == var_before[c]) == (c == 1));
+    }
+  }
+}
