@@ -25,7 +25,8 @@ module Bn2d
     end
 
     Raw::FUNCTIONS.each do |name, (parameters, result)|
-      function = Fiddle::Function.new(HANDLE[name.to_s], parameters, result)
+      # With Ruby's lock: without it, Fiddle of Ruby 3.1 mixes up the arguments of calls on several threads.
+      function = Fiddle::Function.new(HANDLE[name.to_s], parameters, result, need_gvl: true)
       define_singleton_method(name) { |*arguments| function.call(*arguments) }
     end
 
@@ -35,7 +36,7 @@ module Bn2d
       pointer.to_s.force_encoding(Encoding::UTF_8)
     end
 
-    # Fiddle lets other threads run during a call, but stays on this one: the message is the call's.
+    # Nothing else of Ruby runs on this thread in between: the message is the call's.
     def check(status)
       raise Error.new(status, text(bn2d_last_error)) unless status == Raw::BN2D_OK
     end
