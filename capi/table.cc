@@ -26,6 +26,8 @@ static_assert(sizeof(bn2d_api) == kFirst + slot_count * sizeof(void *), "every s
 // End of version 1: these numbers never change.
 static_assert(kFirst == 16 && slot_count >= 83);
 static_assert(offsetof(bn2d_api, mask_nbytes) == 16 + 82 * sizeof(void *));
+// End of version 2.
+static_assert(offsetof(bn2d_api, module_get_thread_pool) == 16 + 95 * sizeof(void *));
 
 constexpr bn2d_api kApi = {
     sizeof(bn2d_api),
