@@ -89,11 +89,12 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
   // finite numbers, or there is nothing to scale.
   bool scale(const Blockwise &blockwise, int64_t channel, const Workspace &own, Channel *c, Scaling *scaling) const {
     const double largest = blockwise.largest_gradient(channel);
-    if (!extreme::has_exponent(largest)) return false;
+    const bool is_ordinary = c->invstd >= 0x1p-450 && c->invstd <= 0x1p450;  // no gradient is what made it extreme
+    if (!std::isfinite(largest) || (largest == 0 && is_ordinary)) return false;
     if (std::isinf(c->invstd) ? !measure(blockwise, channel, own, c, scaling) : !scale_statistics(c, scaling))
       return false;
     const double slope = call_.fused.activation == Activation::leaky_relu ? std::fabs(call_.fused.slope) : 0;
-    scaling->g = -std::ilogb(largest) - std::ilogb(std::max(slope, 1.0));
+    if (largest != 0) scaling->g = -std::ilogb(largest) - std::ilogb(std::max(slope, 1.0));
     const int weight = extreme::has_exponent(std::fabs(c->weight)) ? std::ilogb(c->weight) : 0;
     scaling->out = scaling->x - scaling->g + weight;
     scaling->out2 = -scaling->g;
