@@ -74,6 +74,7 @@ if [ "$job" = test ]; then
   if [ "$require_all" = 1 ]; then
     package nlohmann-json3-dev 'JSON report of the benchmark'
     package clang 'a second opinion on undefined behaviour' clang++
+    optional_package libclang-rt-14-dev # the runtime of its sanitizers, which clang only recommends
     package python3-venv 'the Python package in an environment of its own'
     optional_package shellcheck
     optional_package python3-cffi
