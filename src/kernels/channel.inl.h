@@ -12,6 +12,7 @@
 #include "kernels/argument.inl.h"
 #include "kernels/kernels.h"
 #include "kernels/pair.inl.h"
+#include "kernels/safe_range.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
@@ -28,34 +29,74 @@ HWY_INLINE void ForChannels(int64_t channels, const Body &body) {
   for (; c < channels; ++c) body(one, c);
 }
 
-struct BlockMoments {
-  double count;
-  const double *pivot;
-  const Sums *sums;
-  Moments *out;
+// The bits of a mask as bytes of 0 and 1.
+template <class D>
+HWY_INLINE void StoreFlags(D d, hn::Mask<D> mask, uint8_t *flags) {
+  uint8_t bits[8] = {};
+  if (!hn::AllFalse(d, mask)) hn::StoreMaskBits(d, mask, bits);
+  for (size_t i = 0; i < hn::Lanes(d); ++i) flags[i] = (bits[0] >> i) & 1;
+}
+
+// Numbers in pairs for double data; plain doubles for float and half data.
+template <bool kPair, class D>
+HWY_INLINE Pair<hn::Vec<D>> LoadNumber(D d, const double *hi, const double *lo) {
+  return {hn::LoadU(d, hi), kPair ? hn::LoadU(d, lo) : hn::Zero(d)};
+}
+
+template <bool kPair>
+struct MomentsOf {
+  const BlockMoments &of;
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
     using V = hn::Vec<D>;
-    const auto n = hn::Set(d, count);
-    const Pair<V> sum = {hn::LoadU(d, sums->hi + c), hn::LoadU(d, sums->lo + c)};
-    const Pair<V> squares = {hn::LoadU(d, sums->hi + kMaxGroup + c), hn::LoadU(d, sums->lo + kMaxGroup + c)};
-    const auto zero = hn::Zero(d);
-    const Pair<V> mean = Add(Pair<V>{hn::LoadU(d, pivot + c), zero}, Divide(sum, n));
-    const Pair<V> m2 = Add(squares, Negate(Divide(Square(sum), n)));
-    hn::StoreU(mean.hi, d, out->mean_hi + c);
-    hn::StoreU(mean.lo, d, out->mean_lo + c);
-    const auto negative = hn::Lt(m2.hi, zero);  // by rounding only
-    const auto overflow = hn::Eq(squares.hi, hn::Set(d, HUGE_VAL));
-    hn::StoreU(hn::IfThenElse(overflow, squares.hi, hn::IfThenZeroElse(negative, m2.hi)), d, out->m2_hi + c);
-    hn::StoreU(hn::IfThenZeroElse(hn::Or(overflow, negative), m2.lo), d, out->m2_lo + c);
+    const auto n = hn::Set(d, of.count), zero = hn::Zero(d);
+    const Sums &sums = *of.sums;
+    Moments &out = *of.moments;
+    const Pair<V> sum = LoadNumber<kPair>(d, sums.hi + c, sums.lo + c);
+    const Pair<V> squares = LoadNumber<kPair>(d, sums.hi + kMaxGroup + c, sums.lo + kMaxGroup + c);
+    if constexpr (kPair) {
+      const Pair<V> pivot = {hn::LoadU(d, static_cast<const double *>(of.pivot) + c), zero};
+      const Pair<V> mean = Add(pivot, Divide(sum, n));
+      const Pair<V> m2 = Add(squares, Negate(Divide(Square(sum), n)));
+      hn::StoreU(mean.hi, d, out.mean_hi + c);
+      hn::StoreU(mean.lo, d, out.mean_lo + c);
+      const auto negative = hn::Lt(m2.hi, zero);  // by rounding only
+      const auto overflow = hn::Eq(squares.hi, hn::Set(d, HUGE_VAL));
+      hn::StoreU(hn::IfThenElse(overflow, squares.hi, hn::IfThenZeroElse(negative, m2.hi)), d, out.m2_hi + c);
+      hn::StoreU(hn::IfThenZeroElse(hn::Or(overflow, negative), m2.lo), d, out.m2_lo + c);
+    } else {
+      const hn::Rebind<float, D> df;
+      const auto pivot = hn::PromoteTo(d, hn::LoadU(df, static_cast<const float *>(of.pivot) + c));
+      const auto mean_of_t = hn::Div(sum.hi, n);
+      const auto m2 = hn::NegMulAdd(sum.hi, mean_of_t, squares.hi);
+      hn::StoreU(hn::Add(pivot, mean_of_t), d, out.mean_hi + c);
+      hn::StoreU(zero, d, out.mean_lo + c);
+      hn::StoreU(m2, d, out.m2_hi + c);
+      hn::StoreU(zero, d, out.m2_lo + c);
+      // Exact enough where the pivot is close to the mean, so that m2 has most of the squares, and
+      // where these are far from both ends of the range of float. NaN is not.
+      const auto close = hn::Ge(m2, hn::Mul(squares.hi, hn::Set(d, kLeastPart)));
+      const auto in_range =
+          hn::And(hn::Ge(squares.hi, hn::Mul(n, hn::Set(d, kLeastSquare))), hn::Lt(squares.hi, hn::Set(d, HUGE_VAL)));
+      StoreFlags(d, hn::Not(hn::And(close, in_range)), of.inexact + c);
+    }
   }
+
+ private:
+  static constexpr double kLeastPart = 1.0 / 32, kLeastSquare = 0x1p-96;
 };
 
-inline void MomentsOfBlock(int64_t channels, double count, const double *pivot, const Sums *sums, Moments *moments) {
-  moments->count = count;
-  ForChannels(channels, BlockMoments{count, pivot, sums, moments});
+inline void MomentsOfBlock(const BlockMoments &of) {
+  of.moments->count = of.count;
+  of.moments->wide = of.wide;
+  if (of.wide) {
+    ForChannels(of.channels, MomentsOf<true>{of});
+  } else {
+    ForChannels(of.channels, MomentsOf<false>{of});
+  }
 }
 
+template <bool kPair>
 struct MergedMoments {
   double count, count_b, weight;
   Moments *a;
@@ -63,29 +104,42 @@ struct MergedMoments {
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
     using V = hn::Vec<D>;
-    const Pair<V> mean = {hn::LoadU(d, a->mean_hi + c), hn::LoadU(d, a->mean_lo + c)};
-    const Pair<V> mean_b = {hn::LoadU(d, b->mean_hi + c), hn::LoadU(d, b->mean_lo + c)};
-    const Pair<V> m2_a = {hn::LoadU(d, a->m2_hi + c), hn::LoadU(d, a->m2_lo + c)};
-    const Pair<V> m2_b = {hn::LoadU(d, b->m2_hi + c), hn::LoadU(d, b->m2_lo + c)};
-    const Pair<V> delta = Add(mean_b, Negate(mean));
-    const Pair<V> merged = Add(mean, Divide(Multiply(delta, hn::Set(d, count_b)), hn::Set(d, count)));
-    const Pair<V> m2 = Add(Add(m2_a, m2_b), Multiply(Square(delta), hn::Set(d, weight)));
-    const auto infinity = hn::Set(d, HUGE_VAL);
-    const auto overflow = hn::Or(hn::Or(hn::Eq(m2_a.hi, infinity), hn::Eq(m2_b.hi, infinity)),
-                                 hn::Eq(hn::Mul(delta.hi, delta.hi), infinity));
-    hn::StoreU(merged.hi, d, a->mean_hi + c);
-    hn::StoreU(merged.lo, d, a->mean_lo + c);
-    hn::StoreU(hn::IfThenElse(overflow, infinity, m2.hi), d, a->m2_hi + c);
-    hn::StoreU(hn::IfThenZeroElse(overflow, m2.lo), d, a->m2_lo + c);
+    const auto of_b = hn::Set(d, count_b / count), product = hn::Set(d, weight);
+    if constexpr (!kPair) {
+      const auto mean = hn::LoadU(d, a->mean_hi + c), delta = hn::Sub(hn::LoadU(d, b->mean_hi + c), mean);
+      const auto m2 = hn::Add(hn::LoadU(d, a->m2_hi + c), hn::LoadU(d, b->m2_hi + c));
+      hn::StoreU(hn::MulAdd(delta, of_b, mean), d, a->mean_hi + c);
+      hn::StoreU(hn::MulAdd(hn::Mul(delta, delta), product, m2), d, a->m2_hi + c);
+    } else {
+      const Pair<V> mean = LoadNumber<kPair>(d, a->mean_hi + c, a->mean_lo + c);
+      const Pair<V> mean_b = LoadNumber<kPair>(d, b->mean_hi + c, b->mean_lo + c);
+      const Pair<V> m2_a = LoadNumber<kPair>(d, a->m2_hi + c, a->m2_lo + c);
+      const Pair<V> m2_b = LoadNumber<kPair>(d, b->m2_hi + c, b->m2_lo + c);
+      const Pair<V> delta = Add(mean_b, Negate(mean));
+      const Pair<V> merged = Add(mean, Divide(Multiply(delta, hn::Set(d, count_b)), hn::Set(d, count)));
+      const Pair<V> m2 = Add(Add(m2_a, m2_b), Multiply(Square(delta), product));
+      const auto infinity = hn::Set(d, HUGE_VAL);
+      const auto overflow = hn::Or(hn::Or(hn::Eq(m2_a.hi, infinity), hn::Eq(m2_b.hi, infinity)),
+                                   hn::Eq(hn::Mul(delta.hi, delta.hi), infinity));
+      hn::StoreU(merged.hi, d, a->mean_hi + c);
+      hn::StoreU(merged.lo, d, a->mean_lo + c);
+      hn::StoreU(hn::IfThenElse(overflow, infinity, m2.hi), d, a->m2_hi + c);
+      hn::StoreU(hn::IfThenZeroElse(overflow, m2.lo), d, a->m2_lo + c);
+    }
   }
 };
 
 inline void MergeMoments(int64_t channels, Moments *a, const Moments *b) {
-  const double count = a->count + b->count;
-  ForChannels(channels, MergedMoments{count, b->count, a->count * (b->count / count), a, b});
+  const double count = a->count + b->count, weight = a->count * (b->count / count);
+  if (a->wide) {
+    ForChannels(channels, MergedMoments<true>{count, b->count, weight, a, b});
+  } else {
+    ForChannels(channels, MergedMoments<false>{count, b->count, weight, a, b});
+  }
   a->count = count;
 }
 
+template <bool kPair>
 struct Variances {
   const Moments *moments;
   double divisor;
@@ -93,15 +147,23 @@ struct Variances {
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
     using V = hn::Vec<D>;
-    const Pair<V> m2 = {hn::LoadU(d, moments->m2_hi + c), hn::LoadU(d, moments->m2_lo + c)};
-    const Pair<V> var = Divide(m2, hn::Set(d, divisor));
-    // An infinite sum has no remainder.
-    hn::StoreU(hn::IfThenElse(hn::Eq(m2.hi, hn::Set(d, HUGE_VAL)), m2.hi, var.hi), d, out + c);
+    if constexpr (!kPair) {
+      hn::StoreU(hn::Div(hn::LoadU(d, moments->m2_hi + c), hn::Set(d, divisor)), d, out + c);
+    } else {
+      const Pair<V> m2 = LoadNumber<kPair>(d, moments->m2_hi + c, moments->m2_lo + c);
+      const Pair<V> var = Divide(m2, hn::Set(d, divisor));
+      // An infinite sum has no remainder.
+      hn::StoreU(hn::IfThenElse(hn::Eq(m2.hi, hn::Set(d, HUGE_VAL)), m2.hi, var.hi), d, out + c);
+    }
   }
 };
 
 inline void VarianceOfMoments(int64_t channels, const Moments *moments, double divisor, double *var) {
-  ForChannels(channels, Variances{moments, divisor, var});
+  if (moments->wide) {
+    ForChannels(channels, Variances<true>{moments, divisor, var});
+  } else {
+    ForChannels(channels, Variances<false>{moments, divisor, var});
+  }
 }
 
 // A coefficient that is NaN, without a payload: see BF16BitsFromFloat.
@@ -158,22 +220,6 @@ HWY_INLINE hn::Vec<D> InRange(D d, hn::Vec<D> factor, hn::Vec<D> made_of) {
   const auto too_large = hn::And(hn::Gt(hn::Abs(factor), largest), hn::Le(hn::Abs(made_of), hn::Set(d, DBL_MAX)));
   return hn::IfThenElse(too_large, hn::CopySign(largest, factor), factor);
 }
-
-// Numbers up to which the arithmetic of maps keeps its precision. Differences of x and a mean below
-// kCenter do not overflow. Factors between the others (or 0) keep all their bits, and their products
-// with what they meet do, too.
-template <class A>
-struct SafeRange {
-  static constexpr double kCenter = 0x1p100, kLeast = 0x1p-120, kMost = 0x1p100;
-};
-template <>
-struct SafeRange<double> {
-  static constexpr double kCenter = 0x1p960, kLeast = 0x1p-960, kMost = 0x1p960;
-  // Squares of deviations, and products of a deviation with a gradient, are exact pairs of doubles.
-  static constexpr double kLeastVariance = 0x1p-900, kMostVariance = 0x1p960;
-  static constexpr double kLeastInvstd = 0x1p-450, kMostInvstd = 0x1p450;
-  static constexpr double kLeastGradient = 0x1p-800;
-};
 
 template <class D>
 HWY_INLINE hn::Mask<D> IsAtLeast(D d, hn::Vec<D> v, double bound) {
@@ -322,6 +368,9 @@ struct BackwardGradients {
         extreme = hn::Or(extreme, IsExtremeFactor<A>(d, invstd));
         extreme = hn::Or(extreme, IsExtremeFactor<A>(d, g_mean));
         extreme = hn::Or(extreme, IsExtremeFactor<A>(d, slope));
+        // Products may have vanished, or overflowed on the way: sums of 0, and NaN, are looked at again.
+        const auto means = hn::Add(hn::Abs(g_mean), hn::Abs(slope));
+        extreme = hn::Or(extreme, hn::Not(hn::Gt(means, hn::Zero(d))));
       }
     }
     MarkExtreme(d, extreme, c, out.extreme);

@@ -12,6 +12,7 @@
 #include "hwy/highway.h"
 #include "kernels/map.inl.h"
 #include "kernels/mask.inl.h"
+#include "kernels/reduce.inl.h"
 #include "kernels/sums.inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -19,13 +20,14 @@ namespace bn2d::kernels::HWY_NAMESPACE {
 
 extern const TypeKernels BN2D_TABLE;
 constexpr TypeKernels BN2D_TABLE = {
+    Pivots<BN2D_ELEMENT>,
     {{SumsOverBlock<SumsOf::forward, BN2D_ELEMENT, Layout::planes>,
       SumsOverBlock<SumsOf::forward, BN2D_ELEMENT, Layout::channels>},
      {SumsOverBlock<SumsOf::backward, BN2D_ELEMENT, Layout::planes>,
       SumsOverBlock<SumsOf::backward, BN2D_ELEMENT, Layout::channels>},
      {SumsOverBlock<SumsOf::double_backward, BN2D_ELEMENT, Layout::planes>,
       SumsOverBlock<SumsOf::double_backward, BN2D_ELEMENT, Layout::channels>}},
-    Reduce<BN2D_ELEMENT>,
+    Reduce<sizeof(BN2D_ELEMENT) == sizeof(double)>,
     {{MapForward<BN2D_ELEMENT, Layout::planes>, MapForward<BN2D_ELEMENT, Layout::channels>},
      {MapBackward<BN2D_ELEMENT, Layout::planes>, MapBackward<BN2D_ELEMENT, Layout::channels>},
      {MapScale<BN2D_ELEMENT, Layout::planes>, MapScale<BN2D_ELEMENT, Layout::channels>},

@@ -7,6 +7,7 @@
 #endif
 
 #include <cstring>
+#include <type_traits>
 
 #include "hwy/highway.h"
 #include "tensor/dtype.h"
@@ -91,31 +92,113 @@ HWY_INLINE hn::Vec<hn::Rebind<uint16_t, DF>> Narrow(DF, hn::Vec<hn::RebindToUnsi
 
 // ---- load: `lanes of df` elements as vectors of the arithmetic type
 
-template <class DF>
-HWY_INLINE hn::Vec<DF> LoadElements(DF df, const float *p) {
-  return hn::LoadU(df, p);
+// Floats as they are, or as doubles where D holds doubles.
+template <class D>
+HWY_INLINE hn::Vec<D> FromFloats([[maybe_unused]] D d, hn::Vec<hn::Rebind<float, D>> floats) {
+  if constexpr (sizeof(hn::TFromD<D>) == sizeof(float)) {
+    return floats;
+  } else {
+    return hn::PromoteTo(d, floats);
+  }
 }
-template <class DF>
-HWY_INLINE hn::Vec<DF> LoadElements(DF df, const double *p) {
-  return hn::LoadU(df, p);
+
+template <class D>
+HWY_INLINE hn::Vec<D> LoadElements(D d, const double *p) {
+  return hn::LoadU(d, p);
 }
-template <class DF>
-HWY_INLINE hn::Vec<DF> LoadElements(DF df, const f16 *p) {
+template <class D>
+HWY_INLINE hn::Vec<D> LoadElements(D d, const float *p) {
+  return FromFloats(d, hn::LoadU(hn::Rebind<float, D>(), p));
+}
+// The floats that the bits of halves stand for; T tells f16 from bf16.
+template <class T, class DF>
+HWY_INLINE hn::Vec<DF> FloatFromBits(DF df, hn::Vec<hn::Rebind<uint16_t, DF>> bits) {
+  const hn::RebindToUnsigned<DF> du;
+  if constexpr (std::is_same_v<T, bf16>) {
+    return hn::BitCast(df, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
+  } else {
 #if BN2D_HAS_F16
-  const hn::Rebind<hwy::float16_t, DF> dh;
-  return hn::PromoteTo(df, hn::LoadU(dh, reinterpret_cast<const hwy::float16_t *>(p)));
+    return hn::PromoteTo(df, hn::BitCast(hn::Rebind<hwy::float16_t, DF>(), bits));
 #else
-  const hn::Rebind<uint16_t, DF> dh;
-  const hn::RebindToUnsigned<DF> du;
-  return FloatFromF16Bits(df, hn::PromoteTo(du, hn::LoadU(dh, reinterpret_cast<const uint16_t *>(p))));
+    return FloatFromF16Bits(df, hn::PromoteTo(du, bits));
 #endif
+  }
 }
-template <class DF>
-HWY_INLINE hn::Vec<DF> LoadElements(DF df, const bf16 *p) {
-  const hn::Rebind<uint16_t, DF> dh;
-  const hn::RebindToUnsigned<DF> du;
-  return hn::BitCast(df, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(dh, reinterpret_cast<const uint16_t *>(p)))));
+template <class D>
+HWY_INLINE hn::Vec<D> LoadElements(D d, const f16 *p) {
+  const hn::Rebind<uint16_t, D> dh;
+  return FromFloats(d,
+                    FloatFromBits<f16>(hn::Rebind<float, D>(), hn::LoadU(dh, reinterpret_cast<const uint16_t *>(p))));
 }
+template <class D>
+HWY_INLINE hn::Vec<D> LoadElements(D d, const bf16 *p) {
+  const hn::Rebind<uint16_t, D> dh;
+  return FromFloats(d,
+                    FloatFromBits<bf16>(hn::Rebind<float, D>(), hn::LoadU(dh, reinterpret_cast<const uint16_t *>(p))));
+}
+
+// 0 1 2 3 0 1 2 3: from place n on, the numbers of 4 lanes turned by n.
+template <class Index, int64_t kSize>
+struct Turned {
+  Index lane[2 * kSize];
+  constexpr Turned() : lane() {
+    for (int64_t i = 0; i < 2 * kSize; ++i) lane[i] = static_cast<Index>(i % kSize);
+  }
+};
+template <class Index, int64_t kSize>
+inline constexpr Turned<Index, kSize> kTurned;
+
+// The elements at the end of a plane that do not fill a vector.
+//
+// With masks (AVX-512, floats of AVX2) they are loaded as they are. Without, the vector that ends
+// with the plane is loaded, which reads some elements once more, and turned: of the plane
+//   a b c d e   with vectors of 4, of which the last has 1 element:
+//   load b c d e, turn to e b c d, and put the padding where b c d are.
+template <class T, class D>
+class LastVector {
+ public:
+  // Planes of `length` elements.
+  HWY_INLINE explicit LastVector(int64_t length)
+      : count_(length % kSize), is_short_(length < kSize), first_(hn::FirstN(D(), static_cast<size_t>(count_))) {}
+  // `pad` in the other lanes. Reads nothing past the end.
+  HWY_INLINE hn::Vec<D> load(const T *p, hn::Vec<D> pad) const { return hn::IfThenElse(first_, load_some(p), pad); }
+
+ private:
+  using A = hn::TFromD<D>;
+  static constexpr int64_t kSize = static_cast<int64_t>(hn::MaxLanes(D()));
+
+  static constexpr bool kHalf = sizeof(T) < sizeof(float);
+  static constexpr bool kMasks = HWY_TARGET == HWY_AVX3 || (HWY_TARGET == HWY_AVX2 && !kHalf);
+
+  HWY_INLINE hn::Vec<D> load_some(const T *p) const {
+    const D d;
+    if constexpr (kMasks && kHalf) {
+      const hn::Rebind<uint16_t, D> dh;
+      const auto bits =
+          hn::MaskedLoad(hn::FirstN(dh, static_cast<size_t>(count_)), dh, reinterpret_cast<const uint16_t *>(p));
+      return FromFloats(d, FloatFromBits<T>(hn::Rebind<float, D>(), bits));
+    } else if constexpr (kMasks && sizeof(T) < sizeof(A)) {
+      const hn::Rebind<float, D> df;
+      return FromFloats(d, hn::MaskedLoad(hn::FirstN(df, static_cast<size_t>(count_)), df, p));
+    } else if constexpr (kMasks) {
+      return hn::MaskedLoad(first_, d, p);
+    } else {
+      if (is_short_) return load_one_by_one(p);
+      const auto turn = hn::SetTableIndices(d, kTurned<hwy::MakeSigned<A>, kSize>.lane + kSize - count_);
+      return hn::TableLookupLanes(LoadElements(d, p + count_ - kSize), turn);
+    }
+  }
+  HWY_NOINLINE hn::Vec<D> load_one_by_one(const T *p) const {
+    const hn::CappedTag<A, 1> one;
+    HWY_ALIGN A some[static_cast<size_t>(kSize)] = {};
+    for (int64_t i = 0; i < count_; ++i) hn::StoreU(LoadElements(one, p + i), one, some + i);
+    return hn::Load(D(), some);
+  }
+
+  int64_t count_;
+  bool is_short_;
+  hn::Mask<D> first_;
+};
 
 // The elements of two vectors, in whatever order is cheap: those of bf16 at even places and those at odd places, which
 // takes an instruction each instead of one to spread them and one to shift them.
@@ -129,26 +212,6 @@ HWY_INLINE hn::Vec<DF> LoadPart(DF df, const bf16 *p) {
   const hn::RebindToUnsigned<DF> du;
   const auto both = hn::LoadU(du, reinterpret_cast<const uint32_t *>(p));
   return hn::BitCast(df, kPart == 0 ? hn::ShiftLeft<16>(both) : hn::And(both, hn::Set(du, 0xFFFF0000u)));
-}
-
-// The same elements as doubles, for the sums.
-template <class D64>
-HWY_INLINE hn::Vec<D64> LoadDoubles(D64 d, const double *p) {
-  return hn::LoadU(d, p);
-}
-template <class D64, class T>
-HWY_INLINE hn::Vec<D64> LoadDoubles(D64 d, const T *p) {
-  return hn::PromoteTo(d, LoadElements(hn::Rebind<float, D64>(), p));
-}
-
-// Fewer elements than there are lanes, `pad` in the others. Reads nothing past the end.
-template <class D64, class T>
-HWY_NOINLINE hn::Vec<D64> LoadFewDoubles(D64 d, const T *p, int64_t count, hn::Vec<D64> pad) {
-  const hn::CappedTag<double, 1> one;
-  HWY_ALIGN double buffer[hn::MaxLanes(d)];
-  hn::Store(pad, d, buffer);
-  for (int64_t i = 0; i < count; ++i) hn::StoreU(LoadDoubles(one, p + i), one, buffer + i);
-  return hn::Load(d, buffer);
 }
 
 // ---- store

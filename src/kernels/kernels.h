@@ -1,17 +1,28 @@
-// The SIMD kernels: what they compute on one block of a group of channels, and the run-time choice of the SIMD target.
+// The SIMD kernels: what they compute on one block of a group of channels, and the run-time choice
+// of the SIMD target.
 //
-// Two kinds of kernels exist, and each exists once (sums.inl.h, map.inl.h) for all dtypes, layouts and targets, beside
-// the conversion of masks (mask.inl.h):
-//  - *sums* read a block and add products of its elements to per-channel accumulators;
-//  - *maps* read a block and write a linear combination of its elements with per-channel coefficients.
+// Two kinds of kernels exist. Each exists once (sums.inl.h, map.inl.h) for all dtypes, layouts and
+// targets:
+//  - *sums* read a block and add products of its elements to accumulators of each channel;
+//  - *maps* read a block and write a linear combination of its elements, with coefficients of each
+//    channel.
 //
-// The order of summation is *canonical*: the element at position hw of a plane belongs to lane hw mod L of its channel,
-// with L = 16 (8 for double data), each lane adds in the order (n, hw), and the lanes are added in a fixed tree. Both
-// layouts and all vector widths keep to it, so a tensor has the same sums contiguous, strided and channels_last. L is
-// large enough that the additions of one lane, each of which waits for the one before, do not set the pace.
+// The order of summation is *canonical*: it follows from the shape alone. So a tensor has the same
+// sums contiguous, strided and channels_last, on any number of threads and with any width of vectors.
+// A plane is cut into rows of 16 positions, and rows into runs:
 //
-// Accumulators have twice the precision of the arithmetic: double for float (and half) data, and for double data pairs
-// of doubles (hi, lo) with error-free transformations (Dekker 1971, Knuth TAOCP 2, 4.2.2).
+//   position   0 1 2 3 4 5 6 7 | 8 9 10 11 12 13 14 15     row 0
+//             16 ...           | 24 ...                    row 1
+//   lane       0 1 2 3 4 5 6 7 | 0 1  2  3  4  5  6  7
+//
+//  - A *lane* takes every eighth position of a plane, so two elements of each row.
+//  - A *run* is up to 8 rows: as many whole planes as fit, one after another, or a part of one plane.
+//  - Float and half data are summed in float within a run, as a tree: over the first elements of the
+//    rows, over the second ones, and both together. The 16 elements of a lane lose at most a few
+//    roundings of 2^-24 that way. The sum of a run goes to the lane's accumulator, a double.
+//  - Doubles go to their lane one by one, into pairs of doubles (hi, lo) with error-free
+//    transformations (Dekker 1971; Knuth, TAOCP 2, 4.2.2).
+//  - At the end of a block its 8 lanes are added as a tree, neighbours first.
 #pragma once
 #include <cstdint>
 
@@ -19,8 +30,15 @@
 
 namespace bn2d::kernels {
 
-// Doubles in the accumulators of one sum of one channel: a double for each of 16 lanes, or a pair for each of 8.
-inline constexpr int kAccumulators = 16;
+inline constexpr int kLanes = 8, kRowElements = 16, kRowsOfRun = 8;
+inline constexpr int64_t kRunElements = kRowElements * kRowsOfRun;
+// Planes that a run takes.
+inline constexpr int64_t planes_of_run(int64_t length) {
+  const int64_t rows = (length + kRowElements - 1) / kRowElements;
+  return rows >= kRowsOfRun ? 1 : kRowsOfRun / rows;
+}
+// Doubles that accumulate one sum of one channel: one for each lane, or a pair for double data.
+inline constexpr int accumulators_of(bool wide) { return wide ? 2 * kLanes : kLanes; }
 inline constexpr int kMaxGroup = 128;  // channels of a group
 inline constexpr int kMaxSums = 5;     // sums of one kernel
 
@@ -43,11 +61,12 @@ inline constexpr int kLayouts = 2;
 // where it is 0), and the gradient is damped where the result is at most side_threshold. With 0 and 0 the side is y, or
 // what stands for it; with others it is x, whose argument of the activation rises or falls in a whole channel.
 
-// Sums, by operation. t = x - mean; g = dy through the activation.
+// Sums, by operation. t = x - pivot; g = dy through the activation. The pivot keeps a large mean from
+// cancelling: forward's is close to the elements of the block (TypeKernels::pivots), that of the
+// others is the mean, rounded to the arithmetic type.
 enum class SumsOf {
-  forward,   // (x-p), (x-p)^2 with p the first element of the block: a pivot, so that a large mean does not cancel;
-             // half: 0
-  backward,  // g, g*t
+  forward,          // t, t^2
+  backward,         // g, g*t
   double_backward,  // v, v*t, g, g*t, v*g
 };
 inline constexpr int kSumsOps = 3;
@@ -57,17 +76,19 @@ struct SumsJob {
   int64_t channels = 0, samples = 0, length = 0;  // a block: `length` positions of each of `samples` samples
   Stream x, g, side, v;                           // side: tells which side of the activation an element is on
   double slope = 0;                               // factor of the gradient where it is damped
-  int64_t next = 0;                               // elements from this block to the one that follows; 0: none
-  bool first = true;                              // first piece of a block: sets accumulators to 0 and reads the pivot
-  double *accumulators = nullptr;                 // kAccumulators for each sum of each channel
+  bool in_double = false;                         // float and half data: not in float
+  bool first = true;                              // first piece of a block: accumulators start at 0
+  double *accumulators = nullptr;                 // planes: [channel][sum][k], channels: [sum][k][channel]
   int64_t accumulator_stride = kMaxGroup;         // channels that these have room for
-  double *center_hi = nullptr,
-         *center_lo = nullptr;  // per channel: pivot (written by forward) or mean (read by the others)
-  const void *side_sign = nullptr,
-             *side_threshold = nullptr;  // per channel, in the arithmetic type; where there is a side
+  // Per channel, in the arithmetic type. What a mean of doubles has beyond its pivot is in center_lo.
+  const void *pivot = nullptr;
+  const double *center_lo = nullptr;
+  const void *side_sign = nullptr, *side_threshold = nullptr;  // where there is a side
+  void *buffer = nullptr;  // kSumsBufferBytes, for rows of small planes or of few channels
 
   static constexpr Stream SumsJob::*kTensors[] = {&SumsJob::x, &SumsJob::g, &SumsJob::side, &SumsJob::v};
 };
+inline constexpr int64_t kSumsBufferBytes = 16 * 1024;
 
 // Result of a block, or of several merged ones: sums[term*kMaxGroup + channel].
 struct Sums {
@@ -77,6 +98,7 @@ struct Sums {
 // Mean and sum of squared deviations of `count` elements of each channel of a group, as pairs of doubles.
 struct Moments {
   double count;
+  bool wide;  // of doubles. Else the low parts are 0.
   double mean_hi[kMaxGroup], mean_lo[kMaxGroup], m2_hi[kMaxGroup], m2_lo[kMaxGroup];
 };
 
@@ -120,10 +142,12 @@ struct MapJob {
 
 // The kernels of one SIMD target for one element type.
 struct TypeKernels {
+  // Pivots for the sums of forward, in the arithmetic type, from three elements of each channel of a
+  // block. stride: elements from channel to channel.
+  void (*pivots)(const void *const elements[3], int64_t stride, int64_t channels, void *pivots);
   void (*sums[kSumsOps][kLayouts])(const SumsJob &job);
-  // Adds the lanes of each channel: accumulators -> sums. stride, center: accumulator_stride and center_hi of the job.
-  void (*reduce)(SumsOf op, Layout layout, int64_t channels, const double *accumulators, int64_t stride,
-                 const double *center, Sums *sums);
+  // Adds the lanes of each channel: accumulators -> sums. stride: accumulator_stride of the job.
+  void (*reduce)(int terms, Layout layout, int64_t channels, const double *accumulators, int64_t stride, Sums *sums);
   void (*map[kMapOps][kLayouts])(const MapJob &job);
   // The side of an activation: `count` bits, 1 for positive, from and to elements +1 and -1. The rest of a last byte is
   // not read, and written as 0.
@@ -150,6 +174,17 @@ struct ChannelCoefficients {
   uint8_t *extreme;
 };
 
+struct BlockMoments {
+  int64_t channels;
+  double count;
+  bool wide;
+  const void *pivot;  // doubles where `wide` is set, else floats
+  const Sums *sums;
+  Moments *moments;  // written
+  // Not wide: 1 for channels that float could not sum, where its range or its digits were too few.
+  uint8_t *inexact;  // written
+};
+
 struct ForwardChannels {
   int64_t channels;
   const double *mean, *mean_lo, *var;
@@ -171,8 +206,8 @@ struct BackwardChannels {
 
 // Per-channel arithmetic, vectorised over the channels of a group, in double.
 struct ChannelKernels {
-  // One block's sums around the pivot -> its moments.
-  void (*moments)(int64_t channels, double count, const double *pivot, const Sums *sums, Moments *moments);
+  // The sums of one block around its pivots -> its moments.
+  void (*moments)(const BlockMoments &block);
   // Chan, Golub and LeVeque (1979), equation 2.1: a <- a and b together.
   void (*merge)(int64_t channels, Moments *a, const Moments *b);
   // Variance of moments: m2/divisor, rounded once.
@@ -201,13 +236,8 @@ struct Kernels {
   }
 };
 
-// Doubles that the accumulators of `sums` take for a group of `channels`.
-inline constexpr int64_t kMaxAccumulators = int64_t{320} * kAccumulators;
-// Channels of a group for an operation of so many sums: what they leave room for on a thread's stack.
-inline constexpr int64_t max_group(int sums) {
-  return sums * int64_t{kMaxGroup} * kAccumulators <= kMaxAccumulators ? kMaxGroup : kMaxGroup / 2;
-}
-static_assert(kMaxSums * max_group(kMaxSums) * kAccumulators <= kMaxAccumulators);
+// Channels of a group for an operation of so many sums: its accumulators are to stay in L1.
+inline constexpr int64_t max_group(int sums) { return sums <= 2 ? kMaxGroup : kMaxGroup / 2; }
 
 // The kernels in use: the best target that the CPU has, or the one named by BN2D_SIMD. Chosen at the first call.
 const Kernels &active();

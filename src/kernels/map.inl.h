@@ -12,7 +12,7 @@
 #include "kernels/argument.inl.h"
 #include "kernels/elements.inl.h"
 #include "kernels/kernels.h"
-#include "kernels/sums.inl.h"
+#include "kernels/specialise.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
@@ -85,6 +85,10 @@ struct OfColumn {
   }
   HWY_INLINE hn::Vec<D> get(D, int k, int64_t) const { return value[k]; }
 };
+
+// A lambda that must be inlined, so that what it works on stays in registers.
+#undef BN2D_INLINED
+#define BN2D_INLINED HWY_ATTR __attribute__((always_inline))
 
 template <class T>
 HWY_INLINE T *At(const Stream &s, int64_t channel, int64_t sample, int64_t position) {
@@ -410,7 +414,7 @@ HWY_NOINLINE void MapOverChannels(const MapJob &job) {
   bool same_step = true;
   for (const auto tensor : MapJob::kTensors)
     same_step = same_step && ((job.*tensor).data == nullptr || (job.*tensor).position == step);
-  constexpr bool kMayShare = hn::MaxLanes(d) > 1 && Body::kHot && kOwn;
+  constexpr bool kMayShare = hn::MaxLanes(d) > 1 && Body::kHot && kSpecialise;
   const bool share = kMayShare && same_step && !streaming && step * static_cast<int64_t>(sizeof(T)) <= kShortRowBytes;
   const int64_t at_once = share ? kRowsAtOnce : 1;
   const int64_t bytes_at_once = at_once * std::max(step, int64_t{1}) * static_cast<int64_t>(sizeof(T));
@@ -445,8 +449,8 @@ void MapBlock(const MapJob &job) {
 
 template <class T, Layout kLayout>
 void MapForward(const MapJob &job) {
-  if (kOwn && job.v.data == nullptr && job.activation == Activation::none)
-    return MapBlock<T, kLayout, ForwardBody<T, !kOwn>>(job);
+  if (kSpecialise && job.v.data == nullptr && job.activation == Activation::none)
+    return MapBlock<T, kLayout, ForwardBody<T, !kSpecialise>>(job);
   MapBlock<T, kLayout, ForwardBody<T, true>>(job);
 }
 
@@ -456,14 +460,14 @@ inline bool IsPlain(const MapJob &job) {
 
 template <class T, Layout kLayout>
 void MapBackward(const MapJob &job) {
-  if (kOwnPlain<T> && IsPlain(job)) return MapBlock<T, kLayout, BackwardBody<T, !kOwnPlain<T>>>(job);
+  if (kSpecialisePlain<T> && IsPlain(job)) return MapBlock<T, kLayout, BackwardBody<T, !kSpecialisePlain<T>>>(job);
   MapBlock<T, kLayout, BackwardBody<T, true>>(job);
 }
 
 template <class T, Layout kLayout>
 void MapScale(const MapJob &job) {
-  constexpr bool kOwnMap = kOwnPlain<T> && sizeof(T) > 2;  // half data hardly gain from it
-  if (kOwnMap && IsPlain(job)) return MapBlock<T, kLayout, ScaleBody<T, !kOwnMap>>(job);
+  constexpr bool kSpecialiseMap = kSpecialisePlain<T> && sizeof(T) > 2;  // half data hardly gain from it
+  if (kSpecialiseMap && IsPlain(job)) return MapBlock<T, kLayout, ScaleBody<T, !kSpecialiseMap>>(job);
   MapBlock<T, kLayout, ScaleBody<T, true>>(job);
 }
 

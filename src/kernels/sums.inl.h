@@ -1,4 +1,5 @@
 // The sums of one block, for every operation, element type and layout. Included once per SIMD target.
+// kernels.h explains lanes, rows and runs.
 #if defined(BN2D_KERNELS_SUMS_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_SUMS_INL_H
 #undef BN2D_KERNELS_SUMS_INL_H
@@ -7,36 +8,36 @@
 #endif
 
 #include <algorithm>
-#include <cmath>
 #include <type_traits>
-#include <utility>
 
 #include "kernels/argument.inl.h"
 #include "kernels/elements.inl.h"
 #include "kernels/kernels.h"
 #include "kernels/pair.inl.h"
+#include "kernels/runs.h"
+#include "kernels/specialise.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Doubles sum themselves in pairs (hi, lo); shorter types are summed in double.
-template <class T>
-inline constexpr bool kPaired = sizeof(Arithmetic<T>) == sizeof(double);
+// How elements are summed:
+//  - runs: floats and halves in float within a run, then in double;
+//  - doubles: floats and halves in double, one by one. For channels of few elements, where the
+//    roundings of float do not average out, and where float has too few digits or too little range;
+//  - pairs: doubles, one by one, in pairs (hi, lo).
+enum class In { runs, doubles, pairs };
 
-// Half data is not centered: its products are exact in double, a block's sum of squares of numbers that are close to
-// one another, too, and where they are not, the mean is no larger than what deviates from it. So nothing cancels that a
-// subtraction per element would have saved; one per block is enough.
-template <class T>
-inline constexpr bool kCentered = sizeof(T) > 2;
-
-// Lanes of the canonical order, and the vectors that hold them.
-template <class T>
-inline constexpr int kLanes = kPaired<T> ? kAccumulators / 2 : kAccumulators;
-using DoubleTag = hn::CappedTag<double, 8>;
+using DoubleTag = hn::CappedTag<double, kLanes>;
 inline constexpr int kDoubles = static_cast<int>(hn::MaxLanes(DoubleTag()));
-template <class T>
-inline constexpr int kVectors = kLanes<T> / kDoubles;
+// Vectors of elements are at most a row of floats, or the lanes of a row of doubles.
+template <In kIn>
+using ElementTag = std::conditional_t<kIn == In::runs, hn::CappedTag<float, kRowElements>, DoubleTag>;
+
+// A lambda that must be inlined: sums that it refers to would live in memory.
+#undef BN2D_INLINED
+#define BN2D_INLINED HWY_ATTR __attribute__((always_inline))
+
 // f(0), ..., f(kCount - 1). Unrolled where that keeps what f works on in registers.
 template <int kCount, bool kUnroll, class F>
 HWY_INLINE void Repeat(const F &f) {
@@ -48,17 +49,198 @@ HWY_INLINE void Repeat(const F &f) {
     for (int i = 0; i < kCount; ++i) f(i);
   }
 }
-template <SumsOf kOf>
-inline constexpr bool kUnroll = kDoubles >= 4 && kOf != SumsOf::double_backward;
+inline constexpr bool kUnroll = kDoubles >= 4;
+// The vectors of a row that are summed one by one. Seldom used, or with many sums: less code.
+template <SumsOf kOf, In kIn>
+inline constexpr bool kUnrollRow = kUnroll &&kOf != SumsOf::double_backward &&
+                                   (kOf == SumsOf::forward || kDoubles == kLanes || kIn == In::pairs);
 
-// Whether kernels that know more of their job are worth code of their own: not on the targets of old CPUs.
-inline constexpr bool kOwn = HWY_TARGET != HWY_SSE4 && HWY_TARGET != HWY_SCALAR;
-// Those without an activation: a fifth faster for half data where few instructions convert it. For f64 it would be a
-// twentieth.
-template <class T>
-inline constexpr bool kOwnPlain = kOwn && (sizeof(T) == 4 || (sizeof(T) == 2 && HWY_TARGET <= HWY_AVX2));
+// ---- elements
 
-// a - b on the units that multiply, which the sums use less than those that add; a*1 is exact.
+// A vector of elements of each tensor that takes part: t = x - pivot, and g is dy through the
+// activation.
+template <class V>
+struct Elements {
+  V x, t, g, v;
+  HWY_INLINE Elements() {}  // see Pair
+  HWY_INLINE explicit Elements(V zero) : x(zero), t(zero), g(zero), v(zero) {}
+};
+
+// What sums know of the activation when they are compiled. `any` is decided at run time.
+enum class Act { none, relu, sloped, any };
+
+template <Act kAct>
+HWY_INLINE bool HasSide(const SumsJob &job) {
+  return kAct == Act::relu || kAct == Act::sloped || (kAct == Act::any && job.side.data != nullptr);
+}
+
+// The gradient through the activation: g, or g*slope where it is damped.
+template <Act kAct, class D>
+class GradientThrough {
+ public:
+  using A = hn::TFromD<D>;
+  HWY_INLINE GradientThrough(D d, double slope)
+      : slope_(hn::Set(d, static_cast<A>(slope))),
+        rest_(hn::Set(d, static_cast<A>(slope - static_cast<double>(static_cast<A>(slope))))),
+        is_relu_(kAct == Act::relu || (kAct == Act::any && slope == 0)) {}
+  HWY_INLINE hn::Vec<D> operator()(hn::Vec<D> g, hn::Mask<D> is_damped) const {
+    if (is_relu_) return hn::IfThenZeroElse(is_damped, g);
+    auto damped = hn::Mul(g, slope_);
+    // A slope such as 0.01 is not a float. Its rounding would be in each term of a sum, always in the
+    // same direction.
+    if constexpr (sizeof(A) == sizeof(float)) damped = hn::MulAdd(g, slope_, hn::Mul(g, rest_));
+    return hn::IfThenElse(is_damped, damped, g);
+  }
+
+ private:
+  hn::Vec<D> slope_, rest_;
+  bool is_relu_;
+};
+
+// Loads a whole vector, which needs no padding.
+template <class D>
+struct LoadWhole {
+  template <class T>
+  HWY_INLINE hn::Vec<D> operator()(const T *p, hn::Vec<D>) const {
+    return LoadElements(D(), p);
+  }
+};
+
+// Reads vectors of elements of one channel, or of as many channels as D has lanes.
+template <SumsOf kOf, class T, Act kAct, class D>
+class Reader {
+ public:
+  using V = hn::Vec<D>;
+
+  // all(array): the numbers of the channels from their array.
+  template <class F>
+  HWY_INLINE Reader(D d, const SumsJob &job, const F &all)
+      : through_(d, job.slope), has_side_(HasSide<kAct>(job)), pivot_(all(job.pivot)) {
+    sign_ = threshold_ = hn::Zero(d);
+    if (has_side_) {
+      sign_ = all(job.side_sign);
+      threshold_ = all(job.side_threshold);
+    }
+  }
+
+  HWY_INLINE V pivot() const { return pivot_; }
+
+  // The elements `offset` and i elements after the cursor. load(pointer, padding) -> vector.
+  template <class Load>
+  HWY_INLINE Elements<V> read(const Cursor &from, const Offsets &offset, int64_t i, const Load &load) const {
+    const D d;
+    const auto at = [&](const char *p, int64_t bytes) HWY_ATTR { return reinterpret_cast<const T *>(p + bytes) + i; };
+    Elements<V> e;
+    e.x = load(at(from.x, offset.x), pivot_);
+    e.t = hn::Sub(e.x, pivot_);
+    e.g = e.v = hn::Zero(d);
+    if constexpr (kOf != SumsOf::forward) {
+      e.g = load(at(from.g, offset.g), hn::Zero(d));
+      if (has_side_) e.g = through_(e.g, IsDamped<D>(load(at(from.side, offset.side), hn::Zero(d)), sign_, threshold_));
+    }
+    if constexpr (kOf == SumsOf::double_backward) e.v = load(at(from.v, offset.v), hn::Zero(d));
+    return e;
+  }
+
+ private:
+  GradientThrough<kAct, D> through_;
+  bool has_side_;
+  V pivot_, sign_, threshold_;
+};
+
+template <SumsOf kOf, class T, Act kAct, class D>
+HWY_INLINE auto ReaderOfPlane(D d, const SumsJob &job, int64_t c) {
+  return Reader<kOf, T, kAct, D>(d, job, [&](const void *array) HWY_ATTR {
+    return hn::Set(d, static_cast<hn::TFromD<D>>(static_cast<const Arithmetic<T> *>(array)[c]));
+  });
+}
+template <SumsOf kOf, class T, Act kAct, class D>
+HWY_INLINE auto ReaderOfChannels(D d, const SumsJob &job, int64_t c) {
+  return Reader<kOf, T, kAct, D>(d, job, [&](const void *array) HWY_ATTR {
+    return LoadElements(d, static_cast<const Arithmetic<T> *>(array) + c);
+  });
+}
+
+// ---- float: the tree of a run
+
+template <SumsOf kOf, class D>
+struct Terms {
+  hn::Vec<D> term[sums_count(kOf)];
+  HWY_INLINE Terms() {}  // see Pair
+};
+
+template <SumsOf kOf, class D, class V>
+HWY_INLINE Terms<kOf, D> TermsOf(D, const Elements<V> &e) {
+  Terms<kOf, D> s;
+  if constexpr (kOf == SumsOf::forward) {
+    s.term[0] = e.t;
+    s.term[1] = hn::Mul(e.t, e.t);
+  } else if constexpr (kOf == SumsOf::backward) {
+    s.term[0] = e.g;
+    s.term[1] = hn::Mul(e.g, e.t);
+  } else {
+    s.term[0] = e.v;
+    s.term[1] = hn::Mul(e.v, e.t);
+    s.term[2] = e.g;
+    s.term[3] = hn::Mul(e.g, e.t);
+    s.term[4] = hn::Mul(e.v, e.g);
+  }
+  return s;
+}
+// Those of a and b together.
+template <SumsOf kOf, class D, class V>
+HWY_INLINE Terms<kOf, D> TermsOfTwo(D d, const Elements<V> &a, const Elements<V> &b) {
+  Terms<kOf, D> s = TermsOf<kOf>(d, a);
+  if constexpr (kOf == SumsOf::forward) {
+    s.term[0] = hn::Add(s.term[0], b.t);
+    s.term[1] = hn::MulAdd(b.t, b.t, s.term[1]);
+  } else if constexpr (kOf == SumsOf::backward) {
+    s.term[0] = hn::Add(s.term[0], b.g);
+    s.term[1] = hn::MulAdd(b.g, b.t, s.term[1]);
+  } else {
+    s.term[0] = hn::Add(s.term[0], b.v);
+    s.term[1] = hn::MulAdd(b.v, b.t, s.term[1]);
+    s.term[2] = hn::Add(s.term[2], b.g);
+    s.term[3] = hn::MulAdd(b.g, b.t, s.term[3]);
+    s.term[4] = hn::MulAdd(b.v, b.g, s.term[4]);
+  }
+  return s;
+}
+template <SumsOf kOf, class D>
+HWY_INLINE Terms<kOf, D> AddTerms(const Terms<kOf, D> &a, const Terms<kOf, D> &b) {
+  Terms<kOf, D> s;
+  Repeat<sums_count(kOf), true>([&](int k) BN2D_INLINED { s.term[k] = hn::Add(a.term[k], b.term[k]); });
+  return s;
+}
+
+// The tree over the rows of a run: ((0 1) (2 3)) ((4 5) (6 7)). leaf(k) reads the elements of row k;
+// those of a row that is not there are 0.
+template <SumsOf kOf, bool kUnrolled, class D, class Leaf>
+HWY_INLINE Terms<kOf, D> TreeOfRows(D d, const Leaf &leaf) {
+  Terms<kOf, D> pair[kRowsOfRun / 2];
+  Repeat<kRowsOfRun / 2, kUnrolled>([&](int k)
+                                        BN2D_INLINED { pair[k] = TermsOfTwo<kOf>(d, leaf(2 * k), leaf(2 * k + 1)); });
+  return AddTerms(AddTerms(pair[0], pair[1]), AddTerms(pair[2], pair[3]));
+}
+
+// Calls f(number, doubles) for the vectors of doubles that a vector of floats makes.
+template <class D, class F>
+HWY_INLINE void ForEachOfDoubles(D, hn::Vec<D> floats, const F &f) {
+  if constexpr (hn::MaxLanes(D()) <= static_cast<size_t>(kDoubles)) {
+    f(0, hn::PromoteTo(hn::Rebind<double, D>(), floats));
+  } else {
+#if HWY_TARGET != HWY_SCALAR  // has no halves
+    const hn::Half<D> half;
+    f(0, hn::PromoteTo(DoubleTag(), hn::LowerHalf(half, floats)));
+    f(1, hn::PromoteTo(DoubleTag(), hn::UpperHalf(half, floats)));
+#endif
+  }
+}
+
+// ---- one by one, in double
+
+// a - b on the units that multiply, which the sums of doubles use less than those that add; a*1 is
+// exact.
 template <class D, class V>
 HWY_INLINE V Difference(D d, V a, V b) {
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
@@ -70,26 +252,14 @@ HWY_INLINE V Difference(D d, V a, V b) {
 }
 
 // A running sum of vectors.
-template <class D, bool kPair>
-struct Sum {
+template <class D>
+struct PairSum {
   hn::Vec<D> hi, lo;
 
-  HWY_INLINE Sum() {}  // see Pair
-  HWY_INLINE void add(hn::Vec<D> v) {
-    if constexpr (kPair) {
-      lo = hn::Add(lo, add_high(v));
-    } else {
-      hi = hn::Add(hi, v);
-    }
-  }
+  HWY_INLINE PairSum() {}  // see Pair
+  HWY_INLINE void add(hn::Vec<D> v) { lo = hn::Add(lo, add_high(v)); }
   HWY_INLINE void add(Pair<hn::Vec<D>> v) { lo = hn::Add(lo, hn::Add(add_high(v.hi), v.lo)); }
-  HWY_INLINE void add_product(hn::Vec<D> a, hn::Vec<D> b) {
-    if constexpr (kPair) {
-      add(TwoProduct(a, b));
-    } else {
-      hi = hn::MulAdd(a, b, hi);
-    }
-  }
+  HWY_INLINE void add_product(hn::Vec<D> a, hn::Vec<D> b) { add(TwoProduct(a, b)); }
 
  private:
   HWY_INLINE hn::Vec<D> add_high(hn::Vec<D> v) {  // Knuth's two-sum; returns what hi could not take
@@ -102,550 +272,290 @@ struct Sum {
   }
 };
 
-// What one vector of elements adds to the sums of its operation.
-template <SumsOf kOf, bool kPair, bool kCenter, class D, class V>
-HWY_INLINE void AddElements(D d, V x, V g, V v, V center_hi, V center_lo, Sum<D, kPair> *sums) {
-  const V t = kCenter ? Difference(d, x, center_hi) : x;
-  if constexpr (kOf == SumsOf::forward) {
-    if constexpr (kPair) {  // what the difference lost; it is also missing from the square: (t+e)^2 = t^2 + 2te + ...
-      const V part = Difference(d, t, x);
-      const V error = Difference(d, Difference(d, x, hn::Sub(t, part)), hn::Add(center_hi, part));
-      const auto square = TwoProduct(t, t);
-      sums[0].add({t, error});
-      sums[1].add({square.hi, hn::MulAdd(hn::Add(t, t), error, square.lo)});
-    } else {
-      sums[0].add(t);
-      sums[1].add_product(t, t);
-    }
-  } else {
-    const V tt = kPair ? hn::Sub(t, center_lo) : t;
-    if constexpr (kOf == SumsOf::backward) {
-      sums[0].add(g);
-      sums[1].add_product(g, tt);
-    } else {
-      sums[0].add(v);
-      sums[1].add_product(v, tt);
-      sums[2].add(g);
-      sums[3].add_product(g, tt);
-      sums[4].add_product(v, g);
-    }
-  }
+// A vector of doubles to which others are added. The products of floats are exact.
+template <class D>
+struct PlainSum {
+  hn::Vec<D> hi;
+  HWY_INLINE PlainSum() {}  // see Pair
+  HWY_INLINE void add(hn::Vec<D> v) { hi = hn::Add(hi, v); }
+  HWY_INLINE void add_product(hn::Vec<D> a, hn::Vec<D> b) { hi = hn::MulAdd(a, b, hi); }
+};
+template <In kIn, class D>
+using SumOf = std::conditional_t<kIn == In::pairs, PairSum<D>, PlainSum<D>>;
+
+template <class D>
+HWY_INLINE void LoadSum(D d, const double *at, int64_t, PlainSum<D> *sum) {
+  sum->hi = hn::LoadU(d, at);
+}
+template <class D>
+HWY_INLINE void LoadSum(D d, const double *at, int64_t to_low, PairSum<D> *sum) {
+  sum->hi = hn::LoadU(d, at);
+  sum->lo = hn::LoadU(d, at + to_low);
+}
+template <class D>
+HWY_INLINE void StoreSum(D d, const PlainSum<D> &sum, double *at, int64_t) {
+  hn::StoreU(sum.hi, d, at);
+}
+template <class D>
+HWY_INLINE void StoreSum(D d, const PairSum<D> &sum, double *at, int64_t to_low) {
+  hn::StoreU(sum.hi, d, at);
+  hn::StoreU(sum.lo, d, at + to_low);
 }
 
-// As many elements as there are doubles, in the arithmetic type.
-template <class A, class D64>
-using Few = hn::Rebind<A, D64>;
-// The same numbers in another type; from doubles only those that it holds.
-template <class D, class V>
-HWY_INLINE hn::Vec<D> Converted(D d, V v) {
-  if constexpr (std::is_same_v<hn::TFromD<D>, hn::TFromV<V>>) {
+// What a vector of elements adds to the sums of its operation.
+template <SumsOf kOf, In kIn, class D, class V>
+HWY_INLINE void AddElements(D d, const Elements<V> &e, V pivot, V center_lo, SumOf<kIn, D> *sums) {
+  if constexpr (kOf == SumsOf::forward && kIn == In::pairs) {
+    // What the difference lost. It is also missing from the square: (t+e)^2 = t^2 + 2te + ...
+    const V part = Difference(d, e.t, e.x);
+    const V error = Difference(d, Difference(d, e.x, hn::Sub(e.t, part)), hn::Add(pivot, part));
+    const auto square = TwoProduct(e.t, e.t);
+    sums[0].add({e.t, error});
+    sums[1].add({square.hi, hn::MulAdd(hn::Add(e.t, e.t), error, square.lo)});
+  } else if constexpr (kOf == SumsOf::forward) {
     (void)d;
-    return v;
-  } else if constexpr (std::is_same_v<hn::TFromD<D>, double>) {
-    return hn::PromoteTo(d, v);
+    sums[0].add(e.t);
+    sums[1].add_product(e.t, e.t);
   } else {
-    return hn::DemoteTo(d, v);
-  }
-}
-
-// What sums know of the activation when they are compiled: that there is none, that it is relu, that it has a slope,
-// nothing.
-enum class Act { none, relu, sloped, any };
-
-// The gradient through the activation, g or g*slope (a product of doubles).
-template <Act kAct, class A, class D64>
-struct GradientThrough {
-  using D = Few<A, D64>;
-  hn::Vec<D64> slope;
-  bool is_relu;
-  HWY_INLINE GradientThrough(D64 d, double s)
-      : slope(hn::Set(d, s)), is_relu(kAct == Act::relu || (kAct == Act::any && s == 0)) {}
-  HWY_INLINE hn::Vec<D64> operator()(D64 d, hn::Vec<D> g, hn::Mask<D> is_damped) const {
-    const auto whole = Converted(d, hn::IfThenZeroElse(is_damped, g));
-    if (is_relu) return whole;
-    return hn::MulAdd(Converted(d, hn::IfThenElseZero(is_damped, g)), slope, whole);  // one of them is 0
-  }
-};
-
-template <Act kAct>
-HWY_INLINE bool HasSide(const SumsJob &job) {
-  return kAct == Act::relu || kAct == Act::sloped || (kAct == Act::any && job.side.data != nullptr);
-}
-
-// Accumulators: number k of a sum of a channel, k < lanes for a lane's sum and lanes + k for its low part.
-//   planes    [channel][sum][k]        channels  [sum][k][channel of accumulator_stride]
-
-HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }  // into L2
-
-// Where to fetch while the planes of a block are read: a fixed distance ahead in the order of reading, which jumps from
-// plane to plane (whole planes, if they are smaller than that). A core alone keeps too few lines on their way while it
-// computes, and the hardware does not see where a plane that is read continues.
-template <class T>
-class Ahead {
- public:
-  HWY_INLINE Ahead(const SumsJob &job, bool in_order) : job_(job) {
-    far_ = in_order && job.channels * job.samples * job.length > kDistance;
-    if (!far_) return;  // not worth the arithmetic
-    cut_ = std::max(job.length - kDistance, int64_t{0});
-    const int64_t planes = (kDistance + job.length - 1) / job.length;
-    channel_ = planes / job.samples;
-    sample_ = planes % job.samples;
-    plane_ = plane();
-  }
-  HWY_INLINE void enter(int64_t c, int64_t n) {
-    if (!far_) return;
-    after_ = plane_ - c * job_.x.channel - n * job_.x.sample - cut_;
-    plane_ += job_.x.sample;
-    if (++sample_ == job_.samples) {
-      sample_ = 0;
-      ++channel_;
-      plane_ = plane();
+    const V t = kIn == In::pairs ? hn::Sub(e.t, center_lo) : e.t;
+    if constexpr (kOf == SumsOf::backward) {
+      sums[0].add(e.g);
+      sums[1].add_product(e.g, t);
+    } else {
+      sums[0].add(e.v);
+      sums[1].add_product(e.v, t);
+      sums[2].add(e.g);
+      sums[3].add_product(e.g, t);
+      sums[4].add_product(e.v, e.g);
     }
   }
-  // Elements from position i to what is to be fetched.
-  HWY_INLINE int64_t from(int64_t i) const { return i < cut_ ? kDistance : after_; }
+}
 
- private:
-  static constexpr int64_t kDistance = 4096 / static_cast<int64_t>(sizeof(T));
-  HWY_INLINE int64_t plane() const {
-    return (channel_ < job_.channels ? channel_ * job_.x.channel : job_.next) + sample_ * job_.x.sample;
-  }
-  const SumsJob &job_;
-  bool far_;
-  int64_t cut_ = 0, after_ = 0;
-  int64_t channel_ = 0, sample_ = 0, plane_ = 0;  // what is fetched after the cut
-};
+// ---- planes: vectors run along the positions of one channel
 
-// Lane numbers, twice.
-struct Turn {
-  int64_t lane[2 * kDoubles];
-  constexpr Turn() : lane() {
-    for (int i = 0; i < 2 * kDoubles; ++i) lane[i] = i % kDoubles;
-  }
-};
-inline constexpr Turn kTurn;
-
-// The elements at the end of a run that do not fill a vector.
-template <class T>
-class LastVector {
- public:
-  HWY_INLINE explicit LastVector(int64_t length)
-      : count_(length % kDoubles),
-        is_short_(length < kDoubles),
-        rotation_(hn::SetTableIndices(DoubleTag(), kTurn.lane + kDoubles - count_)),
-        first_(hn::FirstN(DoubleTag(), static_cast<size_t>(count_))) {}
-  // `pad` in the other lanes. Reads nothing past the end, but what is before it a second time.
-  HWY_INLINE hn::Vec<DoubleTag> load(const T *p, hn::Vec<DoubleTag> pad) const {
-    const DoubleTag d;
-    if (is_short_) return LoadFewDoubles(d, p, count_, pad);
-    return hn::IfThenElse(first_, hn::TableLookupLanes(LoadDoubles(d, p + count_ - kDoubles), rotation_), pad);
-  }
-
- private:
-  int64_t count_;
-  bool is_short_;
-  decltype(hn::SetTableIndices(DoubleTag(), static_cast<const int64_t *>(nullptr))) rotation_;
-  hn::Mask<DoubleTag> first_;
-};
-
-// From where the sums of planes load the elements of one step: from where they are, or as floats from memory of the
-// kernel's own. On AVX2 the sums of bf16 are a sixth faster that way: doubles are made of four floats in memory as fast
-// as of four in a register, and the floats come eight at a time.
-inline constexpr int64_t kStagedElements = 16;
-template <class T>
-inline constexpr bool kStages = HWY_TARGET == HWY_AVX2 &&std::is_same_v<T, bf16>;
-template <class T>
-struct Staged {
-  HWY_INLINE const T *operator()(const T *p) { return p; }
-};
-#if HWY_TARGET == HWY_AVX2
-template <>
-struct Staged<bf16> {
-  HWY_ALIGN float elements[kStagedElements];
-  HWY_INLINE Staged() {}  // see Pair
-  HWY_INLINE const float *operator()(const bf16 *p) {
-    const hn::ScalableTag<float> d;
-#pragma GCC unroll 2
-    for (int64_t i = 0; i < kStagedElements; i += static_cast<int64_t>(hn::MaxLanes(d)))
-      hn::Store(LoadElements(d, p + i), d, elements + i);
-    const float *staged = elements;
-    __asm__("" : "+r"(staged) : "m"(elements));  // or gcc takes the halves from the registers after all
-    return staged;
-  }
-};
+// The end of a plane costs few instructions with masks. Without, it is a function of its own.
+#if HWY_TARGET == HWY_AVX3
+#define BN2D_TAIL HWY_INLINE
+#else
+#define BN2D_TAIL HWY_NOINLINE
 #endif
-
-// A lambda that must be inlined: sums that it refers to would live in memory, and gcc drops the call of a function that
-// only prefetches, because it has no effect.
-#undef BN2D_INLINED
-#define BN2D_INLINED HWY_ATTR __attribute__((always_inline))
-
-// What the sums of forward are centered around: the first element of a block.
-template <class T>
-HWY_INLINE double Pivot(const T *first) {
-  return kCentered<T> ? hn::GetLane(LoadDoubles(hn::CappedTag<double, 1>(), first)) : 0.0;
+template <class D, class R, class Last>
+BN2D_TAIL auto ReadTail(const R &reader, const Cursor &from, const Offsets &offset, int64_t i, const Last &last) {
+  return reader.read(from, offset, i, [&](const auto *p, hn::Vec<D> pad) BN2D_INLINED { return last.load(p, pad); });
 }
+#undef BN2D_TAIL
 
-template <SumsOf kOf, class T, Act kAct>
-HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
-  using A = Arithmetic<T>;
-  constexpr bool kPair = kPaired<T>;
-  constexpr int kTerms = sums_count(kOf), kCount = kVectors<T>;
-  // What is staged of x is the side, too, where they are the same elements, not only the same address.
-  const bool has_side = HasSide<kAct>(job);
-  const bool has_own_side = has_side && (kStages<T> ? !(job.side == job.x) : job.side.data != job.x.data);
-  constexpr int64_t kStep = kLanes<T>;
-  const DoubleTag d;
-  const Few<A, DoubleTag> da;
-  const GradientThrough<kAct, A, DoubleTag> through(d, job.slope);
-  // What takes no part is not read, but its pointer moves along: that of x, because NULL must not move.
-  const auto *x0 = static_cast<const T *>(job.x.data);
-  const auto *g0 = kOf == SumsOf::forward ? x0 : static_cast<const T *>(job.g.data);
-  const auto *side0 = has_side ? static_cast<const T *>(job.side.data) : x0;
-  const auto *v0 = kOf == SumsOf::double_backward ? static_cast<const T *>(job.v.data) : x0;
+// The lanes of one channel, in registers.
+template <SumsOf kOf, class T, Act kAct, In kIn>
+class LanesOfPlane {
+ public:
+  using D = ElementTag<kIn>;
+  using ReaderOfElements = Reader<kOf, T, kAct, D>;
 
-  // Small planes that follow one another: a few samples take turns, all channels in each turn. The hardware follows
-  // that many runs of memory, which it does not when each plane is somewhere else.
-  constexpr int64_t kSmallPlaneBytes = 512, kFewestSamples = 4, kElementsOfTurn = 224;
-  const bool in_turns = job.length * static_cast<int64_t>(sizeof(T)) <= kSmallPlaneBytes && job.x.channel == job.length;
-  const int64_t samples_of_turn = in_turns ? std::max(kElementsOfTurn / job.length, kFewestSamples) : job.samples;
+  HWY_INLINE LanesOfPlane(const SumsJob &job, int64_t c, const ReaderOfElements &reader, const LastVector<T, D> &last)
+      : reader_(reader),
+        last_(last),
+        memory_(job.accumulators + c * kTerms * kAccumulators),
+        center_lo_(hn::Set(DoubleTag(), kIn == In::pairs && kOf != SumsOf::forward ? job.center_lo[c] : 0.0)) {
+    if (job.first) std::fill_n(memory_, kTerms * kAccumulators, 0.0);
+    for_each_sum([&](double *at, Sum &sum) BN2D_INLINED { LoadSum(DoubleTag(), at, kLanes, &sum); });
+  }
+  HWY_INLINE void store() {
+    for_each_sum([&](double *at, const Sum &sum) BN2D_INLINED { StoreSum(DoubleTag(), sum, at, kLanes); });
+  }
 
-  Ahead<T> ahead(job, !in_turns);
-  Staged<T> staged_x, staged_g, staged_side;
-  const int64_t rest = job.length % kStep, whole_vectors = rest / kDoubles;
-  const LastVector<T> last(job.length);
-  for (int64_t turn = 0; turn < job.samples; turn += samples_of_turn)
-    for (int64_t c = 0; c < job.channels; ++c) {
-      const bool first = job.first && turn == 0;
-      if (kOf == SumsOf::forward && first) {
-        job.center_hi[c] = Pivot(x0 + c * job.x.channel);
-      }
-      const auto center_hi = hn::Set(d, job.center_hi[c]);
-      const auto center_lo = hn::Set(d, kOf == SumsOf::forward ? 0.0 : job.center_lo[c]);
-      const auto sign = hn::Set(da, has_side ? static_cast<const A *>(job.side_sign)[c] : A{0});
-      const auto threshold = hn::Set(da, has_side ? static_cast<const A *>(job.side_threshold)[c] : A{0});
-      double *memory = job.accumulators + c * kTerms * kAccumulators;
-      Sum<DoubleTag, kPair> sums[kCount][kTerms];
-      Repeat<kCount * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
-        const int j = k / kTerms, term = k % kTerms;
-        const double *at = memory + term * kAccumulators + j * kDoubles;
-        sums[j][term].hi = first ? hn::Zero(d) : hn::LoadU(d, at);
-        sums[j][term].lo = first || !kPair ? hn::Zero(d) : hn::LoadU(d, at + kStep);
+  // Floats: a run of whole rows, one after another.
+  HWY_INLINE void add_whole(const Cursor &from) {
+    add_trees([&](int64_t i) BN2D_INLINED {
+      return TreeOfRows<kOf, kUnroll>(
+          D(), [&](int k) BN2D_INLINED { return reader_.read(from, {}, k * kRowElements + i, LoadWhole<D>()); });
+    });
+  }
+
+  HWY_INLINE void add_some(const Cursor &from, const Pattern &pattern) {
+    if constexpr (kIn == In::runs) {
+      add_trees([&](int64_t i) BN2D_INLINED {
+        return TreeOfRows<kOf, false>(D(), [&](int k) BN2D_INLINED {
+          return is_there(pattern, k, i) ? read(from, pattern, k, i) : Elements<V>(hn::Zero(D()));
+        });
       });
+    } else {
+      for (int k = 0; k < pattern.rows; ++k)
+        Repeat<2 * kVectors, kUnrollRow<kOf, kIn>>([&](int j) BN2D_INLINED {
+          if (is_there(pattern, k, j * kDoubles))
+            AddElements<kOf, kIn>(D(), read(from, pattern, k, j * kDoubles), reader_.pivot(), center_lo_,
+                                  sums_[j % kVectors]);
+        });
+    }
+  }
 
-      auto add = [&](int j, const auto *x, const auto *g, const auto *side, const T *v, auto load,
-                     auto load_few) BN2D_INLINED {
-        const int64_t i = j * kDoubles;
-        const auto zero = hn::Zero(d);
-        const auto vx = load(x + i, center_hi);
-        auto vg = zero, vv = zero;
-        if constexpr (kOf != SumsOf::forward) {
-          if (has_side) {
-            vg = through(d, load_few(g + i), IsDamped<decltype(da)>(load_few(side + i), sign, threshold));
-          } else {
-            vg = load(g + i, zero);
-          }
-        }
-        if constexpr (kOf == SumsOf::double_backward) vv = load(v + i, zero);
-        AddElements<kOf, kPair, kCentered<T>>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
-      };
-      auto whole = [&](const auto *p, auto) BN2D_INLINED { return LoadDoubles(d, p); };
-      auto few = [&](const auto *p) BN2D_INLINED { return LoadElements(da, p); };
-      auto fetch = [&](int64_t i, const T *x, const T *g, const T *side, const T *v) BN2D_INLINED {
-        const int64_t next = i + ahead.from(i);
-        Prefetch(x + next);
-        if constexpr (kOf != SumsOf::forward) Prefetch(g + next);
-        if (has_own_side) Prefetch(side + next);
-        if constexpr (kOf == SumsOf::double_backward) Prefetch(v + next);
-      };
-      // The lanes past the end of a run add 0: there x is the center, g and v are 0.
-      auto part = [&](const T *p, auto pad) BN2D_INLINED { return last.load(p, pad); };
-      auto few_of_part = [&](const T *p) BN2D_INLINED { return Converted(da, last.load(p, hn::Zero(d))); };
+ private:
+  using V = hn::Vec<D>;
+  using Sum = SumOf<kIn, DoubleTag>;
+  static constexpr int kTerms = sums_count(kOf), kVectors = kLanes / kDoubles;
+  static constexpr int kAccumulators = accumulators_of(kIn == In::pairs);
+  static constexpr int64_t kSize = static_cast<int64_t>(hn::MaxLanes(D()));
 
-      for (int64_t n = turn, end = std::min(turn + samples_of_turn, job.samples); n < end; ++n) {
-        const T *x = x0 + c * job.x.channel + n * job.x.sample;
-        const T *g = g0, *side = side0, *v = v0;
-        if constexpr (kOf != SumsOf::forward) g += c * job.g.channel + n * job.g.sample;
-        if (has_side) side += c * job.side.channel + n * job.side.sample;
-        if constexpr (kOf == SumsOf::double_backward) v += c * job.v.channel + n * job.v.sample;
-        ahead.enter(c, n);
-        if constexpr (kOf != SumsOf::double_backward) {
-          int64_t i = 0;
-          for (; i + kStep <= job.length; i += kStep) {
-            fetch(i, x, g, side, v);
-            const auto *xs = staged_x(x + i), *gs = xs, *sides = xs;
-            if constexpr (kOf != SumsOf::forward) gs = staged_g(g + i);
-            if (!kStages<T> || has_own_side) sides = staged_side(side + i);
-            Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED { add(j, xs, gs, sides, v + i, whole, few); });
-          }
-          if (rest == 0) continue;
-          fetch(i, x, g, side, v);  // the end of a plane is a line, too; a small plane has few others
-          Repeat<kCount, kUnroll<kOf>>([&](int j) BN2D_INLINED {
-            if (j < whole_vectors) {
-              add(j, x + i, g + i, side + i, v + i, whole, few);
-            } else if (j == whole_vectors && rest % kDoubles != 0) {
-              add(j, x + i, g + i, side + i, v + i, part, few_of_part);
-            }
-          });
-        } else {  // less code
-          for (int64_t k = 0, vectors = job.length / kDoubles; k <= vectors; ++k) {
-            const int j = static_cast<int>(k % kCount);
-            const int64_t i = (k - j) * kDoubles;
-            if (j == 0 && i < job.length) fetch(i, x, g, side, v);
-            if (k < vectors) {
-              add(j, x + i, g + i, side + i, v + i, whole, few);
-            } else if (rest % kDoubles != 0) {
-              add(j, x + i, g + i, side + i, v + i, part, few_of_part);
-            }
-          }
-        }
-      }
-
-      Repeat<kCount * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
-        const int j = k / kTerms, term = k % kTerms;
-        double *at = memory + term * kAccumulators + j * kDoubles;
-        hn::StoreU(sums[j][term].hi, d, at);
-        if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kStep);
+  template <class F>
+  HWY_INLINE void for_each_sum(const F &f) {
+    Repeat<kVectors * kTerms, kIn == In::runs || kUnrollRow<kOf, kIn>>([&](int k) BN2D_INLINED {
+      const int j = k / kTerms, term = k % kTerms;
+      f(memory_ + term * kAccumulators + j * kDoubles, sums_[j][term]);
+    });
+  }
+  // The vector from element i on of row k: whether it has elements, and these.
+  static HWY_INLINE bool is_tail(const Pattern &pattern, int k) { return (pattern.tails >> k & 1u) != 0; }
+  static HWY_INLINE bool is_there(const Pattern &pattern, int k, int64_t i) {
+    return k < pattern.rows && !(is_tail(pattern, k) && pattern.tail <= i);
+  }
+  HWY_INLINE Elements<V> read(const Cursor &from, const Pattern &pattern, int k, int64_t i) const {
+    if (is_tail(pattern, k) && pattern.tail < i + kSize) return ReadTail<D>(reader_, from, pattern.offset[k], i, last_);
+    return reader_.read(from, pattern.offset[k], i, LoadWhole<D>());
+  }
+  // Floats: tree(i) is the tree of the elements from i on of each row.
+  template <class Tree>
+  HWY_INLINE void add_trees(const Tree &tree) {
+    if constexpr (kSize == kRowElements) {
+#if HWY_TARGET != HWY_SCALAR
+      const auto both = tree(0);
+      const hn::Half<D> half;
+      Repeat<kTerms, true>([&](int k) BN2D_INLINED {
+        add_floats(half, hn::Add(hn::LowerHalf(half, both.term[k]), hn::UpperHalf(half, both.term[k])), 0, k);
+      });
+#endif
+    } else {
+      Repeat<kLanes / kSize, kUnroll>([&](int j) BN2D_INLINED {
+        const auto both = AddTerms(tree(j * kSize), tree(j * kSize + kLanes));
+        Repeat<kTerms, true>([&](int k) BN2D_INLINED { add_floats(D(), both.term[k], j * kSize, k); });
       });
     }
-}
+  }
+  template <class DF>
+  HWY_INLINE void add_floats(DF df, hn::Vec<DF> floats, int64_t lane, int term) {
+    ForEachOfDoubles(df, floats, [&](int j, hn::Vec<DoubleTag> doubles) BN2D_INLINED {
+      sums_[lane / kDoubles + j][term].add(doubles);
+    });
+  }
 
-// What is summed at a time: some rows of a plane, or some planes. Its lanes take turns, and in each the tiles of
-// channels: the rows of a lane are read side by side, and the accumulators of a turn stay in registers for all of them.
-struct Visit {
-  int64_t first_sample, last_sample, begin, end, lanes;
+  const ReaderOfElements &reader_;
+  const LastVector<T, D> &last_;
+  double *const memory_;
+  const hn::Vec<DoubleTag> center_lo_;
+  Sum sums_[kVectors][kTerms];
 };
-template <SumsOf kOf>
-inline constexpr int64_t kRowsOfLane = kOf == SumsOf::forward ? 8 : 4;  // of several tensors: as many runs of memory
 
-// One tile of kTile vectors of channels, one lane of a visit. `ahead`: elements to what is to be fetched.
-template <SumsOf kOf, class T, Act kAct, int kTile, class D>
-HWY_INLINE void SumLaneOfTile(D d, const SumsJob &job, int64_t c, const Visit &visit, int64_t lane, int64_t ahead) {
-  constexpr bool kPair = kPaired<T>;
-  constexpr int kTerms = sums_count(kOf);
-  using A = Arithmetic<T>;
-  const bool has_side = HasSide<kAct>(job), has_own_side = has_side && job.side.data != job.x.data;
-  const int64_t width = static_cast<int64_t>(hn::Lanes(d));
-  const Few<A, D> da;
-  const GradientThrough<kAct, A, D> through(d, job.slope);
-  const int64_t stride = job.accumulator_stride;
-  double *memory = job.accumulators + lane * stride + c;
-  Sum<D, kPair> sums[kTile][kTerms];
-  Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
-    const int j = k / kTerms, term = k % kTerms;
-    const double *at = memory + term * kAccumulators * stride + j * width;
-    sums[j][term].hi = hn::LoadU(d, at);
-    sums[j][term].lo = kPair ? hn::LoadU(d, at + kLanes<T> * stride) : hn::Zero(d);
-  });
-  for (int64_t n = visit.first_sample; n < visit.last_sample; ++n) {
-    auto at = [&](const Stream &s, int64_t p)
-                  BN2D_INLINED { return static_cast<const T *>(s.data) + n * s.sample + p * s.position + c; };
-    for (int64_t p = visit.begin + lane; p < visit.end; p += visit.lanes) {
-      const T *x = at(job.x, p), *g = x, *side = x, *v = x;
-      if constexpr (kOf != SumsOf::forward) g = at(job.g, p);
-      if (has_side) side = at(job.side, p);
-      if constexpr (kOf == SumsOf::double_backward) v = at(job.v, p);
-      if (kTile > 1 || (kOf == SumsOf::double_backward && hn::MaxLanes(d) > 1)) {
-        Prefetch(x + ahead);
-        if constexpr (kOf != SumsOf::forward) Prefetch(g + ahead);
-        if (has_own_side) Prefetch(side + ahead);
-        if constexpr (kOf == SumsOf::double_backward) Prefetch(v + ahead);
-      }
-      Repeat<kTile, kUnroll<kOf>>([&](int j) BN2D_INLINED {
-        const int64_t i = j * width;
-        auto vg = hn::Zero(d), vv = hn::Zero(d);
-        const auto vx = LoadDoubles(d, x + i);
-        if constexpr (kOf != SumsOf::forward) {
-          if (has_side) {
-            const auto sign = hn::LoadU(da, static_cast<const A *>(job.side_sign) + c + i);
-            const auto threshold = hn::LoadU(da, static_cast<const A *>(job.side_threshold) + c + i);
-            vg = through(d, LoadElements(da, g + i),
-                         IsDamped<decltype(da)>(LoadElements(da, side + i), sign, threshold));
-          } else {
-            vg = LoadDoubles(d, g + i);
-          }
+template <SumsOf kOf, class T, Act kAct, In kIn>
+HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
+  const Runs runs(job, sizeof(T));
+  const LastVector<T, ElementTag<kIn>> last(job.length);
+  Cursor of_channel = runs.start;
+  for (int64_t c = 0; c < job.channels; ++c, of_channel = of_channel.plus(runs.next_channel)) {
+    const auto reader = ReaderOfPlane<kOf, T, kAct>(ElementTag<kIn>(), job, c);
+    LanesOfPlane<kOf, T, kAct, kIn> lanes(job, c, reader, last);
+    Cursor of_turn = of_channel;
+    for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
+      Cursor from = of_turn;
+      for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run)) {
+        if constexpr (kIn == In::runs) {
+          lanes.add_whole(from);
+        } else {
+          lanes.add_some(from, runs.pattern_of_whole);
         }
-        if constexpr (kOf == SumsOf::double_backward) vv = LoadDoubles(d, v + i);
-        const auto center_hi = hn::LoadU(d, job.center_hi + c + i);
-        const auto center_lo = kOf == SumsOf::forward || !kPair ? hn::Zero(d) : hn::LoadU(d, job.center_lo + c + i);
-        AddElements<kOf, kPair, kCentered<T>>(d, vx, vg, vv, center_hi, center_lo, sums[j]);
-      });
-    }
-  }
-  Repeat<kTile * kTerms, kUnroll<kOf>>([&](int k) BN2D_INLINED {
-    const int j = k / kTerms, term = k % kTerms;
-    double *at = memory + term * kAccumulators * stride + j * width;
-    hn::StoreU(sums[j][term].hi, d, at);
-    if constexpr (kPair) hn::StoreU(sums[j][term].lo, d, at + kLanes<T> * stride);
-  });
-}
-
-// Where it is seldom called, or slow as it is: not at each call once more.
-template <SumsOf kOf, class T, Act kAct, int kTile, class D>
-HWY_NOINLINE void SumLaneOfTileApart(D d, const SumsJob &job, int64_t c, const Visit &visit, int64_t lane,
-                                     int64_t ahead) {
-  SumLaneOfTile<kOf, T, kAct, kTile>(d, job, c, visit, lane, ahead);
-}
-
-// Samples of one position, all of lane 0, as positions of one sample (whose stride nobody asks for then): the shortest
-// way from row to row.
-HWY_NOINLINE inline SumsJob AsPositions(const SumsJob &job) {
-  SumsJob positions = job;
-  if (job.length != 1) return positions;
-  std::swap(positions.samples, positions.length);
-  for (const auto tensor : SumsJob::kTensors) (positions.*tensor).position = (positions.*tensor).sample;
-  return positions;
-}
-
-template <SumsOf kOf, class T, Act kAct>
-HWY_NOINLINE void SumsOverChannels(const SumsJob &given) {
-  const SumsJob job = AsPositions(given);  // a copy, too, of which the compiler knows that sums are not stored into it
-  const int64_t all_lanes = given.length == 1 ? 1 : kLanes<T>;
-  const DoubleTag d;
-  const hn::CappedTag<double, 1> one;
-  constexpr int64_t kTile = kOf == SumsOf::double_backward ? 1 : kDoubles >= 8 ? 2 : 4;
-  if (job.first) {
-    for (int64_t k = 0; k < sums_count(kOf) * kAccumulators; ++k)
-      std::fill_n(job.accumulators + k * job.accumulator_stride, job.channels, 0.0);
-    if (kOf == SumsOf::forward)
-      for (int64_t c = 0; c < job.channels; ++c) job.center_hi[c] = Pivot(static_cast<const T *>(job.x.data) + c);
-  }
-  if (job.length == 0) return;
-  const int64_t lanes = std::min(job.length, all_lanes), rows = kRowsOfLane<kOf> * lanes;
-  const int64_t samples = std::max(rows / job.length, int64_t{1}), parts = (job.length + rows - 1) / rows;
-  const int64_t part = ((job.length + parts - 1) / parts + all_lanes - 1) / all_lanes * all_lanes;
-  // Rows to fetch ahead, so that as many bytes are on their way in any shape: those of lanes to come, of this visit or
-  // of the next. The hardware does not see where a row of a group continues.
-  constexpr int64_t kAheadBytes = 2048;
-  const int64_t lanes_ahead =
-      std::clamp(kAheadBytes / (job.channels * static_cast<int64_t>(sizeof(T))), int64_t{1}, lanes);
-  for (int64_t n = 0; n < job.samples; n += samples)
-    for (int64_t begin = 0; begin < job.length; begin += part) {
-      const Visit visit = {n, std::min(n + samples, job.samples), begin, std::min(begin + part, job.length), all_lanes};
-      const int64_t next =
-          visit.end < job.length ? part * job.x.position : samples * job.x.sample - begin * job.x.position;
-      for (int64_t lane = 0; lane < lanes && visit.begin + lane < visit.end; ++lane) {
-        const int64_t ahead =
-            lanes_ahead * job.x.position + (lane + lanes_ahead < lanes ? 0 : next - lanes * job.x.position);
-        int64_t c = 0;
-        if constexpr (kTile > 1)
-          for (; c + kTile * kDoubles <= job.channels; c += kTile * kDoubles)
-            SumLaneOfTile<kOf, T, kAct, kTile>(d, job, c, visit, lane, ahead);
-        for (; kDoubles > 1 && c + kDoubles <= job.channels; c += kDoubles)
-          SumLaneOfTileApart<kOf, T, kAct, 1>(d, job, c, visit, lane, ahead);
-        for (; c < job.channels; ++c) SumLaneOfTileApart<kOf, T, kAct, 1>(one, job, c, visit, lane, ahead);
       }
+      if (runs.rest(turn).rows != 0) lanes.add_some(from, runs.rest(turn));
     }
+    lanes.store();
+  }
 }
 
-template <SumsOf kOf, class T, Act kAct, Layout kLayout>
+// ---- channels: vectors run along channels of one lane
+
+// For the channels from c on, as many as D has lanes.
+template <SumsOf kOf, class T, Act kAct, In kIn, bool kWhole, class D>
+HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
+  constexpr int kTerms = sums_count(kOf);
+  const SumsJob &job = lane.job;
+  const auto reader = ReaderOfChannels<kOf, T, kAct>(d, job, c);
+  const int64_t stride = job.accumulator_stride, term_step = accumulators_of(kIn == In::pairs) * stride;
+  double *const memory = lane.accumulators + c;
+  const auto read = [&](const Cursor &from, int k)
+                        BN2D_INLINED { return reader.read(from, lane.pattern.offset[k], c, LoadWhole<D>()); };
+  if constexpr (kIn == In::runs) {
+    Terms<kOf, D> half[2];  // by a loop: less code
+    Repeat<2, false>([&](int i) BN2D_INLINED {
+      const Cursor &from = i == 0 ? lane.first : lane.second;
+      const unsigned rows = i == 0 ? lane.rows_of_first : lane.rows_of_second;
+      half[i] = TreeOfRows < kOf,
+      kWhole && kUnroll > (d, [&](int k) BN2D_INLINED {
+                  return kWhole || (rows >> k & 1u) ? read(from, k) : Elements<hn::Vec<D>>(hn::Zero(d));
+                });
+    });
+    const Terms<kOf, D> both = AddTerms(half[0], half[1]);
+    Repeat<kTerms, true>([&](int k) BN2D_INLINED {
+      ForEachOfDoubles(d, both.term[k], [&](int j, auto doubles) BN2D_INLINED {
+        const hn::DFromV<decltype(doubles)> dd;
+        double *const at = memory + k * term_step + j * kDoubles;
+        hn::StoreU(hn::Add(hn::LoadU(dd, at), doubles), dd, at);
+      });
+    });
+  } else {
+    SumOf<kIn, D> sums[kTerms];
+    const int64_t to_low = kLanes * stride;
+    Repeat<kTerms, kUnroll>([&](int k) BN2D_INLINED { LoadSum(d, memory + k * term_step, to_low, &sums[k]); });
+    const auto center_lo = kIn == In::pairs && kOf != SumsOf::forward ? hn::LoadU(d, job.center_lo + c) : hn::Zero(d);
+    for (int k = 0; k < 2 * lane.pattern.rows; ++k) {
+      const bool is_first = k % 2 == 0;
+      if ((is_first ? lane.rows_of_first : lane.rows_of_second) >> (k / 2) & 1u)
+        AddElements<kOf, kIn>(d, read(is_first ? lane.first : lane.second, k / 2), reader.pivot(), center_lo, sums);
+    }
+    Repeat<kTerms, kUnroll>([&](int k) BN2D_INLINED { StoreSum(d, sums[k], memory + k * term_step, to_low); });
+  }
+}
+
+template <SumsOf kOf, class T, Act kAct, In kIn>
+HWY_NOINLINE void AddLane(const LaneOfRun &lane) {
+  const ElementTag<kIn> d;
+  const hn::CappedTag<hn::TFromD<ElementTag<kIn>>, 1> one;
+  constexpr int64_t kSize = static_cast<int64_t>(hn::MaxLanes(d));
+  int64_t c = 0;
+  if constexpr (kIn == In::runs)
+    for (const bool whole = lane.is_whole(); whole && c + kSize <= lane.job.channels; c += kSize)
+      AddLaneOfChannels<kOf, T, kAct, kIn, true>(d, lane, c);
+  for (; c + kSize <= lane.job.channels; c += kSize) AddLaneOfChannels<kOf, T, kAct, kIn, false>(d, lane, c);
+  if constexpr (kSize > 1)
+    for (; c < lane.job.channels; ++c) AddLaneOfChannels<kOf, T, kAct, kIn, false>(one, lane, c);
+}
+
+template <SumsOf kOf, class T, Layout kLayout, Act kAct, In kIn>
 void SumsOverLayout(const SumsJob &job) {
-  kLayout == Layout::planes ? SumsOverPlanes<kOf, T, kAct>(job) : SumsOverChannels<kOf, T, kAct>(job);
+  if constexpr (kLayout == Layout::planes) {
+    SumsOverPlanes<kOf, T, kAct, kIn>(job);
+  } else {
+    sum_over_channels(job, sizeof(T), kIn == In::pairs, sums_count(kOf), AddLane<kOf, T, kAct, kIn>);
+  }
 }
 
+// Which kernels know their activation, and where float and half data are summed in float:
+//              forward       backward                     double backward
+//   runs       none          none, relu, sloped           -
+//   doubles    none          any                          any
+//   pairs      none          any                          any
+// The targets of old CPUs have no runs.
 template <SumsOf kOf, class T, Layout kLayout>
 void SumsOverBlock(const SumsJob &job) {
-  if constexpr (kOf == SumsOf::forward) return SumsOverLayout<kOf, T, Act::none, kLayout>(job);
-  constexpr bool kIsOwn = kOf == SumsOf::backward && kOwn && !kPaired<T>, kIsOwnPlain = kIsOwn && kOwnPlain<T>;
-  if constexpr (kIsOwnPlain)
-    if (!HasSide<Act::any>(job)) return SumsOverLayout<kOf, T, Act::none, kLayout>(job);
-  if constexpr (kIsOwn)
-    if (HasSide<Act::any>(job) && job.slope == 0) return SumsOverLayout<kOf, T, Act::relu, kLayout>(job);
-  if constexpr (kOf != SumsOf::forward) SumsOverLayout<kOf, T, kIsOwnPlain ? Act::sloped : Act::any, kLayout>(job);
-}
-
-// The fixed tree over the lanes: each level adds the upper half to the lower one.
-template <bool kPair, class V>
-HWY_INLINE Pair<V> AddLanes(Pair<V> a, Pair<V> b) {
-  if constexpr (kPair) {
-    const Pair<V> sum = TwoSum(a.hi, b.hi);
-    return {sum.hi, hn::Add(sum.lo, hn::Add(a.lo, b.lo))};
-  } else {
-    return {hn::Add(a.hi, b.hi), a.lo};
-  }
-}
-// The levels of whole vectors. Vector j is at [j*step].
-template <bool kPair, int kCount, class D>
-HWY_INLINE Pair<hn::Vec<D>> AddVectors(D d, const double *at, int64_t step) {
-  Pair<hn::Vec<D>> lanes[kCount];
-#pragma GCC unroll 16
-  for (int j = 0; j < kCount; ++j)
-    lanes[j] = {hn::LoadU(d, at + j * step), kPair ? hn::LoadU(d, at + (kCount + j) * step) : hn::Zero(d)};
-#pragma GCC unroll 16
-  for (int width = kCount / 2; width > 0; width /= 2)
-#pragma GCC unroll 16
-    for (int j = 0; j < width; ++j) lanes[j] = AddLanes<kPair>(lanes[j], lanes[j + width]);
-  return lanes[0];
-}
-// The levels within a vector, down to one lane.
-#if HWY_TARGET == HWY_SCALAR  // has no halves
-template <bool kPair, class D>
-HWY_INLINE Pair<hn::Vec<D>> AddAcross(D, Pair<hn::Vec<D>> v) {
-  return v;
-}
-#else
-template <bool kPair, class D>
-HWY_INLINE auto AddAcross(D d, Pair<hn::Vec<D>> v) {
-  if constexpr (hn::MaxLanes(D()) == 1) {
-    (void)d;
-    return v;
-  } else {
-    const hn::Half<D> half;
-    using H = hn::Vec<hn::Half<D>>;
-    return AddAcross<kPair>(half, AddLanes<kPair>(Pair<H>{hn::LowerHalf(half, v.hi), hn::LowerHalf(half, v.lo)},
-                                                  Pair<H>{hn::UpperHalf(half, v.hi), hn::UpperHalf(half, v.lo)}));
-  }
-}
-#endif
-template <bool kPair, class D>
-HWY_INLINE void StoreSum(D d, Pair<hn::Vec<D>> sum, double *hi, double *lo) {
-  if constexpr (kPair) {
-    // An overflow to infinity leaves NaN in the low part.
-    const auto infinite = hn::Eq(hn::Abs(sum.hi), hn::Set(d, HUGE_VAL));
-    const auto total = QuickTwoSum(sum.hi, sum.lo);
-    hn::StoreU(hn::IfThenElse(infinite, sum.hi, total.hi), d, hi);
-    hn::StoreU(hn::IfThenZeroElse(infinite, total.lo), d, lo);
-  } else {
-    hn::StoreU(sum.hi, d, hi);
-    hn::StoreU(sum.lo, d, lo);
-  }
-}
-
-// For all types of one arithmetic: kept once in the library.
-template <bool kPair>
-HWY_NOINLINE inline void ReduceLanes(int terms, Layout layout, int64_t channels, const double *accumulators,
-                                     int64_t stride, Sums *sums) {
-  const DoubleTag d;
-  const hn::CappedTag<double, 1> one;
-  constexpr int kCount = kPair ? kAccumulators / 2 : kAccumulators;
-  for (int term = 0; term < terms; ++term) {
-    double *hi = sums->hi + term * kMaxGroup, *lo = sums->lo + term * kMaxGroup;
-    if (layout == Layout::planes) {
-      for (int64_t c = 0; c < channels; ++c) {
-        const double *at = accumulators + (c * terms + term) * kAccumulators;
-        StoreSum<kPair>(one, AddAcross<kPair>(d, AddVectors<kPair, kCount / kDoubles>(d, at, kDoubles)), hi + c,
-                        lo + c);
+  constexpr Act kAny = kOf == SumsOf::forward ? Act::none : Act::any;
+  constexpr In kOneByOne = sizeof(T) == sizeof(double) ? In::pairs : In::doubles;
+  if constexpr (kOneByOne == In::doubles && kOf != SumsOf::double_backward && kSpecialise) {
+    if (!job.in_double) {
+      if (kOf == SumsOf::forward || job.side.data == nullptr)
+        return SumsOverLayout<kOf, T, kLayout, Act::none, In::runs>(job);
+      if constexpr (kOf == SumsOf::backward) {
+        if (job.slope == 0) return SumsOverLayout<kOf, T, kLayout, Act::relu, In::runs>(job);
+        return SumsOverLayout<kOf, T, kLayout, Act::sloped, In::runs>(job);
       }
-    } else {
-      const double *at = accumulators + term * kAccumulators * stride;
-      int64_t c = 0;
-      for (; c + kDoubles <= channels; c += kDoubles)
-        StoreSum<kPair>(d, AddVectors<kPair, kCount>(d, at + c, stride), hi + c, lo + c);
-      for (; c < channels; ++c) StoreSum<kPair>(one, AddVectors<kPair, kCount>(one, at + c, stride), hi + c, lo + c);
     }
   }
-}
-
-template <class T>
-void Reduce(SumsOf op, Layout layout, int64_t channels, const double *accumulators, int64_t stride,
-            const double *center, Sums *sums) {
-  const int terms = sums_count(op);
-  ReduceLanes<kPaired<T>>(terms, layout, channels, accumulators, stride, sums);
-  if (kCentered<T> || op == SumsOf::forward) return;
-  for (int term = 1; term < std::min(terms, 4); term += 2) {  // what was multiplied with x, not with t
-    double *with_x = sums->hi + term * kMaxGroup, *without = with_x - kMaxGroup;
-    for (int64_t c = 0; c < channels; ++c) with_x[c] -= center[c] * without[c];
-  }
+  SumsOverLayout<kOf, T, kLayout, kAny, kOneByOne>(job);
 }
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "base/error.h"
+#include "kernels/safe_range.h"
 #include "ops/exact_mean.h"
 #include "ops/extreme.h"
 #include "ops/operations.h"
@@ -49,7 +50,7 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
     set_side_of_map(g, coefficients, kernels::coefficient::b_side_sign);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
       coefficients.is_extreme[i] =
-          set_extreme(blockwise, g.channel + i, i, sums, coefficients.from(i), own, &sum_g[i], &sum_g_xhat[i]);
+          set_extreme(blockwise, g.channel + i, sums, coefficients.from(i), own, &sum_g[i], &sum_g_xhat[i]);
     if (sums == nullptr) return;
     blend_into(call_.dbias, g, call_.blend, sum_g);
     blend_into(call_.dweight, g, call_.blend, sum_g_xhat);
@@ -60,16 +61,18 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
     double mean, mean_lo, invstd, weight;
   };
 
-  // The coefficients of an extreme channel, number i of its group, and its sums where these could
+  // The coefficients of an extreme channel, and its sums where these could
   // overflow or vanish. False: the channel is not extreme after all.
-  bool set_extreme(const Blockwise &blockwise, int64_t channel, int64_t i, const Partial *sums,
+  bool set_extreme(const Blockwise &blockwise, int64_t channel, const Partial *sums,
                    const MapCoefficients &coefficients, const Workspace &own, double *sum_g, double *sum_g_xhat) const {
     const auto of = [&](const double *array, double other) { return array ? array[channel] : other; };
     Channel c = {of(call_.saved.mean, 0), of(call_.saved.mean_lo, 0), call_.saved.invstd[channel],
                  of(call_.saved.weight, 1)};
     Scaling scaling;
     if (is_wide() && !scale(blockwise, channel, own, &c, &scaling)) return false;
-    if (sums != nullptr) sum_extreme(blockwise, channel, i, *sums, c, scaling, own);
+    const bool no_gradient = !is_wide() && sums != nullptr && blockwise.largest_gradient(channel) == 0;
+    if (no_gradient && is_ordinary(c)) return false;  // what looked extreme are its sums of 0, which are right
+    if (sums != nullptr) sum_extreme(blockwise, channel, c.mean, c.mean_lo, scaling, own);
     double g = 0, g_xhat = 0;
     channel_.gradients({1,
                         {&c.mean, &c.mean_lo, &c.invstd, &c.weight},
@@ -83,6 +86,11 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
     *coefficients.scaling = scaling;
     set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, kernels::coefficient::b_side_sign);
     return true;
+  }
+
+  static bool is_ordinary(const Channel &c) {
+    return kernels::is_safe_factor(c.invstd) && kernels::is_safe_factor(c.weight * c.invstd) &&
+           std::fabs(c.mean) < kernels::SafeRange<float>::kCenter;
   }
 
   // Brings 1/std, the gradients and the weight of a channel of doubles close to 1. False: they are no
@@ -122,7 +130,7 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
     if (!extreme::has_exponent(half)) return false;
     Measured &measured = *new (own.numbers) Measured;
     scaling->x = extreme::of_largest_difference(half, 0);
-    extreme::moments(blockwise, channel, scaling->x, own.accumulators, own.sums, &measured.part, own.buffer,
+    extreme::moments(blockwise, channel, scaling->x, {own.of_one, kSums, 1, true}, own.sums, &measured.part, own.buffer,
                      &measured.total);
     double variance;
     channel_.variance(1, &measured.total, count_, &variance);
@@ -130,28 +138,6 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
     c->mean_lo = measured.total.mean_lo[0];
     c->invstd = 1 / std::sqrt(variance);
     return true;
-  }
-
-  // The sums of the channel into own.extreme: once more, of scaled elements, or those that are there.
-  void sum_extreme(const Blockwise &blockwise, int64_t channel, int64_t i, const Partial &sums, const Channel &c,
-                   const Scaling &scaling, const Workspace &own) const {
-    if (!is_wide()) {
-      for (int term = 0; term < kSums; ++term) {
-        own.extreme->hi[term * kMaxGroup] = sums.hi[term * kMaxGroup + i];
-        own.extreme->lo[term * kMaxGroup] = sums.lo[term * kMaxGroup + i];
-      }
-      return;
-    }
-    const Accumulators accumulators(own.accumulators, kSums, 1);
-    *accumulators.center_hi = c.mean;
-    *accumulators.center_lo = c.mean_lo;
-    *static_cast<double *>(accumulators.side_sign) = side_of(0, channel);
-    *static_cast<double *>(accumulators.side_threshold) = side_of(1, channel);
-    for (int64_t block = 0; block < blockwise.blocks().count; ++block) {
-      Partial *const of_block = block == 0 ? own.extreme : own.part;
-      blockwise.sum_extreme(kSumsOf, channel, block, scaling, accumulators, of_block, own.buffer);
-      if (block != 0) merge({channel, 1}, own.extreme, *own.part);
-    }
   }
 
   const BackwardCall &call_;

@@ -82,53 +82,71 @@ void scatter(const std::byte *from, const View &view, int64_t n, int64_t c, int6
   });
 }
 
-// Where a piece of a tensor is in memory: in place where its planes are contiguous, else packed, plane after plane.
-kernels::Stream piece_stream(const View &view, const Blockwise::Piece &piece, std::byte *buffer) {
+// A packed copy: sample after sample of each channel.
+kernels::Stream packed_stream(std::byte *buffer, const Blockwise::Piece &piece) {
   kernels::Stream stream;
-  if (!view.exists()) return stream;
-  const bool in_place = has_contiguous_planes(view);
-  stream.data = in_place ? view.at(piece.n, piece.channel, 0, 0) + piece.position * dtype_size(view.dtype) : buffer;
-  stream.channel = in_place ? view.stride.c : piece.length;
+  stream.data = buffer;
+  stream.channel = piece.samples * piece.length;
+  stream.sample = piece.length;
   stream.position = 1;
   return stream;
+}
+
+// Where a piece of a tensor is in memory: in place where its planes are contiguous, else packed.
+kernels::Stream piece_stream(const View &view, const Blockwise::Piece &piece, std::byte *buffer) {
+  if (!view.exists()) return {};
+  if (!has_contiguous_planes(view)) return packed_stream(buffer, piece);
+  kernels::Stream stream;
+  stream.data = view.at(piece.n, piece.channel, 0, 0) + piece.position * dtype_size(view.dtype);
+  stream.channel = view.stride.c;
+  stream.sample = view.stride.n;
+  stream.position = 1;
+  return stream;
+}
+
+// Calls f(sample, channel, first element in the packed copy) for the parts of planes that a piece has.
+template <class F>
+void for_each_plane(const Blockwise::Piece &piece, F f) {
+  for (int64_t c = 0; c < piece.channels; ++c)
+    for (int64_t n = 0; n < piece.samples; ++n)
+      f(piece.n + n, piece.channel + c, (c * piece.samples + n) * piece.length);
 }
 
 // The same for a tensor that is read: what is packed is there.
 kernels::Stream read_piece(const View &view, const Blockwise::Piece &piece, std::byte *buffer) {
   const kernels::Stream stream = piece_stream(view, piece, buffer);
-  for (int64_t c = 0; stream.data == buffer && c < piece.channels; ++c)
-    gather(view, piece.n, piece.channel + c, piece.position, piece.length,
-           buffer + c * piece.length * dtype_size(view.dtype));
-  return stream;
-}
-
-// A packed copy, plane after plane.
-kernels::Stream packed_stream(std::byte *buffer, const Blockwise::Piece &piece) {
-  kernels::Stream stream;
-  stream.data = buffer;
-  stream.channel = piece.length;
-  stream.position = 1;
+  if (stream.data == buffer)
+    for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
+      gather(view, n, c, piece.position, piece.length, buffer + at * dtype_size(view.dtype));
+    });
   return stream;
 }
 
 // Elements of one channel as doubles, times 2^exponent, and back.
 void load_scaled(const View &view, const Blockwise::Piece &piece, int exponent, std::byte *unconverted, double *to) {
-  gather(view, piece.n, piece.channel, piece.position, piece.length, unconverted);
-  load_elements(view.dtype, unconverted, 0, piece.length, to);
-  for (int64_t i = 0; exponent != 0 && i < piece.length; ++i) to[i] = std::ldexp(to[i], exponent);
+  const int64_t count = piece.samples * piece.length;
+  for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
+    gather(view, n, c, piece.position, piece.length, unconverted + at * dtype_size(view.dtype));
+  });
+  load_elements(view.dtype, unconverted, 0, count, to);
+  for (int64_t i = 0; exponent != 0 && i < count; ++i) to[i] = std::ldexp(to[i], exponent);
 }
 void store_scaled(double *from, int exponent, std::byte *unconverted, const View &view, const Blockwise::Piece &piece) {
-  for (int64_t i = 0; exponent != 0 && i < piece.length; ++i) from[i] = std::ldexp(from[i], exponent);
-  store_elements(view.dtype, unconverted, 0, piece.length, from);
-  scatter(unconverted, view, piece.n, piece.channel, piece.position, piece.length);
+  const int64_t count = piece.samples * piece.length;
+  for (int64_t i = 0; exponent != 0 && i < count; ++i) from[i] = std::ldexp(from[i], exponent);
+  store_elements(view.dtype, unconverted, 0, count, from);
+  for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
+    scatter(unconverted + at * dtype_size(view.dtype), view, n, c, piece.position, piece.length);
+  });
 }
 
 // What was packed, back to where it belongs.
 void write_piece(const kernels::Stream &stream, const View &view, const Blockwise::Piece &piece,
                  const std::byte *buffer) {
-  for (int64_t c = 0; stream.data == buffer && c < piece.channels; ++c)
-    scatter(buffer + c * piece.length * dtype_size(view.dtype), view, piece.n, piece.channel + c, piece.position,
-            piece.length);
+  if (stream.data != buffer) return;
+  for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
+    scatter(buffer + at * dtype_size(view.dtype), view, n, c, piece.position, piece.length);
+  });
 }
 
 }  // namespace
@@ -178,15 +196,16 @@ template <class Job>
 Job Blockwise::job_of_piece(const Piece &piece, Packed &packed) const {
   Job job;
   job.channels = piece.channels;
-  job.samples = 1;
+  job.samples = piece.samples;
   job.length = piece.length;
   job.x = read_piece(tensors_.x, piece, packed.read[0]);
   job.g = read_piece(tensors_.g, piece, packed.read[1]);
   job.v = read_piece(tensors_.v, piece, packed.read[3]);
   if (tensors_.side_mask != nullptr) {
-    const int64_t bytes = piece.length * dtype_size(dtype_);
-    for (int64_t c = 0; c < piece.channels; ++c)
-      kernels_.expand_mask(tensors_.side_mask + mask_offset(piece, c), piece.length, packed.read[2] + c * bytes);
+    for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
+      kernels_.expand_mask(mask_at(tensors_.side_mask, piece, n, c), piece.length,
+                           packed.read[2] + at * dtype_size(dtype_));
+    });
     job.side = packed_stream(packed.read[2], piece);
   } else if (tensors_.side.exists() && tensors_.x.exists() && same_elements(tensors_.side, tensors_.x)) {
     job.side = job.x;  // packed once
@@ -208,80 +227,109 @@ Job Blockwise::job_of_extreme_piece(const Piece &piece, const Scaling &scaling, 
   };
   Job job;
   job.channels = 1;
-  job.samples = 1;
+  job.samples = piece.samples;
   job.length = piece.length;
   job.x = read(tensors_.x, scaling.x, packed.read[0]);
   job.g = read(tensors_.g, scaling.g, packed.read[1]);
   job.side = read(tensors_.side, 0, packed.read[2]);
   job.v = read(tensors_.v, 0, packed.read[3]);
   if (tensors_.side_mask != nullptr) {
-    kernels::active().f64->expand_mask(tensors_.side_mask + mask_offset(piece, 0), piece.length, packed.read[2]);
+    for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
+      kernels::active().f64->expand_mask(mask_at(tensors_.side_mask, piece, n, c), piece.length,
+                                         packed.read[2] + at * static_cast<int64_t>(sizeof(double)));
+    });
     job.side = packed_stream(packed.read[2], piece);
   }
   job.slope = tensors_.slope;
   return job;
 }
 
-// Calls f(piece) for the pieces of a block: of each sample, in the order of the canonical lanes.
+// Calls f(piece) for the pieces of a block. Small planes come several samples at a time: whole runs of
+// the sums.
 template <class F>
 void Blockwise::for_each_piece(const Group &group, const Blocks::Block &block, const F &f) const {
-  const int64_t at_once = std::max(kPiece / block.length, int64_t{1});
-  for (int64_t n = block.first_sample; n < block.first_sample + block.samples; ++n)
+  const int64_t samples = kernels::planes_of_run(block.length);
+  const int64_t at_once = std::max(kPiece / (samples * block.length), int64_t{1});
+  const int64_t end = block.first_sample + block.samples;
+  for (int64_t n = block.first_sample; n < end; n += samples)
     for (int64_t done = 0; done < block.length; done += kPiece)
       for (int64_t c = 0; c < group.channels; c += at_once)
-        f(Piece{n, group.channel + c, std::min(at_once, group.channels - c), block.position + done,
-                std::min(kPiece, block.length - done)});
+        f(Piece{n, std::min(samples, end - n), group.channel + c, std::min(at_once, group.channels - c),
+                block.position + done, std::min(kPiece, block.length - done)});
 }
 
-int64_t Blockwise::mask_offset(const Piece &piece, int64_t c) const {
-  return (piece.n * size_.c + piece.channel + c) * mask_plane_bytes(size_.plane()) + piece.position / 8;
+// The bits of a part of a plane. Byte is const or not.
+template <class Byte>
+Byte *Blockwise::mask_at(Byte *mask, const Piece &piece, int64_t n, int64_t c) const {
+  return mask + (n * size_.c + c) * mask_plane_bytes(size_.plane()) + piece.position / 8;
+}
+
+// From three places inside of the block: at its ends, images have borders.
+void Blockwise::read_pivots(const Group &group, const Blocks::Block &block, const Accumulators &accumulators) const {
+  const View &x = tensors_.x;
+  const void *elements[3];
+  for (int64_t i = 0; i < 3; ++i) {
+    const int64_t index = block.elements() * (i + 1) / 4, position = block.position + index % block.length;
+    elements[i] =
+        x.at(block.first_sample + index / block.length, group.channel, position / size_.w, position % size_.w);
+  }
+  kernels_.pivots(elements, x.stride.c, group.channels, accumulators.pivot);
 }
 
 void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index, const Accumulators &accumulators,
                            void *buffer) const {
   const Blocks::Block block = blocks_.at(index);
-  if (mode_ == Mode::packed) return packed_sums(op, group, block, accumulators, *new (buffer) Packed);
+  if (op == kernels::SumsOf::forward) read_pivots(group, block, accumulators);
+  add(op, group, block, accumulators, size_.per_channel() < kFewElements, buffer);
+}
+
+void Blockwise::accumulate_in_double(kernels::SumsOf op, const Group &group, int64_t index,
+                                     const Accumulators &accumulators, void *buffer) const {
+  add(op, group, blocks_.at(index), accumulators, true, buffer);
+}
+
+void Blockwise::add(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
+                    const Accumulators &accumulators, bool in_double, void *buffer) const {
+  if (mode_ == Mode::packed) return packed_sums(op, group, block, accumulators, in_double, *new (buffer) Packed);
   auto job = job_of<kernels::SumsJob>(group, block);
-  if (index + 1 < blocks_.count) {
-    const Blocks::Block next = blocks_.at(index + 1);
-    job.next = (next.first_sample - block.first_sample) * tensors_.x.stride.n + next.position - block.position;
-  }
+  job.in_double = in_double;
   job.accumulators = accumulators.lanes;
   job.accumulator_stride = accumulators.stride;
-  job.center_hi = accumulators.center_hi;
+  job.pivot = accumulators.pivot;
   job.center_lo = accumulators.center_lo;
   job.side_sign = accumulators.side_sign;
   job.side_threshold = accumulators.side_threshold;
-  if (sum_long_rows(kernels_, op, layout(), job, dtype_, buffer)) return;
+  job.buffer = buffer;
   kernels_.sums[static_cast<int>(op)][static_cast<int>(layout())](job);
 }
 
 void Blockwise::reduce(kernels::SumsOf op, const Group &part, const Accumulators &accumulators,
                        kernels::Sums *sums) const {
+  const int terms = kernels::sums_count(op);
   const int64_t first = layout() == kernels::Layout::channels
                             ? part.channel
-                            : part.channel * kernels::sums_count(op) * kernels::kAccumulators;
-  kernels_.reduce(op, layout(), part.channels, accumulators.lanes + first, accumulators.stride,
-                  accumulators.center_hi + part.channel, sums);
+                            : part.channel * terms * kernels::accumulators_of(accumulators.wide);
+  kernels_.reduce(terms, layout(), part.channels, accumulators.lanes + first, accumulators.stride, sums);
 }
 
 void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
-                            const Accumulators &accumulators, Packed &packed) const {
+                            const Accumulators &accumulators, bool in_double, Packed &packed) const {
   for_each_piece(group, block, [&](const Piece &piece) {
     const int64_t c = piece.channel - group.channel;
     auto job = job_of_piece<kernels::SumsJob>(piece, packed);
+    job.in_double = in_double;
     job.first = piece.n == block.first_sample && piece.position == block.position;
-    job.accumulators = accumulators.lanes + c * kernels::sums_count(op) * kernels::kAccumulators;
-    job.center_hi = accumulators.center_hi + c;
+    job.accumulators = accumulators.lanes + c * kernels::sums_count(op) * kernels::accumulators_of(accumulators.wide);
+    job.pivot = accumulators.pivot_at(c);
     job.center_lo = accumulators.center_lo + c;
-    job.side_sign = static_cast<const std::byte *>(accumulators.side_sign) + c * arithmetic_size(dtype_);
-    job.side_threshold = static_cast<const std::byte *>(accumulators.side_threshold) + c * arithmetic_size(dtype_);
+    job.side_sign = accumulators.side_sign_at(c);
+    job.side_threshold = accumulators.side_threshold_at(c);
     kernels_.sums[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
   });
 }
 
 void Blockwise::sum_extreme(kernels::SumsOf op, int64_t channel, int64_t index, const Scaling &scaling,
-                            const Accumulators &accumulators, kernels::Sums *sums, void *buffer) const {
+                            const Accumulators &of_one, kernels::Sums *sums, void *buffer) const {
   Packed &packed = *new (buffer) Packed;
   const kernels::TypeKernels &kernels = *kernels::active().f64;
   constexpr auto planes = kernels::Layout::planes;
@@ -289,14 +337,16 @@ void Blockwise::sum_extreme(kernels::SumsOf op, int64_t channel, int64_t index, 
   for_each_piece({channel, 1}, block, [&](const Piece &piece) {
     auto job = job_of_extreme_piece<kernels::SumsJob>(piece, scaling, packed);
     job.first = piece.n == block.first_sample && piece.position == block.position;
-    job.accumulators = accumulators.lanes;
-    job.center_hi = accumulators.center_hi;
-    job.center_lo = accumulators.center_lo;
-    job.side_sign = accumulators.side_sign;
-    job.side_threshold = accumulators.side_threshold;
+    if (job.first && op == kernels::SumsOf::forward)
+      *static_cast<double *>(of_one.pivot) = *static_cast<const double *>(job.x.data);
+    job.accumulators = of_one.lanes;
+    job.pivot = of_one.pivot;
+    job.center_lo = of_one.center_lo;
+    job.side_sign = of_one.side_sign;
+    job.side_threshold = of_one.side_threshold;
     kernels.sums[static_cast<int>(op)][static_cast<int>(planes)](job);
   });
-  kernels.reduce(op, planes, 1, accumulators.lanes, accumulators.stride, accumulators.center_hi, sums);
+  kernels.reduce(kernels::sums_count(op), planes, 1, of_one.lanes, of_one.stride, sums);
 }
 
 template <class F>
@@ -358,9 +408,9 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
 // The bits of signs that were written as elements +1 and -1.
 void Blockwise::pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs, int64_t element_bytes,
                            const Piece &piece) const {
-  for (int64_t c = 0; c < piece.channels; ++c)
-    kernels.pack_mask(signs + c * piece.length * element_bytes, piece.length,
-                      tensors_.sign_mask + mask_offset(piece, c));
+  for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
+    kernels.pack_mask(signs + at * element_bytes, piece.length, mask_at(tensors_.sign_mask, piece, n, c));
+  });
 }
 
 void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,

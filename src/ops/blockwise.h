@@ -30,20 +30,30 @@ inline bool prefers_channels(const Extents &size) { return size.plane() < 8 && s
 struct Accumulators {
   static constexpr int64_t kArrays = 4;
   double *lanes;
-  double *center_hi, *center_lo;     // per channel
+  void *pivot;                       // per channel, in the arithmetic type
+  double *center_lo;                 // per channel: what the mean has beyond the pivot
   void *side_sign, *side_threshold;  // per channel, in the arithmetic type
   int64_t stride;                    // channels that there is room for
+  bool wide;                         // the arithmetic type is double
 
-  static constexpr int64_t doubles(int sums, int64_t channels) {
-    return (sums * int64_t{kernels::kAccumulators} + kArrays) * channels;
+  static constexpr int64_t doubles(int sums, int64_t channels, bool wide) {
+    return (sums * int64_t{kernels::accumulators_of(wide)} + kArrays) * channels;
   }
-  Accumulators(double *memory, int sums, int64_t channels)
-      : lanes(memory),
-        center_hi(memory + sums * int64_t{kernels::kAccumulators} * channels),
-        center_lo(center_hi + channels),
-        side_sign(center_lo + channels),
-        side_threshold(center_lo + 2 * channels),
-        stride(channels) {}
+  Accumulators(double *memory, int sums, int64_t channels, bool is_wide)
+      : lanes(memory), stride(channels), wide(is_wide) {
+    double *const arrays = memory + sums * int64_t{kernels::accumulators_of(wide)} * channels;
+    pivot = arrays;
+    center_lo = arrays + channels;
+    side_sign = arrays + 2 * channels;
+    side_threshold = arrays + 3 * channels;
+  }
+  // From channel c on.
+  void *pivot_at(int64_t c) const { return at(pivot, c); }
+  void *side_sign_at(int64_t c) const { return at(side_sign, c); }
+  void *side_threshold_at(int64_t c) const { return at(side_threshold, c); }
+
+ private:
+  void *at(void *array, int64_t c) const { return static_cast<std::byte *>(array) + c * (wide ? 8 : 4); }
 };
 
 // The powers of two between an extreme channel (kernels/kernels.h) in memory and in arithmetic: an
@@ -100,11 +110,14 @@ struct MapCoefficients {
 
 class Blockwise {
  public:
-  // Elements of a packed copy; a multiple of 16, so that pieces keep the canonical lanes.
+  // Elements of a packed copy; a multiple of a run, so that pieces keep the canonical order.
+  // Channels of fewer elements are summed in double. The roundings of float, of 2^-25 standard
+  // deviations each, average out among many: the mean is off by about 2^-24 / sqrt(M) of one.
+  static constexpr int64_t kFewElements = 512;
   static constexpr int64_t kPiece = 512, kPieceBytes = kPiece * 8;
-  // A part of one plane, or some planes of one sample.
+  // A part of one plane of some channels, or some whole planes of them.
   struct Piece {
-    int64_t n, channel, channels, position, length;
+    int64_t n, samples, channel, channels, position, length;
   };
   // Memory that a worker lends to each of the functions below: packed copies, or long rows.
   static constexpr int64_t kBufferBytes = 48 * 1024;
@@ -120,9 +133,12 @@ class Blockwise {
   // Most channels of a group: a packed copy reads the same cache lines for several channels.
   int64_t max_group() const { return mode_ == Mode::packed ? 16 : kernels::kMaxGroup; }
 
-  // Adds the elements of one block for a group.
+  // Adds the elements of one block for a group. Pivots for the sums of forward are read first.
   void accumulate(kernels::SumsOf op, const Group &group, int64_t block, const Accumulators &accumulators,
                   void *buffer) const;
+  // Float and half data: the same in double, around the pivot that is there.
+  void accumulate_in_double(kernels::SumsOf op, const Group &group, int64_t block, const Accumulators &accumulators,
+                            void *buffer) const;
   // The sums of some channels of that group, counted from its first.
   void reduce(kernels::SumsOf op, const Group &part, const Accumulators &accumulators, kernels::Sums *sums) const;
 
@@ -133,7 +149,7 @@ class Blockwise {
 
   // The same for one extreme channel: the sums of a block in double, and its largest elements.
   void sum_extreme(kernels::SumsOf op, int64_t channel, int64_t block, const Scaling &scaling,
-                   const Accumulators &accumulators, kernels::Sums *sums, void *buffer) const;
+                   const Accumulators &of_one, kernels::Sums *sums, void *buffer) const;
   double half_of_largest_difference(int64_t channel) const;  // of x from its first element
   double largest_gradient(int64_t channel) const;
 
@@ -152,8 +168,11 @@ class Blockwise {
                    const MapCoefficients &coefficients, bool streaming, int64_t next_group, void *buffer) const;
   void map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Block &block, const MapCoefficients &coefficients,
                    Packed &packed) const;
+  void add(kernels::SumsOf op, const Group &group, const Blocks::Block &block, const Accumulators &accumulators,
+           bool in_double, void *buffer) const;
+  void read_pivots(const Group &group, const Blocks::Block &block, const Accumulators &accumulators) const;
   void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block, const Accumulators &accumulators,
-                   Packed &packed) const;
+                   bool in_double, Packed &packed) const;
   void packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                   const MapCoefficients &coefficients, bool streaming, Packed &packed) const;
   // What a job of the sums or of a map reads.
@@ -165,7 +184,8 @@ class Blockwise {
   Job job_of_extreme_piece(const Piece &piece, const Scaling &scaling, Packed &packed) const;
   template <class F>
   void for_each_piece(const Group &group, const Blocks::Block &block, const F &f) const;
-  int64_t mask_offset(const Piece &piece, int64_t c) const;  // of channel c of the piece
+  template <class Byte>
+  Byte *mask_at(Byte *mask, const Piece &piece, int64_t n, int64_t c) const;
   void pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs, int64_t element_bytes,
                   const Piece &piece) const;
   template <class F>

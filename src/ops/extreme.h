@@ -33,8 +33,11 @@ inline int of_unit_deviation(double variance, double weight) {
   return (std::ilogb(variance) >> 1) + (std::fabs(weight) < 1 ? 1 : 0);
 }
 
-// The moments of a channel, each element times 2^k. accumulators, sums, part, buffer: memory to work with.
-void moments(const Blockwise &blockwise, int64_t channel, int k, double *accumulators, kernels::Sums *sums,
+// The moments of a block of a channel, or of all its blocks, each element times 2^k. of_one, sums, part,
+// buffer: memory to work with.
+void moments_of_block(const Blockwise &blockwise, int64_t channel, int64_t block, int k, const Accumulators &of_one,
+                      kernels::Sums *sums, kernels::Moments *moments, void *buffer);
+void moments(const Blockwise &blockwise, int64_t channel, int k, const Accumulators &of_one, kernels::Sums *sums,
              kernels::Moments *part, void *buffer, kernels::Moments *total);
 
 // 2^k as two factors that are numbers also where 2^k is none.

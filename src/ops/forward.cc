@@ -32,11 +32,18 @@ class Forward {
         count_(static_cast<double>(call.x.size.per_channel())) {}
 
   static void set_centers(const Group &, const Accumulators &) {}  // read by the kernel: the first element of a block
-  void reduce(const Blockwise &blockwise, const Group &part, int64_t block, const Accumulators &accumulators,
-              Moments *moments, const Workspace &own) const {
+  void reduce(const Blockwise &blockwise, const Group &group, const Group &part, int64_t block,
+              const Accumulators &accumulators, Moments *moments, const Workspace &own) const {
     blockwise.reduce(kSumsOf, part, accumulators, own.sums);
     const double count = static_cast<double>(blockwise.blocks().at(block).elements());
-    channel_.moments(part.channels, count, accumulators.center_hi + part.channel, own.sums, moments);
+    channel_.moments(
+        {part.channels, count, is_wide_, accumulators.pivot_at(part.channel), own.sums, moments, own.inexact});
+    if (is_wide_) return;
+    // Sums of 0: all elements are equal, or their squares are nothing beside eps.
+    for (int64_t i = 0; i < part.channels && call_.eps >= 0x1p-100; ++i)
+      own.inexact[i] &= own.sums->hi[i] != 0 || own.sums->hi[kMaxGroup + i] != 0;
+    for (int64_t i = 0; i < part.channels; ++i)
+      if (own.inexact[i]) sum_again(blockwise, group.channel + part.channel + i, block, moments, i, own);
   }
 
   void merge(const Group &g, Moments *into, const Moments &from) const { channel_.merge(g.channels, into, &from); }
@@ -50,6 +57,7 @@ class Forward {
     double *arrays[kDoubles] = {m->mean_hi, m->mean_lo, m->m2_hi, m->m2_lo};
     for (int i = 0; i < kDoubles; ++i) std::copy_n(memory + i * stride, g.channels, arrays[i]);
     m->count = static_cast<double>(blockwise.blocks().at(block).elements());
+    m->wide = is_wide_;
   }
 
   void finish(const Blockwise &blockwise, const Group &g, Moments *moments, const MapCoefficients &coefficients,
@@ -83,6 +91,27 @@ class Forward {
     double unbiased[kMaxGroup];  // variance
   };
 
+  // In double: a block of a channel that float could not sum exactly enough. The pivot is the mean that
+  // is known; where that was infinite, the first sums are the way to a better one.
+  void sum_again(const Blockwise &blockwise, int64_t channel, int64_t block, Moments *moments, int64_t i,
+                 const Workspace &own) const {
+    const Accumulators of_one(own.of_one, kSums, 1, false);
+    float &pivot = *static_cast<float *>(of_one.pivot);
+    double mean = moments->mean_hi[i];
+    for (int round = 0; round < 2; ++round) {
+      const float next = std::isfinite(mean) ? static_cast<float>(mean) : 0.0F;
+      if (round != 0 && next == pivot) break;
+      pivot = next;
+      blockwise.accumulate_in_double(kSumsOf, {channel, 1}, block, of_one, own.buffer);
+      blockwise.reduce(kSumsOf, {0, 1}, of_one, own.sums);
+      uint8_t inexact;
+      channel_.moments({1, moments->count, false, of_one.pivot, own.sums, own.extreme, &inexact});
+      mean = own.extreme->mean_hi[0];
+    }
+    moments->mean_hi[i] = mean;
+    moments->m2_hi[i] = own.extreme->m2_hi[0];
+  }
+
   void load(const Group &g, const Moments *moments, Statistics *s) const {
     if (moments) {
       std::copy_n(moments->mean_hi, g.channels, s->mean);
@@ -108,7 +137,8 @@ class Forward {
       const double half = blockwise.half_of_largest_difference(channel);
       if (!extreme::has_exponent(half)) return false;  // all are equal, or one is infinite or NaN
       k = extreme::of_largest_difference(half, call_.eps);
-      extreme::moments(blockwise, channel, k, own.accumulators, own.sums, own.part, own.buffer, own.extreme);
+      extreme::moments(blockwise, channel, k, {own.of_one, kSums, 1, true}, own.sums, own.part, own.buffer,
+                       own.extreme);
       mean = own.extreme->mean_hi[0];
       mean_lo = own.extreme->mean_lo[0];
       channel_.variance(1, own.extreme, count_, &var);

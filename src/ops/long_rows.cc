@@ -2,22 +2,17 @@
 
 #include <algorithm>
 #include <numeric>
-#include <utility>
 
 #include "parallel/plan.h"
 
 namespace bn2d {
 namespace {
 
-using kernels::kAccumulators;
-using kernels::kMaxGroup;
 using kernels::Layout;
 using kernels::MapJob;
 using kernels::Stream;
-using kernels::SumsJob;
 
 constexpr int64_t kLine = 64;
-constexpr int64_t kCoefficientBytes = 24 * 1024;  // of a row: three quarters of an L1
 
 // Whether `holds` is true of each tensor that takes part.
 template <class Job, class F>
@@ -75,7 +70,7 @@ class LongRowMap {
         wide_(dtype == DType::f64),
         bytes_(dtype_size(dtype)),
         count_(kernels::coefficient_count(op, job.side.data != nullptr)),
-        most_elements_(kCoefficientBytes / (kernels::coefficient_count(op) * arithmetic_size(dtype))),
+        most_elements_(kLongRowsBytes / (kernels::coefficient_count(op) * arithmetic_size(dtype))),
         expanded_(buffer) {}
 
   bool run() { return layout_ == Layout::planes ? planes() : channels(); }
@@ -150,148 +145,6 @@ class LongRowMap {
   void *const expanded_;
 };
 
-class LongRowSums {
- public:
-  LongRowSums(const kernels::TypeKernels &kernels, kernels::SumsOf op, Layout layout, const SumsJob &job, DType dtype,
-              void *buffer)
-      : kernels_(kernels.sums[static_cast<int>(op)]),
-        op_(op),
-        layout_(layout),
-        job_(job),
-        wide_(dtype == DType::f64),
-        bytes_(dtype_size(dtype)),
-        terms_(kernels::sums_count(op)),
-        group_(kernels::max_group(static_cast<int>(terms_))),
-        halves_(wide_ ? 2 : 1),
-        lanes_(kAccumulators / halves_),
-        row_(static_cast<double *>(buffer)),
-        center_hi_(row_ + kernels::kMaxAccumulators),
-        center_lo_(center_hi_ + kMaxGroup),
-        side_sign_(center_lo_ + kMaxGroup),
-        side_threshold_(center_lo_ + 2 * kMaxGroup) {}
-
-  bool run() { return layout_ == Layout::planes ? planes() : channels(); }
-
- private:
-  // A row: the planes of some channels of a sample, each position a lane.
-  bool planes() {
-    constexpr int64_t kFewestSamples = 8;
-    if (job_.length >= lanes_ || job_.samples < kFewestSamples || job_.channels < 2) return false;
-    start();
-    const int64_t at_once = group_ / job_.length;
-    for (int64_t c = 0; c < job_.channels; c += at_once) {
-      const int64_t elements = std::min(at_once, job_.channels - c) * job_.length, first = c * job_.length;
-      load(first, elements);
-      sum(0, first, elements, job_.samples, [](const Stream &s) { return s.sample; });
-      store(first, elements);
-    }
-    return true;
-  }
-
-  // A row: a position for each lane.
-  bool channels() {
-    constexpr int64_t kMostChannels = 16, kFewestRows = 8;
-    const int64_t c = job_.channels, row = c * lanes_;
-    if (c >= kMostChannels || job_.length * job_.samples < kFewestRows * lanes_) return false;
-    start();
-    const int64_t rest = job_.length % lanes_;
-    const bool one_run = rest == 0 && all_streams(job_, [&](const Stream &s) { return s.sample == c * job_.length; });
-    const int64_t runs = one_run ? 1 : job_.samples;
-    const int64_t rows = (one_run ? job_.samples * job_.length : job_.length) / lanes_;
-    const auto next = [&](const Stream &) { return row; };
-    for (int64_t first = 0; first < row; first += group_) {
-      const int64_t elements = std::min(group_, row - first), of_rest = std::min(elements, rest * c - first);
-      load(first, elements);
-      for (int64_t n = 0; n < runs; ++n) {
-        if (rows != 0) sum(n, first, elements, rows, next);
-        if (of_rest > 0) sum(n, rows * row + first, of_rest, 1, next);
-      }
-      store(first, elements);
-    }
-    return true;
-  }
-
-  // f(element of the row, its channel, its lane), without a division for each.
-  template <class F>
-  void for_each(int64_t first, int64_t elements, const F &f) const {
-    const bool planes = layout_ == Layout::planes;
-    const int64_t run = planes ? job_.length : job_.channels;  // elements of a channel, or of a lane
-    int64_t outer = first / run, inner = first % run;
-    for (int64_t e = 0; e < elements; ++e) {
-      planes ? f(e, outer, inner) : f(e, inner, outer);
-      if (++inner == run) inner = 0, ++outer;
-    }
-  }
-
-  // Reads the pivots, and sets all accumulators to 0.
-  void start() const {
-    SumsJob nothing = job_;
-    nothing.samples = 1;
-    nothing.length = 0;
-    kernels_[static_cast<int>(layout_)](nothing);
-  }
-
-  // Accumulators of a row: [sum][lane][element], where all is in lane 0.
-  double &in_row(int64_t term, int64_t half, int64_t e) {
-    return row_[(term * kAccumulators + half * lanes_) * group_ + e];
-  }
-  double &in_job(int64_t term, int64_t half, int64_t channel, int64_t lane) const {
-    const int64_t k = lane + half * lanes_, of_channel = (channel * terms_ + term) * kAccumulators + k;
-    const int64_t of_lane = (term * kAccumulators + k) * job_.accumulator_stride + channel;
-    return job_.accumulators[layout_ == Layout::planes ? of_channel : of_lane];
-  }
-  void load(int64_t first, int64_t elements) {
-    const bool has_center_lo = op_ != kernels::SumsOf::forward;
-    for_each(first, elements, [&](int64_t e, int64_t channel, int64_t) {
-      center_hi_[e] = job_.center_hi[channel];
-      center_lo_[e] = has_center_lo ? job_.center_lo[channel] : 0.0;
-    });
-    for (int64_t term = 0; term < terms_; ++term)
-      for (int64_t half = 0; half < halves_; ++half) std::fill_n(&in_row(term, half, 0), elements, 0.0);
-    if (job_.side.data == nullptr) return;
-    for (const auto &[from, to] :
-         {std::pair(job_.side_sign, side_sign_), std::pair(job_.side_threshold, side_threshold_)})
-      wide_ ? spread<double>(from, first, elements, to) : spread<float>(from, first, elements, to);
-  }
-  template <class A>
-  void spread(const void *of_channels, int64_t first, int64_t elements, void *of_elements) const {
-    for_each(first, elements, [&](int64_t e, int64_t channel, int64_t) {
-      static_cast<A *>(of_elements)[e] = static_cast<const A *>(of_channels)[channel];
-    });
-  }
-  void store(int64_t first, int64_t elements) {
-    for (int64_t term = 0; term < terms_; ++term)
-      for (int64_t half = 0; half < halves_; ++half)
-        for_each(first, elements, [&](int64_t e, int64_t channel, int64_t lane) {
-          in_job(term, half, channel, lane) = in_row(term, half, e);
-        });
-  }
-
-  template <class F>
-  void sum(int64_t n, int64_t first, int64_t elements, int64_t count, const F &next) {
-    SumsJob rows = rows_of(job_, n, first, elements, count, bytes_, next);
-    std::swap(rows.samples, rows.length);  // a row is a sample of one position, which is lane 0
-    rows.next = 0;
-    rows.first = false;
-    rows.accumulators = row_;
-    rows.accumulator_stride = group_;
-    rows.center_hi = center_hi_;
-    rows.center_lo = center_lo_;
-    rows.side_sign = side_sign_;
-    rows.side_threshold = side_threshold_;
-    kernels_[static_cast<int>(Layout::channels)](rows);
-  }
-
-  void (*const *kernels_)(const SumsJob &job);
-  const kernels::SumsOf op_;
-  const Layout layout_;
-  const SumsJob &job_;
-  const bool wide_;
-  const int64_t bytes_, terms_, group_, halves_, lanes_;
-  double *const row_, *const center_hi_, *const center_lo_;
-  void *const side_sign_, *const side_threshold_;
-};
-
 template <class Job>
 bool is_long(Layout layout, const Job &job) {
   return all_streams(job, [&](const Stream &s) { return follow_one_another(layout, s, job.channels, job.length); });
@@ -301,13 +154,7 @@ bool is_long(Layout layout, const Job &job) {
 
 bool map_long_rows(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout, const MapJob &job,
                    DType dtype, void *buffer) {
-  static_assert(kCoefficientBytes <= kLongRowsBytes);
   return is_long(layout, job) && LongRowMap(kernels, op, layout, job, dtype, buffer).run();
-}
-
-bool sum_long_rows(const kernels::TypeKernels &kernels, kernels::SumsOf op, Layout layout, const SumsJob &job,
-                   DType dtype, void *buffer) {
-  return is_long(layout, job) && LongRowSums(kernels, op, layout, job, dtype, buffer).run();
 }
 
 }  // namespace bn2d

@@ -18,7 +18,7 @@ namespace bn2d {
 //   static constexpr kSumsOf, kSums             which sums of a block, and how many, per channel
 //   void set_centers(group, Accumulators)       what they are around
 //   using Partial;                              sums of one or several blocks of a group
-//   void reduce(blockwise, part, block, Accumulators, Partial *, Workspace)
+//   void reduce(blockwise, group, part, block, Accumulators, Partial *, Workspace)
 //                                               those of some channels of the group, counted from its first
 //   void merge(group, Partial *into, const Partial &from)
 //   void finish(blockwise, group, Partial *, MapCoefficients, Workspace)
@@ -33,9 +33,11 @@ namespace bn2d {
 template <class Partial>
 struct Workspace {
   double *accumulators;             // of a group
+  double *of_one;                   // accumulators of one channel, of doubles
   void *coefficients;               // of a group that is summed and mapped as a whole
   Partial *total, *part, *extreme;  // extreme: of one channel
   kernels::Sums *sums;              // of one block
+  uint8_t *inexact;                 // kMaxGroup bytes
   void *numbers;                    // kNumbersBytes: the numbers of a group that finish() works with
   void *buffer;                     // Blockwise::kBufferBytes
 };
@@ -91,6 +93,7 @@ class Schedule {
   }
   // Once a thread, not once a unit: a fence waits until all is written, and nothing else goes on meanwhile.
   void (*fence() const)() { return streaming_ ? kernels::streaming_fence : nullptr; }
+  bool wide() const { return arithmetic_bytes_ == 8; }
   Group group(int64_t index) const { return group_at(index, plan_.group, size_.c); }
   int64_t groups_of_all() const { return (size_.c + kernels::kMaxGroup - 1) / kernels::kMaxGroup; }
 
@@ -98,13 +101,15 @@ class Schedule {
   // workspace for each.
   void set_offsets() {
     const bool whole = operation_.has_sums && !plan_.split;
-    const int64_t accumulators = operation_.has_sums ? Accumulators::doubles(Operation::kSums, plan_.group) : 0;
+    const int64_t accumulators = operation_.has_sums ? Accumulators::doubles(Operation::kSums, plan_.group, wide()) : 0;
     partial_bytes_ = plan_.split ? in_lines(size_.c * plan_.blocks * Operation::kDoubles * 8) : 0;
     shared_bytes_ = whole ? 0 : partial_bytes_ + in_lines(coefficient_bytes(size_.c));
-    coefficients_at_ = in_lines(accumulators * 8);
+    of_one_at_ = in_lines(accumulators * 8);
+    coefficients_at_ = of_one_at_ + in_lines(Accumulators::doubles(Operation::kSums, 1, true) * 8);
     partials_at_ = coefficients_at_ + (whole ? in_lines(coefficient_bytes(plan_.group)) : 0);
     sums_at_ = partials_at_ + 3 * kPartialBytes;
-    numbers_at_ = sums_at_ + in_lines(sizeof(kernels::Sums));
+    inexact_at_ = sums_at_ + in_lines(sizeof(kernels::Sums));
+    numbers_at_ = inexact_at_ + kernels::kMaxGroup;
     buffer_at_ = numbers_at_ + in_lines(kNumbersBytes);
     worker_bytes_ = buffer_at_ + Blockwise::kBufferBytes;
   }
@@ -118,11 +123,13 @@ class Schedule {
     std::byte *const start = scratch + shared_bytes_ + worker * worker_bytes_;
     const auto partial = [&](int k) { return reinterpret_cast<Partial *>(start + partials_at_ + k * kPartialBytes); };
     return {reinterpret_cast<double *>(start),
+            reinterpret_cast<double *>(start + of_one_at_),
             start + coefficients_at_,
             partial(0),
             partial(1),
             partial(2),
             reinterpret_cast<kernels::Sums *>(start + sums_at_),
+            reinterpret_cast<uint8_t *>(start + inexact_at_),
             start + numbers_at_,
             start + buffer_at_};
   }
@@ -132,11 +139,11 @@ class Schedule {
       const Group g = group(index);
       const int64_t next = g.channel + g.channels < size_.c ? g.channels : 0;
       const Workspace<Partial> own = workspace(scratch, worker);
-      const Accumulators accumulators(own.accumulators, Operation::kSums, plan_.group);
+      const Accumulators accumulators(own.accumulators, Operation::kSums, plan_.group, wide());
       operation_.set_centers(g, accumulators);
       for (int64_t block = 0; block < plan_.blocks; ++block) {
         blockwise_.accumulate(Operation::kSumsOf, g, block, accumulators, own.buffer);
-        operation_.reduce(blockwise_, {0, g.channels}, block, accumulators, block == 0 ? own.total : own.part, own);
+        operation_.reduce(blockwise_, g, {0, g.channels}, block, accumulators, block == 0 ? own.total : own.part, own);
         if (block != 0) operation_.merge(g, own.total, *own.part);
       }
       const MapCoefficients coefficients = coefficients_in(own.coefficients, plan_.group);
@@ -158,12 +165,12 @@ class Schedule {
       const Group g = group(index % plan_.groups);
       const int64_t block = index / plan_.groups;
       const Workspace<Partial> own = workspace(scratch, worker);
-      const Accumulators accumulators(own.accumulators, Operation::kSums, plan_.group);
+      const Accumulators accumulators(own.accumulators, Operation::kSums, plan_.group, wide());
       operation_.set_centers(g, accumulators);
       blockwise_.accumulate(Operation::kSumsOf, g, block, accumulators, own.buffer);
       for (int64_t first = 0; first < g.channels; first += kernels::kMaxGroup) {
         const int64_t channels = std::min<int64_t>(kernels::kMaxGroup, g.channels - first);
-        operation_.reduce(blockwise_, {first, channels}, block, accumulators, own.part, own);
+        operation_.reduce(blockwise_, g, {first, channels}, block, accumulators, own.part, own);
         const Group reduced = {g.channel + first, channels};
         Operation::save(reduced, *own.part, at(block, reduced), size_.c);
       }
@@ -218,7 +225,8 @@ class Schedule {
   bool streaming_ = false;
   // Of scratch: see set_offsets().
   int64_t partial_bytes_ = 0, shared_bytes_ = 0, worker_bytes_ = 0;
-  int64_t coefficients_at_ = 0, partials_at_ = 0, sums_at_ = 0, numbers_at_ = 0, buffer_at_ = 0;
+  int64_t coefficients_at_ = 0, partials_at_ = 0, sums_at_ = 0, inexact_at_ = 0, of_one_at_ = 0, numbers_at_ = 0,
+          buffer_at_ = 0;
 };
 
 }  // namespace bn2d

@@ -1,6 +1,7 @@
 // The partial results of operations whose sums are simply added: backward and double backward.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "ops/blockwise.h"
@@ -26,16 +27,24 @@ class SumsPartial {
 
   void set_centers(const Group &g, const Accumulators &accumulators) const {
     for (int64_t i = 0; i < g.channels; ++i) {
-      accumulators.center_hi[i] = saved_.mean ? saved_.mean[g.channel + i] : 0.0;
-      accumulators.center_lo[i] = saved_.mean_lo ? saved_.mean_lo[g.channel + i] : 0.0;
+      const double mean = saved_.mean ? saved_.mean[g.channel + i] : 0.0;
+      const double low = saved_.mean_lo ? saved_.mean_lo[g.channel + i] : 0.0;
+      set_center(mean, low, i, accumulators);
     }
     if (!has_activation_) return;
     copy_side(0, g, accumulators.side_sign);
     copy_side(1, g, accumulators.side_threshold);
   }
-  void reduce(const Blockwise &blockwise, const Group &part, int64_t, const Accumulators &accumulators, Partial *sums,
-              const Workspace<Partial> &) const {
+  void reduce(const Blockwise &blockwise, const Group &, const Group &part, int64_t, const Accumulators &accumulators,
+              Partial *sums, const Workspace<Partial> &) const {
     blockwise.reduce(kOf, part, accumulators, sums);
+    if (accumulators.wide) return;
+    // From sums around the pivot, a float, to sums around the mean: g*(x-mean) = g*(x-pivot) - g*(mean-pivot).
+    for (int term = 1; term < std::min(kSums, 4); term += 2) {
+      double *const with_t = sums->hi + term * kernels::kMaxGroup, *const without = with_t - kernels::kMaxGroup;
+      const double *const rest = accumulators.center_lo + part.channel;
+      for (int64_t i = 0; i < part.channels; ++i) with_t[i] -= rest[i] == 0 ? 0.0 : rest[i] * without[i];
+    }
   }
 
   void merge(const Group &g, Partial *into, const Partial &from) const {
@@ -63,6 +72,37 @@ class SumsPartial {
   }
 
  protected:
+  // What a channel is summed around: a pivot of the arithmetic type, and the rest of the mean.
+  static void set_center(double mean, double low, int64_t i, const Accumulators &accumulators) {
+    double rest = low;
+    if (accumulators.wide) {
+      static_cast<double *>(accumulators.pivot)[i] = mean;
+    } else {
+      const float pivot = static_cast<float>(mean);
+      static_cast<float *>(accumulators.pivot)[i] = pivot;
+      rest = std::isfinite(pivot) ? mean - static_cast<double>(pivot) + low : 0.0;
+    }
+    accumulators.center_lo[i] = rest;
+  }
+  // The sums of one channel into own.extreme, in double. Doubles are scaled.
+  void sum_extreme(const Blockwise &blockwise, int64_t channel, double mean, double mean_lo, const Scaling &scaling,
+                   const Workspace<Partial> &own) const {
+    const Group group = {channel, 1};
+    const Accumulators of_one(own.of_one, kSums, 1, is_wide());
+    set_center(mean, mean_lo, 0, of_one);
+    copy_side(0, group, of_one.side_sign);
+    copy_side(1, group, of_one.side_threshold);
+    for (int64_t block = 0; block < blockwise.blocks().count; ++block) {
+      Partial *const of_block = block == 0 ? own.extreme : own.part;
+      if (is_wide()) {
+        blockwise.sum_extreme(kOf, channel, block, scaling, of_one, of_block, own.buffer);
+      } else {
+        blockwise.accumulate_in_double(kOf, group, block, of_one, own.buffer);
+        reduce(blockwise, group, {0, 1}, block, of_one, of_block, own);
+      }
+      if (block != 0) merge({channel, 1}, own.extreme, *own.part);
+    }
+  }
   bool is_wide() const { return dtype_ == DType::f64; }
   // What maps end with: the side, from coefficient `sign` on.
   void set_side_of_map(const Group &g, const MapCoefficients &coefficients, int sign) const {

@@ -33,7 +33,7 @@ struct Group {
 };
 
 inline constexpr int64_t kBlockElements = 4096;        // large enough to make the cost of a merge small
-inline constexpr int64_t kBlockAlignment = 16;         // the most lanes of the canonical order
+inline constexpr int64_t kBlockAlignment = 128;        // a run of the sums (kernels/kernels.h)
 inline constexpr int64_t kMaxBlocksPerChannel = 4096;  // bounds the memory for partial sums
 
 Blocks make_blocks(const Extents &size);

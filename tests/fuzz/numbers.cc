@@ -108,6 +108,13 @@ std::string Numbers::judge_y(const Values &y) const {
   return comparison.run(y, forward.y, forward.scale, extra, bound_of(data));
 }
 
+Reals Numbers::promised_mean_scale() const {
+  Reals scale;
+  for (size_t c = 0; c < statistics.mean.size(); ++c)
+    scale.push_back(oracle::promised_mean_scale(statistics, c, data == BN2D_F64));
+  return scale;
+}
+
 std::string Numbers::judge_saved(const Values *mean, const Values *invstd) const {
   // Saved statistics are doubles; what is promised of them is that they are right once they are rounded.
   const bool f64 = data == BN2D_F64;
@@ -121,11 +128,11 @@ std::string Numbers::judge_saved(const Values *mean, const Values *invstd) const
   const Reals none;
   if (mean != nullptr) {
     problem = Comparison("saved_mean", *this, precision, true)
-                  .run(narrow(*mean), statistics.mean, statistics.mean_scale, Reals(judged.size(), smallest(data)), 1);
+                  .run(narrow(*mean), statistics.mean, promised_mean_scale(), Reals(judged.size(), smallest(data)), 1);
   }
   if (invstd != nullptr && problem.empty()) {
     problem = Comparison("saved_invstd", *this, precision, true)
-                  .run(narrow(*invstd), statistics.invstd, statistics.invstd, none, f64 ? 3 : 1);
+                  .run(narrow(*invstd), statistics.invstd, statistics.invstd, none, f64 ? 3 : 2);
   }
   return problem;
 }
@@ -144,14 +151,14 @@ std::string Numbers::judge_running(const Values *mean, const Values *var, double
       scale[c] =
           std::max<Real>({std::fabs((1 - static_cast<Real>(factor)) * old[c]), factor * magnitude, std::fabs(out[c])});
     };
-    note(running_mean, statistics.mean[c], statistics.mean_scale[c], new_mean, mean_scale);
+    note(running_mean, statistics.mean[c], promised_mean_scale()[c], new_mean, mean_scale);
     note(running_var, v, v, new_var, var_scale);
     // A variance that no double holds is infinite, however small its weight.
     known[c] = judged[c] && finite(running_mean, c) && finite(running_var, c) && v < largest(oracle::binary64);
   }
   const bool f64 = parameters == BN2D_F64;
   const auto statistic = [&](const char *name, const Values *got, const Values &old, const Reals &want,
-                             const Reals &scale) -> std::string {
+                             const Reals &scale, Real of_floats) -> std::string {
     if (got == nullptr) return "";
     Comparison comparison(name, *this, parameters, true);
     comparison.judged = known;
@@ -164,10 +171,10 @@ std::string Numbers::judge_running(const Values *mean, const Values *var, double
     }
     // One rounding of it, and one of what is stored; the smallest unit stands for both.
     Reals extra(channels, oracle::ulp(format_of(parameters), 0));
-    return comparison.run(*got, want, scale, extra, f64 && factor != 1 ? 3 : 1);
+    return comparison.run(*got, want, scale, extra, f64 ? (factor != 1 ? 3 : 1) : of_floats);
   };
-  std::string problem = statistic("running_mean", mean, running_mean, new_mean, mean_scale);
-  if (problem.empty()) problem = statistic("running_var", var, running_var, new_var, var_scale);
+  std::string problem = statistic("running_mean", mean, running_mean, new_mean, mean_scale, 1);
+  if (problem.empty()) problem = statistic("running_var", var, running_var, new_var, var_scale, 4);
   return problem;
 }
 

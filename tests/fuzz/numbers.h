@@ -33,6 +33,7 @@ struct Numbers {
 
   // Each is "" or what is wrong.
   std::string judge_y(const Values &y) const;
+  numerics::Reals promised_mean_scale() const;
   std::string judge_saved(const Values *mean, const Values *invstd) const;
   std::string judge_running(const Values *mean, const Values *var, double factor, bool biased, bool protect) const;
 };

@@ -104,6 +104,7 @@ inline double at_or(const Values &values, int64_t i, double otherwise) {
 struct Statistics {
   Reals mean, mean_rest, var, invstd;  // the mean is mean + mean_rest
   Reals mean_scale;                    // |mean|, but 2^-30 of the mean magnitude where all cancels
+  Reals deviation;                     // standard deviation; 0 where the statistics are given
 
   Real normalised(double x, int64_t c) const { return ((x - mean[c]) - mean_rest[c]) * invstd[c]; }
 };
@@ -135,9 +136,17 @@ inline Statistics batch_statistics(const Extents &e, const Values &x, double eps
     s.mean_rest.push_back(mean_rest);
     s.mean_scale.push_back(std::max(std::fabs(mean), std::ldexp(magnitude / e.per_channel(), -30)));
     s.var.push_back(var);
+    s.deviation.push_back(std::sqrt(var));
     s.invstd.push_back(inverse_std(var, eps));
   }
   return s;
+}
+
+// Of what magnitude one ulp of a mean is promised: of float and half data, which are summed in float,
+// it is within an ulp of its value or 2^-24 standard deviations, and the ulp of a float is more than 2^-24 of
+// it.
+inline Real promised_mean_scale(const Statistics &s, size_t c, bool f64) {
+  return f64 ? s.mean_scale[c] : std::max(s.mean_scale[c], s.deviation[c] / 2);
 }
 
 inline Statistics frozen_statistics(const Values &running_mean, const Values &running_var, double eps) {
@@ -147,6 +156,7 @@ inline Statistics frozen_statistics(const Values &running_mean, const Values &ru
     s.mean_rest.push_back(0);
     s.mean_scale.push_back(std::fabs(running_mean[c]));
     s.var.push_back(running_var[c]);
+    s.deviation.push_back(0);
     s.invstd.push_back(inverse_std(running_var[c], eps));
   }
   return s;

@@ -1,0 +1,167 @@
+// What comes before and after the sums of a block: the pivots of its channels, and the sum of their
+// lanes. Included once per SIMD target.
+#if defined(BN2D_KERNELS_REDUCE_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef BN2D_KERNELS_REDUCE_INL_H
+#undef BN2D_KERNELS_REDUCE_INL_H
+#else
+#define BN2D_KERNELS_REDUCE_INL_H
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/elements.inl.h"
+#include "kernels/kernels.h"
+#include "kernels/pair.inl.h"
+#include "kernels/sums.inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace bn2d::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// The largest power of two that is not above a float that is not negative; 0 for subnormal ones.
+inline float PowerOfTwoBelow(float v) {
+  uint32_t bits;
+  std::memcpy(&bits, &v, sizeof(bits));
+  bits &= 0x7F800000u;
+  std::memcpy(&v, &bits, sizeof(bits));
+  return v;
+}
+
+// The median of three elements, so that an outlier among them is not taken.
+//
+// For floats it is rounded to a multiple of a quarter of their spread. Then x - pivot is exact for
+// most elements, and 0 is the pivot where the mean is close to it: of 0.1, 0.7 and -0.2, whose
+// spread is 0.9, the median 0.1 becomes 0.125. (Adding 1.5 * 2^23 units and subtracting them again
+// rounds to a multiple of the unit.)
+template <class A>
+inline A PivotOf(A a, A b, A c) {
+  const A low = a < b ? a : b, high = a < b ? b : a;
+  A median = c < low ? low : c < high ? c : high;
+  if constexpr (sizeof(A) == sizeof(float)) {
+    const float spread = (c < high ? high : c) - (c < low ? c : low);
+    const float units = PowerOfTwoBelow(spread) * 0x1.8p21f;
+    const float rounded = (median + units) - units;
+    if (std::fabs(rounded) <= std::numeric_limits<A>::max()) median = rounded;
+  }
+  return std::fabs(median) <= std::numeric_limits<A>::max() ? median : A{0};
+}
+
+template <class T>
+void Pivots(const void *const elements[3], int64_t stride, int64_t channels, void *pivots) {
+  using A = Arithmetic<T>;
+  const hn::CappedTag<A, 1> one;
+  const auto at = [&](int i, int64_t c) HWY_ATTR {
+    return hn::GetLane(LoadElements(one, static_cast<const T *>(elements[i]) + c * stride));
+  };
+  A *const out = static_cast<A *>(pivots);
+  for (int64_t c = 0; c < channels; ++c) out[c] = PivotOf(at(0, c), at(1, c), at(2, c));
+}
+
+// A number, or one with a low part.
+template <bool kPair, class V>
+HWY_INLINE Pair<V> AddLanes(Pair<V> a, Pair<V> b) {
+  if constexpr (kPair) {
+    const Pair<V> sum = TwoSum(a.hi, b.hi);
+    return {sum.hi, hn::Add(sum.lo, hn::Add(a.lo, b.lo))};
+  } else {
+    return {hn::Add(a.hi, b.hi), a.lo};
+  }
+}
+
+// Neighbours together: [a0+a1, a2+a3, ..., b0+b1, ...].
+template <bool kPair, class D>
+HWY_INLINE Pair<hn::Vec<D>> AddNeighbours(D d, Pair<hn::Vec<D>> a, Pair<hn::Vec<D>> b) {
+#if HWY_TARGET == HWY_SCALAR
+  (void)d;
+  return AddLanes<kPair>(a, b);
+#else
+  using V = hn::Vec<D>;
+  if constexpr (!kPair) return {hn::Add(hn::ConcatEven(d, b.hi, a.hi), hn::ConcatOdd(d, b.hi, a.hi)), a.lo};
+  return AddLanes<kPair>(Pair<V>{hn::ConcatEven(d, b.hi, a.hi), hn::ConcatEven(d, b.lo, a.lo)},
+                         Pair<V>{hn::ConcatOdd(d, b.hi, a.hi), hn::ConcatOdd(d, b.lo, a.lo)});
+#endif
+}
+
+// The tree over 8 vectors: neighbours first. add(a, b) -> both.
+template <class V, class F>
+HWY_INLINE V TreeOfEight(V *v, const F &add) {
+#pragma GCC unroll 3
+  for (int count = kLanes / 2; count > 0; count /= 2)
+#pragma GCC unroll 4
+    for (int i = 0; i < count; ++i) v[i] = add(v[2 * i], v[2 * i + 1]);
+  return v[0];
+}
+
+template <bool kPair, class D>
+HWY_INLINE void StoreReduced(D d, Pair<hn::Vec<D>> sum, double *hi, double *lo) {
+  if constexpr (kPair) {
+    // An overflow to infinity leaves NaN in the low part.
+    const auto infinite = hn::Eq(hn::Abs(sum.hi), hn::Set(d, HUGE_VAL));
+    const auto total = QuickTwoSum(sum.hi, sum.lo);
+    hn::StoreU(hn::IfThenElse(infinite, sum.hi, total.hi), d, hi);
+    hn::StoreU(hn::IfThenZeroElse(infinite, total.lo), d, lo);
+  } else {
+    hn::StoreU(sum.hi, d, hi);
+    hn::StoreU(sum.lo, d, lo);
+  }
+}
+
+// Planes: the lanes of a channel follow one another. As many channels at a time as a vector has
+// lanes, whose 8 vectors become one: with vectors of 2 the 4 vectors of each of 2 channels.
+template <bool kPair>
+HWY_INLINE void ReducePlanes(int terms, int term, int64_t channels, const double *accumulators, double *hi,
+                             double *lo) {
+  const DoubleTag d;
+  using P = Pair<hn::Vec<DoubleTag>>;
+  constexpr int kVectors = kLanes / kDoubles;
+  const int64_t step = terms * accumulators_of(kPair);
+  for (int64_t c = 0; c < channels; c += kDoubles) {
+    P v[kLanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes; ++i) {
+      // Past the last channel its sums are taken again, for lanes that nobody reads.
+      const double *const of = accumulators + std::min(c + i / kVectors, channels - 1) * step +
+                               term * accumulators_of(kPair) + i % kVectors * kDoubles;
+      v[i] = P(hn::LoadU(d, of), kPair ? hn::LoadU(d, of + kLanes) : hn::Zero(d));
+    }
+    const P sum = TreeOfEight(v, [&](P a, P b) BN2D_INLINED { return AddNeighbours<kPair>(d, a, b); });
+    StoreReduced<kPair>(d, sum, hi + c, lo + c);
+  }
+}
+
+// Channels: a lane of all channels, then the next lane.
+template <bool kPair, class D>
+HWY_INLINE void ReduceLanesOfChannels(D d, const double *lanes, int64_t stride, double *hi, double *lo) {
+  using P = Pair<hn::Vec<D>>;
+  P v[kLanes];
+#pragma GCC unroll 8
+  for (int i = 0; i < kLanes; ++i)
+    v[i] = P(hn::LoadU(d, lanes + i * stride), kPair ? hn::LoadU(d, lanes + (kLanes + i) * stride) : hn::Zero(d));
+  StoreReduced<kPair>(d, TreeOfEight(v, [&](P a, P b) BN2D_INLINED { return AddLanes<kPair>(a, b); }), hi, lo);
+}
+
+// Results have room for kMaxGroup channels, a multiple of any vector.
+template <bool kPair>
+HWY_NOINLINE inline void Reduce(int terms, Layout layout, int64_t channels, const double *accumulators, int64_t stride,
+                                Sums *sums) {
+  const DoubleTag d;
+  const hn::CappedTag<double, 1> one;
+  for (int term = 0; term < terms; ++term) {
+    double *hi = sums->hi + term * kMaxGroup, *lo = sums->lo + term * kMaxGroup;
+    if (layout == Layout::planes) {
+      ReducePlanes<kPair>(terms, term, channels, accumulators, hi, lo);
+      continue;
+    }
+    const double *at = accumulators + term * accumulators_of(kPair) * stride;
+    int64_t c = 0;
+    for (; c + kDoubles <= channels; c += kDoubles) ReduceLanesOfChannels<kPair>(d, at + c, stride, hi + c, lo + c);
+    for (; c < channels; ++c) ReduceLanesOfChannels<kPair>(one, at + c, stride, hi + c, lo + c);
+  }
+}
+
+}  // namespace bn2d::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif

@@ -1,0 +1,26 @@
+// How much code the kernels are worth. Included once per SIMD target.
+#if defined(BN2D_KERNELS_SPECIALISE_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef BN2D_KERNELS_SPECIALISE_INL_H
+#undef BN2D_KERNELS_SPECIALISE_INL_H
+#else
+#define BN2D_KERNELS_SPECIALISE_INL_H
+#endif
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace bn2d::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Whether kernels that know more of their job are worth code of their own: not on the targets of old CPUs.
+inline constexpr bool kSpecialise = HWY_TARGET != HWY_SSE4 && HWY_TARGET != HWY_SCALAR;
+// Those without an activation: a fifth faster for half data where few instructions convert it. For f64 it would be a
+// twentieth.
+template <class T>
+inline constexpr bool kSpecialisePlain = kSpecialise && (sizeof(T) == 4 || (sizeof(T) == 2 && HWY_TARGET <= HWY_AVX2));
+
+HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }  // into L2
+
+}  // namespace bn2d::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif
