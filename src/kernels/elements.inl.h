@@ -137,6 +137,17 @@ HWY_INLINE hn::Vec<D> LoadElements(D d, const bf16 *p) {
                     FloatFromBits<bf16>(hn::Rebind<float, D>(), hn::LoadU(dh, reinterpret_cast<const uint16_t *>(p))));
 }
 
+// The elements whose bits are set, and 0. Reads no others.
+template <class DF>
+HWY_INLINE hn::Vec<DF> LoadMasked(DF df, const float *p, const uint8_t *bits) {
+  return hn::MaskedLoad(hn::LoadMaskBits(df, bits), df, p);
+}
+template <class DF, class T>
+HWY_INLINE hn::Vec<DF> LoadMasked(DF df, const T *p, const uint8_t *bits) {
+  const hn::Rebind<uint16_t, DF> dh;
+  return FloatFromBits<T>(df, hn::MaskedLoad(hn::LoadMaskBits(dh, bits), dh, reinterpret_cast<const uint16_t *>(p)));
+}
+
 // 0 1 2 3 0 1 2 3: from place n on, the numbers of 4 lanes turned by n.
 template <class Index, int64_t kSize>
 struct Turned {

@@ -76,6 +76,8 @@ struct SumsJob {
   int64_t channels = 0, samples = 0, length = 0;  // a block: `length` positions of each of `samples` samples
   Stream x, g, side, v;                           // side: tells which side of the activation an element is on
   double slope = 0;                               // factor of the gradient where it is damped
+  int64_t next_samples = 0, next_positions = 0;   // from this block to the one that follows; 0: none
+  bool fetches = false;                           // what is read is fetched ahead: the caches do not hold it
   bool in_double = false;                         // float and half data: not in float
   bool first = true;                              // first piece of a block: accumulators start at 0
   double *accumulators = nullptr;                 // planes: [channel][sum][k], channels: [sum][k][channel]

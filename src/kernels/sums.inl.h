@@ -214,13 +214,24 @@ HWY_INLINE Terms<kOf, D> AddTerms(const Terms<kOf, D> &a, const Terms<kOf, D> &b
 }
 
 // The tree over the rows of a run: ((0 1) (2 3)) ((4 5) (6 7)). leaf(k) reads the elements of row k;
-// those of a row that is not there are 0.
+// those of a row that is not there are 0, so the second half may be left out.
 template <SumsOf kOf, bool kUnrolled, class D, class Leaf>
-HWY_INLINE Terms<kOf, D> TreeOfRows(D d, const Leaf &leaf) {
-  Terms<kOf, D> pair[kRowsOfRun / 2];
-  Repeat<kRowsOfRun / 2, kUnrolled>([&](int k)
-                                        BN2D_INLINED { pair[k] = TermsOfTwo<kOf>(d, leaf(2 * k), leaf(2 * k + 1)); });
-  return AddTerms(AddTerms(pair[0], pair[1]), AddTerms(pair[2], pair[3]));
+HWY_INLINE Terms<kOf, D> TreeOfRows(D d, int rows, const Leaf &leaf) {
+  constexpr int kPairs = kRowsOfRun / 2;
+  Terms<kOf, D> pair[kPairs];
+  const auto set_pair = [&](int k) BN2D_INLINED { pair[k] = TermsOfTwo<kOf>(d, leaf(2 * k), leaf(2 * k + 1)); };
+  if constexpr (kUnrolled) {
+    set_pair(0);
+    set_pair(1);
+    const Terms<kOf, D> first = AddTerms(pair[0], pair[1]);
+    if (rows <= kPairs) return first;
+    set_pair(2);
+    set_pair(3);
+    return AddTerms(first, AddTerms(pair[2], pair[3]));
+  } else {
+    Repeat<kPairs, false>(set_pair);
+    return AddTerms(AddTerms(pair[0], pair[1]), AddTerms(pair[2], pair[3]));
+  }
 }
 
 // Calls f(number, doubles) for the vectors of doubles that a vector of floats makes.
@@ -257,6 +268,7 @@ struct PairSum {
   hn::Vec<D> hi, lo;
 
   HWY_INLINE PairSum() {}  // see Pair
+  HWY_INLINE explicit PairSum(hn::Vec<D> zero) : hi(zero), lo(zero) {}
   HWY_INLINE void add(hn::Vec<D> v) { lo = hn::Add(lo, add_high(v)); }
   HWY_INLINE void add(Pair<hn::Vec<D>> v) { lo = hn::Add(lo, hn::Add(add_high(v.hi), v.lo)); }
   HWY_INLINE void add_product(hn::Vec<D> a, hn::Vec<D> b) { add(TwoProduct(a, b)); }
@@ -277,6 +289,7 @@ template <class D>
 struct PlainSum {
   hn::Vec<D> hi;
   HWY_INLINE PlainSum() {}  // see Pair
+  HWY_INLINE explicit PlainSum(hn::Vec<D> zero) : hi(zero) {}
   HWY_INLINE void add(hn::Vec<D> v) { hi = hn::Add(hi, v); }
   HWY_INLINE void add_product(hn::Vec<D> a, hn::Vec<D> b) { hi = hn::MulAdd(a, b, hi); }
 };
@@ -333,6 +346,16 @@ HWY_INLINE void AddElements(D d, const Elements<V> &e, V pivot, V center_lo, Sum
 
 // ---- planes: vectors run along the positions of one channel
 
+// Fetches line k of a run.
+template <SumsOf kOf, class T, Act kAct>
+HWY_INLINE void FetchRow(const Cursor &ahead, int k) {
+  const int64_t bytes = k * kRowElements * static_cast<int64_t>(sizeof(T));
+  if (bytes % 64 != 0) return;
+  Prefetch(ahead.x + bytes);
+  if constexpr (kOf != SumsOf::forward) Prefetch(ahead.g + bytes);
+  if constexpr (kAct == Act::relu || kAct == Act::sloped) Prefetch(ahead.side + bytes);
+}
+
 // The end of a plane costs few instructions with masks. Without, it is a function of its own.
 #if HWY_TARGET == HWY_AVX3
 #define BN2D_TAIL HWY_INLINE
@@ -352,30 +375,39 @@ class LanesOfPlane {
   using D = ElementTag<kIn>;
   using ReaderOfElements = Reader<kOf, T, kAct, D>;
 
-  HWY_INLINE LanesOfPlane(const SumsJob &job, int64_t c, const ReaderOfElements &reader, const LastVector<T, D> &last)
+  HWY_INLINE LanesOfPlane(const SumsJob &job, int64_t c, bool first, const ReaderOfElements &reader,
+                          const LastVector<T, D> &last)
       : reader_(reader),
         last_(last),
         memory_(job.accumulators + c * kTerms * kAccumulators),
         center_lo_(hn::Set(DoubleTag(), kIn == In::pairs && kOf != SumsOf::forward ? job.center_lo[c] : 0.0)) {
-    if (job.first) std::fill_n(memory_, kTerms * kAccumulators, 0.0);
-    for_each_sum([&](double *at, Sum &sum) BN2D_INLINED { LoadSum(DoubleTag(), at, kLanes, &sum); });
+    for_each_sum([&](double *at, Sum &sum) BN2D_INLINED {
+      if (first) {
+        sum = Sum(hn::Zero(DoubleTag()));
+      } else {
+        LoadSum(DoubleTag(), at, kLanes, &sum);
+      }
+    });
   }
   HWY_INLINE void store() {
     for_each_sum([&](double *at, const Sum &sum) BN2D_INLINED { StoreSum(DoubleTag(), sum, at, kLanes); });
   }
 
-  // Floats: a run of whole rows, one after another.
-  HWY_INLINE void add_whole(const Cursor &from) {
+  // Floats: a run of whole rows, one after another, while another one is fetched.
+  HWY_INLINE void add_whole(const Cursor &from, const Cursor &ahead) {
     add_trees([&](int64_t i) BN2D_INLINED {
-      return TreeOfRows<kOf, kUnroll>(
-          D(), [&](int k) BN2D_INLINED { return reader_.read(from, {}, k * kRowElements + i, LoadWhole<D>()); });
+      return TreeOfRows<kOf, kUnroll>(D(), kRowsOfRun, [&](int k) BN2D_INLINED {
+        if (i == 0) FetchRow<kOf, T, kAct>(ahead, k);
+        return reader_.read(from, {}, k * kRowElements + i, LoadWhole<D>());
+      });
     });
   }
 
   HWY_INLINE void add_some(const Cursor &from, const Pattern &pattern) {
     if constexpr (kIn == In::runs) {
       add_trees([&](int64_t i) BN2D_INLINED {
-        return TreeOfRows<kOf, false>(D(), [&](int k) BN2D_INLINED {
+        return TreeOfRows<kOf, kHasMasks>(D(), pattern.rows, [&](int k) BN2D_INLINED {
+          if constexpr (kHasMasks) return read_masked(from, pattern, k);
           return is_there(pattern, k, i) ? read(from, pattern, k, i) : Elements<V>(hn::Zero(D()));
         });
       });
@@ -404,13 +436,22 @@ class LanesOfPlane {
     });
   }
   // The vector from element i on of row k: whether it has elements, and these.
-  static HWY_INLINE bool is_tail(const Pattern &pattern, int k) { return (pattern.tails >> k & 1u) != 0; }
-  static HWY_INLINE bool is_there(const Pattern &pattern, int k, int64_t i) {
-    return k < pattern.rows && !(is_tail(pattern, k) && pattern.tail <= i);
+  static HWY_INLINE unsigned present(const Pattern &pattern, int k, int64_t i) {
+    return pattern.present[k] >> i & ((1u << kSize) - 1);
   }
+  static HWY_INLINE bool is_there(const Pattern &pattern, int k, int64_t i) { return present(pattern, k, i) != 0; }
   HWY_INLINE Elements<V> read(const Cursor &from, const Pattern &pattern, int k, int64_t i) const {
-    if (is_tail(pattern, k) && pattern.tail < i + kSize) return ReadTail<D>(reader_, from, pattern.offset[k], i, last_);
+    if constexpr (kSize > 1)
+      if (present(pattern, k, i) != (1u << kSize) - 1) return ReadTail<D>(reader_, from, pattern.offset[k], i, last_);
     return reader_.read(from, pattern.offset[k], i, LoadWhole<D>());
+  }
+  // A row of floats, of which some, or all, may not be there. No branch depends on that.
+  static constexpr bool kHasMasks = HWY_TARGET == HWY_AVX3 && kIn == In::runs;
+  HWY_INLINE Elements<V> read_masked(const Cursor &from, const Pattern &pattern, int k) const {
+    const auto *const bits = reinterpret_cast<const uint8_t *>(&pattern.present[k]);
+    return reader_.read(from, pattern.offset[k], 0, [&](const T *p, V pad) BN2D_INLINED {
+      return hn::IfThenElse(hn::LoadMaskBits(D(), bits), LoadMasked(D(), p, bits), pad);
+    });
   }
   // Floats: tree(i) is the tree of the elements from i on of each row.
   template <class Tree>
@@ -445,27 +486,34 @@ class LanesOfPlane {
 };
 
 template <SumsOf kOf, class T, Act kAct, In kIn>
-HWY_NOINLINE void SumsOverPlanes(const SumsJob &job) {
-  const Runs runs(job, sizeof(T));
+HWY_NOINLINE void AddPlanes(const PlanesOfChannel &planes) {
+  const SumsJob &job = planes.job;
+  const Runs &runs = planes.runs;
   const LastVector<T, ElementTag<kIn>> last(job.length);
-  Cursor of_channel = runs.start;
-  for (int64_t c = 0; c < job.channels; ++c, of_channel = of_channel.plus(runs.next_channel)) {
-    const auto reader = ReaderOfPlane<kOf, T, kAct>(ElementTag<kIn>(), job, c);
-    LanesOfPlane<kOf, T, kAct, kIn> lanes(job, c, reader, last);
-    Cursor of_turn = of_channel;
-    for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
-      Cursor from = of_turn;
-      for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run)) {
-        if constexpr (kIn == In::runs) {
-          lanes.add_whole(from);
-        } else {
-          lanes.add_some(from, runs.pattern_of_whole);
-        }
+  const auto reader = ReaderOfPlane<kOf, T, kAct>(ElementTag<kIn>(), job, planes.channel);
+  LanesOfPlane<kOf, T, kAct, kIn> lanes(job, planes.channel, planes.first, reader, last);
+  const bool fetches = job.fetches && runs.whole != 0;
+  Ahead ahead;
+  if (fetches) ahead.start(planes);
+  Cursor of_turn = planes.start;
+  for (int64_t turn = planes.begin; turn < planes.end; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
+    Cursor from = of_turn;
+    const Pattern &rest = runs.rest(turn);
+    if constexpr (kIn == In::runs) {
+      if (fetches) ahead.next_turn(runs);
+      for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
+        lanes.add_whole(from, fetches ? ahead.next_run(runs) : from);
+      if (fetches) {
+        const Cursor later = ahead.next_run(runs);
+        for (int k = 0; k < rest.rows; ++k) FetchRow<kOf, T, kAct>(later, k);
       }
-      if (runs.rest(turn).rows != 0) lanes.add_some(from, runs.rest(turn));
+    } else {
+      for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
+        lanes.add_some(from, runs.pattern_of_whole);
     }
-    lanes.store();
+    if (rest.rows != 0) lanes.add_some(from, rest);
   }
+  lanes.store();
 }
 
 // ---- channels: vectors run along channels of one lane
@@ -485,10 +533,9 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
     Repeat<2, false>([&](int i) BN2D_INLINED {
       const Cursor &from = i == 0 ? lane.first : lane.second;
       const unsigned rows = i == 0 ? lane.rows_of_first : lane.rows_of_second;
-      half[i] = TreeOfRows < kOf,
-      kWhole && kUnroll > (d, [&](int k) BN2D_INLINED {
-                  return kWhole || (rows >> k & 1u) ? read(from, k) : Elements<hn::Vec<D>>(hn::Zero(d));
-                });
+      half[i] = TreeOfRows<kOf, (kWhole && kUnroll)>(d, lane.pattern.rows, [&](int k) BN2D_INLINED {
+        return kWhole || (rows >> k & 1u) ? read(from, k) : Elements<hn::Vec<D>>(hn::Zero(d));
+      });
     });
     const Terms<kOf, D> both = AddTerms(half[0], half[1]);
     Repeat<kTerms, true>([&](int k) BN2D_INLINED {
@@ -529,7 +576,7 @@ HWY_NOINLINE void AddLane(const LaneOfRun &lane) {
 template <SumsOf kOf, class T, Layout kLayout, Act kAct, In kIn>
 void SumsOverLayout(const SumsJob &job) {
   if constexpr (kLayout == Layout::planes) {
-    SumsOverPlanes<kOf, T, kAct, kIn>(job);
+    sum_over_planes(job, sizeof(T), kIn != In::runs, AddPlanes<kOf, T, kAct, kIn>);
   } else {
     sum_over_channels(job, sizeof(T), kIn == In::pairs, sums_count(kOf), AddLane<kOf, T, kAct, kIn>);
   }

@@ -278,21 +278,27 @@ void Blockwise::read_pivots(const Group &group, const Blocks::Block &block, cons
 
 void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index, const Accumulators &accumulators,
                            void *buffer) const {
-  const Blocks::Block block = blocks_.at(index);
-  if (op == kernels::SumsOf::forward) read_pivots(group, block, accumulators);
-  add(op, group, block, accumulators, size_.per_channel() < kFewElements, buffer);
+  if (op == kernels::SumsOf::forward) read_pivots(group, blocks_.at(index), accumulators);
+  add(op, group, index, accumulators, size_.per_channel() < kFewElements, buffer);
 }
 
 void Blockwise::accumulate_in_double(kernels::SumsOf op, const Group &group, int64_t index,
                                      const Accumulators &accumulators, void *buffer) const {
-  add(op, group, blocks_.at(index), accumulators, true, buffer);
+  add(op, group, index, accumulators, true, buffer);
 }
 
-void Blockwise::add(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
-                    const Accumulators &accumulators, bool in_double, void *buffer) const {
+void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index, const Accumulators &accumulators,
+                    bool in_double, void *buffer) const {
+  const Blocks::Block block = blocks_.at(index);
   if (mode_ == Mode::packed) return packed_sums(op, group, block, accumulators, in_double, *new (buffer) Packed);
   auto job = job_of<kernels::SumsJob>(group, block);
   job.in_double = in_double;
+  job.fetches = size_.numel() * dtype_size(dtype_) > kHeldBytes;
+  if (index + 1 < blocks_.count) {
+    const Blocks::Block next = blocks_.at(index + 1);
+    job.next_samples = next.first_sample - block.first_sample;
+    job.next_positions = next.position - block.position;
+  }
   job.accumulators = accumulators.lanes;
   job.accumulator_stride = accumulators.stride;
   job.pivot = accumulators.pivot;

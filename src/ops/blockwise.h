@@ -111,6 +111,8 @@ struct MapCoefficients {
 class Blockwise {
  public:
   // Elements of a packed copy; a multiple of a run, so that pieces keep the canonical order.
+  // Tensors of more bytes are not in the caches.
+  static constexpr int64_t kHeldBytes = 8 << 20;
   // Channels of fewer elements are summed in double. The roundings of float, of 2^-25 standard
   // deviations each, average out among many: the mean is off by about 2^-24 / sqrt(M) of one.
   static constexpr int64_t kFewElements = 512;
@@ -168,8 +170,8 @@ class Blockwise {
                    const MapCoefficients &coefficients, bool streaming, int64_t next_group, void *buffer) const;
   void map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Block &block, const MapCoefficients &coefficients,
                    Packed &packed) const;
-  void add(kernels::SumsOf op, const Group &group, const Blocks::Block &block, const Accumulators &accumulators,
-           bool in_double, void *buffer) const;
+  void add(kernels::SumsOf op, const Group &group, int64_t block, const Accumulators &accumulators, bool in_double,
+           void *buffer) const;
   void read_pivots(const Group &group, const Blocks::Block &block, const Accumulators &accumulators) const;
   void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block, const Accumulators &accumulators,
                    bool in_double, Packed &packed) const;
