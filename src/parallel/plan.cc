@@ -40,13 +40,13 @@ Blocks make_blocks(const Extents &size) {
   }
   const int64_t target = std::max(kBlockElements, divide_up(elements, kMaxBlocksPerChannel));
   if (blocks.plane >= target) {
-    blocks.parts_per_plane = blocks.plane / target;
+    blocks.parts_per_plane = (blocks.plane + target / 2) / target;
     blocks.part = divide_up(divide_up(blocks.plane, blocks.parts_per_plane), kBlockAlignment) * kBlockAlignment;
     blocks.parts_per_plane = divide_up(blocks.plane, blocks.part);
     blocks.count = blocks.samples * blocks.parts_per_plane;
   } else {
     blocks.part = blocks.plane;
-    const int64_t fewest = divide_up(blocks.samples, std::max<int64_t>(1, target / blocks.plane));
+    const int64_t fewest = divide_up(blocks.samples, (target + blocks.plane / 2) / blocks.plane);
     blocks.count = fewest;
     for (int64_t count = fewest; count < 2 * fewest && fewest < 64;
          ++count)  // the same samples in each, where it matters

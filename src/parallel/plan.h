@@ -32,7 +32,7 @@ struct Group {
   int64_t channel, channels;
 };
 
-inline constexpr int64_t kBlockElements = 16384;       // large enough to make the cost of a merge small
+inline constexpr int64_t kBlockElements = 6144;        // large enough to make the cost of a merge small
 inline constexpr int64_t kBlockAlignment = 128;        // a run of the sums (kernels/kernels.h)
 inline constexpr int64_t kMaxBlocksPerChannel = 4096;  // bounds the memory for partial sums
 

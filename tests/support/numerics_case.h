@@ -379,7 +379,9 @@ inline bool check_case(const Case &c, const Expected &want, const Outputs &got, 
   element("y", want.forward.y, want.forward.scale, nothing);
   // 1 ulp. In f64 there is no wider arithmetic for the products and the sum around a mean or variance that has 1 ulp.
   const bool f64 = c.module == BN2D_F64;
-  channel("running_mean", c.module, want.running_mean, want.running_mean_scale, f64 && c.momentum != 1 ? 3 : 1);
+  const Real of_mean =
+      group == "systematic: " && !f64 ? 2 : 1;  // roundings that all go the same way do not average out
+  channel("running_mean", c.module, want.running_mean, want.running_mean_scale, f64 && c.momentum != 1 ? 3 : of_mean);
   channel("running_var", c.module, want.running_var, want.running_var_scale, f64 ? (c.momentum != 1 ? 3 : 1) : 4);
   if (got.count("saved_mean") != 0) {
     // Saved statistics are doubles; what is promised of them is that they are right once they are rounded.
@@ -392,7 +394,7 @@ inline bool check_case(const Case &c, const Expected &want, const Outputs &got, 
     Reals scale;
     for (size_t i = 0; i < want.statistics.mean.size(); ++i)
       scale.push_back(oracle::promised_mean_scale(want.statistics, i, f64));
-    saved("saved_mean", want.statistics.mean, scale, 1);
+    saved("saved_mean", want.statistics.mean, scale, of_mean);
     saved("saved_invstd", want.statistics.invstd, want.statistics.invstd, 2);
   }
   element("dx", want.gradient.dx, want.gradient.dx_scale, nothing);
