@@ -18,20 +18,40 @@
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
+template <SumsOf kOf, Layout kLayout>
+constexpr auto Sums() -> void (*)(const SumsJob &) {
+  if constexpr (kLayout == Layout::channels && !kHasChannels) {
+    return nullptr;
+  } else {
+    return SumsOverBlock<kOf, BN2D_ELEMENT, kLayout>;
+  }
+}
+template <MapOf kOf, Layout kLayout>
+constexpr auto Map() -> void (*)(const MapJob &) {
+  if constexpr (kLayout == Layout::channels && !kHasChannels) {
+    return nullptr;
+  } else if constexpr (kOf == MapOf::forward) {
+    return MapForward<BN2D_ELEMENT, kLayout>;
+  } else if constexpr (kOf == MapOf::backward) {
+    return MapBackward<BN2D_ELEMENT, kLayout>;
+  } else if constexpr (kOf == MapOf::scale) {
+    return MapScale<BN2D_ELEMENT, kLayout>;
+  } else {
+    return MapDoubleBackward<BN2D_ELEMENT, kLayout>;
+  }
+}
+
 extern const TypeKernels BN2D_TABLE;
 constexpr TypeKernels BN2D_TABLE = {
     Pivots<BN2D_ELEMENT>,
-    {{SumsOverBlock<SumsOf::forward, BN2D_ELEMENT, Layout::planes>,
-      SumsOverBlock<SumsOf::forward, BN2D_ELEMENT, Layout::channels>},
-     {SumsOverBlock<SumsOf::backward, BN2D_ELEMENT, Layout::planes>,
-      SumsOverBlock<SumsOf::backward, BN2D_ELEMENT, Layout::channels>},
-     {SumsOverBlock<SumsOf::double_backward, BN2D_ELEMENT, Layout::planes>,
-      SumsOverBlock<SumsOf::double_backward, BN2D_ELEMENT, Layout::channels>}},
+    {{Sums<SumsOf::forward, Layout::planes>(), Sums<SumsOf::forward, Layout::channels>()},
+     {Sums<SumsOf::backward, Layout::planes>(), Sums<SumsOf::backward, Layout::channels>()},
+     {Sums<SumsOf::double_backward, Layout::planes>(), Sums<SumsOf::double_backward, Layout::channels>()}},
     Reduce<sizeof(BN2D_ELEMENT) == sizeof(double)>,
-    {{MapForward<BN2D_ELEMENT, Layout::planes>, MapForward<BN2D_ELEMENT, Layout::channels>},
-     {MapBackward<BN2D_ELEMENT, Layout::planes>, MapBackward<BN2D_ELEMENT, Layout::channels>},
-     {MapScale<BN2D_ELEMENT, Layout::planes>, MapScale<BN2D_ELEMENT, Layout::channels>},
-     {MapDoubleBackward<BN2D_ELEMENT, Layout::planes>, MapDoubleBackward<BN2D_ELEMENT, Layout::channels>}},
+    {{Map<MapOf::forward, Layout::planes>(), Map<MapOf::forward, Layout::channels>()},
+     {Map<MapOf::backward, Layout::planes>(), Map<MapOf::backward, Layout::channels>()},
+     {Map<MapOf::scale, Layout::planes>(), Map<MapOf::scale, Layout::channels>()},
+     {Map<MapOf::double_backward, Layout::planes>(), Map<MapOf::double_backward, Layout::channels>()}},
     ExpandMask<BN2D_ELEMENT>,
     PackMask<BN2D_ELEMENT>};
 

@@ -144,6 +144,7 @@ struct MapJob {
 
 // The kernels of one SIMD target for one element type.
 struct TypeKernels {
+  // Targets of old CPUs have no kernels for Layout::channels: NULL.
   // Pivots for the sums of forward, in the arithmetic type, from three elements of each channel of a
   // block. stride: elements from channel to channel.
   void (*pivots)(const void *const elements[3], int64_t stride, int64_t channels, void *pivots);

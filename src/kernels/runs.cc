@@ -1,6 +1,7 @@
 #include "kernels/runs.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace bn2d::kernels {
 namespace {
@@ -23,27 +24,32 @@ Offsets times(const Offsets &a, int64_t i) { return combined(a, i, a, 0); }
 // (The sums of offsets from row to row were compiled wrongly by gcc 12: v got what belongs to g.)
 void set_pattern(int64_t planes, int64_t rows, int64_t tail, const Offsets &plane, const Offsets &row, Pattern *to) {
   Pattern &pattern = *to;
-  constexpr unsigned kAll = (1u << kRowElements) - 1;
-  for (int64_t p = 0; p < planes; ++p)
+  constexpr uint16_t kAll = 0xFFFF;
+  if (tail != 0) pattern.tail = tail;
+  for (int64_t p = 0; p < planes; ++p) {
     for (int64_t r = 0; r < rows; ++r, ++pattern.rows) {
-      pattern.present[pattern.rows] = static_cast<uint16_t>(r + 1 == rows && tail != 0 ? (1u << tail) - 1 : kAll);
+      pattern.present[pattern.rows] = kAll;
       pattern.offset[pattern.rows] = combined(plane, p, row, r);
     }
+    if (tail == 0) continue;
+    pattern.present[pattern.rows - 1] = static_cast<uint16_t>((1u << tail) - 1);
+    pattern.ends |= 1u << (pattern.rows - 1);
+  }
 }
 
 const char *bytes_of(const Stream &stream) { return static_cast<const char *>(stream.data); }
 
 }  // namespace
 
-Runs::Runs(const SumsJob &job, int64_t element_bytes, bool needs_whole)
+Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
     : start{bytes_of(job.x), bytes_of(or_x(job.g, job)), bytes_of(or_x(job.side, job)), bytes_of(or_x(job.v, job))} {
   const int64_t rows = (job.length + kRowElements - 1) / kRowElements, tail = job.length % kRowElements;
   if (rows == 0) return;
-  const auto of = [&](int64_t Stream::*stride, int64_t count) { return offsets_of(job, element_bytes, stride, count); };
+  const auto of = [&](int64_t Stream::*stride, int64_t count) { return offsets_of(job, bytes, stride, count); };
   const Offsets sample = of(&Stream::sample, 1), row = of(&Stream::position, kRowElements);
   const int64_t planes = planes_of_run(job.length);
   turns = (job.samples + planes - 1) / planes;
-  run_bytes = kRunElements * element_bytes;
+  run_bytes = kRunElements * bytes;
   of_turn = job.length / kRunElements + (job.length % kRunElements != 0 ? 1 : 0);
   skipped = kRunsAhead / of_turn;
   further = kRunsAhead % of_turn;
@@ -99,18 +105,16 @@ namespace {
 
 void add_run(const SumsJob &job, const Runs &runs, const Cursor &from, const Pattern &pattern,
              void (*add_lane)(const LaneOfRun &lane)) {
-  unsigned positions = 0;  // that any row has
-  for (const unsigned present : pattern.present) positions |= present;
+  const unsigned rows = (1u << pattern.rows) - 1;
+  const auto rows_with = [&](int64_t position) { return rows & ~(position < pattern.tail ? 0u : pattern.ends); };
+  // Two lanes later; of the last lanes, in the next run.
+  constexpr int64_t kLater = 2;
+  const Offsets later = times(runs.next_lane, kLater),
+                in_next = combined(runs.next_run, 1, runs.next_lane, kLater - kLanes);
   Cursor of_lane = from;
-  for (int64_t lane = 0; lane < kLanes && (positions >> lane & 1u) != 0;
-       ++lane, of_lane = of_lane.plus(runs.next_lane)) {
-    const auto rows_with = [&](int64_t position) {
-      unsigned rows = 0;
-      for (int k = 0; k < pattern.rows; ++k) rows |= (pattern.present[k] >> position & 1u) << k;
-      return rows;
-    };
+  for (int64_t lane = 0; lane < kLanes && rows_with(lane) != 0; ++lane, of_lane = of_lane.plus(runs.next_lane)) {
     add_lane({job, of_lane, of_lane.plus(runs.second), pattern, rows_with(lane), rows_with(lane + kLanes),
-              job.accumulators + lane * job.accumulator_stride});
+              job.accumulators + lane * job.accumulator_stride, lane + kLater < kLanes ? later : in_next});
   }
 }
 
@@ -129,6 +133,69 @@ void sum_over_channels(const SumsJob &job, int64_t element_bytes, bool wide, int
       add_run(job, runs, from, runs.pattern_of_whole, add_lane);
     if (runs.rest(turn).rows != 0) add_run(job, runs, from, runs.rest(turn), add_lane);
   }
+}
+
+namespace {
+
+constexpr int64_t kColumns = 128;
+
+// What belongs to the channels of a job, for each column. Memory for accumulators of 5 sums.
+struct ColumnArrays {
+  double pivot[kColumns], center_lo[kColumns], sign[kColumns], threshold[kColumns];
+  double accumulators[kMaxSums * accumulators_of(true) / kLanes * kColumns];
+};
+static_assert(sizeof(ColumnArrays) <= kSumsBufferBytes);
+
+// array[first], array[first], ..., array[first + 1], ...
+template <class A>
+void spread(const void *array, int64_t first, int64_t channels, int64_t length, void *to) {
+  if (array == nullptr) return;
+  A *out = static_cast<A *>(to);
+  for (int64_t c = 0; c < channels; ++c, out += length)
+    std::fill_n(out, length, static_cast<const A *>(array)[first + c]);
+}
+
+}  // namespace
+
+bool sum_over_columns(const SumsJob &job, int64_t element_bytes, bool wide, int terms,
+                      void (*add_lane)(const LaneOfRun &lane)) {
+  if (job.length > kLanes || job.channels < 2 || job.samples < kRowsOfRun || !job.first) return false;
+  for (const auto tensor : SumsJob::kTensors)
+    if ((job.*tensor).data != nullptr && (job.*tensor).channel != job.length) return false;
+  const Runs runs(job, element_bytes, false);
+  ColumnArrays &arrays = *static_cast<ColumnArrays *>(job.buffer);
+  const int64_t at_once = kColumns / job.length, step = accumulators_of(wide) / kLanes * kColumns;
+  Cursor start = runs.start;
+  for (int64_t c = 0; c < job.channels; c += at_once, start = start.plus(times(runs.next_channel, at_once))) {
+    SumsJob columns = job;
+    const int64_t channels = std::min(at_once, job.channels - c);
+    columns.channels = channels * job.length;
+    columns.accumulators = arrays.accumulators;
+    columns.accumulator_stride = kColumns / kLanes;  // the low parts of pairs come after all columns
+    for (const auto &[from, to] : {std::pair{&SumsJob::pivot, arrays.pivot},
+                                   {&SumsJob::side_sign, arrays.sign},
+                                   {&SumsJob::side_threshold, arrays.threshold}}) {
+      wide ? spread<double>(job.*from, c, channels, job.length, to)
+           : spread<float>(job.*from, c, channels, job.length, to);
+      columns.*from = to;
+    }
+    spread<double>(job.center_lo, c, channels, job.length, arrays.center_lo);
+    columns.center_lo = arrays.center_lo;
+    std::fill_n(arrays.accumulators, terms * step, 0.0);
+    Cursor of_turn = start;
+    for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
+      const Pattern &rows = runs.rest(turn);
+      add_lane({columns, of_turn, of_turn, rows, (1u << rows.rows) - 1, 0, arrays.accumulators, runs.next_turn});
+    }
+    double *to = job.accumulators + c * terms * accumulators_of(wide);
+    for (int64_t i = 0; i < channels; ++i)
+      for (int term = 0; term < terms; ++term)
+        for (int64_t half = 0; half < accumulators_of(wide); half += kLanes, to += kLanes) {
+          const double *const from = arrays.accumulators + term * step + half / kLanes * kColumns + i * job.length;
+          std::fill(std::copy_n(from, job.length, to), to + kLanes, 0.0);
+        }
+  }
+  return true;
 }
 
 }  // namespace bn2d::kernels

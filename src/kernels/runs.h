@@ -22,7 +22,9 @@ struct Cursor {
 // The rows of a run.
 struct Pattern {
   int rows = 0;
-  uint16_t present[kRowsOfRun] = {};  // bit i: position i of the row is there. Ends of planes have fewer.
+  uint16_t present[kRowsOfRun] = {};  // bit i: position i of the row is there
+  unsigned ends = 0;                  // bit k: row k ends with its plane, after `tail` positions
+  int64_t tail = kRowElements;
   Offsets offset[kRowsOfRun];
 };
 
@@ -103,11 +105,22 @@ struct LaneOfRun {
   const Pattern &pattern;
   unsigned rows_of_first, rows_of_second;  // bit k: row k has that element
   double *accumulators;                    // of the lane, of the first channel
-  bool is_whole() const { return (rows_of_first & rows_of_second) == (1u << kRowsOfRun) - 1; }
+  Offsets later;                           // to what is fetched meanwhile
+  // All rows have the first element, and all or none the second one.
+  bool is_whole() const {
+    constexpr unsigned kAll = (1u << kRowsOfRun) - 1;
+    return rows_of_first == kAll && (rows_of_second == kAll || rows_of_second == 0);
+  }
 };
 
 // Calls add_lane for the lanes of the runs of a block whose vectors run along channels.
 void sum_over_channels(const SumsJob &job, int64_t element_bytes, bool wide, int terms,
                        void (*add_lane)(const LaneOfRun &lane));
+
+// The same for tiny planes that follow one another: planes of 8 elements at most, where a vector of one
+// plane would be mostly empty. Vectors run along the elements of several channels, each of which is a
+// lane of its own. False: the tensors are not like that, or the samples too few.
+bool sum_over_columns(const SumsJob &job, int64_t element_bytes, bool wide, int terms,
+                      void (*add_lane)(const LaneOfRun &lane));
 
 }  // namespace bn2d::kernels

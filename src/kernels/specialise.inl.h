@@ -14,6 +14,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Whether kernels that know more of their job are worth code of their own: not on the targets of old CPUs.
 inline constexpr bool kSpecialise = HWY_TARGET != HWY_SSE4 && HWY_TARGET != HWY_SCALAR;
+// Whether vectors may run along channels. Old CPUs go without (Layout::channels has no kernels there): such
+// tensors are packed plane by plane, which is slower, and saves 80 KB.
+inline constexpr bool kHasChannels = kSpecialise;
 // Those without an activation: a fifth faster for half data where few instructions convert it. For f64 it would be a
 // twentieth.
 template <class T>

@@ -169,6 +169,12 @@ struct Terms {
   HWY_INLINE Terms() {}  // see Pair
 };
 
+template <SumsOf kOf, class D>
+HWY_INLINE Terms<kOf, D> NoTerms(D d) {
+  Terms<kOf, D> none;
+  Repeat<sums_count(kOf), true>([&](int k) BN2D_INLINED { none.term[k] = hn::Zero(d); });
+  return none;
+}
 template <SumsOf kOf, class D, class V>
 HWY_INLINE Terms<kOf, D> TermsOf(D, const Elements<V> &e) {
   Terms<kOf, D> s;
@@ -356,6 +362,16 @@ HWY_INLINE void FetchRow(const Cursor &ahead, int k) {
   if constexpr (kAct == Act::relu || kAct == Act::sloped) Prefetch(ahead.side + bytes);
 }
 
+// The same for row k of a lane. The hardware does not follow so many runs of memory.
+template <SumsOf kOf, class T, Act kAct>
+HWY_INLINE void FetchRow(const LaneOfRun &lane, const Cursor &from, int k, int64_t c) {
+  const Offsets &offset = lane.pattern.offset[k];
+  const int64_t bytes = c * static_cast<int64_t>(sizeof(T));
+  Prefetch(from.x + offset.x + lane.later.x + bytes);
+  if constexpr (kOf != SumsOf::forward) Prefetch(from.g + offset.g + lane.later.g + bytes);
+  if constexpr (kAct == Act::relu || kAct == Act::sloped) Prefetch(from.side + offset.side + lane.later.side + bytes);
+}
+
 // The end of a plane costs few instructions with masks. Without, it is a function of its own.
 #if HWY_TARGET == HWY_AVX3
 #define BN2D_TAIL HWY_INLINE
@@ -519,7 +535,7 @@ HWY_NOINLINE void AddPlanes(const PlanesOfChannel &planes) {
 // ---- channels: vectors run along channels of one lane
 
 // For the channels from c on, as many as D has lanes.
-template <SumsOf kOf, class T, Act kAct, In kIn, bool kWhole, class D>
+template <SumsOf kOf, class T, Act kAct, In kIn, bool kWhole, bool kFetches, class D>
 HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
   constexpr int kTerms = sums_count(kOf);
   const SumsJob &job = lane.job;
@@ -533,7 +549,10 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
     Repeat<2, false>([&](int i) BN2D_INLINED {
       const Cursor &from = i == 0 ? lane.first : lane.second;
       const unsigned rows = i == 0 ? lane.rows_of_first : lane.rows_of_second;
+      half[i] = NoTerms<kOf>(d);
+      if (rows == 0) return;
       half[i] = TreeOfRows<kOf, (kWhole && kUnroll)>(d, lane.pattern.rows, [&](int k) BN2D_INLINED {
+        if constexpr (kFetches) FetchRow<kOf, T, kAct>(lane, from, k, c);
         return kWhole || (rows >> k & 1u) ? read(from, k) : Elements<hn::Vec<D>>(hn::Zero(d));
       });
     });
@@ -565,17 +584,23 @@ HWY_NOINLINE void AddLane(const LaneOfRun &lane) {
   const hn::CappedTag<hn::TFromD<ElementTag<kIn>>, 1> one;
   constexpr int64_t kSize = static_cast<int64_t>(hn::MaxLanes(d));
   int64_t c = 0;
-  if constexpr (kIn == In::runs)
-    for (const bool whole = lane.is_whole(); whole && c + kSize <= lane.job.channels; c += kSize)
-      AddLaneOfChannels<kOf, T, kAct, kIn, true>(d, lane, c);
-  for (; c + kSize <= lane.job.channels; c += kSize) AddLaneOfChannels<kOf, T, kAct, kIn, false>(d, lane, c);
+  if constexpr (kIn == In::runs) {
+    if (lane.is_whole() && lane.job.fetches) {
+      for (; c + kSize <= lane.job.channels; c += kSize) AddLaneOfChannels<kOf, T, kAct, kIn, true, true>(d, lane, c);
+    } else if (lane.is_whole()) {
+      for (; c + kSize <= lane.job.channels; c += kSize) AddLaneOfChannels<kOf, T, kAct, kIn, true, false>(d, lane, c);
+    }
+  }
+  for (; c + kSize <= lane.job.channels; c += kSize) AddLaneOfChannels<kOf, T, kAct, kIn, false, false>(d, lane, c);
   if constexpr (kSize > 1)
-    for (; c < lane.job.channels; ++c) AddLaneOfChannels<kOf, T, kAct, kIn, false>(one, lane, c);
+    for (; c < lane.job.channels; ++c) AddLaneOfChannels<kOf, T, kAct, kIn, false, false>(one, lane, c);
 }
 
 template <SumsOf kOf, class T, Layout kLayout, Act kAct, In kIn>
 void SumsOverLayout(const SumsJob &job) {
   if constexpr (kLayout == Layout::planes) {
+    if constexpr (kHasChannels)
+      if (sum_over_columns(job, sizeof(T), kIn == In::pairs, sums_count(kOf), AddLane<kOf, T, kAct, kIn>)) return;
     sum_over_planes(job, sizeof(T), kIn != In::runs, AddPlanes<kOf, T, kAct, kIn>);
   } else {
     sum_over_channels(job, sizeof(T), kIn == In::pairs, sums_count(kOf), AddLane<kOf, T, kAct, kIn>);

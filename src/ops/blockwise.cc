@@ -158,7 +158,8 @@ int64_t mask_plane_bytes(int64_t plane) { return plane / 8 + (plane % 8 != 0); }
 Blockwise::Blockwise(const Tensors &tensors, const Extents &size, DType dtype)
     : tensors_(tensors), size_(size), dtype_(dtype), blocks_(make_blocks(size)), kernels_(kernels::active().of(dtype)) {
   static_assert(sizeof(Packed) <= kBufferBytes);
-  bool planes = tensors.side_mask == nullptr && tensors.sign_mask == nullptr, channels = planes;
+  bool planes = tensors.side_mask == nullptr && tensors.sign_mask == nullptr;
+  bool channels = planes && kernels_.map[0][static_cast<int>(kernels::Layout::channels)] != nullptr;
   for (const View *view : {&tensors.x, &tensors.g, &tensors.side, &tensors.v, &tensors.out, &tensors.out2}) {
     if (!view->exists()) continue;
     planes = planes && has_contiguous_planes(*view);

@@ -154,6 +154,7 @@ bool is_long(Layout layout, const Job &job) {
 
 bool map_long_rows(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout, const MapJob &job,
                    DType dtype, void *buffer) {
+  if (kernels.map[0][static_cast<int>(Layout::channels)] == nullptr) return false;
   return is_long(layout, job) && LongRowMap(kernels, op, layout, job, dtype, buffer).run();
 }
 
