@@ -159,7 +159,8 @@ void spread(const void *array, int64_t first, int64_t channels, int64_t length, 
 
 bool sum_over_columns(const SumsJob &job, int64_t element_bytes, bool wide, int terms,
                       void (*add_lane)(const LaneOfRun &lane)) {
-  if (job.length > kLanes || job.channels < 2 || job.samples < kRowsOfRun || !job.first) return false;
+  if (job.buffer == nullptr || !job.first) return false;  // a packed piece
+  if (job.length > kLanes || job.channels < 2 || job.samples < kRowsOfRun) return false;
   for (const auto tensor : SumsJob::kTensors)
     if ((job.*tensor).data != nullptr && (job.*tensor).channel != job.length) return false;
   const Runs runs(job, element_bytes, false);
