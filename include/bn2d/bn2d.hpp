@@ -436,11 +436,14 @@ using Readable =
 template <class S>
 using Writable = std::enable_if_t<!std::is_const_v<Element<S>>, Readable<S>>;
 
-/** std::mdspan of rank 4, and what looks like it (Kokkos::mdspan). */
+/**
+ * std::mdspan of rank 4, and what looks like it (Kokkos::mdspan). Its data_handle() is a pointer,
+ * or a reference to one.
+ */
 template <class M>
-using MdspanElement =
-    std::enable_if_t<M::rank() == 4 && M::is_always_strided(),
-                     std::remove_pointer_t<decltype(std::declval<const M &>().data_handle())>>;
+using MdspanElement = std::enable_if_t<
+    M::rank() == 4 && M::is_always_strided(),
+    std::remove_pointer_t<std::decay_t<decltype(std::declval<const M &>().data_handle())>>>;
 template <class M>
 using ReadableMdspan =
     std::enable_if_t<std::is_enum_v<decltype(dtype_of<std::remove_cv_t<MdspanElement<M>>>::value)>,
