@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """README.md's accuracy table against what the command beside it prints: accuracy.py README PROGRAM
 
-No measured error is larger than the table says, no number of the table is more than twice what was measured, and the
-bounds are those that the tests hold the library to.
+No measured error is larger than the table says, no number of the table is more than twice what was measured (on a target
+with a fused multiply-add, or for a number of SSE4), and the bounds are those that the tests hold the library to.
 """
 
 import re
@@ -65,11 +65,11 @@ def main(readme, program):
     target, largest = measured_by(program)
     faults = []
 
-    def compare(what, told, error):
+    def compare(what, told, error, close=True):
         print("%-28s README %.1f, measured %.3f" % (what, told, error))
         if error > told:
             faults.append("%s: README.md tells %.1f ulp, measured were %.3f" % (what, told, error))
-        if told > 2 * error:
+        if close and told > 2 * error:
             faults.append("%s: README.md tells %.1f ulp, only %.3f were measured" % (what, told, error))
 
     print("target", target)
@@ -78,8 +78,10 @@ def main(readme, program):
             told = table[name + ": largest error"][column]
             own = {label: operation for label, operation in LABELS.items() if label in told}
             rest = [operation for operation in operations if operation not in own.values()]
-            number = told.get("SSE4", told[""]) if target in WITHOUT_FMA else told[""]
-            compare("%s %s" % (name, column), number, max(largest[dtype, o][0] for o in rest))
+            without = target in WITHOUT_FMA
+            number = told.get("SSE4", told[""]) if without else told[""]
+            close = "SSE4" in told or not without  # these targets may well be better than the others
+            compare("%s %s" % (name, column), number, max(largest[dtype, o][0] for o in rest), close)
             for label, operation in own.items():
                 compare("%s %s (%s)" % (name, column, label), told[label], largest[dtype, operation][0])
             bounds = table["bound"][column]
