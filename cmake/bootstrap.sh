@@ -76,6 +76,7 @@ if [ "$job" = test ]; then
     package clang 'a second opinion on undefined behaviour' clang++
     optional_package libclang-rt-14-dev # the runtime of its sanitizers, which clang only recommends
     package python3-venv 'the Python package in an environment of its own'
+    package doxygen 'the manual from the headers'
     optional_package shellcheck
     optional_package python3-cffi
     optional_package clang-format-14

@@ -11,83 +11,96 @@
  *                running_var  <- (1-m)*running_var  + m*var*M/(M-1)
  *     eval       the same y from running_mean and running_var; nothing changes
  *
- * as torch.nn.BatchNorm2d does. m is the momentum, the weight of the *new* value; without a momentum it is
- * 1/num_batches_tracked (cumulative average). With eps = 0 a constant channel has invstd = 0 and y = bias.
+ * as torch.nn.BatchNorm2d does. m is the momentum, the weight of the *new* value; without a
+ * momentum it is 1/num_batches_tracked (cumulative average). With eps = 0 a constant channel has
+ * invstd = 0 and y = bias.
  *
  * ## A program
  *
  *     bn2d_module *bn = NULL;
  *     bn2d_record *record = NULL;
- *     bn2d_module_create(64, NULL, &bn);                      // 64 channels, defaults
- *     bn2d_forward_f32(bn, x, 8, 32, 32, y, &record);         // training; record: what backward needs
- *     bn2d_backward_f32(bn, record, dy, dx);                  // accumulates weight.grad and bias.grad
+ *     bn2d_module_create(64, NULL, &bn);                // 64 channels, defaults
+ *     bn2d_forward_f32(bn, x, 8, 32, 32, y, &record);   // training; what backward needs
+ *     bn2d_backward_f32(bn, record, dy, dx);            // adds to weight.grad, bias.grad
  *     bn2d_record_release(record);
  *     bn2d_module_eval(bn);
- *     bn2d_forward_f32(bn, x, 8, 32, 32, y, NULL);            // running statistics, nothing recorded
+ *     bn2d_forward_f32(bn, x, 8, 32, 32, y, NULL);      // running statistics
  *     bn2d_module_release(bn);
  *
  * ## Rules that hold for every function
  *
- * **Status.** A function returns BN2D_OK (0) or a negative BN2D_ERROR_* and never calls exit or abort, throws, prints
- * or raises a signal. A call that fails has changed nothing: no output, buffer, counter, gradient or out parameter.
- * After a failure bn2d_last_error() tells the fact and both values in one line. Functions that cannot fail return
- * their value directly; release functions return void.
+ * **Status.** A function returns BN2D_OK (0) or a negative BN2D_ERROR_* and never calls exit or
+ * abort, throws, prints or raises a signal. A call that fails has changed nothing: no output,
+ * buffer, counter, gradient or out parameter. After a failure bn2d_last_error() tells the fact and
+ * both values in one line. Functions that cannot fail return their value directly; release
+ * functions return void.
  *
- * **Statuses of every function.** Any function that takes a handle returns BN2D_ERROR_INVALID_HANDLE where the handle
- * is of another kind or dead; any function returns BN2D_ERROR_INVALID_ARGUMENT for a NULL pointer that is
- * not documented as optional, BN2D_ERROR_OUT_OF_MEMORY when memory runs out and BN2D_ERROR_INTERNAL for a fault of this
+ * **Statuses of every function.** Any function that takes a handle returns
+ * BN2D_ERROR_INVALID_HANDLE where the handle is of another kind or dead; any function returns
+ * BN2D_ERROR_INVALID_ARGUMENT for a NULL pointer that is not documented as optional,
+ * BN2D_ERROR_OUT_OF_MEMORY when memory runs out and BN2D_ERROR_INTERNAL for a fault of this
  * library. The comments below list what comes on top of these four.
  *
- * **Handles** (bn2d_options, bn2d_module, bn2d_tensor, bn2d_record) are opaque and reference counted. A pointer written
- * to an `out` parameter is one reference, owned by the caller, who gives it back with the matching release function: in
- * any order, on any thread, also after the module is gone. Releasing NULL does nothing. A module owns one reference to
- * each of its tensors; looking one up gives the same pointer each time.
+ * **Handles** (bn2d_options, bn2d_module, bn2d_tensor, bn2d_record) are opaque and reference
+ * counted. A pointer written to an `out` parameter is one reference, owned by the caller, who gives
+ * it back with the matching release function: in any order, on any thread, also after the module is
+ * gone. Releasing NULL does nothing. A module owns one reference to each of its tensors; looking
+ * one up gives the same pointer each time.
  *  - A dead handle (all of its references given back) is recognised until at least 65,536 other
- *    handles of its kind have died after it: functions return BN2D_ERROR_INVALID_HANDLE, releasing it
- *    does nothing. Later its value may be that of a new handle, and releasing it once more would take a
- *    reference from that one.
- *  - A caller can hold 16,777,215 references to one handle; one more, by retaining or by looking up, is
- *    BN2D_ERROR_OVERFLOW. The count never runs over, and no number of releases takes the module's own
- *    reference.
+ *    handles of its kind have died after it: functions return BN2D_ERROR_INVALID_HANDLE, releasing
+ *    it does nothing. Later its value may be that of a new handle, and releasing it once more would
+ *    take a reference from that one.
+ *  - A caller can hold 16,777,215 references to one handle; one more, by retaining or by looking
+ *    up, is BN2D_ERROR_OVERFLOW. The count never runs over, and no number of releases takes the
+ *    module's own reference.
  *  - The pointer is a value to compare and to pass on: nothing can be read through it.
  *
- * **Pointers.** `const char *` results are static or belong to the handle they were asked from; do not free them.
- * Arrays and views passed in are read during the call only, except where a record borrows them (see bn2d_record).
+ * **Pointers.** `const char *` results are static or belong to the handle they were asked from; do
+ * not free them. Arrays and views passed in are read during the call only, except where a record
+ * borrows them (see bn2d_record).
  *
  * **Threads.** Each comment says what may run concurrently:
  *  - *free*: callable from any thread at any time.
  *  - *shared*: may run concurrently with other shared functions on the same module.
  *  - *exclusive*: needs the module alone. A violation returns BN2D_ERROR_BUSY and changes nothing.
- * Different modules are independent. Memory that the caller reads or writes himself through bn2d_tensor_data() is the
- * caller's to guard. Work is shared out over the oneTBB arena of the calling thread, or over the thread pool that the
- * host has chosen (see "the host's threads"). The calling thread never runs other tasks of its arena while it waits,
- * and workers take over its floating-point mode. The result is bitwise the same for any number of threads and any pool.
- * A call takes at most 16 KiB of its thread's stack. Where oneTBB fails, for lack of memory or threads, the call is
- * done by its calling thread, and so is every later one of the process that would use oneTBB. While one thread makes
- * the first call that is large enough for several threads, the calls of others are done by their own.
  *
- * **fork().** A child may use everything that the parent had, whatever other threads were doing at the moment of the
- * fork: no function waits for a thread that the child does not have, and a module that another thread was using is
- * free. It is as that call had left it at that moment: its running statistics or gradients may be half updated. Where a
- * call had used a thread pool before the fork, calls of the child are done by their calling thread. Not allowed: to
- * fork in a signal handler that has interrupted one of our functions.
+ * Different modules are independent. Memory that the caller reads or writes himself through
+ * bn2d_tensor_data() is the caller's to guard. Work is shared out over the oneTBB arena of the
+ * calling thread, or over the thread pool that the host has chosen (see "the host's threads"). The
+ * calling thread never runs other tasks of its arena while it waits, and workers take over its
+ * floating-point mode. The result is bitwise the same for any number of threads and any pool. A
+ * call takes at most 16 KiB of its thread's stack. Where oneTBB fails, for lack of memory or
+ * threads, the call is done by its calling thread, and so is every later one of the process that
+ * would use oneTBB. While one thread makes the first call that is large enough for several threads,
+ * the calls of others are done by their own.
  *
- * **Cancellation.** No function is a cancellation point: pthread_cancel() takes effect after the call. This holds for
- * the default type, PTHREAD_CANCEL_DEFERRED; with PTHREAD_CANCEL_ASYNCHRONOUS only what POSIX lists may be called, and
- * that is nothing of ours. A thread may end by pthread_exit() at any time outside of our functions.
+ * **fork().** A child may use everything that the parent had, whatever other threads were doing at
+ * the moment of the fork: no function waits for a thread that the child does not have, and a module
+ * that another thread was using is free. It is as that call had left it at that moment: its running
+ * statistics or gradients may be half updated. Where a call had used a thread pool before the fork,
+ * calls of the child are done by their calling thread. Not allowed: to fork in a signal handler
+ * that has interrupted one of our functions.
  *
- * **Memory that stays.** After a call the process keeps its working memory for the next one: at most 16 blocks of at
- * most 16 MiB, one for each call that ran at the same time. A module keeps at most four records that were released.
- * Slots of dead handles are used again; they never go back to the system.
+ * **Cancellation.** No function is a cancellation point: pthread_cancel() takes effect after the
+ * call. This holds for the default type, PTHREAD_CANCEL_DEFERRED; with PTHREAD_CANCEL_ASYNCHRONOUS
+ * only what POSIX lists may be called, and that is nothing of ours. A thread may end by
+ * pthread_exit() at any time outside of our functions.
  *
- * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a square, a sum or
- * weight/std leaves the range of the type. A call leaves the floating-point exception flags as they were, and traps
- * nothing: neither on its own thread nor on its workers.
+ * **Memory that stays.** After a call the process keeps its working memory for the next one: at
+ * most 16 blocks of at most 16 MiB, one for each call that ran at the same time. A module keeps at
+ * most four records that were released. Slots of dead handles are used again; they never go back to
+ * the system.
  *
- * **Names and numbers.** Nothing needs a macro: enums travel as int32_t, extents as int64_t, hyper-parameters as
- * double, truth as int32_t 0 or 1; every constant is also reached by name with bn2d_constant_by_name().
+ * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a
+ * square, a sum or weight/std leaves the range of the type. A call leaves the floating-point
+ * exception flags as they were, and traps nothing: neither on its own thread nor on its workers.
  *
- * **Growth.** Functions, constants and table slots are only ever added. "Since" tells the first version.
+ * **Names and numbers.** Nothing needs a macro: enums travel as int32_t, extents as int64_t,
+ * hyper-parameters as double, truth as int32_t 0 or 1; every constant is also reached by name with
+ * bn2d_constant_by_name().
+ *
+ * **Growth.** Functions, constants and table slots are only ever added. "Since" tells the first
+ * version.
  */
 #ifndef BN2D_BN2D_H
 #define BN2D_BN2D_H
@@ -95,13 +108,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/** Version of this header; that of the library is bn2d_version(). */
 #define BN2D_VERSION_MAJOR 1
+/** Grows with what is added. */
 #define BN2D_VERSION_MINOR 1
+/** Grows with what is mended. */
 #define BN2D_VERSION_PATCH 0
 
 /** Version of the function table, for bn2d_get_api(). */
 #define BN2D_API_VERSION 2
 
+/** Marks what the library exports. */
 #if defined(__GNUC__) || defined(__clang__)
 #define BN2D_API __attribute__((visibility("default")))
 #else
@@ -112,41 +129,53 @@
 extern "C" {
 #endif
 
-/** Options for a new module. Made with bn2d_options_create(), given back with bn2d_options_release(). */
+/**
+ * Options for a new module. Made with bn2d_options_create(), given back with
+ * bn2d_options_release().
+ */
 typedef struct bn2d_options bn2d_options;
-/** A BatchNorm2d module: parameters, buffers, mode. Made with bn2d_module_create(), given back with
- * bn2d_module_release(). */
+/**
+ * A BatchNorm2d module: parameters, buffers, mode. Made with bn2d_module_create(), given back with
+ * bn2d_module_release().
+ */
 typedef struct bn2d_module bn2d_module;
-/** A named tensor of a module, or a gradient. Found with bn2d_module_tensor_*(), given back with bn2d_tensor_release().
+/**
+ * A named tensor of a module, or a gradient. Found with bn2d_module_tensor_*(), given back with
+ * bn2d_tensor_release().
  */
 typedef struct bn2d_tensor bn2d_tensor;
 /**
- * What one forward call leaves for its backward: the statistics and the weight as they were (copied), the geometry, the
- * activation, and *borrowed* pointers to x, and to y where it needs that (see bn2d_forward_act()). The caller keeps x
- * (and y) in place and unchanged until the last backward. May be used for backward any number of times. Given back with
- * bn2d_record_release(); keeps nothing of the module alive but memory.
+ * What one forward call leaves for its backward: the statistics and the weight as they were
+ * (copied), the geometry, the activation, and *borrowed* pointers to x, and to y where it needs
+ * that (see bn2d_forward_act()). The caller keeps x (and y) in place and unchanged until the last
+ * backward. May be used for backward any number of times. Given back with bn2d_record_release();
+ * keeps nothing of the module alive but memory.
  */
 typedef struct bn2d_record bn2d_record;
 
-/* ------------------------------------------------------------------------------------------------ constants */
+/* ------------------------------------------------------------------------------------ constants */
 
 /** Results of functions. */
 enum bn2d_status {
-  BN2D_OK = 0,                      /**< Done. */
-  BN2D_ERROR_INVALID_ARGUMENT = -1, /**< A NULL pointer, a value out of its range, an unknown constant. */
-  BN2D_ERROR_INVALID_HANDLE = -2,   /**< A handle of another kind, or a dead one. */
-  BN2D_ERROR_NOT_FOUND = -3,        /**< No tensor, option or constant of that name or index. */
-  BN2D_ERROR_SHAPE = -4,            /**< Rank, number of channels or extents do not fit. */
-  BN2D_ERROR_DTYPE = -5,            /**< A dtype that does not fit, or is unknown. */
-  BN2D_ERROR_DEVICE = -6,           /**< Unsupported device: only CPU memory works. */
-  BN2D_ERROR_LAYOUT = -7,  /**< A negative stride, an output that overlaps itself, data not aligned to its elements. */
-  BN2D_ERROR_OVERLAP = -8, /**< What is written shares memory with something else, and not exactly in place. */
-  BN2D_ERROR_OVERFLOW =
-      -9, /**< A product of extents or strides leaves 64 bits, or memory the address space; too many references. */
+  BN2D_OK = 0, /**< Done. */
+  BN2D_ERROR_INVALID_ARGUMENT =
+      -1, /**< A NULL pointer, a value out of its range, an unknown constant. */
+  BN2D_ERROR_INVALID_HANDLE = -2, /**< A handle of another kind, or a dead one. */
+  BN2D_ERROR_NOT_FOUND = -3,      /**< No tensor, option or constant of that name or index. */
+  BN2D_ERROR_SHAPE = -4,          /**< Rank, number of channels or extents do not fit. */
+  BN2D_ERROR_DTYPE = -5,          /**< A dtype that does not fit, or is unknown. */
+  BN2D_ERROR_DEVICE = -6,         /**< Unsupported device: only CPU memory works. */
+  BN2D_ERROR_LAYOUT = -7, /**< A negative stride, an output that overlaps itself, data not aligned
+                             to its elements. */
+  BN2D_ERROR_OVERLAP =
+      -8, /**< What is written shares memory with something else, and not exactly in place. */
+  BN2D_ERROR_OVERFLOW = -9, /**< A product of extents or strides leaves 64 bits, or memory the
+                               address space; too many references. */
   BN2D_ERROR_TOO_FEW_VALUES = -10, /**< Batch statistics asked of 1 value per channel. */
-  BN2D_ERROR_STATE = -11, /**< The module or record cannot do this: no such buffer, nothing recorded for it, a counter
-                             beyond its range. */
-  BN2D_ERROR_BUSY = -12,  /**< Another thread is using the module in a way that excludes this call. */
+  BN2D_ERROR_STATE = -11, /**< The module or record cannot do this: no such buffer, nothing recorded
+                             for it, a counter beyond its range. */
+  BN2D_ERROR_BUSY =
+      -12, /**< Another thread is using the module in a way that excludes this call. */
   BN2D_ERROR_BUFFER_TOO_SMALL = -13, /**< The text does not fit the capacity given. */
   BN2D_ERROR_OUT_OF_MEMORY = -14,    /**< No memory. */
   BN2D_ERROR_INTERNAL = -15          /**< A fault of this library. */
@@ -198,20 +227,23 @@ enum bn2d_thread_pool {
 
 /** Flags of bn2d_batch_norm_forward(); 0 is the default. Bits may be or-ed. */
 enum bn2d_flag {
-  BN2D_FLAG_BIASED_RUNNING_VAR = 1,   /**< running_var from the biased variance (ONNX convention). */
-  BN2D_FLAG_PROTECT_RUNNING_STATS = 2 /**< A channel with non-finite batch statistics leaves its running ones alone. */
+  BN2D_FLAG_BIASED_RUNNING_VAR = 1, /**< running_var from the biased variance (ONNX convention). */
+  BN2D_FLAG_PROTECT_RUNNING_STATS =
+      2 /**< A channel with non-finite batch statistics leaves its running ones alone. */
 };
 
 /**
- * A tensor somewhere in the caller's memory: the memory layout of DLPack's DLTensor, so that a `DLTensor *` needs only
- * a cast. Element (n, c, h, w) lies at (char *)data + byte_offset + (n*strides[0] + c*strides[1] + ...) *
- * sizeof(element).
- *  - contiguous NCHW: strides NULL or {C*H*W, H*W, W, 1}; channels_last (NHWC): {H*W*C, 1, W*C, C}; both at full speed.
+ * A tensor somewhere in the caller's memory: the memory layout of DLPack's DLTensor, so that a
+ * `DLTensor *` needs only a cast. Element (n, c, h, w) lies at (char *)data + byte_offset +
+ * (n*strides[0] + c*strides[1] + ...) * sizeof(element).
+ *  - contiguous NCHW: strides NULL or {C*H*W, H*W, W, 1}; channels_last (NHWC): {H*W*C, 1, W*C, C};
+ *    both at full speed.
  *  - any other positive strides work, too. The stride of an extent of 0 or 1 does not matter.
- *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read again and again. In
- *    a tensor that is written, no two elements may share memory: BN2D_ERROR_LAYOUT.
- *  - data + byte_offset is aligned to its elements, else BN2D_ERROR_LAYOUT. A sum that leaves the address space, or a
- *    tensor that reaches beyond it, gives BN2D_ERROR_OVERFLOW.
+ *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
+ *    again and again. In a tensor that is written, no two elements may share memory:
+ *    BN2D_ERROR_LAYOUT.
+ *  - data + byte_offset is aligned to its elements, else BN2D_ERROR_LAYOUT. A sum that leaves the
+ *    address space, or a tensor that reaches beyond it, gives BN2D_ERROR_OVERFLOW.
  */
 typedef struct bn2d_view {
   void *data;             /**< Start of the memory; may be NULL where the tensor has no elements. */
@@ -226,35 +258,45 @@ typedef struct bn2d_view {
   uint64_t byte_offset;   /**< Added to data. */
 } bn2d_view;
 
-/* ------------------------------------------------------------------------------------ library, errors, names */
+/* ----------------------------------------------------------------------- library, errors, names */
 
 /** Version as major*1000000 + minor*1000 + patch. Threads: free. Since 1.0. */
 BN2D_API uint32_t bn2d_version(void);
 /** Version as text, "1.0.0"; static. Threads: free. Since 1.0. */
 BN2D_API const char *bn2d_version_string(void);
-/** Compiler, libraries and SIMD targets this library was built with, one line; static. Threads: free. Since 1.0. */
+/**
+ * Compiler, libraries and SIMD targets this library was built with, one line; static. Threads:
+ * free. Since 1.0.
+ */
 BN2D_API const char *bn2d_build_info(void);
 /**
- * Name of the SIMD target in use, for example "AVX2"; static. The best one that the CPU has, or the one named by the
- * environment variable BN2D_SIMD (read at first use; a name that is unknown or not supported is ignored).
- * Threads: free. Since 1.0.
+ * Name of the SIMD target in use, for example "AVX2"; static. The best one that the CPU has, or the
+ * one named by the environment variable BN2D_SIMD (read at first use; a name that is unknown or not
+ * supported is ignored). Threads: free. Since 1.0.
  */
 BN2D_API const char *bn2d_simd_target(void);
 /**
- * The message of the last call that failed on this thread: one line, UTF-8, at most 255 bytes. "" before the first
- * failure. The pointer is valid until the thread ends; the text until the next failing call on this thread. Successful
- * calls leave it alone. Threads: free (each thread has its own). Since 1.0.
+ * The message of the last call that failed on this thread: one line, UTF-8, at most 255 bytes. ""
+ * before the first failure. The pointer is valid until the thread ends; the text until the next
+ * failing call on this thread. Successful calls leave it alone. Threads: free (each thread has its
+ * own). Since 1.0.
  */
 BN2D_API const char *bn2d_last_error(void);
-/** Name of a status, "BN2D_ERROR_SHAPE"; "unknown status" for another number; static. Threads: free. Since 1.0. */
+/**
+ * Name of a status, "BN2D_ERROR_SHAPE"; "unknown status" for another number; static. Threads: free.
+ * Since 1.0.
+ */
 BN2D_API const char *bn2d_status_name(int32_t status);
-/** Name of a dtype as in Python: "float32"; "unknown dtype" for another number; static. Threads: free. Since 1.0. */
+/**
+ * Name of a dtype as in Python: "float32"; "unknown dtype" for another number; static. Threads:
+ * free. Since 1.0.
+ */
 BN2D_API const char *bn2d_dtype_name(int32_t dtype);
 /** Bytes of an element of a dtype; 0 for an unknown one. Threads: free. Since 1.0. */
 BN2D_API uint64_t bn2d_dtype_size(int32_t dtype);
 /**
- * Looks up a dtype by name: "float32" or "f32", "float64" or "f64", "float16" or "f16", "bfloat16" or "bf16", "int64"
- * or "i64".
+ * Looks up a dtype by name: "float32" or "f32", "float64" or "f64", "float16" or "f16", "bfloat16"
+ * or "bf16", "int64" or "i64".
  * @return BN2D_OK, BN2D_ERROR_NOT_FOUND. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_dtype_from_name(const char *name, int32_t *out);
@@ -271,8 +313,8 @@ BN2D_API int32_t bn2d_constant_at(int32_t index, const char **out_name, int64_t 
  */
 BN2D_API int32_t bn2d_constant_by_name(const char *name, int64_t *out_value);
 /**
- * Limits the threads that one call uses, for the whole process; a module's own limit, where set, is the stricter of
- * both.
+ * Limits the threads that one call uses, for the whole process; a module's own limit, where set, is
+ * the stricter of both.
  * @param threads 1 or more; 0 (the default): as many as the calling thread's oneTBB arena has.
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: free. Since 1.0.
  */
@@ -280,21 +322,25 @@ BN2D_API int32_t bn2d_set_num_threads(int32_t threads);
 /** The limit set by bn2d_set_num_threads(), 0 where there is none. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_get_num_threads(void);
 /**
- * Sets from how many bytes on an output is written past the caches (streaming stores). Speed only, never results.
- * @param bytes 0: always; a positive number; negative (the default): where the tensors of a call together exceed what
- * the caches of the threads at work are taken to hold, a few times their L2.
+ * Sets from how many bytes on an output is written past the caches (streaming stores). Speed only,
+ * never results.
+ * @param bytes 0: always; a positive number; negative (the default): where the tensors of a call
+ *   together exceed what the caches of the threads at work are taken to hold, a few times their L2.
  * @return BN2D_OK. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_set_streaming_threshold(int64_t bytes);
-/** The threshold set by bn2d_set_streaming_threshold(), negative where none is set. Threads: free. Since 1.0. */
+/**
+ * The threshold set by bn2d_set_streaming_threshold(), negative where none is set. Threads: free.
+ * Since 1.0.
+ */
 BN2D_API int64_t bn2d_get_streaming_threshold(void);
 
-/* ---------------------------------------------------------------------------------------------------- options */
+/* -------------------------------------------------------------------------------------- options */
 
 /**
- * New options with the defaults: eps 1e-5, momentum 0.1, affine, bias, track_running_stats on, cpu, float32.
- * Options are checked when they are set and are copied by bn2d_module_create(); one thread at a time may use an options
- * object.
+ * New options with the defaults: eps 1e-5, momentum 0.1, affine, bias, track_running_stats on, cpu,
+ * float32. Options are checked when they are set and are copied by bn2d_module_create(); one thread
+ * at a time may use an options object.
  * @param[out] out The options; give back with bn2d_options_release().
  * @return BN2D_OK. Threads: free. Since 1.0.
  */
@@ -303,66 +349,102 @@ BN2D_API int32_t bn2d_options_create(bn2d_options **out);
 BN2D_API int32_t bn2d_options_retain(bn2d_options *options);
 /** Gives one reference back; NULL is allowed. Threads: free. Since 1.0. */
 BN2D_API void bn2d_options_release(bn2d_options *options);
-/** eps, finite and not negative. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.0. */
+/**
+ * eps, finite and not negative. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: one per
+ * object. Since 1.0.
+ */
 BN2D_API int32_t bn2d_options_set_eps(bn2d_options *options, double eps);
-/** momentum, in [0, 1]. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.0. */
+/**
+ * momentum, in [0, 1]. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object.
+ * Since 1.0.
+ */
 BN2D_API int32_t bn2d_options_set_momentum(bn2d_options *options, double momentum);
-/** No momentum: the running statistics are the plain average of all batches. @return BN2D_OK. Threads: one per object.
- * Since 1.0. */
+/**
+ * No momentum: the running statistics are the plain average of all batches. @return BN2D_OK.
+ * Threads: one per object. Since 1.0.
+ */
 BN2D_API int32_t bn2d_options_set_momentum_none(bn2d_options *options);
-/** 1: weight and bias exist (bias see below); 0: neither does. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT for other
- * numbers. Threads: one per object. Since 1.0. */
+/**
+ * 1: weight and bias exist (bias see below); 0: neither does. @return BN2D_OK,
+ * BN2D_ERROR_INVALID_ARGUMENT for other numbers. Threads: one per object. Since 1.0.
+ */
 BN2D_API int32_t bn2d_options_set_affine(bn2d_options *options, int32_t affine);
-/** 0 with affine: a weight, but no bias. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT for other numbers than 0, 1.
- * Threads: one per object. Since 1.0. */
+/**
+ * 0 with affine: a weight, but no bias. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT for other
+ * numbers than 0, 1. Threads: one per object. Since 1.0.
+ */
 BN2D_API int32_t bn2d_options_set_bias(bn2d_options *options, int32_t bias);
-/** 0: no buffers; batch statistics in training and in eval. @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT for other
- * numbers than 0, 1. Threads: one per object. Since 1.0. */
+/**
+ * 0: no buffers; batch statistics in training and in eval. @return BN2D_OK,
+ * BN2D_ERROR_INVALID_ARGUMENT for other numbers than 0, 1. Threads: one per object. Since 1.0.
+ */
 BN2D_API int32_t bn2d_options_set_track_running_stats(bn2d_options *options, int32_t track);
-/** Device of parameters and buffers. @return BN2D_OK, BN2D_ERROR_DEVICE for any but (BN2D_CPU, 0). Threads: one per
- * object. Since 1.0. */
-BN2D_API int32_t bn2d_options_set_device(bn2d_options *options, int32_t device_type, int32_t device_id);
-/** dtype of parameters and buffers: one of the four floating dtypes. @return BN2D_OK, BN2D_ERROR_DTYPE. Threads: one
- * per object. Since 1.0. */
+/**
+ * Device of parameters and buffers. @return BN2D_OK, BN2D_ERROR_DEVICE for any but (BN2D_CPU, 0).
+ * Threads: one per object. Since 1.0.
+ */
+BN2D_API int32_t bn2d_options_set_device(bn2d_options *options, int32_t device_type,
+                                         int32_t device_id);
+/**
+ * dtype of parameters and buffers: one of the four floating dtypes. @return BN2D_OK,
+ * BN2D_ERROR_DTYPE. Threads: one per object. Since 1.0.
+ */
 BN2D_API int32_t bn2d_options_set_dtype(bn2d_options *options, int32_t dtype);
-/** 1: running_var takes the biased variance (ONNX convention). @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads:
- * one per object. Since 1.0. */
+/**
+ * 1: running_var takes the biased variance (ONNX convention). @return BN2D_OK,
+ * BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.0.
+ */
 BN2D_API int32_t bn2d_options_set_biased_running_var(bn2d_options *options, int32_t biased);
-/** 1: a channel whose batch statistics are not finite leaves its running statistics alone. @return BN2D_OK,
- * BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.0. */
+/**
+ * 1: a channel whose batch statistics are not finite leaves its running statistics alone. @return
+ * BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.0.
+ */
 BN2D_API int32_t bn2d_options_set_protect_running_stats(bn2d_options *options, int32_t protect);
-/** Thread limit of the module, as bn2d_module_set_num_threads(). @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads:
- * one per object. Since 1.0. */
+/**
+ * Thread limit of the module, as bn2d_module_set_num_threads(). @return BN2D_OK,
+ * BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.0.
+ */
 BN2D_API int32_t bn2d_options_set_num_threads(bn2d_options *options, int32_t threads);
 /**
- * Sets an option by its name and a value as text: "eps" "1e-3"; "momentum" "0.1" or "None"; "affine", "bias",
- * "track_running_stats", "biased_running_var", "protect_running_stats" "True", "False", "1" or "0"; "device" "cpu";
- * "dtype" as bn2d_dtype_from_name(); "num_threads" "4". The same checks as the setters, whatever the host's locale.
- * @return BN2D_OK, BN2D_ERROR_NOT_FOUND for an unknown name, else the setter's BN2D_ERROR_INVALID_ARGUMENT,
- *         BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE. Threads: one per object. Since 1.0.
+ * Sets an option by its name and a value as text: "eps" "1e-3"; "momentum" "0.1" or "None";
+ * "affine", "bias", "track_running_stats", "biased_running_var", "protect_running_stats" "True",
+ * "False", "1" or "0"; "device" "cpu"; "dtype" as bn2d_dtype_from_name(); "num_threads" "4". The
+ * same checks as the setters, whatever the host's locale.
+ * @return BN2D_OK, BN2D_ERROR_NOT_FOUND for an unknown name, else the setter's
+ *   BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE. Threads: one per object.
+ *   Since 1.0.
  */
-BN2D_API int32_t bn2d_options_set_by_name(bn2d_options *options, const char *name, const char *value);
+BN2D_API int32_t bn2d_options_set_by_name(bn2d_options *options, const char *name,
+                                          const char *value);
 
-/* ----------------------------------------------------------------------------------------------------- module */
+/* --------------------------------------------------------------------------------------- module */
 
 /**
- * New module in training mode: weight 1, bias 0, running_mean 0, running_var 1, num_batches_tracked 0, requires_grad 1.
+ * New module in training mode: weight 1, bias 0, running_mean 0, running_var 1, num_batches_tracked
+ * 0, requires_grad 1.
  * @param num_features Number of channels C, 1 or more.
  * @param options NULL for the defaults; copied.
  * @param[out] out The module; give back with bn2d_module_release().
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0.
  */
-BN2D_API int32_t bn2d_module_create(int64_t num_features, const bn2d_options *options, bn2d_module **out);
+BN2D_API int32_t bn2d_module_create(int64_t num_features, const bn2d_options *options,
+                                    bn2d_module **out);
 /** One more reference. @return BN2D_OK, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_retain(bn2d_module *module);
-/** Gives one reference back; NULL is allowed. Tensors, exports and records handed out stay valid. Threads: free.
- * Since 1.0. */
+/**
+ * Gives one reference back; NULL is allowed. Tensors, exports and records handed out stay valid.
+ * Threads: free. Since 1.0.
+ */
 BN2D_API void bn2d_module_release(bn2d_module *module);
-/** Training mode (training = 1) or eval mode (0). @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_BUSY.
- * Threads: exclusive. Since 1.0. */
+/**
+ * Training mode (training = 1) or eval mode (0). @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT,
+ * BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0.
+ */
 BN2D_API int32_t bn2d_module_train(bn2d_module *module, int32_t training);
-/** Eval mode; the same as bn2d_module_train(module, 0). @return BN2D_OK, BN2D_ERROR_BUSY. Threads: exclusive.
- * Since 1.0. */
+/**
+ * Eval mode; the same as bn2d_module_train(module, 0). @return BN2D_OK, BN2D_ERROR_BUSY. Threads:
+ * exclusive. Since 1.0.
+ */
 BN2D_API int32_t bn2d_module_eval(bn2d_module *module);
 /** 1 in training mode, 0 in eval mode. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_is_training(const bn2d_module *module, int32_t *out);
@@ -370,8 +452,10 @@ BN2D_API int32_t bn2d_module_is_training(const bn2d_module *module, int32_t *out
 BN2D_API int32_t bn2d_module_num_features(const bn2d_module *module, int64_t *out);
 /** eps. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_eps(const bn2d_module *module, double *out);
-/** *out_has 1 and the momentum, or *out_has 0 and NaN for the cumulative average. @return BN2D_OK. Threads: free.
- * Since 1.0. */
+/**
+ * *out_has 1 and the momentum, or *out_has 0 and NaN for the cumulative average. @return BN2D_OK.
+ * Threads: free. Since 1.0.
+ */
 BN2D_API int32_t bn2d_module_momentum(const bn2d_module *module, int32_t *out_has, double *out);
 /** 1 where weight exists. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_affine(const bn2d_module *module, int32_t *out);
@@ -381,45 +465,62 @@ BN2D_API int32_t bn2d_module_track_running_stats(const bn2d_module *module, int3
 BN2D_API int32_t bn2d_module_dtype(const bn2d_module *module, int32_t *out);
 /** Device of parameters and buffers: BN2D_CPU, 0. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_device(const bn2d_module *module, int32_t *out_type, int32_t *out_id);
-/** Limits the threads of this module's calls; 0: the process's limit alone. @return BN2D_OK,
- * BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0. */
+/**
+ * Limits the threads of this module's calls; 0: the process's limit alone. @return BN2D_OK,
+ * BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0.
+ */
 BN2D_API int32_t bn2d_module_set_num_threads(bn2d_module *module, int32_t threads);
-/** The module's own thread limit, 0 where there is none. @return BN2D_OK. Threads: free. Since 1.0. */
+/**
+ * The module's own thread limit, 0 where there is none. @return BN2D_OK. Threads: free. Since 1.0.
+ */
 BN2D_API int32_t bn2d_module_get_num_threads(const bn2d_module *module, int32_t *out);
 /**
- * The module as text: "BatchNorm2d(64, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)".
+ * The module as text: "BatchNorm2d(64, eps=1e-05, momentum=0.1, affine=True,
+ * track_running_stats=True)".
+ * @param module The module.
  * @param[out] buffer Receives the text and a NUL; may be NULL where capacity is 0.
  * @param capacity Bytes of buffer; 0 only asks for the length.
- * @param[out] length Bytes of the text without NUL; may be NULL. Written where capacity is 0 or the text fits.
+ * @param[out] length Bytes of the text without NUL; may be NULL. Written where capacity is 0 or the
+ *   text fits.
  * @return BN2D_OK, BN2D_ERROR_BUFFER_TOO_SMALL (nothing written). Threads: free. Since 1.0.
  */
-BN2D_API int32_t bn2d_module_repr(const bn2d_module *module, char *buffer, uint64_t capacity, uint64_t *length);
-/** running_mean 0, running_var 1, num_batches_tracked 0; nothing to do where they do not exist. @return BN2D_OK,
- * BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0. */
+BN2D_API int32_t bn2d_module_repr(const bn2d_module *module, char *buffer, uint64_t capacity,
+                                  uint64_t *length);
+/**
+ * running_mean 0, running_var 1, num_batches_tracked 0; nothing to do where they do not exist.
+ * @return BN2D_OK, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0.
+ */
 BN2D_API int32_t bn2d_module_reset_running_stats(bn2d_module *module);
-/** reset_running_stats, and weight 1, bias 0 (gradients stay). @return BN2D_OK, BN2D_ERROR_BUSY. Threads: exclusive.
- * Since 1.0. */
+/**
+ * reset_running_stats, and weight 1, bias 0 (gradients stay). @return BN2D_OK, BN2D_ERROR_BUSY.
+ * Threads: exclusive. Since 1.0.
+ */
 BN2D_API int32_t bn2d_module_reset_parameters(bn2d_module *module);
 /** Sets every gradient to 0. @return BN2D_OK, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0. */
 BN2D_API int32_t bn2d_module_zero_grad(bn2d_module *module);
 /** Number of parameters and buffers. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_tensor_count(const bn2d_module *module, int32_t *out);
 /**
- * A parameter or buffer by index, in the order weight, bias, running_mean, running_var, num_batches_tracked; what does
- * not exist is left out.
+ * A parameter or buffer by index, in the order weight, bias, running_mean, running_var,
+ * num_batches_tracked; what does not exist is left out.
+ * @param module The module.
+ * @param index From 0 to bn2d_module_tensor_count() - 1.
  * @param[out] out The tensor; give back with bn2d_tensor_release().
  * @return BN2D_OK, BN2D_ERROR_NOT_FOUND, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_module_tensor_at(const bn2d_module *module, int32_t index, bn2d_tensor **out);
 /**
- * A parameter, buffer or gradient by name: "weight", "bias", "running_mean", "running_var", "num_batches_tracked",
- * "weight.grad", "bias.grad".
+ * A parameter, buffer or gradient by name: "weight", "bias", "running_mean", "running_var",
+ * "num_batches_tracked", "weight.grad", "bias.grad".
+ * @param module The module.
+ * @param name One of the names above.
  * @param[out] out The tensor; give back with bn2d_tensor_release().
  * @return BN2D_OK, BN2D_ERROR_NOT_FOUND, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0.
  */
-BN2D_API int32_t bn2d_module_tensor_by_name(const bn2d_module *module, const char *name, bn2d_tensor **out);
+BN2D_API int32_t bn2d_module_tensor_by_name(const bn2d_module *module, const char *name,
+                                            bn2d_tensor **out);
 
-/* ----------------------------------------------------------------------------------------------------- tensor */
+/* --------------------------------------------------------------------------------------- tensor */
 
 /** One more reference. @return BN2D_OK, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_tensor_retain(bn2d_tensor *tensor);
@@ -431,42 +532,58 @@ BN2D_API int32_t bn2d_tensor_name(const bn2d_tensor *tensor, const char **out);
 BN2D_API int32_t bn2d_tensor_kind(const bn2d_tensor *tensor, int32_t *out);
 /** One of bn2d_dtype. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_tensor_dtype(const bn2d_tensor *tensor, int32_t *out);
-/** Number of dimensions: 1, or 0 for num_batches_tracked. @return BN2D_OK. Threads: free. Since 1.0. */
+/**
+ * Number of dimensions: 1, or 0 for num_batches_tracked. @return BN2D_OK. Threads: free. Since 1.0.
+ */
 BN2D_API int32_t bn2d_tensor_rank(const bn2d_tensor *tensor, int32_t *out);
-/** Extent of a dimension, from 0. @return BN2D_OK, BN2D_ERROR_NOT_FOUND. Threads: free. Since 1.0. */
+/**
+ * Extent of a dimension, from 0. @return BN2D_OK, BN2D_ERROR_NOT_FOUND. Threads: free. Since 1.0.
+ */
 BN2D_API int32_t bn2d_tensor_dim(const bn2d_tensor *tensor, int32_t dimension, int64_t *out);
 /** Bytes of the elements. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_tensor_nbytes(const bn2d_tensor *tensor, uint64_t *out);
 /**
- * Pointer to the elements, contiguous, aligned to 64 bytes. Borrowed: valid while the caller holds the tensor, and the
- * same for its whole life. The caller may read and write through it while no call uses the module.
+ * Pointer to the elements, contiguous, aligned to 64 bytes. Borrowed: valid while the caller holds
+ * the tensor, and the same for its whole life. The caller may read and write through it while no
+ * call uses the module.
  * @return BN2D_OK. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_tensor_data(const bn2d_tensor *tensor, void **out);
 /**
- * The gradient of a parameter: a tensor of the same shape and dtype, 0 at first, accumulated by backward.
+ * The gradient of a parameter: a tensor of the same shape and dtype, 0 at first, accumulated by
+ * backward.
+ * @param tensor A parameter.
  * @param[out] out The gradient; give back with bn2d_tensor_release().
- * @return BN2D_OK, BN2D_ERROR_STATE for a tensor that is no parameter, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0.
+ * @return BN2D_OK, BN2D_ERROR_STATE for a tensor that is no parameter, BN2D_ERROR_OVERFLOW.
+ *   Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_tensor_grad(const bn2d_tensor *tensor, bn2d_tensor **out);
-/** 1 where backward accumulates this parameter's gradient; 0 for any other tensor. @return BN2D_OK. Threads: free.
- * Since 1.0. */
+/**
+ * 1 where backward accumulates this parameter's gradient; 0 for any other tensor. @return BN2D_OK.
+ * Threads: free. Since 1.0.
+ */
 BN2D_API int32_t bn2d_tensor_requires_grad(const bn2d_tensor *tensor, int32_t *out);
-/** Switches a parameter's gradient on (1) or off (0). Counts for later calls of backward, whatever was recorded.
- * @return BN2D_OK, BN2D_ERROR_STATE for a tensor that is no parameter, BN2D_ERROR_INVALID_ARGUMENT. Threads: free.
- * Since 1.0. */
+/**
+ * Switches a parameter's gradient on (1) or off (0). Counts for later calls of backward, whatever
+ * was recorded.
+ * @return BN2D_OK, BN2D_ERROR_STATE for a tensor that is no parameter, BN2D_ERROR_INVALID_ARGUMENT.
+ *   Threads: free. Since 1.0.
+ */
 BN2D_API int32_t bn2d_tensor_set_requires_grad(bn2d_tensor *tensor, int32_t requires_grad);
 /**
- * Copies all elements from `source`, which has the tensor's shape; a stride of 0 copies one element to all. For
- * num_batches_tracked, of rank 0, a source of shape (1) does as well. Floating dtypes convert, rounding to nearest
- * even; int64 only from and to int64 (DLPack code 0, 64 bits).
+ * Copies all elements from `source`, which has the tensor's shape; a stride of 0 copies one element
+ * to all. For num_batches_tracked, of rank 0, a source of shape (1) does as well. Floating dtypes
+ * convert, rounding to nearest even; int64 only from and to int64 (DLPack code 0, 64 bits).
+ * @param tensor Receives the elements.
  * @param[in] source The elements.
- * @return BN2D_OK, BN2D_ERROR_SHAPE, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE, BN2D_ERROR_LAYOUT, BN2D_ERROR_OVERLAP,
- *         BN2D_ERROR_OVERFLOW. Threads: one per object, and no call of its module. Since 1.0.
+ * @return BN2D_OK, BN2D_ERROR_SHAPE, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE, BN2D_ERROR_LAYOUT,
+ *   BN2D_ERROR_OVERLAP, BN2D_ERROR_OVERFLOW. Threads: one per object, and no call of its module.
+ *   Since 1.0.
  */
 BN2D_API int32_t bn2d_tensor_copy_from(bn2d_tensor *tensor, const bn2d_view *source);
 /**
  * Copies all elements to `target`, whose stride is positive. Else as bn2d_tensor_copy_from().
+ * @param tensor What is copied.
  * @param[out] target Receives the elements.
  * @return as bn2d_tensor_copy_from(). Threads: as bn2d_tensor_copy_from(). Since 1.0.
  */
@@ -475,118 +592,151 @@ BN2D_API int32_t bn2d_tensor_copy_to(const bn2d_tensor *tensor, const bn2d_view 
 struct DLManagedTensor;
 struct DLManagedTensorVersioned;
 /**
- * Exports the tensor without a copy as a DLPack 1.x managed tensor: what Python's from_dlpack takes in a capsule named
- * "dltensor_versioned". The caller, or who consumes it, calls its deleter once: on any thread, also after module and
- * tensor are released. Writes through it change the tensor.
+ * Exports the tensor without a copy as a DLPack 1.x managed tensor: what Python's from_dlpack takes
+ * in a capsule named "dltensor_versioned". The caller, or who consumes it, calls its deleter once:
+ * on any thread, also after module and tensor are released. Writes through it change the tensor.
  * @return BN2D_OK. Threads: free. Since 1.0.
  */
-BN2D_API int32_t bn2d_tensor_to_dlpack(const bn2d_tensor *tensor, struct DLManagedTensorVersioned **out);
-/** The same as the older unversioned struct (capsule "dltensor"). @return BN2D_OK. Threads: free. Since 1.0. */
-BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor, struct DLManagedTensor **out);
+BN2D_API int32_t bn2d_tensor_to_dlpack(const bn2d_tensor *tensor,
+                                       struct DLManagedTensorVersioned **out);
+/**
+ * The same as the older unversioned struct (capsule "dltensor"). @return BN2D_OK. Threads: free.
+ * Since 1.0.
+ */
+BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor,
+                                              struct DLManagedTensor **out);
 
-/* ----------------------------------------------------------------------------------------- forward and backward
+/* ---------------------------------------------------------------------------- forward and backward
  *
  * Common to the functions of this section.
  *
- * dtype: that of the module; or f16/bf16 data with an f32 module. All tensors of one call, and of a record, have one
- * dtype. Shape: (N, C, H, W) with C the module's num_features, every tensor of a call the same. N, H or W = 0 succeeds
- * with nothing to write: the running statistics stay, the counter moves in training, gradients get +0. In place: y may
- * be exactly x or exactly z (same memory, strides and dtype); dx, dz or ddy exactly dy. A forward on batch statistics
- * that records cannot be in place of x, because backward needs x; in place of z it can. Overlap: what a call writes and
- * shares memory with otherwise gives BN2D_ERROR_OVERLAP, the module's own tensors included (their memory is reached
- * with bn2d_tensor_data()); what a call only reads may share memory, and interleaved slices that have no element in
- * common are fine. Alignment: pointers to elements are aligned to them, else BN2D_ERROR_LAYOUT. Statistics: those of
- * the batch in training mode, and in eval mode of a module without running statistics; else the running ones
- * ("frozen").
+ *  - **dtype**: that of the module; or f16/bf16 data with an f32 module. All tensors of one call,
+ *    and of a record, have one dtype.
+ *  - **Shape**: (N, C, H, W) with C the module's num_features, every tensor of a call the same. N,
+ *    H or W = 0 succeeds with nothing to write: the running statistics stay, the counter moves in
+ *    training, gradients get +0.
+ *  - **In place**: y may be exactly x or exactly z (same memory, strides and dtype); dx, dz or ddy
+ *    exactly dy. A forward on batch statistics that records cannot be in place of x, because
+ *    backward needs x; in place of z it can.
+ *  - **Overlap**: what a call writes and shares memory with otherwise gives BN2D_ERROR_OVERLAP, the
+ *    module's own tensors included (their memory is reached with bn2d_tensor_data()); what a call
+ *    only reads may share memory, and interleaved slices that have no element in common are fine.
+ *  - **Alignment**: pointers to elements are aligned to them, else BN2D_ERROR_LAYOUT.
+ *  - **Statistics**: those of the batch in training mode, and in eval mode of a module without
+ *    running statistics; else the running ones ("frozen").
  */
 
 /**
- * Forward of contiguous NCHW float data: y = bn(x).
- * In training mode it moves the running statistics and the counter, recorded or not.
+ * Forward of contiguous NCHW float data: y = bn(x). In training mode it moves the running
+ * statistics and the counter, recorded or not.
+ * @param module An f32 module; in training mode its running statistics move.
  * @param[in] x n*C*h*w elements, C the module's num_features. Borrowed by the record.
+ * @param n,h,w Extents, 0 or more.
  * @param[out] y As many elements. Where there are none, any pointer will do.
  * @param[out] record NULL: nothing is recorded. Else receives a record for backward; give back with
- * bn2d_record_release().
- * @return BN2D_OK, BN2D_ERROR_DTYPE (module is not f32), BN2D_ERROR_SHAPE (negative extent), BN2D_ERROR_LAYOUT (not
- *         aligned), BN2D_ERROR_OVERFLOW, BN2D_ERROR_OVERLAP, BN2D_ERROR_TOO_FEW_VALUES (batch statistics of 1 value per
- *         channel), BN2D_ERROR_STATE (in training: num_batches_tracked, which the host may write, is negative or at its
- *         largest), BN2D_ERROR_BUSY.
- *         Threads: shared in eval mode with running statistics, else exclusive. Since 1.0.
+ *   bn2d_record_release().
+ * @return BN2D_OK, BN2D_ERROR_DTYPE (module is not f32), BN2D_ERROR_SHAPE (negative extent),
+ *   BN2D_ERROR_LAYOUT (not aligned), BN2D_ERROR_OVERFLOW, BN2D_ERROR_OVERLAP,
+ *   BN2D_ERROR_TOO_FEW_VALUES (batch statistics of 1 value per channel), BN2D_ERROR_STATE (in
+ *   training: num_batches_tracked, which the host may write, is negative or at its largest),
+ *   BN2D_ERROR_BUSY. Threads: shared in eval mode with running statistics, else exclusive.
+ *   Since 1.0.
  */
-BN2D_API int32_t bn2d_forward_f32(bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w, float *y,
-                                  bn2d_record **record);
+BN2D_API int32_t bn2d_forward_f32(bn2d_module *module, const float *x, int64_t n, int64_t h,
+                                  int64_t w, float *y, bn2d_record **record);
 /** As bn2d_forward_f32(), for double data and an f64 module. Since 1.0. */
-BN2D_API int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t n, int64_t h, int64_t w, double *y,
-                                  bn2d_record **record);
+BN2D_API int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t n, int64_t h,
+                                  int64_t w, double *y, bn2d_record **record);
 /**
  * Forward of any layout and dtype: y = bn(x). As bn2d_forward_f32().
  * @return as bn2d_forward_f32(), and BN2D_ERROR_DEVICE. Threads: as bn2d_forward_f32(). Since 1.0.
  */
-BN2D_API int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2d_view *y, bn2d_record **record);
+BN2D_API int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2d_view *y,
+                              bn2d_record **record);
 /**
- * Fused forward: y = act(bn(x) + z). As bn2d_forward().
- * How a record's backward knows the side of the activation on which an element was: on batch statistics and without z
- * from x, so that y is not needed and may be overwritten (by dx, too). Else from y (borrowed, keep it unchanged),
- * except where y cannot tell, i.e. for a negative slope: then the record keeps a mask of one bit per element.
+ * Fused forward: y = act(bn(x) + z). As bn2d_forward(). How a record's backward knows the side of
+ * the activation on which an element was: on batch statistics and without z from x, so that y is
+ * not needed and may be overwritten (by dx, too). Else from y (borrowed, keep it unchanged), except
+ * where y cannot tell, i.e. for a negative slope: then the record keeps a mask of one bit per
+ * element.
+ * @param module The module.
+ * @param[in] x Data of any layout. Borrowed by the record.
  * @param[in] z NULL: no residual.
  * @param activation One of bn2d_activation.
- * @param slope Slope of BN2D_ACT_LEAKY_RELU, finite, and for all data but double within the range of float (they are
- * computed in float); ignored by the others.
+ * @param slope Slope of BN2D_ACT_LEAKY_RELU, finite, and for all data but double within the range
+ *   of float (they are computed in float); ignored by the others.
  * @param[out] y Borrowed by the record where that needs it.
- * @return as bn2d_forward(), and BN2D_ERROR_INVALID_ARGUMENT for the activation or slope. Threads: as
- * bn2d_forward_f32(). Since 1.0.
+ * @param[out] record As in bn2d_forward_f32(); NULL: nothing is recorded.
+ * @return as bn2d_forward(), and BN2D_ERROR_INVALID_ARGUMENT for the activation or slope. Threads:
+ *   as bn2d_forward_f32(). Since 1.0.
  */
-BN2D_API int32_t bn2d_forward_act(bn2d_module *module, const bn2d_view *x, const bn2d_view *z, int32_t activation,
-                                  double slope, const bn2d_view *y, bn2d_record **record);
+BN2D_API int32_t bn2d_forward_act(bn2d_module *module, const bn2d_view *x, const bn2d_view *z,
+                                  int32_t activation, double slope, const bn2d_view *y,
+                                  bn2d_record **record);
 /**
- * Backward of contiguous NCHW float data. Accumulates into weight.grad and bias.grad where they require a gradient.
+ * Backward of contiguous NCHW float data. Accumulates into weight.grad and bias.grad where they
+ * require a gradient.
+ * @param module The module that recorded.
  * @param record From a forward of *this* module; of any layout, its extents count.
  * @param[in] dy Gradient of y, n*C*h*w elements.
  * @param[out] dx Gradient of x, overwritten; NULL: not wanted (nor computed).
- * @return BN2D_OK, BN2D_ERROR_DTYPE, BN2D_ERROR_LAYOUT (not aligned), BN2D_ERROR_OVERLAP, BN2D_ERROR_STATE (record of
- * another module; x was overwritten in place and is needed), BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0.
+ * @return BN2D_OK, BN2D_ERROR_DTYPE, BN2D_ERROR_LAYOUT (not aligned), BN2D_ERROR_OVERLAP,
+ *   BN2D_ERROR_STATE (record of another module; x was overwritten in place and is needed),
+ *   BN2D_ERROR_BUSY. Threads: exclusive. Since 1.0.
  */
-BN2D_API int32_t bn2d_backward_f32(bn2d_module *module, const bn2d_record *record, const float *dy, float *dx);
+BN2D_API int32_t bn2d_backward_f32(bn2d_module *module, const bn2d_record *record, const float *dy,
+                                   float *dx);
 /** As bn2d_backward_f32(), for double data. Since 1.0. */
-BN2D_API int32_t bn2d_backward_f64(bn2d_module *module, const bn2d_record *record, const double *dy, double *dx);
+BN2D_API int32_t bn2d_backward_f64(bn2d_module *module, const bn2d_record *record, const double *dy,
+                                   double *dx);
 /**
  * Backward of any layout and dtype, fused forms included. As bn2d_backward_f32().
+ * @param module The module that recorded.
+ * @param record From a forward of *this* module.
+ * @param[in] dy Gradient of y.
  * @param[out] dx Gradient of x, or NULL: not wanted.
  * @param[out] dz Gradient of z (dy through the activation), or NULL: not wanted.
  * @return as bn2d_backward_f32(), and BN2D_ERROR_SHAPE, BN2D_ERROR_DEVICE, BN2D_ERROR_OVERFLOW.
- *         Threads: exclusive. Since 1.0.
+ *   Threads: exclusive. Since 1.0.
  */
-BN2D_API int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *dx,
-                               const bn2d_view *dz);
+BN2D_API int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy,
+                               const bn2d_view *dx, const bn2d_view *dz);
 /**
- * Backward of backward: for a loss that depends on dx, dweight and dbias, the gradients with respect to dy, x and
- * weight.
+ * Backward of backward: for a loss that depends on dx, dweight and dbias, the gradients with
+ * respect to dy, x and weight.
+ * @param module The module that recorded.
+ * @param record From a forward of *this* module.
  * @param[in] dy As given to backward.
  * @param[in] ddx Gradient of the loss with respect to dx; NULL: zero.
- * @param[in] ddweight,ddbias With respect to dweight and dbias, C elements of the module's dtype; NULL: zero.
+ * @param[in] ddweight,ddbias With respect to dweight and dbias, C elements of the module's dtype;
+ *   NULL: zero.
  * @param[out] ddy With respect to dy; NULL: not wanted. May be exactly dy.
- * @param[out] dx With respect to x; NULL: not wanted. With respect to weight it accumulates into weight.grad.
+ * @param[out] dx With respect to x; NULL: not wanted. With respect to weight it accumulates into
+ *   weight.grad.
  * @return as bn2d_backward(). Threads: exclusive. Since 1.0.
  */
-BN2D_API int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy,
-                                      const bn2d_view *ddx, const void *ddweight, const void *ddbias,
+BN2D_API int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record,
+                                      const bn2d_view *dy, const bn2d_view *ddx,
+                                      const void *ddweight, const void *ddbias,
                                       const bn2d_view *ddy, const bn2d_view *dx);
 /** One more reference. @return BN2D_OK, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_record_retain(bn2d_record *record);
 /** Gives one reference back; NULL is allowed. Threads: free. Since 1.0. */
 BN2D_API void bn2d_record_release(bn2d_record *record);
 
-/* ------------------------------------------------------------------------------------- functions without a module
+/* ---------------------------------------------------------------------- functions without a module
  *
- * For hosts that own their storage. The same operations, the same checks; `dtype` is that of weight, bias,
- * running_mean, running_var and their gradients, C elements each. Saved statistics are double whatever the dtype: a
- * float cannot hold a mean that is many standard deviations away from 0 precisely enough for an exact gradient.
+ * For hosts that own their storage. The same operations, the same checks; `dtype` is that of
+ * weight, bias, running_mean, running_var and their gradients, C elements each. Saved statistics
+ * are double whatever the dtype: a float cannot hold a mean that is many standard deviations away
+ * from 0 precisely enough for an exact gradient.
  *
- * Arrays are checked as tensors are. Aligned to their elements, else BN2D_ERROR_LAYOUT. What a call writes shares
- * memory with nothing else of the call, tensor, array or mask, else BN2D_ERROR_OVERLAP: running_mean is not
- * running_var, saved_mean not saved_invstd, dweight neither dbias nor weight, and none of them lies in a tensor; an
- * array may lie between the elements of a strided one. What a call only reads may share memory (weight and bias; the
- * running statistics where batch_stats is 0). The length of an array is not known here: it is taken to be C.
+ * Arrays are checked as tensors are. Aligned to their elements, else BN2D_ERROR_LAYOUT. What a call
+ * writes shares memory with nothing else of the call, tensor, array or mask, else
+ * BN2D_ERROR_OVERLAP: running_mean is not running_var, saved_mean not saved_invstd, dweight neither
+ * dbias nor weight, and none of them lies in a tensor; an array may lie between the elements of a
+ * strided one. What a call only reads may share memory (weight and bias; the running statistics
+ * where batch_stats is 0). The length of an array is not known here: it is taken to be C.
  */
 
 /**
@@ -596,160 +746,226 @@ BN2D_API void bn2d_record_release(bn2d_record *record);
  * @param[out] y As x.
  * @param dtype One of bn2d_dtype.
  * @param[in] weight,bias NULL: 1 and 0.
- * @param[in,out] running_mean,running_var With batch statistics: updated in place, each may be NULL. Without: read,
- * required.
+ * @param[in,out] running_mean,running_var With batch statistics: updated in place, each may be
+ *   NULL. Without: read, required.
  * @param batch_stats 1: statistics of the batch; 0: the running ones.
- * @param averaging_factor Weight of the new value in [0, 1]; the k-th batch of a cumulative average has 1/k.
+ * @param averaging_factor Weight of the new value in [0, 1]; the k-th batch of a cumulative average
+ *   has 1/k.
+ * @param eps Added to the variance, finite and not negative.
  * @param flags Bits of bn2d_flag.
  * @param activation One of bn2d_activation.
  * @param slope As in bn2d_forward_act().
- * @param[out] mask Side of the activation, for a backward without y: bn2d_mask_nbytes() bytes; NULL: not wanted. Not
- * with BN2D_ACT_NONE.
+ * @param[out] mask Side of the activation, for a backward without y: bn2d_mask_nbytes() bytes;
+ *   NULL: not wanted. Not with BN2D_ACT_NONE.
  * @param[out] saved_mean,saved_invstd C doubles each, what was used; each may be NULL.
  * @return as bn2d_forward_act() but BN2D_ERROR_BUSY. Threads: free. Since 1.0.
  */
-BN2D_API int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int32_t dtype,
-                                         const void *weight, const void *bias, void *running_mean, void *running_var,
-                                         int32_t batch_stats, double averaging_factor, double eps, int32_t flags,
-                                         int32_t activation, double slope, uint8_t *mask, double *saved_mean,
-                                         double *saved_invstd);
+BN2D_API int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y,
+                                         int32_t dtype, const void *weight, const void *bias,
+                                         void *running_mean, void *running_var, int32_t batch_stats,
+                                         double averaging_factor, double eps, int32_t flags,
+                                         int32_t activation, double slope, uint8_t *mask,
+                                         double *saved_mean, double *saved_invstd);
 /**
  * Stateless backward.
  * @param[in] x As given to forward. NULL where nothing needs it: batch_stats 0 and no dweight.
  * @param[in] dy Gradient of y.
- * @param[in] y Output of forward, to read the activation's side off; NULL where mask is given or there is no
- * activation.
+ * @param[in] y Output of forward, to read the activation's side off; NULL where mask is given or
+ *   there is no activation.
  * @param[in] mask From forward; NULL where y is given or there is no activation.
  * @param dtype One of bn2d_dtype.
  * @param[in] weight NULL: 1.
  * @param[in] saved_mean From forward, C doubles. NULL where x may be.
  * @param[in] saved_invstd From forward, C doubles.
+ * @param batch_stats As given to forward.
  * @param activation One of bn2d_activation.
- * @param blend 0: dweight and dbias are overwritten; 1: added to. Any finite b gives b*old + new; with 0 the old value
- * is not read.
+ * @param slope As given to forward.
+ * @param blend 0: dweight and dbias are overwritten; 1: added to. Any finite b gives b*old + new;
+ *   with 0 the old value is not read.
  * @param[out] dx,dz,dweight,dbias Each NULL: not wanted, not computed.
- * @return as bn2d_backward() but BN2D_ERROR_BUSY; BN2D_ERROR_INVALID_ARGUMENT where an input that is needed is missing.
- *         Threads: free. Since 1.0.
+ * @return as bn2d_backward() but BN2D_ERROR_BUSY; BN2D_ERROR_INVALID_ARGUMENT where an input that
+ *   is needed is missing. Threads: free. Since 1.0.
  */
-BN2D_API int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
-                                          const uint8_t *mask, int32_t dtype, const void *weight,
-                                          const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
-                                          int32_t activation, double slope, double blend, const bn2d_view *dx,
-                                          const bn2d_view *dz, void *dweight, void *dbias);
+BN2D_API int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy,
+                                          const bn2d_view *y, const uint8_t *mask, int32_t dtype,
+                                          const void *weight, const double *saved_mean,
+                                          const double *saved_invstd, int32_t batch_stats,
+                                          int32_t activation, double slope, double blend,
+                                          const bn2d_view *dx, const bn2d_view *dz, void *dweight,
+                                          void *dbias);
 /**
  * Stateless double backward. As bn2d_double_backward() and bn2d_batch_norm_backward().
  * @param[in] x As given to forward.
+ * @param[in] dy Gradient of y.
+ * @param[in] y,mask As in bn2d_batch_norm_backward(); each NULL where the other is given or there
+ *   is no activation.
+ * @param dtype One of bn2d_dtype.
+ * @param[in] weight NULL: 1.
  * @param[in] saved_mean From forward, C doubles.
+ * @param[in] saved_invstd From forward, C doubles.
+ * @param batch_stats As given to forward.
+ * @param activation One of bn2d_activation.
+ * @param slope As given to forward.
  * @param[in] ddx,ddweight,ddbias Gradients with respect to dx, dweight, dbias; each NULL: zero.
+ * @param blend Of dweight: b*old + new, as in bn2d_batch_norm_backward().
  * @param[out] ddy,dx,dweight With respect to dy, x, weight; each NULL: not wanted. dweight blends.
  * @return as bn2d_batch_norm_backward(). Threads: free. Since 1.0.
  */
-BN2D_API int32_t bn2d_batch_norm_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
-                                                 const uint8_t *mask, int32_t dtype, const void *weight,
-                                                 const double *saved_mean, const double *saved_invstd,
-                                                 int32_t batch_stats, int32_t activation, double slope,
-                                                 const bn2d_view *ddx, const void *ddweight, const void *ddbias,
-                                                 double blend, const bn2d_view *ddy, const bn2d_view *dx,
-                                                 void *dweight);
+BN2D_API int32_t bn2d_batch_norm_double_backward(
+    const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask, int32_t dtype,
+    const void *weight, const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
+    int32_t activation, double slope, const bn2d_view *ddx, const void *ddweight,
+    const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx, void *dweight);
 /**
- * Bytes of a mask for (n, c, h, w): one bit per element, each plane of h*w rounded up to whole bytes.
- * @return BN2D_OK, BN2D_ERROR_SHAPE (negative extent), BN2D_ERROR_OVERFLOW. Threads: free. Since 1.0.
+ * Bytes of a mask for (n, c, h, w): one bit per element, each plane of h*w rounded up to whole
+ * bytes.
+ * @return BN2D_OK, BN2D_ERROR_SHAPE (negative extent), BN2D_ERROR_OVERFLOW. Threads: free.
+ *   Since 1.0.
  */
 BN2D_API int32_t bn2d_mask_nbytes(int64_t n, int64_t c, int64_t h, int64_t w, uint64_t *out);
 
-/* ----------------------------------------------------------------------------------- scalars and pointers alone
+/* ---------------------------------------------------------------------- scalars and pointers alone
  *
- * The same operations for languages that cannot pass a bn2d_view: contiguous tensors of one dtype and layout.
+ * The same operations for languages that cannot pass a bn2d_view: contiguous tensors of one dtype
+ * and layout.
  */
 
 /**
  * As bn2d_forward_act(), of contiguous tensors.
+ * @param module The module.
  * @param dtype BN2D_F32, BN2D_F64, BN2D_F16 or BN2D_BF16: of x, z and y.
  * @param layout BN2D_NCHW or BN2D_NHWC: of x, z and y.
  * @param[in] x (n, num_features, h, w) elements. Borrowed by the record.
  * @param[in] z As many; NULL: no residual.
+ * @param n,h,w Extents, 0 or more.
  * @param activation A number of bn2d_activation; BN2D_ACT_NONE: a plain forward.
  * @param slope Of BN2D_ACT_LEAKY_RELU.
  * @param[out] y As many elements; may be x or z. Borrowed by the record where that needs it.
  * @param[out] record As in bn2d_forward_f32(); NULL: nothing is recorded.
- * @return as bn2d_forward_act(); BN2D_ERROR_INVALID_ARGUMENT for an unknown layout.
- *         Threads: as bn2d_forward_f32(). Since 1.1.
+ * @return as bn2d_forward_act(); BN2D_ERROR_INVALID_ARGUMENT for an unknown layout. Threads: as
+ *   bn2d_forward_f32(). Since 1.1.
  */
-BN2D_API int32_t bn2d_forward_flat(bn2d_module *module, int32_t dtype, int32_t layout, const void *x, const void *z,
-                                   int64_t n, int64_t h, int64_t w, int32_t activation, double slope, void *y,
-                                   bn2d_record **record);
+BN2D_API int32_t bn2d_forward_flat(bn2d_module *module, int32_t dtype, int32_t layout,
+                                   const void *x, const void *z, int64_t n, int64_t h, int64_t w,
+                                   int32_t activation, double slope, void *y, bn2d_record **record);
 /**
  * As bn2d_backward(), of contiguous tensors, of the shape of the recorded x.
- * @param dtype,layout Of dy, dx and dz. The dtype is that of the recorded x; the layout may be another.
+ * @param module The module that recorded.
+ * @param record From a forward of *this* module.
+ * @param dtype,layout Of dy, dx and dz. The dtype is that of the recorded x; the layout may be
+ *   another.
  * @param[in] dy Gradient of y.
  * @param[out] dx Gradient of x; NULL: not wanted.
  * @param[out] dz Gradient of z; NULL: not wanted.
  * @return as bn2d_backward(). Threads: exclusive. Since 1.1.
  */
-BN2D_API int32_t bn2d_backward_flat(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout,
-                                    const void *dy, void *dx, void *dz);
+BN2D_API int32_t bn2d_backward_flat(bn2d_module *module, const bn2d_record *record, int32_t dtype,
+                                    int32_t layout, const void *dy, void *dx, void *dz);
 /**
  * As bn2d_double_backward(), of contiguous tensors, of the shape of the recorded x.
+ * @param module The module that recorded.
+ * @param record From a forward of *this* module.
  * @param dtype,layout Of dy, ddx, ddy and dx.
  * @param[in] dy As given to backward.
  * @param[in] ddx,ddweight,ddbias Gradients with respect to dx, dweight and dbias; each NULL: zero.
  * @param[out] ddy,dx With respect to dy and x; each NULL: not wanted.
  * @return as bn2d_double_backward(). Threads: exclusive. Since 1.1.
  */
-BN2D_API int32_t bn2d_double_backward_flat(bn2d_module *module, const bn2d_record *record, int32_t dtype,
-                                           int32_t layout, const void *dy, const void *ddx, const void *ddweight,
+BN2D_API int32_t bn2d_double_backward_flat(bn2d_module *module, const bn2d_record *record,
+                                           int32_t dtype, int32_t layout, const void *dy,
+                                           const void *ddx, const void *ddweight,
                                            const void *ddbias, void *ddy, void *dx);
 /**
  * As bn2d_batch_norm_forward(), of contiguous tensors (n, c, h, w).
  * @param data_dtype,layout Of x, z and y.
+ * @param n,c,h,w Extents, 0 or more.
+ * @param[in] x n*c*h*w elements.
+ * @param[in] z As many; NULL: no residual.
+ * @param[out] y As many.
  * @param param_dtype Of weight, bias, running_mean and running_var.
- * @param num_features Elements of every per-channel array. It must be c: arrays of another length are an error here.
- * @return as bn2d_batch_norm_forward(); BN2D_ERROR_SHAPE where num_features is not c. Threads: free. Since 1.1.
+ * @param num_features Elements of every per-channel array. It must be c: arrays of another length
+ *   are an error here.
+ * @param[in] weight,bias num_features elements each; NULL: 1 and 0.
+ * @param[in,out] running_mean,running_var num_features elements each. With batch statistics:
+ *   updated in place, each may be NULL. Without: read, required.
+ * @param batch_stats 1: statistics of the batch; 0: the running ones.
+ * @param averaging_factor Weight of the new value in [0, 1].
+ * @param eps Added to the variance, finite and not negative.
+ * @param flags Bits of bn2d_flag.
+ * @param activation One of bn2d_activation.
+ * @param slope As in bn2d_forward_act().
+ * @param[out] mask bn2d_mask_nbytes() bytes; NULL: not wanted. Not with BN2D_ACT_NONE.
+ * @param[out] saved_mean,saved_invstd num_features doubles each, what was used; each may be NULL.
+ * @return as bn2d_batch_norm_forward(); BN2D_ERROR_SHAPE where num_features is not c. Threads:
+ *   free. Since 1.1.
  */
-BN2D_API int32_t bn2d_batch_norm_forward_flat(int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h,
-                                              int64_t w, const void *x, const void *z, void *y, int32_t param_dtype,
-                                              int64_t num_features, const void *weight, const void *bias,
-                                              void *running_mean, void *running_var, int32_t batch_stats,
-                                              double averaging_factor, double eps, int32_t flags, int32_t activation,
-                                              double slope, uint8_t *mask, double *saved_mean, double *saved_invstd);
+BN2D_API int32_t bn2d_batch_norm_forward_flat(
+    int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h, int64_t w, const void *x,
+    const void *z, void *y, int32_t param_dtype, int64_t num_features, const void *weight,
+    const void *bias, void *running_mean, void *running_var, int32_t batch_stats,
+    double averaging_factor, double eps, int32_t flags, int32_t activation, double slope,
+    uint8_t *mask, double *saved_mean, double *saved_invstd);
 /**
  * As bn2d_batch_norm_backward(), of contiguous tensors (n, c, h, w).
  * @param data_dtype,layout Of x, dy, y, dx and dz.
+ * @param n,c,h,w Extents, 0 or more.
+ * @param[in] x As given to forward. NULL where nothing needs it: batch_stats 0 and no dweight.
+ * @param[in] dy Gradient of y.
+ * @param[in] y Output of forward; NULL where mask is given or there is no activation.
+ * @param[in] mask From forward; NULL where y is given or there is no activation.
  * @param param_dtype Of weight, dweight and dbias.
- * @param num_features Elements of every per-channel array. It must be c: arrays of another length are an error here.
- * @return as bn2d_batch_norm_backward(); BN2D_ERROR_SHAPE where num_features is not c. Threads: free. Since 1.1.
+ * @param num_features Elements of every per-channel array. It must be c: arrays of another length
+ *   are an error here.
+ * @param[in] weight num_features elements; NULL: 1.
+ * @param[in] saved_mean From forward. NULL where x may be.
+ * @param[in] saved_invstd From forward.
+ * @param batch_stats As given to forward.
+ * @param activation One of bn2d_activation.
+ * @param slope As given to forward.
+ * @param blend As in bn2d_batch_norm_backward().
+ * @param[out] dx,dz,dweight,dbias Each NULL: not wanted, not computed.
+ * @return as bn2d_batch_norm_backward(); BN2D_ERROR_SHAPE where num_features is not c. Threads:
+ *   free. Since 1.1.
  */
-BN2D_API int32_t bn2d_batch_norm_backward_flat(int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h,
-                                               int64_t w, const void *x, const void *dy, const void *y,
-                                               const uint8_t *mask, int32_t param_dtype, int64_t num_features,
-                                               const void *weight, const double *saved_mean, const double *saved_invstd,
-                                               int32_t batch_stats, int32_t activation, double slope, double blend,
-                                               void *dx, void *dz, void *dweight, void *dbias);
+BN2D_API int32_t bn2d_batch_norm_backward_flat(
+    int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h, int64_t w, const void *x,
+    const void *dy, const void *y, const uint8_t *mask, int32_t param_dtype, int64_t num_features,
+    const void *weight, const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
+    int32_t activation, double slope, double blend, void *dx, void *dz, void *dweight, void *dbias);
 /**
  * As bn2d_tensor_copy_from(), of a contiguous array.
+ * @param tensor Receives the elements.
  * @param dtype Of data.
  * @param[in] data `length` elements; for num_batches_tracked one.
+ * @param length Elements of data; that of the tensor.
  * @return as bn2d_tensor_copy_from(). Threads: as bn2d_tensor_copy_from(). Since 1.1.
  */
-BN2D_API int32_t bn2d_tensor_copy_from_flat(bn2d_tensor *tensor, int32_t dtype, const void *data, int64_t length);
+BN2D_API int32_t bn2d_tensor_copy_from_flat(bn2d_tensor *tensor, int32_t dtype, const void *data,
+                                            int64_t length);
 /**
  * As bn2d_tensor_copy_to(), of a contiguous array.
+ * @param tensor What is copied.
  * @param dtype Of data.
  * @param[out] data `length` elements; for num_batches_tracked one.
+ * @param length Elements of data; that of the tensor.
  * @return as bn2d_tensor_copy_to(). Threads: as bn2d_tensor_copy_from(). Since 1.1.
  */
-BN2D_API int32_t bn2d_tensor_copy_to_flat(const bn2d_tensor *tensor, int32_t dtype, void *data, int64_t length);
+BN2D_API int32_t bn2d_tensor_copy_to_flat(const bn2d_tensor *tensor, int32_t dtype, void *data,
+                                          int64_t length);
 
-/* ------------------------------------------------------------------------------------------- the host's threads
+/* ------------------------------------------------------------------------------ the host's threads
  *
- * By default oneTBB runs the workers of a call. A host that has threads of its own should say so: two pools in one
- * process wake up onto the same cores, and each waits for the other. The results are the same bits with any pool.
+ * By default oneTBB runs the workers of a call. A host that has threads of its own should say so:
+ * two pools in one process wake up onto the same cores, and each waits for the other. The results
+ * are the same bits with any pool.
  *
- * A host that computes with OpenMP (GCC's libgomp, LLVM's libomp, Intel's libiomp5; PyTorch is one) needs one line:
+ * A host that computes with OpenMP (GCC's libgomp, LLVM's libomp, Intel's libiomp5; PyTorch is one)
+ * needs one line:
  *
  *     bn2d_set_thread_pool(BN2D_POOL_OPENMP);
  *
- * A host with a pool of its own gives a function. This one runs everything on one thread, in reverse:
+ * A host with a pool of its own gives a function. This one runs everything on one thread, in
+ * reverse:
  *
  *     void run(void *user, int32_t workers, bn2d_work work, void *context) {
  *       for (int32_t w = workers - 1; w >= 0; --w) work(context, w);
@@ -757,36 +973,46 @@ BN2D_API int32_t bn2d_tensor_copy_to_flat(const bn2d_tensor *tensor, int32_t dty
  *     bn2d_set_host_thread_pool(run, NULL, 8);
  */
 
-/** One worker's part of a call. Comes from bn2d; the host's pool calls it with the context it was given. */
+/**
+ * One worker's part of a call. Comes from bn2d; the host's pool calls it with the context it was
+ * given.
+ */
 typedef void (*bn2d_work)(void *context, int32_t worker);
 /**
- * A host's pool: calls work(context, w) once for each w in [0, workers), on any of its threads, in any order, as many
- * at once as it likes, and returns when all these calls have returned. What it leaves out, the calling thread does
- * afterwards. It is called on the thread that called bn2d, several times during one call. It must not throw, end the
- * thread, or call bn2d with a module that the outer call uses.
+ * A host's pool: calls work(context, w) once for each w in [0, workers), on any of its threads, in
+ * any order, as many at once as it likes, and returns when all these calls have returned. What it
+ * leaves out, the calling thread does afterwards. It is called on the thread that called bn2d,
+ * several times during one call. It must not throw, end the thread, or call bn2d with a module that
+ * the outer call uses.
  * @param user What the host gave together with the function.
+ * @param workers How many calls of work are asked for, 1 or more.
+ * @param work The function to call.
+ * @param context Passed on to work.
  */
 typedef void (*bn2d_run_workers)(void *user, int32_t workers, bn2d_work work, void *context);
 
 /**
  * Chooses the thread pool of the process, for calls that begin from now on.
- * @param kind BN2D_POOL_TBB, BN2D_POOL_OPENMP, or BN2D_POOL_DEFAULT. OpenMP: calls use as many threads as
- * omp_get_max_threads() tells on the calling thread, and one inside a parallel region. The runtime is not unloaded
- * any more.
- * @return BN2D_OK; BN2D_ERROR_NOT_FOUND where no OpenMP runtime is loaded; BN2D_ERROR_INVALID_ARGUMENT.
- *         Threads: free. Since 1.1.
+ * @param kind BN2D_POOL_TBB, BN2D_POOL_OPENMP, or BN2D_POOL_DEFAULT. OpenMP: calls use as many
+ *   threads as omp_get_max_threads() tells on the calling thread, and one inside a parallel region.
+ *   The runtime is not unloaded any more.
+ * @return BN2D_OK; BN2D_ERROR_NOT_FOUND where no OpenMP runtime is loaded;
+ *   BN2D_ERROR_INVALID_ARGUMENT. Threads: free. Since 1.1.
  */
 BN2D_API int32_t bn2d_set_thread_pool(int32_t kind);
 /**
  * Makes a function of the host the thread pool of the process, for calls that begin from now on.
- * @param run The function. It and what `user` points to must stay valid: another thread may be in a call that uses
- * them, also after another pool was chosen.
+ * @param run The function. It and what `user` points to must stay valid: another thread may be in a
+ *   call that uses them, also after another pool was chosen.
  * @param user Passed on to run; may be NULL.
  * @param threads The most threads that run at once, 1 or more: how many workers a call is cut into.
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: free. Since 1.1.
  */
 BN2D_API int32_t bn2d_set_host_thread_pool(bn2d_run_workers run, void *user, int32_t threads);
-/** The kind of the thread pool of the process, a number of bn2d_thread_pool. Threads: free. Since 1.1. */
+/**
+ * The kind of the thread pool of the process, a number of bn2d_thread_pool. Threads: free.
+ * Since 1.1.
+ */
 BN2D_API int32_t bn2d_get_thread_pool(void);
 /**
  * As bn2d_set_thread_pool(), for the calls of one module. BN2D_POOL_DEFAULT: that of the process.
@@ -797,19 +1023,19 @@ BN2D_API int32_t bn2d_module_set_thread_pool(bn2d_module *module, int32_t kind);
  * As bn2d_set_host_thread_pool(), for the calls of one module.
  * @return as bn2d_set_host_thread_pool(). Threads: exclusive. Since 1.1.
  */
-BN2D_API int32_t bn2d_module_set_host_thread_pool(bn2d_module *module, bn2d_run_workers run, void *user,
-                                                  int32_t threads);
+BN2D_API int32_t bn2d_module_set_host_thread_pool(bn2d_module *module, bn2d_run_workers run,
+                                                  void *user, int32_t threads);
 /**
  * The kind of the thread pool of a module; BN2D_POOL_DEFAULT where it has none of its own.
  * @return BN2D_OK. Threads: free. Since 1.1.
  */
 BN2D_API int32_t bn2d_module_get_thread_pool(const bn2d_module *module, int32_t *out);
 
-/* ------------------------------------------------------------------------------------------------------- plugin */
+/* --------------------------------------------------------------------------------------- plugin */
 
 /**
- * All functions above as a table, for hosts that dlopen the library: one symbol to look up, bn2d_get_api().
- * Slots are only ever appended; `size` tells how many bytes this library knows.
+ * All functions above as a table, for hosts that dlopen the library: one symbol to look up,
+ * bn2d_get_api(). Slots are only ever appended; `size` tells how many bytes this library knows.
  */
 typedef struct bn2d_api {
   uint64_t size;        /**< sizeof(bn2d_api) of the library. */
@@ -861,7 +1087,8 @@ typedef struct bn2d_api {
   int32_t (*module_device)(const bn2d_module *module, int32_t *out_type, int32_t *out_id);
   int32_t (*module_set_num_threads)(bn2d_module *module, int32_t threads);
   int32_t (*module_get_num_threads)(const bn2d_module *module, int32_t *out);
-  int32_t (*module_repr)(const bn2d_module *module, char *buffer, uint64_t capacity, uint64_t *length);
+  int32_t (*module_repr)(const bn2d_module *module, char *buffer, uint64_t capacity,
+                         uint64_t *length);
   int32_t (*module_reset_running_stats)(bn2d_module *module);
   int32_t (*module_reset_parameters)(bn2d_module *module);
   int32_t (*module_zero_grad)(bn2d_module *module);
@@ -884,64 +1111,79 @@ typedef struct bn2d_api {
   int32_t (*tensor_copy_to)(const bn2d_tensor *tensor, const bn2d_view *target);
   int32_t (*tensor_to_dlpack)(const bn2d_tensor *tensor, struct DLManagedTensorVersioned **out);
   int32_t (*tensor_to_dlpack_legacy)(const bn2d_tensor *tensor, struct DLManagedTensor **out);
-  int32_t (*forward_f32)(bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w, float *y,
+  int32_t (*forward_f32)(bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w,
+                         float *y, bn2d_record **record);
+  int32_t (*forward_f64)(bn2d_module *module, const double *x, int64_t n, int64_t h, int64_t w,
+                         double *y, bn2d_record **record);
+  int32_t (*forward)(bn2d_module *module, const bn2d_view *x, const bn2d_view *y,
+                     bn2d_record **record);
+  int32_t (*forward_act)(bn2d_module *module, const bn2d_view *x, const bn2d_view *z,
+                         int32_t activation, double slope, const bn2d_view *y,
                          bn2d_record **record);
-  int32_t (*forward_f64)(bn2d_module *module, const double *x, int64_t n, int64_t h, int64_t w, double *y,
-                         bn2d_record **record);
-  int32_t (*forward)(bn2d_module *module, const bn2d_view *x, const bn2d_view *y, bn2d_record **record);
-  int32_t (*forward_act)(bn2d_module *module, const bn2d_view *x, const bn2d_view *z, int32_t activation, double slope,
-                         const bn2d_view *y, bn2d_record **record);
-  int32_t (*backward_f32)(bn2d_module *module, const bn2d_record *record, const float *dy, float *dx);
-  int32_t (*backward_f64)(bn2d_module *module, const bn2d_record *record, const double *dy, double *dx);
-  int32_t (*backward)(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *dx,
-                      const bn2d_view *dz);
-  int32_t (*double_backward)(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *ddx,
-                             const void *ddweight, const void *ddbias, const bn2d_view *ddy, const bn2d_view *dx);
+  int32_t (*backward_f32)(bn2d_module *module, const bn2d_record *record, const float *dy,
+                          float *dx);
+  int32_t (*backward_f64)(bn2d_module *module, const bn2d_record *record, const double *dy,
+                          double *dx);
+  int32_t (*backward)(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy,
+                      const bn2d_view *dx, const bn2d_view *dz);
+  int32_t (*double_backward)(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy,
+                             const bn2d_view *ddx, const void *ddweight, const void *ddbias,
+                             const bn2d_view *ddy, const bn2d_view *dx);
   int32_t (*record_retain)(bn2d_record *record);
   void (*record_release)(bn2d_record *record);
-  int32_t (*batch_norm_forward)(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int32_t dtype,
-                                const void *weight, const void *bias, void *running_mean, void *running_var,
-                                int32_t batch_stats, double averaging_factor, double eps, int32_t flags,
+  int32_t (*batch_norm_forward)(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y,
+                                int32_t dtype, const void *weight, const void *bias,
+                                void *running_mean, void *running_var, int32_t batch_stats,
+                                double averaging_factor, double eps, int32_t flags,
                                 int32_t activation, double slope, uint8_t *mask, double *saved_mean,
                                 double *saved_invstd);
-  int32_t (*batch_norm_backward)(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
-                                 int32_t dtype, const void *weight, const double *saved_mean,
-                                 const double *saved_invstd, int32_t batch_stats, int32_t activation, double slope,
-                                 double blend, const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias);
+  int32_t (*batch_norm_backward)(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
+                                 const uint8_t *mask, int32_t dtype, const void *weight,
+                                 const double *saved_mean, const double *saved_invstd,
+                                 int32_t batch_stats, int32_t activation, double slope,
+                                 double blend, const bn2d_view *dx, const bn2d_view *dz,
+                                 void *dweight, void *dbias);
   int32_t (*batch_norm_double_backward)(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
                                         const uint8_t *mask, int32_t dtype, const void *weight,
-                                        const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
-                                        int32_t activation, double slope, const bn2d_view *ddx, const void *ddweight,
-                                        const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx,
-                                        void *dweight);
+                                        const double *saved_mean, const double *saved_invstd,
+                                        int32_t batch_stats, int32_t activation, double slope,
+                                        const bn2d_view *ddx, const void *ddweight,
+                                        const void *ddbias, double blend, const bn2d_view *ddy,
+                                        const bn2d_view *dx, void *dweight);
   int32_t (*mask_nbytes)(int64_t n, int64_t c, int64_t h, int64_t w, uint64_t *out);
   /* End of version 1. */
-  int32_t (*forward_flat)(bn2d_module *module, int32_t dtype, int32_t layout, const void *x, const void *z, int64_t n,
-                          int64_t h, int64_t w, int32_t activation, double slope, void *y, bn2d_record **record);
-  int32_t (*backward_flat)(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout,
-                           const void *dy, void *dx, void *dz);
-  int32_t (*double_backward_flat)(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout,
-                                  const void *dy, const void *ddx, const void *ddweight, const void *ddbias, void *ddy,
-                                  void *dx);
-  int32_t (*batch_norm_forward_flat)(int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h, int64_t w,
-                                     const void *x, const void *z, void *y, int32_t param_dtype, int64_t num_features,
-                                     const void *weight, const void *bias, void *running_mean, void *running_var,
-                                     int32_t batch_stats, double averaging_factor, double eps, int32_t flags,
-                                     int32_t activation, double slope, uint8_t *mask, double *saved_mean,
-                                     double *saved_invstd);
-  int32_t (*batch_norm_backward_flat)(int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h, int64_t w,
-                                      const void *x, const void *dy, const void *y, const uint8_t *mask,
-                                      int32_t param_dtype, int64_t num_features, const void *weight,
-                                      const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
-                                      int32_t activation, double slope, double blend, void *dx, void *dz, void *dweight,
-                                      void *dbias);
-  int32_t (*tensor_copy_from_flat)(bn2d_tensor *tensor, int32_t dtype, const void *data, int64_t length);
-  int32_t (*tensor_copy_to_flat)(const bn2d_tensor *tensor, int32_t dtype, void *data, int64_t length);
+  int32_t (*forward_flat)(bn2d_module *module, int32_t dtype, int32_t layout, const void *x,
+                          const void *z, int64_t n, int64_t h, int64_t w, int32_t activation,
+                          double slope, void *y, bn2d_record **record);
+  int32_t (*backward_flat)(bn2d_module *module, const bn2d_record *record, int32_t dtype,
+                           int32_t layout, const void *dy, void *dx, void *dz);
+  int32_t (*double_backward_flat)(bn2d_module *module, const bn2d_record *record, int32_t dtype,
+                                  int32_t layout, const void *dy, const void *ddx,
+                                  const void *ddweight, const void *ddbias, void *ddy, void *dx);
+  int32_t (*batch_norm_forward_flat)(int32_t data_dtype, int32_t layout, int64_t n, int64_t c,
+                                     int64_t h, int64_t w, const void *x, const void *z, void *y,
+                                     int32_t param_dtype, int64_t num_features, const void *weight,
+                                     const void *bias, void *running_mean, void *running_var,
+                                     int32_t batch_stats, double averaging_factor, double eps,
+                                     int32_t flags, int32_t activation, double slope, uint8_t *mask,
+                                     double *saved_mean, double *saved_invstd);
+  int32_t (*batch_norm_backward_flat)(int32_t data_dtype, int32_t layout, int64_t n, int64_t c,
+                                      int64_t h, int64_t w, const void *x, const void *dy,
+                                      const void *y, const uint8_t *mask, int32_t param_dtype,
+                                      int64_t num_features, const void *weight,
+                                      const double *saved_mean, const double *saved_invstd,
+                                      int32_t batch_stats, int32_t activation, double slope,
+                                      double blend, void *dx, void *dz, void *dweight, void *dbias);
+  int32_t (*tensor_copy_from_flat)(bn2d_tensor *tensor, int32_t dtype, const void *data,
+                                   int64_t length);
+  int32_t (*tensor_copy_to_flat)(const bn2d_tensor *tensor, int32_t dtype, void *data,
+                                 int64_t length);
   int32_t (*set_thread_pool)(int32_t kind);
   int32_t (*set_host_thread_pool)(bn2d_run_workers run, void *user, int32_t threads);
   int32_t (*get_thread_pool)(void);
   int32_t (*module_set_thread_pool)(bn2d_module *module, int32_t kind);
-  int32_t (*module_set_host_thread_pool)(bn2d_module *module, bn2d_run_workers run, void *user, int32_t threads);
+  int32_t (*module_set_host_thread_pool)(bn2d_module *module, bn2d_run_workers run, void *user,
+                                         int32_t threads);
   int32_t (*module_get_thread_pool)(const bn2d_module *module, int32_t *out);
   /* End of version 2. */
 } bn2d_api;
@@ -949,7 +1191,8 @@ typedef struct bn2d_api {
 /**
  * The table, static and valid for ever (the library stays loaded after dlclose).
  * @param api_version BN2D_API_VERSION that the host was compiled with.
- * @return The table, or NULL where the library is older than asked for, or api_version is 0. Threads: free. Since 1.0.
+ * @return The table, or NULL where the library is older than asked for, or api_version is 0.
+ *   Threads: free. Since 1.0.
  */
 BN2D_API const bn2d_api *bn2d_get_api(uint32_t api_version);
 

@@ -5,35 +5,38 @@
  *
  *     #include <bn2d/bn2d.hpp>
  *
- *     bn2d::Module bn(64);                                  // 64 channels, defaults
- *     const bn2d::Shape shape{8, 64, 32, 32};               // N, C, H, W
- *     auto record = bn.record({x, shape}, {y, shape});      // training; x, y: std::vector<float>
- *     bn.backward(record, {dy, shape}, {dx, shape});        // adds to bn.weight_grad(), bn.bias_grad()
+ *     bn2d::Module bn(64);                            // 64 channels, defaults
+ *     const bn2d::Shape shape{8, 64, 32, 32};         // N, C, H, W
+ *     auto record = bn.record({x, shape}, {y, shape});  // training; x, y: std::vector<float>
+ *     bn.backward(record, {dy, shape}, {dx, shape});  // adds to weight_grad(), bias_grad()
  *     bn.eval();
- *     bn.infer({x, shape}, {y, shape}, bn2d::relu);         // running statistics; const
+ *     bn.infer({x, shape}, {y, shape}, bn2d::relu);   // running statistics; const
  *
  * bn2d.h is the manual: what is computed, statuses, threads. This file says only what C++ adds.
  *
- * **Linked or loaded.** `Module bn(64)` calls the library that the program is linked with. A program that is not linked
- * loads it and says so; everything else is the same, and nothing has to be defined:
+ * **Linked or loaded.** `Module bn(64)` calls the library that the program is linked with. A
+ * program that is not linked loads it and says so; everything else is the same, and nothing has to
+ * be defined:
  *
  *     const auto library = bn2d::Library::open("libbn2d.so.1");
  *     bn2d::Module bn(library, 64);
  *
- * **Errors.** A call that fails throws bn2d::Error and has changed nothing. With -fno-exceptions, or where
- * BN2D_NO_EXCEPTIONS is defined before the include, it returns a bn2d::Result instead: `auto bn =
- * bn2d::Module::create(64); if (!bn) puts(bn.message());`. `Returns<T>` below is T or Result<T>. Both kinds may meet in
- * one program.
+ * **Errors.** A call that fails throws bn2d::Error and has changed nothing. With -fno-exceptions,
+ * or where BN2D_NO_EXCEPTIONS is defined before the include, it returns a bn2d::Result instead:
+ * `auto bn = bn2d::Module::create(64); if (!bn) puts(bn.message());`. `Returns<T>` below is T or
+ * Result<T>. Both kinds may meet in one program.
  *
- * **Ownership.** Module, Record and Tensor own their handle: they move, they do not copy, their order of destruction
- * does not matter. Views and spans own nothing. A temporary container is no source for a view: that does not compile. A
- * Record *borrows* x (and y after an activation with a residual, or on running statistics): keep both in place and
- * unchanged until the last backward.
+ * **Ownership.** Module, Record and Tensor own their handle: they move, they do not copy, their
+ * order of destruction does not matter. Views and spans own nothing. A temporary container is no
+ * source for a view: that does not compile. A Record *borrows* x (and y after an activation with a
+ * residual, or on running statistics): keep both in place and unchanged until the last backward.
  *
- * **Threads.** const member functions of a Module are "shared" or "free": any number at once. The others are exclusive;
- * a violation is the error Status::busy. Views, spans, options and Library are plain values.
+ * **Threads.** const member functions of a Module are "shared" or "free": any number at once. The
+ * others are exclusive; a violation is the error Status::busy. Views, spans, options and Library
+ * are plain values.
  *
- * **No ABI of its own.** All is inline over the C table, so a library and its user may be built by different compilers.
+ * **No ABI of its own.** All is inline over the C table, so a library and its user may be built by
+ * different compilers.
  */
 #ifndef BN2D_BN2D_HPP
 #define BN2D_BN2D_HPP
@@ -75,14 +78,15 @@
 #endif
 
 namespace bn2d {
-// Files with and without exceptions may be linked into one program: their functions have different names.
+// Files with and without exceptions may be linked into one program: their functions have different
+// names.
 #if defined(BN2D_NO_EXCEPTIONS)
 inline namespace with_results {
 #else
 inline namespace with_exceptions {
 #endif
 
-/* -------------------------------------------------------------------------------------------- plain values */
+/* --------------------------------------------------------------------------------- plain values */
 
 /** bn2d_status. */
 enum class Status : int32_t {
@@ -105,10 +109,20 @@ enum class Status : int32_t {
 };
 
 /** bn2d_dtype. */
-enum class DType : int32_t { f32 = BN2D_F32, f64 = BN2D_F64, f16 = BN2D_F16, bf16 = BN2D_BF16, i64 = BN2D_I64 };
+enum class DType : int32_t {
+  f32 = BN2D_F32,
+  f64 = BN2D_F64,
+  f16 = BN2D_F16,
+  bf16 = BN2D_BF16,
+  i64 = BN2D_I64
+};
 
 /** bn2d_tensor_kind. */
-enum class TensorKind : int32_t { parameter = BN2D_PARAMETER, buffer = BN2D_BUFFER, gradient = BN2D_GRADIENT };
+enum class TensorKind : int32_t {
+  parameter = BN2D_PARAMETER,
+  buffer = BN2D_BUFFER,
+  gradient = BN2D_GRADIENT
+};
 
 /** y = act(bn(x) + z): none, relu, leaky_relu(slope). */
 struct Activation {
@@ -139,7 +153,8 @@ inline constexpr Layout nchw = Layout::nchw;
 inline constexpr Layout channels_last = Layout::channels_last;
 
 /**
- * What a module is made with; the defaults are the library's. C++20: `Module bn(64, {.eps = 1e-3, .momentum = 0.01})`.
+ * What a module is made with; the defaults are the library's. C++20: `Module bn(64, {.eps = 1e-3,
+ * .momentum = 0.01})`.
  */
 struct Options {
   double eps = 1e-5;
@@ -154,9 +169,10 @@ struct Options {
 };
 
 /**
- * The dtype of a C++ type. float, double, int64_t, and std::float16_t, std::bfloat16_t where they exist. For a half
- * type of your own: `template <> struct bn2d::dtype_of<Eigen::half> { static constexpr auto value = bn2d::DType::f16;
- * };` Without a type, bits and a dtype do: `bn2d::View(bits, bn2d::DType::bf16, shape)`.
+ * The dtype of a C++ type. float, double, int64_t, and std::float16_t, std::bfloat16_t where they
+ * exist. For a half type of your own: `template <> struct bn2d::dtype_of<Eigen::half> { static
+ * constexpr auto value = bn2d::DType::f16; };` Without a type, bits and a dtype do:
+ * `bn2d::View(bits, bn2d::DType::bf16, shape)`.
  */
 template <class T>
 struct dtype_of {};
@@ -185,15 +201,18 @@ struct dtype_of<std::bfloat16_t> {
 };
 #endif
 
-/* -------------------------------------------------------------------------------------------------- errors */
+/* --------------------------------------------------------------------------------------- errors */
 
 namespace detail {
 
 /** Why a call failed: the library's status and message, or this header's. */
 struct Fault {
-  // Every call that succeeds makes some of these: only the text that there is gets written and copied.
+  // Every call that succeeds makes some of these: only the text that there is gets written and
+  // copied.
   Fault() noexcept { text[0] = '\0'; }
-  Fault(const Fault &other) noexcept : status(other.status) { std::memcpy(text, other.text, other.length()); }
+  Fault(const Fault &other) noexcept : status(other.status) {
+    std::memcpy(text, other.text, other.length());
+  }
   Fault &operator=(const Fault &other) noexcept {
     status = other.status;
     std::memmove(text, other.text, other.length());
@@ -233,7 +252,9 @@ inline Fault fault_of(const bn2d_api &api, int32_t status) {
 
 #if !defined(BN2D_NO_EXCEPTIONS)
 
-/** A call that failed, and has changed nothing. what() has the fact and both values, in one line. */
+/**
+ * A call that failed, and has changed nothing. what() has the fact and both values, in one line.
+ */
 class Error : public std::runtime_error {
  public:
   Error(Status status, const char *message) : std::runtime_error(message), status_(status) {}
@@ -321,25 +342,30 @@ inline Returns<void> finish(const Fault &fault) {
 }
 }  // namespace detail
 
-/* ------------------------------------------------------------------------------------------ spans and views */
+/* ------------------------------------------------------------------------------ spans and views */
 
-/** Elements one after another, owned by somebody else. Converts from containers and arrays, to and from std::span. */
+/**
+ * Elements one after another, owned by somebody else. Converts from containers and arrays, to and
+ * from std::span.
+ */
 template <class T>
 class Span {
  public:
   constexpr Span() = default;
   constexpr Span(T *data, size_t size) : data_(data), size_(size) {}
-  template <
-      class Container,
-      std::enable_if_t<
-          std::is_convertible_v<std::remove_pointer_t<decltype(std::data(std::declval<Container &>()))> (*)[], T (*)[]>,
-          int> = 0>
+  template <class Container,
+            std::enable_if_t<std::is_convertible_v<std::remove_pointer_t<decltype(std::data(
+                                                       std::declval<Container &>()))> (*)[],
+                                                   T (*)[]>,
+                             int> = 0>
   constexpr Span(Container &container) : data_(std::data(container)), size_(std::size(container)) {}
   template <class Other, std::enable_if_t<std::is_convertible_v<Other (*)[], T (*)[]>, int> = 0>
   constexpr Span(const Span<Other> &other) : data_(other.data()), size_(other.size()) {}
 #if defined(__cpp_lib_span)
-  template <class Other, size_t kExtent, std::enable_if_t<std::is_convertible_v<Other (*)[], T (*)[]>, int> = 0>
-  constexpr Span(const std::span<Other, kExtent> &other) : data_(other.data()), size_(other.size()) {}
+  template <class Other, size_t kExtent,
+            std::enable_if_t<std::is_convertible_v<Other (*)[], T (*)[]>, int> = 0>
+  constexpr Span(const std::span<Other, kExtent> &other)
+      : data_(other.data()), size_(other.size()) {}
 #if !defined(__cpp_lib_ranges)  // else it converts as any range does, see the end
   constexpr operator std::span<T>() const { return {data_, size_}; }
 #endif
@@ -371,7 +397,10 @@ template <class T, size_t kExtent>
 struct is_borrowed<std::span<T, kExtent>> : std::true_type {};
 #endif
 
-/** What a view can be made of: a pointer, whose number of elements is not known, or an array or container. */
+/**
+ * What a view can be made of: a pointer, whose number of elements is not known, or an array or
+ * container.
+ */
 template <class Source, class = void>
 struct SourceOf {};
 template <class T>
@@ -382,7 +411,8 @@ struct SourceOf<T *, void> {
   static uint64_t count(T *) { return kUnknown; }
 };
 template <class C>
-struct SourceOf<C, std::void_t<decltype(std::data(std::declval<C &>())), decltype(std::size(std::declval<C &>()))>> {
+struct SourceOf<C, std::void_t<decltype(std::data(std::declval<C &>())),
+                               decltype(std::size(std::declval<C &>()))>> {
   using Element = std::remove_pointer_t<decltype(std::data(std::declval<C &>()))>;
   static constexpr bool kSafe = is_borrowed<std::remove_cv_t<C>>::value;
   static Element *data(C &source) { return std::data(source); }
@@ -390,50 +420,58 @@ struct SourceOf<C, std::void_t<decltype(std::data(std::declval<C &>())), decltyp
 };
 // A pointer may be const itself; an argument is a reference, or a temporary.
 template <class S>
-using Source = SourceOf<std::conditional_t<std::is_pointer_v<std::remove_reference_t<S>>,
-                                           std::remove_cv_t<std::remove_reference_t<S>>, std::remove_reference_t<S>>>;
+using Source = SourceOf<
+    std::conditional_t<std::is_pointer_v<std::remove_reference_t<S>>,
+                       std::remove_cv_t<std::remove_reference_t<S>>, std::remove_reference_t<S>>>;
 template <class S>
 using Element = typename Source<S>::Element;
 
 /** Enables a constructor that reads from a Source. */
 template <class S>
-using Readable = std::enable_if_t<(std::is_lvalue_reference_v<S> || Source<S>::kSafe) &&
-                                      std::is_enum_v<decltype(dtype_of<std::remove_cv_t<Element<S>>>::value)>,
-                                  int>;
+using Readable =
+    std::enable_if_t<(std::is_lvalue_reference_v<S> || Source<S>::kSafe) &&
+                         std::is_enum_v<decltype(dtype_of<std::remove_cv_t<Element<S>>>::value)>,
+                     int>;
 /** And one that writes to it. */
 template <class S>
 using Writable = std::enable_if_t<!std::is_const_v<Element<S>>, Readable<S>>;
 
-/** std::mdspan of rank 4, and what looks like it (Kokkos::mdspan). */
+/**
+ * std::mdspan of rank 4, and what looks like it (Kokkos::mdspan). Its data_handle() is a pointer,
+ * or a reference to one.
+ */
 template <class M>
-using MdspanElement = std::enable_if_t<M::rank() == 4 && M::is_always_strided(),
-                                       std::remove_pointer_t<decltype(std::declval<const M &>().data_handle())>>;
+using MdspanElement = std::enable_if_t<
+    M::rank() == 4 && M::is_always_strided(),
+    std::remove_pointer_t<std::decay_t<decltype(std::declval<const M &>().data_handle())>>>;
 template <class M>
 using ReadableMdspan =
-    std::enable_if_t<std::is_enum_v<decltype(dtype_of<std::remove_cv_t<MdspanElement<M>>>::value)>, int>;
+    std::enable_if_t<std::is_enum_v<decltype(dtype_of<std::remove_cv_t<MdspanElement<M>>>::value)>,
+                     int>;
 template <class M>
 using WritableMdspan = std::enable_if_t<!std::is_const_v<MdspanElement<M>>, ReadableMdspan<M>>;
 
 }  // namespace detail
 
 /**
- * A tensor (N, C, H, W) in the caller's memory that is only read. Made of a pointer, array, container or std::span and
- * a shape: contiguous, channels_last or with strides; or of a std::mdspan of rank 4. Where the number of elements is
- * known, a call checks that they suffice. Without arguments: no tensor, for what is optional.
+ * A tensor (N, C, H, W) in the caller's memory that is only read. Made of a pointer, array,
+ * container or std::span and a shape: contiguous, channels_last or with strides; or of a
+ * std::mdspan of rank 4. Where the number of elements is known, a call checks that they suffice.
+ * Without arguments: no tensor, for what is optional.
  */
 class ConstView {
  public:
   ConstView() = default;
   template <class S, detail::Readable<S> = 0>
   ConstView(S &&source, const Shape &shape, Layout layout = nchw)
-      : ConstView(detail::Source<S>::data(source), dtype_of<std::remove_cv_t<detail::Element<S>>>::value, shape,
-                  layout) {
+      : ConstView(detail::Source<S>::data(source),
+                  dtype_of<std::remove_cv_t<detail::Element<S>>>::value, shape, layout) {
     count_ = detail::Source<S>::count(source);
   }
   template <class S, detail::Readable<S> = 0>
   ConstView(S &&source, const Shape &shape, const Strides &strides)
-      : ConstView(detail::Source<S>::data(source), dtype_of<std::remove_cv_t<detail::Element<S>>>::value, shape,
-                  strides) {
+      : ConstView(detail::Source<S>::data(source),
+                  dtype_of<std::remove_cv_t<detail::Element<S>>>::value, shape, strides) {
     count_ = detail::Source<S>::count(source);
   }
   template <class M, detail::ReadableMdspan<M> = 0>
@@ -441,8 +479,8 @@ class ConstView {
       : ConstView(mdspan.data_handle(), dtype_of<std::remove_cv_t<detail::MdspanElement<M>>>::value,
                   {int64_t(mdspan.extent(0)), int64_t(mdspan.extent(1)), int64_t(mdspan.extent(2)),
                    int64_t(mdspan.extent(3))},
-                  Strides{int64_t(mdspan.stride(0)), int64_t(mdspan.stride(1)), int64_t(mdspan.stride(2)),
-                          int64_t(mdspan.stride(3))}) {}
+                  Strides{int64_t(mdspan.stride(0)), int64_t(mdspan.stride(1)),
+                          int64_t(mdspan.stride(2)), int64_t(mdspan.stride(3))}) {}
   ConstView(const void *data, DType dtype, const Shape &shape, Layout layout = nchw)
       : ConstView(data, dtype, shape, contiguous(shape, layout)) {}
   ConstView(const void *data, DType dtype, const Shape &shape, const Strides &strides)
@@ -464,7 +502,8 @@ class ConstView {
     const auto product = [](int64_t a, int64_t b) {
       return static_cast<int64_t>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
     };
-    if (layout == Layout::channels_last) return {product(product(s.h, s.w), s.c), 1, product(s.w, s.c), s.c};
+    if (layout == Layout::channels_last)
+      return {product(product(s.h, s.w), s.c), 1, product(s.w, s.c), s.c};
     return {product(product(s.c, s.h), s.w), product(s.h, s.w), s.w, 1};
   }
 
@@ -481,24 +520,33 @@ class View : public ConstView {
  public:
   View() = default;
   template <class S, detail::Writable<S> = 0>
-  View(S &&source, const Shape &shape, Layout layout = nchw) : ConstView(std::forward<S>(source), shape, layout) {}
+  View(S &&source, const Shape &shape, Layout layout = nchw)
+      : ConstView(std::forward<S>(source), shape, layout) {}
   template <class S, detail::Writable<S> = 0>
-  View(S &&source, const Shape &shape, const Strides &strides) : ConstView(std::forward<S>(source), shape, strides) {}
+  View(S &&source, const Shape &shape, const Strides &strides)
+      : ConstView(std::forward<S>(source), shape, strides) {}
   template <class M, detail::WritableMdspan<M> = 0>
   View(const M &mdspan) : ConstView(mdspan) {}
-  View(void *data, DType dtype, const Shape &shape, Layout layout = nchw) : ConstView(data, dtype, shape, layout) {}
-  View(void *data, DType dtype, const Shape &shape, const Strides &strides) : ConstView(data, dtype, shape, strides) {}
+  View(void *data, DType dtype, const Shape &shape, Layout layout = nchw)
+      : ConstView(data, dtype, shape, layout) {}
+  View(void *data, DType dtype, const Shape &shape, const Strides &strides)
+      : ConstView(data, dtype, shape, strides) {}
 
   void *data() const { return const_cast<void *>(ConstView::data()); }
 };
 
-/** One value for each channel in the caller's memory, only read. Made as a ConstView; absent by default. */
+/**
+ * One value for each channel in the caller's memory, only read. Made as a ConstView; absent by
+ * default.
+ */
 class ConstChannels {
  public:
   ConstChannels() = default;
-  template <class S, detail::Readable<S> = 0, std::enable_if_t<!std::is_pointer_v<std::remove_reference_t<S>>, int> = 0>
+  template <class S, detail::Readable<S> = 0,
+            std::enable_if_t<!std::is_pointer_v<std::remove_reference_t<S>>, int> = 0>
   ConstChannels(S &&source)
-      : ConstChannels(detail::Source<S>::data(source), dtype_of<std::remove_cv_t<detail::Element<S>>>::value,
+      : ConstChannels(detail::Source<S>::data(source),
+                      dtype_of<std::remove_cv_t<detail::Element<S>>>::value,
                       static_cast<int64_t>(detail::Source<S>::count(source))) {}
   template <class T, std::enable_if_t<std::is_enum_v<decltype(dtype_of<T>::value)>, int> = 0>
   ConstChannels(const T *data, int64_t count) : ConstChannels(data, dtype_of<T>::value, count) {}
@@ -521,9 +569,12 @@ class ConstChannels {
 class Channels : public ConstChannels {
  public:
   Channels() = default;
-  template <class S, detail::Writable<S> = 0, std::enable_if_t<!std::is_pointer_v<std::remove_reference_t<S>>, int> = 0>
+  template <class S, detail::Writable<S> = 0,
+            std::enable_if_t<!std::is_pointer_v<std::remove_reference_t<S>>, int> = 0>
   Channels(S &&source) : ConstChannels(std::forward<S>(source)) {}
-  template <class T, std::enable_if_t<!std::is_const_v<T> && std::is_enum_v<decltype(dtype_of<T>::value)>, int> = 0>
+  template <class T,
+            std::enable_if_t<!std::is_const_v<T> && std::is_enum_v<decltype(dtype_of<T>::value)>,
+                             int> = 0>
   Channels(T *data, int64_t count) : ConstChannels(data, count) {}
   Channels(void *data, DType dtype, int64_t count) : ConstChannels(data, dtype, count) {}
 
@@ -556,7 +607,9 @@ class RawView {
     view_.device_type = BN2D_CPU;
     view_.ndim = rank;
     view_.dtype_code = dtype == DType::bf16 ? 4 : dtype == DType::i64 ? 0 : 2;
-    view_.dtype_bits = dtype == DType::f32 ? 32 : dtype == DType::f64 || dtype == DType::i64 ? 64 : 16;
+    view_.dtype_bits = dtype == DType::f32                          ? 32
+                       : dtype == DType::f64 || dtype == DType::i64 ? 64
+                                                                    : 16;
     view_.dtype_lanes = 1;
     view_.shape = shape_;
     view_.strides = strides_;
@@ -567,10 +620,17 @@ class RawView {
   bn2d_view view_{};
 };
 
-inline uint64_t saturating_product(uint64_t a, uint64_t b) { return b != 0 && a > kUnknown / b ? kUnknown : a * b; }
-inline uint64_t saturating_sum(uint64_t a, uint64_t b) { return a > kUnknown - b ? kUnknown : a + b; }
+inline uint64_t saturating_product(uint64_t a, uint64_t b) {
+  return b != 0 && a > kUnknown / b ? kUnknown : a * b;
+}
+inline uint64_t saturating_sum(uint64_t a, uint64_t b) {
+  return a > kUnknown - b ? kUnknown : a + b;
+}
 
-/** Elements from the first to the last one of a view, both included. What is negative is for the library to report. */
+/**
+ * Elements from the first to the last one of a view, both included. What is negative is for the
+ * library to report.
+ */
 inline uint64_t extent_in_memory(const ConstView &view) {
   const Shape &shape = view.shape();
   const Strides &strides = view.strides();
@@ -580,7 +640,8 @@ inline uint64_t extent_in_memory(const ConstView &view) {
   for (int i = 0; i < 4; ++i) {
     if (extents[i] <= 0) return 0;
     const uint64_t steps = static_cast<uint64_t>(extents[i]) - 1;
-    if (distances[i] > 0) last = saturating_sum(last, saturating_product(steps, static_cast<uint64_t>(distances[i])));
+    if (distances[i] > 0)
+      last = saturating_sum(last, saturating_product(steps, static_cast<uint64_t>(distances[i])));
   }
   return saturating_sum(last, 1);
 }
@@ -595,9 +656,9 @@ inline Fault check_reach(std::initializer_list<Named> views) {
     const ConstView &view = *named.view;
     if (!view || view.count() == kUnknown || extent_in_memory(view) <= view.count()) continue;
     const Shape &s = view.shape();
-    return fault(Status::shape, "%s has %lld elements, shape (%lld, %lld, %lld, %lld) needs %lld", named.name,
-                 number(view.count()), number(s.n), number(s.c), number(s.h), number(s.w),
-                 number(extent_in_memory(view)));
+    return fault(Status::shape, "%s has %lld elements, shape (%lld, %lld, %lld, %lld) needs %lld",
+                 named.name, number(view.count()), number(s.n), number(s.c), number(s.h),
+                 number(s.w), number(extent_in_memory(view)));
   }
   return {};
 }
@@ -613,11 +674,12 @@ inline Fault check_channels(const bn2d_api &api, int64_t channels, DType dtype, 
     const ConstChannels &values = *named.values;
     if (!values) continue;
     if (values.count() != channels)
-      return fault(Status::shape, "%s has %lld elements, %s has %lld channels", named.name, number(values.count()),
-                   whose, number(channels));
+      return fault(Status::shape, "%s has %lld elements, %s has %lld channels", named.name,
+                   number(values.count()), whose, number(channels));
     if (values.dtype() != dtype)
       return fault(Status::dtype, "%s is %s, must be %s", named.name,
-                   api.dtype_name(static_cast<int32_t>(values.dtype())), api.dtype_name(static_cast<int32_t>(dtype)));
+                   api.dtype_name(static_cast<int32_t>(values.dtype())),
+                   api.dtype_name(static_cast<int32_t>(dtype)));
   }
   return {};
 }
@@ -630,46 +692,58 @@ T *pointer(const std::optional<Span<T>> &span) {
 template <class T>
 Fault check_doubles(int64_t channels, const char *name, const std::optional<Span<T>> &values) {
   if (!values || values->size() == static_cast<uint64_t>(channels)) return {};
-  return fault(Status::shape, "%s has %lld elements, x has %lld channels", name, number(values->size()),
-               number(channels));
+  return fault(Status::shape, "%s has %lld elements, x has %lld channels", name,
+               number(values->size()), number(channels));
 }
 
 }  // namespace detail
 
-/* ------------------------------------------------------------------------------------------------- library */
+/* -------------------------------------------------------------------------------------- library */
 
 /**
- * The library that calls go to: a pointer to its table. A plain value; the table is valid for ever, because a library
- * that was loaded stays.
+ * The library that calls go to: a pointer to its table. A plain value; the table is valid for ever,
+ * because a library that was loaded stays.
  */
 class Library {
  public:
   /** A table that the host has found itself. */
   explicit Library(const bn2d_api &api) noexcept : api_(&api) {}
-  /** The library that this program is linked with. Only who calls this (or leaves the library out) needs to link. */
+  /**
+   * The library that this program is linked with. Only who calls this (or leaves the library out)
+   * needs to link.
+   */
   static Library linked() noexcept { return Library(*bn2d_get_api(1)); }
 #if __has_include(<dlfcn.h>)
-  /** Loads a library; Status::not_found with the loader's message, Status::state for one that is too old. */
+  /**
+   * Loads a library; Status::not_found with the loader's message, Status::state for one that is too
+   * old.
+   */
   static Returns<Library> open(const char *path = "libbn2d.so.1") {
     void *const loaded = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     void *const symbol = loaded != nullptr ? dlsym(loaded, "bn2d_get_api") : nullptr;
     if (symbol == nullptr) {
       const char *const why = dlerror();
-      return detail::failed<Library>(detail::fault(Status::not_found, "%s", why != nullptr ? why : path));
+      return detail::failed<Library>(
+          detail::fault(Status::not_found, "%s", why != nullptr ? why : path));
     }
     const bn2d_api *const api = reinterpret_cast<decltype(&bn2d_get_api)>(symbol)(1);
     if (api == nullptr || !Library(*api).has(&bn2d_api::mask_nbytes))
-      return detail::failed<Library>(detail::fault(Status::state, "%s is older than version 1.0", path));
+      return detail::failed<Library>(
+          detail::fault(Status::state, "%s is older than version 1.0", path));
     return Library(*api);
   }
 #endif
 
   const bn2d_api &api() const { return *api_; }
-  /** Whether a library, older than this header perhaps, has a slot: `library.has(&bn2d_api::mask_nbytes)`. */
+  /**
+   * Whether a library, older than this header perhaps, has a slot:
+   * `library.has(&bn2d_api::mask_nbytes)`.
+   */
   template <class Function>
   bool has(Function bn2d_api::*slot) const {
     const bn2d_api *const base = api_;
-    const auto offset = reinterpret_cast<const char *>(&(base->*slot)) - reinterpret_cast<const char *>(base);
+    const auto offset =
+        reinterpret_cast<const char *>(&(base->*slot)) - reinterpret_cast<const char *>(base);
     return static_cast<uint64_t>(offset) + sizeof(Function) <= base->size;
   }
 
@@ -688,19 +762,26 @@ class Library {
     return static_cast<DType>(dtype);
   }
   /** Limits of the whole process; see bn2d.h. */
-  Returns<void> set_num_threads(int32_t threads) const { return finish(api_->set_num_threads(threads)); }
+  Returns<void> set_num_threads(int32_t threads) const {
+    return finish(api_->set_num_threads(threads));
+  }
   int32_t num_threads() const { return api_->get_num_threads(); }
-  Returns<void> set_streaming_threshold(int64_t bytes) const { return finish(api_->set_streaming_threshold(bytes)); }
+  Returns<void> set_streaming_threshold(int64_t bytes) const {
+    return finish(api_->set_streaming_threshold(bytes));
+  }
   int64_t streaming_threshold() const { return api_->get_streaming_threshold(); }
   Returns<uint64_t> mask_nbytes(const Shape &shape) const {
     uint64_t bytes = 0;
-    if (const auto fault = detail::fault_of(*api_, api_->mask_nbytes(shape.n, shape.c, shape.h, shape.w, &bytes)))
+    if (const auto fault =
+            detail::fault_of(*api_, api_->mask_nbytes(shape.n, shape.c, shape.h, shape.w, &bytes)))
       return detail::failed<uint64_t>(fault);
     return bytes;
   }
 
  private:
-  Returns<void> finish(int32_t status) const { return detail::finish(detail::fault_of(*api_, status)); }
+  Returns<void> finish(int32_t status) const {
+    return detail::finish(detail::fault_of(*api_, status));
+  }
   const bn2d_api *api_;
 };
 
@@ -711,7 +792,8 @@ template <class Handle, void (*bn2d_api::*kRelease)(Handle *)>
 class Owner {
  public:
   Owner(const bn2d_api &api, Handle *handle) noexcept : api_(&api), handle_(handle) {}
-  Owner(Owner &&other) noexcept : api_(other.api_), handle_(std::exchange(other.handle_, nullptr)) {}
+  Owner(Owner &&other) noexcept
+      : api_(other.api_), handle_(std::exchange(other.handle_, nullptr)) {}
   Owner &operator=(Owner &&other) noexcept {
     std::swap(api_, other.api_);
     std::swap(handle_, other.handle_);
@@ -736,7 +818,8 @@ using RecordOwner = Owner<bn2d_record, &bn2d_api::record_release>;
 
 /** Asks a handle for a value. */
 template <class Handle, class T>
-T get(const bn2d_api &api, int32_t (*bn2d_api::*getter)(const Handle *, T *), const Handle *handle) {
+T get(const bn2d_api &api, int32_t (*bn2d_api::*getter)(const Handle *, T *),
+      const Handle *handle) {
   T value{};
   expect(fault_of(api, (api.*getter)(handle, &value)));
   return value;
@@ -744,11 +827,11 @@ T get(const bn2d_api &api, int32_t (*bn2d_api::*getter)(const Handle *, T *), co
 
 }  // namespace detail
 
-/* -------------------------------------------------------------------------------------------------- tensor */
+/* --------------------------------------------------------------------------------------- tensor */
 
 /**
- * A parameter, buffer or gradient of a module, read only. Its memory stays where it is as long as the tensor or its
- * module lives, and is the caller's to guard against calls on other threads.
+ * A parameter, buffer or gradient of a module, read only. Its memory stays where it is as long as
+ * the tensor or its module lives, and is the caller's to guard against calls on other threads.
  */
 class ConstTensor {
  public:
@@ -795,7 +878,9 @@ class ConstTensor {
                          api.dtype_name(get(&bn2d_api::tensor_dtype)),
                          api.dtype_name(static_cast<int32_t>(dtype_of<T>::value)));
   }
-  Returns<void> finish(int32_t status) const { return detail::finish(detail::fault_of(owner_.api(), status)); }
+  Returns<void> finish(int32_t status) const {
+    return detail::finish(detail::fault_of(owner_.api(), status));
+  }
 
   detail::TensorOwner owner_;
 };
@@ -816,7 +901,8 @@ class Tensor : public ConstTensor {
   /** The gradient of a parameter; Status::state for another tensor. */
   Returns<Tensor> grad() {
     bn2d_tensor *found = nullptr;
-    if (const auto fault = detail::fault_of(owner_.api(), owner_.api().tensor_grad(owner_.get(), &found)))
+    if (const auto fault =
+            detail::fault_of(owner_.api(), owner_.api().tensor_grad(owner_.get(), &found)))
       return detail::failed<Tensor>(fault);
     return Tensor(Library(owner_.api()), found);
   }
@@ -830,18 +916,19 @@ class Tensor : public ConstTensor {
   /** An export without a copy; who takes it calls its deleter. */
   Returns<DLManagedTensorVersioned *> to_dlpack() {
     DLManagedTensorVersioned *made = nullptr;
-    if (const auto fault = detail::fault_of(owner_.api(), owner_.api().tensor_to_dlpack(owner_.get(), &made)))
+    if (const auto fault =
+            detail::fault_of(owner_.api(), owner_.api().tensor_to_dlpack(owner_.get(), &made)))
       return detail::failed<DLManagedTensorVersioned *>(fault);
     return made;
   }
 };
 
-/* -------------------------------------------------------------------------------------------------- record */
+/* --------------------------------------------------------------------------------------- record */
 
 /**
- * What a forward leaves for its backward, any number of them. It borrows the memory of x, and that of y after an
- * activation with a residual or on running statistics (see bn2d_forward_act()): keep both in place and unchanged until
- * the last backward. x() and y() tell what they were.
+ * What a forward leaves for its backward, any number of them. It borrows the memory of x, and that
+ * of y after an activation with a residual or on running statistics (see bn2d_forward_act()): keep
+ * both in place and unchanged until the last backward. x() and y() tell what they were.
  */
 class Record {
  public:
@@ -858,28 +945,31 @@ class Record {
   ConstView x_, y_;
 };
 
-/* -------------------------------------------------------------------------------------------------- module */
+/* --------------------------------------------------------------------------------------- module */
 
 /** What Module::double_backward() takes and gives; what is left out is zero, or not wanted. */
 struct DoubleBackward {
-  ConstView ddx{};                    /**< Gradient of the loss with respect to dx. */
-  ConstChannels ddweight{}, ddbias{}; /**< With respect to dweight and dbias; of the module's dtype. */
-  View ddy{};                         /**< Out: with respect to dy. */
-  View dx{};                          /**< Out: with respect to x. That of weight is added to weight.grad. */
+  ConstView ddx{}; /**< Gradient of the loss with respect to dx. */
+  /** With respect to dweight and dbias; of the module's dtype. */
+  ConstChannels ddweight{}, ddbias{};
+  View ddy{}; /**< Out: with respect to dy. */
+  View dx{};  /**< Out: with respect to x. That of weight is added to weight.grad. */
 };
 
 /** Batch normalisation: parameters, buffers, mode. In training mode at first. */
 class Module {
  public:
 #if !defined(BN2D_NO_EXCEPTIONS)
-  explicit Module(int64_t num_features, const Options &options = {}) : Module(create(num_features, options)) {}
+  explicit Module(int64_t num_features, const Options &options = {})
+      : Module(create(num_features, options)) {}
   Module(const Library &library, int64_t num_features, const Options &options = {})
       : Module(create(library, num_features, options)) {}
 #endif
   static Returns<Module> create(int64_t num_features, const Options &options = {}) {
     return create(Library::linked(), num_features, options);
   }
-  static Returns<Module> create(const Library &library, int64_t num_features, const Options &options = {}) {
+  static Returns<Module> create(const Library &library, int64_t num_features,
+                                const Options &options = {}) {
     const bn2d_api &api = library.api();
     bn2d_module *made = nullptr;
     if (const auto fault = detail::fault_of(api, create_raw(api, num_features, options, &made)))
@@ -887,56 +977,72 @@ class Module {
     return Module(api, made);
   }
   /** Takes over one reference of a handle that was made in C. */
-  static Module adopt(const Library &library, bn2d_module *handle) { return Module(library.api(), handle); }
+  static Module adopt(const Library &library, bn2d_module *handle) {
+    return Module(library.api(), handle);
+  }
 
-  /** y = activation(bn(x) + z). In training mode by the batch's statistics, and the running ones move. Exclusive. */
-  Returns<void> forward(const ConstView &x, const View &y, Activation activation = none, const ConstView &z = {}) {
+  /**
+   * y = activation(bn(x) + z). In training mode by the batch's statistics, and the running ones
+   * move. Exclusive.
+   */
+  Returns<void> forward(const ConstView &x, const View &y, Activation activation = none,
+                        const ConstView &z = {}) {
     return detail::finish(run(x, y, activation, z, nullptr));
   }
   /** As forward(), and what backward needs. Borrows x and y: see Record. */
-  [[nodiscard]] Returns<Record> record(const ConstView &x, const View &y, Activation activation = none,
-                                       const ConstView &z = {}) {
+  [[nodiscard]] Returns<Record> record(const ConstView &x, const View &y,
+                                       Activation activation = none, const ConstView &z = {}) {
     bn2d_record *made = nullptr;
     if (const auto fault = run(x, y, activation, z, &made)) return detail::failed<Record>(fault);
     return Record(Library(owner_.api()), made, x, y);
   }
   /**
-   * As forward() in eval mode, by the running statistics; changes nothing. Status::state in training mode. Any number
-   * of threads at once (of a module without running statistics: one).
+   * As forward() in eval mode, by the running statistics; changes nothing. Status::state in
+   * training mode. Any number of threads at once (of a module without running statistics: one).
    */
-  Returns<void> infer(const ConstView &x, const View &y, Activation activation = none, const ConstView &z = {}) const {
+  Returns<void> infer(const ConstView &x, const View &y, Activation activation = none,
+                      const ConstView &z = {}) const {
     if (is_training())
       return detail::failed<void>(
           detail::fault(Status::state, "the module is in training mode, infer needs eval mode"));
     return detail::finish(run(x, y, activation, z, nullptr));
   }
   /**
-   * dx and dz (the gradient of the residual) are overwritten, {} where not wanted; the gradients of weight and bias are
-   * added to weight_grad() and bias_grad(). Exclusive.
+   * dx and dz (the gradient of the residual) are overwritten, {} where not wanted; the gradients of
+   * weight and bias are added to weight_grad() and bias_grad(). Exclusive.
    */
-  Returns<void> backward(const Record &record, const ConstView &dy, const View &dx = {}, const View &dz = {}) {
+  Returns<void> backward(const Record &record, const ConstView &dy, const View &dx = {},
+                         const View &dz = {}) {
     if (const auto fault = detail::check_reach({{"dy", &dy}, {"dx", &dx}, {"dz", &dz}}))
       return detail::failed<void>(fault);
-    return finish(owner_.api().backward(owner_.get(), record.get(), detail::RawView(dy), detail::RawView(dx),
-                                        detail::RawView(dz)));
+    return finish(owner_.api().backward(owner_.get(), record.get(), detail::RawView(dy),
+                                        detail::RawView(dx), detail::RawView(dz)));
   }
   /** Backward of backward. Exclusive. */
-  Returns<void> double_backward(const Record &record, const ConstView &dy, const DoubleBackward &a) {
+  Returns<void> double_backward(const Record &record, const ConstView &dy,
+                                const DoubleBackward &a) {
     const bn2d_api &api = owner_.api();
-    auto fault = detail::check_reach({{"dy", &dy}, {"ddx", &a.ddx}, {"ddy", &a.ddy}, {"dx", &a.dx}});
+    auto fault =
+        detail::check_reach({{"dy", &dy}, {"ddx", &a.ddx}, {"ddy", &a.ddy}, {"dx", &a.dx}});
     if (!fault)
       fault = detail::check_channels(api, num_features(), dtype(), "the module",
                                      {{"ddweight", &a.ddweight}, {"ddbias", &a.ddbias}});
     if (fault) return detail::failed<void>(fault);
-    return finish(api.double_backward(owner_.get(), record.get(), detail::RawView(dy), detail::RawView(a.ddx),
-                                      a.ddweight.data(), a.ddbias.data(), detail::RawView(a.ddy),
-                                      detail::RawView(a.dx)));
+    return finish(api.double_backward(owner_.get(), record.get(), detail::RawView(dy),
+                                      detail::RawView(a.ddx), a.ddweight.data(), a.ddbias.data(),
+                                      detail::RawView(a.ddy), detail::RawView(a.dx)));
   }
 
-  Returns<void> train(bool training = true) { return finish(owner_.api().module_train(owner_.get(), training)); }
+  Returns<void> train(bool training = true) {
+    return finish(owner_.api().module_train(owner_.get(), training));
+  }
   Returns<void> eval() { return finish(owner_.api().module_eval(owner_.get())); }
-  Returns<void> reset_running_stats() { return finish(owner_.api().module_reset_running_stats(owner_.get())); }
-  Returns<void> reset_parameters() { return finish(owner_.api().module_reset_parameters(owner_.get())); }
+  Returns<void> reset_running_stats() {
+    return finish(owner_.api().module_reset_running_stats(owner_.get()));
+  }
+  Returns<void> reset_parameters() {
+    return finish(owner_.api().module_reset_parameters(owner_.get()));
+  }
   Returns<void> zero_grad() { return finish(owner_.api().module_zero_grad(owner_.get())); }
   Returns<void> set_num_threads(int32_t threads) {
     return finish(owner_.api().module_set_num_threads(owner_.get(), threads));
@@ -949,7 +1055,8 @@ class Module {
   std::optional<double> momentum() const {
     int32_t has = 0;
     double value = 0;
-    detail::expect(detail::fault_of(owner_.api(), owner_.api().module_momentum(owner_.get(), &has, &value)));
+    detail::expect(
+        detail::fault_of(owner_.api(), owner_.api().module_momentum(owner_.get(), &has, &value)));
     return has != 0 ? std::optional<double>(value) : std::nullopt;
   }
   bool affine() const { return get(&bn2d_api::module_affine) != 0; }
@@ -959,14 +1066,19 @@ class Module {
   /** "BatchNorm2d(64, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)" */
   std::string repr() const {
     uint64_t length = 0;
-    detail::expect(detail::fault_of(owner_.api(), owner_.api().module_repr(owner_.get(), nullptr, 0, &length)));
+    detail::expect(detail::fault_of(owner_.api(),
+                                    owner_.api().module_repr(owner_.get(), nullptr, 0, &length)));
     std::string text(static_cast<size_t>(length), '\0');  // the NUL behind it may be written, too
     detail::expect(detail::fault_of(
-        owner_.api(), owner_.api().module_repr(owner_.get(), text.data(), length > 0 ? length + 1 : 0, nullptr)));
+        owner_.api(),
+        owner_.api().module_repr(owner_.get(), text.data(), length > 0 ? length + 1 : 0, nullptr)));
     return text;
   }
 
-  /** "weight", "bias", "running_mean", "running_var", "num_batches_tracked", "weight.grad", "bias.grad". */
+  /**
+   * "weight", "bias", "running_mean", "running_var", "num_batches_tracked", "weight.grad",
+   * "bias.grad".
+   */
   Returns<Tensor> tensor(const char *name) { return find<Tensor>(name); }
   Returns<ConstTensor> tensor(const char *name) const { return find<ConstTensor>(name); }
   /** All parameters and buffers, those that exist, in that order. */
@@ -974,8 +1086,9 @@ class Module {
   Returns<std::vector<ConstTensor>> tensors() const { return list<ConstTensor>(); }
 
   /**
-   * The elements of a tensor, valid as long as the module: `bn.weight()[c]`, `bn.weight<double>()` of an f64 module.
-   * Status::not_found where there is no such tensor, Status::dtype where T is not its type.
+   * The elements of a tensor, valid as long as the module: `bn.weight()[c]`, `bn.weight<double>()`
+   * of an f64 module. Status::not_found where there is no such tensor, Status::dtype where T is not
+   * its type.
    */
   template <class T = float>
   Returns<Span<T>> weight() & {
@@ -1029,7 +1142,8 @@ class Module {
   Returns<int64_t> num_batches_tracked() const {
     const auto found = values<const int64_t>("num_batches_tracked");
 #if defined(BN2D_NO_EXCEPTIONS)
-    if (!found) return detail::failed<int64_t>(detail::fault(found.status(), "%s", found.message()));
+    if (!found)
+      return detail::failed<int64_t>(detail::fault(found.status(), "%s", found.message()));
     return (*found)[0];
 #else
     return found[0];
@@ -1056,19 +1170,22 @@ class Module {
 
  private:
   Module(const bn2d_api &api, bn2d_module *handle) : owner_(api, handle) {}
-  static int32_t create_raw(const bn2d_api &api, int64_t num_features, const Options &o, bn2d_module **out) {
+  static int32_t create_raw(const bn2d_api &api, int64_t num_features, const Options &o,
+                            bn2d_module **out) {
     bn2d_options *raw = nullptr;
     if (const int32_t status = api.options_create(&raw)) return status;
     const detail::OptionsOwner options(api, raw);
     // One after another: the message is that of the first that fails.
     int32_t status = api.options_set_eps(raw, o.eps);
     if (status == BN2D_OK)
-      status = o.momentum ? api.options_set_momentum(raw, *o.momentum) : api.options_set_momentum_none(raw);
+      status = o.momentum ? api.options_set_momentum(raw, *o.momentum)
+                          : api.options_set_momentum_none(raw);
     if (status == BN2D_OK) status = api.options_set_affine(raw, o.affine);
     if (status == BN2D_OK) status = api.options_set_bias(raw, o.bias);
     if (status == BN2D_OK) status = api.options_set_track_running_stats(raw, o.track_running_stats);
     if (status == BN2D_OK) status = api.options_set_biased_running_var(raw, o.biased_running_var);
-    if (status == BN2D_OK) status = api.options_set_protect_running_stats(raw, o.protect_running_stats);
+    if (status == BN2D_OK)
+      status = api.options_set_protect_running_stats(raw, o.protect_running_stats);
     if (status == BN2D_OK) status = api.options_set_dtype(raw, static_cast<int32_t>(o.dtype));
     if (status == BN2D_OK) status = api.options_set_num_threads(raw, o.num_threads);
     if (status != BN2D_OK) return status;
@@ -1079,8 +1196,9 @@ class Module {
                     bn2d_record **record) const {
     if (const auto fault = detail::check_reach({{"x", &x}, {"y", &y}, {"z", &z}})) return fault;
     const bn2d_api &api = owner_.api();
-    return detail::fault_of(api, api.forward_act(owner_.get(), detail::RawView(x), detail::RawView(z), activation.kind,
-                                                 activation.slope, detail::RawView(y), record));
+    return detail::fault_of(
+        api, api.forward_act(owner_.get(), detail::RawView(x), detail::RawView(z), activation.kind,
+                             activation.slope, detail::RawView(y), record));
   }
   template <class T>
   T get(int32_t (*bn2d_api::*getter)(const bn2d_module *, T *)) const {
@@ -1089,8 +1207,8 @@ class Module {
   template <class Found>
   Returns<Found> find(const char *name) const {
     bn2d_tensor *found = nullptr;
-    if (const auto fault =
-            detail::fault_of(owner_.api(), owner_.api().module_tensor_by_name(owner_.get(), name, &found)))
+    if (const auto fault = detail::fault_of(
+            owner_.api(), owner_.api().module_tensor_by_name(owner_.get(), name, &found)))
       return detail::failed<Found>(fault);
     return Found(library(), found);
   }
@@ -1100,7 +1218,8 @@ class Module {
     const int32_t count = get(&bn2d_api::module_tensor_count);
     for (int32_t i = 0; i < count; ++i) {
       bn2d_tensor *found = nullptr;
-      if (const auto fault = detail::fault_of(owner_.api(), owner_.api().module_tensor_at(owner_.get(), i, &found)))
+      if (const auto fault = detail::fault_of(
+              owner_.api(), owner_.api().module_tensor_at(owner_.get(), i, &found)))
         return detail::failed<std::vector<Found>>(fault);
       all.emplace_back(library(), found);
     }
@@ -1110,26 +1229,31 @@ class Module {
   Returns<Span<T>> values(const char *name) const {
     using Found = std::conditional_t<std::is_const_v<T>, ConstTensor, Tensor>;
     bn2d_tensor *raw = nullptr;
-    if (const auto fault = detail::fault_of(owner_.api(), owner_.api().module_tensor_by_name(owner_.get(), name, &raw)))
+    if (const auto fault = detail::fault_of(
+            owner_.api(), owner_.api().module_tensor_by_name(owner_.get(), name, &raw)))
       return detail::failed<Span<T>>(fault);
-    return Found(library(), raw).template span<std::remove_const_t<T>>();  // the module holds it: the memory stays
+    // The module holds the tensor: its memory stays.
+    return Found(library(), raw).template span<std::remove_const_t<T>>();
   }
-  Returns<void> finish(int32_t status) const { return detail::finish(detail::fault_of(owner_.api(), status)); }
+  Returns<void> finish(int32_t status) const {
+    return detail::finish(detail::fault_of(owner_.api(), status));
+  }
 
   detail::ModuleOwner owner_;
 };
 
-/* ------------------------------------------------------------------------------- functions without a module */
+/* ------------------------------------------------------------------- functions without a module */
 
 /**
- * Stateless forward, bn2d_batch_norm_forward(): what is left out is not given, or not wanted. C++20:
- * `bn2d::batch_norm_forward({.x = x, .y = y, .weight = weight, .bias = bias});`
+ * Stateless forward, bn2d_batch_norm_forward(): what is left out is not given, or not wanted.
+ * C++20: `bn2d::batch_norm_forward({.x = x, .y = y, .weight = weight, .bias = bias});`
  */
 struct BatchNormForward {
   ConstView x{};
   View y{};
-  ConstView z{};                  /**< Residual. */
-  ConstChannels weight{}, bias{}; /**< 1 and 0. All values for channels have one dtype: x's, or f32 with half x. */
+  ConstView z{}; /**< Residual. */
+  /** 1 and 0. All values for channels have one dtype: x's, or f32 with half x. */
+  ConstChannels weight{}, bias{};
   Channels running_mean{}, running_var{}; /**< Moved with batch statistics, else read. */
   bool batch_stats = true;                /**< false: the running ones. */
   double averaging_factor = 0.1;
@@ -1137,7 +1261,7 @@ struct BatchNormForward {
   bool biased_running_var = false;
   bool protect_running_stats = false;
   Activation activation{};
-  std::optional<Span<uint8_t>> mask{};                      /**< Out: Library::mask_nbytes() bytes. */
+  std::optional<Span<uint8_t>> mask{}; /**< Out: Library::mask_nbytes() bytes. */
   std::optional<Span<double>> saved_mean{}, saved_invstd{}; /**< Out: one for each channel. */
 };
 
@@ -1145,9 +1269,9 @@ struct BatchNormForward {
 struct BatchNormBackward {
   ConstView x{};
   ConstView dy{};
-  ConstView y{};                                                  /**< To read the side of the activation off, or */
-  std::optional<Span<const uint8_t>> mask{};                      /**< from forward. */
-  ConstChannels weight{};                                         /**< 1. */
+  ConstView y{};                             /**< To read the side of the activation off, or */
+  std::optional<Span<const uint8_t>> mask{}; /**< from forward. */
+  ConstChannels weight{};                    /**< 1. */
   std::optional<Span<const double>> saved_mean{}, saved_invstd{}; /**< From forward. */
   bool batch_stats = true;
   Activation activation{};
@@ -1187,17 +1311,23 @@ Fault check_mask(const bn2d_api &api, const Shape &shape, const std::optional<Sp
   uint64_t bytes = 0;
   if (!mask || api.mask_nbytes(shape.n, shape.c, shape.h, shape.w, &bytes) != BN2D_OK) return {};
   if (mask->size() >= bytes) return {};
-  return fault(Status::shape, "mask has %lld bytes, shape (%lld, %lld, %lld, %lld) needs %lld", number(mask->size()),
-               number(shape.n), number(shape.c), number(shape.h), number(shape.w), number(bytes));
+  return fault(Status::shape, "mask has %lld bytes, shape (%lld, %lld, %lld, %lld) needs %lld",
+               number(mask->size()), number(shape.n), number(shape.c), number(shape.h),
+               number(shape.w), number(bytes));
 }
 
 }  // namespace detail
 
-/** y = activation(bn(x) + z). Values for channels, statistics and mask have the length that the shape asks for. */
+/**
+ * y = activation(bn(x) + z). Values for channels, statistics and mask have the length that the
+ * shape asks for.
+ */
 inline Returns<void> batch_norm_forward(const Library &library, const BatchNormForward &a) {
   const bn2d_api &api = library.api();
-  const std::initializer_list<detail::NamedChannels> channels = {
-      {"weight", &a.weight}, {"bias", &a.bias}, {"running_mean", &a.running_mean}, {"running_var", &a.running_var}};
+  const std::initializer_list<detail::NamedChannels> channels = {{"weight", &a.weight},
+                                                                 {"bias", &a.bias},
+                                                                 {"running_mean", &a.running_mean},
+                                                                 {"running_var", &a.running_var}};
   const DType dtype = detail::channels_dtype(a.x.dtype(), channels);
   const Shape &shape = a.x.shape();
   auto fault = detail::check_reach({{"x", &a.x}, {"y", &a.y}, {"z", &a.z}});
@@ -1210,9 +1340,10 @@ inline Returns<void> batch_norm_forward(const Library &library, const BatchNormF
                         (a.protect_running_stats ? BN2D_FLAG_PROTECT_RUNNING_STATS : 0);
   return detail::finish(detail::fault_of(
       api, api.batch_norm_forward(detail::RawView(a.x), detail::RawView(a.z), detail::RawView(a.y),
-                                  static_cast<int32_t>(dtype), a.weight.data(), a.bias.data(), a.running_mean.data(),
-                                  a.running_var.data(), a.batch_stats, a.averaging_factor, a.eps, flags,
-                                  a.activation.kind, a.activation.slope, detail::pointer(a.mask),
+                                  static_cast<int32_t>(dtype), a.weight.data(), a.bias.data(),
+                                  a.running_mean.data(), a.running_var.data(), a.batch_stats,
+                                  a.averaging_factor, a.eps, flags, a.activation.kind,
+                                  a.activation.slope, detail::pointer(a.mask),
                                   detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd))));
 }
 
@@ -1223,45 +1354,53 @@ inline Returns<void> batch_norm_backward(const Library &library, const BatchNorm
       {"weight", &a.weight}, {"dweight", &a.dweight}, {"dbias", &a.dbias}};
   const DType dtype = detail::channels_dtype(a.dy.dtype(), channels);
   const Shape &shape = a.dy.shape();
-  auto fault = detail::check_reach({{"x", &a.x}, {"dy", &a.dy}, {"y", &a.y}, {"dx", &a.dx}, {"dz", &a.dz}});
+  auto fault =
+      detail::check_reach({{"x", &a.x}, {"dy", &a.dy}, {"y", &a.y}, {"dx", &a.dx}, {"dz", &a.dz}});
   if (!fault) fault = detail::check_channels(api, shape.c, dtype, "dy", channels);
   if (!fault) fault = detail::check_mask(api, shape, a.mask);
   if (!fault) fault = detail::check_doubles(shape.c, "saved_mean", a.saved_mean);
   if (!fault) fault = detail::check_doubles(shape.c, "saved_invstd", a.saved_invstd);
   if (fault) return detail::failed<void>(fault);
   return detail::finish(detail::fault_of(
-      api, api.batch_norm_backward(detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y),
-                                   detail::pointer(a.mask), static_cast<int32_t>(dtype), a.weight.data(),
-                                   detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd), a.batch_stats,
-                                   a.activation.kind, a.activation.slope, a.blend, detail::RawView(a.dx),
-                                   detail::RawView(a.dz), a.dweight.data(), a.dbias.data())));
+      api, api.batch_norm_backward(
+               detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y),
+               detail::pointer(a.mask), static_cast<int32_t>(dtype), a.weight.data(),
+               detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd), a.batch_stats,
+               a.activation.kind, a.activation.slope, a.blend, detail::RawView(a.dx),
+               detail::RawView(a.dz), a.dweight.data(), a.dbias.data())));
 }
 
 /** The gradients of what batch_norm_backward() did. */
-inline Returns<void> batch_norm_double_backward(const Library &library, const BatchNormDoubleBackward &a) {
+inline Returns<void> batch_norm_double_backward(const Library &library,
+                                                const BatchNormDoubleBackward &a) {
   const bn2d_api &api = library.api();
-  const std::initializer_list<detail::NamedChannels> channels = {
-      {"weight", &a.weight}, {"ddweight", &a.ddweight}, {"ddbias", &a.ddbias}, {"dweight", &a.dweight}};
+  const std::initializer_list<detail::NamedChannels> channels = {{"weight", &a.weight},
+                                                                 {"ddweight", &a.ddweight},
+                                                                 {"ddbias", &a.ddbias},
+                                                                 {"dweight", &a.dweight}};
   const DType dtype = detail::channels_dtype(a.dy.dtype(), channels);
   const Shape &shape = a.dy.shape();
-  auto fault =
-      detail::check_reach({{"x", &a.x}, {"dy", &a.dy}, {"y", &a.y}, {"ddx", &a.ddx}, {"ddy", &a.ddy}, {"dx", &a.dx}});
+  auto fault = detail::check_reach(
+      {{"x", &a.x}, {"dy", &a.dy}, {"y", &a.y}, {"ddx", &a.ddx}, {"ddy", &a.ddy}, {"dx", &a.dx}});
   if (!fault) fault = detail::check_channels(api, shape.c, dtype, "dy", channels);
   if (!fault) fault = detail::check_mask(api, shape, a.mask);
   if (!fault) fault = detail::check_doubles(shape.c, "saved_mean", a.saved_mean);
   if (!fault) fault = detail::check_doubles(shape.c, "saved_invstd", a.saved_invstd);
   if (fault) return detail::failed<void>(fault);
   return detail::finish(detail::fault_of(
-      api, api.batch_norm_double_backward(detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y),
-                                          detail::pointer(a.mask), static_cast<int32_t>(dtype), a.weight.data(),
-                                          detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd), a.batch_stats,
-                                          a.activation.kind, a.activation.slope, detail::RawView(a.ddx),
-                                          a.ddweight.data(), a.ddbias.data(), a.blend, detail::RawView(a.ddy),
-                                          detail::RawView(a.dx), a.dweight.data())));
+      api, api.batch_norm_double_backward(
+               detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y),
+               detail::pointer(a.mask), static_cast<int32_t>(dtype), a.weight.data(),
+               detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd), a.batch_stats,
+               a.activation.kind, a.activation.slope, detail::RawView(a.ddx), a.ddweight.data(),
+               a.ddbias.data(), a.blend, detail::RawView(a.ddy), detail::RawView(a.dx),
+               a.dweight.data())));
 }
 
 /** The same of the library that the program is linked with. */
-inline Returns<void> batch_norm_forward(const BatchNormForward &a) { return batch_norm_forward(Library::linked(), a); }
+inline Returns<void> batch_norm_forward(const BatchNormForward &a) {
+  return batch_norm_forward(Library::linked(), a);
+}
 inline Returns<void> batch_norm_backward(const BatchNormBackward &a) {
   return batch_norm_backward(Library::linked(), a);
 }

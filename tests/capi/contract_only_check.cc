@@ -79,7 +79,7 @@ TEST_CASE("only check: double backward adds to the weight's gradient", "[records
 TEST_CASE("only check: a gradient's handle ends with its parameter", "[lifetime]") {
   Module module = make_module(3);
   Tensor weight = tensor_of(module, "weight");
-  bn2d_tensor *const gradient = tensor_of(module, "weight.grad").get();  // given back at once
+  bn2d_tensor *const gradient = given_back(tensor_of(module, "weight.grad"));
   int32_t rank = 0;
   CHECK(bn2d_tensor_rank(gradient, &rank) == BN2D_OK);
   module.reset();
@@ -185,8 +185,8 @@ TEST_CASE("only check: relu ignores the slope", "[records][stateless]") {
 // is gone when the module ends.
 TEST_CASE("only check: a reference taken after one release too many outlives the module", "[lifetime]") {
   Module module = make_module(3);
-  bn2d_tensor *const stale = tensor_of(module, "weight").get();  // given back at once
-  bn2d_tensor_release(stale);                                    // and once more
+  bn2d_tensor *const stale = given_back(tensor_of(module, "weight"));
+  bn2d_tensor_release(stale);  // and once more
   Tensor weight = tensor_of(module, "weight");
   module.reset();
   int32_t rank = 0;

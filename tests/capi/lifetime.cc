@@ -246,7 +246,7 @@ TEST_CASE("lifetime: a gradient keeps working after its parameter", "[lifetime]"
 TEST_CASE("lifetime: handing a tensor back once too often does not harm the module", "[lifetime]") {
   // Catches the reference that a confused finaliser takes away from the module leading to a use after free.
   Module module = make_module(3);
-  bn2d_tensor *weight = tensor_of(module, "weight").get();  // given back at once; the module has its own
+  bn2d_tensor *weight = given_back(tensor_of(module, "weight"));  // the module has its own
   for (int i = 0; i < 4; ++i) bn2d_tensor_release(weight);
   std::vector<float> x = {1, 2, 3, 4, 5, 7}, y(6);
   CHECK(bn2d_forward_f32(module.get(), x.data(), 2, 1, 1, y.data(), nullptr) == BN2D_OK);

@@ -17,7 +17,7 @@ struct Mdspan {
   static constexpr bool is_always_strided() { return true; }
   size_t extent(size_t i) const { return extents[i]; }
   size_t stride(size_t i) const { return strides[i]; }
-  T *data_handle() const { return data; }
+  T *const &data_handle() const { return data; }
   T *data;
   std::array<size_t, 4> extents, strides;
 };

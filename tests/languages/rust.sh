@@ -12,6 +12,15 @@ shown rust examples/train.rs
 example ./train
 ./vectors
 
+# The program with rayon, against a crate of that name with the three functions it uses: rayon itself is not to be had
+# without a network.
+marked rayon.rs rust "$binding/README.md"
+rustc --edition 2021 -D warnings --crate-name rayon --crate-type rlib "$(dirname "$0")/rayon.rs"
+compile --extern bn2d=libbn2d.rlib --extern rayon=librayon.rlib --crate-name with_rayon rayon.rs
+./with_rayon >rayon.txt 2>workers.txt
+grep -q '^y -1\.7213 on 2 threads of rayon$' rayon.txt || fail "it printed: $(cat rayon.txt)"
+grep -q '^for_each 0\.\.[1-9]' workers.txt || fail "rayon had nothing to do"
+
 # refused ERROR: the program on stdin does not compile, for that reason.
 refused() {
   { echo 'use bn2d::*;' && cat; } >refused.rs

@@ -36,6 +36,17 @@ work_in() {
   cd "$work"
 }
 
+# marked FILE LANGUAGE MARKDOWN: writes FILE, the block of that language after the line <!-- FILE -->.
+marked() {
+  awk -v file="<!-- $1 -->" -v block="\`\`\`$2" '
+    $0 == file { found = 1; next }
+    found && !inside && $0 == block { inside = 1; next }
+    inside && $0 == "```" { exit }
+    inside { print }
+  ' "$3" >"$1"
+  [ -s "$1" ] || fail "$3 shows no $1"
+}
+
 # pkg-config sees the install tree, and nothing of the system: a user need not have the files of our dependencies.
 bn2d_pkg_config() {
   PKG_CONFIG_PATH='' PKG_CONFIG_LIBDIR="$BN2D_STAGE/$BN2D_LIBDIR/pkgconfig" pkg-config "$@" bn2d

@@ -4,34 +4,28 @@
 need pkg-config
 work_in quickstart
 
-# shown FILE LANGUAGE: the block of that language after the line <!-- FILE -->, which must be the file.
+# shown FILE LANGUAGE: README.md's block of that name, which must be the file.
 shown() {
-  awk -v file="<!-- $1 -->" -v block="\`\`\`$2" '
-    $0 == file { found = 1; next }
-    found && !inside && $0 == block { inside = 1; next }
-    inside && $0 == "```" { exit }
-    inside { print }
-  ' "$BN2D_SOURCE/README.md" >"readme_$1"
-  [ -s "readme_$1" ] || fail "README.md shows no $1"
-  sed '1 { /SPDX/ d; }' "$BN2D_SOURCE/capi/examples/$1" | diff - "readme_$1" ||
+  marked "$1" "$2" "$BN2D_SOURCE/README.md"
+  sed '1 { /SPDX/ d; }' "$BN2D_SOURCE/capi/examples/$1" | diff - "$1" ||
     fail "README.md shows another program than capi/examples/$1"
 }
 
 strict='-Wall -Wextra -pedantic -Werror'
 shown quickstart.c c
 # shellcheck disable=SC2046,SC2086 # lists of words
-"$CC" -std=c99 $strict readme_quickstart.c $(bn2d_pkg_config --cflags --libs) -lm -o quickstart_c
+"$CC" -std=c99 $strict quickstart.c $(bn2d_pkg_config --cflags --libs) -lm -o quickstart_c
 LD_LIBRARY_PATH=$BN2D_STAGE/$BN2D_LIBDIR ./quickstart_c
 
 shown quickstart.cpp cpp
 # shellcheck disable=SC2046,SC2086 # lists of words
-"$CXX" -std=c++17 $strict readme_quickstart.cpp $(bn2d_pkg_config --cflags --libs) -o quickstart_cpp
+"$CXX" -std=c++17 $strict quickstart.cpp $(bn2d_pkg_config --cflags --libs) -o quickstart_cpp
 LD_LIBRARY_PATH=$BN2D_STAGE/$BN2D_LIBDIR ./quickstart_cpp
 
 # Loaded, not linked. An error, here no library, is told.
 shown plugin.c c
 # shellcheck disable=SC2046,SC2086 # lists of words
-"$CC" -std=c99 -O2 $strict readme_plugin.c $(bn2d_pkg_config --cflags) -ldl -o plugin
+"$CC" -std=c99 -O2 $strict plugin.c $(bn2d_pkg_config --cflags) -ldl -o plugin
 ./plugin "$BN2D_STAGE/$BN2D_LIBDIR/libbn2d.so.1"
 if ./plugin ./no_library.so 2>error; then fail "plugin.c loads what does not exist"; fi
 grep no_library error

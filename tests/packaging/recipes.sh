@@ -1,5 +1,6 @@
 #!/bin/sh
-# The recipes for package managers can be read, and tell the version of the header.
+# The recipes for package managers can be read, and tell the version of the header; so does the changelog, which names every
+# function that version has added.
 . "$(dirname "$0")/common.sh"
 need python3
 cd "$BN2D_SOURCE/cmake/packaging"
@@ -13,14 +14,21 @@ version = sys.argv[1]
 recipe = open("conan/conanfile.py").read()
 compile(recipe, "conanfile.py", "exec")
 conda = open("conda/meta.yaml").read()
+changes = open("../../.github/CHANGELOG.md").read()
 told = {
+    "changelog": re.search(r"^## (\S+)", changes, flags=re.M).group(1),
     "vcpkg": json.load(open("vcpkg/vcpkg.json"))["version"],
     "conan": re.search(r'version = "(.*)"', recipe).group(1),
     "conda": re.search(r"version: (.*)", conda).group(1),
 }
 for name, value in told.items():
     if value != version:
-        sys.exit("the recipe for %s is of version %s, the header of %s" % (name, value, version))
+        sys.exit("%s tells version %s, the header %s" % (name, value, version))
+listed = re.findall(r'^BN2D_FUNCTION\("([0-9.]+)", (\w+)\)', open("../../capi/functions.inc").read(), flags=re.M)
+newest = changes.split("\n## ")[1]
+unnamed = [name for since, name in listed if version.startswith(since + ".") and "`bn2d_%s`" % name not in newest]
+if unnamed:
+    sys.exit("the changelog does not name: bn2d_" + ", bn2d_".join(unnamed))
 try:
     import yaml
 except ImportError:

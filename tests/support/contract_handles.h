@@ -25,6 +25,14 @@ using Module = std::unique_ptr<bn2d_module, HandleRelease>;
 using Tensor = std::unique_ptr<bn2d_tensor, HandleRelease>;
 using Record = std::unique_ptr<bn2d_record, HandleRelease>;
 
+// Gives a handle back and tells its value, as a caller has it who keeps it by mistake.
+template <class Handle>
+Handle *given_back(std::unique_ptr<Handle, HandleRelease> owner) {
+  Handle *const raw = owner.release();
+  HandleRelease()(raw);
+  return raw;
+}
+
 // What an options object can say, with the documented defaults.
 struct Settings {
   double eps = 1e-5;

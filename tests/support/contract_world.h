@@ -181,10 +181,10 @@ class World {
   View view_x, view_y, view_z, view_dy, view_dx, view_dz, view_ddx, view_ddy, view_copy;
 
  private:
-  static bn2d_module *make_dead_module() { return make_module(2).get(); }
+  static bn2d_module *make_dead_module() { return given_back(make_module(2)); }
   static bn2d_tensor *make_dead_tensor() {
     const Module owner = make_module(2);
-    return tensor_of(owner, "bias").get();
+    return given_back(tensor_of(owner, "bias"));
   }
   bn2d_record *make_dead_record() {
     bn2d_record *raw = nullptr;

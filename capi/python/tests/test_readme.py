@@ -13,7 +13,12 @@ from conftest import need
 
 README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
 PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
-PRINTS = ["BatchNorm2d(64, ", "ReLU()", "ShapeError x has 3 channels, the module has num_features 64"]
+PRINTS = [
+    "BatchNorm2d(64, ",
+    "ReLU()",
+    "8 (1, 64, 56, 56) tbb",
+    "ShapeError x has 3 channels, the module has num_features 64",
+]
 
 
 def test_there_are_as_many_as_are_checked():
