@@ -318,7 +318,7 @@ struct ForwardCoefficients {
     if constexpr (sizeof(A) == sizeof(double)) {
       using R = SafeRange<double>;
       const auto sums_hold = hn::And(hn::Ge(v, hn::Set(d, R::kLeastVariance)), hn::Le(v, hn::Set(d, R::kMostVariance)));
-      if (of.batch_statistics) extreme = hn::Or(extreme, hn::Not(sums_hold));  // NaN, too
+      extreme = hn::Or(extreme, hn::Not(sums_hold));  // NaN, too
     }
     MarkExtreme(d, extreme, c, out.extreme);
   }
@@ -357,11 +357,11 @@ struct BackwardGradients {
       StoreAs(d, InRange<A>(d, invstd, invstd), Coefficient<A>(out, b_invstd, c));
       StoreAs(d, slope, Coefficient<A>(out, b_slope_x, c));
       if constexpr (sizeof(A) == sizeof(double)) {
-        const auto means = hn::Add(hn::Abs(g_mean), hn::Abs(slope));
-        // A sum: a NaN of either stays one, which a maximum does not promise. The products that were summed are as
-        // large as gradients times 1/invstd.
+        // The products that were summed are as large as gradients times 1/invstd. A sum: a NaN of either stays one,
+        // which a maximum does not promise.
         const auto least = hn::Mul(hn::Max(invstd, hn::Set(d, 1.0)), hn::Set(d, R::kLeastGradient));
-        const auto sums_hold = hn::And(hn::Ge(means, least), hn::Lt(means, hn::Set(d, R::kMost)));
+        const auto means = hn::Add(hn::Abs(g_mean), hn::Abs(slope));
+        const auto sums_hold = hn::And(hn::Ge(hn::Abs(slope), least), hn::Lt(means, hn::Set(d, R::kMost)));
         extreme = hn::Or(extreme, IsOutside(d, invstd, R::kLeastInvstd, R::kMostInvstd));
         extreme = hn::Or(extreme, hn::Not(sums_hold));  // NaN, and gradients of 0, too
       } else {
@@ -395,7 +395,6 @@ template <class A>
 struct SideOfChannels {
   const A *coefficients;
   int64_t stride;
-  A x_scale[2];  // of doubles: what the map scales x with, in two steps that stay in range
   A *sign, *threshold;
 
   template <class D>
@@ -433,10 +432,7 @@ struct SideOfChannels {
     const auto minus = hn::IfThenElseZero(hn::Lt(scale, zero), hn::Set(d, A{-0.0}));
     // Whether the argument is positive (or NaN, which is not damped either).
     const auto is_whole = [&](hn::Vec<decltype(du)> rank) HWY_ATTR {
-      auto x = hn::Xor(OfRank(d, rank), minus);
-      if constexpr (sizeof(A) == sizeof(double))
-        x = hn::Mul(hn::Mul(x, hn::Set(d, x_scale[0])), hn::Set(d, x_scale[1]));
-      const auto is_damped = hn::Le(Argument(d, x, of, 0), zero);
+      const auto is_damped = hn::Le(Argument(d, hn::Xor(OfRank(d, rank), minus), of, 0), zero);
       return hn::Not(hn::RebindMask(du, is_damped));
     };
     const auto infinity = hn::Set(d, std::numeric_limits<A>::infinity());
@@ -470,20 +466,14 @@ struct SideOfChannels {
   }
 };
 
-inline void SideOfForward(int64_t channels, const void *coefficients, int64_t stride, bool wide, const double *x_scale,
-                          void *sign, void *threshold) {
+inline void SideOfForward(int64_t channels, const void *coefficients, int64_t stride, bool wide, void *sign,
+                          void *threshold) {
   if (wide) {
-    ForChannels(channels, SideOfChannels<double>{static_cast<const double *>(coefficients),
-                                                 stride,
-                                                 {x_scale[0], x_scale[1]},
-                                                 static_cast<double *>(sign),
-                                                 static_cast<double *>(threshold)});
+    ForChannels(channels, SideOfChannels<double>{static_cast<const double *>(coefficients), stride,
+                                                 static_cast<double *>(sign), static_cast<double *>(threshold)});
   } else {
-    ForChannels(channels, SideOfChannels<float>{static_cast<const float *>(coefficients),
-                                                stride,
-                                                {1, 1},
-                                                static_cast<float *>(sign),
-                                                static_cast<float *>(threshold)});
+    ForChannels(channels, SideOfChannels<float>{static_cast<const float *>(coefficients), stride,
+                                                static_cast<float *>(sign), static_cast<float *>(threshold)});
   }
 }
 

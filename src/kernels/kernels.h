@@ -193,7 +193,6 @@ struct ForwardChannels {
   const double *mean, *mean_lo, *var;
   double eps;
   const double *weight, *bias;  // NULL: 1 and 0
-  bool batch_statistics;        // var is of these elements: what is out of range may be so by summing
   ChannelCoefficients coefficients;
   double *invstd;  // written
 };
@@ -225,9 +224,8 @@ struct ChannelKernels {
   void (*centers)(int64_t channels, const double *mean, const double *mean_lo, const ChannelCoefficients &coefficients);
   void (*factors)(int64_t channels, const double *numbers, int k, const ChannelCoefficients &coefficients);
   // The side of the activation as a function of x, exactly as the forward map sees it, from the
-  // coefficients of forward. x_scale: two factors that the map scales x with before anything else.
-  void (*side)(int64_t channels, const void *coefficients, int64_t stride, bool wide, const double *x_scale, void *sign,
-               void *threshold);
+  // coefficients of forward.
+  void (*side)(int64_t channels, const void *coefficients, int64_t stride, bool wide, void *sign, void *threshold);
 };
 
 struct Kernels {

@@ -2,9 +2,9 @@
 //   dz = g,  dbias = sum g,  dweight = sum g*xhat
 //   batch statistics   dx = weight*invstd * (g - mean(g) - xhat*mean(g*xhat))
 //   frozen statistics  dx = weight*invstd * g
+#include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <new>
 
 #include "base/error.h"
 #include "kernels/safe_range.h"
@@ -39,7 +39,7 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
     const auto at = [&](const double *array) { return array ? array + g.channel : nullptr; };
     const SavedStatistics &saved = call_.saved;
     double sum_g[kMaxGroup], sum_g_xhat[kMaxGroup];
-    std::memset(coefficients.is_extreme, 0, static_cast<size_t>(g.channels));
+    std::memset(coefficients.is_extreme, has_extreme_slope_, static_cast<size_t>(g.channels));
     channel_.gradients({g.channels,
                         {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)},
                         sums,
@@ -49,95 +49,114 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
                         sum_g_xhat});
     set_side_of_map(g, coefficients, kernels::coefficient::b_side_sign);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
-      coefficients.is_extreme[i] =
-          set_extreme(blockwise, g.channel + i, sums, coefficients.from(i), own, &sum_g[i], &sum_g_xhat[i]);
+      coefficients.is_extreme[i] = is_wide() ? set_unbounded(blockwise, g.channel + i, sums != nullptr,
+                                                             coefficients.from(i), own, &sum_g[i], &sum_g_xhat[i])
+                                             : set_extreme(blockwise, g.channel + i, sums != nullptr,
+                                                           coefficients.from(i), own, &sum_g[i], &sum_g_xhat[i]);
     if (sums == nullptr) return;
     blend_into(call_.dbias, g, call_.blend, sum_g);
     blend_into(call_.dweight, g, call_.blend, sum_g_xhat);
   }
 
  private:
-  struct Channel {  // what backward knows of one
-    double mean, mean_lo, invstd, weight;
-  };
+  double of(const double *array, int64_t channel, double other) const { return array ? array[channel] : other; }
 
-  // The coefficients of an extreme channel, and its sums where these could
-  // overflow or vanish. False: the channel is not extreme after all.
-  bool set_extreme(const Blockwise &blockwise, int64_t channel, const Partial *sums,
-                   const MapCoefficients &coefficients, const Workspace &own, double *sum_g, double *sum_g_xhat) const {
-    const auto of = [&](const double *array, double other) { return array ? array[channel] : other; };
-    Channel c = {of(call_.saved.mean, 0), of(call_.saved.mean_lo, 0), call_.saved.invstd[channel],
-                 of(call_.saved.weight, 1)};
-    Scaling scaling;
-    if (is_wide() && !scale(blockwise, channel, own, &c, &scaling)) return false;
-    const bool no_gradient = !is_wide() && sums != nullptr && blockwise.largest_gradient(channel) == 0;
-    if (no_gradient && is_ordinary(c)) return false;  // what looked extreme are its sums of 0, which are right
-    if (sums != nullptr) sum_extreme(blockwise, channel, c.mean, c.mean_lo, scaling, own);
-    double g = 0, g_xhat = 0;
+  // The coefficients of an extreme channel as doubles, whose range has room for those of float data, and its sums.
+  // False: the channel is not extreme after all.
+  [[gnu::cold]] bool set_extreme(const Blockwise &blockwise, int64_t channel, bool has_sums,
+                                 const MapCoefficients &coefficients, const Workspace &own, double *sum_g,
+                                 double *sum_g_xhat) const {
+    if (has_sums) {
+      if (is_ordinary(blockwise, channel, own)) return false;
+      sum_in_double(blockwise, channel, own);
+    }
+    const auto at = [&](const double *array) { return array ? array + channel : nullptr; };
+    const SavedStatistics &saved = call_.saved;
     channel_.gradients({1,
-                        {&c.mean, &c.mean_lo, &c.invstd, &c.weight},
-                        sums ? own.extreme : nullptr,
+                        {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)},
+                        has_sums ? own.extreme : nullptr,
                         count_,
                         coefficients.of_extreme(0),
-                        &g,
-                        &g_xhat});
-    *sum_g = std::ldexp(g, -scaling.g);
-    *sum_g_xhat = std::ldexp(g_xhat, -scaling.g);
-    *coefficients.scaling = scaling;
+                        sum_g,
+                        sum_g_xhat});
     set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, kernels::coefficient::b_side_sign);
     return true;
   }
 
-  static bool is_ordinary(const Channel &c) {
-    return kernels::is_safe_factor(c.invstd) && kernels::is_safe_factor(c.weight * c.invstd) &&
-           std::fabs(c.mean) < kernels::SafeRange<float>::kCenter;
-  }
-
-  // Brings 1/std, the gradients and the weight of a channel of doubles close to 1. False: they are no
-  // finite numbers, or there is nothing to scale.
-  bool scale(const Blockwise &blockwise, int64_t channel, const Workspace &own, Channel *c, Scaling *scaling) const {
-    const double largest = blockwise.largest_gradient(channel);
-    const bool is_ordinary = c->invstd >= 0x1p-450 && c->invstd <= 0x1p450;  // no gradient is what made it extreme
-    if (!std::isfinite(largest) || (largest == 0 && is_ordinary)) return false;
-    if (std::isinf(c->invstd) ? !measure(blockwise, channel, own, c, scaling) : !scale_statistics(c, scaling))
-      return false;
-    const double slope = call_.fused.activation == Activation::leaky_relu ? std::fabs(call_.fused.slope) : 0;
-    if (largest != 0) scaling->g = -std::ilogb(largest) - std::ilogb(std::max(slope, 1.0));
-    const int weight = extreme::has_exponent(std::fabs(c->weight)) ? std::ilogb(c->weight) : 0;
-    scaling->out = scaling->x - scaling->g + weight;
-    scaling->out2 = -scaling->g;
-    c->weight = std::ldexp(c->weight, -weight);
+  // The same of doubles, with their sums once more. False: the channel is not extreme after all.
+  [[gnu::cold]] bool set_unbounded(const Blockwise &blockwise, int64_t channel, bool has_sums,
+                                   const MapCoefficients &coefficients, const Workspace &own, double *sum_g,
+                                   double *sum_g_xhat) const {
+    using namespace kernels::coefficient;
+    unbounded::Sum::Mean mean = {of(call_.saved.mean, channel, 0), of(call_.saved.mean_lo, channel, 0)};
+    unbounded::Number invstd = call_.saved.invstd[channel];
+    if (has_sums) {
+      if (is_ordinary(blockwise, channel, own)) return false;
+      measure(blockwise, channel, own, &mean, &invstd);
+      unbounded::Gradients sums;
+      const double sign = side_of(0, channel), threshold = side_of(1, channel);
+      blockwise.visit(channel, own.buffer,
+                      [&](const kernels::MapJob &job) { unbounded::add_gradients(job, mean, sign, threshold, &sums); });
+      const unbounded::Number g = sums.g.total(), g_xhat = sums.products.total() * invstd;
+      *sum_g = g.to_double();
+      *sum_g_xhat = g_xhat.to_double();
+      extreme::set_coefficient(coefficients, minus_mean_hi, -mean.hi);
+      extreme::set_coefficient(coefficients, minus_mean_lo, -mean.lo);
+      extreme::set_coefficient(coefficients, b_invstd, invstd);
+      extreme::set_coefficient(coefficients, b_gmean_hi, g / count_);
+      extreme::set_coefficient(coefficients, b_slope_x, g_xhat / count_);
+    }
+    extreme::set_coefficient(coefficients, b_scale, invstd * of(call_.saved.weight, channel, 1));
+    set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, b_side_sign);
     return true;
   }
 
-  static bool scale_statistics(Channel *c, Scaling *scaling) {
-    if (std::isnan(c->invstd)) return false;
-    scaling->x = extreme::of_invstd(c->invstd, c->mean);
-    c->mean = std::ldexp(c->mean, scaling->x);
-    c->mean_lo = std::ldexp(c->mean_lo, scaling->x);
-    c->invstd = std::ldexp(c->invstd, -scaling->x);
-    return true;
-  }
-
-  // A saved 1/std that is infinite: eps was 0, and the deviation a subnormal number. Then x tells more.
-  bool measure(const Blockwise &blockwise, int64_t channel, const Workspace &own, Channel *c, Scaling *scaling) const {
-    struct Measured {
-      kernels::Moments total, part;
+  // Whether a channel is not extreme after all: only its sums were, because gradients are 0, or, of doubles, not
+  // finite, or because their products cancel.
+  [[gnu::cold]] bool is_ordinary(const Blockwise &blockwise, int64_t channel, const Workspace &own) const {
+    using R = kernels::SafeRange<double>;
+    const double invstd = call_.saved.invstd[channel], mean = of(call_.saved.mean, channel, 0);
+    const double weight = of(call_.saved.weight, channel, 1);
+    const auto is_within = [](double v, double least, double most) {
+      return std::fabs(v) >= least && std::fabs(v) < most;
     };
-    static_assert(sizeof(Measured) <= kNumbersBytes);
-    if (!call_.batch_statistics || !call_.needs_x()) return false;
-    const double half = blockwise.half_of_largest_difference(channel);
-    if (!extreme::has_exponent(half)) return false;
-    Measured &measured = *new (own.numbers) Measured;
-    scaling->x = extreme::of_largest_difference(half, 0);
-    extreme::moments(blockwise, channel, scaling->x, {own.of_one, kSums, 1, true}, own.sums, &measured.part, own.buffer,
-                     &measured.total);
-    double variance;
-    channel_.variance(1, &measured.total, count_, &variance);
-    c->mean = measured.total.mean_hi[0];
-    c->mean_lo = measured.total.mean_lo[0];
-    c->invstd = 1 / std::sqrt(variance);
-    return true;
+    if (is_wide()) {
+      if (std::isnan(weight) || std::isnan(invstd)) return true;
+      if (!is_within(invstd, R::kLeastInvstd, R::kMostInvstd) || std::fabs(mean) >= R::kCenter) return false;
+    } else if (!kernels::is_safe_factor(invstd) || !kernels::is_safe_factor(weight * invstd) ||
+               std::fabs(mean) >= kernels::SafeRange<float>::kCenter) {
+      return false;
+    }
+    double gradient = 0, product = 0;  // the largest
+    bool is_zero = true, is_finite = true, has_products = false;
+    const double sign = side_of(0, channel), threshold = side_of(1, channel);
+    blockwise.visit(channel, own.buffer, [&](const kernels::MapJob &job) {
+      for (int64_t i = 0; i < unbounded::count(job); ++i) {
+        const double factor = unbounded::is_damped(job, i, sign, threshold) ? job.slope : 1;
+        const double dy = unbounded::elements(job.g)[i], g = dy * factor, t = unbounded::elements(job.x)[i] - mean;
+        is_zero = is_zero && (dy == 0 || factor == 0);
+        is_finite = is_finite && std::isfinite(dy) && std::isfinite(t);
+        has_products = has_products || (g != 0 && t != 0);
+        gradient = std::max(gradient, std::fabs(g));
+        product = std::max(product, std::fabs(g * t));
+      }
+    });
+    if (!is_wide() || is_zero || !is_finite) return is_wide() || is_zero;
+    if (has_extreme_slope_ || !(weight == 0 || is_within(weight * invstd, R::kLeast, R::kMost))) return false;
+    return is_within(gradient, 0x1p-600, R::kMost) && (!has_products || is_within(product, 0x1p-600, R::kMost));
+  }
+
+  // A saved 1/std that no normal double holds: the deviation is near an end of the range. Then x tells more, where it
+  // is what was saved.
+  [[gnu::cold]] void measure(const Blockwise &blockwise, int64_t channel, const Workspace &own,
+                             unbounded::Sum::Mean *mean, unbounded::Number *invstd) const {
+    const double saved = call_.saved.invstd[channel];
+    if (!call_.batch_statistics || !call_.needs_x() || (saved >= 0x1p-1022 && std::isfinite(saved))) return;
+    const unbounded::Moments moments = extreme::moments(blockwise, channel, own.buffer);
+    const unbounded::Number measured = moments.variance(count_).inverse_sqrt();
+    if (measured.to_double() != saved) return;
+    *mean = moments.mean;
+    *invstd = measured;
   }
 
   const BackwardCall &call_;

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "ops/long_rows.h"
+#include "ops/unbounded.h"
 #include "tensor/overlap.h"
 
 namespace bn2d {
@@ -122,19 +123,15 @@ kernels::Stream read_piece(const View &view, const Blockwise::Piece &piece, std:
   return stream;
 }
 
-// Elements of one channel as doubles, times 2^exponent, and back.
-void load_scaled(const View &view, const Blockwise::Piece &piece, int exponent, std::byte *unconverted, double *to) {
-  const int64_t count = piece.samples * piece.length;
+// Elements of one channel as doubles, and back.
+void load_doubles(const View &view, const Blockwise::Piece &piece, std::byte *unconverted, double *to) {
   for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
     gather(view, n, c, piece.position, piece.length, unconverted + at * dtype_size(view.dtype));
   });
-  load_elements(view.dtype, unconverted, 0, count, to);
-  for (int64_t i = 0; exponent != 0 && i < count; ++i) to[i] = std::ldexp(to[i], exponent);
+  load_elements(view.dtype, unconverted, 0, piece.samples * piece.length, to);
 }
-void store_scaled(double *from, int exponent, std::byte *unconverted, const View &view, const Blockwise::Piece &piece) {
-  const int64_t count = piece.samples * piece.length;
-  for (int64_t i = 0; exponent != 0 && i < count; ++i) from[i] = std::ldexp(from[i], exponent);
-  store_elements(view.dtype, unconverted, 0, count, from);
+void store_doubles(const double *from, std::byte *unconverted, const View &view, const Blockwise::Piece &piece) {
+  store_elements(view.dtype, unconverted, 0, piece.samples * piece.length, from);
   for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
     scatter(unconverted + at * dtype_size(view.dtype), view, n, c, piece.position, piece.length);
   });
@@ -217,23 +214,21 @@ Job Blockwise::job_of_piece(const Piece &piece, Packed &packed) const {
   return job;
 }
 
-// The same of a piece of an extreme channel, as doubles. The side is not scaled: it is compared with a
-// threshold that stands for elements as they are in memory.
-template <class Job>
-Job Blockwise::job_of_extreme_piece(const Piece &piece, const Scaling &scaling, Packed &packed) const {
-  const auto read = [&](const View &view, int exponent, std::byte *to) {
+// The same of a piece of an extreme channel, as doubles.
+kernels::MapJob Blockwise::job_of_extreme_piece(const Piece &piece, Packed &packed) const {
+  const auto read = [&](const View &view, std::byte *to) {
     if (!view.exists()) return kernels::Stream();
-    load_scaled(view, piece, exponent, packed.unconverted, reinterpret_cast<double *>(to));
+    load_doubles(view, piece, packed.unconverted, reinterpret_cast<double *>(to));
     return packed_stream(to, piece);
   };
-  Job job;
+  kernels::MapJob job;
   job.channels = 1;
   job.samples = piece.samples;
   job.length = piece.length;
-  job.x = read(tensors_.x, scaling.x, packed.read[0]);
-  job.g = read(tensors_.g, scaling.g, packed.read[1]);
-  job.side = read(tensors_.side, 0, packed.read[2]);
-  job.v = read(tensors_.v, 0, packed.read[3]);
+  job.x = read(tensors_.x, packed.read[0]);
+  job.g = read(tensors_.g, packed.read[1]);
+  job.side = read(tensors_.side, packed.read[2]);
+  job.v = read(tensors_.v, packed.read[3]);
   if (tensors_.side_mask != nullptr) {
     for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
       kernels::active().f64->expand_mask(mask_at(tensors_.side_mask, piece, n, c), piece.length,
@@ -241,6 +236,7 @@ Job Blockwise::job_of_extreme_piece(const Piece &piece, const Scaling &scaling, 
     });
     job.side = packed_stream(packed.read[2], piece);
   }
+  job.activation = tensors_.activation;
   job.slope = tensors_.slope;
   return job;
 }
@@ -335,48 +331,12 @@ void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks
   });
 }
 
-void Blockwise::sum_extreme(kernels::SumsOf op, int64_t channel, int64_t index, const Scaling &scaling,
-                            const Accumulators &of_one, kernels::Sums *sums, void *buffer) const {
+void Blockwise::visit(int64_t channel, void *buffer, void *object,
+                      void (*call)(void *, const kernels::MapJob &)) const {
   Packed &packed = *new (buffer) Packed;
-  const kernels::TypeKernels &kernels = *kernels::active().f64;
-  constexpr auto planes = kernels::Layout::planes;
-  const Blocks::Block block = blocks_.at(index);
-  for_each_piece({channel, 1}, block, [&](const Piece &piece) {
-    auto job = job_of_extreme_piece<kernels::SumsJob>(piece, scaling, packed);
-    job.first = piece.n == block.first_sample && piece.position == block.position;
-    if (job.first && op == kernels::SumsOf::forward)
-      *static_cast<double *>(of_one.pivot) = *static_cast<const double *>(job.x.data);
-    job.accumulators = of_one.lanes;
-    job.pivot = of_one.pivot;
-    job.center_lo = of_one.center_lo;
-    job.side_sign = of_one.side_sign;
-    job.side_threshold = of_one.side_threshold;
-    kernels.sums[static_cast<int>(op)][static_cast<int>(planes)](job);
-  });
-  kernels.reduce(kernels::sums_count(op), planes, 1, of_one.lanes, of_one.stride, sums);
-}
-
-template <class F>
-double Blockwise::largest_of(const View &view, int64_t channel, F f) const {
-  double largest = 0;
-  for (int64_t n = 0; n < size_.n; ++n)
-    for (int64_t h = 0; h < size_.h; ++h)
-      for (int64_t w = 0; w < size_.w; ++w) {
-        const double value = f(load_element(dtype_, view.at(n, channel, h, w), 0));
-        if (!(value <= largest)) largest = value;  // NaN, too
-        if (!std::isfinite(largest)) return largest;
-      }
-  return largest;
-}
-
-double Blockwise::half_of_largest_difference(int64_t channel) const {
-  const double first = load_element(dtype_, tensors_.x.at(0, channel, 0, 0), 0);
-  return largest_of(tensors_.x, channel,
-                    [&](double value) { return std::fabs(std::ldexp(value, -1) - std::ldexp(first, -1)); });
-}
-
-double Blockwise::largest_gradient(int64_t channel) const {
-  return largest_of(tensors_.g, channel, [](double value) { return std::fabs(value); });
+  for (int64_t block = 0; block < blocks_.count; ++block)
+    for_each_piece({channel, 1}, blocks_.at(block),
+                   [&](const Piece &piece) { call(object, job_of_extreme_piece(piece, packed)); });
 }
 
 void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
@@ -442,22 +402,24 @@ void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::
 void Blockwise::map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Block &block,
                             const MapCoefficients &coefficients, Packed &packed) const {
   const kernels::TypeKernels &kernels = *kernels::active().f64;
-  const Scaling &scaling = *coefficients.scaling;
   const bool has_out2 = tensors_.out2.exists() || tensors_.sign_mask != nullptr;
   for_each_piece({channel, 1}, block, [&](const Piece &piece) {
-    auto job = job_of_extreme_piece<kernels::MapJob>(piece, scaling, packed);
-    job.activation = tensors_.activation;
+    auto job = job_of_extreme_piece(piece, packed);
     job.coefficients = coefficients.extreme;
     job.coefficient_stride = coefficients.stride;
     if (tensors_.out.exists()) job.out = packed_stream(packed.written[0], piece);
     if (has_out2) job.out2 = packed_stream(packed.written[1], piece);
-    kernels.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
-    const auto write = [&](std::byte *from, int exponent, const View &to) {
-      if (to.exists()) store_scaled(reinterpret_cast<double *>(from), exponent, packed.unconverted, to, piece);
+    if (dtype_ == DType::f64) {
+      unbounded::map(op, job, coefficients.exponents);
+    } else {
+      kernels.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
+    }
+    const auto write = [&](const std::byte *from, const View &to) {
+      if (to.exists()) store_doubles(reinterpret_cast<const double *>(from), packed.unconverted, to, piece);
     };
-    write(packed.written[0], scaling.out, tensors_.out);
+    write(packed.written[0], tensors_.out);
     if (tensors_.sign_mask != nullptr) return pack_signs(kernels, packed.written[1], sizeof(double), piece);
-    write(packed.written[1], scaling.out2, tensors_.out2);
+    write(packed.written[1], tensors_.out2);
   });
 }
 

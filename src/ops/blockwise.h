@@ -56,41 +56,32 @@ struct Accumulators {
   void *at(void *array, int64_t c) const { return static_cast<std::byte *>(array) + c * (wide ? 8 : 4); }
 };
 
-// The powers of two between an extreme channel (kernels/kernels.h) in memory and in arithmetic: an
-// element x enters as x * 2^x, and a result leaves as result * 2^out. All are 0 for float data,
-// whose whole range is safe in double. An example for double data: x = {1e200, -1e200} has squares
-// that overflow. It is summed and mapped as x * 2^-650.
-struct Scaling {
-  int x = 0, g = 0, out = 0, out2 = 0;
-};
-
 // The coefficients of a map for some channels: coefficient k of channel c at [k*stride + c].
 struct MapCoefficients {
   std::byte *regular;   // in the arithmetic type
   int64_t stride;       // channels that there is room for
   int64_t size;         // bytes of the arithmetic type
   double *extreme;      // those of extreme channels
-  Scaling *scaling;     // of extreme channels
+  int32_t *exponents;   // of these, for double data: powers of two (ops/unbounded.h)
   uint8_t *is_extreme;  // 0 or 1 for each channel
 
   static constexpr int64_t bytes(int count, int64_t size, int64_t channels) {
-    const int64_t scaling = static_cast<int64_t>(sizeof(Scaling));
-    return regular_bytes(count, size, channels) + (count * 8 + scaling + 1) * channels;
+    return regular_bytes(count, size, channels) + (count * (8 + 4) + 1) * channels;
   }
   MapCoefficients(void *memory, int count, int64_t element_size, int64_t channels)
       : regular(static_cast<std::byte *>(memory)),
         stride(channels),
         size(element_size),
         extreme(reinterpret_cast<double *>(regular + regular_bytes(count, size, channels))),
-        scaling(reinterpret_cast<Scaling *>(extreme + count * channels)),
-        is_extreme(reinterpret_cast<uint8_t *>(scaling + channels)) {}
+        exponents(reinterpret_cast<int32_t *>(extreme + count * channels)),
+        is_extreme(reinterpret_cast<uint8_t *>(exponents + count * channels)) {}
 
   // Those from channel c on.
   MapCoefficients from(int64_t c) const {
     MapCoefficients some = *this;
     some.regular += c * size;
     some.extreme += c;
-    some.scaling += c;
+    some.exponents += c;
     some.is_extreme += c;
     return some;
   }
@@ -149,15 +140,15 @@ class Blockwise {
   void map(kernels::MapOf op, const Group &group, const Blocks::Block &block, const MapCoefficients &coefficients,
            bool streaming, int64_t next_group, void *buffer) const;
 
-  // The same for one extreme channel: the sums of a block in double, and its largest elements.
-  void sum_extreme(kernels::SumsOf op, int64_t channel, int64_t block, const Scaling &scaling,
-                   const Accumulators &of_one, kernels::Sums *sums, void *buffer) const;
-  double half_of_largest_difference(int64_t channel) const;  // of x from its first element
-  double largest_gradient(int64_t channel) const;
+  // Calls f(job) for the pieces of one channel, in the order of memory, with its tensors as packed doubles.
+  template <class F>
+  void visit(int64_t channel, void *buffer, F f) const {
+    visit(channel, buffer, &f, [](void *object, const kernels::MapJob &job) { (*static_cast<F *>(object))(job); });
+  }
 
  private:
   enum class Mode { planes, channels, packed };
-  // What is packed: elements as they are, or doubles, scaled.
+  // What is packed: elements as they are, or doubles.
   struct Packed {
     alignas(64) std::byte read[4][kPieceBytes];
     alignas(64) std::byte written[2][kPieceBytes];
@@ -168,8 +159,8 @@ class Blockwise {
   }
   void map_regular(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                    const MapCoefficients &coefficients, bool streaming, int64_t next_group, void *buffer) const;
-  void map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Block &block, const MapCoefficients &coefficients,
-                   Packed &packed) const;
+  [[gnu::cold]] void map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Block &block,
+                                 const MapCoefficients &coefficients, Packed &packed) const;
   void add(kernels::SumsOf op, const Group &group, int64_t block, const Accumulators &accumulators, bool in_double,
            void *buffer) const;
   void read_pivots(const Group &group, const Blocks::Block &block, const Accumulators &accumulators) const;
@@ -182,16 +173,15 @@ class Blockwise {
   Job job_of(const Group &group, const Blocks::Block &block) const;
   template <class Job>
   Job job_of_piece(const Piece &piece, Packed &packed) const;
-  template <class Job>
-  Job job_of_extreme_piece(const Piece &piece, const Scaling &scaling, Packed &packed) const;
+  [[gnu::cold]] void visit(int64_t channel, void *buffer, void *object,
+                           void (*call)(void *, const kernels::MapJob &)) const;
+  [[gnu::cold]] kernels::MapJob job_of_extreme_piece(const Piece &piece, Packed &packed) const;
   template <class F>
   void for_each_piece(const Group &group, const Blocks::Block &block, const F &f) const;
   template <class Byte>
   Byte *mask_at(Byte *mask, const Piece &piece, int64_t n, int64_t c) const;
   void pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs, int64_t element_bytes,
                   const Piece &piece) const;
-  template <class F>
-  double largest_of(const View &view, int64_t channel, F f) const;
   kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const;
 
   const Tensors &tensors_;

@@ -34,7 +34,8 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
 
   void finish(const Blockwise &, const Group &group, const Partial *sums, const MapCoefficients &coefficients,
               const Workspace<Partial> &) const {
-    std::memset(coefficients.is_extreme, 0, static_cast<size_t>(group.channels));
+    // Doubles are not computed apart here.
+    std::memset(coefficients.is_extreme, has_extreme_slope_ && !is_wide(), static_cast<size_t>(group.channels));
     for (int64_t i = 0; i < group.channels; i += kAtOnce)
       finish({group.channel + i, std::min(kAtOnce, group.channels - i)}, i, *sums, coefficients.from(i));
   }
@@ -76,7 +77,7 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
       dweight[i] = s * products;
     }
     kernels::ChannelCoefficients out = coefficients.of_regular();
-    if (is_wide()) out.extreme = nullptr;  // doubles are not scaled here
+    if (is_wide()) out.extreme = nullptr;
     store(group, value, out);
     set_side_of_map(group, coefficients, d_side_sign);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, group.channels)) < group.channels; ++i)
@@ -93,13 +94,13 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
   }
 
   // The same numbers as doubles, whose range has room for those of float data.
-  void set_extreme(int64_t channel, int64_t i, const Numbers &value, const MapCoefficients &coefficients) const {
+  [[gnu::cold]] void set_extreme(int64_t channel, int64_t i, const Numbers &value,
+                                 const MapCoefficients &coefficients) const {
     using namespace kernels::coefficient;
     Numbers own;
     for (int k = d_invstd; k <= d_d3; ++k) own[k][0] = value[k][i];
     store({channel, 1}, own, coefficients.of_extreme(0));
     set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, d_side_sign);
-    *coefficients.scaling = {};
   }
 
   const DoubleBackwardCall &call_;

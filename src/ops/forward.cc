@@ -29,6 +29,7 @@ class Forward {
         has_map(call.y.exists()),
         call_(call),
         is_wide_(call.x.dtype == DType::f64),
+        has_extreme_slope_(extreme::is_extreme_slope(call.fused.factor())),
         count_(static_cast<double>(call.x.size.per_channel())) {}
 
   static void set_centers(const Group &, const Accumulators &) {}  // read by the kernel: the first element of a block
@@ -65,14 +66,16 @@ class Forward {
     static_assert(sizeof(Numbers) <= kNumbersBytes);
     Numbers &numbers = *new (own.numbers) Numbers;
     Statistics &s = numbers.statistics;
-    load(g, moments, &s);
-    std::memset(coefficients.is_extreme, 0, static_cast<size_t>(g.channels));
+    load(g, moments, &numbers);
+    std::memset(coefficients.is_extreme, has_extreme_slope_, static_cast<size_t>(g.channels));
     channel_.coefficients({g.channels, s.mean, s.mean_lo, s.var, call_.eps, s.weight_or_null(call_),
-                           s.bias_or_null(call_), has_sums, coefficients.of_regular(), s.invstd});
+                           s.bias_or_null(call_), coefficients.of_regular(), s.invstd});
     if (call_.saved.side) save_side(g, coefficients);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
-      coefficients.is_extreme[i] = set_extreme(blockwise, g.channel + i, i, moments, &s, coefficients.from(i), own);
-    if (moments) update_running(g, *moments, &numbers);
+      coefficients.is_extreme[i] =
+          is_wide_ ? set_unbounded(blockwise, g.channel + i, i, moments != nullptr, &numbers, coefficients.from(i), own)
+                   : set_extreme(g.channel + i, i, &s, coefficients.from(i));
+    if (moments) update_running(g, &numbers);
     save_statistics(g, s);
   }
 
@@ -112,11 +115,13 @@ class Forward {
     moments->m2_hi[i] = own.extreme->m2_hi[0];
   }
 
-  void load(const Group &g, const Moments *moments, Statistics *s) const {
+  void load(const Group &g, const Moments *moments, Numbers *numbers) const {
+    Statistics *const s = &numbers->statistics;
     if (moments) {
       std::copy_n(moments->mean_hi, g.channels, s->mean);
       std::copy_n(moments->mean_lo, g.channels, s->mean_lo);
       channel_.variance(g.channels, moments, count_, s->var);
+      if (call_.running_var.exists()) channel_.variance(g.channels, moments, count_ - 1, numbers->unbiased);
     } else {
       call_.running_mean.load(g.channel, g.channels, s->mean);
       call_.running_var.load(g.channel, g.channels, s->var);
@@ -126,62 +131,60 @@ class Forward {
     if (call_.bias.exists()) call_.bias.load(g.channel, g.channels, s->bias);
   }
 
-  // The coefficients of an extreme channel, number i of its group, and its statistics where these
-  // coefficients show that they could not be right. False: the channel is not extreme after all.
-  bool set_extreme(const Blockwise &blockwise, int64_t channel, int64_t i, Moments *moments, Statistics *s,
-                   const MapCoefficients &coefficients, const Workspace &own) const {
-    double mean = s->mean[i], mean_lo = s->mean_lo[i], var = s->var[i];
-    const double weight = call_.weight.exists() ? s->weight[i] : 1.0;
-    int k = 0;  // x is seen as x * 2^k
-    if (is_wide_ && moments) {
-      const double half = blockwise.half_of_largest_difference(channel);
-      if (!extreme::has_exponent(half)) return false;  // all are equal, or one is infinite or NaN
-      k = extreme::of_largest_difference(half, call_.eps);
-      extreme::moments(blockwise, channel, k, {own.of_one, kSums, 1, true}, own.sums, own.part, own.buffer,
-                       own.extreme);
-      mean = own.extreme->mean_hi[0];
-      mean_lo = own.extreme->mean_lo[0];
-      channel_.variance(1, own.extreme, count_, &var);
-      unscale(*own.extreme, k, i, moments);
-      s->mean[i] = moments->mean_hi[i];
-      s->mean_lo[i] = moments->mean_lo[i];
-      s->var[i] = std::ldexp(var, -2 * k);
-      const int e = extreme::of_unit_deviation(var + std::ldexp(call_.eps, 2 * k), weight);
-      k -= e;
-      mean = std::ldexp(mean, -e);
-      mean_lo = std::ldexp(mean_lo, -e);
-      var = std::ldexp(var, -2 * e);
-    } else if (is_wide_) {
-      k = extreme::of_invstd(s->invstd[i], mean) + (std::fabs(weight) < 1 ? 0 : 1);
-      mean = std::ldexp(mean, k);
-      var = std::ldexp(var, 2 * k);
-    }
-    double invstd;
-    channel_.coefficients({1, &mean, &mean_lo, &var, std::ldexp(call_.eps, 2 * k),
+  // The coefficients of an extreme channel, number i of its group, as doubles, whose range has room for those of float
+  // data.
+  [[gnu::cold]] bool set_extreme(int64_t channel, int64_t i, Statistics *s, const MapCoefficients &coefficients) const {
+    channel_.coefficients({1, s->mean + i, s->mean_lo + i, s->var + i, call_.eps,
                            call_.weight.exists() ? s->weight + i : nullptr, call_.bias.exists() ? s->bias + i : nullptr,
-                           false, coefficients.of_extreme(0), &invstd});
-    s->invstd[i] = std::ldexp(invstd, k);
-    *coefficients.scaling = {k, 0, 0, 0};
-    if (call_.saved.side) save_extreme_side(channel, coefficients);
+                           coefficients.of_extreme(0), s->invstd + i});
+    if (!call_.saved.side) return true;
+    double side[2];
+    channel_.side(1, coefficients.extreme, coefficients.stride, true, &side[0], &side[1]);
+    // x is compared as it is in memory: the largest float counts that is not above the threshold.
+    for (int k = 0; k < 2; ++k)
+      store_element(arithmetic_dtype(call_.x.dtype), saved_side(k, channel), 0, extreme::round_down(side[k]));
     return true;
   }
 
-  static void unscale(const Moments &scaled, int k, int64_t i, Moments *moments) {
-    moments->mean_hi[i] = std::ldexp(scaled.mean_hi[0], -k);
-    moments->mean_lo[i] = std::ldexp(scaled.mean_lo[0], -k);
-    moments->m2_hi[i] = std::ldexp(scaled.m2_hi[0], -2 * k);
-    moments->m2_lo[i] = std::isfinite(moments->m2_hi[i]) ? std::ldexp(scaled.m2_lo[0], -2 * k) : 0.0;
+  // The same of doubles, with the statistics of the batch once more. False: the channel is not extreme after all.
+  [[gnu::cold]] bool set_unbounded(const Blockwise &blockwise, int64_t channel, int64_t i, bool of_batch,
+                                   Numbers *numbers, const MapCoefficients &coefficients, const Workspace &own) const {
+    using namespace kernels::coefficient;
+    Statistics &s = numbers->statistics;
+    unbounded::Number mean = s.mean[i], mean_lo, var = s.var[i];
+    if (of_batch) {
+      const unbounded::Moments moments = extreme::moments(blockwise, channel, own.buffer);
+      if (!moments.mean.hi.is_finite()) return false;  // an element is infinite or NaN
+      mean = moments.mean.hi;
+      mean_lo = moments.mean.lo;
+      var = moments.variance(count_);
+      s.mean[i] = mean.to_double();
+      s.mean_lo[i] = mean_lo.to_double();
+      s.var[i] = var.to_double();
+      numbers->unbiased[i] = moments.variance(count_ - 1).to_double();
+    }
+    const unbounded::Number invstd = (var + call_.eps).inverse_sqrt();
+    s.invstd[i] = invstd.to_double();
+    const unbounded::Forward forward = {-mean, -mean_lo, call_.weight.exists() ? invstd * s.weight[i] : invstd,
+                                        call_.bias.exists() ? s.bias[i] : 0.0};
+    extreme::set_coefficient(coefficients, minus_mean_hi, forward.minus_mean);
+    extreme::set_coefficient(coefficients, minus_mean_lo, forward.minus_mean_lo);
+    extreme::set_coefficient(coefficients, scale, forward.scale);
+    extreme::set_coefficient(coefficients, shift, forward.shift);
+    if (call_.saved.side) {
+      const auto saved = [&](int k) { return reinterpret_cast<double *>(saved_side(k, channel)); };
+      forward.find_side(saved(0), saved(1));
+    }
+    return true;
   }
 
   // Taken from the variance itself, never recovered from invstd.
-  void update_running(const Group &g, const Moments &moments, Numbers *numbers) const {
+  void update_running(const Group &g, Numbers *numbers) const {
     if (!call_.running_mean.exists() && !call_.running_var.exists()) return;
     const Statistics &s = numbers->statistics;
     Averages &averages = numbers->averages;
-    double *const unbiased = numbers->unbiased;
-    channel_.variance(g.channels, &moments, count_ - 1, unbiased);
     average(call_.running_mean, g, s.mean, averages.mean);
-    average(call_.running_var, g, call_.biased_running_var ? s.var : unbiased, averages.var);
+    average(call_.running_var, g, call_.biased_running_var ? s.var : numbers->unbiased, averages.var);
     if (call_.protect_running_stats) protect(g, &averages);
     if (call_.running_mean.exists()) call_.running_mean.store(g.channel, g.channels, averages.mean);
     if (call_.running_var.exists()) call_.running_var.store(g.channel, g.channels, averages.var);
@@ -232,23 +235,12 @@ class Forward {
   }
 
   void save_side(const Group &g, const MapCoefficients &coefficients) const {
-    channel_.side(g.channels, coefficients.regular, coefficients.stride, is_wide_, extreme::Factors(0).factor,
-                  saved_side(0, g.channel), saved_side(1, g.channel));
-  }
-
-  // Found among doubles. x is compared as it is in memory, so for float data the largest float counts
-  // that is not above the threshold.
-  void save_extreme_side(int64_t channel, const MapCoefficients &coefficients) const {
-    double side[2];
-    channel_.side(1, coefficients.extreme, coefficients.stride, true, extreme::Factors(coefficients.scaling->x).factor,
-                  &side[0], &side[1]);
-    for (int k = 0; k < 2; ++k)
-      store_element(arithmetic_dtype(call_.x.dtype), saved_side(k, channel), 0,
-                    is_wide_ ? side[k] : extreme::round_down(side[k]));
+    channel_.side(g.channels, coefficients.regular, coefficients.stride, is_wide_, saved_side(0, g.channel),
+                  saved_side(1, g.channel));
   }
 
   const ForwardCall &call_;
-  const bool is_wide_;
+  const bool is_wide_, has_extreme_slope_;
   const double count_;
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
@@ -263,8 +255,7 @@ void forward(const ForwardCall &call) {
   tensors.out = call.y;
   tensors.sign_mask = call.mask;
   tensors.activation = call.fused.activation;
-  // The kernels know one activation: a factor below 0, which is 0 for relu.
-  tensors.slope = call.fused.activation == Activation::leaky_relu ? call.fused.slope : 0.0;
+  tensors.slope = call.fused.factor();
   const Repeats repeats(tensors, call.x.size);
   const Blockwise blockwise(tensors, call.x.size, call.x.dtype);
   const Forward operation(call);

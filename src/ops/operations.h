@@ -38,6 +38,8 @@ struct SavedStatistics {
 struct Fused {
   Activation activation = Activation::none;
   double slope = 0;
+  // The kernels know one activation: a factor below 0, which is 0 for relu.
+  double factor() const { return activation == Activation::leaky_relu ? slope : 0.0; }
 };
 
 struct ForwardCall {

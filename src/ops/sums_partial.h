@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "ops/blockwise.h"
+#include "ops/extreme.h"
 #include "ops/operations.h"
 #include "ops/schedule.h"
 
@@ -23,7 +24,8 @@ class SumsPartial {
       : saved_(call.saved),
         dtype_(call.dy.dtype),
         channels_(call.dy.size.c),
-        has_activation_(call.fused.activation != Activation::none) {}
+        has_activation_(call.fused.activation != Activation::none),
+        has_extreme_slope_(extreme::is_extreme_slope(call.fused.factor())) {}
 
   void set_centers(const Group &g, const Accumulators &accumulators) const {
     for (int64_t i = 0; i < g.channels; ++i) {
@@ -84,23 +86,16 @@ class SumsPartial {
     }
     accumulators.center_lo[i] = rest;
   }
-  // The sums of one channel into own.extreme, in double. Doubles are scaled.
-  void sum_extreme(const Blockwise &blockwise, int64_t channel, double mean, double mean_lo, const Scaling &scaling,
-                   const Workspace<Partial> &own) const {
+  // The sums of one channel of float or half data into own.extreme, in double.
+  [[gnu::cold]] void sum_in_double(const Blockwise &blockwise, int64_t channel, const Workspace<Partial> &own) const {
     const Group group = {channel, 1};
-    const Accumulators of_one(own.of_one, kSums, 1, is_wide());
-    set_center(mean, mean_lo, 0, of_one);
-    copy_side(0, group, of_one.side_sign);
-    copy_side(1, group, of_one.side_threshold);
+    const Accumulators of_one(own.of_one, kSums, 1, false);
+    set_centers(group, of_one);
     for (int64_t block = 0; block < blockwise.blocks().count; ++block) {
       Partial *const of_block = block == 0 ? own.extreme : own.part;
-      if (is_wide()) {
-        blockwise.sum_extreme(kOf, channel, block, scaling, of_one, of_block, own.buffer);
-      } else {
-        blockwise.accumulate_in_double(kOf, group, block, of_one, own.buffer);
-        reduce(blockwise, group, {0, 1}, block, of_one, of_block, own);
-      }
-      if (block != 0) merge({channel, 1}, own.extreme, *own.part);
+      blockwise.accumulate_in_double(kOf, group, block, of_one, own.buffer);
+      reduce(blockwise, group, {0, 1}, block, of_one, of_block, own);
+      if (block != 0) merge(group, own.extreme, *own.part);
     }
   }
   bool is_wide() const { return dtype_ == DType::f64; }
@@ -135,6 +130,9 @@ class SumsPartial {
   const DType dtype_;
   const int64_t channels_;
   const bool has_activation_;
+
+ protected:
+  const bool has_extreme_slope_;
 };
 
 // gradient <- blend*gradient + value for the channels of a group; with a blend of 0 the old value is not read.
@@ -147,7 +145,7 @@ template <class Call>
 void set_side(const Call &call, Tensors &tensors) {
   tensors.activation = call.fused.activation;
   if (call.fused.activation == Activation::none) return;
-  tensors.slope = call.fused.activation == Activation::leaky_relu ? call.fused.slope : 0.0;
+  tensors.slope = call.fused.factor();
   if (call.side_of_x()) {
     tensors.side = call.x;
   } else if (call.mask != nullptr) {

@@ -177,6 +177,126 @@ TEST_CASE("range: extreme channels have the same bits on any number of threads",
   }
 }
 
+// Catches: one power of two for a whole channel of doubles, in x, in dy or in y, where its elements are at both ends of
+// the range: then y overflows between a huge x and a tiny weight, or a tiny dy is lost before a huge x - mean meets it.
+TEST_CASE("range: doubles at both ends of the range in one channel", "[numerics][range]") {
+  Random random(75);
+  const auto magnitude = [&](int most) {  // of any size up to 2^most
+    return std::ldexp(random.uniform(-2, 2), exponent_in(random, -1070, std::max(most - 1, -1070)));
+  };
+  for (int round = 0; round < 400; ++round) {
+    Case c = case_of({2, 4, 1, 1 + static_cast<int64_t>(random.below(20))}, BN2D_F64, random.coin() ? 0 : 1e-5);
+    c.mode = random.coin() ? Mode::eval : Mode::train;
+    c.stateless = random.coin();
+    c.x = random.coin() ? Layout::nchw : Layout::nhwc;
+    c.residual = random.coin();
+    int of_slope = 0;
+    if (random.below(3) == 0) c.activation = {Activation::relu, 0};
+    if (random.below(3) == 0) {
+      of_slope = random.coin() ? 1 : exponent_in(random, -600, 300);  // 1: an ordinary one that rounds no subnormal dy
+      c.activation = {Activation::leaky, std::ldexp(1.0, of_slope)};
+    }
+    c.mask = random.coin();
+    Inputs in = random_inputs(c, 2000 + static_cast<uint64_t>(round));
+    const int growth = std::max(of_slope, 0) + 8;
+    for (int64_t ch = 0; ch < c.e.c; ++ch) {
+      int of_x = 0, of_invstd = 0, of_weight = 0, of_dy = 0;
+      do {
+        of_x = exponent_in(random, -500, 1023);
+        of_invstd = c.mode == Mode::train ? std::min(-of_x, 8) : exponent_in(random, -500, 500);
+        of_weight = exponent_in(random, -1070, 1000);
+        of_dy = exponent_in(random, -1000, 1000);
+      } while (of_weight + of_invstd + of_x + growth > 1000 || of_dy + growth > 1000 ||
+               of_dy + of_weight + of_invstd + growth > 1000 || of_dy + of_invstd + of_x + growth > 1000);
+      oracle::for_channel(c.e, ch, [&](int64_t i) {
+        in.x[i] = magnitude(of_x);
+        in.z[i] = magnitude(1000 - growth);
+        in.dy[i] = magnitude(of_dy);
+      });
+      in.x[ch * c.e.plane()] = std::ldexp(random.uniform(0.5, 1), of_x);
+      in.weight[ch] = std::ldexp(random.uniform(1, 2), of_weight);
+      in.bias[ch] = magnitude(1000 - growth);
+      in.running_mean[ch] = magnitude(of_x);
+      if (c.mode == Mode::eval) in.running_var[ch] = std::ldexp(random.uniform(1, 2), -2 * of_invstd);
+    }
+    const Expected want = expect(c, in);
+    Outputs got = run(c, in);
+    for (const char *name : {"ddy", "dx2", "dweight2"}) got.erase(name);  // promised in the inner range alone
+    INFO(describe(c) << ", slope 2^" << of_slope << ", round " << round);
+    check_case(c, want, got, "both ends: ");
+    // What nothing is done to is not rounded, either.
+    if (c.residual && c.activation.kind == Activation::none) CHECK(got.at("dz").values() == in.dy);
+  }
+}
+
+// Catches: a slope that is 0 or infinite as a float, and one that overflows before the weight makes it small again.
+TEST_CASE("range: slopes at the ends of the range", "[numerics][range]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_BF16, BN2D_F64}) {
+    for (const double slope : {1e-45, 1e-40, 1e-38, 3e20, -3e37, 1e-320, 1e-300, 1e250}) {
+      if (dtype != BN2D_F64 && std::fabs(slope) > 1e38) continue;
+      for (const bool large : {false, true}) {
+        Case c = case_of({2, 3, 2, 5}, dtype, 1e-5);
+        c.activation = {Activation::leaky, slope};
+        c.mask = true;
+        Inputs in = random_inputs(c, 76);
+        // What the slope makes of 1 is as far beyond the range as it can be, or in the middle of it.
+        const int of_one =
+            large ? -std::clamp(std::ilogb(slope), dtype == BN2D_F64 ? -1000 : -120, dtype == BN2D_F64 ? 1000 : 120)
+                  : 0;
+        for (double &v : in.weight) v = rounded(dtype, std::ldexp(v, of_one));
+        // Damped all of them, so that none is much larger.
+        for (size_t ch = 0; ch < in.bias.size(); ++ch) in.bias[ch] = -8 * std::fabs(in.weight[ch]);
+        if (dtype == BN2D_BF16 && slope == 1e-45) continue;  // its module's state is bf16
+        check_range(c, in, "slopes: ");
+      }
+    }
+  }
+}
+
+// Catches, by line: a mean that vanishes where a large eps has to stay finite beside x; 1/std of a variance that is
+// moved together with x; var + eps that overflows; a variance that comes from a sum of squares beyond the range.
+TEST_CASE("range: statistics of doubles at the ends of the range", "[numerics][range]") {
+  const auto statistics = [](Mode mode, double eps, const Values &x, double mean, double var) {
+    Case c = case_of({1, 1, 1, static_cast<int64_t>(x.size())}, BN2D_F64, eps);
+    c.mode = mode;
+    c.stateless = true;
+    c.affine = Affine::none;
+    Inputs in = random_inputs(c, 77);
+    in.x = x;
+    in.running_mean = {mean};
+    in.running_var = {var};
+    const Expected want = expect(c, in);
+    Outputs got = run(c, in);
+    for (const char *name : {"ddy", "dx2", "dweight2"}) got.erase(name);
+    INFO("eps " << eps << ", x " << x[0] << ", running_mean " << mean << ", running_var " << var);
+    check_case(c, want, got, "statistics: ");
+    return got;
+  };
+  CHECK(statistics(Mode::train, 1e300, {1e-307, 3e-307}, 0, 1).at("saved_mean").values()[0] == 2e-307);
+  CHECK(statistics(Mode::eval, 0, {1.75e308, 1.75e308}, 1.75e308, 1e-323).at("saved_invstd").values()[0] > 3e161);
+  CHECK(statistics(Mode::eval, 1e308, {1e308, -1e308}, 0, 1.5e308).at("saved_invstd").values()[0] > 6e-155);
+  CHECK(statistics(Mode::train, 0, {1e154, 1e154, -1e154, -1e154}, 0, 1).at("running_var").values()[0] < 1.4e308);
+  // 1/std is subnormal here: what is saved has lost bits.
+  statistics(Mode::train, 0, {1.7e308, -1.7e308, 1.3e308, 1e307}, 0, 1);
+}
+
+// Catches: an overflow in the one sum that nobody but dweight needs.
+TEST_CASE("range: dweight without dx, of a weight of 0", "[numerics][range]") {
+  ModuleOptions options;
+  options.dtype = BN2D_F64;
+  options.eps = 0;
+  Module module(1, options);
+  module.set("weight", {0});
+  module.set("running_var", {0x1p-1060});
+  module.eval();
+  Tensor x(BN2D_F64, {2, 1, 1, 1}, {0x1p1000, -0x1p1001}), y(BN2D_F64, {2, 1, 1, 1});
+  Tensor dy(BN2D_F64, {2, 1, 1, 1}, {0x1p-1060, 0x1p-1070});
+  Record record;
+  NUMERICS_OK(bn2d_forward(module, x.view(), y.view(), record.out()));
+  NUMERICS_OK(bn2d_backward(module, record, dy.view(), nullptr, nullptr));
+  CHECK(module.get("weight.grad")[0] == 0x1p470 - 0x1p461);
+}
+
 // Catches: the stateless backward of doubles far from 0, which knows the mean as one double only.
 TEST_CASE("range: gradients around a mean that one double cannot hold", "[numerics][range]") {
   Case c = case_of({1, 1, 1, 3}, BN2D_F64, 1e-5);

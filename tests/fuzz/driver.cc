@@ -68,6 +68,23 @@ size_t memory_in_use() {
 #endif
 }
 
+// The library reuses the slots of dead handles as late as possible: only after some thousands of a kind do they stop to
+// take memory.
+void fill_handle_slots() {
+  float x[2] = {1, 2}, y[2];
+  for (int i = 0; i < 5000; ++i) {
+    bn2d_options *options = nullptr;
+    bn2d_module *module = nullptr;
+    bn2d_record *record = nullptr;
+    if (bn2d_options_create(&options) != BN2D_OK || bn2d_module_create(1, options, &module) != BN2D_OK ||
+        bn2d_forward_f32(module, x, 1, 1, 2, y, &record) != BN2D_OK)
+      std::fprintf(stderr, "bn2d_fuzz: %s\n", bn2d_last_error());
+    bn2d_record_release(record);
+    bn2d_module_release(module);
+    bn2d_options_release(options);
+  }
+}
+
 // Whether the inputs reach what they are made for: as many successes as failures, and every status that a program can
 // provoke alone.
 bool reaches_everything() {
@@ -84,6 +101,7 @@ bool reaches_everything() {
 int random_inputs(double seconds, uint64_t first) {
   const auto begin = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
+  fill_handle_slots();
   uint64_t executions = 0;
   size_t half_way = 0;
   while (elapsed() < seconds || executions == 0) {
@@ -102,7 +120,7 @@ int random_inputs(double seconds, uint64_t first) {
   std::printf("bn2d_fuzz: %-6s %9" PRIu64 " inputs, %10" PRIu64 " calls, seeds from %" PRIu64 "\n", bn2d_simd_target(),
               executions, bn2d_fuzz::Machine::calls(), first);
   if (executions >= 2000 && !reaches_everything()) return 1;
-  // Pools and handle slots have been filled by half time; what grows after that is lost.
+  // Pools have been filled by half time; what grows after that is lost.
   if (seconds >= 10 && end > half_way + (size_t{1} << 20)) {
     std::fprintf(stderr, "bn2d_fuzz: memory in use has grown from %zu to %zu bytes\n", half_way, end);
     return 1;
@@ -183,6 +201,10 @@ void write_file(const std::filesystem::path &path, const Bytes &bytes) {
 int replay(const std::vector<std::filesystem::path> &paths) {
   std::vector<std::filesystem::path> files;
   for (const auto &path : paths) {
+    if (!std::filesystem::exists(path)) {
+      std::fprintf(stderr, "bn2d_fuzz: no file or folder %s\n", path.c_str());
+      return 2;
+    }
     if (!std::filesystem::is_directory(path))
       files.push_back(path);
     else

@@ -2,7 +2,8 @@
 // (n, c, h, w) arrays, two passes, compensated sums. Beside each result stands its scale: the largest magnitude that
 // goes into it, so that |error| / ulp(scale) is the error in units that the conditioning of the sum cannot excuse.
 //
-//   y        max over the channel of |y| and |bias|; with a residual of |z| and |bn(x)|, too
+//   y        max over the channel of |y| and |bias|, with a residual of |z| and |bn(x)|, too;
+//            of |slope| times these where a slope makes larger what was rounded before it
 //   dbias    sum |g|                     where g = dy * act'(v)
 //   dweight  sum |g * xhat|
 //   dz       |g| (per channel: the largest)
@@ -194,8 +195,9 @@ inline Forward forward(const Extents &e, const Values &x, const Values &z, const
       const Real bn = w * s.normalised(x[i], c) + b;
       f.v[i] = bn + at_or(z, i, 0);
       f.y[i] = activation.value(f.v[i]);
-      scale = std::max(scale, std::fabs(f.y[i]));
-      if (!z.empty()) scale = std::max({scale, std::fabs(bn), static_cast<Real>(std::fabs(z[i]))});
+      const Real growth = std::max(std::fabs(activation.derivative(f.v[i])), Real{1});
+      scale = std::max({scale, std::fabs(f.y[i]), growth * std::fabs(b)});
+      if (!z.empty()) scale = std::max(scale, growth * std::max(std::fabs(bn), std::fabs(static_cast<Real>(z[i]))));
     });
     f.scale[c] = scale;
   }
