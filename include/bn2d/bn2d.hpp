@@ -101,7 +101,9 @@ enum class Status : int32_t {
   busy = BN2D_ERROR_BUSY,
   buffer_too_small = BN2D_ERROR_BUFFER_TOO_SMALL,
   out_of_memory = BN2D_ERROR_OUT_OF_MEMORY,
-  internal = BN2D_ERROR_INTERNAL
+  internal = BN2D_ERROR_INTERNAL,
+  io = BN2D_ERROR_IO,
+  format = BN2D_ERROR_FORMAT
 };
 
 /** bn2d_dtype. */
