@@ -9,7 +9,7 @@ set(CPACK_DEBIAN_RUNTIME_PACKAGE_NAME libbn2d${PROJECT_VERSION_MAJOR})
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_SECTION libs)
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_SHLIBDEPS ON)
 # dpkg-shlibdeps of a program then asks for the version that has the functions it calls.
-set(CPACK_DEBIAN_RUNTIME_PACKAGE_CONTROL_EXTRA ${PROJECT_BINARY_DIR}/debian/symbols)
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_CONTROL_EXTRA ${PROJECT_BINARY_DIR}/debian/bn2d/symbols)
 # CPack counts the link libbn2d.so.1 as another library.
 set(CPACK_POST_BUILD_SCRIPTS ${PROJECT_SOURCE_DIR}/cmake/installed_size.cmake)
 set(CPACK_DEBIAN_DEV_PACKAGE_NAME libbn2d-dev)
