@@ -3,9 +3,9 @@
 #include <cinttypes>
 #include <cstring>
 
+#include "above/arrays.h"
 #include "above/call.h"
 #include "base/cancel.h"
-#include "convert.h"
 #include "handles.h"
 
 using namespace bn2d;

@@ -3,9 +3,9 @@
 #include <cstring>
 #include <functional>
 
+#include "above/arrays.h"
 #include "above/call.h"
 #include "base/cancel.h"
-#include "convert.h"
 #include "handles.h"
 
 using namespace bn2d;
@@ -48,10 +48,10 @@ int32_t make(bn2d_state **out, const std::function<std::shared_ptr<State>()> &ma
   });
 }
 
-void set(bn2d_state *state, const char *name, const state::Array &array) {
-  const uint64_t nbytes = state::checked_nbytes(name, array, false);
+void set(bn2d_state *state, const char *name, const Array &array) {
+  const uint64_t nbytes = checked_nbytes(name, array, false);
   auto bytes = state::allocate_bytes(nbytes);
-  state::gather(array, bytes.get());
+  gather(array, bytes.get());
   std::vector<state::NewTensor> tensors;
   tensors.push_back({name, array.type, array.shape, std::move(bytes)});
   checked(state, "state").value->set(std::move(tensors));
@@ -91,7 +91,7 @@ int32_t bn2d_state_find(const bn2d_state *state, const char *name, int64_t *out)
     const State &s = state_of(state);
     const auto found = s.find(name);
     if (!found)
-      fail(Status::not_found, "no tensor is named %s, the state has %" PRId64, state::quoted(name).c_str(), s.size());
+      fail(Status::not_found, "no tensor is named %s, the state has %" PRId64, quoted(name).c_str(), s.size());
     *out = *found;
   });
 }
@@ -113,7 +113,7 @@ int32_t bn2d_state_dim(const bn2d_state *state, int64_t index, int32_t dimension
   return get(state, index, out, [dimension](const state::Entry &entry) {
     if (dimension < 0 || static_cast<size_t>(dimension) >= entry.shape.size())
       fail(Status::not_found, "dimension %" PRId32 " does not exist, %s has rank %zu", dimension,
-           state::quoted(entry.name).c_str(), entry.shape.size());
+           quoted(entry.name).c_str(), entry.shape.size());
     return entry.shape[static_cast<size_t>(dimension)];
   });
 }
@@ -161,9 +161,9 @@ int32_t bn2d_state_set_module(bn2d_state *state, const char *prefix, bn2d_module
       const TensorHandle tensor(module, i);
       const char *name = nullptr;
       check(bn2d_tensor_name(tensor.get(), &name));
-      const state::Array array = array_of(tensor.get());
-      auto bytes = state::allocate_bytes(state::checked_nbytes(name, array, false));
-      state::gather(array, bytes.get());
+      const Array array = array_of(tensor.get());
+      auto bytes = state::allocate_bytes(checked_nbytes(name, array, false));
+      gather(array, bytes.get());
       copies.push_back({before + name, array.type, array.shape, std::move(bytes)});
     }
     s.set(std::move(copies));

@@ -56,7 +56,7 @@ class HeaderReader final : public nlohmann::json_sax<Json> {
       return true;
     }
     if (place_ != Place::tensor || field_ != "dtype") return refuse("a text");
-    entry_.type = stored_type(text);
+    entry_.type = element_type(text);
     if (entry_.type == nullptr)
       fail(Status::format, "header: %s has the dtype '%.20s', which safetensors does not have", name().c_str(),
            text.c_str());
@@ -224,25 +224,6 @@ void check_text(const char *what, const std::string &text) {
     fail(Status::invalid_argument, "the %s %s is not UTF-8", what, quoted(text).c_str());
   }
   if (text == kMetadata) fail(Status::invalid_argument, "the %s '%s' is taken by the format", what, kMetadata);
-}
-
-std::string quoted(const std::string &name) {
-  constexpr size_t kShown = 80;
-  return "'" + (name.size() <= kShown ? name : name.substr(0, kShown) + "...") + "'";
-}
-
-uint64_t checked_nbytes(const std::string &name, const StoredType &type, const std::vector<int64_t> &shape,
-                        Status wrong) {
-  uint64_t elements = 1, bits = 0;
-  for (const int64_t extent : shape)
-    if (__builtin_mul_overflow(elements, static_cast<uint64_t>(extent), &elements))
-      fail(wrong, "%s: its shape has more elements than 64 bits count", quoted(name).c_str());
-  if (__builtin_mul_overflow(elements, static_cast<uint64_t>(type.bits), &bits))
-    fail(wrong, "%s: %" PRIu64 " elements of %d bits are more bits than 64 bits count", quoted(name).c_str(), elements,
-         type.bits);
-  if (bits % 8 != 0)
-    fail(wrong, "%s: %" PRIu64 " elements of %d bits end inside a byte", quoted(name).c_str(), elements, type.bits);
-  return bits / 8;
 }
 
 uint64_t checked_header_length(const uint8_t (&first)[kLengthBytes], uint64_t file_bytes) {

@@ -8,18 +8,16 @@
 #include <utility>
 #include <vector>
 
-#include "base/error.h"
-#include "state/stored_type.h"
+#include "arrays/array.h"
 
 namespace bn2d::state {
 
 inline constexpr uint64_t kLengthBytes = 8;
 inline constexpr uint64_t kMostHeaderBytes = 100'000'000;  // the limit of the format's own library
-inline constexpr int32_t kMostRank = 64;                   // PyTorch's
 
 struct Entry {
   std::string name;
-  const StoredType *type = nullptr;
+  const ElementType *type = nullptr;
   std::vector<int64_t> shape;
   uint64_t begin = 0, end = 0;  // of its data, from the first byte behind the header
 
@@ -41,15 +39,8 @@ Header parse_header(std::string_view text, uint64_t data_bytes);
 // Length and JSON, padded with spaces to a multiple of 8 bytes.
 std::string print_header(const Header &header);
 
-// Bytes of a tensor. Error `wrong` beyond 64 bits and for a part of a byte; `name` is for the message.
-uint64_t checked_nbytes(const std::string &name, const StoredType &type, const std::vector<int64_t> &shape,
-                        Status wrong);
-
 // Error invalid_argument where a text cannot stand in a header: UTF-8 is all that JSON has. `what` is "name" or the
 // like.
 void check_text(const char *what, const std::string &text);
-
-// A name as it can be told in one line of a message.
-std::string quoted(const std::string &name);
 
 }  // namespace bn2d::state

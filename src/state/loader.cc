@@ -18,7 +18,7 @@ int64_t count_of(const std::vector<int64_t> &shape) {
 }
 
 // Elements of one floating type as those of another, rounded to nearest even.
-void convert(const StoredType &from_type, const std::byte *from, const StoredType &to_type, std::byte *to,
+void convert(const ElementType &from_type, const std::byte *from, const ElementType &to_type, std::byte *to,
              int64_t count) {
   constexpr int64_t kPiece = 512;
   double values[kPiece];
@@ -30,7 +30,7 @@ void convert(const StoredType &from_type, const std::byte *from, const StoredTyp
 }
 
 // The one element of a counter.
-int64_t counter_of(const StoredType &type, const std::byte *bytes) {
+int64_t counter_of(const ElementType &type, const std::byte *bytes) {
   if (type.bits == 32) {
     int32_t value = 0;
     std::memcpy(&value, bytes, sizeof value);
@@ -41,9 +41,9 @@ int64_t counter_of(const StoredType &type, const std::byte *bytes) {
   return value;
 }
 
-bool is_counter_type(const StoredType &type) { return type.name[0] == 'I' && type.bits >= 32; }
+bool is_counter_type(const ElementType &type) { return type.name[0] == 'I' && type.bits >= 32; }
 
-bool dtypes_fit(const Target &target, const StoredType &stored) {
+bool dtypes_fit(const Target &target, const ElementType &stored) {
   if (target.kind == Target::Kind::counter) return is_counter_type(stored);
   return &stored == target.array.type || (stored.is_floating() && target.array.type->is_floating());
 }
@@ -125,7 +125,7 @@ void Loader::load(bool strict) {
     const Entry &entry = state_->entry(index);
     Bytes bytes = allocate_bytes(entry.nbytes());
     state_->read(index, bytes.get());
-    const StoredType &type = *target->array.type;
+    const ElementType &type = *target->array.type;
     if (target->kind == Target::Kind::counter) {
       const int64_t value = counter_of(*entry.type, bytes.get());
       bytes = allocate_bytes(sizeof value);

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "state/array.h"
+#include "arrays/array.h"
 #include "state/state.h"
 
 namespace bn2d::state {

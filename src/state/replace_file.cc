@@ -100,7 +100,8 @@ class TemporaryFile {
     if (target_.exists) {
       // Another's file stays his where we may say so.
       if (::fchown(fd_, target_.about.st_uid, target_.about.st_gid) != 0) errno = 0;
-      if (::fchmod(fd_, target_.about.st_mode & 07777) != 0) fail_file("cannot set the permissions of", target_.path, errno);
+      if (::fchmod(fd_, target_.about.st_mode & 07777) != 0)
+        fail_file("cannot set the permissions of", target_.path, errno);
     }
     sync(fd_, target_.path);
     const int fd = fd_;

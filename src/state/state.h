@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "state/array.h"
+#include "arrays/array.h"
 #include "state/header.h"
 #include "state/replace_file.h"
 #include "state/source.h"
@@ -20,7 +20,7 @@ namespace bn2d::state {
 // A tensor on its way into a state; `bytes` are its elements.
 struct NewTensor {
   std::string name;
-  const StoredType *type;
+  const ElementType *type;
   std::vector<int64_t> shape;
   std::unique_ptr<std::byte[]> bytes;
 };

@@ -1,14 +1,11 @@
-#include "state/array.h"
+#include "arrays/array.h"
 
 #include <algorithm>
 #include <cinttypes>
 #include <cstring>
 #include <utility>
 
-#include "base/error.h"
-#include "state/header.h"
-
-namespace bn2d::state {
+namespace bn2d {
 namespace {
 
 bool has_elements(const std::vector<int64_t> &shape) { return std::find(shape.begin(), shape.end(), 0) == shape.end(); }
@@ -53,6 +50,25 @@ bool may_overlap_itself(const Array &array) {
 }
 
 }  // namespace
+
+std::string quoted(const std::string &name) {
+  constexpr size_t kShown = 80;
+  return "'" + (name.size() <= kShown ? name : name.substr(0, kShown) + "...") + "'";
+}
+
+uint64_t checked_nbytes(const std::string &name, const ElementType &type, const std::vector<int64_t> &shape,
+                        Status wrong) {
+  uint64_t elements = 1, bits = 0;
+  for (const int64_t extent : shape)
+    if (__builtin_mul_overflow(elements, static_cast<uint64_t>(extent), &elements))
+      fail(wrong, "%s: its shape has more elements than 64 bits count", quoted(name).c_str());
+  if (__builtin_mul_overflow(elements, static_cast<uint64_t>(type.bits), &bits))
+    fail(wrong, "%s: %" PRIu64 " elements of %d bits are more bits than 64 bits count", quoted(name).c_str(), elements,
+         type.bits);
+  if (bits % 8 != 0)
+    fail(wrong, "%s: %" PRIu64 " elements of %d bits end inside a byte", quoted(name).c_str(), elements, type.bits);
+  return bits / 8;
+}
 
 std::vector<int64_t> contiguous_strides(const std::vector<int64_t> &shape) {
   std::vector<int64_t> stride(shape.size(), 1);
@@ -124,4 +140,4 @@ std::string text_of(const std::vector<int64_t> &shape) {
   return text + ")";
 }
 
-}  // namespace bn2d::state
+}  // namespace bn2d

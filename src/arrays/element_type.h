@@ -7,9 +7,9 @@
 
 #include "tensor/dtype.h"
 
-namespace bn2d::state {
+namespace bn2d {
 
-struct StoredType {
+struct ElementType {
   const char *name;  // as in the file: "F32"
   int bits;
   int dlpack_code;  // -1: DLPack has none
@@ -19,8 +19,8 @@ struct StoredType {
 };
 
 // NULL where the format has no such type.
-const StoredType *stored_type(std::string_view name);
-const StoredType *stored_type(DType dtype);
-const StoredType *stored_type(int dlpack_code, int bits);
+const ElementType *element_type(std::string_view name);
+const ElementType *element_type(DType dtype);
+const ElementType *element_type(int dlpack_code, int bits);
 
-}  // namespace bn2d::state
+}  // namespace bn2d

@@ -1,11 +1,11 @@
-#include "state/stored_type.h"
+#include "arrays/element_type.h"
 
-namespace bn2d::state {
+namespace bn2d {
 namespace {
 
 constexpr int kInt = 0, kUint = 1, kFloat = 2, kBfloat = 4, kComplex = 5, kBool = 6, kNone = -1;
 
-constexpr StoredType kTypes[] = {
+constexpr ElementType kTypes[] = {
     {"F64", 64, kFloat, DType::f64}, {"F32", 32, kFloat, DType::f32},
     {"F16", 16, kFloat, DType::f16}, {"BF16", 16, kBfloat, DType::bf16},
     {"I64", 64, kInt, DType::i64},   {"I32", 32, kInt, {}},
@@ -20,22 +20,22 @@ constexpr StoredType kTypes[] = {
 
 }  // namespace
 
-const StoredType *stored_type(std::string_view name) {
-  for (const StoredType &type : kTypes)
+const ElementType *element_type(std::string_view name) {
+  for (const ElementType &type : kTypes)
     if (type.name == name) return &type;
   return nullptr;
 }
 
-const StoredType *stored_type(DType dtype) {
-  for (const StoredType &type : kTypes)
+const ElementType *element_type(DType dtype) {
+  for (const ElementType &type : kTypes)
     if (type.dtype == dtype) return &type;
   return nullptr;
 }
 
-const StoredType *stored_type(int dlpack_code, int bits) {
-  for (const StoredType &type : kTypes)
+const ElementType *element_type(int dlpack_code, int bits) {
+  for (const ElementType &type : kTypes)
     if (type.dlpack_code == dlpack_code && type.bits == bits) return &type;
   return nullptr;
 }
 
-}  // namespace bn2d::state
+}  // namespace bn2d
