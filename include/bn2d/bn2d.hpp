@@ -968,6 +968,22 @@ class Module {
     return text;
   }
 
+  /**
+   * The map of eval mode, y = scale*x + shift, whatever the present mode; either may be left out. Both of one dtype.
+   * Shared. Status::state for a library before 1.2.
+   */
+  Returns<void> scale_shift(const Channels &scale, const Channels &shift = {}) const {
+    const bn2d_api &api = owner_.api();
+    if (!Library(api).has(&bn2d_api::module_scale_shift))
+      return detail::failed<void>(detail::fault(Status::state, "the library is older than version 1.2"));
+    const DType dtype = scale ? scale.dtype() : shift.dtype();
+    if (const auto fault =
+            detail::check_channels(api, num_features(), dtype, "the module", {{"scale", &scale}, {"shift", &shift}}))
+      return detail::failed<void>(fault);
+    return finish(
+        api.module_scale_shift(owner_.get(), static_cast<int32_t>(dtype), scale.data(), shift.data(), num_features()));
+  }
+
   /** "weight", "bias", "running_mean", "running_var", "num_batches_tracked", "weight.grad", "bias.grad". */
   Returns<Tensor> tensor(const char *name) { return find<Tensor>(name); }
   Returns<ConstTensor> tensor(const char *name) const { return find<ConstTensor>(name); }
