@@ -15,6 +15,7 @@ using namespace bn2d::capi;
 // The core has its own enums; their numbers are those of the header.
 static_assert(static_cast<int>(Status::internal) == BN2D_ERROR_INTERNAL &&
               static_cast<int>(Status::busy) == BN2D_ERROR_BUSY);
+static_assert(static_cast<int>(Status::io) == BN2D_ERROR_IO && static_cast<int>(Status::format) == BN2D_ERROR_FORMAT);
 static_assert(static_cast<int>(Status::shape) == BN2D_ERROR_SHAPE &&
               static_cast<int>(Status::overlap) == BN2D_ERROR_OVERLAP);
 static_assert(static_cast<int>(DType::f32) == BN2D_F32 && static_cast<int>(DType::f64) == BN2D_F64);
@@ -48,6 +49,10 @@ const char *bn2d_build_info(void) {
 }
 const char *bn2d_simd_target(void) { return kernels::active().name; }
 const char *bn2d_last_error(void) { return last_error(); }
+int32_t bn2d_set_last_error(int32_t status, const char *text) {
+  if (text == nullptr) return report(Status::invalid_argument, "text is NULL");
+  return report(static_cast<Status>(status), text);
+}
 
 const char *bn2d_status_name(int32_t status) {
   for (const Constant &constant : kConstants)

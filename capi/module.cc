@@ -109,6 +109,22 @@ int32_t bn2d_module_zero_grad(bn2d_module *module) {
   return guarded([&] { checked(module, "module").value->zero_grad(); });
 }
 
+int32_t bn2d_module_try_lock(bn2d_module *module, int32_t exclusive) {
+  return guarded([&] { checked(module, "module").value->try_lock(checked_flag("exclusive", exclusive)); });
+}
+int32_t bn2d_module_unlock(bn2d_module *module, int32_t exclusive) {
+  return guarded([&] { checked(module, "module").value->unlock(checked_flag("exclusive", exclusive)); });
+}
+int32_t bn2d_module_scale_shift(const bn2d_module *module, int32_t dtype, void *scale, void *shift, int64_t length) {
+  return guarded([&] {
+    const BatchNorm2d &m = *checked(module, "module").value;
+    if (length != m.num_features())
+      fail(Status::shape, "length is %" PRId64 ", the module has %" PRId64 " channels", length, m.num_features());
+    const DType type = checked_floating_dtype(dtype);
+    m.scale_shift({type, scale}, {type, shift});
+  });
+}
+
 int32_t bn2d_module_tensor_count(const bn2d_module *module, int32_t *out) {
   return get(module, out, [](const BatchNorm2d &m) { return static_cast<int32_t>(m.tensors().size()); });
 }

@@ -28,6 +28,8 @@ static_assert(kFirst == 16 && slot_count >= 83);
 static_assert(offsetof(bn2d_api, mask_nbytes) == 16 + 82 * sizeof(void *));
 // End of version 2.
 static_assert(offsetof(bn2d_api, module_get_thread_pool) == 16 + 95 * sizeof(void *));
+// End of version 3.
+static_assert(offsetof(bn2d_api, module_scale_shift) == 16 + 99 * sizeof(void *));
 
 constexpr bn2d_api kApi = {
     sizeof(bn2d_api),

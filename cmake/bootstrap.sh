@@ -64,7 +64,8 @@ package pkg-config 'finds libraries'
 package libtbb-dev 'oneTBB: loops on all cores'
 package libhwy-dev 'Highway: SIMD instructions of the CPU at hand'
 if [ "$job" != bench ]; then
-  package libopenblas-serial-dev 'OpenBLAS: linear layers of the example' libopenblas-pthread-dev libopenblas-openmp-dev
+  package libopenblas-serial-dev 'OpenBLAS: folding, and layers of the example' libopenblas-pthread-dev libopenblas-openmp-dev
+  package nlohmann-json3-dev 'nlohmann-json: state files'
 fi
 if [ "$job" = test ]; then
   package catch2 'test framework'
@@ -72,7 +73,6 @@ if [ "$job" = test ]; then
   package abigail-tools 'compares the ABI with the saved one' abidiff
   optional_package libdlpack-dev
   if [ "$require_all" = 1 ]; then
-    package nlohmann-json3-dev 'JSON report of the benchmark'
     package clang 'a second opinion on undefined behaviour' clang++
     optional_package libclang-rt-14-dev # the runtime of its sanitizers, which clang only recommends
     package python3-venv 'the Python package in an environment of its own'

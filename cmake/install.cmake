@@ -23,9 +23,21 @@ install(TARGETS bn2d EXPORT bn2dTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT dev)
 install(DIRECTORY include/bn2d DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev FILES_MATCHING PATTERN *.h PATTERN *.hpp)
 install(EXPORT bn2dTargets NAMESPACE bn2d:: DESTINATION ${BN2D_CMAKE_DIR} COMPONENT dev)
+# The libraries above each have a component, a file of targets and a pkg-config file of their own: who needs none of them
+# need not have what they need.
+foreach(name IN LISTS BN2D_LIBRARIES_ABOVE)
+  install(TARGETS bn2d_${name} EXPORT bn2d_${name}Targets
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${name} NAMELINK_COMPONENT dev
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT dev)
+  install(EXPORT bn2d_${name}Targets NAMESPACE bn2d:: DESTINATION ${BN2D_CMAKE_DIR} COMPONENT dev)
+  install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/libbn2d-${name} COMPONENT ${name})
+endforeach()
 # What binding generators read.
 set(BN2D_DATA_DIR ${CMAKE_INSTALL_DATADIR}/bn2d)
 install(FILES capi/api/bn2d-api.json capi/api/bn2d.cdef DESTINATION ${BN2D_DATA_DIR} COMPONENT dev)
+foreach(name IN LISTS BN2D_LIBRARIES_ABOVE)
+  install(FILES capi/api/bn2d-${name}-api.json capi/api/bn2d-${name}.cdef DESTINATION ${BN2D_DATA_DIR} COMPONENT dev)
+endforeach()
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)
 install(FILES README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT dev)
 
@@ -50,3 +62,13 @@ foreach(dir LIBDIR INCLUDEDIR DATADIR)
 endforeach()
 configure_file(cmake/bn2d.pc.in ${PROJECT_BINARY_DIR}/bn2d.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/bn2d.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT dev)
+set(BN2D_PC_LIBS_fold "")
+if(BN2D_STATIC)
+  set(BN2D_PC_LIBS_fold " -lopenblas")
+endif()
+foreach(BN2D_PC_NAME IN LISTS BN2D_LIBRARIES_ABOVE)
+  set(BN2D_PC_LIBS_ABOVE "${BN2D_PC_LIBS_${BN2D_PC_NAME}}")
+  configure_file(cmake/library_above.pc.in ${PROJECT_BINARY_DIR}/bn2d_${BN2D_PC_NAME}.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/bn2d_${BN2D_PC_NAME}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig
+    COMPONENT dev)
+endforeach()

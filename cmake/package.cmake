@@ -1,4 +1,5 @@
-# "cpack" in the build folder makes two Debian packages: libbn2d1 (the library) and libbn2d-dev (what is needed to use it).
+# "cpack" in the build folder makes Debian packages: libbn2d1 (the library), libbn2d-state1 and libbn2d-fold1 (those above
+# it, as far as they are built) and libbn2d-dev (what is needed to use them).
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_CONTACT "The bn2d authors")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
@@ -9,10 +10,21 @@ set(CPACK_DEBIAN_RUNTIME_PACKAGE_NAME libbn2d${PROJECT_VERSION_MAJOR})
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_SECTION libs)
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_SHLIBDEPS ON)
 # dpkg-shlibdeps of a program then asks for the version that has the functions it calls.
-set(CPACK_DEBIAN_RUNTIME_PACKAGE_CONTROL_EXTRA ${PROJECT_BINARY_DIR}/debian/symbols)
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_CONTROL_EXTRA ${PROJECT_BINARY_DIR}/debian/bn2d/symbols)
 # CPack counts the link libbn2d.so.1 as another library.
 set(CPACK_POST_BUILD_SCRIPTS ${PROJECT_SOURCE_DIR}/cmake/installed_size.cmake)
 set(CPACK_DEBIAN_DEV_PACKAGE_NAME libbn2d-dev)
 set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS "libbn2d${PROJECT_VERSION_MAJOR} (= ${PROJECT_VERSION})")
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${PROJECT_BINARY_DIR})
+foreach(name IN LISTS BN2D_LIBRARIES_ABOVE)
+  string(TOUPPER ${name} component)
+  set(package libbn2d-${name}${PROJECT_VERSION_MAJOR})
+  set(CPACK_DEBIAN_${component}_PACKAGE_NAME ${package})
+  set(CPACK_DEBIAN_${component}_PACKAGE_SECTION libs)
+  set(CPACK_DEBIAN_${component}_PACKAGE_SHLIBDEPS ON)
+  set(CPACK_DEBIAN_${component}_PACKAGE_DEPENDS "libbn2d${PROJECT_VERSION_MAJOR} (= ${PROJECT_VERSION})")
+  set(CPACK_DEBIAN_${component}_PACKAGE_CONTROL_EXTRA ${PROJECT_BINARY_DIR}/debian/bn2d_${name}/symbols)
+  string(APPEND CPACK_DEBIAN_DEV_PACKAGE_DEPENDS ", ${package} (= ${PROJECT_VERSION})")
+endforeach()
 include(CPack)

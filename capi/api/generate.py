@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes bn2d-api.json and bn2d.cdef from include/bn2d/bn2d.h and capi/functions.inc.
+"""Writes bn2d-api.json and bn2d.cdef from include/bn2d/bn2d.h and capi/functions.inc, and for each library above
+bn2d-<name>-api.json and bn2d-<name>.cdef from include/bn2d/<name>.h and capi/<name>/functions.inc.
 
-    python3 capi/api/generate.py            writes both beside this script
+    python3 capi/api/generate.py            writes them beside this script
     python3 capi/api/generate.py --check    compares only, and fails where they are stale
 
 The header stays the one source. What it has to say so that a machine can read it, too:
@@ -40,6 +41,8 @@ SIZES = {
     "double": 8,
 }
 POINTER = 8
+# Libraries on top of libbn2d. Their headers include bn2d.h, and their descriptions refer to its.
+ABOVE = ("state", "fold")
 TOKEN = re.compile(r"/\*.*?\*/|\w+|\"[^\"]*\"|[^\s\w]", re.S)
 RESULT = re.compile(r"out(_\w+)?|length")
 THREADS = re.compile(r"\b(free|shared|exclusive|one per object)\b")
@@ -262,12 +265,18 @@ class Header:
 
 
 class Description:
-    """bn2d-api.json as a dictionary."""
+    """bn2d-api.json as a dictionary; bn2d-<above>-api.json, where `below` is the header that it is on top of."""
 
-    def __init__(self, header, listed):
+    def __init__(self, header, listed, above="", below=None):
         self.header = header
-        self.handle_names = [name for name, _ in header.handles]
-        self.struct_names = [name for name, _, _ in header.structs]
+        self.above = above
+        self.below = below
+        self.getter = "bn2d_%sget_api" % (above and above + "_")
+        self.table = "bn2d_%sapi" % (above and above + "_")
+        known = [below, header] if below else [header]
+        self.statuses_in_order = [constant for constant, _, _ in known[0].enums[0][2]]
+        self.handle_names = [name for one in known for name, _ in one.handles]
+        self.struct_names = [name for one in known for name, _, _ in one.structs]
         self.callback_names = [callback["name"] for callback in header.callbacks]
         self.comments = {name: Comment(name, comment) for name, _, _, comment in header.functions}
         self.signatures = {name: dict(parameters) for name, _, parameters, _ in header.functions}
@@ -277,18 +286,18 @@ class Description:
 
     def check_list(self):
         declared = [name for name, _, _, _ in self.header.functions]
-        if declared != list(self.slots) + ["bn2d_get_api"]:
-            raise Fault("functions.inc and bn2d.h have other functions, or another order")
-        table = [fields for name, _, fields in self.header.structs if name == "bn2d_api"][0]
+        if declared != list(self.slots) + [self.getter]:
+            raise Fault("functions.inc and the header have other functions, or another order")
+        table = [fields for name, _, fields in self.header.structs if name == self.table][0]
         members = [field for field, _, _ in table]
-        first = members.index("version")
+        first = members.index(declared[0][len("bn2d_"):])
         if ["bn2d_" + member for member in members[first:]] != list(self.slots):
-            raise Fault("the slots of bn2d_api are not functions.inc in its order")
+            raise Fault("the slots of %s are not functions.inc in its order" % self.table)
         for name, kind, parameters, comment in self.header.functions[:-1]:
             slot = table[first + self.slots[name][0]][1]["callback"]
             listed = [(member["name"], member["type"]) for member in slot["parameters"]]
             if (slot["result"], listed) != (kind["type"], [(p, k["type"]) for p, k in parameters]):
-                raise Fault(name + ": its slot in bn2d_api is declared otherwise")
+                raise Fault("%s: its slot in %s is declared otherwise" % (name, self.table))
             if self.slots[name][1] != Comment(name, comment).since:
                 raise Fault("%s: since %s in functions.inc, %s in its comment" %
                             (name, self.slots[name][1], Comment(name, comment).since))
@@ -330,8 +339,7 @@ class Description:
                 statuses.add("BN2D_ERROR_INVALID_HANDLE")
             if any("*" in p["type"] and not p["optional"] for p in parameters):
                 statuses.add("BN2D_ERROR_INVALID_ARGUMENT")
-            order = [constant for constant, _, _ in self.header.enums[0][2]]
-            ordered = sorted(statuses, key=order.index)
+            ordered = sorted(statuses, key=self.statuses_in_order.index)
             return {"type": kind["type"], "kind": "status", "statuses": ordered, **({"text": text} if text else {})}
         if kind["type"] == "void":
             return {"type": "void", "kind": "nothing"}
@@ -362,7 +370,8 @@ class Description:
             result.update(kind="struct", direction=direction)
         elif type_ == "const char *":
             result.update(kind="text", direction="in")
-        elif RESULT.fullmatch(name) and "const" not in type_.rsplit("*", 1)[0].replace("const char", ""):
+        elif (RESULT.fullmatch(name) and type_ != "void *"
+              and "const" not in type_.rsplit("*", 1)[0].replace("const char", "").replace("const void", "")):
             result.update(kind="text" if base == "char" else "scalar" if base in SIZES else "pointer", direction="out")
         elif base == "void" and any("callback" in other or other["type"] in self.callback_names
                                     for other in self.signatures[function].values()):
@@ -464,6 +473,21 @@ class Description:
     def whole(self):
         constants, groups = self.constants()
         value = {constant["name"]: constant["value"] for constant in constants}
+        if self.above:
+            return {
+                "name": "bn2d_" + self.above,
+                "api_version": value["BN2D_%s_API_VERSION" % self.above.upper()],
+                "library": "libbn2d_%s.so.1" % self.above,
+                "header": "bn2d/%s.h" % self.above,
+                "above": "bn2d-api.json",
+                "pointer_size": POINTER,
+                "about": ABOUT,
+                "groups": groups,
+                "constants": constants,
+                "handles": [self.handle(name, text) for name, text in self.header.handles],
+                "structs": [self.layout(*struct) for struct in self.header.structs],
+                "functions": self.functions,
+            }
         version = "%d.%d.%d" % tuple(value["BN2D_VERSION_" + part] for part in ("MAJOR", "MINOR", "PATCH"))
         return {
             "name": "bn2d",
@@ -540,6 +564,15 @@ def generate(header_text, list_text):
     return {"bn2d-api.json": as_json(description.whole()) + "\n", "bn2d.cdef": as_cdef(header, description)}
 
 
+def generate_above(name, header_text, list_text, below_text):
+    """The same of a library above; `below_text` is bn2d.h."""
+    header = Header(header_text)
+    listed = re.findall(r'^BN2D_FUNCTION\("([\d.]+)", (\w+)\)', list_text, flags=re.M)
+    description = Description(header, listed, name, Header(below_text))
+    return {"bn2d-%s-api.json" % name: as_json(description.whole()) + "\n",
+            "bn2d-%s.cdef" % name: as_cdef(header, description)}
+
+
 def read(*path):
     with open(os.path.join(*path), encoding="utf-8") as file:
         return file.read()
@@ -549,10 +582,15 @@ def main(arguments):
     if arguments not in ([], ["--check"]):
         print(__doc__, file=sys.stderr)
         return 2
+    at = "bn2d"
     try:
-        made = generate(read(ROOT, "include", "bn2d", "bn2d.h"), read(ROOT, "capi", "functions.inc"))
+        below = read(ROOT, "include", "bn2d", "bn2d.h")
+        made = generate(below, read(ROOT, "capi", "functions.inc"))
+        for at in ABOVE:
+            header = read(ROOT, "include", "bn2d", at + ".h")
+            made.update(generate_above(at, header, read(ROOT, "capi", at, "functions.inc"), below))
     except Fault as fault:
-        print("bn2d.h: %s" % fault, file=sys.stderr)
+        print("%s.h: %s" % (at, fault), file=sys.stderr)
         return 1
     stale = [name for name, text in made.items()
              if not os.path.exists(os.path.join(HERE, name)) or read(HERE, name) != text]

@@ -23,6 +23,8 @@ namespace Bn2d
         internal const int BN2D_ERROR_BUFFER_TOO_SMALL = -13;
         internal const int BN2D_ERROR_OUT_OF_MEMORY = -14;
         internal const int BN2D_ERROR_INTERNAL = -15;
+        internal const int BN2D_ERROR_IO = -16;
+        internal const int BN2D_ERROR_FORMAT = -17;
         internal const int BN2D_F32 = 1;
         internal const int BN2D_F64 = 2;
         internal const int BN2D_F16 = 3;
@@ -388,6 +390,20 @@ namespace Bn2d
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         internal static extern int bn2d_module_get_thread_pool(SafeHandle module, out int result);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_set_last_error(int status,
+            [MarshalAs(UnmanagedType.LPUTF8Str)] string text);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_module_try_lock(SafeHandle module, int exclusive);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_module_unlock(SafeHandle module, int exclusive);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_module_scale_shift(SafeHandle module, int dtype,
+            IntPtr scale, IntPtr shift, long length);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         internal static extern IntPtr bn2d_get_api(uint api_version);

@@ -43,11 +43,14 @@ static void fold(conv_shape shape, const float *patches, float *x) {
   }
 }
 
-void conv_forward(conv_shape shape, int n, const float *weight, const float *x, float *patches, float *y) {
+void conv_forward(conv_shape shape, int n, const float *weight, const float *bias, const float *x, float *patches,
+                  float *y) {
   const int pixels = shape.side * shape.side;
   for (int image = 0; image < n; ++image) {
     unfold(shape, x, patches);
-    gemm(CblasNoTrans, CblasNoTrans, shape.out, pixels, shape.in * 9, weight, patches, 0.0f, y);
+    for (int c = 0; bias && c < shape.out; ++c)
+      for (int i = 0; i < pixels; ++i) y[c * pixels + i] = bias[c];
+    gemm(CblasNoTrans, CblasNoTrans, shape.out, pixels, shape.in * 9, weight, patches, bias ? 1.0f : 0.0f, y);
     x += shape.in * pixels;
     y += shape.out * pixels;
     patches += conv_patches_size(shape);

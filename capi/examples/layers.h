@@ -15,8 +15,10 @@ typedef struct conv_shape {
 
 /** Floats of the patches of one image: a matrix of in * 9 rows, a column for each pixel. */
 int conv_patches_size(conv_shape shape);
-/** y = weight * patches of x, image by image; keeps the patches of all n images for backward. */
-void conv_forward(conv_shape shape, int n, const float *weight, const float *x, float *patches, float *y);
+/** y = weight * patches of x + bias, image by image; keeps the patches of all n images for backward. bias NULL: none.
+ */
+void conv_forward(conv_shape shape, int n, const float *weight, const float *bias, const float *x, float *patches,
+                  float *y);
 /** Overwrites the patches. dx may be NULL: not wanted. */
 void conv_backward(conv_shape shape, int n, const float *weight, float *patches, const float *dy, float *dweight,
                    float *dx);

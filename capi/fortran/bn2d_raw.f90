@@ -21,6 +21,8 @@ module bn2d_raw
   integer(c_int32_t), parameter :: BN2D_ERROR_BUFFER_TOO_SMALL = -13
   integer(c_int32_t), parameter :: BN2D_ERROR_OUT_OF_MEMORY = -14
   integer(c_int32_t), parameter :: BN2D_ERROR_INTERNAL = -15
+  integer(c_int32_t), parameter :: BN2D_ERROR_IO = -16
+  integer(c_int32_t), parameter :: BN2D_ERROR_FORMAT = -17
   integer(c_int32_t), parameter :: BN2D_F32 = 1
   integer(c_int32_t), parameter :: BN2D_F64 = 2
   integer(c_int32_t), parameter :: BN2D_F16 = 3
@@ -760,6 +762,34 @@ module bn2d_raw
       import
       type(c_ptr), value :: module
       integer(c_int32_t), intent(out) :: out
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_set_last_error(status, text) bind(C, name="bn2d_set_last_error") result(res)
+      import
+      integer(c_int32_t), value :: status
+      character(kind=c_char), intent(in) :: text(*)
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_module_try_lock(module, exclusive) bind(C, name="bn2d_module_try_lock") result(res)
+      import
+      type(c_ptr), value :: module
+      integer(c_int32_t), value :: exclusive
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_module_unlock(module, exclusive) bind(C, name="bn2d_module_unlock") result(res)
+      import
+      type(c_ptr), value :: module
+      integer(c_int32_t), value :: exclusive
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_module_scale_shift(module, dtype, scale, shift, &
+        length) bind(C, name="bn2d_module_scale_shift") result(res)
+      import
+      type(c_ptr), value :: module
+      integer(c_int32_t), value :: dtype
+      type(c_ptr), value :: scale
+      type(c_ptr), value :: shift
+      integer(c_int64_t), value :: length
       integer(c_int32_t) :: res
     end function
     function bn2d_get_api(api_version) bind(C, name="bn2d_get_api") result(res)

@@ -35,6 +35,8 @@ const (
 	Busy            Status = C.BN2D_ERROR_BUSY
 	OutOfMemory     Status = C.BN2D_ERROR_OUT_OF_MEMORY
 	Internal        Status = C.BN2D_ERROR_INTERNAL
+	IO              Status = C.BN2D_ERROR_IO
+	Format          Status = C.BN2D_ERROR_FORMAT
 )
 
 func (s Status) Error() string { return C.GoString(C.bn2d_status_name(C.int32_t(s))) }

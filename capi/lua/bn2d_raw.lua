@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- bn2d.cdef as a Lua string. Written by capi/api/bindings.py from bn2d-api.json: do not edit.
 return [[
-enum { BN2D_VERSION_MAJOR = 1, BN2D_VERSION_MINOR = 1, BN2D_VERSION_PATCH = 0, BN2D_API_VERSION = 2 };
+enum { BN2D_VERSION_MAJOR = 1, BN2D_VERSION_MINOR = 2, BN2D_VERSION_PATCH = 0, BN2D_API_VERSION = 3 };
 enum bn2d_status {
   BN2D_OK = 0,
   BN2D_ERROR_INVALID_ARGUMENT = -1,
@@ -18,7 +18,9 @@ enum bn2d_status {
   BN2D_ERROR_BUSY = -12,
   BN2D_ERROR_BUFFER_TOO_SMALL = -13,
   BN2D_ERROR_OUT_OF_MEMORY = -14,
-  BN2D_ERROR_INTERNAL = -15
+  BN2D_ERROR_INTERNAL = -15,
+  BN2D_ERROR_IO = -16,
+  BN2D_ERROR_FORMAT = -17
 };
 enum bn2d_dtype {
   BN2D_F32 = 1,
@@ -176,6 +178,10 @@ typedef struct bn2d_api {
   int32_t (*module_set_thread_pool)(bn2d_module *module, int32_t kind);
   int32_t (*module_set_host_thread_pool)(bn2d_module *module, bn2d_run_workers run, void *user, int32_t threads);
   int32_t (*module_get_thread_pool)(const bn2d_module *module, int32_t *out);
+  int32_t (*set_last_error)(int32_t status, const char *text);
+  int32_t (*module_try_lock)(bn2d_module *module, int32_t exclusive);
+  int32_t (*module_unlock)(bn2d_module *module, int32_t exclusive);
+  int32_t (*module_scale_shift)(const bn2d_module *module, int32_t dtype, void *scale, void *shift, int64_t length);
 } bn2d_api;
 uint32_t bn2d_version(void);
 const char *bn2d_version_string(void);
@@ -273,5 +279,9 @@ int32_t bn2d_get_thread_pool(void);
 int32_t bn2d_module_set_thread_pool(bn2d_module *module, int32_t kind);
 int32_t bn2d_module_set_host_thread_pool(bn2d_module *module, bn2d_run_workers run, void *user, int32_t threads);
 int32_t bn2d_module_get_thread_pool(const bn2d_module *module, int32_t *out);
+int32_t bn2d_set_last_error(int32_t status, const char *text);
+int32_t bn2d_module_try_lock(bn2d_module *module, int32_t exclusive);
+int32_t bn2d_module_unlock(bn2d_module *module, int32_t exclusive);
+int32_t bn2d_module_scale_shift(const bn2d_module *module, int32_t dtype, void *scale, void *shift, int64_t length);
 const bn2d_api *bn2d_get_api(uint32_t api_version);
 ]]

@@ -69,10 +69,10 @@
  * calling thread, or over the thread pool that the host has chosen (see "the host's threads"). The
  * calling thread never runs other tasks of its arena while it waits, and workers take over its
  * floating-point mode. The result is bitwise the same for any number of threads and any pool; only
- * the sign and payload of a NaN may differ. A call takes at most 16 KiB of its thread's stack. Where oneTBB fails, for lack of memory or
- * threads, the call is done by its calling thread, and so is every later one of the process that
- * would use oneTBB. While one thread makes the first call that is large enough for several threads,
- * the calls of others are done by their own.
+ * the sign and payload of a NaN may differ. A call takes at most 16 KiB of its thread's stack.
+ * Where oneTBB fails, for lack of memory or threads, the call is done by its calling thread, and so
+ * is every later one of the process that would use oneTBB. While one thread makes the first call
+ * that is large enough for several threads, the calls of others are done by their own.
  *
  * **fork().** A child may use everything that the parent had, whatever other threads were doing at
  * the moment of the fork: no function waits for a thread that the child does not have, and a module
@@ -95,11 +95,11 @@
  * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a
  * square, a sum or weight/std leaves the range of the type. What an activation or a residual is
  * applied to, weight*xhat + bias, has to be within the range itself. A slope beyond 1 makes the
- * roundings before it larger by as much. Float and half data are summed in float for 16 elements at a
- * time, then in double: a mean is within 1 ulp or 2^-24 standard deviations, a variance within 4 ulp,
- * dweight and dbias within 2^-23 of the sum of the magnitudes of their terms. A call leaves the
- * floating-point exception flags as they were, and traps nothing: neither on its own thread nor on
- * its workers.
+ * roundings before it larger by as much. Float and half data are summed in float for 16 elements at
+ * a time, then in double: a mean is within 1 ulp or 2^-24 standard deviations, a variance within 4
+ * ulp, dweight and dbias within 2^-23 of the sum of the magnitudes of their terms. A call leaves
+ * the floating-point exception flags as they were, and traps nothing: neither on its own thread nor
+ * on its workers.
  *
  * **Names and numbers.** Nothing needs a macro: enums travel as int32_t, extents as int64_t,
  * hyper-parameters as double, truth as int32_t 0 or 1; every constant is also reached by name with
@@ -117,12 +117,12 @@
 /** Version of this header; that of the library is bn2d_version(). */
 #define BN2D_VERSION_MAJOR 1
 /** Grows with what is added. */
-#define BN2D_VERSION_MINOR 1
+#define BN2D_VERSION_MINOR 2
 /** Grows with what is mended. */
 #define BN2D_VERSION_PATCH 0
 
 /** Version of the function table, for bn2d_get_api(). */
-#define BN2D_API_VERSION 2
+#define BN2D_API_VERSION 3
 
 /** Marks what the library exports. */
 #if defined(__GNUC__) || defined(__clang__)
@@ -184,7 +184,9 @@ enum bn2d_status {
       -12, /**< Another thread is using the module in a way that excludes this call. */
   BN2D_ERROR_BUFFER_TOO_SMALL = -13, /**< The text does not fit the capacity given. */
   BN2D_ERROR_OUT_OF_MEMORY = -14,    /**< No memory. */
-  BN2D_ERROR_INTERNAL = -15          /**< A fault of this library. */
+  BN2D_ERROR_INTERNAL = -15,         /**< A fault of this library. */
+  BN2D_ERROR_IO = -16,               /**< A file cannot be read or written. Since 1.2. */
+  BN2D_ERROR_FORMAT = -17            /**< A file is not what it should be. Since 1.2. */
 };
 
 /** Element types. Module dtypes: the first four. */
@@ -1037,6 +1039,55 @@ BN2D_API int32_t bn2d_module_set_host_thread_pool(bn2d_module *module, bn2d_run_
  */
 BN2D_API int32_t bn2d_module_get_thread_pool(const bn2d_module *module, int32_t *out);
 
+/* ------------------------------------------------------------ for what is built on this library */
+
+/**
+ * Sets what bn2d_last_error() tells on this thread: for libraries on top of this one, so that their
+ * callers ask in one place. Only what fits is kept, in whole characters, and a byte that does not
+ * belong into a line becomes a "?".
+ * @param status The status that the caller is going to return.
+ * @param[in] text The message.
+ * @return `status` as it came, whatever it is. BN2D_ERROR_INVALID_ARGUMENT where text is NULL, and
+ * nothing is set. Threads: free (each thread has its own). Since 1.2.
+ */
+BN2D_API int32_t bn2d_set_last_error(int32_t status, const char *text);
+/**
+ * Keeps others out of a module until bn2d_module_unlock(): for a host that reads or writes its
+ * tensors through bn2d_tensor_data(), and for work on several modules that is to happen as a whole.
+ * It never waits. While a module is locked, calls that the lock excludes return BN2D_ERROR_BUSY on
+ * every thread, that of the lock included. What is documented as *free* still works, and so do the
+ * tensors' own functions. A child of fork() finds the module unlocked.
+ * @param exclusive 1: nobody else may use the module. 0: *shared* calls and further locks of this
+ * kind may.
+ * @return BN2D_OK, BN2D_ERROR_BUSY, BN2D_ERROR_INVALID_ARGUMENT. Threads: free. Since 1.2.
+ */
+BN2D_API int32_t bn2d_module_try_lock(bn2d_module *module, int32_t exclusive);
+/**
+ * Ends one lock of bn2d_module_try_lock(), on any thread.
+ * @param exclusive As it was locked.
+ * @return BN2D_OK, BN2D_ERROR_STATE where there is no such lock, BN2D_ERROR_INVALID_ARGUMENT.
+ * Threads: free. Since 1.2.
+ */
+BN2D_API int32_t bn2d_module_unlock(bn2d_module *module, int32_t exclusive);
+/**
+ * The module's eval mode as a map of each channel, y = scale*x + shift, for hosts that fold or fuse
+ * it themselves: scale = weight/sqrt(running_var + eps), shift = bias - running_mean*scale,
+ * whatever the present mode. Computed in double and rounded once: scale within 2 ulp, and shift
+ * within 2 ulp of |bias| + |running_mean*scale|, for float64; otherwise half an ulp (rarely, of a
+ * value that lies halfway, the other neighbour). For |running_mean| far larger than the standard
+ * deviation, y from a rounded scale and shift is less accurate than that of bn2d_forward(), which
+ * subtracts the mean first.
+ * @param dtype One of bn2d_dtype, floating: of scale and shift.
+ * @param[out] scale `length` elements; NULL: not wanted.
+ * @param[out] shift `length` elements; NULL: not wanted.
+ * @param length The module's num_features.
+ * @return BN2D_OK, BN2D_ERROR_STATE (no running statistics), BN2D_ERROR_DTYPE, BN2D_ERROR_SHAPE
+ * (length), BN2D_ERROR_LAYOUT (not aligned), BN2D_ERROR_OVERFLOW, BN2D_ERROR_OVERLAP (scale, shift
+ * and the module's tensors), BN2D_ERROR_BUSY. Threads: shared. Since 1.2.
+ */
+BN2D_API int32_t bn2d_module_scale_shift(const bn2d_module *module, int32_t dtype, void *scale,
+                                         void *shift, int64_t length);
+
 /* --------------------------------------------------------------------------------------- plugin */
 
 /**
@@ -1192,6 +1243,12 @@ typedef struct bn2d_api {
                                          int32_t threads);
   int32_t (*module_get_thread_pool)(const bn2d_module *module, int32_t *out);
   /* End of version 2. */
+  int32_t (*set_last_error)(int32_t status, const char *text);
+  int32_t (*module_try_lock)(bn2d_module *module, int32_t exclusive);
+  int32_t (*module_unlock)(bn2d_module *module, int32_t exclusive);
+  int32_t (*module_scale_shift)(const bn2d_module *module, int32_t dtype, void *scale, void *shift,
+                                int64_t length);
+  /* End of version 3. */
 } bn2d_api;
 
 /**

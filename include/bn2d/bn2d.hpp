@@ -105,7 +105,9 @@ enum class Status : int32_t {
   busy = BN2D_ERROR_BUSY,
   buffer_too_small = BN2D_ERROR_BUFFER_TOO_SMALL,
   out_of_memory = BN2D_ERROR_OUT_OF_MEMORY,
-  internal = BN2D_ERROR_INTERNAL
+  internal = BN2D_ERROR_INTERNAL,
+  io = BN2D_ERROR_IO,
+  format = BN2D_ERROR_FORMAT
 };
 
 /** bn2d_dtype. */
@@ -1073,6 +1075,23 @@ class Module {
         owner_.api(),
         owner_.api().module_repr(owner_.get(), text.data(), length > 0 ? length + 1 : 0, nullptr)));
     return text;
+  }
+
+  /**
+   * The map of eval mode, y = scale*x + shift, whatever the present mode; either may be left out.
+   * Both of one dtype. Shared. Status::state for a library before 1.2.
+   */
+  Returns<void> scale_shift(const Channels &scale, const Channels &shift = {}) const {
+    const bn2d_api &api = owner_.api();
+    if (!Library(api).has(&bn2d_api::module_scale_shift))
+      return detail::failed<void>(
+          detail::fault(Status::state, "the library is older than version 1.2"));
+    const DType dtype = scale ? scale.dtype() : shift.dtype();
+    if (const auto fault = detail::check_channels(api, num_features(), dtype, "the module",
+                                                  {{"scale", &scale}, {"shift", &shift}}))
+      return detail::failed<void>(fault);
+    return finish(api.module_scale_shift(owner_.get(), static_cast<int32_t>(dtype), scale.data(),
+                                         shift.data(), num_features()));
   }
 
   /**

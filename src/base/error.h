@@ -24,6 +24,8 @@ enum class Status : int32_t {
   buffer_too_small = -13,
   out_of_memory = -14,
   internal = -15,
+  io = -16,
+  format = -17,
 };
 
 // Carries its text in place: reporting an error never allocates.

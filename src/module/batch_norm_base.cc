@@ -1,6 +1,7 @@
 #include "module/batch_norm_base.h"
 
 #include <cinttypes>
+#include <cmath>
 #include <limits>
 
 #include "ops/blockwise.h"
@@ -11,6 +12,15 @@ namespace {
 uint64_t next_id() {
   static std::atomic<uint64_t> last{0};
   return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+// Two arrays that may be NULL, the first of them written.
+void check_apart(const char *name, const ChannelArray &written, int64_t bytes, const char *other_name,
+                 const ChannelArray &other, int64_t other_bytes) {
+  if (!written.exists() || !other.exists()) return;
+  const auto begin = reinterpret_cast<uintptr_t>(written.data), other_begin = reinterpret_cast<uintptr_t>(other.data);
+  if (begin < other_begin + static_cast<uintptr_t>(other_bytes) && other_begin < begin + static_cast<uintptr_t>(bytes))
+    fail(Status::overlap, "%s at %p and %s at %p share memory", name, written.data, other_name, other.data);
 }
 
 ChannelArray array_of(const std::shared_ptr<Tensor> &tensor) { return tensor ? tensor->array() : ChannelArray(); }
@@ -84,6 +94,28 @@ void BatchNormBase::zero_grad() {
   const Gate::Pass pass(gate_, true);
   for (const auto &tensor : tensors_)
     if (tensor->gradient()) tensor->gradient()->fill(0);
+}
+
+void BatchNormBase::scale_shift(ChannelArray scale, ChannelArray shift) const {
+  const Gate::Pass pass(gate_, false);
+  if (!running_mean_) fail(Status::state, "%.150s has no running statistics: y depends on the batch", repr().c_str());
+  const int64_t bytes = num_features_ * dtype_size(scale.dtype);
+  const auto check_written = [&](const char *name, const ChannelArray &written) {
+    check_array(name, written.data, bytes, dtype_size(written.dtype));
+    for (const auto &tensor : tensors_)
+      check_apart(name, written, bytes, tensor->name(), tensor->array(), tensor->nbytes());
+  };
+  check_written("scale", scale);
+  check_written("shift", shift);
+  check_apart("scale", scale, bytes, "shift", shift, bytes);
+  for (int64_t c = 0; c < num_features_; ++c) {
+    const double variance = running_var_->array().get(c) + options_.eps, weight = weight_ ? weight_->array().get(c) : 1;
+    const double factor = variance == 0 ? 0 : weight / std::sqrt(variance);
+    if (scale.exists()) scale.set(c, factor);
+    // One rounding for product and sum.
+    if (shift.exists())
+      shift.set(c, std::fma(-running_mean_->array().get(c), factor, bias_ ? bias_->array().get(c) : 0));
+  }
 }
 
 void BatchNormBase::check_input_dtype(const char *what, DType dtype) const {

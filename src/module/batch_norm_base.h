@@ -34,6 +34,12 @@ class BatchNormBase {
   void reset_running_stats();
   void reset_parameters();
   void zero_grad();
+  // Keeps others out until unlock(), as Gate does.
+  void try_lock(bool exclusive) { gate_.lock(exclusive); }
+  void unlock(bool exclusive) { gate_.unlock(exclusive); }
+
+  // The map of eval mode, y = scale*x + shift; NULL arrays are not wanted. Shared.
+  void scale_shift(ChannelArray scale, ChannelArray shift) const;
 
  protected:
   // The input has been found to fit the module. `record`: NULL, or where the record goes.
@@ -62,7 +68,7 @@ class BatchNormBase {
   std::shared_ptr<Tensor> weight_, bias_, running_mean_, running_var_, num_batches_tracked_;
   std::vector<std::shared_ptr<Tensor>> tensors_;
   std::shared_ptr<RecordPool> records_ = std::make_shared<RecordPool>();
-  Gate gate_;
+  mutable Gate gate_;
 };
 
 }  // namespace bn2d

@@ -13,34 +13,41 @@ namespace bn2d {
 // counted together with the fork that they came after; those from before the last one do not count.
 class Gate {
  public:
+  // For the time of a call.
   class Pass {
    public:
-    Pass(Gate &gate, bool exclusive) : gate_(gate), generation_(fork_generation()), exclusive_(exclusive) {
-      uint64_t state = gate.state_.load(std::memory_order_relaxed);
-      do {
-        const uint32_t users = generation_of(state) == generation_ ? users_of(state) : 0;
-        if (users == kWriter) fail(Status::busy, "the module is in exclusive use by another call");
-        if (exclusive && users > 0)
-          fail(Status::busy, "the module is in shared use by %u calls, this one needs it alone", users);
-        state_ = state_of(generation_, exclusive ? kWriter : users + 1);
-      } while (!gate.state_.compare_exchange_weak(state, state_, std::memory_order_acquire, std::memory_order_relaxed));
-    }
-    ~Pass() {
-      uint64_t state = state_;
-      do {
-        if (generation_of(state) != generation_) return;  // a child that forked inside a call has begun to count anew
-      } while (!gate_.state_.compare_exchange_weak(state, state_of(generation_, exclusive_ ? 0 : users_of(state) - 1),
-                                                   std::memory_order_release, std::memory_order_relaxed));
-    }
+    Pass(Gate &gate, bool exclusive) : gate_(gate), state_(gate.enter(exclusive)), exclusive_(exclusive) {}
+    ~Pass() { gate_.leave(exclusive_, state_); }
     Pass(const Pass &) = delete;
     Pass &operator=(const Pass &) = delete;
 
    private:
     Gate &gate_;
-    uint64_t state_ = 0;  // as this pass left it: what it most likely finds again
-    uint32_t generation_;
+    uint64_t state_;  // as this pass left it: what it most likely finds again
     bool exclusive_;
   };
+
+  // From one call of the host to another. Counted beside the users, so that unlocking cannot end somebody's Pass.
+  void lock(bool exclusive) {
+    enter(exclusive);
+    const uint32_t generation = fork_generation();
+    uint64_t now = locks_.load(std::memory_order_relaxed), then = 0;
+    do {
+      const uint32_t locks = generation_of(now) == generation ? users_of(now) : 0;
+      then = state_of(generation, exclusive ? kWriter : locks + 1);
+    } while (!locks_.compare_exchange_weak(now, then, std::memory_order_relaxed));
+  }
+  void unlock(bool exclusive) {
+    const uint32_t generation = fork_generation();
+    uint64_t now = locks_.load(std::memory_order_relaxed), then = 0;
+    do {
+      const uint32_t locks = generation_of(now) == generation ? users_of(now) : 0;
+      if (locks == 0 || exclusive != (locks == kWriter))
+        fail(Status::state, "the module has no %s lock to end", exclusive ? "exclusive" : "shared");
+      then = state_of(generation, exclusive ? 0 : locks - 1);
+    } while (!locks_.compare_exchange_weak(now, then, std::memory_order_relaxed));
+    leave(exclusive, state_.load(std::memory_order_relaxed));
+  }
 
  private:
   static constexpr uint32_t kWriter = UINT32_MAX;
@@ -50,7 +57,30 @@ class Gate {
     return (uint64_t{generation} << 32) | users;
   }
 
+  // The state that it leaves behind.
+  uint64_t enter(bool exclusive) {
+    const uint32_t generation = fork_generation();
+    uint64_t state = state_.load(std::memory_order_relaxed), then = 0;
+    do {
+      const uint32_t users = generation_of(state) == generation ? users_of(state) : 0;
+      if (users == kWriter) fail(Status::busy, "the module is in exclusive use by another call");
+      if (exclusive && users > 0)
+        fail(Status::busy, "the module is in shared use by %u calls, this one needs it alone", users);
+      then = state_of(generation, exclusive ? kWriter : users + 1);
+    } while (!state_.compare_exchange_weak(state, then, std::memory_order_acquire, std::memory_order_relaxed));
+    return then;
+  }
+  // `state`: any since the matching enter(), of the same generation.
+  void leave(bool exclusive, uint64_t state) {
+    const uint32_t generation = generation_of(state);
+    do {
+      if (generation_of(state) != generation) return;  // a child that forked inside a call has begun to count anew
+    } while (!state_.compare_exchange_weak(state, state_of(generation, exclusive ? 0 : users_of(state) - 1),
+                                           std::memory_order_release, std::memory_order_relaxed));
+  }
+
   std::atomic<uint64_t> state_{0};
+  std::atomic<uint64_t> locks_{0};  // of the users, those who came by lock()
 };
 
 }  // namespace bn2d

@@ -49,6 +49,8 @@ TEST_CASE("names: every constant of the header is found by its name, and listed"
                                            CONSTANT(BN2D_ERROR_BUFFER_TOO_SMALL),
                                            CONSTANT(BN2D_ERROR_OUT_OF_MEMORY),
                                            CONSTANT(BN2D_ERROR_INTERNAL),
+                                           CONSTANT(BN2D_ERROR_IO),
+                                           CONSTANT(BN2D_ERROR_FORMAT),
                                            CONSTANT(BN2D_F32),
                                            CONSTANT(BN2D_F64),
                                            CONSTANT(BN2D_F16),
@@ -106,13 +108,13 @@ TEST_CASE("names: every constant of the header is found by its name, and listed"
 
 TEST_CASE("names: statuses and dtypes", "[names]") {
   // Catches a status without a name, and look-ups that read beyond their table.
-  for (int32_t status = BN2D_ERROR_INTERNAL; status <= BN2D_OK; ++status) {
+  for (int32_t status = BN2D_ERROR_FORMAT; status <= BN2D_OK; ++status) {
     int64_t value = 1;
     INFO(status);
     CHECK(bn2d_constant_by_name(bn2d_status_name(status), &value) == BN2D_OK);
     CHECK(value == status);
   }
-  for (const int32_t status : {1, -16, INT32_MAX, INT32_MIN})
+  for (const int32_t status : {1, -18, INT32_MAX, INT32_MIN})
     CHECK(bn2d_status_name(status) == std::string("unknown status"));
   struct Dtype {
     int32_t dtype;
@@ -190,6 +192,16 @@ TEST_CASE("names: the message belongs to its thread and stays until the next fai
   REQUIRE(bn2d_constant_by_name("BN2D_NO_SUCH_3", &value) == BN2D_ERROR_NOT_FOUND);
   CHECK(bn2d_last_error() == pointer);
   CHECK(pointer != first);
+}
+
+TEST_CASE("names: a library on top sets the message of its thread", "[names]") {
+  // Catches a message that is not kept, kept in two lines, or beyond the buffer.
+  for (const int32_t status : {int32_t{BN2D_ERROR_IO}, int32_t{BN2D_ERROR_FORMAT}, 7, 0, INT32_MIN}) {
+    CHECK(bn2d_set_last_error(status, "disk\nfull: \xe2\x82\xac") == status);
+    CHECK(bn2d_last_error() == std::string("disk?full: \xe2\x82\xac"));
+  }
+  CHECK(bn2d_set_last_error(BN2D_ERROR_IO, std::string(1000, 'x').c_str()) == BN2D_ERROR_IO);
+  CHECK(bn2d_last_error() == std::string(255, 'x'));
 }
 
 TEST_CASE("names: thread limit and streaming threshold of the process", "[names]") {

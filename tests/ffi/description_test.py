@@ -115,6 +115,37 @@ class Growth(unittest.TestCase):
                 self.grown(**change)
 
 
+class Above(unittest.TestCase):
+    """The same of the libraries above, as far as they are built: they lie beside the main one."""
+
+    def test_slots(self):
+        for name in GENERATE.ABOVE:
+            path = os.path.join(os.path.dirname(LIBRARY), "libbn2d_%s.so.1" % name)
+            if not os.path.exists(path):
+                continue
+            above = ctypes.CDLL(path)
+            api = json.loads(read("capi", "api", "bn2d-%s-api.json" % name))
+            table = api["structs"][-1]
+            getter = getattr(above, "bn2d_%s_get_api" % name)
+            getter.restype = ctypes.POINTER(ctypes.c_uint64)
+            words = getter(api["api_version"])
+            self.assertEqual(words[0], table["size"])
+            self.assertEqual(table["slots"]["count"], len(api["functions"]) - 1)
+            for function in api["functions"]:
+                address = ctypes.cast(getattr(above, function["name"]), ctypes.c_void_p).value
+                if function["slot"] is not None:
+                    self.assertEqual(words[table["slots"]["offset"] // 8 + function["slot"]], address, function["name"])
+
+    def test_each_function_by_other_eyes(self):
+        for name in GENERATE.ABOVE:
+            bare = re.sub(r"/\*.*?\*/", "", read("include", "bn2d", name + ".h"), flags=re.S)
+            api = json.loads(read("capi", "api", "bn2d-%s-api.json" % name))
+            prototypes = {function["name"]: function["prototype"] for function in api["functions"]}
+            for function, parameters in re.findall(r"BN2D_API[^;]*?\b(bn2d_\w+)(\([^;]*\));", bare):
+                self.assertIn("%s%s;" % (function, " ".join(parameters.split())), prototypes[function])
+            self.assertEqual(len(re.findall(r"^BN2D_API\b", bare, flags=re.M)), len(prototypes))
+
+
 class Reality(unittest.TestCase):
     """The description against the library."""
 

@@ -44,7 +44,12 @@ COPIED = [
     'src',
     'tests',
 ]
-PROGRAMS = {'core': 'bn2d_core_tests', 'capi': 'bn2d_capi_tests'}
+PROGRAMS = {
+    'core': 'bn2d_core_tests',
+    'capi': 'bn2d_capi_tests',
+    'state': 'state/bn2d_state_tests',
+    'fold': 'fold/bn2d_fold_tests',
+}
 FAST_SUITE = [('core', ''), ('capi', '~[fuzz]~[.]')]
 SECONDS_TO_HANG = 300
 
@@ -176,7 +181,7 @@ class Tree:
             '-j',
             str(self.jobs),
             '--target',
-            *PROGRAMS.values(),
+            *(os.path.basename(program) for program in PROGRAMS.values()),
         ]
         return subprocess.run(
             command,

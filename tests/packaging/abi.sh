@@ -4,16 +4,24 @@
 [ "$(uname -s) $(uname -m)" = "Linux x86_64" ] || skip "the saved ABI is that of Linux on x86_64"
 need abidiff abidw
 
-saved=$BN2D_SOURCE/capi/abi/bn2d-1.0.abi
-if [ ! -e "$saved" ]; then
-  [ "${BN2D_REQUIRE_ALL:-0}" = 1 ] && fail "no ${saved#"$BN2D_SOURCE/"}; cmake/save_abi.sh makes it"
-  skip "no ${saved#"$BN2D_SOURCE/"}"
-fi
 work_in abi
-sh "$BN2D_SOURCE/cmake/save_abi.sh" "$BN2D_LIBRARY" "$work/present.abi"
-abidiff --no-added-syms --suppressions "$BN2D_SOURCE/capi/abi/growth.abignore" "$saved" present.abi
+check() { # SAVED LIBRARY TABLE
+  saved=$BN2D_SOURCE/capi/abi/$1
+  if [ ! -e "$saved" ]; then
+    [ "${BN2D_REQUIRE_ALL:-0}" = 1 ] && fail "no capi/abi/$1; cmake/save_abi.sh makes it"
+    skip "no capi/abi/$1"
+  fi
+  sh "$BN2D_SOURCE/cmake/save_abi.sh" "$2" "$work/$1"
+  abidiff --no-added-syms --suppressions "$BN2D_SOURCE/capi/abi/growth.abignore" "$saved" "$1"
 
-# The slots of the table, in order: the old ones come first.
-slots() { awk "/<class-decl name='bn2d_api' .*size-in-bits/ { on = 1 } on" "$1" | sed -n "s/.*<var-decl name='\([a-z0-9_]*\)'.*/\1/p; /<.class-decl>/q"; }
-slots "$saved" >saved_slots
-slots present.abi | head -n "$(wc -l <saved_slots)" | diff saved_slots - || fail "the table bn2d_api has changed: < as released, > now"
+  # The slots of the table, in order: the old ones come first.
+  slots "$3" "$saved" >saved_slots
+  slots "$3" "$1" | head -n "$(wc -l <saved_slots)" | diff saved_slots - || fail "the table $3 has changed: < as released, > now"
+}
+slots() {
+  awk "/<class-decl name='$1' .*size-in-bits/ { on = 1 } on" "$2" | sed -n "s/.*<var-decl name='\([a-z0-9_]*\)'.*/\1/p; /<.class-decl>/q"
+}
+check bn2d-1.0.abi "$BN2D_LIBRARY" bn2d_api
+for name in $BN2D_ABOVE; do
+  check "bn2d_$name-1.2.abi" "$(dirname "$BN2D_LIBRARY")/libbn2d_$name.so.1" "bn2d_${name}_api"
+done

@@ -39,6 +39,30 @@ entries=$(($(sed -n 's/.*(INIT_ARRAYSZ) *\([0-9]*\).*/\1/p' dynamic) * 8 / $(get
 # No static whose initialisation takes a lock: in the child of a fork it could be that of a thread which is not there.
 if nm -C "$BN2D_LIBRARY" | grep 'guard variable'; then wrong "these statics are initialised at first use, under a lock"; fi
 
+# The libraries above are as good guests; they need libbn2d, and what they are made for.
+for name in $BN2D_ABOVE; do
+  library=$(dirname "$BN2D_LIBRARY")/libbn2d_$name.so.1
+  nm -D --undefined-only "$library" | awk '{ sub(/@.*/, "", $2); print $2 }' >undefined
+  # realpath, write and the like are its business; SIGXFSZ it holds back, with pthread_sigmask.
+  if grep -E -e '^(abort|_?exit|_Exit|quick_exit|__assert_fail)$' -e '^(__)?v?f?d?printf(_chk)?$' \
+    -e '^(puts|fputs|fputc|putc|putchar|fwrite|perror|stdout|stderr|syslog)$' -e '^(raise|kill|tgkill|signal|sigaction)$' \
+    -e '^_ZSt4(cout|cerr|clog)$' -e '^_ZNSt8ios_base4Init' -e '^__cxa_thread_atexit' -e '^openblas_' undefined; then
+    wrong "libbn2d_$name calls these"
+  fi
+  readelf -d "$library" >dynamic_above
+  grep -q 'NODELETE' dynamic_above || wrong "libbn2d_$name is not linked with -z nodelete"
+  grep -q "SONAME.*\[libbn2d_$name\.so\.1\]" dynamic_above || wrong "libbn2d_$name has another SONAME"
+  needed=$(sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' dynamic_above | grep -vE '^(lib(bn2d|stdc\+\+|m|gcc_s|c)\.so\.[0-9]+|ld-linux.*)$' || true)
+  case $name:$needed in
+    state: | fold:libopenblas*) ;;
+    *) wrong "libbn2d_$name needs $needed" ;;
+  esac
+  if readelf -rW "$library" | grep " bn2d_${name}_get_api"; then wrong "its own symbols could be replaced"; fi
+  if nm -C "$library" | grep 'guard variable.*bn2d'; then wrong "libbn2d_$name initialises these under a lock"; fi
+  strip -o stripped_above "$library"
+  echo "libbn2d_$name: $(wc -c <stripped_above) bytes stripped"
+done
+
 strip -o stripped "$BN2D_LIBRARY"
 size=$(wc -c <stripped)
 echo "$size bytes stripped"

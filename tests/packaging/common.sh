@@ -2,6 +2,7 @@
 # Read by the other scripts of this folder. ctest sets in the environment:
 #   BN2D_SOURCE, BN2D_BUILD  the checkout and the build folder
 #   BN2D_LIBRARY             the shared library as built
+#   BN2D_ABOVE               names of the libraries above it that are built: "state fold"
 #   BN2D_STAGE               the install tree that stage.sh makes
 #   BN2D_LIBDIR              folder of the library in the install tree
 #   BN2D_AS_RELEASED         ON where compiler and flags are those of the library that we release
@@ -45,6 +46,16 @@ marked() {
     inside { print }
   ' "$3" >"$1"
   [ -s "$1" ] || fail "$3 shows no $1"
+}
+
+# libraries CALL: runs `CALL NAME FILE LIST HEADER GETTER NODE` for libbn2d and each library above it.
+libraries() {
+  call=$1
+  "$call" bn2d "$BN2D_LIBRARY" capi/functions.inc bn2d.h bn2d_get_api BN2D
+  for above in $BN2D_ABOVE; do
+    "$call" "bn2d_$above" "$(dirname "$BN2D_LIBRARY")/libbn2d_$above.so.1" "capi/$above/functions.inc" "$above.h" \
+      "bn2d_${above}_get_api" "BN2D_$(echo "$above" | tr '[:lower:]' '[:upper:]')"
+  done
 }
 
 # pkg-config sees the install tree, and nothing of the system: a user need not have the files of our dependencies.

@@ -5,6 +5,7 @@ need dpkg dpkg-deb dpkg-shlibdeps
 work_in debian
 
 (cd "$BN2D_BUILD" && "$(dirname "$CMAKE")/cpack" -G DEB -B "$work") >log 2>&1 || fail "$(cat log)"
+above=
 library=$(echo libbn2d1_*.deb) dev=$(echo libbn2d-dev_*.deb)
 for package in "$library" "$dev"; do
   dpkg-deb --raw-extract "$package" "$package.tree"
@@ -17,18 +18,31 @@ for package in "$library" "$dev"; do
 done
 
 # Each exported symbol, with the first version that had it.
-nm -D --defined-only "$library.tree"/usr/lib*/libbn2d.so.1 "$library.tree"/usr/lib/*/libbn2d.so.1 2>/dev/null |
-  sed -n 's/.* \(bn2d_[a-z0-9_]*\)@@BN2D_\(.*\)/ \1@BN2D_\2 \2.0/p' | LC_ALL=C sort >exported
-sed -n '/ bn2d_/p' "$library.tree/DEBIAN/symbols" | LC_ALL=C sort >told
-[ -s exported ] || fail "the package exports nothing"
-diff exported told || fail "< is exported, > is in the symbols file"
-grep -q 'ldconfig' "$library.tree/DEBIAN/triggers" || fail "the loader does not learn of the library"
+check_symbols() { # PACKAGE LIBRARY
+  nm -D --defined-only "$1.tree"/usr/lib*/"$2" "$1.tree"/usr/lib/*/"$2" 2>/dev/null |
+    sed -n 's/.* \(bn2d_[a-z0-9_]*\)@@\(BN2D_[A-Z_]*\)\(.*\)/ \1@\2\3 \3.0/p' | LC_ALL=C sort >exported
+  sed -n '/ bn2d_/p' "$1.tree/DEBIAN/symbols" | LC_ALL=C sort >told
+  [ -s exported ] || fail "$1 exports nothing"
+  diff exported told || fail "$1: < is exported, > is in the symbols file"
+  grep -q 'ldconfig' "$1.tree/DEBIAN/triggers" || fail "$1: the loader does not learn of the library"
+}
+check_symbols "$library" libbn2d.so.1
+for name in $BN2D_ABOVE; do
+  package=$(echo "libbn2d-${name}1"_*.deb)
+  above="$above $package"
+  dpkg-deb --raw-extract "$package" "$package.tree"
+  check_symbols "$package" "libbn2d_$name.so.1"
+  dpkg-deb --field "$package" Depends | grep -q 'libbn2d1 (= ' || fail "$package does not ask for libbn2d1"
+done
 
 [ "$(id -u)" = 0 ] || skip "dpkg needs root"
 mkdir -p root/var/lib/dpkg/updates root/var/lib/dpkg/info
 : >root/var/lib/dpkg/status
 dpkg_there() { dpkg --root="$work/root" --log=/dev/null --force-depends "$@" >>log 2>&1 || fail "$(tail -n 5 log)"; }
-dpkg_there --install "$library" "$dev"
+# shellcheck disable=SC2086 # a list of words
+dpkg_there --install "$library" $above "$dev"
 [ -e root/usr/include/bn2d/bn2d.h ] || fail "no header is installed"
-dpkg_there --purge libbn2d-dev libbn2d1
+dpkg_there --purge libbn2d-dev
+for name in $BN2D_ABOVE; do dpkg_there --purge "libbn2d-${name}1"; done
+dpkg_there --purge libbn2d1
 if [ -e root/usr ]; then fail "left behind: $(find root/usr)"; fi

@@ -16,6 +16,13 @@ try() {
 for standard in c99 c11 c17; do try "$CC" c $standard bn2d.h; done
 for standard in c++11 c++17 c++20; do try "$CXX" c++ $standard bn2d.h; done
 for standard in c++17 c++20; do try "$CXX" c++ $standard bn2d.hpp; done
+for standard in c++17 c++20; do
+  for header in state.hpp fold.hpp; do try "$CXX" c++ "$standard" "$header"; done
+done
+for header in state.h fold.h; do
+  for standard in c99 c17; do try "$CC" c "$standard" "$header"; done
+  for standard in c++11 c++20; do try "$CXX" c++ "$standard" "$header"; done
+done
 
 # In C, nothing but these two: a binding generator reads the header without a system behind it.
 if grep '^ *# *include' "$BN2D_SOURCE/include/bn2d/bn2d.h" | grep -vE '<(stddef|stdint)\.h>'; then

@@ -11,10 +11,17 @@ for file in include/bn2d/bn2d.h include/bn2d/bn2d.hpp share/bn2d/bn2d-api.json s
   "$BN2D_LIBDIR/cmake/bn2d/bn2dConfig.cmake" "$BN2D_LIBDIR/cmake/bn2d/bn2dConfigVersion.cmake"; do
   [ -e "$file" ] || fail "not installed: $file"
 done
+for name in $BN2D_ABOVE; do
+  for file in "include/bn2d/$name.h" "share/bn2d/bn2d-$name-api.json" "share/bn2d/bn2d-$name.cdef" \
+    "$BN2D_LIBDIR/libbn2d_$name.so" "$BN2D_LIBDIR/libbn2d_$name.so.1" "$BN2D_LIBDIR/pkgconfig/bn2d_$name.pc" \
+    "$BN2D_LIBDIR/cmake/bn2d/bn2d_${name}Targets.cmake"; do
+    [ -e "$file" ] || fail "not installed: $file"
+  done
+done
 find . -name LICENSE | grep -q . || fail "not installed: LICENSE"
 
 # Nothing may remember where it was built or first installed.
 for path in "$BN2D_SOURCE/" "$BN2D_STAGE.first"; do
   if grep -rlF -e "$path" .; then fail "these files hold the path $path"; fi
 done
-if grep -rliE 'tbb|hwy' "$BN2D_LIBDIR/cmake"; then fail "these files make users find our private dependencies"; fi
+if grep -rliE 'tbb|hwy|nlohmann|openblas' "$BN2D_LIBDIR/cmake"; then fail "these files make users find our private dependencies"; fi

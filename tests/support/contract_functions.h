@@ -272,6 +272,12 @@ inline std::vector<FunctionEntry> all_functions() {
       BN2D_ENTRY(module_set_thread_pool, "module", w.module.get(), int32_t{BN2D_POOL_TBB}),
       BN2D_ENTRY(module_set_host_thread_pool, "module run user?", w.module.get(), &run_in_order, nullptr, 2),
       BN2D_ENTRY(module_get_thread_pool, "module out", w.module.get(), &w.outs.i32),
+
+      BN2D_ENTRY(set_last_error, "text", 0, kMarker),
+      BN2D_ENTRY(module_try_lock, "module", w.freed(w.module.get()), 0),
+      BN2D_ENTRY(module_unlock, "module", w.locked(w.module.get()), 0),
+      BN2D_ENTRY(module_scale_shift, "module scale? shift?", w.module.get(), int32_t{BN2D_F32}, w.copy.data(),
+                 w.dweight.data(), World::kC),
   };
   return table;
 }

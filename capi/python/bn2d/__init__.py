@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 
 from . import _api
+from ._fold import Folded, fold_into_next, fold_into_previous
 from ._library import (
     build_info,
     get_num_threads,
@@ -24,6 +25,7 @@ from ._library import (
     simd_target,
 )
 from ._module import BatchNorm2d, Record
+from ._state import Problems, load_state, save_state
 from .errors import *  # noqa: F403
 from .errors import __all__ as _errors
 
@@ -31,12 +33,18 @@ __version__: str = _api.declared("bn2d_version_string")().decode()
 
 __all__ = [
     "BatchNorm2d",
+    "Folded",
+    "Problems",
     "Record",
     "build_info",
+    "fold_into_next",
+    "fold_into_previous",
     "get_include",
     "get_library",
     "get_num_threads",
     "get_thread_pool",
+    "load_state",
+    "save_state",
     "set_num_threads",
     "set_thread_pool",
     "simd_target",

@@ -81,6 +81,8 @@ DESCRIPTION = _description()
 LIBRARY = _load()
 CONSTANTS: dict[str, int] = {one["name"]: one["value"] for one in DESCRIPTION["constants"]}
 FUNCTIONS: dict[str, Any] = {one["name"]: one for one in DESCRIPTION["functions"]}
+# Functions of other libraries than LIBRARY (_above.py).
+OWNERS: dict[str, ctypes.CDLL] = {}
 
 
 def ctype(text: str) -> Any:
@@ -106,12 +108,12 @@ class View(ctypes.Structure):
 
 def has(name: str) -> bool:
     """Whether description and library both know a function: an older library may be in use."""
-    return name in FUNCTIONS and hasattr(LIBRARY, name)
+    return name in FUNCTIONS and hasattr(OWNERS.get(name, LIBRARY), name)
 
 
 def declared(name: str) -> Any:
     """A function with its types, for calls whose cost does not count."""
-    function = getattr(LIBRARY, name)
+    function = getattr(OWNERS.get(name, LIBRARY), name)
     if function.argtypes is None:
         function.argtypes = [ctype(one["type"]) for one in FUNCTIONS[name]["parameters"]]
         function.restype = ctype(FUNCTIONS[name]["returns"]["type"])

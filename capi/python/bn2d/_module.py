@@ -271,6 +271,22 @@ class BatchNorm2d:
             _api.call("bn2d_tensor_set_requires_grad", self._tensors[name].address, int(requires_grad))
         return self
 
+    def scale_shift(self, dtype: DTypeLike = "float64") -> tuple[Array, Array]:
+        """The map of eval mode, ``y = scale*x + shift`` for each channel, whatever the present mode.
+
+        Args:
+            dtype: Of both arrays.
+
+        Raises:
+            StateError: The module has no running statistics.
+        """
+        number = _dtype_number(dtype)
+        scale, shift = (np.empty(self.num_features, dtype_of(number)) for _ in range(2))
+        _api.call(
+            "bn2d_module_scale_shift", self._address, number, address_of(scale), address_of(shift), self.num_features
+        )
+        return scale, shift
+
     # ------------------------------------------------------------------------------- modes and state
 
     def train(self, mode: bool = True) -> BatchNorm2d:

@@ -16,6 +16,8 @@ __all__ = [
     "DeviceError",
     "DtypeError",
     "Error",
+    "FileError",
+    "FormatError",
     "ExtentOverflowError",
     "InternalError",
     "InvalidArgumentError",
@@ -131,6 +133,18 @@ class InternalError(Error, RuntimeError):
     """A fault of the library."""
 
     status_name = "BN2D_ERROR_INTERNAL"
+
+
+class FileError(Error, OSError):
+    """A file cannot be read or written."""
+
+    status_name = "BN2D_ERROR_IO"
+
+
+class FormatError(Error, ValueError):
+    """A file is not what it should be."""
+
+    status_name = "BN2D_ERROR_FORMAT"
 
 
 def by_status_name() -> dict[str, type[Error]]:

@@ -15,3 +15,17 @@ def need(name: str) -> Any:
     if os.environ.get("BN2D_REQUIRE_ALL") == "1" and not (name == "torch" and os.environ.get("BN2D_TORCH") == "0"):
         return importlib.import_module(name)
     return pytest.importorskip(name)
+
+
+def need_libraries(*names: str) -> None:
+    """Libraries above libbn2d, which a wheel need not have: only the state library is in ours."""
+    import bn2d
+    from bn2d import _above
+
+    for name in names:
+        try:
+            _above.constants(name)
+        except bn2d.NotFoundError as fault:
+            if os.environ.get("BN2D_REQUIRE_ALL") == "1" and name == "state":
+                raise
+            pytest.skip(str(fault))

@@ -9,12 +9,13 @@ import subprocess
 import sys
 
 import pytest
-from conftest import need
+from conftest import need, need_libraries
 
 README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
 PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
 PRINTS = [
     "BatchNorm2d(64, ",
+    "(8, 3, 3, 3) (8,) largest",
     "ReLU()",
     "8 (1, 64, 56, 56) tbb",
     "ShapeError x has 3 channels, the module has num_features 64",
@@ -26,10 +27,12 @@ def test_there_are_as_many_as_are_checked():
 
 
 @pytest.mark.parametrize("number", range(len(PRINTS)))
-def test_program(number):
+def test_program(number, tmp_path):
     program = PROGRAMS[number]
+    if "fold_into" in program:
+        need_libraries("state", "fold")
     if "import torch" in program:
         need("torch")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert PRINTS[number] in done.stdout

@@ -53,6 +53,8 @@ pub const BN2D_ERROR_BUSY: i32 = -12;
 pub const BN2D_ERROR_BUFFER_TOO_SMALL: i32 = -13;
 pub const BN2D_ERROR_OUT_OF_MEMORY: i32 = -14;
 pub const BN2D_ERROR_INTERNAL: i32 = -15;
+pub const BN2D_ERROR_IO: i32 = -16;
+pub const BN2D_ERROR_FORMAT: i32 = -17;
 pub const BN2D_F32: i32 = 1;
 pub const BN2D_F64: i32 = 2;
 pub const BN2D_F16: i32 = 3;
@@ -219,5 +221,10 @@ extern "C" {
     pub fn bn2d_module_set_host_thread_pool(module: *mut bn2d_module, run: bn2d_run_workers,
         user: *mut c_void, threads: i32) -> i32;
     pub fn bn2d_module_get_thread_pool(module: *const bn2d_module, out: *mut i32) -> i32;
+    pub fn bn2d_set_last_error(status: i32, text: *const c_char) -> i32;
+    pub fn bn2d_module_try_lock(module: *mut bn2d_module, exclusive: i32) -> i32;
+    pub fn bn2d_module_unlock(module: *mut bn2d_module, exclusive: i32) -> i32;
+    pub fn bn2d_module_scale_shift(module: *const bn2d_module, dtype: i32, scale: *mut c_void,
+        shift: *mut c_void, length: i64) -> i32;
     pub fn bn2d_get_api(api_version: u32) -> *const c_void;
 }

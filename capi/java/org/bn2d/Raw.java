@@ -30,6 +30,8 @@ final class Raw {
   static final int BN2D_ERROR_BUFFER_TOO_SMALL = -13;
   static final int BN2D_ERROR_OUT_OF_MEMORY = -14;
   static final int BN2D_ERROR_INTERNAL = -15;
+  static final int BN2D_ERROR_IO = -16;
+  static final int BN2D_ERROR_FORMAT = -17;
   static final int BN2D_F32 = 1;
   static final int BN2D_F64 = 2;
   static final int BN2D_F16 = 3;
@@ -187,5 +189,10 @@ final class Raw {
   static native int bn2d_module_set_host_thread_pool(Pointer module, Callback run, Pointer user,
       int threads);
   static native int bn2d_module_get_thread_pool(Pointer module, IntByReference out);
+  static native int bn2d_set_last_error(int status, String text);
+  static native int bn2d_module_try_lock(Pointer module, int exclusive);
+  static native int bn2d_module_unlock(Pointer module, int exclusive);
+  static native int bn2d_module_scale_shift(Pointer module, int dtype, Pointer scale, Pointer shift,
+      long length);
   static native Pointer bn2d_get_api(int api_version);
 }

@@ -32,6 +32,8 @@ module Bn2d
     BN2D_ERROR_BUFFER_TOO_SMALL = -13
     BN2D_ERROR_OUT_OF_MEMORY = -14
     BN2D_ERROR_INTERNAL = -15
+    BN2D_ERROR_IO = -16
+    BN2D_ERROR_FORMAT = -17
     BN2D_F32 = 1
     BN2D_F64 = 2
     BN2D_F16 = 3
@@ -160,6 +162,10 @@ module Bn2d
       bn2d_module_set_thread_pool: [[PTR, INT32], INT32],
       bn2d_module_set_host_thread_pool: [[PTR, PTR, PTR, INT32], INT32],
       bn2d_module_get_thread_pool: [[PTR, PTR], INT32],
+      bn2d_set_last_error: [[INT32, PTR], INT32],
+      bn2d_module_try_lock: [[PTR, INT32], INT32],
+      bn2d_module_unlock: [[PTR, INT32], INT32],
+      bn2d_module_scale_shift: [[PTR, INT32, PTR, PTR, INT64], INT32],
       bn2d_get_api: [[UINT32], PTR]
     }.freeze
   end

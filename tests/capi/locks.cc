@@ -1,0 +1,101 @@
+// bn2d_module_try_lock(): whom it keeps out, and that only what was locked can be unlocked.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "support/contract_failures.h"
+#include "support/contract_gate.h"
+#include "support/contract_handles.h"
+
+using namespace bn2d_test;
+
+namespace {
+
+int32_t eval_forward(const Module &module) {
+  const float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+  float y[8];
+  return bn2d_forward_f32(module.get(), x, 1, 2, 2, y, nullptr);
+}
+
+}  // namespace
+
+TEST_CASE("locks: an exclusive one keeps out all, a shared one the writers", "[locks]") {
+  // Catches a lock that is none, one that lets its own thread through, and one that does not end.
+  const Module module = make_module(2);
+  REQUIRE(bn2d_module_eval(module.get()) == BN2D_OK);
+  REQUIRE(bn2d_module_try_lock(module.get(), 1) == BN2D_OK);
+  CHECK(bn2d_module_try_lock(module.get(), 1) == BN2D_ERROR_BUSY);
+  CHECK(bn2d_module_try_lock(module.get(), 0) == BN2D_ERROR_BUSY);
+  CHECK(eval_forward(module) == BN2D_ERROR_BUSY);
+  CHECK(bn2d_module_eval(module.get()) == BN2D_ERROR_BUSY);
+  REQUIRE(bn2d_module_unlock(module.get(), 1) == BN2D_OK);
+
+  for (int i = 0; i < 3; ++i) REQUIRE(bn2d_module_try_lock(module.get(), 0) == BN2D_OK);
+  for (int i = 0; i < 3; ++i) {
+    CHECK(eval_forward(module) == BN2D_OK);
+    CHECK(bn2d_module_eval(module.get()) == BN2D_ERROR_BUSY);
+    CHECK(bn2d_module_try_lock(module.get(), 1) == BN2D_ERROR_BUSY);
+    int32_t status = BN2D_ERROR_INTERNAL;  // locked here, unlocked there
+    std::thread([&] { status = bn2d_module_unlock(module.get(), 0); }).join();
+    CHECK(status == BN2D_OK);
+  }
+  CHECK(bn2d_module_eval(module.get()) == BN2D_OK);
+}
+
+TEST_CASE("locks: what was not locked cannot be unlocked", "[locks]") {
+  // Catches an unlock that ends a call of another thread, or a lock of the other kind.
+  const Module module = make_module(2);
+  Snapshot before;
+  before.add("module", module.get());
+  const auto fails = [&](const char *what, int32_t exclusive) {
+    check_fails(what, BN2D_ERROR_STATE, before, {exclusive ? "exclusive" : "shared"},
+                [&] { return bn2d_module_unlock(module.get(), exclusive); });
+  };
+  fails("never locked", 1);
+  fails("never locked", 0);
+  REQUIRE(bn2d_module_try_lock(module.get(), 1) == BN2D_OK);
+  fails("the other kind", 0);
+  REQUIRE(bn2d_module_unlock(module.get(), 1) == BN2D_OK);
+  fails("twice", 1);
+  REQUIRE(bn2d_module_try_lock(module.get(), 0) == BN2D_OK);
+  fails("the other kind", 1);
+  REQUIRE(bn2d_module_unlock(module.get(), 0) == BN2D_OK);
+  for (const int32_t flag : {2, -1})
+    check_fails("flag", BN2D_ERROR_INVALID_ARGUMENT, before, {std::to_string(flag)},
+                [&] { return bn2d_module_try_lock(module.get(), flag); });
+
+  // While a training forward of another thread is under way, too.
+  class Gate gate(4096);
+  gate.close();
+  std::vector<float> y(8);
+  int32_t status = BN2D_ERROR_INTERNAL;
+  std::thread thread([&] {
+    status = bn2d_forward_f32(module.get(), static_cast<const float *>(gate.data()), 1, 2, 2, y.data(), nullptr);
+  });
+  const bool inside = gate.wait_until_touched();
+  const int32_t unlocked = bn2d_module_unlock(module.get(), 1), locked = bn2d_module_try_lock(module.get(), 0);
+  gate.open();
+  thread.join();
+  CHECK(inside);
+  CHECK(unlocked == BN2D_ERROR_STATE);
+  CHECK(locked == BN2D_ERROR_BUSY);
+  CHECK(status == BN2D_OK);
+}
+
+TEST_CASE("locks: a child finds the module unlocked", "[locks]") {
+  // Catches a lock that nobody in a child can end, and a child that ends one of its parent's.
+  const Module module = make_module(2);
+  REQUIRE(bn2d_module_try_lock(module.get(), 1) == BN2D_OK);
+  const pid_t child = fork();
+  if (child == 0) {
+    const bool refused = bn2d_module_unlock(module.get(), 1) == BN2D_ERROR_STATE;
+    const bool free =
+        bn2d_module_try_lock(module.get(), 1) == BN2D_OK && bn2d_module_unlock(module.get(), 1) == BN2D_OK;
+    _exit(refused && free ? 0 : 1);
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(bn2d_module_unlock(module.get(), 1) == BN2D_OK);
+}
