@@ -140,8 +140,7 @@ BN2D_API int32_t bn2d_fold_into_next_flat(const bn2d_module *module, int32_t lay
                                           int32_t out_dtype, void *out_weight, void *out_bias,
                                           double *out_change, double *out_rounding);
 
-/* ------------------------------------------------------------------------------------------------------
- * plugin */
+/* ---------------------------------------------------------------------------------- plugin */
 
 /** All functions above as a table, for hosts that dlopen the library. As bn2d_api: slots are only
  * ever appended. */

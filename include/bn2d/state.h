@@ -66,8 +66,7 @@ enum bn2d_problem {
   BN2D_PROBLEM_MISMATCHED = 3 /**< Its shape is another, or its dtype does not convert. */
 };
 
-/* ------------------------------------------------------------------------------------------------------
- * states */
+/* ---------------------------------------------------------------------------------- states */
 
 /**
  * A new state without tensors. Its metadata has "format": "pt", without which some Python packages
@@ -210,8 +209,7 @@ BN2D_API int32_t bn2d_state_save(const bn2d_state *state, const char *path);
 BN2D_API int32_t bn2d_state_write(const bn2d_state *state, void *buffer, uint64_t capacity,
                                   uint64_t *length);
 
-/* -----------------------------------------------------------------------------------------------------
- * loading */
+/* --------------------------------------------------------------------------------- loading */
 
 /**
  * A new loader, which has nothing to load yet. It keeps the state.
@@ -281,8 +279,7 @@ BN2D_API int32_t bn2d_loader_problem_count(const bn2d_loader *loader, int32_t pr
 BN2D_API int32_t bn2d_loader_problem_at(const bn2d_loader *loader, int32_t problem, int64_t index,
                                         const char **out_name, const char **out_text);
 
-/* ------------------------------------------------------------------------------------------------------
- * plugin */
+/* ---------------------------------------------------------------------------------- plugin */
 
 /** All functions above as a table, for hosts that dlopen the library. As bn2d_api: slots are only
  * ever appended. */
