@@ -1,7 +1,7 @@
 /* The library as another version of it would be: its table, cut or prolonged. Compiled with OTHER_VERSION
  *   0  older than any release: one slot less than 1.0
  *   1  1.0: the table of version 1
- *   3  newer than the header at hand: version 3, with two slots more
+ *   99 newer than the header at hand: the next version, with two slots more
  * Behind the table lies memory that nobody may touch: a host that reads a slot which is not there dies. */
 #define _DEFAULT_SOURCE
 #include <bn2d/bn2d.h>
@@ -14,7 +14,7 @@ static void newer_function(void) {}
 
 const bn2d_api *bn2d_get_api(uint32_t api_version) {
   static char *table;
-  const uint32_t version = OTHER_VERSION == 0 ? 1 : OTHER_VERSION;
+  const uint32_t version = OTHER_VERSION == 0 ? 1 : OTHER_VERSION == 99 ? BN2D_API_VERSION + 1 : OTHER_VERSION;
   const bn2d_api present = {
       .reserved = 0,
 #define BN2D_FUNCTION(since, name) .name = bn2d_##name,
@@ -25,7 +25,7 @@ const bn2d_api *bn2d_get_api(uint32_t api_version) {
   size_t size = sizeof present;
   if (OTHER_VERSION == 0) size = offsetof(bn2d_api, mask_nbytes);
   if (OTHER_VERSION == 1) size = offsetof(bn2d_api, forward_flat);
-  if (OTHER_VERSION == 3) size += 2 * slot;
+  if (OTHER_VERSION == 99) size += 2 * slot;
   if (api_version == 0 || api_version > version) return NULL;
   if (table == NULL) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
