@@ -71,7 +71,8 @@ NOINLINE void operator delete(void *memory, std::align_val_t) noexcept { std::fr
 NOINLINE void operator delete[](void *memory, std::align_val_t) noexcept { std::free(memory); }
 NOINLINE void operator delete(void *memory, size_t, std::align_val_t) noexcept { std::free(memory); }
 NOINLINE void operator delete[](void *memory, size_t, std::align_val_t) noexcept { std::free(memory); }
-extern "C" void *aligned_alloc(size_t alignment, size_t bytes) {
+// Clang would hide it with the rest of the program (-fvisibility=hidden); GCC follows its declaration.
+extern "C" __attribute__((visibility("default"))) void *aligned_alloc(size_t alignment, size_t bytes) {
   return fails_now() ? nullptr : aligned(alignment, bytes);
 }
 
