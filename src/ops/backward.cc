@@ -49,10 +49,8 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
                         sum_g_xhat});
     set_side_of_map(g, coefficients, kernels::coefficient::b_side_sign);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
-      coefficients.is_extreme[i] = is_wide() ? set_unbounded(blockwise, g.channel + i, sums != nullptr,
-                                                             coefficients.from(i), own, &sum_g[i], &sum_g_xhat[i])
-                                             : set_extreme(blockwise, g.channel + i, sums != nullptr,
-                                                           coefficients.from(i), own, &sum_g[i], &sum_g_xhat[i]);
+      coefficients.is_extreme[i] =
+          set_extreme(blockwise, g.channel + i, sums != nullptr, coefficients.from(i), own, &sum_g[i], &sum_g_xhat[i]);
     if (sums == nullptr) return;
     blend_into(call_.dbias, g, call_.blend, sum_g);
     blend_into(call_.dweight, g, call_.blend, sum_g_xhat);
@@ -61,15 +59,21 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
  private:
   double of(const double *array, int64_t channel, double other) const { return array ? array[channel] : other; }
 
-  // The coefficients of an extreme channel as doubles, whose range has room for those of float data, and its sums.
-  // False: the channel is not extreme after all.
+  // The coefficients of an extreme channel, and its sums once more. False: the channel is not extreme after all.
   [[gnu::cold]] bool set_extreme(const Blockwise &blockwise, int64_t channel, bool has_sums,
                                  const MapCoefficients &coefficients, const Workspace &own, double *sum_g,
                                  double *sum_g_xhat) const {
-    if (has_sums) {
-      if (is_ordinary(blockwise, channel, own)) return false;
-      sum_in_double(blockwise, channel, own);
-    }
+    if (has_sums && is_ordinary(blockwise, channel, own)) return false;
+    is_wide() ? set_unbounded(blockwise, channel, has_sums, coefficients, own, sum_g, sum_g_xhat)
+              : set_doubles(blockwise, channel, has_sums, coefficients, own, sum_g, sum_g_xhat);
+    set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, kernels::coefficient::b_side_sign);
+    return true;
+  }
+
+  // As doubles, whose range has room for those of float data.
+  void set_doubles(const Blockwise &blockwise, int64_t channel, bool has_sums, const MapCoefficients &coefficients,
+                   const Workspace &own, double *sum_g, double *sum_g_xhat) const {
+    if (has_sums) sum_in_double(blockwise, channel, own);
     const auto at = [&](const double *array) { return array ? array + channel : nullptr; };
     const SavedStatistics &saved = call_.saved;
     channel_.gradients({1,
@@ -79,19 +83,15 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
                         coefficients.of_extreme(0),
                         sum_g,
                         sum_g_xhat});
-    set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, kernels::coefficient::b_side_sign);
-    return true;
   }
 
-  // The same of doubles, with their sums once more. False: the channel is not extreme after all.
-  [[gnu::cold]] bool set_unbounded(const Blockwise &blockwise, int64_t channel, bool has_sums,
-                                   const MapCoefficients &coefficients, const Workspace &own, double *sum_g,
-                                   double *sum_g_xhat) const {
+  // Of double data, as numbers without ends.
+  void set_unbounded(const Blockwise &blockwise, int64_t channel, bool has_sums, const MapCoefficients &coefficients,
+                     const Workspace &own, double *sum_g, double *sum_g_xhat) const {
     using namespace kernels::coefficient;
     unbounded::Sum::Mean mean = {of(call_.saved.mean, channel, 0), of(call_.saved.mean_lo, channel, 0)};
     unbounded::Number invstd = call_.saved.invstd[channel];
     if (has_sums) {
-      if (is_ordinary(blockwise, channel, own)) return false;
       measure(blockwise, channel, own, &mean, &invstd);
       unbounded::Gradients sums;
       const double sign = side_of(0, channel), threshold = side_of(1, channel);
@@ -107,13 +107,11 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
       extreme::set_coefficient(coefficients, b_slope_x, g_xhat / count_);
     }
     extreme::set_coefficient(coefficients, b_scale, invstd * of(call_.saved.weight, channel, 1));
-    set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, b_side_sign);
-    return true;
   }
 
   // Whether a channel is not extreme after all: only its sums were, because gradients are 0, or, of doubles, not
   // finite, or because their products cancel.
-  [[gnu::cold]] bool is_ordinary(const Blockwise &blockwise, int64_t channel, const Workspace &own) const {
+  bool is_ordinary(const Blockwise &blockwise, int64_t channel, const Workspace &own) const {
     using R = kernels::SafeRange<double>;
     const double invstd = call_.saved.invstd[channel], mean = of(call_.saved.mean, channel, 0);
     const double weight = of(call_.saved.weight, channel, 1);
@@ -148,8 +146,8 @@ class Backward : public SumsPartial<kernels::SumsOf::backward> {
 
   // A saved 1/std that no normal double holds: the deviation is near an end of the range. Then x tells more, where it
   // is what was saved.
-  [[gnu::cold]] void measure(const Blockwise &blockwise, int64_t channel, const Workspace &own,
-                             unbounded::Sum::Mean *mean, unbounded::Number *invstd) const {
+  void measure(const Blockwise &blockwise, int64_t channel, const Workspace &own, unbounded::Sum::Mean *mean,
+               unbounded::Number *invstd) const {
     const double saved = call_.saved.invstd[channel];
     if (!call_.batch_statistics || !call_.needs_x() || (saved >= 0x1p-1022 && std::isfinite(saved))) return;
     const unbounded::Moments moments = extreme::moments(blockwise, channel, own.buffer);

@@ -94,8 +94,7 @@ class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
   }
 
   // The same numbers as doubles, whose range has room for those of float data.
-  [[gnu::cold]] void set_extreme(int64_t channel, int64_t i, const Numbers &value,
-                                 const MapCoefficients &coefficients) const {
+  void set_extreme(int64_t channel, int64_t i, const Numbers &value, const MapCoefficients &coefficients) const {
     using namespace kernels::coefficient;
     Numbers own;
     for (int k = d_invstd; k <= d_d3; ++k) own[k][0] = value[k][i];

@@ -90,7 +90,9 @@ class SumsPartial {
   [[gnu::cold]] void sum_in_double(const Blockwise &blockwise, int64_t channel, const Workspace<Partial> &own) const {
     const Group group = {channel, 1};
     const Accumulators of_one(own.of_one, kSums, 1, false);
-    set_centers(group, of_one);
+    set_center(saved_.mean ? saved_.mean[channel] : 0.0, saved_.mean_lo ? saved_.mean_lo[channel] : 0.0, 0, of_one);
+    copy_side(0, group, of_one.side_sign);
+    copy_side(1, group, of_one.side_threshold);
     for (int64_t block = 0; block < blockwise.blocks().count; ++block) {
       Partial *const of_block = block == 0 ? own.extreme : own.part;
       blockwise.accumulate_in_double(kOf, group, block, of_one, own.buffer);

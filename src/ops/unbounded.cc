@@ -105,12 +105,6 @@ __attribute__((noinline)) Number::Number(double value, int scale) : significand(
   std::memcpy(&significand, &bits, sizeof bits);
 }
 
-Number Number::operator-() const {
-  Number negative = *this;
-  negative.significand = -significand;
-  return negative;
-}
-
 Number Number::inverse_sqrt() const {
   if (significand == 0) return Number();
   const int odd = exponent & 1;

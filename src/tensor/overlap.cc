@@ -31,8 +31,12 @@ struct Equation {
   Wide reach[10] = {};       // reach[i]: largest sum of terms i and on
   int64_t divisor[10] = {};  // divisor[i]: gcd of the coefficients of terms i and on
 
+  // Equal coefficients are one: views of one tensor have the same strides, and only the sum of two indices counts.
   void add(int64_t coefficient, int64_t bound) {
-    if (bound > 0 && coefficient != 0) terms[count++] = {coefficient, bound};
+    if (bound <= 0 || coefficient == 0) return;
+    for (int i = 0; i < count; ++i)
+      if (terms[i].coefficient == coefficient) return static_cast<void>(terms[i].bound += bound);
+    terms[count++] = {coefficient, bound};
   }
   void prepare() {
     sort(terms, count, [](const Term &a, const Term &b) { return a.coefficient > b.coefficient; });
