@@ -120,21 +120,6 @@ void add_run(const SumsJob &job, const Runs &runs, const Cursor &from, const Pat
 
 }  // namespace
 
-void sum_over_channels(const SumsJob &job, int64_t element_bytes, bool wide, int terms,
-                       void (*add_lane)(const LaneOfRun &lane)) {
-  if (job.first)
-    for (int k = 0; k < terms * accumulators_of(wide); ++k)
-      std::fill_n(job.accumulators + k * job.accumulator_stride, job.channels, 0.0);
-  const Runs runs(job, element_bytes, true);
-  Cursor of_turn = runs.start;
-  for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
-    Cursor from = of_turn;
-    for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
-      add_run(job, runs, from, runs.pattern_of_whole, add_lane);
-    if (runs.rest(turn).rows != 0) add_run(job, runs, from, runs.rest(turn), add_lane);
-  }
-}
-
 namespace {
 
 constexpr int64_t kColumns = 128;
@@ -146,16 +131,64 @@ struct ColumnArrays {
 };
 static_assert(sizeof(ColumnArrays) <= kSumsBufferBytes);
 
-// array[first], array[first], ..., array[first + 1], ...
-template <class A>
-void spread(const void *array, int64_t first, int64_t channels, int64_t length, void *to) {
-  if (array == nullptr) return;
-  A *out = static_cast<A *>(to);
-  for (int64_t c = 0; c < channels; ++c, out += length)
-    std::fill_n(out, length, static_cast<const A *>(array)[first + c]);
+// The arrays of a job for columns: the element of column i is that of channel channel_of(i).
+template <class A, class F>
+void spread(const void *array, int64_t count, const F &channel_of, void *to) {
+  for (int64_t i = 0; array != nullptr && i < count; ++i)
+    static_cast<A *>(to)[i] = static_cast<const A *>(array)[channel_of(i)];
+}
+template <class F>
+SumsJob job_of_columns(const SumsJob &job, bool wide, int64_t count, const F &channel_of) {
+  ColumnArrays &arrays = *static_cast<ColumnArrays *>(job.buffer);
+  SumsJob columns = job;
+  columns.channels = count;
+  for (const auto &[from, to] : {std::pair{&SumsJob::pivot, arrays.pivot},
+                                 {&SumsJob::side_sign, arrays.sign},
+                                 {&SumsJob::side_threshold, arrays.threshold}}) {
+    wide ? spread<double>(job.*from, count, channel_of, to) : spread<float>(job.*from, count, channel_of, to);
+    columns.*from = to;
+  }
+  spread<double>(job.center_lo, count, channel_of, arrays.center_lo);
+  columns.center_lo = arrays.center_lo;
+  return columns;
+}
+
+// Rows of few channels that follow one another: the lanes of a row are one long row, in which each lane
+// of each channel is a column. Its accumulators follow one another, too.
+bool has_few_channels(const SumsJob &job) {
+  constexpr int64_t kMostChannels = 15;
+  bool few = job.buffer != nullptr && job.channels <= kMostChannels && job.accumulator_stride == job.channels;
+  for (const auto tensor : SumsJob::kTensors)
+    few = few && ((job.*tensor).data == nullptr || (job.*tensor).position == job.channels);
+  return few;
 }
 
 }  // namespace
+
+void sum_over_channels(const SumsJob &job, int64_t element_bytes, bool wide, int terms,
+                       void (*add_lane)(const LaneOfRun &lane)) {
+  if (job.first)
+    for (int k = 0; k < terms * accumulators_of(wide); ++k)
+      std::fill_n(job.accumulators + k * job.accumulator_stride, job.channels, 0.0);
+  const Runs runs(job, element_bytes, true);
+  const bool few = runs.whole != 0 && has_few_channels(job);
+  SumsJob columns = job;
+  if (few) columns = job_of_columns(job, wide, kLanes * job.channels, [&](int64_t i) { return i % job.channels; });
+  Cursor of_turn = runs.start;
+  for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
+    Cursor from = of_turn;
+    for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run)) {
+      constexpr unsigned kAll = (1u << kRowsOfRun) - 1;
+      if (few) {
+        add_lane({columns, from, from.plus(runs.second), runs.pattern_of_whole, kAll, kAll, job.accumulators,
+                  runs.next_run});
+      } else {
+        add_run(job, runs, from, runs.pattern_of_whole, add_lane);
+      }
+    }
+    if (runs.rest(turn).rows != 0) add_run(job, runs, from, runs.rest(turn), add_lane);
+  }
+}
 
 bool sum_over_columns(const SumsJob &job, int64_t element_bytes, bool wide, int terms,
                       void (*add_lane)(const LaneOfRun &lane)) {
@@ -168,20 +201,10 @@ bool sum_over_columns(const SumsJob &job, int64_t element_bytes, bool wide, int 
   const int64_t at_once = kColumns / job.length, step = accumulators_of(wide) / kLanes * kColumns;
   Cursor start = runs.start;
   for (int64_t c = 0; c < job.channels; c += at_once, start = start.plus(times(runs.next_channel, at_once))) {
-    SumsJob columns = job;
     const int64_t channels = std::min(at_once, job.channels - c);
-    columns.channels = channels * job.length;
+    SumsJob columns = job_of_columns(job, wide, channels * job.length, [&](int64_t i) { return c + i / job.length; });
     columns.accumulators = arrays.accumulators;
     columns.accumulator_stride = kColumns / kLanes;  // the low parts of pairs come after all columns
-    for (const auto &[from, to] : {std::pair{&SumsJob::pivot, arrays.pivot},
-                                   {&SumsJob::side_sign, arrays.sign},
-                                   {&SumsJob::side_threshold, arrays.threshold}}) {
-      wide ? spread<double>(job.*from, c, channels, job.length, to)
-           : spread<float>(job.*from, c, channels, job.length, to);
-      columns.*from = to;
-    }
-    spread<double>(job.center_lo, c, channels, job.length, arrays.center_lo);
-    columns.center_lo = arrays.center_lo;
     std::fill_n(arrays.accumulators, terms * step, 0.0);
     Cursor of_turn = start;
     for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {

@@ -592,6 +592,11 @@ HWY_NOINLINE void AddLane(const LaneOfRun &lane) {
     }
   }
   for (; c + kSize <= lane.job.channels; c += kSize) AddLaneOfChannels<kOf, T, kAct, kIn, false, false>(d, lane, c);
+  if constexpr (kSize > kLanes) {  // 8 columns of each channel are a multiple of this
+    const hn::CappedTag<hn::TFromD<ElementTag<kIn>>, kLanes> eight;
+    for (; c + kLanes <= lane.job.channels; c += kLanes)
+      AddLaneOfChannels<kOf, T, kAct, kIn, false, false>(eight, lane, c);
+  }
   if constexpr (kSize > 1)
     for (; c < lane.job.channels; ++c) AddLaneOfChannels<kOf, T, kAct, kIn, false, false>(one, lane, c);
 }
