@@ -1057,6 +1057,7 @@ BN2D_API int32_t bn2d_set_last_error(int32_t status, const char *text);
  * It never waits. While a module is locked, calls that the lock excludes return BN2D_ERROR_BUSY on
  * every thread, that of the lock included. What is documented as *free* still works, and so do the
  * tensors' own functions. A child of fork() finds the module unlocked.
+ * @param[in] module A module.
  * @param exclusive 1: nobody else may use the module. 0: *shared* calls and further locks of this
  * kind may.
  * @return BN2D_OK, BN2D_ERROR_BUSY, BN2D_ERROR_INVALID_ARGUMENT. Threads: free. Since 1.2.
@@ -1064,6 +1065,7 @@ BN2D_API int32_t bn2d_set_last_error(int32_t status, const char *text);
 BN2D_API int32_t bn2d_module_try_lock(bn2d_module *module, int32_t exclusive);
 /**
  * Ends one lock of bn2d_module_try_lock(), on any thread.
+ * @param[in] module A module.
  * @param exclusive As it was locked.
  * @return BN2D_OK, BN2D_ERROR_STATE where there is no such lock, BN2D_ERROR_INVALID_ARGUMENT.
  * Threads: free. Since 1.2.
@@ -1077,6 +1079,7 @@ BN2D_API int32_t bn2d_module_unlock(bn2d_module *module, int32_t exclusive);
  * value that lies halfway, the other neighbour). For |running_mean| far larger than the standard
  * deviation, y from a rounded scale and shift is less accurate than that of bn2d_forward(), which
  * subtracts the mean first.
+ * @param[in] module A module.
  * @param dtype One of bn2d_dtype, floating: of scale and shift.
  * @param[out] scale `length` elements; NULL: not wanted.
  * @param[out] shift `length` elements; NULL: not wanted.

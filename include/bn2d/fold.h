@@ -58,8 +58,11 @@ enum bn2d_layer {
   BN2D_LAYER_LINEAR = 3      /**< Weight (out, in). */
 };
 
+/* --------------------------------------------------------------------------------- folding */
+
 /**
  * Folds a module into the layer before it, whose outputs are the module's channels.
+ * @param[in] module A module.
  * @param layer One of bn2d_layer.
  * @param groups Groups of a convolution, 1 or more; 1 for a linear layer.
  * @param[in] weight The layer's weight, rank 2 to 8, float64, float32, float16 or bfloat16.
@@ -84,6 +87,7 @@ BN2D_API int32_t bn2d_fold_into_previous(const bn2d_module *module, int32_t laye
 /**
  * Folds a module into the layer after it, whose inputs are the module's channels. As
  * bn2d_fold_into_previous().
+ * @param[in] module A module.
  * @param layer One of bn2d_layer.
  * @param groups Groups of a convolution, 1 or more; 1 for a linear layer.
  * @param padded 1: some outputs read fewer inputs than others: the layer pads its input with zeros
@@ -102,6 +106,7 @@ BN2D_API int32_t bn2d_fold_into_next(const bn2d_module *module, int32_t layer, i
                                      double *out_change, double *out_rounding);
 /**
  * As bn2d_fold_into_previous(), of contiguous arrays.
+ * @param[in] module A module.
  * @param layer One of bn2d_layer.
  * @param groups As there.
  * @param dtype One of bn2d_dtype: of weight and bias.
@@ -124,6 +129,11 @@ BN2D_API int32_t bn2d_fold_into_previous_flat(const bn2d_module *module, int32_t
                                               double *out_rounding);
 /**
  * As bn2d_fold_into_next(), of contiguous arrays. As bn2d_fold_into_previous_flat().
+ * @param[in] module A module.
+ * @param groups Groups of a convolution, 1 or more; 1 for a linear layer.
+ * @param out Outputs of the layer.
+ * @param in Inputs of the layer, all groups together.
+ * @param taps Elements of a kernel, 9 for 3x3; 1 for a linear layer.
  * @param layer One of bn2d_layer.
  * @param padded As in bn2d_fold_into_next().
  * @param dtype,out_dtype One of bn2d_dtype.

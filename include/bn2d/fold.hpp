@@ -24,6 +24,8 @@ inline namespace with_results {
 inline namespace with_exceptions {
 #endif
 
+/* ---------------------------------------------------------------------------------- folding */
+
 /** bn2d_layer. */
 enum class LayerKind : int32_t {
   conv = BN2D_LAYER_CONV,

@@ -128,6 +128,8 @@ BN2D_API int32_t bn2d_state_nbytes(const bn2d_state *state, int64_t index, uint6
  * the mapped file: nothing is read before it is touched, and touching what somebody has cut off the
  * file meanwhile is a SIGBUS; who cannot rule that out uses bn2d_state_copy_to(). In a file of
  * another writer they may not be aligned to their size.
+ * @param[in] state A state.
+ * @param index Of a tensor or entry, from 0 on.
  * @param[out] out Valid until the tensor is set anew or the state ends.
  * @return BN2D_OK, BN2D_ERROR_NOT_FOUND, BN2D_ERROR_IO (the file cannot be mapped). Threads: one
  * per object. Since 1.2.
@@ -136,6 +138,8 @@ BN2D_API int32_t bn2d_state_data(const bn2d_state *state, int64_t index, const v
 /**
  * Copies the elements of a tensor. float64, float32, float16 and bfloat16 convert, rounded to
  * nearest even; any other type only to itself.
+ * @param[in] state A state.
+ * @param index Of a tensor or entry, from 0 on.
  * @param[out] target Of the tensor's shape.
  * @return BN2D_OK, BN2D_ERROR_NOT_FOUND, BN2D_ERROR_SHAPE, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE,
  * BN2D_ERROR_LAYOUT, BN2D_ERROR_OVERFLOW, BN2D_ERROR_IO. Threads: one per object. Since 1.2.
@@ -144,6 +148,7 @@ BN2D_API int32_t bn2d_state_copy_to(const bn2d_state *state, int64_t index,
                                     const bn2d_view *target);
 /**
  * A tensor by name, copied: a new one, or a new value for the one that has this name.
+ * @param[in] state A state.
  * @param name UTF-8; not "__metadata__", which the format keeps for itself.
  * @param[in] source Elements of any shape and strides; any type of DLPack that safetensors has,
  * too.
@@ -153,6 +158,8 @@ BN2D_API int32_t bn2d_state_copy_to(const bn2d_state *state, int64_t index,
 BN2D_API int32_t bn2d_state_set(bn2d_state *state, const char *name, const bn2d_view *source);
 /**
  * As bn2d_state_set(), of a contiguous array.
+ * @param[in] state A state.
+ * @param[in] name Name of the tensor.
  * @param dtype One of bn2d_dtype.
  * @param[in] shape `rank` extents; NULL for a scalar.
  * @param rank Number of dimensions, 0 to 64.
@@ -165,6 +172,8 @@ BN2D_API int32_t bn2d_state_set_flat(bn2d_state *state, const char *name, int32_
  * The parameters and buffers of a module, copied as they are at this moment: weight, bias,
  * running_mean, running_var and num_batches_tracked, as far as they exist, each under its name
  * behind the prefix. The module is locked meanwhile, shared (bn2d_module_try_lock()).
+ * @param[in] state A state.
+ * @param[in] module A module.
  * @param prefix "layer1.0.bn1.", with its dot, as PyTorch's; "" for a module alone.
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT (prefix), BN2D_ERROR_BUSY; nothing is set then.
  * Threads: one per object; shared, of the module. Since 1.2.
@@ -174,6 +183,8 @@ BN2D_API int32_t bn2d_state_set_module(bn2d_state *state, const char *prefix, bn
 BN2D_API int32_t bn2d_state_metadata_count(const bn2d_state *state, int64_t *out);
 /**
  * An entry of the metadata: texts by name, beside the tensors.
+ * @param[in] state A state.
+ * @param index Of a tensor or entry, from 0 on.
  * @param[out] out_key,out_value Valid until the metadata is changed or the state ends.
  * @return BN2D_OK, BN2D_ERROR_NOT_FOUND. Threads: one per object. Since 1.2.
  */
@@ -181,6 +192,7 @@ BN2D_API int32_t bn2d_state_metadata_at(const bn2d_state *state, int64_t index,
                                         const char **out_key, const char **out_value);
 /**
  * Sets an entry of the metadata.
+ * @param[in] state A state.
  * @param key UTF-8.
  * @param value UTF-8; "" takes the entry away.
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.2.
@@ -192,6 +204,7 @@ BN2D_API int32_t bn2d_state_set_metadata(bn2d_state *state, const char *key, con
  * dies in between, the old file is still there; what a killed process leaves behind is named
  * ".bn2d-<process>-<number>.tmp" and may be deleted. Permissions are those of the old file; a link
  * is followed.
+ * @param[in] state A state.
  * @param path The file, or where it is to be.
  * @return BN2D_OK, BN2D_ERROR_IO (where only the folder's entry could not be brought to the disk,
  * the new file is in its place all the same), BN2D_ERROR_OVERFLOW. Threads: one per object.
@@ -200,6 +213,7 @@ BN2D_API int32_t bn2d_state_set_metadata(bn2d_state *state, const char *key, con
 BN2D_API int32_t bn2d_state_save(const bn2d_state *state, const char *path);
 /**
  * The same into memory.
+ * @param[in] state A state.
  * @param[out] buffer Receives the file; may be NULL where capacity is 0.
  * @param capacity Bytes of buffer; 0 only asks for the length.
  * @param[out] length Bytes of the file; may be NULL. Written where capacity is 0 or the file fits.
@@ -213,6 +227,7 @@ BN2D_API int32_t bn2d_state_write(const bn2d_state *state, void *buffer, uint64_
 
 /**
  * A new loader, which has nothing to load yet. It keeps the state.
+ * @param[in] state A state.
  * @param[out] out The loader; give back with bn2d_loader_release().
  * @return BN2D_OK, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.2.
  */
@@ -225,6 +240,8 @@ BN2D_API void bn2d_loader_release(bn2d_loader *loader);
  * Asks for all parameters and buffers of a module, and keeps the module. Values convert to the
  * module's dtype. num_batches_tracked may be missing, as in checkpoints of PyTorch before 0.4.1:
  * then the module's own stays.
+ * @param[in] loader A loader.
+ * @param[in] module A module.
  * @param prefix As for bn2d_state_set_module().
  * @return BN2D_OK, BN2D_ERROR_OVERFLOW. Threads: one per object. Since 1.2.
  */
@@ -233,6 +250,8 @@ BN2D_API int32_t bn2d_loader_add_module(bn2d_loader *loader, const char *prefix,
 /**
  * Asks for one tensor, for memory of the host: a convolution's weight, say. Values convert as in
  * bn2d_state_copy_to().
+ * @param[in] loader A loader.
+ * @param[in] name Name of the tensor.
  * @param[out] target Of the tensor's shape. The memory is kept: in place until the load. Where
  * targets share memory, the one that was added last wins.
  * @return BN2D_OK, BN2D_ERROR_SHAPE, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE, BN2D_ERROR_LAYOUT,
@@ -241,6 +260,8 @@ BN2D_API int32_t bn2d_loader_add_module(bn2d_loader *loader, const char *prefix,
 BN2D_API int32_t bn2d_loader_add(bn2d_loader *loader, const char *name, const bn2d_view *target);
 /**
  * As bn2d_loader_add(), for a contiguous array.
+ * @param[in] loader A loader.
+ * @param[in] name Name of the tensor.
  * @param dtype One of bn2d_dtype.
  * @param[in] shape `rank` extents; NULL for a scalar.
  * @param rank Number of dimensions, 0 to 64.
@@ -253,6 +274,7 @@ BN2D_API int32_t bn2d_loader_add_flat(bn2d_loader *loader, const char *name, int
  * Loads everything that was asked for. Either all of it, or nothing is changed: no module and no
  * memory of the host. The modules are locked meanwhile, exclusively (bn2d_module_try_lock()). May
  * be called again.
+ * @param[in] loader A loader.
  * @param strict 1: missing and unexpected names are errors. 0: they are listed only, and what is
  * missing stays as it was. Mismatched ones are errors always. Names that do not begin with the
  * prefix of a module are never unexpected.
@@ -263,6 +285,8 @@ BN2D_API int32_t bn2d_loader_add_flat(bn2d_loader *loader, const char *name, int
 BN2D_API int32_t bn2d_loader_load(bn2d_loader *loader, int32_t strict);
 /**
  * Number of names with a problem, at the last bn2d_loader_load(), successful or not.
+ * @param[in] loader A loader.
+ * @param[out] out Their number.
  * @param problem One of bn2d_problem.
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.2.
  */
@@ -270,6 +294,7 @@ BN2D_API int32_t bn2d_loader_problem_count(const bn2d_loader *loader, int32_t pr
                                            int64_t *out);
 /**
  * A name with a problem, and the problem: "has shape (3), must have (4)".
+ * @param[in] loader A loader.
  * @param problem One of bn2d_problem.
  * @param index From 0.
  * @param[out] out_name,out_text Valid until the next load or the end of the loader.

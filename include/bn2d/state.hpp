@@ -32,6 +32,8 @@ inline namespace with_results {
 inline namespace with_exceptions {
 #endif
 
+/* ----------------------------------------------------------------------------------- states */
+
 /** libbn2d_state, beside the libbn2d that it uses. A plain value. */
 class StateLibrary {
  public:

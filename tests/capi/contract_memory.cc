@@ -156,6 +156,9 @@ TEST_CASE("memory: operations on so many channels that no pool has their working
       CHECK(numerics::first_difference(numerics::run(c, in, failing), right) == "");
     }
   }
+  // Without kernels for rows of channels, groups of them are packed, whose memory does not grow.
+  const std::string target = bn2d_simd_target();
+  if (target == "SSE4" || target == "SCALAR") return;
   for (const char *function : {"bn2d_forward_act", "bn2d_backward", "bn2d_double_backward", "bn2d_batch_norm_forward",
                                "bn2d_batch_norm_backward", "bn2d_batch_norm_double_backward"}) {
     INFO(function);
