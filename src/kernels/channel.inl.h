@@ -368,9 +368,10 @@ struct BackwardGradients {
         extreme = hn::Or(extreme, IsExtremeFactor<A>(d, invstd));
         extreme = hn::Or(extreme, IsExtremeFactor<A>(d, g_mean));
         extreme = hn::Or(extreme, IsExtremeFactor<A>(d, slope));
-        // Products may have vanished, or overflowed on the way: sums of 0, and NaN, are looked at again.
+        // A product of floats may lack 2^-150, all of it or its last bits, and 1/std makes that larger. Where the means
+        // are not far above it, and where they are NaN after an overflow, the sums are taken again.
         const auto means = hn::Add(hn::Abs(g_mean), hn::Abs(slope));
-        extreme = hn::Or(extreme, hn::Not(hn::Gt(means, hn::Zero(d))));
+        extreme = hn::Or(extreme, hn::Not(hn::Gt(means, hn::Mul(invstd, hn::Set(d, R::kLeast)))));
       }
     }
     MarkExtreme(d, extreme, c, out.extreme);

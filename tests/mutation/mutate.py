@@ -281,6 +281,10 @@ def main():
         print(f'{len(mutants)} mutants fit the sources')
         return 0
 
+    if not arguments.all_targets:
+        mutants = [m for m in mutants if m.simd in ('', 'SCALAR')]
+        if not mutants:
+            sys.exit('none without --all-targets')
     scratch = arguments.scratch or pathlib.Path(tempfile.mkdtemp(prefix='bn2d-mutants-'))
     trees = queue.Queue()
     try:
