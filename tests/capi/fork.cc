@@ -46,6 +46,11 @@ int32_t train(bn2d_module *module, Small &data) {
 TEST_CASE("fork: beside threads that compute and make handles", "[fork][threads]") {
   // Catches a lock that another thread held at the fork (of the handles, of working memory, of records): after
   // 2 to 20 forks there was one.
+#if defined(__SANITIZE_ADDRESS__)
+  // The address sanitizer of gcc 12 does not free its own locks in a child: 1 in some hundred hangs in its malloc.
+  WARN("not beside threads that allocate: the address sanitizer's malloc does not survive that fork");
+  return;
+#endif
   std::array<Module, 3> modules;
   for (Module &module : modules) module = make_module(4);
   std::atomic<bool> stop{false};
