@@ -16,6 +16,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "kernels/channel.inl.h"
+#include "kernels/side.inl.h"
 
 #if HWY_ONCE
 #if HWY_ARCH_X86

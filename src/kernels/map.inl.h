@@ -9,9 +9,9 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "kernels/argument.inl.h"
 #include "kernels/elements.inl.h"
 #include "kernels/kernels.h"
+#include "kernels/preactivation.inl.h"
 #include "kernels/specialise.inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -20,11 +20,11 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // The coefficients of the elements of one channel. Whole vectors, so that they live in registers.
 template <class A, int kCount>
-struct OfPlane {
+struct PlaneCoefficients {
   static constexpr bool kAnyOrder = true;
   using DA = hn::ScalableTag<A>;
   hn::Vec<DA> value[kCount];
-  HWY_INLINE OfPlane(const MapJob &job, int64_t channel) {
+  HWY_INLINE PlaneCoefficients(const MapJob &job, int64_t channel) {
     const A *array = static_cast<const A *>(job.coefficients) + channel;
 #pragma GCC unroll 16
     for (int k = 0; k < kCount; ++k) value[k] = hn::Set(DA(), array[k * job.coefficient_stride]);
@@ -38,35 +38,35 @@ struct OfPlane {
     }
   }
   template <int kPart>
-  HWY_INLINE const OfPlane &part() const {
+  HWY_INLINE const PlaneCoefficients &part() const {
     return *this;
   }
 };
 
 // The coefficients of elements of which the first `left` belong to one channel and the others to the next.
 template <class D, class C>
-struct OfBoth {
+struct StraddlingCoefficients {
   static constexpr bool kAnyOrder = true;
   const C &before, &after;
   int64_t left;
   hn::Mask<D> first;
-  HWY_INLINE OfBoth(const C &b, const C &a, int64_t of_first)
+  HWY_INLINE StraddlingCoefficients(const C &b, const C &a, int64_t of_first)
       : before(b), after(a), left(of_first), first(hn::FirstN(D(), static_cast<size_t>(of_first))) {}
   HWY_INLINE hn::Vec<D> get(D d, int k, int64_t i) const {
     return hn::IfThenElse(first, before.get(d, k, i), after.get(d, k, i));
   }
   template <int kPart>
-  HWY_INLINE OfBoth part() const {
-    return OfBoth(before, after, (left + 1 - kPart) / 2);
+  HWY_INLINE StraddlingCoefficients part() const {
+    return StraddlingCoefficients(before, after, (left + 1 - kPart) / 2);
   }
 };
 
 // The coefficients of a row of channels.
 template <class A, int kCount>
-struct OfChannels {
+struct RowCoefficients {
   const A *array;
   int64_t stride;
-  HWY_INLINE explicit OfChannels(const MapJob &job)
+  HWY_INLINE explicit RowCoefficients(const MapJob &job)
       : array(static_cast<const A *>(job.coefficients)), stride(job.coefficient_stride) {}
   template <class D>
   HWY_INLINE hn::Vec<D> get(D d, int k, int64_t i) const {
@@ -76,10 +76,10 @@ struct OfChannels {
 
 // Those of one vector of the row, in registers, for the same channels of any row.
 template <class D, class C, int kCount>
-struct OfColumn {
+struct ColumnCoefficients {
   static constexpr bool kAnyOrder = false;
   hn::Vec<D> value[kCount];
-  HWY_INLINE OfColumn(D d, const C &row, int64_t i) {
+  HWY_INLINE ColumnCoefficients(D d, const C &row, int64_t i) {
 #pragma GCC unroll 16
     for (int k = 0; k < kCount; ++k) value[k] = row.get(d, k, i);
   }
@@ -356,7 +356,7 @@ HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool str
       now = plane_of(++plane);
       end += length;
       if (left != 0) {
-        MapVector<T>(d, body, i, OfBoth<D, C>(before, now, left), streaming);
+        MapVector<T>(d, body, i, StraddlingCoefficients<D, C>(before, now, left), streaming);
         i += kStep;
       }
     }
@@ -373,8 +373,9 @@ HWY_NOINLINE void MapOverPlanes(const MapJob &job) {
   const int64_t joined = adjacent ? job.channels : 1;
   for (int64_t n = 0; n < job.samples; ++n)
     for (int64_t c = 0; c < job.channels; c += joined)
-      MapRow<T>(Body(job, c, n, 0), joined, job.length, job.streaming, job.prefetch,
-                [&](int64_t plane) HWY_ATTR { return OfPlane<Arithmetic<T>, Body::kCoefficients>(job, c + plane); });
+      MapRow<T>(Body(job, c, n, 0), joined, job.length, job.streaming, job.prefetch, [&](int64_t plane) HWY_ATTR {
+        return PlaneCoefficients<Arithmetic<T>, Body::kCoefficients>(job, c + plane);
+      });
 }
 
 // ---- channels
@@ -393,7 +394,7 @@ HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, in
         for (int k = 0; k < Body::kReads; ++k)
           Prefetch(reinterpret_cast<const char *>(body.reads(k) + row + r * step + i) + prefetch);
     }
-    const OfColumn<D, C, Body::kCoefficients> column(d, c, i);
+    const ColumnCoefficients<D, C, Body::kCoefficients> column(d, c, i);
 #pragma GCC unroll 2
     for (int64_t r = 0; r < kRows; ++r) MapVector<T>(d, body, row + r * step + i, column, streaming);
   }
@@ -405,7 +406,7 @@ HWY_NOINLINE void MapOverChannels(const MapJob &job) {
   using A = Arithmetic<T>;
   const hn::ScalableTag<A> d;
   const hn::CappedTag<A, 1> one;
-  const OfChannels<A, Body::kCoefficients> c(job);
+  const RowCoefficients<A, Body::kCoefficients> c(job);
   // Short rows share what is loaded of the coefficients. Long ones would be two runs of memory at a time instead of
   // one, and where stores stream, a core keeps few lines open that it has written in part.
   constexpr int64_t kRowsAtOnce = 2, kShortRowBytes = 512;

@@ -10,10 +10,10 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "kernels/argument.inl.h"
 #include "kernels/elements.inl.h"
 #include "kernels/kernels.h"
 #include "kernels/pair.inl.h"
+#include "kernels/preactivation.inl.h"
 #include "kernels/runs.h"
 #include "kernels/specialise.inl.h"
 

@@ -8,26 +8,26 @@
 
 #include "base/error.h"
 #include "kernels/safe_range.h"
+#include "ops/additive_partial.h"
 #include "ops/exact_mean.h"
 #include "ops/extreme.h"
 #include "ops/operations.h"
 #include "ops/repeats.h"
 #include "ops/schedule.h"
-#include "ops/sums_partial.h"
 
 namespace bn2d {
 namespace {
 
 using kernels::kMaxGroup;
 
-class Backward : public SumsPartial<kernels::SumsOf::backward> {
+class Backward : public AdditivePartial<kernels::SumsOf::backward> {
  public:
   using Workspace = bn2d::Workspace<Partial>;
   const kernels::MapOf map;
   const bool has_sums, has_map;
 
   explicit Backward(const BackwardCall &call)
-      : SumsPartial(call),
+      : AdditivePartial(call),
         map(call.batch_statistics && call.dx.exists() ? kernels::MapOf::backward : kernels::MapOf::scale),
         has_sums(map == kernels::MapOf::backward || call.dweight.exists() || call.dbias.exists()),
         has_map(call.dx.exists() || call.dz.exists()),

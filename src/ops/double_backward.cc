@@ -9,25 +9,25 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ops/additive_partial.h"
 #include "ops/exact_mean.h"
 #include "ops/operations.h"
 #include "ops/repeats.h"
 #include "ops/schedule.h"
-#include "ops/sums_partial.h"
 
 namespace bn2d {
 namespace {
 
 using kernels::kMaxGroup;
 
-class DoubleBackward : public SumsPartial<kernels::SumsOf::double_backward> {
+class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> {
  public:
   static constexpr kernels::MapOf map = kernels::MapOf::double_backward;
   static constexpr bool has_sums = true;
   const bool has_map;
 
   explicit DoubleBackward(const DoubleBackwardCall &call)
-      : SumsPartial(call),
+      : AdditivePartial(call),
         has_map(call.ddy.exists() || call.dx.exists()),
         call_(call),
         count_(static_cast<double>(call.dy.size.per_channel())) {}

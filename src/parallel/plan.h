@@ -1,10 +1,20 @@
 // How the work of one call is cut: pure functions of shape, element size and number of threads.
 //
-// Three grids matter. *Blocks* cut a channel's elements for the sums; they follow from the shape alone, so that the
-// result does not depend on threads. *Units* are what threads take to sum: a group of channels as a whole where that
-// balances (a channel is then summed and normalised while it is in cache), else, and where the channels are what is
-// contiguous, a group of channels of one block.
-// *Tiles* are what threads take where a map goes through the tensor on its own: long runs of memory, one after another.
+// The words for "some elements", here and everywhere:
+//
+//   tensor (N, C, H, W)                  channels ->
+//   +--------+--------+--------+
+//   |        |        |        |  group  some channels, all their elements
+//   | group  | group  | group  |  block  a part of a group: whole planes, or a part of one plane
+//   |--------|        |        |  unit   what a thread takes to sum: a group, or a block of one
+//   | block  |        |        |  tile   what a thread takes to map on its own: a long run of memory
+//   |--------|        |        |  piece  a packed copy of some planes (ops/blockwise.h)
+//   | block  |        |        |  run    up to 128 elements of a channel (kernels/kernels.h), in
+//   +--------+--------+--------+         rows of 16, of which each of 8 lanes has two
+//
+// Blocks follow from the shape alone, so that the result does not depend on threads. Units are groups as
+// a whole where that balances: a channel is then summed and normalised while it is in cache. Else, and
+// where the channels are what is contiguous, they are single blocks.
 #pragma once
 #include <algorithm>
 #include <cstdint>

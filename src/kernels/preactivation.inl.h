@@ -1,10 +1,10 @@
 // y before the activation, and on which side of the activation it is: as forward computes both, and backward tells the
 // side once more. Included once per SIMD target.
-#if defined(BN2D_KERNELS_ARGUMENT_INL_H) == defined(HWY_TARGET_TOGGLE)
-#ifdef BN2D_KERNELS_ARGUMENT_INL_H
-#undef BN2D_KERNELS_ARGUMENT_INL_H
+#if defined(BN2D_KERNELS_PREACTIVATION_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef BN2D_KERNELS_PREACTIVATION_INL_H
+#undef BN2D_KERNELS_PREACTIVATION_INL_H
 #else
-#define BN2D_KERNELS_ARGUMENT_INL_H
+#define BN2D_KERNELS_PREACTIVATION_INL_H
 #endif
 
 #include "hwy/highway.h"

@@ -1,4 +1,4 @@
-#include "ops/sums_partial.h"
+#include "ops/additive_partial.h"
 
 namespace bn2d {
 

@@ -12,7 +12,7 @@
 namespace bn2d {
 
 template <kernels::SumsOf kOf>
-class SumsPartial {
+class AdditivePartial {
  public:
   using Partial = kernels::Sums;
   static constexpr kernels::SumsOf kSumsOf = kOf;
@@ -20,7 +20,7 @@ class SumsPartial {
   static constexpr int kDoubles = 2 * kSums;
 
   template <class Call>
-  explicit SumsPartial(const Call &call)
+  explicit AdditivePartial(const Call &call)
       : saved_(call.saved),
         dtype_(call.dy.dtype),
         channels_(call.dy.size.c),
