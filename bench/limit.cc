@@ -30,6 +30,20 @@ Variant parallel_variant(const char *name, const std::shared_ptr<Loop> &loop, bo
   return variant;
 }
 
+void read_on_all_threads(const Streams &streams, int reads, int64_t bytes) {
+  tbb::parallel_for(
+      tbb::blocked_range<int64_t>(0, bytes / kLine),
+      [&](const tbb::blocked_range<int64_t> &r) { read_only(streams, reads, r.begin() * kLine, r.end() * kLine); },
+      tbb::static_partitioner());
+}
+
+Variant reading_variant(const char *name, const std::shared_ptr<Loop> &loop) {
+  Variant variant;
+  variant.name = name;
+  variant.run = repeat([loop] { read_on_all_threads(loop->streams, loop->traffic.reads, loop->bytes); });
+  return variant;
+}
+
 Variant inline_variant(const char *name, const std::shared_ptr<Loop> &loop) {
   Variant variant;
   variant.name = name;
@@ -41,8 +55,10 @@ Variant inline_variant(const char *name, const std::shared_ptr<Loop> &loop) {
 
 std::vector<Variant> limit_variants(const Problem &problem) {
   const auto loop = std::make_shared<Loop>(problem);
+  if (loop->traffic.writes == 0) return {reading_variant("limit, no stores", loop)};
   std::vector<Variant> variants{parallel_variant("limit, ordinary stores", loop, false)};
-  if (can_stream()) variants.push_back(parallel_variant("limit, streaming stores", loop, true));
+  if (can_stream() && !stays_in_caches(problem))
+    variants.push_back(parallel_variant("limit, streaming stores", loop, true));
   if (loop->bytes <= kInlineBytes) variants.push_back(inline_variant("limit, one thread", loop));
   return variants;
 }
@@ -50,10 +66,7 @@ std::vector<Variant> limit_variants(const Problem &problem) {
 void read_once(const void *data, int64_t bytes) {
   Streams streams;
   streams.in[0] = static_cast<const char *>(data);
-  tbb::parallel_for(
-      tbb::blocked_range<int64_t>(0, bytes / kLine),
-      [&](const tbb::blocked_range<int64_t> &r) { read_only(streams, 1, r.begin() * kLine, r.end() * kLine); },
-      tbb::static_partitioner());
+  read_on_all_threads(streams, 1, bytes);
 }
 
 void wake_tbb(int threads) {

@@ -5,9 +5,13 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <ctime>
 #include <fstream>
 #include <thread>
+
+#include "bn2d/bn2d.h"
 
 namespace bench {
 namespace {
@@ -60,6 +64,13 @@ Machine this_machine() {
   machine.date = utc_now();
   if (getloadavg(&machine.load, 1) != 1) machine.load = 0;
   return machine;
+}
+
+std::string simd_class() {
+  std::string name = bn2d_simd_target();
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  if (name.compare(0, 4, "avx3") == 0 || name.compare(0, 5, "avx10") == 0) return "avx512";
+  return name;
 }
 
 std::string program_folder() {

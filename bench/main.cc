@@ -56,13 +56,15 @@ Report start_report(const std::vector<LoadedPeer> &peers, const RunOptions &run)
   report.machine = this_machine();
   report.threads = run.threads;
   report.budget_seconds = run.budget_seconds;
+  report.seed = run.seed;
   for (const LoadedPeer &loaded : peers) report.peers.push_back(loaded.name + " " + loaded.note);
   return report;
 }
 
 void write_files(const Options &options, const Report &report, const std::string &folder) {
   const bool by_default = !options.smoke;
-  const std::string json = options.json_path.empty() && by_default ? folder + "/results.json" : options.json_path;
+  const std::string json =
+      options.json_path.empty() && by_default ? folder + "/results-" + simd_class() + ".json" : options.json_path;
   if (!json.empty()) write_json(report, json);
   if (!options.svg_path.empty()) write_svg(report, options.svg_path);
 }
@@ -75,10 +77,12 @@ int run_all(const Options &options, int threads) {
   const std::vector<Row> rows = chosen_rows(options);
   if (rows.empty()) throw std::invalid_argument("no row matches");
   const std::string folder = program_folder();
-  const std::vector<LoadedPeer> peers = options.no_peers ? std::vector<LoadedPeer>() : load_peers(folder, threads);
+  const std::vector<LoadedPeer> peers =
+      options.no_peers ? std::vector<LoadedPeer>() : load_peers(folder, threads, options.system_torch);
   RunOptions run;
   run.threads = threads;
   run.budget_seconds = options.budget_seconds > 0 ? options.budget_seconds : default_budget(options);
+  run.seed = options.seed;
   run.once = options.smoke;
   Report report = start_report(peers, run);
   print_header(report);
@@ -89,6 +93,7 @@ int run_all(const Options &options, int threads) {
   }
   report.targets = judge(report.results, report.memory);
   if (!options.smoke) print_targets(report.targets, options.filter.empty());
+  if (!options.smoke) print_winners(report.results);
   if (!options.smoke) print_summary(summarise(report.results));
   write_files(options, report, folder);
   return any_failed(report.results) ? 1 : 0;

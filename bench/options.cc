@@ -18,8 +18,10 @@ const char kUsage[] =
     "  --filter REGEX     rows whose name matches, see --list\n"
     "  --threads N        threads of everybody (default: all)\n"
     "  --budget SECONDS   time per row (default: 1.5, quick: 0.5)\n"
-    "  --json PATH        results (default: results.json beside this program)\n"
+    "  --json PATH        results (default: results-avx512.json, -avx2.json... beside this program)\n"
     "  --svg PATH         a chart of the ResNet-50 shapes\n"
+    "  --seed N           of the order in which a round times its variants (default: 1)\n"
+    "  --system-torch     the system's PyTorch, not the newer one that the build found (a process holds one)\n"
     "  --no-peers         bn2d and the limit alone\n"
     "  --list             names of the rows\n"
     "  --smoke            one sample of a few rows: does it run at all\n"
@@ -35,7 +37,21 @@ double positive_number(const char *text) {
   return value;
 }
 
-enum Flag { kQuick = 1000, kFilter, kThreads, kBudget, kJson, kSvg, kNoPeers, kList, kSmoke, kHelp, kMemoryChild };
+enum Flag {
+  kQuick = 1000,
+  kFilter,
+  kThreads,
+  kBudget,
+  kJson,
+  kSvg,
+  kSeed,
+  kSystemTorch,
+  kNoPeers,
+  kList,
+  kSmoke,
+  kHelp,
+  kMemoryChild
+};
 
 const option kFlags[] = {{"quick", no_argument, nullptr, kQuick},
                          {"filter", required_argument, nullptr, kFilter},
@@ -43,6 +59,8 @@ const option kFlags[] = {{"quick", no_argument, nullptr, kQuick},
                          {"budget", required_argument, nullptr, kBudget},
                          {"json", required_argument, nullptr, kJson},
                          {"svg", required_argument, nullptr, kSvg},
+                         {"seed", required_argument, nullptr, kSeed},
+                         {"system-torch", no_argument, nullptr, kSystemTorch},
                          {"no-peers", no_argument, nullptr, kNoPeers},
                          {"list", no_argument, nullptr, kList},
                          {"smoke", no_argument, nullptr, kSmoke},
@@ -69,6 +87,12 @@ void apply(int flag, const char *value, Options *options) {
       break;
     case kSvg:
       options->svg_path = value;
+      break;
+    case kSeed:
+      options->seed = static_cast<unsigned>(positive_number(value));
+      break;
+    case kSystemTorch:
+      options->system_torch = true;
       break;
     case kNoPeers:
       options->no_peers = true;

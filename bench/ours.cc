@@ -19,7 +19,7 @@ namespace {
 class View {
  public:
   View(const Problem &p, void *data) : shape_{p.shape.n, p.shape.c, p.shape.h, p.shape.w} {
-    if (p.layout == Layout::kNhwc) strides_ = {p.shape.h * p.shape.w * p.shape.c, 1, p.shape.w * p.shape.c, p.shape.c};
+    strides_ = p.strides();
     view_.data = data;
     view_.device_type = BN2D_CPU;
     view_.ndim = 4;
@@ -127,8 +127,7 @@ Module make_module(const Problem &problem) {
   bn2d_module *out = nullptr;
   check(bn2d_module_create(problem.shape.c, options, &out));
   Module module(out);
-  const bool training = problem.op == Op::kTrain || problem.op == Op::kBackward;
-  check(bn2d_module_train(out, training ? 1 : 0));
+  check(bn2d_module_train(out, has_batch_statistics(problem.op) ? 1 : 0));
   if (problem.op == Op::kFrozenDx) {
     stop_gradient(out, "weight");
     stop_gradient(out, "bias");
@@ -146,6 +145,30 @@ Variant ours(const Problem &problem, const std::string &name) {
   } else {
     variant.run = repeat([ours] { check(ours->forward(nullptr)); });
   }
+  return variant;
+}
+
+Variant ours_gradients(const Problem &problem, const std::string &name) {
+  struct State {
+    View x, dy, y;
+    std::vector<double> mean, invstd;
+  };
+  const auto channels = static_cast<std::size_t>(problem.shape.c);
+  const auto state =
+      std::make_shared<State>(State{View(problem, problem.t.x), View(problem, problem.t.dy), View(problem, problem.t.y),
+                                    std::vector<double>(channels), std::vector<double>(channels)});
+  const int32_t dtype = problem.dtype == DType::kF64 ? BN2D_F64 : BN2D_F32;
+  check(bn2d_batch_norm_forward(state->x.get(), nullptr, state->y.get(), dtype, nullptr, nullptr, nullptr, nullptr, 1,
+                                0, kEps, 0, BN2D_ACT_NONE, 0, nullptr, state->mean.data(), state->invstd.data()));
+  char *const dweight = static_cast<char *>(problem.output());
+  void *const dbias = dweight + problem.shape.c * static_cast<int64_t>(element_size(problem.dtype));
+  Variant variant;
+  variant.name = name;
+  variant.run = repeat([=] {
+    check(bn2d_batch_norm_backward(state->x.get(), state->dy.get(), nullptr, nullptr, dtype, nullptr,
+                                   state->mean.data(), state->invstd.data(), 1, BN2D_ACT_NONE, 0, 0, nullptr, nullptr,
+                                   dweight, dbias));
+  });
   return variant;
 }
 

@@ -31,6 +31,8 @@ Module make_module(const Problem &problem);
 
 /// The operation itself.
 Variant ours(const Problem &problem, const std::string &name);
+/// The gradients of weight and bias, into problem.output(). Without a module: nothing is added to from call to call.
+Variant ours_gradients(const Problem &problem, const std::string &name);
 /// Training forward that leaves a record, and its release.
 Variant ours_recording(const Problem &problem, const std::string &name);
 
@@ -43,6 +45,7 @@ Variant ours_empty_forward(const std::string &name);
 
 constexpr const char *kOurs = "bn2d";
 constexpr const char *kOursTwin = "bn2d, many channels";
+constexpr const char *kOursBest = "bn2d, best description";
 constexpr const char *kOursStreaming = "bn2d, streaming on";
 constexpr const char *kOursOrdinary = "bn2d, streaming off";
 

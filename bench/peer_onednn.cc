@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// oneDNN as a peer, versions 2 and 3: plain NCHW, channels last, and the blocked layout its JIT likes best.
+// oneDNN as a peer, versions 2 and 3: plain NCHW, channels last, and the blocked layout its JIT likes best; other
+// orders of the dimensions with the row's own strides.
 #include <memory>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string>
@@ -85,8 +86,8 @@ class Job {
   Job(const Problem &problem, Tag layout, const dnnl::engine &engine)
       : p_(problem),
         stream_(engine),
-        row_desc_(desc(p_.layout == Layout::kNchw ? Tag::nchw : Tag::nhwc)),
-        desc_(desc(layout)),
+        row_desc_(desc_of_row()),
+        desc_(layout == Tag::undef ? row_desc_ : desc(layout)),
         same_layout_(desc_ == row_desc_),
         engine_(engine),
         forward_pd_(forward_desc(p_, desc_, engine)) {
@@ -118,8 +119,11 @@ class Job {
   }
 
  private:
-  memory::desc desc(Tag tag) const {
-    return memory::desc({p_.shape.n, p_.shape.c, p_.shape.h, p_.shape.w}, type_of(p_.dtype), tag);
+  memory::dims extents() const { return {p_.shape.n, p_.shape.c, p_.shape.h, p_.shape.w}; }
+  memory::desc desc(Tag tag) const { return memory::desc(extents(), type_of(p_.dtype), tag); }
+  memory::desc desc_of_row() const {
+    const auto strides = p_.strides();
+    return memory::desc(extents(), type_of(p_.dtype), memory::dims(strides.begin(), strides.end()));
   }
 
   /// The row's own tensor where the layout is the row's, else a copy.
@@ -152,9 +156,17 @@ class Job {
     dx_ = output(p_.t.dx);
     backward_pd_ = backward_desc(p_, desc_, engine_, forward_pd_);
     backward_ = Backward(backward_pd_);
-    backward_args_ = {{DNNL_ARG_SRC, x_},       {DNNL_ARG_DIFF_DST, dy_},       {DNNL_ARG_DIFF_SRC, dx_},
-                      {DNNL_ARG_MEAN, mean_},   {DNNL_ARG_VARIANCE, var_},      {DNNL_ARG_SCALE, scale_},
-                      {DNNL_ARG_SHIFT, shift_}, {DNNL_ARG_DIFF_SCALE, dscale_}, {DNNL_ARG_DIFF_SHIFT, dshift_}};
+    backward_args_ = {{DNNL_ARG_SRC, x_},
+                      {DNNL_ARG_DIFF_DST, dy_},
+                      {DNNL_ARG_DIFF_SRC, dx_},
+                      {DNNL_ARG_MEAN, mean_},
+                      {DNNL_ARG_VARIANCE, var_},
+                      {DNNL_ARG_SCALE, scale_},
+                      {DNNL_ARG_DIFF_SCALE, dscale_},
+                      {DNNL_ARG_DIFF_SHIFT, dshift_}};
+#if DNNL_VERSION_MAJOR < 3
+    backward_args_[DNNL_ARG_SHIFT] = shift_;  // version 3 refuses it: "bad number of inputs"
+#endif
     if (p_.fuse == Fuse::kRelu) backward_args_[DNNL_ARG_WORKSPACE] = workspace_;
   }
 
@@ -186,7 +198,6 @@ class OneDnn : public Peer {
 #if DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_OMP
     omp_set_num_threads(threads);
 #endif
-    // The oneTBB build runs in the arena that the whole benchmark runs in.
   }
 
   void wake() override {
@@ -199,24 +210,35 @@ class OneDnn : public Peer {
   }
 
   std::vector<Variant> variants(const Problem &problem) override {
-    if (problem.fuse == Fuse::kAddRelu) return {missing("oneDNN", "no CPU implementation of add + relu")};
-    if (problem.layout == Layout::kNhwc) return {variant(problem, "oneDNN channels_last", Tag::nhwc)};
-    return {variant(problem, "oneDNN plain", Tag::nchw), variant(problem, "oneDNN channels_last", Tag::nhwc),
-            variant(problem, "oneDNN blocked", blocked())};
+    if (problem.fuse == Fuse::kAddRelu) return {missing(name(), "no CPU implementation of add + relu")};
+    if (problem.op == Op::kGradients) return {missing(name(), "no gradients of weight and bias without dx")};
+    if (problem.layout == Layout::kNhwc) return {variant(problem, " channels_last", Tag::undef)};
+    if (problem.layout != Layout::kNchw) return {variant(problem, " strided", Tag::undef)};
+    return {variant(problem, " plain", Tag::undef), variant(problem, " channels_last", Tag::nhwc),
+            variant(problem, " blocked", blocked())};
   }
 
  private:
+  static std::string name() {
+    const dnnl_version_t *v = dnnl_version();
+    return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor);
+  }
+
   static Tag blocked() {
     return dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core ? Tag::nChw16c : Tag::nChw8c;
   }
 
-  Variant variant(const Problem &problem, const std::string &name, Tag tag) {
+  /// Tag::undef: as the row's tensors lie.
+  Variant variant(const Problem &problem, const std::string &layout, Tag tag) {
+    const std::string name = this->name() + layout;
     if (type_of(problem.dtype) == memory::data_type::undef) return missing(name, "dtype not supported");
     try {
       const auto job = std::make_shared<Job>(problem, tag, engine_);
       Variant variant;
       variant.name = name;
-      variant.runtime = Runtime::kPeer;
+      variant.family = "oneDNN" + layout;
+      // The oneTBB build runs in the arena that the whole benchmark runs in.
+      variant.runtime = DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_OMP ? Runtime::kOpenMp : Runtime::kTbb;
       variant.run = repeat([job] { job->run(); });
       variant.fetch = [job] { job->fetch(); };
       variant.note = job->implementation();

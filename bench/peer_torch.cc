@@ -69,18 +69,24 @@ class Job {
 
   void fetch() {
     const c10::InferenceMode inference;
+    if (p_.op == Op::kGradients) {
+      const at::Tensor out = at::from_blob(p_.output(), {2, p_.shape.c}, at::TensorOptions().dtype(type_of(p_.dtype)));
+      out.select(0, 0).copy_(dweight_);
+      out.select(0, 1).copy_(dbias_);
+      return;
+    }
     wrap(p_.output()).copy_(is_backward(p_.op) ? dx_ : y_);
   }
 
  private:
   at::Tensor wrap(void *data) const {
     const Shape &s = p_.shape;
-    const auto options = at::TensorOptions().dtype(type_of(p_.dtype));
-    if (p_.layout == Layout::kNchw) return at::from_blob(data, {s.n, s.c, s.h, s.w}, options);
-    return at::from_blob(data, {s.n, s.c, s.h, s.w}, {s.h * s.w * s.c, 1, s.w * s.c, s.c}, options);
+    const auto strides = p_.strides();
+    return at::from_blob(data, {s.n, s.c, s.h, s.w}, {strides.data(), strides.size()},
+                         at::TensorOptions().dtype(type_of(p_.dtype)));
   }
 
-  bool batch_statistics() const { return p_.op == Op::kTrain || p_.op == Op::kBackward; }
+  bool batch_statistics() const { return has_batch_statistics(p_.op); }
 
   void forward() {
     std::tie(y_, saved_mean_, saved_invstd_) =
@@ -91,14 +97,15 @@ class Job {
 
   void backward() {
     const at::Tensor g = p_.fuse == Fuse::kNone ? dy_ : at::threshold_backward(dy_, y_, 0);  // also the gradient of z
-    const bool parameters = p_.op == Op::kBackward;
-    dx_ = std::get<0>(at::native_batch_norm_backward(g, x_, weight_, running_mean_, running_var_, saved_mean_,
-                                                     saved_invstd_, batch_statistics(), kEps,
-                                                     {true, parameters, parameters}));
+    const bool parameters = p_.op != Op::kFrozenDx;
+    std::tie(dx_, dweight_, dbias_) =
+        at::native_batch_norm_backward(g, x_, weight_, running_mean_, running_var_, saved_mean_, saved_invstd_,
+                                       batch_statistics(), kEps, {p_.op != Op::kGradients, parameters, parameters});
   }
 
   Problem p_;
-  at::Tensor weight_, bias_, running_mean_, running_var_, x_, z_, dy_, y_, dx_, saved_mean_, saved_invstd_;
+  at::Tensor weight_, bias_, running_mean_, running_var_, x_, z_, dy_, y_, dx_, dweight_, dbias_, saved_mean_,
+      saved_invstd_;
 };
 
 /// PyTorch's operators allocate their results, and a large result is fresh memory from the system with a page fault for
@@ -181,23 +188,28 @@ class Torch : public Peer {
   }
 
   std::vector<Variant> variants(const Problem &problem) override {
-    const std::string name = problem.layout == Layout::kNhwc ? "PyTorch channels_last" : "PyTorch";
+    const std::string layout = problem.layout == Layout::kNhwc ? " channels_last" : "";
     Recycler::drop_all();
     try {
       const auto job = std::make_shared<Job>(problem);
       job->run();
-      return {variant(job, name, false), variant(job, name + ", memory recycled", true)};
+      return {variant(job, layout, false), variant(job, layout + ", memory recycled", true)};
     } catch (const std::exception &e) {
       const std::string text = e.what();
-      return {missing(name, text.substr(0, text.find('\n')))};
+      return {missing(name() + layout, text.substr(0, text.find('\n')))};
     }
   }
 
  private:
-  static Variant variant(const std::shared_ptr<Job> &job, const std::string &name, bool recycle) {
+  static std::string name() {
+    return "PyTorch " + std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR);
+  }
+
+  static Variant variant(const std::shared_ptr<Job> &job, const std::string &what, bool recycle) {
     Variant variant;
-    variant.name = name;
-    variant.runtime = Runtime::kPeer;
+    variant.name = name() + what;
+    variant.family = "PyTorch" + what;
+    variant.runtime = Runtime::kOpenMp;
     variant.run = [job, recycle](int64_t calls) {
       Recycler::switch_on(recycle);
       for (int64_t i = 0; i < calls; ++i) job->run();

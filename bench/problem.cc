@@ -24,10 +24,24 @@ const char *name_of(DType dtype) {
   return "?";
 }
 
-const char *name_of(Layout layout) { return layout == Layout::kNchw ? "nchw" : "nhwc"; }
+const char *name_of(Layout layout) {
+  switch (layout) {
+    case Layout::kNchw:
+      return "nchw";
+    case Layout::kNhwc:
+      return "nhwc";
+    case Layout::kWhcn:
+      return "whcn";
+    case Layout::kCnhw:
+      return "cnhw";
+    case Layout::kNcwh:
+      return "ncwh";
+  }
+  return "?";
+}
 
 std::string name_of(Op op, Fuse fuse) {
-  static const char *const ops[] = {"train", "backward", "eval", "frozen-dx"};
+  static const char *const ops[] = {"train", "backward", "eval", "frozen-dx", "gradients"};
   static const char *const fuses[] = {"", "+relu", "+add+relu"};
   return std::string(ops[static_cast<int>(op)]) + fuses[static_cast<int>(fuse)];
 }
@@ -53,6 +67,7 @@ std::size_t element_size(DType dtype) {
 Traffic traffic_of(Op op, Fuse fuse) {
   const int residual = fuse == Fuse::kAddRelu ? 1 : 0;
   if (!is_backward(op)) return {1 + residual, 1};
+  if (op == Op::kGradients) return {2, 0};
   const int x = op == Op::kBackward ? 1 : 0;  // frozen statistics do not depend on x
   // On which side of 0 an element was is seen from x, or from y where there is a residual or x is not read.
   const int y = fuse == Fuse::kAddRelu || (fuse == Fuse::kRelu && x == 0) ? 1 : 0;

@@ -3,6 +3,7 @@
 #ifndef BN2D_BENCH_PROBLEM_H
 #define BN2D_BENCH_PROBLEM_H
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -10,15 +11,34 @@
 
 namespace bench {
 
-enum class Op { kTrain, kBackward, kEval, kFrozenDx };
+/// kGradients: of weight and bias alone, i.e. sums without a map.
+enum class Op { kTrain, kBackward, kEval, kFrozenDx, kGradients };
 enum class Fuse { kNone, kRelu, kAddRelu };
 enum class DType { kF32, kF64, kF16, kBF16 };
-enum class Layout { kNchw, kNhwc };
+/// Dimensions in the order of memory, the slowest first. All are dense.
+enum class Layout { kNchw, kNhwc, kWhcn, kCnhw, kNcwh };
 
 struct Shape {
   int64_t n, c, h, w;
   int64_t size() const { return n * c * h * w; }
 };
+
+/// Strides in elements, of N, C, H, W. Inline, because the peers' modules need it.
+inline std::array<int64_t, 4> strides_of(Layout layout, const Shape &s) {
+  switch (layout) {
+    case Layout::kNchw:
+      return {s.c * s.h * s.w, s.h * s.w, s.w, 1};
+    case Layout::kNhwc:
+      return {s.h * s.w * s.c, 1, s.w * s.c, s.c};
+    case Layout::kWhcn:
+      return {1, s.n, s.c * s.n, s.h * s.c * s.n};
+    case Layout::kCnhw:
+      return {s.h * s.w, s.n * s.h * s.w, s.w, 1};
+    case Layout::kNcwh:
+      return {s.c * s.h * s.w, s.h * s.w, 1, s.h};
+  }
+  return {};
+}
 
 const char *name_of(DType dtype);
 const char *name_of(Layout layout);
@@ -32,8 +52,9 @@ struct Traffic {
 };
 Traffic traffic_of(Op op, Fuse fuse);
 
-/// Backward of any kind writes dx, forward writes y.
-inline bool is_backward(Op op) { return op == Op::kBackward || op == Op::kFrozenDx; }
+/// Backward of any kind writes dx (kGradients: dweight and dbias there), forward writes y.
+inline bool is_backward(Op op) { return op != Op::kTrain && op != Op::kEval; }
+inline bool has_batch_statistics(Op op) { return op != Op::kEval && op != Op::kFrozenDx; }
 
 /// Start of every tensor of a row; what the operation does not need is null. Shared by all variants of the row.
 struct Tensors {
@@ -51,6 +72,8 @@ struct Problem {
 
   int64_t bytes() const { return shape.size() * static_cast<int64_t>(element_size(dtype)); }
   void *output() const { return is_backward(op) ? t.dx : t.y; }
+  int64_t output_size() const { return op == Op::kGradients ? 2 * shape.c : shape.size(); }
+  std::array<int64_t, 4> strides() const { return strides_of(layout, shape); }
 };
 
 constexpr double kEps = 1e-5;

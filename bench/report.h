@@ -18,6 +18,7 @@ struct Report {
   Machine machine;
   int threads = 0;
   double budget_seconds = 0;
+  unsigned seed = 0;
   std::vector<std::string> peers;  ///< "oneDNN 2.6.3 (OpenMP)"
   std::vector<RowResult> results;
   MemoryChecks memory;
@@ -27,6 +28,8 @@ struct Report {
 /// A table on stdout, row by row as they are measured.
 void print_header(const Report &report);
 void print_row(const RowResult &result, bool first_of_group);
+/// Who was fastest in how many rows, and the rows in which it was not us.
+void print_winners(const std::vector<RowResult> &results);
 void print_memory(const MemoryChecks &memory);
 void print_targets(const std::vector<Target> &targets, bool with_unmeasured);
 void print_summary(const std::vector<std::string> &lines);

@@ -26,6 +26,7 @@ Json header_of(const Report &report) {
           {"system", report.machine.system},  {"load_at_start", rounded(report.machine.load)},
           {"threads", report.threads},        {"budget_seconds", report.budget_seconds},
           {"version", bn2d_version_string()}, {"simd_target", bn2d_simd_target()},
+          {"simd_class", simd_class()},       {"seed", report.seed},
           {"build", bn2d_build_info()},       {"peers", report.peers}};
 }
 
@@ -53,6 +54,7 @@ Json row_of(const RowResult &result, int threads) {
                {"peers", Json::object()}};
   if (result.ours()) json["ours_us"] = rounded(result.ours()->median);
   if (result.limit()) json["limit_us"] = rounded(result.limit()->median);
+  if (result.fastest_peer() && result.ours()) json["fastest"] = result.winner()->name;
   for (const Timing *peer : result.peers()) json["peers"][peer->name] = rounded(peer->median);
   for (const Timing &t : result.timings) {
     if (t.ran) json["timings"][t.name] = timing_of(t);

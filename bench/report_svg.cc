@@ -127,10 +127,11 @@ void draw_mark(Svg *svg, const Series &series, double x, double y) {
   }
 }
 
-std::optional<double> ratio_of(const RowResult &row, const char *name) {
-  const Timing *t = row.find(name);
+/// Of ours, or of a family of peers: its fastest version is drawn.
+std::optional<double> ratio_of(const RowResult &row, const std::string &name) {
+  const Timing *t = name == kOurs ? row.ours() : row.fastest_of(name);
   if (!t || !row.limit()) return std::nullopt;
-  return t->median / row.limit()->median;
+  return median_ratio(*t, *row.limit());
 }
 
 std::vector<Panel> panels_of(const std::vector<RowResult> &results) {

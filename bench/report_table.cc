@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <cstdio>
+#include <map>
 
 #include "bn2d/bn2d.h"
 #include "ours.h"
@@ -29,16 +30,21 @@ std::string ratio_text(std::optional<double> ratio) {
   return text;
 }
 
-/// "oneDNN plain 3.4x": how much slower than ours, per variant that is neither ours nor the limit.
+/// Who is fastest where somebody else ran.
+std::string winner_text(const RowResult &result) {
+  const bool contest = result.ours() && result.fastest_peer() && result.row.group != Group::kConsumer;
+  return contest ? result.winner()->name : "-";
+}
+
+/// "oneDNN 3.13 plain 3.4x": how much slower than ours, per variant that is neither ours nor the limit.
 std::string others_text(const RowResult &result) {
   std::string text;
   for (const Timing &t : result.timings) {
-    const bool other = is_peer(t.name) || t.name == kOursTwin || t.name == kOursStreaming || t.name == kOursOrdinary ||
-                       t.name == kTwoPasses;
+    const bool other = is_peer(t.name) || t.name == kOursTwin || t.name == kOursBest || t.name == kOursStreaming ||
+                       t.name == kOursOrdinary || t.name == kTwoPasses;
     if (!other || !t.ran || !result.ours()) continue;
     char part[80];
-    std::snprintf(part, sizeof part, "%s%s %.2fx", text.empty() ? "" : ", ", t.name.c_str(),
-                  t.median / result.ours()->median);
+    std::snprintf(part, sizeof part, "%s%s %.2fx", text.empty() ? "" : ", ", t.name.c_str(), result.over_ours(t));
     text += part;
   }
   return text;
@@ -63,14 +69,14 @@ void print_number(const char *what, const std::optional<double> &value, const ch
 }  // namespace
 
 void print_header(const Report &report) {
-  std::printf("bn2d %s, %s, %d threads\n%s, %d CPUs", bn2d_version_string(), bn2d_simd_target(), report.threads,
-              report.machine.cpu.c_str(), report.machine.cpus);
+  std::printf("bn2d %s, %s (%s), %d threads\n%s, %d CPUs", bn2d_version_string(), bn2d_simd_target(),
+              simd_class().c_str(), report.threads, report.machine.cpu.c_str(), report.machine.cpus);
   for (const std::string &cache : report.machine.caches) std::printf(", %s", cache.c_str());
   std::printf("; %s; %s; load %.1f\n", report.machine.system.c_str(), report.machine.date.c_str(), report.machine.load);
   for (const std::string &peer : report.peers) std::printf("peer: %s\n", peer.c_str());
   std::printf(
       "R = our time / limit; +-: half the distance of the quartiles; Nx: that variant takes N times our time\n\n");
-  std::printf("%-46s %10s %5s %10s %6s  %s\n", "row", "bn2d", "+-", "limit", "R", "others");
+  std::printf("%-46s %10s %5s %10s %6s  %-24s %s\n", "row", "bn2d", "+-", "limit", "R", "fastest", "others");
   std::fflush(stdout);
 }
 
@@ -80,11 +86,32 @@ void print_row(const RowResult &result, bool first_of_group) {
   if (!result.error.empty() || !ours) {
     std::printf("%-46s failed: %s\n", result.row.name.c_str(), result.error.c_str());
   } else {
-    std::printf("%-46s %10s %5s %10s %6s  %s\n", result.row.name.c_str(), time_text(ours->median).c_str(),
+    std::printf("%-46s %10s %5s %10s %6s  %-24s %s\n", result.row.name.c_str(), time_text(ours->median).c_str(),
                 spread_text(ours).c_str(), limit ? time_text(limit->median).c_str() : "-",
-                ratio_text(result.ratio()).c_str(), others_text(result).c_str());
+                ratio_text(result.ratio()).c_str(), winner_text(result).c_str(), others_text(result).c_str());
   }
   std::fflush(stdout);
+}
+
+void print_winners(const std::vector<RowResult> &results) {
+  std::map<std::string, int> rows_of;
+  int contested = 0;
+  for (const RowResult &result : results) {
+    const std::string name = winner_text(result);
+    if (name == "-") continue;
+    ++rows_of[name];
+    ++contested;
+  }
+  if (!contested) return;
+  std::printf("\nfastest, of %d rows that a peer can run:", contested);
+  for (const auto &[name, rows] : rows_of) std::printf(" %s %d;", name.c_str(), rows);
+  std::printf("\n");
+  for (const RowResult &result : results) {
+    const std::string name = winner_text(result);
+    if (name != "-" && name != kOurs)
+      std::printf("  behind  %-46s %s takes %.2f of our time\n", result.row.name.c_str(), name.c_str(),
+                  result.over_ours(*result.winner()));
+  }
 }
 
 void print_memory(const MemoryChecks &m) {

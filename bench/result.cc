@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "result.h"
 
+#include <algorithm>
+
 #include "limit.h"
 #include "ours.h"
 #include "two_passes.h"
@@ -40,9 +42,28 @@ std::vector<const Timing *> RowResult::peers() const {
   return found;
 }
 
+const Timing *RowResult::fastest_of(const std::string &family) const {
+  const Timing *best = nullptr;
+  for (const Timing *peer : peers())
+    if (peer->family == family && (!best || peer->median < best->median)) best = peer;
+  return best;
+}
+
+const Timing *RowResult::fastest_peer() const {
+  const std::vector<const Timing *> all = peers();
+  const auto best =
+      std::min_element(all.begin(), all.end(), [](const Timing *a, const Timing *b) { return a->median < b->median; });
+  return best == all.end() ? nullptr : *best;
+}
+
+const Timing *RowResult::winner() const {
+  const Timing *const peer = fastest_peer();
+  return ours() && peer && over_ours(*peer) <= 1 ? peer : ours();
+}
+
 std::optional<double> RowResult::ratio() const {
   if (!ours() || !limit()) return std::nullopt;
-  return ours()->median / limit()->median;
+  return median_ratio(*ours(), *limit());
 }
 
 }  // namespace bench

@@ -24,8 +24,15 @@ struct RowResult {
   const Timing *limit() const;
   /// Peers that ran, in the order in which they were offered.
   std::vector<const Timing *> peers() const;
+  /// The fastest peer of that family ("oneDNN plain", of any version), null where none ran.
+  const Timing *fastest_of(const std::string &family) const;
+  const Timing *fastest_peer() const;
+  /// The fastest of ours and the peers, null where ours did not run.
+  const Timing *winner() const;
   /// ours / limit, where both are there.
   std::optional<double> ratio() const;
+  /// How many times as long as ours that one takes.
+  double over_ours(const Timing &other) const { return median_ratio(other, *ours()); }
 };
 
 /// The name is neither ours nor that of a loop without arithmetic.

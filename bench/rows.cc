@@ -23,7 +23,7 @@ constexpr Plane kChosen[] = {{64, 112, false}, {64, 56, true}, {512, 28, false},
 class Table {
  public:
   Row &add(Group group, Op op, Fuse fuse, DType dtype, Layout layout, Shape shape, bool quick) {
-    Row row{group, op, fuse, dtype, layout, shape, {}, false, quick, false, ""};
+    Row row{group, op, fuse, dtype, layout, shape, {}, layout, false, quick, false, ""};
     row.name = std::string(name_of(group)) + "/" + name_of(op, fuse) + "/" + name_of(dtype) + "/" + name_of(layout) +
                "/" + name_of(shape);
     rows_.push_back(row);
@@ -88,7 +88,8 @@ void add_few_channels(Table *table) {
 
 void add_small(Table *table) {
   for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
-    for (const Shape &shape : {Shape{128, 64, 4, 4}, Shape{256, 256, 2, 2}, Shape{1024, 512, 1, 1}})
+    for (const Shape &shape : {Shape{128, 64, 4, 4}, Shape{256, 256, 2, 2}, Shape{1024, 512, 1, 1},
+                               Shape{32, 512, 3, 3}, Shape{1, 512, 4, 4}, Shape{1, 2048, 2, 2}, Shape{64, 256, 1, 1}})
       table->add(Group::kSmallPlanes, op, kPlain, kF32, kNchw, shape, false);
   for (const Shape &shape : {Shape{1, 16, 8, 8}, Shape{1, 256, 14, 14}}) {
     for (const Op op : {Op::kTrain, Op::kEval, Op::kBackward})
@@ -97,6 +98,62 @@ void add_small(Table *table) {
     row.record = true;
     row.name += "/record";
   }
+}
+
+void add_batch1(Table *table) {
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
+    for (const Plane &p : kChosen) {
+      table->add(Group::kBatch1, op, kPlain, kF32, Layout::kNhwc, {1, p.c, p.hw, p.hw}, false);
+      table->add(Group::kBatch1, op, kPlain, DType::kBF16, kNchw, {1, p.c, p.hw, p.hw}, false);
+    }
+}
+
+// Contiguous memory that a caller may describe in several ways.
+void add_merged(Table *table) {
+  struct Pair {
+    Shape shape, best;
+    Layout best_layout;
+  };
+  const Pair pairs[] = {
+      {{1605632, 1, 1, 1}, {1, 1, 1, 1605632}, kNchw},  // one channel: one long run
+      {{32768, 1, 7, 7}, {1, 1, 1, 1605632}, kNchw},
+      {{8192, 1, 14, 14}, {1, 1, 1, 1605632}, kNchw},
+      {{32, 1, 1, 50176}, {1, 1, 1, 1605632}, kNchw},
+      {{535210, 3, 1, 1}, {1, 3, 1, 535210}, Layout::kNhwc},  // planes of one element: rows of channels
+      {{200704, 8, 1, 1}, {1, 8, 448, 448}, Layout::kNhwc},
+      {{3136, 512, 1, 1}, {1, 512, 56, 56}, Layout::kNhwc}};
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
+    for (const Pair &pair : pairs) {
+      Row &row = table->add(Group::kMerged, op, kPlain, kF32, kNchw, pair.shape, false);
+      row.twin = pair.best;
+      row.twin_layout = pair.best_layout;
+    }
+}
+
+// Dense strides in another order of the dimensions. A twin renames them: N fastest is a plane of N for every pixel,
+// channels slowest is one sample whose planes are all samples of a channel.
+void add_permuted(Table *table) {
+  struct Case {
+    Layout layout;
+    Shape shape, best;
+  };
+  const Case cases[] = {
+      {Layout::kWhcn, {32, 64, 56, 56}, {3136, 64, 1, 32}}, {Layout::kCnhw, {32, 64, 56, 56}, {1, 64, 1792, 56}},
+      {Layout::kNcwh, {32, 64, 56, 56}, {32, 64, 56, 56}},  {Layout::kWhcn, {8, 32, 28, 28}, {784, 32, 1, 8}},
+      {Layout::kCnhw, {8, 32, 28, 28}, {1, 32, 224, 28}},   {Layout::kNcwh, {8, 32, 28, 28}, {8, 32, 28, 28}}};
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
+    for (const Case &c : cases) {
+      Row &row = table->add(Group::kPermuted, op, kPlain, kF32, c.layout, c.shape, false);
+      row.twin = c.best;
+      row.twin_layout = kNchw;
+    }
+}
+
+void add_sums(Table *table) {
+  for (const int64_t batch : {32, 1})
+    for (const Plane &p : kChosen)
+      table->add(Group::kSums, Op::kGradients, kPlain, kF32, kNchw, {batch, p.c, p.hw, p.hw}, false);
+  table->add(Group::kSums, Op::kGradients, kPlain, kF32, Layout::kNhwc, {32, 64, 56, 56}, false);
 }
 
 void add_calls(Table *table) {
@@ -144,6 +201,14 @@ const char *name_of(Group group) {
       return "few-channels";
     case Group::kSmallPlanes:
       return "small-planes";
+    case Group::kBatch1:
+      return "batch1";
+    case Group::kMerged:
+      return "merged";
+    case Group::kPermuted:
+      return "permuted";
+    case Group::kSums:
+      return "sums";
     case Group::kSmall:
       return "small";
     case Group::kCall:
@@ -156,6 +221,8 @@ const char *name_of(Group group) {
   return "?";
 }
 
+bool has_best_description(Group group) { return group == Group::kMerged || group == Group::kPermuted; }
+
 std::vector<Row> all_rows() {
   Table table;
   add_resnet(&table);
@@ -164,6 +231,10 @@ std::vector<Row> all_rows() {
   add_nhwc(&table);
   add_few_channels(&table);
   add_small(&table);
+  add_batch1(&table);
+  add_merged(&table);
+  add_permuted(&table);
+  add_sums(&table);
   add_calls(&table);
   add_consumers(&table);
   add_misaligned(&table);

@@ -21,6 +21,10 @@ enum class Group {
   kNhwcSmall,    ///< channels last: few channels, and tensors that stay in the caches
   kFewChannels,  ///< fewer channels than threads, paired with a twin of the same bytes and many channels
   kSmallPlanes,  ///< planes of a few elements
+  kBatch1,       ///< batch 1 in other layouts and dtypes
+  kMerged,       ///< contiguous memory as (N,C,1,1) or with one channel, against its best description
+  kPermuted,     ///< dense, with the dimensions in another order, against the best description of the same memory
+  kSums,         ///< gradients of weight and bias alone: what the sums cost without a map
   kSmall,        ///< tensors so small that the call itself counts
   kCall,         ///< calls that do nothing
   kConsumer,     ///< forward and one read of y, streaming stores forced on, forced off, and by the library's own choice
@@ -28,6 +32,8 @@ enum class Group {
 };
 
 const char *name_of(Group group);
+/// The twin is the same memory, described in another way.
+bool has_best_description(Group group);
 
 struct Row {
   Group group;
@@ -36,7 +42,8 @@ struct Row {
   DType dtype;
   Layout layout;
   Shape shape;
-  Shape twin;        ///< kFewChannels only
+  Shape twin;  ///< kFewChannels, and where the same memory can be described in a better way
+  Layout twin_layout;
   bool record;       ///< forward with a record and its release
   bool quick;        ///< part of --quick
   bool smoke;        ///< part of --smoke

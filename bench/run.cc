@@ -13,16 +13,16 @@
 namespace bench {
 namespace {
 
-Problem problem_of(const Row &row, const Shape &shape, int threads) {
-  return {row.op, row.fuse, row.dtype, row.layout, shape, threads, {}};
+Problem problem_of(const Row &row, const Shape &shape, Layout layout, int threads) {
+  return {row.op, row.fuse, row.dtype, layout, shape, threads, {}};
 }
 
 /// What the variant computes, at a few thousand places.
 std::vector<double> result_of(const Variant &variant, const Problem &p) {
-  spoil_sample(p.output(), p.dtype, p.shape.size());
+  spoil_sample(p.output(), p.dtype, p.output_size());
   variant.run(1);
   if (variant.fetch) variant.fetch();
-  return sample(p.output(), p.dtype, p.shape.size());
+  return sample(p.output(), p.dtype, p.output_size());
 }
 
 double largest_difference(const std::vector<double> &a, const std::vector<double> &b) {
@@ -43,20 +43,29 @@ std::string difference_text(double difference) {
   return text;
 }
 
-/// A peer that computes something else is not compared with; one that is merely inexact is, with a remark.
+/// Empty, or why the peer cannot be compared with; one that is merely inexact only gets a remark.
+std::string fault_of(Variant *peer, const std::vector<double> &expected, const Problem &p) {
+  double difference = 0;
+  try {
+    difference = largest_difference(result_of(*peer, p), expected);
+  } catch (const std::exception &e) {
+    return e.what();
+  }
+  if (difference <= tolerance_of(p.dtype)) return "";
+  const std::string remark = difference_text(difference);
+  if (!(difference <= kSomethingElse)) return remark;
+  peer->note += (peer->note.empty() ? "" : "; ") + remark;
+  return "";
+}
+
+/// A peer that fails or computes something else is not compared with.
 void check_results(std::vector<Variant> *peers, const Variant &ours, const Problem &p) {
   if (p.shape.size() == 0) return;
   const std::vector<double> expected = result_of(ours, p);
   for (Variant &peer : *peers) {
     if (!peer.run) continue;
-    const double difference = largest_difference(result_of(peer, p), expected);
-    if (difference <= tolerance_of(p.dtype)) continue;
-    const std::string remark = difference_text(difference);
-    if (difference <= kSomethingElse) {
-      peer.note += (peer.note.empty() ? "" : "; ") + remark;
-    } else {
-      peer = missing(peer.name, remark);
-    }
+    const std::string fault = fault_of(&peer, expected, p);
+    if (!fault.empty()) peer = missing(peer.name, fault);
   }
 }
 
@@ -76,6 +85,11 @@ Variant call_variant(const Row &row) {
   return row.name == "call/getter" ? ours_getter(kOurs) : ours_empty_forward(kOurs);
 }
 
+Variant our_variant(const Row &row, const Problem &problem) {
+  if (row.record) return ours_recording(problem, kOurs);
+  return row.op == Op::kGradients ? ours_gradients(problem, kOurs) : ours(problem, kOurs);
+}
+
 void append(std::vector<Variant> *to, std::vector<Variant> more) {
   std::move(more.begin(), more.end(), std::back_inserter(*to));
 }
@@ -85,12 +99,13 @@ std::vector<Variant> contestants(const Row &row, const Problem &problem, const P
                                  const std::vector<LoadedPeer> &peers) {
   if (row.group == Group::kCall) return {call_variant(row)};
   if (row.group == Group::kConsumer) return ours_with_consumer(problem);
-  std::vector<Variant> all{row.record ? ours_recording(problem, kOurs) : ours(problem, kOurs)};
+  std::vector<Variant> all{our_variant(row, problem)};
   std::vector<Variant> others = peer_variants(problem, peers);
   check_results(&others, all.front(), problem);
   append(&all, limit_variants(problem));
   append(&all, two_passes_variants(problem));
   if (row.group == Group::kFewChannels) all.push_back(ours(twin, kOursTwin));
+  if (has_best_description(row.group)) all.push_back(ours(twin, kOursBest));
   append(&all, std::move(others));
   return all;
 }
@@ -103,8 +118,9 @@ TimerOptions timer_options(const Row &row, const std::vector<LoadedPeer> &peers,
   timer.budget_seconds = options.budget_seconds;
   if (row.group == Group::kConsumer) timer.max_samples = kConsumerSamples;
   if (options.once) timer.max_samples = 1;
-  timer.wake_tbb = [threads = options.threads] { wake_tbb(threads); };
-  timer.wake_peers = [&peers] {
+  timer.seed = options.seed;
+  timer.wake = [threads = options.threads, &peers](Runtime runtime) {
+    if (runtime == Runtime::kTbb) return wake_tbb(threads);
     for (const LoadedPeer &loaded : peers)
       if (loaded.peer) loaded.peer->wake();
   };
@@ -117,10 +133,11 @@ RowResult run_row(const Row &row, const std::vector<LoadedPeer> &peers, const Ru
   RowResult result{row, {}, ""};
   try {
     Memory memory;
-    Problem problem = problem_of(row, row.shape, options.threads);
-    Problem twin = problem_of(row, row.twin, options.threads);
+    Problem problem = problem_of(row, row.shape, row.layout, options.threads);
+    Problem twin = problem_of(row, row.twin, row.twin_layout, options.threads);
     if (row.group != Group::kCall) memory.provide(&problem, row.group == Group::kMisaligned ? 16 : 0);
     if (row.group == Group::kFewChannels) memory.provide(&twin, 0);
+    if (has_best_description(row.group)) twin.t = problem.t;
     const std::vector<Variant> variants = contestants(row, problem, twin, peers);
     result.timings = time_alternately(variants, timer_options(row, peers, options));
   } catch (const std::exception &e) {

@@ -13,6 +13,7 @@ namespace bench {
 struct RunOptions {
   int threads = 1;
   double budget_seconds = 2;
+  unsigned seed = 1;  ///< of the order in which variants are timed
   bool once = false;  ///< one sample only (--smoke)
 };
 

@@ -23,10 +23,10 @@ struct Ratios {
 void add(const RowResult &result, Ratios *ratios) {
   ratios->ours.push_back(*result.ratio());
   if (const Timing *two = result.find(kTwoPasses)) {
-    ratios->two_passes.push_back(two->median / result.limit()->median);
-    ratios->ours_over_two.push_back(result.ours()->median / two->median);
+    ratios->two_passes.push_back(median_ratio(*two, *result.limit()));
+    ratios->ours_over_two.push_back(1 / result.over_ours(*two));
   }
-  for (const Timing *peer : result.peers()) ratios->others[peer->name].push_back(peer->median / result.ours()->median);
+  for (const Timing *peer : result.peers()) ratios->others[peer->name].push_back(result.over_ours(*peer));
 }
 
 std::string text_of(const Kind &kind, const Ratios &ratios) {

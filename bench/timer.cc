@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -70,21 +71,38 @@ std::vector<Contender> prepare(const std::vector<Variant> &variants) {
   return contenders;
 }
 
-/// One sample of everybody of one runtime whose turn it is. Shuffled: nobody always follows the same one.
-void sample_runtime(std::vector<Contender> *all, Runtime runtime, int64_t round, std::mt19937 *random,
-                    const std::function<void()> &wake) {
-  std::vector<Contender *> turn;
-  for (Contender &c : *all)
-    if (c.variant->runtime == runtime && round % c.period == 0) turn.push_back(&c);
-  if (turn.empty()) return;
-  std::shuffle(turn.begin(), turn.end(), *random);
-  std::this_thread::sleep_for(kFallAsleep);
-  wake();
-  for (Contender *c : turn) {
-    if (c->warm) c->variant->run(1);
-    c->samples.push_back(1e6 * time_calls(*c->variant, c->calls) / static_cast<double>(c->calls));
+/// Takes the samples, one round after another.
+class Rounds {
+ public:
+  Rounds(std::vector<Contender> *all, const TimerOptions &options)
+      : all_(*all), random_(options.seed), wake_(options.wake) {}
+
+  /// One sample of everybody whose turn it is. Shuffled: nobody always follows the same one.
+  void take(int64_t round) {
+    std::vector<Contender *> turn;
+    for (Contender &c : all_)
+      if (round % c.period == 0) turn.push_back(&c);
+    std::shuffle(turn.begin(), turn.end(), random_);
+    for (Contender *c : turn) {
+      pass_to(c->variant->runtime);
+      if (c->warm) c->variant->run(1);
+      c->samples.push_back(1e6 * time_calls(*c->variant, c->calls) / static_cast<double>(c->calls));
+    }
   }
-}
+
+ private:
+  void pass_to(Runtime runtime) {
+    if (running_ == runtime) return;
+    running_ = runtime;
+    std::this_thread::sleep_for(kFallAsleep);
+    wake_(runtime);
+  }
+
+  std::vector<Contender> &all_;
+  std::mt19937 random_;
+  const std::function<void(Runtime)> &wake_;
+  std::optional<Runtime> running_;
+};
 
 double quantile(const std::vector<double> &sorted, double q) {
   const double at = q * static_cast<double>(sorted.size() - 1);
@@ -98,6 +116,7 @@ Timing summarise(Contender contender) {
   timing.in_rounds = contender.samples;
   std::sort(contender.samples.begin(), contender.samples.end());
   timing.name = contender.variant->name;
+  timing.family = contender.variant->family;
   timing.note = contender.variant->note;
   timing.ran = true;
   timing.median = quantile(contender.samples, 0.5);
@@ -122,11 +141,10 @@ double median_ratio(const Timing &a, const Timing &b) {
 std::vector<Timing> time_alternately(const std::vector<Variant> &variants, const TimerOptions &options) {
   const auto start = Clock::now();
   std::vector<Contender> contenders = prepare(variants);
-  std::mt19937 random(20240229);
+  Rounds rounds(&contenders, options);
   for (int64_t round = 0; round < options.max_samples; ++round) {
     if (round >= options.min_samples && seconds_since(start) > options.budget_seconds) break;
-    sample_runtime(&contenders, Runtime::kTbb, round, &random, options.wake_tbb);
-    sample_runtime(&contenders, Runtime::kPeer, round, &random, options.wake_peers);
+    rounds.take(round);
   }
   std::vector<Timing> timings;
   for (Contender &contender : contenders) timings.push_back(summarise(std::move(contender)));

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "traffic.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -98,6 +100,19 @@ Loop::Loop(const Problem &p) : traffic(traffic_of(p.op, p.fuse)), bytes((p.bytes
 
 Loop::~Loop() {
   for (char *memory : own_) std::free(memory);
+}
+
+int64_t l2_bytes() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  if (bytes > 0) return bytes;
+#endif
+  return 1 << 20;
+}
+
+bool stays_in_caches(const Problem &p) {
+  const Traffic traffic = traffic_of(p.op, p.fuse);
+  return (traffic.reads + traffic.writes) * p.bytes() < p.threads * std::min(16 * l2_bytes(), int64_t{8} << 20);
 }
 
 Mover mover(Traffic traffic, bool streaming) {

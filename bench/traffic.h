@@ -37,9 +37,15 @@ class Loop {
   std::vector<char *> own_;
 };
 
+/// Whether the tensors of a call stay in the caches for whoever reads the output: a few times the L2 of the threads at
+/// work, and not more than a few MiB each (the size of L3 is not to be trusted, virtual machines share theirs with
+/// strangers). There a loop that streams leaves nothing behind, and is no fair yardstick.
+bool stays_in_caches(const Problem &problem);
+int64_t l2_bytes();  ///< of one core
+
 /// Combines bytes [begin, end) of all sources into all sinks; both are multiples of a line.
 using Mover = void (*)(const Streams &, int64_t begin, int64_t end);
-Mover mover(Traffic traffic, bool streaming);
+Mover mover(Traffic traffic, bool streaming);  // traffic has 1 or 2 writes
 /// Whether the CPU has streaming stores.
 bool can_stream();
 /// To be called by each thread after its last streaming store.

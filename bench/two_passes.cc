@@ -4,7 +4,6 @@
 #include <tbb/blocked_range.h>
 #include <tbb/parallel_for.h>
 #include <tbb/partitioner.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <functional>
@@ -16,15 +15,6 @@ namespace bench {
 namespace {
 
 constexpr int64_t kSmallest = 1 << 20;  // bytes of a tensor below which the caches hide the second pass
-constexpr int64_t kOrdinary = 8 << 20;  // and above which streaming stores are the faster ones
-
-int64_t l2_bytes() {
-#ifdef _SC_LEVEL2_CACHE_SIZE
-  const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
-  if (bytes > 0) return bytes;
-#endif
-  return 1 << 20;
-}
 
 /// Calls f(begin, end) on all threads for the bytes of the tensor.
 template <class F>
@@ -76,7 +66,7 @@ std::vector<Variant> two_passes_variants(const Problem &problem) {
   const bool has_sums = problem.op == Op::kTrain || problem.op == Op::kBackward;
   if (!has_sums || problem.bytes() < kSmallest) return {};
   const auto loop = std::make_shared<Loop>(problem);
-  const bool streaming = can_stream() && problem.bytes() > kOrdinary;
+  const bool streaming = can_stream() && !stays_in_caches(problem);
   Variant variant;
   variant.name = kTwoPasses;
   const bool by_channel = problem.layout == Layout::kNchw && problem.shape.c >= 4 * problem.threads;

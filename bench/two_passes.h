@@ -15,7 +15,7 @@ constexpr const char *kTwoPasses = "two passes";
 
 /// A plain loop without arithmetic in the order that the sums dictate. NCHW: group by group of the channels that fill a
 /// quarter of L2, all of the group read, then read again and written. NHWC and few channels: the whole tensor read,
-/// then read again and written. The better of ordinary and streaming stores by the size of the tensor.
+/// then read again and written. Ordinary stores where the tensors stay in the caches, else streaming ones.
 std::vector<Variant> two_passes_variants(const Problem &problem);
 
 }  // namespace bench

@@ -12,11 +12,13 @@
 
 namespace bench {
 
-/// Whose worker threads a variant runs on. Workers of the other one must be asleep meanwhile.
-enum class Runtime { kTbb, kPeer };
+/// Whose worker threads a variant runs on. Workers of the other one must be asleep meanwhile. All peers that compute
+/// with OpenMP share one runtime, the one that was loaded first.
+enum class Runtime { kTbb, kOpenMp };
 
 struct Variant {
-  std::string name;
+  std::string name;    ///< "oneDNN 3.13 blocked"
+  std::string family;  ///< of peers: the name without the version, "oneDNN blocked"
   Runtime runtime = Runtime::kTbb;
   /// Makes that many calls. Empty: the variant cannot run, and `note` says why.
   std::function<void(int64_t calls)> run;
@@ -45,6 +47,7 @@ inline Variant missing(const std::string &name, const std::string &reason) {
 class Peer {
  public:
   virtual ~Peer() = default;
+  /// Of the library that is loaded, and what else matters: "3.13.1 (OpenMP)".
   virtual std::string version() const = 0;
   virtual void set_threads(int threads) = 0;
   /// Wakes the peer's workers, so that its first timed call does not pay for that.
