@@ -207,6 +207,15 @@ HWY_INLINE void StoreAs(D d, hn::Vec<D> v, double *out) {
 }
 
 template <class D>
+HWY_INLINE hn::Vec<D> LoadAs(D d, const float *from) {
+  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, D>(), from));
+}
+template <class D>
+HWY_INLINE hn::Vec<D> LoadAs(D d, const double *from) {
+  return hn::LoadU(d, from);
+}
+
+template <class D>
 HWY_INLINE hn::Vec<D> LoadOr(D d, const double *array, int64_t c, double other) {
   return array ? hn::LoadU(d, array + c) : hn::Set(d, other);
 }
@@ -260,13 +269,18 @@ HWY_INLINE A *Coefficient(const ChannelCoefficients &coefficients, int k, int64_
 template <class A>
 struct StoredCenters {
   const double *mean, *mean_lo;
+  int k;
   const ChannelCoefficients &out;
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
     const auto center = LoadOr(d, mean, c, 0);
-    MarkExtreme(d, IsAtLeast(d, center, SafeRange<A>::kCenter), c, out.extreme);
-    StoreSplit(d, hn::Neg(center), hn::Neg(LoadOr(d, mean_lo, c, 0)),
-               Coefficient<A>(out, coefficient::minus_mean_hi, c), Coefficient<A>(out, coefficient::minus_mean_lo, c));
+    // A mean may be small: nothing is multiplied by it.
+    MarkExtreme(
+        d,
+        k == coefficient::minus_mean_hi ? IsAtLeast(d, center, SafeRange<A>::kCenter) : IsExtremeFactor<A>(d, center),
+        c, out.extreme);
+    StoreSplit(d, hn::Neg(center), hn::Neg(LoadOr(d, mean_lo, c, 0)), Coefficient<A>(out, k, c),
+               Coefficient<A>(out, k + 1, c));
   }
 };
 template <class A>
@@ -282,12 +296,12 @@ struct StoredFactors {
   }
 };
 
-HWY_NOINLINE inline void StoreCenters(int64_t channels, const double *mean, const double *mean_lo,
+HWY_NOINLINE inline void StoreCenters(int64_t channels, const double *mean, const double *mean_lo, int k,
                                       const ChannelCoefficients &out) {
   if (out.wide) {
-    ForChannels(channels, StoredCenters<double>{mean, mean_lo, out});
+    ForChannels(channels, StoredCenters<double>{mean, mean_lo, k, out});
   } else {
-    ForChannels(channels, StoredCenters<float>{mean, mean_lo, out});
+    ForChannels(channels, StoredCenters<float>{mean, mean_lo, k, out});
   }
 }
 inline void StoreFactors(int64_t channels, const double *factors, int k, const ChannelCoefficients &out) {
@@ -324,7 +338,7 @@ struct ForwardCoefficients {
 };
 
 inline void CoefficientsOfForward(const ForwardChannels &of) {
-  StoreCenters(of.channels, of.mean, of.mean_lo, of.coefficients);
+  StoreCenters(of.channels, of.mean, of.mean_lo, coefficient::minus_mean_hi, of.coefficients);
   if (of.coefficients.wide) {
     ForChannels(of.channels, ForwardCoefficients<double>{of});
   } else {
@@ -334,27 +348,46 @@ inline void CoefficientsOfForward(const ForwardChannels &of) {
 
 template <class A>
 struct BackwardGradients {
+  static constexpr bool kPair = sizeof(A) == sizeof(double);
   const BackwardChannels &of;
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Total(D d, const Sums &sums, int64_t i) {
+    return hn::Add(hn::LoadU(d, sums.hi + i), hn::LoadU(d, sums.lo + i));
+  }
+  // The mean of scale*g over a set, in twice the arithmetic precision.
+  template <class D, class V = hn::Vec<D>>
+  HWY_INLINE Pair<V> Shift(D d, int64_t c, V scale, V g_mean) const {
+    const V n = hn::Set(d, of.count);
+    if constexpr (kPair)
+      return of.of_set ? Divide(LoadNumber<true>(d, of.of_set->hi + c, of.of_set->lo + c), n)
+                       : TwoProduct(scale, g_mean);
+    return {of.of_set ? hn::Div(Total(d, *of.of_set, c), n) : hn::Mul(scale, g_mean), hn::Zero(d)};
+  }
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
     using namespace coefficient;
     using R = SafeRange<A>;
+    using V = hn::Vec<D>;
     const ChannelCoefficients &out = of.coefficients;
     const auto invstd = hn::LoadU(d, of.statistics.invstd + c);
-    const auto w = LoadOr(d, of.statistics.weight, c, 1), scale = hn::Mul(w, invstd);
-    StoreAs(d, InRange<A>(d, scale, w), Coefficient<A>(out, b_scale, c));
-    auto extreme = IsExtremeScale<A>(d, w, invstd, scale);
+    const auto w = LoadOr(d, of.statistics.weight, c, 1), exact_scale = hn::Mul(w, invstd);
+    StoreAs(d, InRange<A>(d, exact_scale, w), Coefficient<A>(out, b_scale, c));
+    auto extreme = IsExtremeScale<A>(d, w, invstd, exact_scale);
     if (of.sums != nullptr) {
-      const auto total = [&](int64_t i)
-                             HWY_ATTR { return hn::Add(hn::LoadU(d, of.sums->hi + i), hn::LoadU(d, of.sums->lo + i)); };
+      const auto scale = LoadAs(d, Coefficient<A>(out, b_scale, c));  // as the map has it
       const auto n = hn::Set(d, of.count);
-      const auto g = total(c), g_xhat = hn::Mul(invstd, total(kMaxGroup + c));
+      const auto g = Total(d, *of.sums, c), g_xhat = hn::Mul(invstd, Total(d, *of.sums, kMaxGroup + c));
       const auto g_mean = hn::Div(g, n), slope = hn::Div(g_xhat, n);
       hn::StoreU(g, d, of.sum_g + c);
       hn::StoreU(g_xhat, d, of.sum_g_xhat + c);
-      StoreSplit(d, g_mean, hn::Zero(d), Coefficient<A>(out, b_gmean_hi, c), Coefficient<A>(out, b_gmean_lo, c));
-      StoreAs(d, InRange<A>(d, invstd, invstd), Coefficient<A>(out, b_invstd, c));
-      StoreAs(d, slope, Coefficient<A>(out, b_slope_x, c));
+      const Pair<V> shift = Shift(d, c, scale, g_mean);
+      StoreSplit(d, hn::Neg(shift.hi), hn::Neg(shift.lo), Coefficient<A>(out, b_shift_hi, c),
+                 Coefficient<A>(out, b_shift_lo, c));
+      const auto of_xhat =
+          of.of_set ? hn::Mul(invstd, hn::Div(Total(d, *of.of_set, kMaxGroup + c), n)) : hn::Mul(scale, slope);
+      const auto of_x = hn::Mul(of_xhat, invstd);
+      StoreAs(d, hn::Neg(of_x), Coefficient<A>(out, b_slope, c));
+      extreme = hn::Or(extreme, hn::Or(IsExtremeFactor<A>(d, shift.hi), IsExtremeScale<A>(d, of_xhat, invstd, of_x)));
       if constexpr (sizeof(A) == sizeof(double)) {
         // The products that were summed are as large as gradients times 1/invstd. A sum: a NaN of either stays one,
         // which a maximum does not promise.
@@ -378,7 +411,8 @@ struct BackwardGradients {
 };
 
 inline void GradientsOfBackward(const BackwardChannels &of) {
-  if (of.sums != nullptr) StoreCenters(of.channels, of.statistics.mean, of.statistics.mean_lo, of.coefficients);
+  if (of.sums != nullptr)
+    StoreCenters(of.channels, of.statistics.mean, of.statistics.mean_lo, coefficient::minus_mean_hi, of.coefficients);
   if (of.coefficients.wide) {
     ForChannels(of.channels, BackwardGradients<double>{of});
   } else {

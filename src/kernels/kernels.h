@@ -108,21 +108,35 @@ struct Moments {
 // double for double data).
 enum class MapOf {
   forward,          // y = act((x-mean)*scale + shift + z); sign of the argument to `out2` where asked for
-  backward,         // dx = scale*(g - gmean - xhat*slope_x), xhat = (x-mean)*invstd; dz = g to `out2`
+  backward,         // dx = scale*g + shift + (x-mean)*slope; dz = g to `out2`
   scale,            // dx = scale*g (frozen statistics: x is not read); dz = g to `out2`
-  double_backward,  // ddy = act'(c0 + c1*v + c2*xhat); dx = d1*(v-vmean) + d2*(g-gmean) + d3*xhat to `out2`
+  double_backward,  // ddy = act'(c0 + c1*v + c2*xhat); dx = d0 + d1*(v-vmean) + d2*g + d3*xhat to `out2`
 };
 inline constexpr int kMapOps = 4;
 namespace coefficient {
 // All begin with -mean in two parts, of twice the arithmetic precision together.
 enum Forward { minus_mean_hi, minus_mean_lo, scale, shift };
 // Those of the side come last. Without an activation nobody writes them, but kernels may load them, unused.
-enum Backward { b_invstd = 2, b_scale, b_gmean_hi, b_gmean_lo, b_slope_x, b_side_sign, b_side_threshold };
-enum Double { d_invstd = 2, d_c0, d_c1, d_c2, d_vmean, d_gmean, d_d1, d_d2, d_d3, d_side_sign, d_side_threshold };
+// Shifts by mean gradients have two parts: where all gradients of a channel are equal, they cancel them exactly.
+enum Backward { b_scale = 2, b_shift_hi, b_shift_lo, b_slope, b_side_sign, b_side_threshold };
+enum Double {
+  d_invstd = 2,
+  d_c0,
+  d_c1,
+  d_c2,
+  d_vmean,
+  d_d1,
+  d_d2,
+  d_d3,
+  d_d0_hi,
+  d_d0_lo,
+  d_side_sign,
+  d_side_threshold
+};
 }  // namespace coefficient
-inline constexpr int kMaxCoefficients = 13;
+inline constexpr int kMaxCoefficients = 14;
 inline constexpr int coefficient_count(MapOf op, bool has_side = true) {
-  return op == MapOf::forward ? 4 : (op == MapOf::double_backward ? 11 : 7) + (has_side ? 2 : 0);
+  return op == MapOf::forward ? 4 : (op == MapOf::double_backward ? 12 : 6) + (has_side ? 2 : 0);
 }
 
 enum class Activation : int32_t { none = 0, relu = 1, leaky_relu = 2 };
@@ -201,7 +215,10 @@ struct BackwardChannels {
   int64_t channels;
   ChannelStatistics statistics;
   const Sums *sums;  // NULL: there are none, and only the factor of dx is written
-  double count;
+  // Of sets of several channels: the sums of scale*g and scale*g*(x-mean) over the set of each channel.
+  // NULL: a set is one channel.
+  const Sums *of_set;
+  double count;  // elements of a set
   ChannelCoefficients coefficients;
   double *sum_g, *sum_g_xhat;  // written
 };
@@ -219,9 +236,10 @@ struct ChannelKernels {
   // The sums of backward over all elements, the second one with xhat, and the coefficients of its
   // map.
   void (*gradients)(const BackwardChannels &channels);
-  // What double backward needs of that one by one: -mean in two parts, where all coefficients
-  // begin, and numbers as factors of the arithmetic type, which stay finite.
-  void (*centers)(int64_t channels, const double *mean, const double *mean_lo, const ChannelCoefficients &coefficients);
+  // What double backward needs of that one by one: -number in two parts, from coefficient k on, and
+  // numbers as factors of the arithmetic type, which stay finite.
+  void (*centers)(int64_t channels, const double *number, const double *low, int k,
+                  const ChannelCoefficients &coefficients);
   void (*factors)(int64_t channels, const double *numbers, int k, const ChannelCoefficients &coefficients);
   // The side of the activation as a function of x, exactly as the forward map sees it, from the
   // coefficients of forward.

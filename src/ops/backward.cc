@@ -1,6 +1,7 @@
 // Gradients of y = act(weight * xhat + bias + z), xhat = (x - mean) * invstd, with g = dy through the activation:
 //   dz = g,  dbias = sum g,  dweight = sum g*xhat
 //   batch statistics   dx = weight*invstd * (g - mean(g) - xhat*mean(g*xhat))
+//                         = scale*g + shift + (x - mean)*slope
 //   frozen statistics  dx = weight*invstd * g
 #include <algorithm>
 #include <cmath>
@@ -43,6 +44,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     channel_.gradients({g.channels,
                         {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)},
                         sums,
+                        nullptr,
                         count_,
                         coefficients.of_regular(),
                         sum_g,
@@ -79,6 +81,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     channel_.gradients({1,
                         {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)},
                         has_sums ? own.extreme : nullptr,
+                        nullptr,
                         count_,
                         coefficients.of_extreme(0),
                         sum_g,
@@ -91,8 +94,9 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     using namespace kernels::coefficient;
     unbounded::Sum::Mean mean = {of(call_.saved.mean, channel, 0), of(call_.saved.mean_lo, channel, 0)};
     unbounded::Number invstd = call_.saved.invstd[channel];
+    if (has_sums) measure(blockwise, channel, own, &mean, &invstd);
+    const unbounded::Number scale = invstd * of(call_.saved.weight, channel, 1);
     if (has_sums) {
-      measure(blockwise, channel, own, &mean, &invstd);
       unbounded::Gradients sums;
       const double sign = side_of(0, channel), threshold = side_of(1, channel);
       blockwise.visit(channel, own.buffer,
@@ -102,11 +106,10 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       *sum_g_xhat = g_xhat.to_double();
       extreme::set_coefficient(coefficients, minus_mean_hi, -mean.hi);
       extreme::set_coefficient(coefficients, minus_mean_lo, -mean.lo);
-      extreme::set_coefficient(coefficients, b_invstd, invstd);
-      extreme::set_coefficient(coefficients, b_gmean_hi, g / count_);
-      extreme::set_coefficient(coefficients, b_slope_x, g_xhat / count_);
+      extreme::set_coefficient(coefficients, b_shift_hi, -(g / count_ * scale));
+      extreme::set_coefficient(coefficients, b_slope, -(g_xhat / count_ * scale * invstd));
     }
-    extreme::set_coefficient(coefficients, b_scale, invstd * of(call_.saved.weight, channel, 1));
+    extreme::set_coefficient(coefficients, b_scale, scale);
   }
 
   // Whether a channel is not extreme after all: only its sums were, because gradients are 0, or, of doubles, not
@@ -141,6 +144,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     });
     if (!is_wide() || is_zero || !is_finite) return is_wide() || is_zero;
     if (has_extreme_slope_ || !(weight == 0 || is_within(weight * invstd, R::kLeast, R::kMost))) return false;
+    const double scaled = weight * invstd * gradient;  // and the slope is not above that times 1/std
+    if (weight != 0 && (!is_within(scaled, 0x1p-500, R::kMost) || std::fabs(scaled * invstd) >= R::kMost)) return false;
     return is_within(gradient, 0x1p-600, R::kMost) && (!has_products || is_within(product, 0x1p-600, R::kMost));
   }
 

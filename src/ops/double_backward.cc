@@ -7,6 +7,7 @@
 // Frozen statistics: P(u) = u and s, xhat do not depend on the other x:
 //   dL/dg = w s v + ddweight xhat + ddbias,  dL/dw = s sum(v*g),  dL/dx = ddweight s g.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "ops/additive_partial.h"
@@ -69,10 +70,10 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
       value[d_c1][i] = w * s;
       value[d_c2][i] = ddweight - w * s * a;
       value[d_vmean][i] = vmean;
-      value[d_gmean][i] = gmean;
       const double d1 = -curvature * b, d2 = -curvature * a + ddweight * s;
       value[d_d1][i] = d1;
       value[d_d2][i] = d2;
+      value[d_d0_hi][i] = gmean;  // until store()
       value[d_d3][i] = -curvature * products / count_ - d1 * a - d2 * b;
       dweight[i] = s * products;
     }
@@ -89,15 +90,24 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
     using namespace kernels::coefficient;
     const double *const mean_lo = call_.saved.mean_lo;
     channel_.centers(group.channels, call_.saved.mean + group.channel, mean_lo ? mean_lo + group.channel : nullptr,
-                     out);
-    for (int k = d_invstd; k <= d_d3; ++k) channel_.factors(group.channels, value[k], k, out);
+                     minus_mean_hi, out);
+    // The mean gradient only for its range: small gradients make a channel extreme.
+    for (int k = d_invstd; k <= d_d0_hi; ++k) channel_.factors(group.channels, value[k], k, out);
+    double shift[kAtOnce], low[kAtOnce];
+    for (int64_t i = 0; i < group.channels; ++i) {
+      // With d2 as the map has it: what it adds to equal gradients cancels them.
+      const double d2 = out.wide ? value[d_d2][i] : rounded_to(DType::f32, value[d_d2][i]), gmean = value[d_d0_hi][i];
+      shift[i] = d2 * gmean;
+      low[i] = std::isfinite(shift[i]) ? std::fma(d2, gmean, -shift[i]) : 0;
+    }
+    channel_.centers(group.channels, shift, low, d_d0_hi, out);
   }
 
   // The same numbers as doubles, whose range has room for those of float data.
   void set_extreme(int64_t channel, int64_t i, const Numbers &value, const MapCoefficients &coefficients) const {
     using namespace kernels::coefficient;
     Numbers own;
-    for (int k = d_invstd; k <= d_d3; ++k) own[k][0] = value[k][i];
+    for (int k = d_invstd; k <= d_d0_hi; ++k) own[k][0] = value[k][i];
     store({channel, 1}, own, coefficients.of_extreme(0));
     set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, d_side_sign);
   }

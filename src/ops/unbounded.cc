@@ -62,17 +62,17 @@ void map_forward(const kernels::MapJob &job, const Elements &e) {
   }
 }
 
-// dx = scale*(g - gmean - xhat*slope_x), or without what is centered; dz = g.
+// dx = scale*g + shift + (x-mean)*slope, or without what comes from statistics of the batch; dz = g.
 void map_gradients(const kernels::MapJob &job, const Elements &e, bool centered) {
   using namespace kernels::coefficient;
   const auto of = [&](int k) { return centered ? e.coefficient(k) : Number(); };
-  const Number mean = of(minus_mean_hi), mean_lo = of(minus_mean_lo), invstd = of(b_invstd), g_mean = of(b_gmean_hi),
-               slope_x = of(b_slope_x), scale = e.coefficient(b_scale);
+  const Number mean = of(minus_mean_hi), mean_lo = of(minus_mean_lo), shift = of(b_shift_hi), slope = of(b_slope),
+               scale = e.coefficient(b_scale);
   for (int64_t i = 0; i < count(job); ++i) {
     const Number g = e.gradient(i, b_side_sign);
-    Number v = g;
-    if (centered) v = g - g_mean - (Number(elements(job.x)[i]) + mean + mean_lo) * invstd * slope_x;
-    e.write(i, v * scale);
+    Number v = g * scale;
+    if (centered) v = v + shift + (Number(elements(job.x)[i]) + mean + mean_lo) * slope;
+    e.write(i, v);
     e.write2(i, g);
   }
 }
