@@ -11,6 +11,16 @@ void blend_into(const ChannelArray &gradient, const Group &g, double blend, cons
   gradient.store(g.channel, g.channels, blended);
 }
 
+void blend_kept_into(const ChannelArray &gradient, const KeptOfSets &kept, int64_t channels, double blend) {
+  if (!gradient.exists() || !kept.exists()) return;
+  double sums[kernels::kMaxGroup];
+  for (int64_t c = 0; c < channels; c += kernels::kMaxGroup) {
+    const Group g = {c, std::min<int64_t>(kernels::kMaxGroup, channels - c)};
+    for (int64_t i = 0; i < g.channels; ++i) sums[i] = kept.sum(c + i);
+    blend_into(gradient, g, blend, sums);
+  }
+}
+
 void blend_nothing_into(const ChannelArray &gradient, int64_t channels, double blend) {
   if (!gradient.exists()) return;
   const double zeros[kernels::kMaxGroup] = {};

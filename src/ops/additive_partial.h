@@ -1,10 +1,12 @@
 // The partial results of operations whose sums are simply added: backward and double backward.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
 #include "ops/blockwise.h"
+#include "ops/channels_of_sets.h"
 #include "ops/extreme.h"
 #include "ops/operations.h"
 #include "ops/schedule.h"
@@ -23,16 +25,14 @@ class AdditivePartial {
   explicit AdditivePartial(const Call &call)
       : saved_(call.saved),
         dtype_(call.dy.dtype),
-        channels_(call.dy.size.c),
+        sets_(call.sets.of(call.dy.size)),
+        channels_(sets_.counted().c),
         has_activation_(call.fused.activation != Activation::none),
         has_extreme_slope_(extreme::is_extreme_slope(call.fused.factor())) {}
 
   void set_centers(const Group &g, const Accumulators &accumulators) const {
-    for (int64_t i = 0; i < g.channels; ++i) {
-      const double mean = saved_.mean ? saved_.mean[g.channel + i] : 0.0;
-      const double low = saved_.mean_lo ? saved_.mean_lo[g.channel + i] : 0.0;
-      set_center(mean, low, i, accumulators);
-    }
+    for (int64_t i = 0; i < g.channels; ++i)
+      set_center(mean_of(g.channel + i), mean_lo_of(g.channel + i), i, accumulators);
     if (!has_activation_) return;
     copy_side(0, g, accumulators.side_sign);
     copy_side(1, g, accumulators.side_threshold);
@@ -60,18 +60,15 @@ class AdditivePartial {
       }
   }
 
-  static void save(const Group &g, const Partial &sums, double *memory, int64_t stride) {
+  static std::array<double *, kDoubles> arrays(Partial &sums) {
+    std::array<double *, kDoubles> all;
     for (int term = 0; term < kSums; ++term) {
-      std::copy_n(sums.hi + term * kernels::kMaxGroup, g.channels, memory + 2 * term * stride);
-      std::copy_n(sums.lo + term * kernels::kMaxGroup, g.channels, memory + (2 * term + 1) * stride);
+      all[2 * term] = sums.hi + term * kernels::kMaxGroup;
+      all[2 * term + 1] = sums.lo + term * kernels::kMaxGroup;
     }
+    return all;
   }
-  void restore(const Group &g, const double *memory, int64_t stride, int64_t, const Blockwise &, Partial *sums) const {
-    for (int term = 0; term < kSums; ++term) {
-      std::copy_n(memory + 2 * term * stride, g.channels, sums->hi + term * kernels::kMaxGroup);
-      std::copy_n(memory + (2 * term + 1) * stride, g.channels, sums->lo + term * kernels::kMaxGroup);
-    }
-  }
+  void set_count(int64_t, Partial *) const {}
 
  protected:
   // What a channel is summed around: a pivot of the arithmetic type, and the rest of the mean.
@@ -90,7 +87,7 @@ class AdditivePartial {
   [[gnu::cold]] void sum_in_double(const Blockwise &blockwise, int64_t channel, const Workspace<Partial> &own) const {
     const Group group = {channel, 1};
     const Accumulators of_one(own.of_one, kSums, 1, false);
-    set_center(saved_.mean ? saved_.mean[channel] : 0.0, saved_.mean_lo ? saved_.mean_lo[channel] : 0.0, 0, of_one);
+    set_center(mean_of(channel), mean_lo_of(channel), 0, of_one);
     copy_side(0, group, of_one.side_sign);
     copy_side(1, group, of_one.side_threshold);
     for (int64_t block = 0; block < blockwise.blocks().count; ++block) {
@@ -101,6 +98,22 @@ class AdditivePartial {
     }
   }
   bool is_wide() const { return dtype_ == DType::f64; }
+  double of_set(const double *array, int64_t channel, double otherwise) const {
+    return array ? array[channel / sets_.channels] : otherwise;
+  }
+  double mean_of(int64_t channel) const { return of_set(saved_.mean, channel, 0); }
+  double mean_lo_of(int64_t channel) const { return of_set(saved_.mean_lo, channel, 0); }
+  double invstd_of(int64_t channel) const { return of_set(saved_.invstd, channel, 0); }
+  double weight_of(int64_t channel) const {
+    return saved_.weight ? saved_.weight[channel < sets_.size.c ? channel : channel % sets_.size.c] : 1;
+  }
+  // Sums of a channel times a factor.
+  static void weigh(const Partial &sums, int term, int64_t i, double factor, Partial *to, int to_term) {
+    const int64_t at = term * kernels::kMaxGroup + i, to_at = to_term * kernels::kMaxGroup + i;
+    to->hi[to_at] = factor * sums.hi[at];
+    const double low = std::fma(factor, sums.hi[at], -to->hi[to_at]) + factor * sums.lo[at];
+    to->lo[to_at] = low - low == 0 ? low : 0;
+  }
   // What maps end with: the side, from coefficient `sign` on.
   void set_side_of_map(const Group &g, const MapCoefficients &coefficients, int sign) const {
     if (!has_activation_) return;
@@ -130,6 +143,11 @@ class AdditivePartial {
 
   const SavedStatistics &saved_;
   const DType dtype_;
+
+ protected:
+  const Sets sets_;
+
+ private:
   const int64_t channels_;
   const bool has_activation_;
 
@@ -139,6 +157,8 @@ class AdditivePartial {
 
 // gradient <- blend*gradient + value for the channels of a group; with a blend of 0 the old value is not read.
 void blend_into(const ChannelArray &gradient, const Group &g, double blend, const double *value);
+// The same of sums over several sets, channel by channel; nothing where none were kept.
+void blend_kept_into(const ChannelArray &gradient, const KeptOfSets &kept, int64_t channels, double blend);
 // What sums over no elements do to a gradient of `channels` channels.
 void blend_nothing_into(const ChannelArray &gradient, int64_t channels, double blend);
 

@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <new>
 
 #include "base/error.h"
 #include "kernels/safe_range.h"
 #include "ops/additive_partial.h"
+#include "ops/channels_of_sets.h"
 #include "ops/exact_mean.h"
 #include "ops/extreme.h"
 #include "ops/operations.h"
@@ -24,6 +26,7 @@ using kernels::kMaxGroup;
 class Backward : public AdditivePartial<kernels::SumsOf::backward> {
  public:
   using Workspace = bn2d::Workspace<Partial>;
+  static constexpr int kPoolings = 1;
   const kernels::MapOf map;
   const bool has_sums, has_map;
 
@@ -33,91 +36,181 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
         has_sums(map == kernels::MapOf::backward || call.dweight.exists() || call.dbias.exists()),
         has_map(call.dx.exists() || call.dz.exists()),
         call_(call),
-        count_(static_cast<double>(call.dy.size.per_channel())) {}
+        count_(static_cast<double>(sets_.values())),
+        kept_dweight_(sets_, call.dweight.exists()),
+        kept_dbias_(sets_, call.dbias.exists()) {}
+
+  // The sums of scale*g and of scale*g*(x - mean), with the scale that the map has.
+  const Partial &weighed(int, const Group &g, const Partial &total, const MapCoefficients &coefficients,
+                         const Workspace &own) const {
+    Numbers &numbers = *new (own.numbers) Numbers;
+    channel_.gradients({g.channels, statistics_of(g, &numbers), nullptr, nullptr, count_, coefficients.of_regular(),
+                        numbers.sum_g, numbers.sum_g_xhat});
+    const std::byte *const scales =
+        coefficients.regular + kernels::coefficient::b_scale * coefficients.stride * coefficients.size;
+    for (int64_t i = 0; i < g.channels; ++i) {
+      const double scale = is_wide() ? reinterpret_cast<const double *>(scales)[i]
+                                     : static_cast<double>(reinterpret_cast<const float *>(scales)[i]);
+      for (int term = 0; term < kSums; ++term) weigh(total, term, i, scale, own.part, term);
+    }
+    return *own.part;
+  }
 
   void finish(const Blockwise &blockwise, const Group &g, const Partial *sums, const MapCoefficients &coefficients,
               const Workspace &own) const {
-    const auto at = [&](const double *array) { return array ? array + g.channel : nullptr; };
-    const SavedStatistics &saved = call_.saved;
-    double sum_g[kMaxGroup], sum_g_xhat[kMaxGroup];
+    static_assert(sizeof(Numbers) <= kNumbersBytes);
+    Numbers &numbers = *new (own.numbers) Numbers;
     std::memset(coefficients.is_extreme, has_extreme_slope_, static_cast<size_t>(g.channels));
-    channel_.gradients({g.channels,
-                        {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)},
-                        sums,
-                        nullptr,
-                        count_,
-                        coefficients.of_regular(),
-                        sum_g,
-                        sum_g_xhat});
+    channel_.gradients({g.channels, statistics_of(g, &numbers), sums, sums && has_wide_sets() ? own.pooled[0] : nullptr,
+                        count_, coefficients.of_regular(), numbers.sum_g, numbers.sum_g_xhat});
     set_side_of_map(g, coefficients, kernels::coefficient::b_side_sign);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
       coefficients.is_extreme[i] =
-          set_extreme(blockwise, g.channel + i, sums != nullptr, coefficients.from(i), own, &sum_g[i], &sum_g_xhat[i]);
+          set_extreme(blockwise, g.channel + i, i, sums != nullptr, coefficients.from(i), own, &numbers);
     if (sums == nullptr) return;
-    blend_into(call_.dbias, g, call_.blend, sum_g);
-    blend_into(call_.dweight, g, call_.blend, sum_g_xhat);
+    if (kept_dbias_.exists()) kept_dbias_.keep(g, numbers.sum_g);
+    if (kept_dweight_.exists()) kept_dweight_.keep(g, numbers.sum_g_xhat);
+    if (sets_.batches() > 1) return;
+    blend_into(call_.dbias, g, call_.blend, numbers.sum_g);
+    blend_into(call_.dweight, g, call_.blend, numbers.sum_g_xhat);
+  }
+
+  // Where there are several sets of samples: the gradients of the parameters, when all are done.
+  void add_sets() const {
+    blend_kept_into(call_.dbias, kept_dbias_, sets_.size.c, call_.blend);
+    blend_kept_into(call_.dweight, kept_dweight_, sets_.size.c, call_.blend);
   }
 
  private:
-  double of(const double *array, int64_t channel, double other) const { return array ? array[channel] : other; }
+  struct Numbers {  // of a group
+    double mean[kMaxGroup], mean_lo[kMaxGroup], invstd[kMaxGroup], weight[kMaxGroup];
+    double sum_g[kMaxGroup], sum_g_xhat[kMaxGroup];
+    // The sums of weighed(), and what measure() finds, of the set that the last extreme channel belonged to.
+    int64_t extreme_set = -1;
+    unbounded::Sum::Mean extreme_mean;
+    unbounded::Number extreme_invstd, extreme_g, extreme_products;
+  };
 
-  // The coefficients of an extreme channel, and its sums once more. False: the channel is not extreme after all.
-  [[gnu::cold]] bool set_extreme(const Blockwise &blockwise, int64_t channel, bool has_sums,
-                                 const MapCoefficients &coefficients, const Workspace &own, double *sum_g,
-                                 double *sum_g_xhat) const {
-    if (has_sums && is_ordinary(blockwise, channel, own)) return false;
-    is_wide() ? set_unbounded(blockwise, channel, has_sums, coefficients, own, sum_g, sum_g_xhat)
-              : set_doubles(blockwise, channel, has_sums, coefficients, own, sum_g, sum_g_xhat);
+  bool has_wide_sets() const { return sets_.channels > 1; }
+  kernels::ChannelStatistics statistics_of(const Group &g, Numbers *numbers) const {
+    const SavedStatistics &saved = call_.saved;
+    if (sets_.batches() == 1 && !has_wide_sets()) {
+      const auto at = [&](const double *array) { return array ? array + g.channel : nullptr; };
+      return {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)};
+    }
+    for (int64_t i = 0; i < g.channels; ++i) {
+      numbers->mean[i] = mean_of(g.channel + i);
+      numbers->mean_lo[i] = mean_lo_of(g.channel + i);
+      numbers->invstd[i] = invstd_of(g.channel + i);
+      numbers->weight[i] = weight_of(g.channel + i);
+    }
+    return {numbers->mean, numbers->mean_lo, numbers->invstd, numbers->weight};
+  }
+
+  // The coefficients of an extreme channel, number i of its group, and its sums once more. False: the channel is not
+  // extreme after all.
+  [[gnu::cold]] bool set_extreme(const Blockwise &blockwise, int64_t channel, int64_t i, bool has_sums,
+                                 const MapCoefficients &coefficients, const Workspace &own, Numbers *numbers) const {
+    if (has_sums && is_ordinary(blockwise, channel, own) && is_ordinary_set(channel, i, own)) return false;
+    double *const sum_g = numbers->sum_g + i, *const sum_g_xhat = numbers->sum_g_xhat + i;
+    is_wide() ? set_unbounded(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat)
+              : set_doubles(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat);
     set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, kernels::coefficient::b_side_sign);
     return true;
   }
 
   // As doubles, whose range has room for those of float data.
   void set_doubles(const Blockwise &blockwise, int64_t channel, bool has_sums, const MapCoefficients &coefficients,
-                   const Workspace &own, double *sum_g, double *sum_g_xhat) const {
+                   const Workspace &own, Numbers *numbers, double *sum_g, double *sum_g_xhat) const {
+    if (has_sums && has_wide_sets()) sum_set_in_double(blockwise, channel, own, numbers);
     if (has_sums) sum_in_double(blockwise, channel, own);
-    const auto at = [&](const double *array) { return array ? array + channel : nullptr; };
-    const SavedStatistics &saved = call_.saved;
+    const double mean = mean_of(channel), mean_lo = mean_lo_of(channel), invstd = invstd_of(channel),
+                 weight = weight_of(channel);
     channel_.gradients({1,
-                        {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)},
+                        {&mean, &mean_lo, &invstd, &weight},
                         has_sums ? own.extreme : nullptr,
-                        nullptr,
+                        has_sums && has_wide_sets() ? own.of_sets : nullptr,
                         count_,
                         coefficients.of_extreme(0),
                         sum_g,
                         sum_g_xhat});
   }
 
+  // The sums of weighed() over the set of a channel into own.of_sets, in double.
+  void sum_set_in_double(const Blockwise &blockwise, int64_t channel, const Workspace &own, Numbers *numbers) const {
+    const int64_t set = channel / sets_.channels, first = set * sets_.channels;
+    if (numbers->extreme_set == set) return;
+    numbers->extreme_set = set;
+    for (int64_t c = first; c < first + sets_.channels; ++c) {
+      sum_in_double(blockwise, c, own);
+      Partial *const weighed = c == first ? own.of_sets : own.part;
+      for (int term = 0; term < kSums; ++term) weigh(*own.extreme, term, 0, weight_of(c) * invstd_of(c), weighed, term);
+      if (c != first) merge({0, 1}, own.of_sets, *own.part);
+    }
+  }
+
   // Of double data, as numbers without ends.
   void set_unbounded(const Blockwise &blockwise, int64_t channel, bool has_sums, const MapCoefficients &coefficients,
-                     const Workspace &own, double *sum_g, double *sum_g_xhat) const {
+                     const Workspace &own, Numbers *numbers, double *sum_g, double *sum_g_xhat) const {
     using namespace kernels::coefficient;
-    unbounded::Sum::Mean mean = {of(call_.saved.mean, channel, 0), of(call_.saved.mean_lo, channel, 0)};
-    unbounded::Number invstd = call_.saved.invstd[channel];
-    if (has_sums) measure(blockwise, channel, own, &mean, &invstd);
-    const unbounded::Number scale = invstd * of(call_.saved.weight, channel, 1);
-    if (has_sums) {
+    const auto sums_of = [&](int64_t c) {
       unbounded::Gradients sums;
-      const double sign = side_of(0, channel), threshold = side_of(1, channel);
-      blockwise.visit(channel, own.buffer,
-                      [&](const kernels::MapJob &job) { unbounded::add_gradients(job, mean, sign, threshold, &sums); });
-      const unbounded::Number g = sums.g.total(), g_xhat = sums.products.total() * invstd;
-      *sum_g = g.to_double();
-      *sum_g_xhat = g_xhat.to_double();
-      extreme::set_coefficient(coefficients, minus_mean_hi, -mean.hi);
-      extreme::set_coefficient(coefficients, minus_mean_lo, -mean.lo);
-      extreme::set_coefficient(coefficients, b_shift_hi, -(g / count_ * scale));
-      extreme::set_coefficient(coefficients, b_slope, -(g_xhat / count_ * scale * invstd));
+      const double sign = side_of(0, c), threshold = side_of(1, c);
+      blockwise.visit(c, own.buffer, [&](const kernels::MapJob &job) {
+        unbounded::add_gradients(job, numbers->extreme_mean, sign, threshold, &sums);
+      });
+      return sums;
+    };
+    const int64_t set = channel / sets_.channels, first = set * sets_.channels;
+    const auto weight = [&](int64_t c) { return unbounded::Number(weight_of(c)); };
+    if (numbers->extreme_set != set) {
+      numbers->extreme_set = set;
+      numbers->extreme_mean = {mean_of(channel), mean_lo_of(channel)};
+      numbers->extreme_invstd = invstd_of(channel);
+      if (has_sums) measure(blockwise, channel, own, &numbers->extreme_mean, &numbers->extreme_invstd);
+      unbounded::Sum g, products;
+      for (int64_t c = first; has_sums && has_wide_sets() && c < first + sets_.channels; ++c) {
+        const unbounded::Gradients sums = sums_of(c);
+        g.add(sums.g.total() * weight(c));
+        products.add(sums.products.total() * weight(c));
+      }
+      numbers->extreme_g = g.total();
+      numbers->extreme_products = products.total();
     }
-    extreme::set_coefficient(coefficients, b_scale, scale);
+    const unbounded::Number invstd = numbers->extreme_invstd;
+    if (has_sums) {
+      const unbounded::Gradients sums = sums_of(channel);
+      unbounded::Number g = sums.g.total(), products = sums.products.total();
+      *sum_g = g.to_double();
+      *sum_g_xhat = (products * invstd).to_double();
+      g = has_wide_sets() ? numbers->extreme_g : g * weight(channel);
+      products = has_wide_sets() ? numbers->extreme_products : products * weight(channel);
+      extreme::set_coefficient(coefficients, minus_mean_hi, -numbers->extreme_mean.hi);
+      extreme::set_coefficient(coefficients, minus_mean_lo, -numbers->extreme_mean.lo);
+      extreme::set_coefficient(coefficients, b_shift_hi, -(g * invstd / count_));
+      extreme::set_coefficient(coefficients, b_slope, -(products * invstd * invstd * invstd / count_));
+    }
+    extreme::set_coefficient(coefficients, b_scale, invstd * weight(channel));
+  }
+
+  // Whether the sums of weighed() over the set of channel number i of a group are safe.
+  bool is_ordinary_set(int64_t channel, int64_t i, const Workspace &own) const {
+    if (!has_wide_sets()) return true;
+    const double invstd = invstd_of(channel), shift = own.pooled[0]->hi[i] / count_,
+                 slope = own.pooled[0]->hi[kMaxGroup + i] * invstd / count_ * invstd;
+    const auto is_safe = [&](double v) {
+      using R = kernels::SafeRange<double>;
+      if (!is_wide()) return kernels::is_safe_factor(v);
+      return v == 0 || (std::fabs(v) >= R::kLeast && std::fabs(v) < R::kMost);
+    };
+    return is_safe(shift) && is_safe(slope);
   }
 
   // Whether a channel is not extreme after all: only its sums were, because gradients are 0, or, of doubles, not
   // finite, or because their products cancel.
   bool is_ordinary(const Blockwise &blockwise, int64_t channel, const Workspace &own) const {
     using R = kernels::SafeRange<double>;
-    const double invstd = call_.saved.invstd[channel], mean = of(call_.saved.mean, channel, 0);
-    const double weight = of(call_.saved.weight, channel, 1);
+    const double invstd = invstd_of(channel), mean = mean_of(channel), weight = weight_of(channel);
     const auto is_within = [](double v, double least, double most) {
       return std::fabs(v) >= least && std::fabs(v) < most;
     };
@@ -153,7 +246,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   // is what was saved.
   void measure(const Blockwise &blockwise, int64_t channel, const Workspace &own, unbounded::Sum::Mean *mean,
                unbounded::Number *invstd) const {
-    const double saved = call_.saved.invstd[channel];
+    const double saved = invstd_of(channel);
     if (!call_.batch_statistics || !call_.needs_x() || (saved >= 0x1p-1022 && std::isfinite(saved))) return;
     const unbounded::Moments moments = extreme::moments(blockwise, channel, own.buffer);
     const unbounded::Number measured = moments.variance(count_).inverse_sqrt();
@@ -164,6 +257,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
 
   const BackwardCall &call_;
   const double count_;
+  const KeptOfSets kept_dweight_, kept_dbias_;
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
@@ -190,12 +284,13 @@ void backward(const BackwardCall &given) {
   if (operation.has_sums && !tensors.x.exists()) tensors.x = call.dy;
   if (!operation.has_sums && !operation.has_map) return;
   const Repeats repeats(tensors, call.dy.size);
-  const Blockwise blockwise(tensors, call.dy.size, call.dy.dtype);
+  const Blockwise blockwise(tensors, call.sets.of(call.dy.size), call.dy.dtype);
   const bool in_place = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
   const int reads = tensors.x.exists() && tensors.x.data != call.dy.data ? 2 : 1;
-  const Schedule<Backward> schedule(operation, blockwise, call, call.dy.size, call.dy.dtype, reads, !in_place);
+  const Schedule<Backward> schedule(operation, blockwise, call, call.dy.dtype, reads, !in_place);
   const Scratch scratch(schedule.scratch_bytes());
   schedule.run(scratch.data());
+  operation.add_sets();
 }
 
 }  // namespace bn2d

@@ -152,23 +152,34 @@ static_assert(kLongRowsBytes <= Blockwise::kBufferBytes);
 
 int64_t mask_plane_bytes(int64_t plane) { return plane / 8 + (plane % 8 != 0); }
 
-Blockwise::Blockwise(const Tensors &tensors, const Extents &size, DType dtype)
-    : tensors_(tensors), size_(size), dtype_(dtype), blocks_(make_blocks(size)), kernels_(kernels::active().of(dtype)) {
+Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
+    : tensors_(tensors),
+      sets_(sets),
+      size_(sets.counted()),
+      row_(size_.c),
+      dtype_(dtype),
+      blocks_(make_blocks(size_)),
+      kernels_(kernels::active().of(dtype)) {
   static_assert(sizeof(Packed) <= kBufferBytes);
   bool planes = tensors.side_mask == nullptr && tensors.sign_mask == nullptr;
   bool channels = planes && kernels_.map[0][static_cast<int>(kernels::Layout::channels)] != nullptr;
+  bool is_one_row = sets.batches() == 1 || sets.samples == 1;
   for (const View *view : {&tensors.x, &tensors.g, &tensors.side, &tensors.v, &tensors.out, &tensors.out2}) {
     if (!view->exists()) continue;
+    is_one_row = is_one_row && (sets.batches() == 1 || view->stride.n == sets.size.c * view->stride.c);
     planes = planes && has_contiguous_planes(*view);
     channels = channels && has_contiguous_channels(*view);
   }
-  mode_ = channels && (prefers_channels(size) || !planes) ? Mode::channels : planes ? Mode::planes : Mode::packed;
+  if (!is_one_row) row_ = sets.size.c;
+  mode_ = channels && (prefers_channels(sets.size) || !planes) ? Mode::channels : planes ? Mode::planes : Mode::packed;
 }
 
 kernels::Stream Blockwise::stream(const View &view, const Group &group, const Blocks::Block &block) const {
   kernels::Stream stream;
   if (!view.exists()) return stream;
-  stream.data = view.at(block.first_sample, group.channel, 0, 0) + block.position * view.stride.w * dtype_size(dtype_);
+  const Place place = place_of(group.channel);
+  stream.data = view.at(place.sample + block.first_sample, place.channel, 0, 0) +
+                block.position * view.stride.w * dtype_size(dtype_);
   stream.channel = view.stride.c;
   stream.sample = view.stride.n;
   stream.position = view.stride.w;
@@ -247,28 +258,30 @@ template <class F>
 void Blockwise::for_each_piece(const Group &group, const Blocks::Block &block, const F &f) const {
   const int64_t samples = kernels::planes_of_run(block.length);
   const int64_t at_once = std::max(kPiece / (samples * block.length), int64_t{1});
-  const int64_t end = block.first_sample + block.samples;
-  for (int64_t n = block.first_sample; n < end; n += samples)
+  const Place place = place_of(group.channel);
+  const int64_t first = place.sample + block.first_sample, end = first + block.samples;
+  for (int64_t n = first; n < end; n += samples)
     for (int64_t done = 0; done < block.length; done += kPiece)
       for (int64_t c = 0; c < group.channels; c += at_once)
-        f(Piece{n, std::min(samples, end - n), group.channel + c, std::min(at_once, group.channels - c),
-                block.position + done, std::min(kPiece, block.length - done)});
+        f(Piece{n, std::min(samples, end - n), place.channel + c, std::min(at_once, group.channels - c),
+                block.position + done, std::min(kPiece, block.length - done), c, n == first && done == 0});
 }
 
 // The bits of a part of a plane. Byte is const or not.
 template <class Byte>
 Byte *Blockwise::mask_at(Byte *mask, const Piece &piece, int64_t n, int64_t c) const {
-  return mask + (n * size_.c + c) * mask_plane_bytes(size_.plane()) + piece.position / 8;
+  return mask + (n * sets_.size.c + c) * mask_plane_bytes(size_.plane()) + piece.position / 8;
 }
 
 // From three places inside of the block: at its ends, images have borders.
 void Blockwise::read_pivots(const Group &group, const Blocks::Block &block, const Accumulators &accumulators) const {
   const View &x = tensors_.x;
+  const Place place = place_of(group.channel);
   const void *elements[3];
   for (int64_t i = 0; i < 3; ++i) {
     const int64_t index = block.elements() * (i + 1) / 4, position = block.position + index % block.length;
-    elements[i] =
-        x.at(block.first_sample + index / block.length, group.channel, position / size_.w, position % size_.w);
+    elements[i] = x.at(place.sample + block.first_sample + index / block.length, place.channel, position / size_.w,
+                       position % size_.w);
   }
   kernels_.pivots(elements, x.stride.c, group.channels, accumulators.pivot);
 }
@@ -276,7 +289,7 @@ void Blockwise::read_pivots(const Group &group, const Blocks::Block &block, cons
 void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index, const Accumulators &accumulators,
                            void *buffer) const {
   if (op == kernels::SumsOf::forward) read_pivots(group, blocks_.at(index), accumulators);
-  add(op, group, index, accumulators, size_.per_channel() < kFewElements, buffer);
+  add(op, group, index, accumulators, sets_.values() < kFewElements, buffer);
 }
 
 void Blockwise::accumulate_in_double(kernels::SumsOf op, const Group &group, int64_t index,
@@ -318,10 +331,10 @@ void Blockwise::reduce(kernels::SumsOf op, const Group &part, const Accumulators
 void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
                             const Accumulators &accumulators, bool in_double, Packed &packed) const {
   for_each_piece(group, block, [&](const Piece &piece) {
-    const int64_t c = piece.channel - group.channel;
+    const int64_t c = piece.in_group;
     auto job = job_of_piece<kernels::SumsJob>(piece, packed);
     job.in_double = in_double;
-    job.first = piece.n == block.first_sample && piece.position == block.position;
+    job.first = piece.is_first;
     job.accumulators = accumulators.lanes + c * kernels::sums_count(op) * kernels::accumulators_of(accumulators.wide);
     job.pivot = accumulators.pivot_at(c);
     job.center_lo = accumulators.center_lo + c;
@@ -385,7 +398,7 @@ void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::
   for_each_piece(group, block, [&](const Piece &piece) {
     auto job = job_of_piece<kernels::MapJob>(piece, packed);
     job.activation = tensors_.activation;
-    job.coefficients = coefficients.from(piece.channel - group.channel).regular;
+    job.coefficients = coefficients.from(piece.in_group).regular;
     job.coefficient_stride = coefficients.stride;
     job.out = piece_stream(tensors_.out, piece, packed.written[0]);
     job.out2 = tensors_.sign_mask ? packed_stream(packed.written[1], piece)

@@ -6,6 +6,7 @@
 
 #include "kernels/kernels.h"
 #include "parallel/plan.h"
+#include "tensor/sets.h"
 #include "tensor/view.h"
 
 namespace bn2d {
@@ -108,16 +109,21 @@ class Blockwise {
   // deviations each, average out among many: the mean is off by about 2^-24 / sqrt(M) of one.
   static constexpr int64_t kFewElements = 512;
   static constexpr int64_t kPiece = 512, kPieceBytes = kPiece * 8;
-  // A part of one plane of some channels, or some whole planes of them.
+  // A part of one plane of some channels, or some whole planes of them: where it is in the tensors.
   struct Piece {
     int64_t n, samples, channel, channels, position, length;
+    int64_t in_group;  // its first channel, counted from that of the group
+    bool is_first;     // of its channels in a block
   };
   // Memory that a worker lends to each of the functions below: packed copies, or long rows.
   static constexpr int64_t kBufferBytes = 48 * 1024;
 
-  Blockwise(const Tensors &tensors, const Extents &size, DType dtype);
+  Blockwise(const Tensors &tensors, const Sets &sets, DType dtype);
 
+  const Sets &sets() const { return sets_; }
   const Blocks &blocks() const { return blocks_; }
+  // Channels that are one after another in memory, a constant stride apart: those of a sample, or all.
+  int64_t row() const { return row_; }
   MemoryOrder order() const {
     return mode_ == Mode::planes     ? MemoryOrder::planes
            : mode_ == Mode::channels ? MemoryOrder::channels
@@ -144,6 +150,12 @@ class Blockwise {
   template <class F>
   void visit(int64_t channel, void *buffer, F f) const {
     visit(channel, buffer, &f, [](void *object, const kernels::MapJob &job) { (*static_cast<F *>(object))(job); });
+  }
+  // The same for all channels of its set.
+  template <class F>
+  void visit_set(int64_t channel, void *buffer, const F &f) const {
+    const int64_t first = channel - channel % sets_.channels;
+    for (int64_t c = first; c < first + sets_.channels; ++c) visit(c, buffer, f);
   }
 
  private:
@@ -183,9 +195,19 @@ class Blockwise {
   void pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs, int64_t element_bytes,
                   const Piece &piece) const;
   kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const;
+  // Where in the tensors the samples of a channel of a set begin.
+  struct Place {
+    int64_t sample, channel;
+  };
+  Place place_of(int64_t channel) const {
+    if (channel < row_) return {0, channel};
+    return {channel / row_ * sets_.samples, channel % row_};
+  }
 
   const Tensors &tensors_;
-  Extents size_;
+  Sets sets_;
+  Extents size_;  // sets_.counted()
+  int64_t row_;
   DType dtype_;
   Blocks blocks_;
   Mode mode_;

@@ -1,9 +1,12 @@
 // Gradients of L = <v, dx> + <ddweight, dweight> + <ddbias, dbias>, the linear form that a gradient of gradients is
-// made of. With w = weight, s = invstd, g = dy through the activation, P(u) = u - mean(u) - xhat*mean(u*xhat), a =
-// mean(v*xhat), b = mean(g*xhat), A = <P(v), g> = sum(v*g) - M*mean(v)*mean(g) - M*a*b:
-//   dx = w s P(g), so  dL/dg = w s P(v) + ddweight xhat + ddbias  and  dL/dw = s A.
+// made of. With w = weight, s = invstd, g = dy through the activation, h = w g, mean() over a set of M elements,
+// P(u) = u - mean(u) - xhat*mean(u*xhat), a = mean(v*xhat), b = mean(h*xhat),
+// A = <P(v), h> = sum(v*h) - M*mean(v)*mean(h) - M*a*b:
+//   dx = s P(h), so  dL/dg = w s P(v) + ddweight xhat + ddbias,
+//                    dL/dw = s (sum(v*g) - mean(v)*sum(g) - a*sum(g*xhat)), sums over the channel.
 //   With ds/dx_i = -s^2 xhat_i / M and dxhat_j/dx_i = s (delta_ij - 1/M - xhat_i xhat_j / M):
-//   dL/dx = -w s^2 (xhat A/M + b P(v) + a P(g)) + ddweight s P(g).
+//   dL/dx = -s^2 (xhat A/M + b P(v) + a P(h)) + s P(ddweight g).
+// The last and the last but one are P(u) with u = d2 g, d2 = s ddweight - s^2 a w.
 // Frozen statistics: P(u) = u and s, xhat do not depend on the other x:
 //   dL/dg = w s v + ddweight xhat + ddbias,  dL/dw = s sum(v*g),  dL/dx = ddweight s g.
 #include <algorithm>
@@ -25,57 +28,96 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
  public:
   static constexpr kernels::MapOf map = kernels::MapOf::double_backward;
   static constexpr bool has_sums = true;
+  static constexpr int kPoolings = 2;
   const bool has_map;
 
   explicit DoubleBackward(const DoubleBackwardCall &call)
       : AdditivePartial(call),
         has_map(call.ddy.exists() || call.dx.exists()),
         call_(call),
-        count_(static_cast<double>(call.dy.size.per_channel())) {}
+        count_(static_cast<double>(sets_.values())),
+        kept_dweight_(sets_, call.dweight.exists()) {}
+
+  // First the sums of v, v*t, h, h*t and v*h, then those of d2*g and d2*g*t, which need the first ones.
+  const Partial &weighed(int pooling, const Group &g, const Partial &total, const MapCoefficients &,
+                         const Workspace<Partial> &own) const {
+    for (int64_t i = 0; i < g.channels; ++i) {
+      const int64_t channel = g.channel + i;
+      const double w = weight_of(channel);
+      const double factors[2][kSums] = {{1, 1, w, w, w}, {0, 0, 0, 0, 0}};
+      for (int term = 0; term < kSums; ++term) weigh(total, term, i, factors[pooling][term], own.part, term);
+      if (pooling == 0) continue;
+      const double d2 = held(gradient_factor(channel, of_pooled(*own.pooled[0], 1, i)), is_wide());
+      weigh(total, 2, i, d2, own.part, 0);
+      weigh(total, 3, i, d2, own.part, 1);
+    }
+    return *own.part;
+  }
 
   void finish(const Blockwise &, const Group &group, const Partial *sums, const MapCoefficients &coefficients,
-              const Workspace<Partial> &) const {
+              const Workspace<Partial> &own) const {
     // Doubles are not computed apart here.
     std::memset(coefficients.is_extreme, has_extreme_slope_ && !is_wide(), static_cast<size_t>(group.channels));
     for (int64_t i = 0; i < group.channels; i += kAtOnce)
-      finish({group.channel + i, std::min(kAtOnce, group.channels - i)}, i, *sums, coefficients.from(i));
+      finish({group.channel + i, std::min(kAtOnce, group.channels - i)}, i, *sums, own, coefficients.from(i));
   }
+
+  // As that of backward.
+  void add_sets() const { blend_kept_into(call_.dweight, kept_dweight_, sets_.size.c, call_.blend); }
 
  private:
   static constexpr int64_t kAtOnce = 16;  // channels: their numbers are on the stack
   using Numbers = double[kernels::kMaxCoefficients][kAtOnce];
 
+  static double held(double factor, bool wide) { return wide ? factor : rounded_to(DType::f32, factor); }
+  static double total_of(const Partial &sums, int term, int64_t i) {
+    return sums.hi[term * kMaxGroup + i] + sums.lo[term * kMaxGroup + i];
+  }
+  // A mean over the set, from sums over it.
+  double of_pooled(const Partial &sums, int term, int64_t i) const { return total_of(sums, term, i) / count_; }
+  double ddweight_of(int64_t channel) const {
+    return call_.ddweight.exists() ? call_.ddweight.get(channel % sets_.size.c) : 0.0;
+  }
+  // d2 of a channel; vt: the mean of v*t.
+  double gradient_factor(int64_t channel, double vt) const {
+    const double s = invstd_of(channel), ordinary = ddweight_of(channel) * s;
+    return call_.batch_statistics ? ordinary - weight_of(channel) * s * s * (s * vt) : ordinary;
+  }
+
   // Some channels, of which the first is number `first` in the sums.
-  void finish(const Group &group, int64_t first, const Partial &sums, const MapCoefficients &coefficients) const {
+  void finish(const Group &group, int64_t first, const Partial &sums, const Workspace<Partial> &own,
+              const MapCoefficients &coefficients) const {
     using namespace kernels::coefficient;
-    const SavedStatistics &saved = call_.saved;
-    const auto total = [&](int term, int64_t i) {
-      return sums.hi[term * kMaxGroup + first + i] + sums.lo[term * kMaxGroup + first + i];
-    };
+    const bool batch = call_.batch_statistics, has_wide_sets = sets_.channels > 1;
     Numbers value;
     double dweight[kAtOnce];
     for (int64_t i = 0; i < group.channels; ++i) {
       const int64_t channel = group.channel + i;
-      const double w = saved.weight ? saved.weight[channel] : 1.0, s = saved.invstd[channel];
-      const double ddweight = call_.ddweight.exists() ? call_.ddweight.get(channel) : 0.0;
-      const double ddbias = call_.ddbias.exists() ? call_.ddbias.get(channel) : 0.0;
-      const double vg = total(4, i);
-      const bool batch = call_.batch_statistics;
-      const double vmean = batch ? total(0, i) / count_ : 0.0, a = batch ? s * total(1, i) / count_ : 0.0;
-      const double gmean = batch ? total(2, i) / count_ : 0.0, b = batch ? s * total(3, i) / count_ : 0.0;
-      const double products = batch ? vg - count_ * (vmean * gmean + a * b) : vg;
-      const double curvature = batch ? w * s * s : 0.0;  // of invstd and xhat as functions of x
+      const double w = weight_of(channel), s = invstd_of(channel), ddweight = ddweight_of(channel);
+      const double ddbias = call_.ddbias.exists() ? call_.ddbias.get(channel % sets_.size.c) : 0.0;
+      const auto total = [&](int term) { return total_of(sums, term, first + i); };
+      // Means over the set.
+      const auto mean = [&](int term, double factor) {
+        if (!batch) return 0.0;
+        return has_wide_sets ? of_pooled(*own.pooled[0], term, first + i) : factor * (total(term) / count_);
+      };
+      const double vmean = mean(0, 1), a = s * mean(1, 1), hmean = mean(2, w), b = s * mean(3, w);
+      const double products = batch ? mean(4, w) - (vmean * hmean + a * b) : 0.0;  // A/M
+      const double d1 = batch ? -s * s * b : 0.0, d2 = gradient_factor(channel, mean(1, 1));
+      const double d2_xhat = !batch          ? 0.0
+                             : has_wide_sets ? s * of_pooled(*own.pooled[1], 1, first + i)
+                                             : d2 * (s * total(3) / count_);
       value[d_invstd][i] = s;
       value[d_c0][i] = ddbias - w * s * vmean;
       value[d_c1][i] = w * s;
       value[d_c2][i] = ddweight - w * s * a;
       value[d_vmean][i] = vmean;
-      const double d1 = -curvature * b, d2 = -curvature * a + ddweight * s;
       value[d_d1][i] = d1;
       value[d_d2][i] = d2;
-      value[d_d0_hi][i] = gmean;  // until store()
-      value[d_d3][i] = -curvature * products / count_ - d1 * a - d2 * b;
-      dweight[i] = s * products;
+      value[d_d3][i] = batch ? -s * s * products - d1 * a - d2_xhat : 0.0;
+      // Until store(): the mean of g, or of sets of several channels that of d2*g.
+      value[d_d0_hi][i] = !batch ? 0.0 : has_wide_sets ? of_pooled(*own.pooled[1], 0, first + i) : total(2) / count_;
+      dweight[i] = s * (batch ? total(4) - vmean * total(2) - a * (s * total(3)) : total(4));
     }
     kernels::ChannelCoefficients out = coefficients.of_regular();
     if (is_wide()) out.extreme = nullptr;
@@ -83,20 +125,23 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
     set_side_of_map(group, coefficients, d_side_sign);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, group.channels)) < group.channels; ++i)
       set_extreme(group.channel + i, i, value, coefficients.from(i));
-    blend_into(call_.dweight, group, call_.blend, dweight);
+    if (kept_dweight_.exists()) kept_dweight_.keep(group, dweight);
+    if (sets_.batches() == 1) blend_into(call_.dweight, group, call_.blend, dweight);
   }
 
   void store(const Group &group, const Numbers &value, const kernels::ChannelCoefficients &out) const {
     using namespace kernels::coefficient;
-    const double *const mean_lo = call_.saved.mean_lo;
-    channel_.centers(group.channels, call_.saved.mean + group.channel, mean_lo ? mean_lo + group.channel : nullptr,
-                     minus_mean_hi, out);
-    // The mean gradient only for its range: small gradients make a channel extreme.
-    for (int k = d_invstd; k <= d_d0_hi; ++k) channel_.factors(group.channels, value[k], k, out);
     double shift[kAtOnce], low[kAtOnce];
     for (int64_t i = 0; i < group.channels; ++i) {
+      shift[i] = mean_of(group.channel + i);
+      low[i] = mean_lo_of(group.channel + i);
+    }
+    channel_.centers(group.channels, shift, low, minus_mean_hi, out);
+    // The mean gradient only for its range: small gradients make a channel extreme.
+    for (int k = d_invstd; k <= d_d0_hi; ++k) channel_.factors(group.channels, value[k], k, out);
+    for (int64_t i = 0; i < group.channels; ++i) {
       // With d2 as the map has it: what it adds to equal gradients cancels them.
-      const double d2 = out.wide ? value[d_d2][i] : rounded_to(DType::f32, value[d_d2][i]), gmean = value[d_d0_hi][i];
+      const double d2 = sets_.channels > 1 ? 1 : held(value[d_d2][i], out.wide), gmean = value[d_d0_hi][i];
       shift[i] = d2 * gmean;
       low[i] = std::isfinite(shift[i]) ? std::fma(d2, gmean, -shift[i]) : 0;
     }
@@ -114,6 +159,7 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
 
   const DoubleBackwardCall &call_;
   const double count_;
+  const KeptOfSets kept_dweight_;
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
@@ -143,11 +189,12 @@ void double_backward(const DoubleBackwardCall &given) {
   tensors.out2 = call.dx;
   set_side(call, tensors);
   const Repeats repeats(tensors, size);
-  const Blockwise blockwise(tensors, size, call.dy.dtype);
+  const Blockwise blockwise(tensors, call.sets.of(size), call.dy.dtype);
   const DoubleBackward operation(call);
-  const Schedule<DoubleBackward> schedule(operation, blockwise, call, size, call.dy.dtype, 3, false);
+  const Schedule<DoubleBackward> schedule(operation, blockwise, call, call.dy.dtype, 3, false);
   const Scratch scratch(schedule.scratch_bytes());
   schedule.run(scratch.data());
+  operation.add_sets();
 }
 
 }  // namespace bn2d

@@ -17,12 +17,13 @@ class ExactMean {
   // Empty where there is nothing to mend: no doubles, no batch statistics, a low part that is known.
   template <class Call>
   ExactMean(const Call &call, bool needs_x)
-      : ExactMean(call.x, call.saved, call.thread_limit, call.pool,
+      : ExactMean(call.x, call.sets, call.saved, call.thread_limit, call.pool,
                   needs_x && call.batch_statistics && call.x.dtype == DType::f64 && call.saved.mean_lo == nullptr) {}
-  double *low() const { return low_; }  // C doubles, or NULL
+  double *low() const { return low_; }  // one for each set, or NULL
 
  private:
-  ExactMean(const View &x, const SavedStatistics &saved, int32_t thread_limit, const Pool *pool, bool wanted);
+  ExactMean(const View &x, const SetShape &sets, const SavedStatistics &saved, int32_t thread_limit, const Pool *pool,
+            bool wanted);
 
   Scratch scratch_;
   double *low_ = nullptr;

@@ -16,7 +16,7 @@ inline bool is_extreme_slope(double slope) {
   return magnitude != 0 && !(magnitude >= 0x1p-100 && magnitude <= 4);
 }
 
-// The moments of a channel of doubles.
+// The moments of the set of a channel of doubles.
 unbounded::Moments moments(const Blockwise &blockwise, int64_t channel, void *buffer);
 
 // A coefficient of the map of an extreme channel of doubles.

@@ -1,8 +1,10 @@
 // y = act((x - mean) * invstd * weight + bias + z), with the statistics of the batch or the running ones.
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <new>
 
+#include "ops/channels_of_sets.h"
 #include "ops/extreme.h"
 #include "ops/operations.h"
 #include "ops/repeats.h"
@@ -20,7 +22,7 @@ class Forward {
   using Workspace = bn2d::Workspace<Moments>;
   static constexpr kernels::SumsOf kSumsOf = kernels::SumsOf::forward;
   static constexpr int kSums = kernels::sums_count(kSumsOf);
-  static constexpr int kDoubles = 4;
+  static constexpr int kDoubles = 4, kPoolings = 1;
   static constexpr kernels::MapOf map = kernels::MapOf::forward;
   const bool has_sums, has_map;
 
@@ -30,7 +32,11 @@ class Forward {
         call_(call),
         is_wide_(call.x.dtype == DType::f64),
         has_extreme_slope_(extreme::is_extreme_slope(call.fused.factor())),
-        count_(static_cast<double>(call.x.size.per_channel())) {}
+        sets_(call.sets.of(call.x.size)),
+        channels_(sets_.counted().c),
+        count_(static_cast<double>(sets_.values())),
+        kept_mean_(sets_, has_sums && (call.running_mean.exists() || call.running_var.exists())),
+        kept_var_(sets_, has_sums && call.running_var.exists()) {}
 
   static void set_centers(const Group &, const Accumulators &) {}  // read by the kernel: the first element of a block
   void reduce(const Blockwise &blockwise, const Group &group, const Group &part, int64_t block,
@@ -49,20 +55,18 @@ class Forward {
 
   void merge(const Group &g, Moments *into, const Moments &from) const { channel_.merge(g.channels, into, &from); }
 
-  static void save(const Group &g, const Moments &m, double *memory, int64_t stride) {
-    const double *arrays[kDoubles] = {m.mean_hi, m.mean_lo, m.m2_hi, m.m2_lo};
-    for (int i = 0; i < kDoubles; ++i) std::copy_n(arrays[i], g.channels, memory + i * stride);
-  }
-  void restore(const Group &g, const double *memory, int64_t stride, int64_t block, const Blockwise &blockwise,
-               Moments *m) const {
-    double *arrays[kDoubles] = {m->mean_hi, m->mean_lo, m->m2_hi, m->m2_lo};
-    for (int i = 0; i < kDoubles; ++i) std::copy_n(memory + i * stride, g.channels, arrays[i]);
-    m->count = static_cast<double>(blockwise.blocks().at(block).elements());
+  static std::array<double *, kDoubles> arrays(Moments &m) { return {m.mean_hi, m.mean_lo, m.m2_hi, m.m2_lo}; }
+  void set_count(int64_t elements, Moments *m) const {
+    m->count = static_cast<double>(elements);
     m->wide = is_wide_;
+  }
+  static const Moments &weighed(int, const Group &, const Moments &total, const MapCoefficients &, const Workspace &) {
+    return total;
   }
 
   void finish(const Blockwise &blockwise, const Group &g, Moments *moments, const MapCoefficients &coefficients,
               const Workspace &own) const {
+    if (moments && sets_.channels > 1) moments = own.pooled[0];
     static_assert(sizeof(Numbers) <= kNumbersBytes);
     Numbers &numbers = *new (own.numbers) Numbers;
     Statistics &s = numbers.statistics;
@@ -75,8 +79,30 @@ class Forward {
       coefficients.is_extreme[i] =
           is_wide_ ? set_unbounded(blockwise, g.channel + i, i, moments != nullptr, &numbers, coefficients.from(i), own)
                    : set_extreme(g.channel + i, i, &s, coefficients.from(i));
-    if (moments) update_running(g, &numbers);
+    if (moments && sets_.batches() == 1) update_running(g, &numbers);
+    if (moments && kept_mean_.exists()) kept_mean_.keep(g, s.mean);
+    if (moments && kept_var_.exists()) kept_var_.keep(g, call_.biased_running_var ? s.var : numbers.unbiased);
     save_statistics(g, s);
+  }
+
+  // Where there are several sets of samples: the running statistics, when all are done.
+  void add_sets() const {
+    const int64_t batches = sets_.batches();
+    if (!kept_mean_.exists()) return;
+    for (int64_t c = 0; c < sets_.size.c; ++c) {
+      for (int64_t batch = 0; batch < batches; ++batch) {
+        double mean = kept_mean_.at(batch, c), var = kept_var_.exists() ? kept_var_.at(batch, c) : 0;
+        if (call_.averages_sets) {
+          mean = kept_mean_.sum(c) / static_cast<double>(batches);
+          var = kept_var_.exists() ? kept_var_.sum(c) / static_cast<double>(batches) : 0;
+        }
+        const double factor = call_.cumulative_from < 0 ? call_.averaging_factor
+                                                        : 1 / static_cast<double>(call_.cumulative_from + batch + 1);
+        double new_mean, new_var;
+        move_running({c, 1}, &mean, &var, factor, &new_mean, &new_var);
+        if (call_.averages_sets) break;
+      }
+    }
   }
 
  private:
@@ -127,8 +153,8 @@ class Forward {
       call_.running_var.load(g.channel, g.channels, s->var);
       std::fill_n(s->mean_lo, g.channels, 0.0);
     }
-    if (call_.weight.exists()) call_.weight.load(g.channel, g.channels, s->weight);
-    if (call_.bias.exists()) call_.bias.load(g.channel, g.channels, s->bias);
+    if (call_.weight.exists()) load_for(sets_, g, call_.weight, s->weight);
+    if (call_.bias.exists()) load_for(sets_, g, call_.bias, s->bias);
   }
 
   // The coefficients of an extreme channel, number i of its group, as doubles, whose range has room for those of float
@@ -183,18 +209,24 @@ class Forward {
     if (!call_.running_mean.exists() && !call_.running_var.exists()) return;
     const Statistics &s = numbers->statistics;
     Averages &averages = numbers->averages;
-    average(call_.running_mean, g, s.mean, averages.mean);
-    average(call_.running_var, g, call_.biased_running_var ? s.var : numbers->unbiased, averages.var);
-    if (call_.protect_running_stats) protect(g, &averages);
-    if (call_.running_mean.exists()) call_.running_mean.store(g.channel, g.channels, averages.mean);
-    if (call_.running_var.exists()) call_.running_var.store(g.channel, g.channels, averages.var);
+    move_running(g, s.mean, call_.biased_running_var ? s.var : numbers->unbiased, call_.averaging_factor, averages.mean,
+                 averages.var);
+  }
+
+  // By one batch with this mean and variance of each channel. `new_mean`, `new_var`: room for the averages.
+  void move_running(const Group &g, const double *mean, const double *var, double factor, double *new_mean,
+                    double *new_var) const {
+    average(call_.running_mean, g, mean, factor, new_mean);
+    average(call_.running_var, g, var, factor, new_var);
+    if (call_.protect_running_stats) protect(g, new_mean, new_var);
+    if (call_.running_mean.exists()) call_.running_mean.store(g.channel, g.channels, new_mean);
+    if (call_.running_var.exists()) call_.running_var.store(g.channel, g.channels, new_var);
   }
 
   // The running average of an array after this batch.
-  void average(const ChannelArray &running, const Group &g, const double *value, double *average) const {
+  static void average(const ChannelArray &running, const Group &g, const double *value, double m, double *average) {
     if (!running.exists()) return;
     running.load(g.channel, g.channels, average);
-    const double m = call_.averaging_factor;
     for (int64_t i = 0; i < g.channels; ++i) {
       // A factor of 0 or 1 drops a side altogether, also one that is infinite.
       const double moved = m == 1 ? value[i] : (1 - m) * average[i] + m * value[i];
@@ -204,34 +236,38 @@ class Forward {
 
   // Channels for which one of the arrays would hold a number that is not finite keep what they had. A
   // variance that double holds may still overflow where it is stored: {1e20, -1e20} in float.
-  void protect(const Group &g, Averages *averages) const {
+  void protect(const Group &g, double *mean, double *var) const {
     const auto holds = [](const ChannelArray &running, double value) {
       return !running.exists() || std::isfinite(rounded_to(running.dtype, value));
     };
     for (int64_t i = 0; i < g.channels; ++i) {
-      if (holds(call_.running_mean, averages->mean[i]) && holds(call_.running_var, averages->var[i])) continue;
-      if (call_.running_mean.exists()) averages->mean[i] = call_.running_mean.get(g.channel + i);
-      if (call_.running_var.exists()) averages->var[i] = call_.running_var.get(g.channel + i);
+      if (holds(call_.running_mean, mean[i]) && holds(call_.running_var, var[i])) continue;
+      if (call_.running_mean.exists()) mean[i] = call_.running_mean.get(g.channel + i);
+      if (call_.running_var.exists()) var[i] = call_.running_var.get(g.channel + i);
     }
   }
 
   void save_statistics(const Group &g, const Statistics &s) const {
     const SavedStatistics &saved = call_.saved;
-    if (saved.mean) std::copy_n(s.mean, g.channels, saved.mean + g.channel);
-    if (saved.mean_lo) std::copy_n(s.mean_lo, g.channels, saved.mean_lo + g.channel);
-    if (saved.invstd) std::copy_n(s.invstd, g.channels, saved.invstd + g.channel);
-    if (!saved.weight) return;
-    if (call_.weight.exists()) {
-      std::copy_n(s.weight, g.channels, saved.weight + g.channel);
-    } else {
-      std::fill_n(saved.weight + g.channel, g.channels, 1.0);
+    save_of_sets(g, s.mean, saved.mean);
+    save_of_sets(g, s.mean_lo, saved.mean_lo);
+    save_of_sets(g, s.invstd, saved.invstd);
+  }
+  // What the channels of a set have in common is saved by its first one.
+  void save_of_sets(const Group &g, const double *values, double *saved) const {
+    if (saved == nullptr) return;
+    if (sets_.channels == 1) {
+      std::copy_n(values, g.channels, saved + g.channel);
+      return;
     }
+    for (int64_t i = 0; i < g.channels; ++i)
+      if ((g.channel + i) % sets_.channels == 0) saved[(g.channel + i) / sets_.channels] = values[i];
   }
 
   // Where side_sign (k = 0) or side_threshold (k = 1) of a channel is saved.
   std::byte *saved_side(int k, int64_t channel) const {
     const int64_t bytes = arithmetic_size(call_.x.dtype);
-    return static_cast<std::byte *>(call_.saved.side) + (k * call_.x.size.c + channel) * bytes;
+    return static_cast<std::byte *>(call_.saved.side) + (k * channels_ + channel) * bytes;
   }
 
   void save_side(const Group &g, const MapCoefficients &coefficients) const {
@@ -241,9 +277,22 @@ class Forward {
 
   const ForwardCall &call_;
   const bool is_wide_, has_extreme_slope_;
+  const Sets sets_;
+  const int64_t channels_;  // of all sets
   const double count_;
+  const KeptOfSets kept_mean_, kept_var_;
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
+
+// Backward uses the weight as it was.
+void save_weight(const ForwardCall &call) {
+  if (call.saved.weight == nullptr) return;
+  if (call.weight.exists()) {
+    call.weight.load(0, call.x.size.c, call.saved.weight);
+  } else {
+    std::fill_n(call.saved.weight, call.x.size.c, 1.0);
+  }
+}
 
 }  // namespace
 
@@ -257,12 +306,14 @@ void forward(const ForwardCall &call) {
   tensors.activation = call.fused.activation;
   tensors.slope = call.fused.factor();
   const Repeats repeats(tensors, call.x.size);
-  const Blockwise blockwise(tensors, call.x.size, call.x.dtype);
+  const Blockwise blockwise(tensors, call.sets.of(call.x.size), call.x.dtype);
   const Forward operation(call);
   const bool in_place = call.y.data == call.x.data || call.y.data == call.z.data;  // its lines are in cache already
-  const Schedule<Forward> schedule(operation, blockwise, call, call.x.size, call.x.dtype, 1, !in_place);
+  const Schedule<Forward> schedule(operation, blockwise, call, call.x.dtype, 1, !in_place);
   const Scratch scratch(schedule.scratch_bytes());
   schedule.run(scratch.data());
+  operation.add_sets();
+  save_weight(call);
 }
 
 }  // namespace bn2d

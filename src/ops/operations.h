@@ -8,6 +8,7 @@
 
 #include "kernels/kernels.h"
 #include "parallel/pool.h"
+#include "tensor/sets.h"
 #include "tensor/view.h"
 
 namespace bn2d {
@@ -25,13 +26,14 @@ struct ChannelArray {
   void store(int64_t c, int64_t count, const double *from) const { store_elements(dtype, data, c, count, from); }
 };
 
-// Statistics and weight of a forward, as backward needs them: C doubles each, NULL: not wanted (forward) or 0, 1
-// (backward). The mean has a low part, because a double cannot hold the mean of doubles far from 0 exactly enough.
+// Statistics and weight of a forward, as backward needs them: a double for each set of statistics, and C of the weight.
+// NULL: not wanted (forward) or 0, 1 (backward). The mean has a low part, because a double cannot hold the mean of
+// doubles far from 0 exactly enough.
 struct SavedStatistics {
   double *mean = nullptr, *mean_lo = nullptr, *invstd = nullptr, *weight = nullptr;
-  // The side of the activation as a function of x: side_sign and side_threshold of kernels.h, C each, in the arithmetic
-  // type of the data. A backward that has them reads x, which dx and dweight need anyway, and neither y nor a
-  // mask.
+  // The side of the activation as a function of x: side_sign and side_threshold of kernels.h, one for each channel of
+  // the sets, in the arithmetic type of the data. A backward that has them reads x, which dx and dweight need anyway,
+  // and neither y nor a mask.
   void *side = nullptr;
 };
 
@@ -46,8 +48,13 @@ struct ForwardCall {
   View x, z, y;  // z may not exist
   Fused fused;
   ChannelArray weight, bias, running_mean, running_var;
+  SetShape sets;  // of the statistics; where there are running ones, sets are of one channel
   bool batch_statistics = true;
   double averaging_factor = 0.1, eps = 1e-5;
+  // Of several sets of samples: the running statistics move once, by the average of all sets. Else once for each set,
+  // in order, with the factors 1/(cumulative_from + 1), 1/(cumulative_from + 2), ... where that is 0 or more.
+  bool averages_sets = false;
+  int64_t cumulative_from = -1;
   bool biased_running_var = false, protect_running_stats = false;
   uint8_t *mask = nullptr;  // written: side of the activation
   SavedStatistics saved;    // written
@@ -64,6 +71,7 @@ struct BackwardCall {
   Fused fused;
   SavedStatistics saved;
   ChannelArray weight;  // what saved.weight was made of, for the checks alone; may not exist
+  SetShape sets;
   bool batch_statistics = true;
   double blend = 1;  // dweight <- blend*dweight + ...
   View dx, dz;       // each may not exist: not wanted
@@ -82,6 +90,7 @@ struct DoubleBackwardCall {
   Fused fused;
   SavedStatistics saved;
   ChannelArray weight;  // as in BackwardCall
+  SetShape sets;
   bool batch_statistics = true;
   View ddx;                       // may not exist: 0
   ChannelArray ddweight, ddbias;  // may not exist: 0

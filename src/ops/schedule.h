@@ -21,11 +21,14 @@ namespace bn2d {
 //   void reduce(blockwise, group, part, block, Accumulators, Partial *, Workspace)
 //                                               those of some channels of the group, counted from its first
 //   void merge(group, Partial *into, const Partial &from)
-//   void finish(blockwise, group, Partial *, MapCoefficients, Workspace)
-//                                               its statistics, the running ones, and the coefficients of its map
 //   static constexpr int kDoubles               doubles of a Partial per channel
-//   static void save(group, const Partial &, double *memory, stride), restore(...)
-//                                               compact form of a Partial
+//   static auto arrays(Partial &)               where they are: an array of kMaxGroup for each
+//   void set_count(elements, Partial *)         of each channel
+//   static constexpr int kPoolings              how often sets of several channels are summed up
+//   const Partial &weighed(pooling, group, total, MapCoefficients, Workspace)
+//                                               what of each channel is summed up; may be in own.part
+//   void finish(blockwise, group, Partial *total, MapCoefficients, Workspace)
+//                                               statistics, and the coefficients of the map
 //   kernels::MapOf map; bool has_sums, has_map
 
 // Memory of one worker, from the scratch of the call: a caller's stack may be small (a thread of musl
@@ -36,6 +39,7 @@ struct Workspace {
   double *of_one;                   // accumulators of one channel, of doubles
   void *coefficients;               // of a group that is summed and mapped as a whole
   Partial *total, *part, *extreme;  // extreme: of one channel
+  Partial *of_sets, *pooled[2];     // of sets of several channels: one each, and for each of their channels
   kernels::Sums *sums;              // of one block
   uint8_t *inexact;                 // kMaxGroup bytes
   void *numbers;                    // kNumbersBytes: the numbers of a group that finish() works with
@@ -50,16 +54,20 @@ class Schedule {
   using Partial = typename Operation::Partial;
 
   template <class Call>
-  Schedule(const Operation &operation, const Blockwise &blockwise, const Call &call, const Extents &size, DType dtype,
-           int reads, bool may_stream)
+  Schedule(const Operation &operation, const Blockwise &blockwise, const Call &call, DType dtype, int reads,
+           bool may_stream)
       : operation_(operation),
         blockwise_(blockwise),
         pool_(call.pool ? *call.pool : process_pool()),
-        size_(size),
+        size_(blockwise.sets().counted()),
+        row_(blockwise.row()),
+        together_(operation.has_sums ? blockwise.sets().channels : 1),
         arithmetic_bytes_(arithmetic_size(dtype)),
         coefficients_(kernels::coefficient_count(operation.map)) {
     Work work;
-    work.size = size;
+    work.size = size_;
+    work.row = row_ == size_.c ? 0 : row_;
+    work.together = together_;
     work.element_bytes = dtype_size(dtype);
     work.reads = reads;
     work.passes = operation.has_sums && operation.has_map ? 2 : 1;
@@ -88,14 +96,22 @@ class Schedule {
 
  private:
   static constexpr int64_t in_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-  static Group group_at(int64_t index, int64_t size, int64_t channels) {
-    return {index * size, std::min(size, channels - index * size)};
+  static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+  // The groups of `size` channels, row by row.
+  Group group_at(int64_t index, int64_t size) const {
+    if (row_ == size_.c) return {index * size, std::min(size, row_ - index * size)};
+    const int64_t of_row = divide_up(row_, size), first = index % of_row * size;
+    return {index / of_row * row_ + first, std::min(size, row_ - first)};
   }
   // Once a thread, not once a unit: a fence waits until all is written, and nothing else goes on meanwhile.
   void (*fence() const)() { return streaming_ ? kernels::streaming_fence : nullptr; }
   bool wide() const { return arithmetic_bytes_ == 8; }
-  Group group(int64_t index) const { return group_at(index, plan_.group, size_.c); }
-  int64_t groups_of_all() const { return (size_.c + kernels::kMaxGroup - 1) / kernels::kMaxGroup; }
+  Group group(int64_t index) const { return group_at(index, plan_.group); }
+  // Channels that finish together: as many sets as fit, or a set.
+  int64_t finished() const {
+    return together_ > kernels::kMaxGroup ? together_ : kernels::kMaxGroup / together_ * together_;
+  }
+  int64_t groups_of_all() const { return size_.c / row_ * divide_up(row_, finished()); }
 
   // Scratch: what all workers share (of the whole tensor; a plan of whole groups has none), then a
   // workspace for each.
@@ -107,7 +123,7 @@ class Schedule {
     of_one_at_ = in_lines(accumulators * 8);
     coefficients_at_ = of_one_at_ + in_lines(Accumulators::doubles(Operation::kSums, 1, true) * 8);
     partials_at_ = coefficients_at_ + (whole ? in_lines(coefficient_bytes(plan_.group)) : 0);
-    sums_at_ = partials_at_ + 3 * kPartialBytes;
+    sums_at_ = partials_at_ + (together_ == 1 ? 3 : 6) * kPartialBytes;
     inexact_at_ = sums_at_ + in_lines(sizeof(kernels::Sums));
     numbers_at_ = inexact_at_ + kernels::kMaxGroup;
     buffer_at_ = numbers_at_ + in_lines(kNumbersBytes);
@@ -128,6 +144,8 @@ class Schedule {
             partial(0),
             partial(1),
             partial(2),
+            partial(3),
+            {partial(4), partial(5)},
             reinterpret_cast<kernels::Sums *>(start + sums_at_),
             reinterpret_cast<uint8_t *>(start + inexact_at_),
             start + numbers_at_,
@@ -147,6 +165,10 @@ class Schedule {
         if (block != 0) operation_.merge(g, own.total, *own.part);
       }
       const MapCoefficients coefficients = coefficients_in(own.coefficients, plan_.group);
+      for (int pooling = 0; together_ > 1 && pooling < Operation::kPoolings; ++pooling) {
+        add_to_sets(pooling, g, *own.total, coefficients, true, own);
+        spread(g, own, own.pooled[pooling]);
+      }
       operation_.finish(blockwise_, g, own.total, coefficients, own);
       if (!operation_.has_map) return;
       for (int64_t block = plan_.blocks - 1; block >= 0; --block)  // what was read last is still the hottest
@@ -172,18 +194,39 @@ class Schedule {
         const int64_t channels = std::min<int64_t>(kernels::kMaxGroup, g.channels - first);
         operation_.reduce(blockwise_, g, {first, channels}, block, accumulators, own.part, own);
         const Group reduced = {g.channel + first, channels};
-        Operation::save(reduced, *own.part, at(block, reduced), size_.c);
+        save(reduced, *own.part, at(block, reduced));
+      }
+    };
+    const auto restore = [&](int64_t block, const Group &g, Partial *partial) {
+      double *const memory = at(block, g);
+      for (int k = 0; k < Operation::kDoubles; ++k)
+        std::copy_n(memory + k * size_.c, g.channels, Operation::arrays(*partial)[k]);
+      operation_.set_count(blockwise_.blocks().at(block).elements(), partial);
+    };
+    const auto total = [&](const Group &g, const Workspace<Partial> &own) {
+      restore(0, g, own.total);
+      for (int64_t block = 1; block < plan_.blocks; ++block) {
+        restore(block, g, own.part);
+        operation_.merge(g, own.total, *own.part);
       }
     };
     auto finish = [&](int64_t index, int worker) {
-      const Group g = group_at(index, kernels::kMaxGroup, size_.c);
+      const Group all = group_at(index, finished());
       const Workspace<Partial> own = workspace(scratch, worker);
-      operation_.restore(g, at(0, g), size_.c, 0, blockwise_, own.total);
-      for (int64_t block = 1; block < plan_.blocks; ++block) {
-        operation_.restore(g, at(block, g), size_.c, block, blockwise_, own.part);
-        operation_.merge(g, own.total, *own.part);
+      const auto parts = [&](auto f) {
+        for (int64_t first = 0; first < all.channels; first += kernels::kMaxGroup) {
+          const Group g = {all.channel + first, std::min<int64_t>(kernels::kMaxGroup, all.channels - first)};
+          total(g, own);
+          f(g);
+        }
+      };
+      for (int pooling = 0; together_ > 1 && pooling < Operation::kPoolings; ++pooling) {
+        parts([&](const Group &g) {
+          add_to_sets(pooling, g, *own.total, coefficients.from(g.channel), g.channel == all.channel, own);
+        });
+        spread(all, own, own.pooled[pooling]);
       }
-      operation_.finish(blockwise_, g, own.total, coefficients.from(g.channel), own);
+      parts([&](const Group &g) { operation_.finish(blockwise_, g, own.total, coefficients.from(g.channel), own); });
     };
     for_each_unit(pool_, plan_.workers, plan_.units(), Order::forward, sum);
     // Merging is short; it is shared out only where there is much of it.
@@ -191,10 +234,43 @@ class Schedule {
     run_map(scratch, coefficients, Order::reverse);  // what was read last is still the hottest
   }
 
+  void save(const Group &g, Partial &partial, double *memory) const {
+    for (int k = 0; k < Operation::kDoubles; ++k)
+      std::copy_n(Operation::arrays(partial)[k], g.channels, memory + k * size_.c);
+  }
+
+  // Adds the channels of sets to what there is of each set in own.of_sets, in their order: those of
+  // several whole sets, or some of one set that is larger than a group.
+  void add_to_sets(int pooling, const Group &g, const Partial &total, const MapCoefficients &coefficients,
+                   bool is_first, const Workspace<Partial> &own) const {
+    const int64_t of_set = std::min(together_, g.channels), sets = g.channels / of_set;
+    const Partial &weighed = operation_.weighed(pooling, g, total, coefficients, own);
+    for (int64_t channel = 0; channel < of_set; ++channel, is_first = false) {
+      Partial *const to = is_first ? own.of_sets : own.extreme;
+      gather(weighed, of_set, channel, sets, to);
+      if (!is_first) operation_.merge({0, sets}, own.of_sets, *to);
+    }
+  }
+  // Channel number `channel` of each set.
+  void gather(const Partial &from, int64_t of_set, int64_t channel, int64_t sets, Partial *to) const {
+    const auto sources = Operation::arrays(const_cast<Partial &>(from)), targets = Operation::arrays(*to);
+    for (int k = 0; k < Operation::kDoubles; ++k)
+      for (int64_t set = 0; set < sets; ++set) targets[k][set] = sources[k][set * of_set + channel];
+    operation_.set_count(blockwise_.sets().samples * size_.plane(), to);
+  }
+  // What the sets have, for each of their channels.
+  void spread(const Group &g, const Workspace<Partial> &own, Partial *to) const {
+    const auto sources = Operation::arrays(*own.of_sets), targets = Operation::arrays(*to);
+    const int64_t channels = std::min<int64_t>(g.channels, kernels::kMaxGroup);
+    for (int k = 0; k < Operation::kDoubles; ++k)
+      for (int64_t i = 0; i < channels; ++i) targets[k][i] = sources[k][i / together_];
+    operation_.set_count(blockwise_.sets().values(), to);
+  }
+
   void run_map_only(std::byte *scratch) const {
     const MapCoefficients coefficients = coefficients_in(scratch, size_.c);
     auto finish = [&](int64_t index, int worker) {
-      const Group g = group_at(index, kernels::kMaxGroup, size_.c);
+      const Group g = group_at(index, finished());
       operation_.finish(blockwise_, g, nullptr, coefficients.from(g.channel), workspace(scratch, worker));
     };
     for_each_unit(pool_, size_.c > 4096 ? map_workers_ : 1, groups_of_all(), Order::forward, finish);
@@ -217,6 +293,7 @@ class Schedule {
   const Blockwise &blockwise_;
   const Pool &pool_;
   Extents size_;
+  int64_t row_, together_;  // channels of a row, and of a set
   int64_t arithmetic_bytes_;
   int coefficients_;  // of a channel
   Plan plan_;         // where there are sums

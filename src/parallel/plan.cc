@@ -72,23 +72,45 @@ int useful_workers(const Work &work, const Machine &machine) {
   return static_cast<int>(std::clamp<int64_t>(work.effort() / kEffortWorthAThread, 1, machine.threads));
 }
 
-Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
-  const int64_t channels = work.size.c;
+namespace {
+
+int64_t groups_of(const Work &work, int64_t group) { return work.rows() * divide_up(work.row_channels(), group); }
+
+// Whether whole groups balance; tries smaller ones before it gives up: one pass from memory beats two.
+bool find_whole_groups(const Work &work, Plan &plan) {
+  for (int64_t group = plan.group; group >= 1; group = group > 1 ? group / 2 : 0) {
+    const int64_t groups = groups_of(work, group);
+    if (groups < plan.workers || imbalance(groups, plan.workers, group, work.size.c) > kWorstImbalance) continue;
+    plan.group = group;
+    plan.groups = groups;
+    return true;
+  }
+  return false;
+}
+
+// `may_be_whole`: units may be groups as a whole.
+Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_group, bool may_be_whole) {
+  const int64_t channels = work.size.c, row = work.row_channels();
   const int64_t channel_bytes = work.size.per_channel() * work.element_bytes * work.reads;
   const bool channels_last = work.order == MemoryOrder::channels;
   Plan plan;
   plan.blocks = make_blocks(work.size).count;
   plan.workers = useful_workers(work, machine);
-  if (plan.workers == 1 && channel_bytes * channels <= machine.l2_bytes && channels <= max_group) {
-    plan.group = channels;
-    plan.groups = 1;
+  if (may_be_whole && plan.workers == 1 && channel_bytes * channels <= machine.l2_bytes && row <= max_group) {
+    plan.group = row;
+    plan.groups = work.rows();
     return plan;
   }
 
-  if (channels_last) {
+  // Rows of few samples stay in L2 from the sums to the map.
+  plan.group = std::min(max_group, row);
+  if (channels_last && may_be_whole && work.rows() > 1 && channel_bytes * row <= machine.l2_bytes / 2 &&
+      find_whole_groups(work, plan))
+    return plan;
+  if (channels_last || !may_be_whole) {
     // Groups are pieces of rows: going through memory in its order twice is faster than finding a group in cache again.
     plan.split = true;
-    plan.group = std::min(kWideGroup * max_group, channels);
+    plan.group = std::min(channels_last ? kWideGroup * max_group : max_group, row);
   } else {
     // Channels that together fill a fraction of L2: summed and normalised while they are there, the next ones on the
     // way. A tensor that stays in the caches as a whole is read again fast enough, and where a group is some planes of
@@ -102,38 +124,49 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
       const int64_t of_caches = fit(machine.cached_bytes() / machine.threads / 4, channel_bytes);
       fits = std::max(fits, std::min(of_caches, fit(kRunBytes, work.size.plane() * work.element_bytes)));
     }
-    plan.group = std::min({fits, max_group, channels});
-    plan.group = whole_lines(work, plan.group, std::min({2 * fits, max_group, channels}));
+    plan.group = std::min({fits, max_group, row});
+    plan.group = whole_lines(work, plan.group, std::min({2 * fits, max_group, row}));
     if (plan.workers == 1) {
-      if (channel_bytes * channels <= machine.l2_bytes) plan.group = std::min(max_group, channels);
-      plan.groups = divide_up(channels, plan.group);
+      if (channel_bytes * channels <= machine.l2_bytes) plan.group = std::min(max_group, row);
+      plan.groups = groups_of(work, plan.group);
       return plan;
     }
-    // Whole groups where they balance. Try smaller groups before a split: one pass from memory beats two.
-    for (int64_t group = plan.group; group >= 1; group = group > 1 ? group / 2 : 0) {
-      const int64_t groups = divide_up(channels, group);
-      if (groups >= plan.workers && imbalance(groups, plan.workers, group, channels) <= kWorstImbalance) {
-        plan.group = group;
-        plan.groups = groups;
-        return plan;
-      }
-    }
+    if (find_whole_groups(work, plan)) return plan;
     plan.split = true;
   }
-  plan.groups = divide_up(channels, plan.group);
+  plan.groups = groups_of(work, plan.group);
   const int64_t smallest = channels_last ? std::max<int64_t>(1, 32 / work.element_bytes) : 1;  // half a cache line
   while (plan.group > smallest &&
          imbalance(plan.groups * plan.blocks, plan.workers, plan.group, channels * plan.blocks) > kWorstImbalance) {
     plan.group = divide_up(plan.group, 2);
-    plan.groups = divide_up(channels, plan.group);
+    plan.groups = groups_of(work, plan.group);
   }
   plan.workers = static_cast<int>(std::min<int64_t>(plan.workers, plan.units()));
   return plan;
 }
 
+}  // namespace
+
+Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
+  if (work.together == 1) return plan_of_channels(work, machine, max_group, true);
+  if (work.together <= max_group) {
+    // A set as one channel of larger planes.
+    Work of_sets = work;
+    of_sets.size.c /= work.together;
+    of_sets.size.h *= work.together;
+    of_sets.row /= work.together;
+    Plan plan = plan_of_channels(of_sets, machine, max_group / work.together, true);
+    plan.group *= work.together;
+    plan.blocks = make_blocks(work.size).count;
+    if (!plan.split) return plan;
+  }
+  return plan_of_channels(work, machine, max_group, false);
+}
+
 int64_t unit_elements(const Plan &plan, const Work &work, int64_t unit) {
-  const int64_t group = plan.split ? unit % plan.groups : unit;
-  const int64_t channels = std::min(plan.group, work.size.c - group * plan.group);
+  const int64_t of_row = divide_up(work.row_channels(), plan.group);
+  const int64_t group = (plan.split ? unit % plan.groups : unit) % of_row;
+  const int64_t channels = std::min(plan.group, work.row_channels() - group * plan.group);
   if (!plan.split) return channels * work.size.per_channel();
   return channels * make_blocks(work.size).at(unit / plan.groups).elements();
 }
@@ -147,10 +180,11 @@ int64_t even_part(int64_t whole, int64_t part, int64_t step) {
 Tiles make_tiles(const Work &work, int workers) {
   // Enough tiles to balance, and each large enough to be worth taking.
   constexpr int64_t kSmallest = 2048, kLargest = 16384, kTilesOfAWorker = 16;
-  const int64_t plane = work.size.plane(), c = work.size.c;
+  const int64_t plane = work.size.plane(), c = work.row_channels();
   Tiles tiles;
   tiles.size = work.size;
-  if (work.size.numel() <= kSmallest) {  // no division for a small call
+  tiles.size.c = c;
+  if (work.row == 0 && work.size.numel() <= kSmallest) {  // no division for a small call
     tiles.samples = work.size.n;
     tiles.channels = c;
     tiles.positions = plane;
@@ -174,18 +208,21 @@ Tiles make_tiles(const Work &work, int workers) {
     if (plane <= kSmallPlane) tiles.channels = even_part(c, elements / plane / kSamplesOfSmallPlanes, 1);
   }
   tiles.samples = even_part(work.size.n, elements / (tiles.channels * tiles.positions), 1);
-  tiles.count =
+  tiles.count_of_row =
       divide_up(work.size.n, tiles.samples) * divide_up(c, tiles.channels) * divide_up(plane, tiles.positions);
+  tiles.count = work.rows() * tiles.count_of_row;
   return tiles;
 }
 
 Tiles::Tile Tiles::at(int64_t index) const {
   if (count == 1) return {{0, size.c}, {0, size.n, 0, size.plane()}};
+  const int64_t row = index / count_of_row;
+  index -= row * count_of_row;
   const int64_t across = divide_up(size.c, channels), along = divide_up(size.plane(), positions);
   const int64_t n = index / (across * along) * samples, within = index % (across * along);
   const int64_t c = (channels_first ? within / along : within % across) * channels;
   const int64_t p = (channels_first ? within % along : within / across) * positions;
-  return {{c, std::min(channels, size.c - c)},
+  return {{row * size.c + c, std::min(channels, size.c - c)},
           {n, std::min(samples, size.n - n), p, std::min(positions, size.plane() - p)}};
 }
 

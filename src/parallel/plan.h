@@ -71,7 +71,7 @@ inline constexpr int64_t kWideGroup = 8;
 struct Plan {
   int workers = 1;     // tasks that share the units
   bool split = false;  // units are (group, block), in three phases; else groups, in one
-  int64_t group = 1;   // channels per group (the last one may have fewer)
+  int64_t group = 1;   // channels per group (the last one of a row may have fewer)
   int64_t groups = 0;
   int64_t blocks = 0;
   int64_t units() const { return split ? groups * blocks : groups; }
@@ -89,7 +89,13 @@ struct Work {
   int reads = 1;   // tensors read by the sums, or by the map where there are none
   int passes = 1;  // 2: by the sums and by the map
   MemoryOrder order = MemoryOrder::planes;
+  // Channels that are one after another in memory, a constant stride apart. No group reaches from one
+  // such row into the next. 0: all channels are one row.
+  int64_t row = 0;
+  int64_t together = 1;  // channels of a set (tensor/sets.h)
 
+  int64_t row_channels() const { return row == 0 ? size.c : row; }
+  int64_t rows() const { return row == 0 ? 1 : size.c / row; }
   int64_t output_bytes() const { return size.numel() * element_bytes; }
   int64_t bytes() const { return (reads + 1) * output_bytes(); }
 
@@ -103,7 +109,7 @@ struct Work {
 };
 
 // Units for an operation with sums, of groups of at most `max_group` channels, or kWideGroup times as many where a
-// split plan sums rows of channels.
+// split plan sums rows of channels. Where units are whole groups, these have whole sets.
 Plan make_plan(const Work &work, const Machine &machine, int64_t max_group);
 
 // How many threads are worth waking up for the work.
@@ -111,10 +117,10 @@ int useful_workers(const Work &work, const Machine &machine);
 
 // Boxes of samples, channels and positions that tile a tensor in the order of its memory.
 struct Tiles {
-  Extents size;
+  Extents size;                                      // of one row of channels
   bool channels_first = true;                        // channels change slower than positions
   int64_t samples = 1, channels = 1, positions = 1;  // of a tile; at the ends there may be fewer
-  int64_t count = 0;
+  int64_t count_of_row = 0, count = 0;
 
   struct Tile {
     Group group;

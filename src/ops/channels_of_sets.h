@@ -1,0 +1,57 @@
+// What a module has once for each channel, seen from the channels of several sets (tensor/sets.h).
+#pragma once
+#include <algorithm>
+#include <cmath>
+
+#include "base/scratch.h"
+#include "ops/operations.h"
+#include "parallel/plan.h"
+
+namespace bn2d {
+
+// Calls f(first, channels, offset) for the channels of a module that those of a group stand for.
+template <class F>
+void for_channels_of_module(const Sets &sets, const Group &g, const F &f) {
+  for (int64_t done = 0; done < g.channels;) {
+    const int64_t first = sets.batches() == 1 ? g.channel : (g.channel + done) % sets.size.c;
+    const int64_t channels = std::min(g.channels - done, sets.size.c - first);
+    f(first, channels, done);
+    done += channels;
+  }
+}
+
+inline void load_for(const Sets &sets, const Group &g, const ChannelArray &array, double *to) {
+  for_channels_of_module(
+      sets, g, [&](int64_t first, int64_t channels, int64_t offset) { array.load(first, channels, to + offset); });
+}
+
+// A number of each channel of each set, kept until all sets are done: then those of one channel of
+// the module come together in the order of the sets, whoever has finished first.
+class KeptOfSets {
+ public:
+  // Empty where there is one batch of samples: then nothing has to wait.
+  KeptOfSets(const Sets &sets, bool wanted)
+      : channels_(sets.size.c),
+        batches_(sets.batches()),
+        scratch_(wanted && batches_ > 1 ? static_cast<size_t>(channels_ * batches_) * sizeof(double) : 0) {}
+
+  bool exists() const { return scratch_.data() != nullptr; }
+  void keep(const Group &g, const double *values) const { std::copy_n(values, g.channels, data() + g.channel); }
+  double at(int64_t batch, int64_t c) const { return data()[batch * channels_ + c]; }
+  double sum(int64_t c) const {
+    double sum = 0, low = 0;
+    for (int64_t batch = 0; batch < batches_; ++batch) {
+      const double value = at(batch, c), next = sum + value, part = next - sum;  // Knuth's two-sum
+      low += (sum - (next - part)) + (value - part);
+      sum = next;
+    }
+    return std::isfinite(sum) ? sum + low : sum;
+  }
+
+ private:
+  double *data() const { return static_cast<double *>(scratch_.data()); }
+  int64_t channels_, batches_;
+  Scratch scratch_;
+};
+
+}  // namespace bn2d
