@@ -41,7 +41,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
         kept_dbias_(sets_, call.dbias.exists()) {}
 
   // The sums of scale*g and of scale*g*(x - mean), with the scale that the map has.
-  const Partial &weighed(int, const Group &g, const Partial &total, const MapCoefficients &coefficients,
+  [[gnu::noinline]] const Partial &weighed(int, const Group &g, const Partial &total, const MapCoefficients &coefficients,
                          const Workspace &own) const {
     Numbers &numbers = *new (own.numbers) Numbers;
     channel_.gradients({g.channels, statistics_of(g, &numbers), nullptr, nullptr, count_, coefficients.of_regular(),
@@ -56,7 +56,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     return *own.part;
   }
 
-  void finish(const Blockwise &blockwise, const Group &g, const Partial *sums, const MapCoefficients &coefficients,
+  [[gnu::noinline]] void finish(const Blockwise &blockwise, const Group &g, const Partial *sums, const MapCoefficients &coefficients,
               const Workspace &own) const {
     static_assert(sizeof(Numbers) <= kNumbersBytes);
     Numbers &numbers = *new (own.numbers) Numbers;
@@ -76,7 +76,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   }
 
   // Where there are several sets of samples: the gradients of the parameters, when all are done.
-  void add_sets() const {
+  [[gnu::noinline]] void add_sets() const {
     blend_kept_into(call_.dbias, kept_dbias_, sets_.size.c, call_.blend);
     blend_kept_into(call_.dweight, kept_dweight_, sets_.size.c, call_.blend);
   }
@@ -92,7 +92,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   };
 
   bool has_wide_sets() const { return sets_.channels > 1; }
-  kernels::ChannelStatistics statistics_of(const Group &g, Numbers *numbers) const {
+  [[gnu::noinline]] kernels::ChannelStatistics statistics_of(const Group &g, Numbers *numbers) const {
     const SavedStatistics &saved = call_.saved;
     if (sets_.batches() == 1 && !has_wide_sets()) {
       const auto at = [&](const double *array) { return array ? array + g.channel : nullptr; };
@@ -194,7 +194,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   }
 
   // Whether the sums of weighed() over the set of channel number i of a group are safe.
-  bool is_ordinary_set(int64_t channel, int64_t i, const Workspace &own) const {
+  [[gnu::cold]] bool is_ordinary_set(int64_t channel, int64_t i, const Workspace &own) const {
     if (!has_wide_sets()) return true;
     const double invstd = invstd_of(channel), shift = own.pooled[0]->hi[i] / count_,
                  slope = own.pooled[0]->hi[kMaxGroup + i] * invstd / count_ * invstd;

@@ -39,7 +39,7 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
         kept_dweight_(sets_, call.dweight.exists()) {}
 
   // First the sums of v, v*t, h, h*t and v*h, then those of d2*g and d2*g*t, which need the first ones.
-  const Partial &weighed(int pooling, const Group &g, const Partial &total, const MapCoefficients &,
+  [[gnu::noinline]] const Partial &weighed(int pooling, const Group &g, const Partial &total, const MapCoefficients &,
                          const Workspace<Partial> &own) const {
     for (int64_t i = 0; i < g.channels; ++i) {
       const int64_t channel = g.channel + i;

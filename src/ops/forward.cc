@@ -64,7 +64,7 @@ class Forward {
     return total;
   }
 
-  void finish(const Blockwise &blockwise, const Group &g, Moments *moments, const MapCoefficients &coefficients,
+  [[gnu::noinline]] void finish(const Blockwise &blockwise, const Group &g, Moments *moments, const MapCoefficients &coefficients,
               const Workspace &own) const {
     if (moments && sets_.channels > 1) moments = own.pooled[0];
     static_assert(sizeof(Numbers) <= kNumbersBytes);
@@ -86,7 +86,7 @@ class Forward {
   }
 
   // Where there are several sets of samples: the running statistics, when all are done.
-  void add_sets() const {
+  [[gnu::noinline]] void add_sets() const {
     const int64_t batches = sets_.batches();
     if (!kept_mean_.exists()) return;
     for (int64_t c = 0; c < sets_.size.c; ++c) {

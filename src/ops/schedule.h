@@ -241,7 +241,7 @@ class Schedule {
 
   // Adds the channels of sets to what there is of each set in own.of_sets, in their order: those of
   // several whole sets, or some of one set that is larger than a group.
-  void add_to_sets(int pooling, const Group &g, const Partial &total, const MapCoefficients &coefficients,
+  [[gnu::noinline]] void add_to_sets(int pooling, const Group &g, const Partial &total, const MapCoefficients &coefficients,
                    bool is_first, const Workspace<Partial> &own) const {
     const int64_t of_set = std::min(together_, g.channels), sets = g.channels / of_set;
     const Partial &weighed = operation_.weighed(pooling, g, total, coefficients, own);
@@ -252,14 +252,14 @@ class Schedule {
     }
   }
   // Channel number `channel` of each set.
-  void gather(const Partial &from, int64_t of_set, int64_t channel, int64_t sets, Partial *to) const {
+  [[gnu::noinline]] void gather(const Partial &from, int64_t of_set, int64_t channel, int64_t sets, Partial *to) const {
     const auto sources = Operation::arrays(const_cast<Partial &>(from)), targets = Operation::arrays(*to);
     for (int k = 0; k < Operation::kDoubles; ++k)
       for (int64_t set = 0; set < sets; ++set) targets[k][set] = sources[k][set * of_set + channel];
     operation_.set_count(blockwise_.sets().samples * size_.plane(), to);
   }
   // What the sets have, for each of their channels.
-  void spread(const Group &g, const Workspace<Partial> &own, Partial *to) const {
+  [[gnu::noinline]] void spread(const Group &g, const Workspace<Partial> &own, Partial *to) const {
     const auto sources = Operation::arrays(*own.of_sets), targets = Operation::arrays(*to);
     const int64_t channels = std::min<int64_t>(g.channels, kernels::kMaxGroup);
     for (int k = 0; k < Operation::kDoubles; ++k)
