@@ -314,7 +314,7 @@ HWY_INLINE int64_t BeforeLine(const T *output) {
 
 // Elements [i, stop) of a row of planes, one by one.
 template <class T, class Body, class PlaneOf>
-HWY_NOINLINE void MapElements(const Body &body, int64_t i, int64_t stop, int64_t length, const PlaneOf &plane_of) {
+BN2D_KERNEL void MapElements(const Body &body, int64_t i, int64_t stop, int64_t length, const PlaneOf &plane_of) {
   const hn::CappedTag<Arithmetic<T>, 1> one;
   for (int64_t plane = i < length ? 0 : i / length; i < stop; ++plane) {
     const auto c = plane_of(plane);
@@ -365,7 +365,7 @@ HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool str
 }
 
 template <class T, class Body>
-HWY_NOINLINE void MapOverPlanes(const MapJob &job) {
+BN2D_KERNEL void MapOverPlanes(const MapJob &job) {
   // Planes that follow one another in every tensor are one row.
   bool adjacent = true;
   for (const auto tensor : MapJob::kTensors)

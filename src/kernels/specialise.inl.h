@@ -22,6 +22,14 @@ inline constexpr bool kHasChannels = kSpecialise;
 template <class T>
 inline constexpr bool kSpecialisePlain = kSpecialise && (sizeof(T) == 4 || (sizeof(T) == 2 && HWY_TARGET <= HWY_AVX2));
 
+// A kernel. Those of old CPUs are written for size: marked as seldom run, they take three quarters of the code.
+#undef BN2D_KERNEL
+#if HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR
+#define BN2D_KERNEL HWY_NOINLINE __attribute__((cold))
+#else
+#define BN2D_KERNEL HWY_NOINLINE
+#endif
+
 HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }  // into L2
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE

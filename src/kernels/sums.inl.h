@@ -376,7 +376,7 @@ HWY_INLINE void FetchRow(const LaneOfRun &lane, const Cursor &from, int k, int64
 #if HWY_TARGET == HWY_AVX3
 #define BN2D_TAIL HWY_INLINE
 #else
-#define BN2D_TAIL HWY_NOINLINE
+#define BN2D_TAIL BN2D_KERNEL
 #endif
 template <class D, class R, class Last>
 BN2D_TAIL auto ReadTail(const R &reader, const Cursor &from, const Offsets &offset, int64_t i, const Last &last) {
@@ -502,7 +502,7 @@ class LanesOfPlane {
 };
 
 template <SumsOf kOf, class T, Act kAct, In kIn>
-HWY_NOINLINE void AddPlanes(const PlanesOfChannel &planes) {
+BN2D_KERNEL void AddPlanes(const PlanesOfChannel &planes) {
   const SumsJob &job = planes.job;
   const Runs &runs = planes.runs;
   const LastVector<T, ElementTag<kIn>> last(job.length);
