@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- bn2d.cdef as a Lua string. Written by capi/api/bindings.py from bn2d-api.json: do not edit.
 return [[
-enum { BN2D_VERSION_MAJOR = 1, BN2D_VERSION_MINOR = 2, BN2D_VERSION_PATCH = 0, BN2D_API_VERSION = 3 };
+enum { BN2D_VERSION_MAJOR = 1, BN2D_VERSION_MINOR = 3, BN2D_VERSION_PATCH = 0, BN2D_API_VERSION = 4 };
 enum bn2d_status {
   BN2D_OK = 0,
   BN2D_ERROR_INVALID_ARGUMENT = -1,

@@ -117,12 +117,12 @@
 /** Version of this header; that of the library is bn2d_version(). */
 #define BN2D_VERSION_MAJOR 1
 /** Grows with what is added. */
-#define BN2D_VERSION_MINOR 2
+#define BN2D_VERSION_MINOR 3
 /** Grows with what is mended. */
 #define BN2D_VERSION_PATCH 0
 
 /** Version of the function table, for bn2d_get_api(). */
-#define BN2D_API_VERSION 3
+#define BN2D_API_VERSION 4
 
 /** Marks what the library exports. */
 #if defined(__GNUC__) || defined(__clang__)
