@@ -25,12 +25,12 @@ class Forward {
   const bool has_sums, has_map;
 
   explicit Forward(const ForwardCall &call)
-      : has_sums(call.batch_statistics),
+      : has_sums(call.batch_statistics && !call.given.exist()),
         has_map(call.y.exists()),
         call_(call),
         is_wide_(call.x.dtype == DType::f64),
         has_extreme_slope_(extreme::is_extreme_slope(call.fused.factor())),
-        count_(static_cast<double>(call.x.size.per_channel())) {}
+        count_(static_cast<double>(call.given.exist() ? call.given.count : call.x.size.per_channel())) {}
 
   static void set_centers(const Group &, const Accumulators &) {}  // read by the kernel: the first element of a block
   void reduce(const Blockwise &blockwise, const Group &group, const Group &part, int64_t block,
@@ -60,10 +60,24 @@ class Forward {
     m->count = static_cast<double>(blockwise.blocks().at(block).elements());
     m->wide = is_wide_;
   }
+  // Pairs of doubles, whatever the data are of.
+  void load_given(const Group &g, Moments *m) const {
+    double *arrays[kDoubles] = {m->mean_hi, m->mean_lo, m->m2_hi, m->m2_lo};
+    for (int i = 0; i < kDoubles; ++i)
+      std::copy_n(call_.given.values + i * call_.x.size.c + g.channel, g.channels, arrays[i]);
+    m->count = count_;
+    m->wide = true;
+  }
 
   void finish(const Blockwise &blockwise, const Group &g, Moments *moments, const MapCoefficients &coefficients,
               const Workspace &own) const {
     static_assert(sizeof(Numbers) <= kNumbersBytes);
+    if (call_.moments) return save(g, *moments, call_.moments + g.channel, call_.x.size.c);
+    const bool is_of_x = moments != nullptr;
+    if (call_.given.exist()) {
+      moments = own.total;
+      load_given(g, moments);
+    }
     Numbers &numbers = *new (own.numbers) Numbers;
     Statistics &s = numbers.statistics;
     load(g, moments, &numbers);
@@ -73,7 +87,7 @@ class Forward {
     if (call_.saved.side) save_side(g, coefficients);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
       coefficients.is_extreme[i] =
-          is_wide_ ? set_unbounded(blockwise, g.channel + i, i, moments != nullptr, &numbers, coefficients.from(i), own)
+          is_wide_ ? set_unbounded(blockwise, g.channel + i, i, is_of_x, &numbers, coefficients.from(i), own)
                    : set_extreme(g.channel + i, i, &s, coefficients.from(i));
     if (moments) update_running(g, &numbers);
     save_statistics(g, s);
@@ -151,7 +165,7 @@ class Forward {
                                    Numbers *numbers, const MapCoefficients &coefficients, const Workspace &own) const {
     using namespace kernels::coefficient;
     Statistics &s = numbers->statistics;
-    unbounded::Number mean = s.mean[i], mean_lo, var = s.var[i];
+    unbounded::Number mean = s.mean[i], mean_lo = s.mean_lo[i], var = s.var[i];
     if (of_batch) {
       const unbounded::Moments moments = extreme::moments(blockwise, channel, own.buffer);
       if (!moments.mean.hi.is_finite()) return false;  // an element is infinite or NaN
@@ -248,7 +262,14 @@ class Forward {
 }  // namespace
 
 void forward(const ForwardCall &call) {
-  if (call.x.size.numel() == 0) return;
+  if (call.x.size.numel() == 0) {
+    if (!call.given.exist()) return;
+    ForwardCall channels = call;  // what there is to do for them, and no element
+    channels.x = channels.z = channels.y = View();
+    channels.x.dtype = call.x.dtype;
+    channels.x.size = {1, call.x.size.c, 1, 1};
+    return forward(channels);
+  }
   Tensors tensors;
   tensors.x = call.x;
   tensors.v = call.z;
