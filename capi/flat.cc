@@ -14,7 +14,7 @@ namespace {
 // The tensors of one call: all of one dtype, layout and shape.
 class FlatTensors {
  public:
-  FlatTensors(int32_t dtype, int32_t layout, int64_t n, int64_t c, int64_t h, int64_t w)
+  [[gnu::noinline]] FlatTensors(int32_t dtype, int32_t layout, int64_t n, int64_t c, int64_t h, int64_t w)
       : dtype_(checked_floating_dtype(dtype)), shape_{n, c, h, w} {
     if (layout != BN2D_NCHW && layout != BN2D_NHWC)
       fail(Status::invalid_argument, "layout is %" PRId32 ", known are NCHW (1) and NHWC (2)", layout);
@@ -27,7 +27,7 @@ class FlatTensors {
       : FlatTensors(dtype, layout, size.n, size.c, size.h, size.w) {}
   FlatTensors(const FlatTensors &) = delete;  // views point into it
 
-  bn2d_view view(const void *data) const {
+  [[gnu::noinline]] bn2d_view view(const void *data) const {
     bn2d_view view = {};
     view.data = const_cast<void *>(data);
     view.device_type = BN2D_CPU;

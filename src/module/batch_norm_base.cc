@@ -2,6 +2,7 @@
 
 #include <cinttypes>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 
 #include "ops/blockwise.h"
@@ -70,11 +71,17 @@ BatchNormBase::BatchNormBase(int64_t num_features, const Options &options)
   }
 }
 
+BatchNormBase::~BatchNormBase() = default;
+
 std::string BatchNormBase::repr() const {
   const auto truth = [](bool value) { return value ? "True" : "False"; };
-  return std::string(class_name()) + "(" + std::to_string(num_features_) + ", eps=" + python_float(options_.eps) +
-         ", momentum=" + (std::isnan(momentum()) ? "None" : python_float(momentum())) +
-         ", affine=" + truth(options_.affine) + ", track_running_stats=" + truth(options_.track_running_stats) + ")";
+  const double now = momentum();
+  char text[200];  // sums of strings would be 4 KB of code
+  std::snprintf(text, sizeof text, "%s(%" PRId64 ", eps=%s, momentum=%s, affine=%s, track_running_stats=%s)",
+                class_name(), num_features_, python_float(options_.eps).c_str(),
+                std::isnan(now) ? "None" : python_float(now).c_str(), truth(options_.affine),
+                truth(options_.track_running_stats));
+  return text;
 }
 
 void BatchNormBase::train(bool training) {

@@ -16,7 +16,7 @@ namespace bn2d {
 class BatchNormBase {
  public:
   BatchNormBase(int64_t num_features, const Options &options);
-  virtual ~BatchNormBase() = default;
+  virtual ~BatchNormBase();
 
   int64_t num_features() const { return num_features_; }
   // As constructed; what has a getter below may have changed since.
