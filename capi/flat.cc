@@ -14,7 +14,7 @@ namespace {
 // The tensors of one call: all of one dtype, layout and shape.
 class FlatTensors {
  public:
-  FlatTensors(int32_t dtype, int32_t layout, int64_t n, int64_t c, int64_t h, int64_t w)
+  [[gnu::noinline]] FlatTensors(int32_t dtype, int32_t layout, int64_t n, int64_t c, int64_t h, int64_t w)
       : dtype_(checked_floating_dtype(dtype)), shape_{n, c, h, w} {
     if (layout != BN2D_NCHW && layout != BN2D_NHWC)
       fail(Status::invalid_argument, "layout is %" PRId32 ", known are NCHW (1) and NHWC (2)", layout);
@@ -27,7 +27,7 @@ class FlatTensors {
       : FlatTensors(dtype, layout, size.n, size.c, size.h, size.w) {}
   FlatTensors(const FlatTensors &) = delete;  // views point into it
 
-  bn2d_view view(const void *data) const {
+  [[gnu::noinline]] bn2d_view view(const void *data) const {
     bn2d_view view = {};
     view.data = const_cast<void *>(data);
     view.device_type = BN2D_CPU;
@@ -162,5 +162,42 @@ int32_t bn2d_tensor_copy_to_flat(const bn2d_tensor *tensor, int32_t dtype, void 
   return forwarded([&] {
     const FlatVector target(tensor, dtype, data, length);
     return bn2d_tensor_copy_to(tensor, &target.view);
+  });
+}
+
+int32_t bn2d_statistics_accumulate_flat(bn2d_statistics *statistics, int32_t dtype, int32_t layout, const void *x,
+                                        int64_t n, int64_t h, int64_t w) {
+  return forwarded([&] {
+    const FlatTensors tensors(dtype, layout, n, checked(statistics, "statistics").value->num_features(), h, w);
+    const bn2d_view of_x = tensors.view(x);
+    return bn2d_statistics_accumulate(statistics, &of_x);
+  });
+}
+
+int32_t bn2d_forward_with_statistics_flat(bn2d_module *module, const bn2d_statistics *statistics, int32_t dtype,
+                                          int32_t layout, const void *x, const void *z, int64_t n, int64_t h, int64_t w,
+                                          int32_t activation, double slope, void *y, bn2d_record **record) {
+  return forwarded([&] {
+    const FlatTensors tensors(dtype, layout, n, checked(module, "module").value->num_features(), h, w);
+    const bn2d_view of_x = tensors.view(x), of_z = tensors.view(z), of_y = tensors.view(y);
+    return bn2d_forward_with_statistics(module, statistics, &of_x, optional(of_z), activation, slope, &of_y, record);
+  });
+}
+
+int32_t bn2d_backward_sums_flat(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout,
+                                const void *dy, double *sums, int64_t length) {
+  return forwarded([&] {
+    const FlatTensors tensors(dtype, layout, size_of(record));
+    const bn2d_view of_dy = tensors.view(dy);
+    return bn2d_backward_sums(module, record, &of_dy, sums, length);
+  });
+}
+
+int32_t bn2d_backward_with_sums_flat(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout,
+                                     const void *dy, const double *sums, int64_t length, void *dx, void *dz) {
+  return forwarded([&] {
+    const FlatTensors tensors(dtype, layout, size_of(record));
+    const bn2d_view of_dy = tensors.view(dy), of_dx = tensors.view(dx), of_dz = tensors.view(dz);
+    return bn2d_backward_with_sums(module, record, &of_dy, sums, length, optional(of_dx), optional(of_dz));
   });
 }

@@ -7,6 +7,18 @@
 
 namespace bn2d::capi {
 
+int32_t guarded(void (*body)(void *), void *object) {
+  const QuietArithmetic quiet;
+  try {
+    body(object);
+    return 0;
+  } catch (...) {
+    return report_exception();
+  }
+}
+
+void fail_null(const char *name) { fail(Status::invalid_argument, "%s is NULL", name); }
+
 // Here, and not in every function, for the size.
 int32_t report_exception() {
   try {

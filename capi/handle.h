@@ -26,6 +26,12 @@ struct bn2d_module : bn2d::capi::Slot {
   bn2d_tensor *tensors[5] = {};  // owned; in the order of value->tensors()
   void clear();
 };
+struct bn2d_statistics : bn2d::capi::Slot {
+  static constexpr uint32_t kTag = 0x5332'6E62;
+  static constexpr const char *kName = "statistics";
+  std::unique_ptr<bn2d::Statistics> value;
+  void clear() { value.reset(); }
+};
 struct bn2d_record : bn2d::capi::Slot {
   static constexpr uint32_t kTag = 0x7232'6E62;
   static constexpr const char *kName = "record";

@@ -66,9 +66,9 @@ int32_t bn2d_module_momentum(const bn2d_module *module, int32_t *out_has, double
   return guarded([&] {
     required(out_has, "out_has");
     required(out, "out");
-    const auto &momentum = checked(module, "module").value->options().momentum;
-    *out_has = momentum.has_value() ? 1 : 0;
-    *out = momentum.value_or(std::nan(""));
+    const double momentum = checked(module, "module").value->momentum();
+    *out_has = std::isnan(momentum) ? 0 : 1;
+    *out = momentum;
   });
 }
 int32_t bn2d_module_affine(const bn2d_module *module, int32_t *out) {
@@ -94,6 +94,18 @@ int32_t bn2d_module_set_num_threads(bn2d_module *module, int32_t threads) {
 }
 int32_t bn2d_module_get_num_threads(const bn2d_module *module, int32_t *out) {
   return get(module, out, [](const BatchNorm2d &m) { return m.num_threads(); });
+}
+int32_t bn2d_module_set_momentum(bn2d_module *module, double momentum) {
+  return guarded([&] { checked(module, "module").value->set_momentum(checked_momentum(momentum)); });
+}
+int32_t bn2d_module_set_momentum_none(bn2d_module *module) {
+  return guarded([&] { checked(module, "module").value->set_momentum(std::nan("")); });
+}
+int32_t bn2d_module_set_frozen(bn2d_module *module, int32_t frozen) {
+  return guarded([&] { checked(module, "module").value->set_frozen(checked_flag("frozen", frozen)); });
+}
+int32_t bn2d_module_is_frozen(const bn2d_module *module, int32_t *out) {
+  return get(module, out, [](const BatchNorm2d &m) { return m.is_frozen() ? 1 : 0; });
 }
 int32_t bn2d_module_repr(const bn2d_module *module, char *buffer, uint64_t capacity, uint64_t *length) {
   return guarded([&] { copy_text(checked(module, "module").value->repr(), buffer, capacity, length); });

@@ -1,4 +1,6 @@
 // Forward, backward and double backward of a module, and their records.
+#include <cinttypes>
+
 #include "convert.h"
 #include "handle.h"
 
@@ -9,11 +11,11 @@ namespace {
 
 // The forward itself cannot fail once it has begun, so a record's handle is made before and filled in after.
 void run_forward(bn2d_module &module, const View &x, const View &z, const Fused &fused, const View &y,
-                 bn2d_record **out) {
+                 bn2d_record **out, const Statistics *given = nullptr) {
   BatchNorm2d &m = *module.value;
-  if (out == nullptr) return m.forward(x, z, fused, y, nullptr);
+  if (out == nullptr) return m.forward(x, z, fused, y, given, nullptr);
   NewHandle<bn2d_record> handle;
-  m.forward(x, z, fused, y, &handle->value);
+  m.forward(x, z, fused, y, given, &handle->value);
   handle->pool = m.records();
   *out = handle.publish();
 }
@@ -39,6 +41,13 @@ int32_t backward_contiguous(bn2d_module *module, DType dtype, const bn2d_record 
     m.value->backward(r, gradient, dx ? contiguous_of("dx", dx, dtype, size.n, size.c, size.h, size.w) : View(),
                       View());
   });
+}
+
+// `length`: of the sums that the caller has.
+void check_sums(const bn2d_module &module, int64_t length) {
+  const int64_t expected = 2 * module.value->num_features();
+  if (length != expected)
+    fail(Status::shape, "length is %" PRId64 ", the sums of the module's channels are %" PRId64, length, expected);
 }
 
 }  // namespace
@@ -91,6 +100,43 @@ int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record, con
   });
 }
 
+int32_t bn2d_forward_with_statistics(bn2d_module *module, const bn2d_statistics *statistics, const bn2d_view *x,
+                                     const bn2d_view *z, int32_t activation, double slope, const bn2d_view *y,
+                                     bn2d_record **record) {
+  return guarded([&] {
+    run_forward(checked(module, "module"), view_of("x", x), optional_view_of("z", z),
+                {static_cast<Activation>(activation), slope}, view_of("y", y), record,
+                checked(statistics, "statistics").value.get());
+  });
+}
+
+int32_t bn2d_backward_sums(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, double *sums,
+                           int64_t length) {
+  return guarded([&] {
+    bn2d_module &m = checked(module, "module");
+    const Record &r = *checked(record, "record").value;
+    check_sums(m, length);
+    m.value->backward_sums(r, view_of("dy", dy), required(sums, "sums"));
+  });
+}
+
+int32_t bn2d_backward_with_sums(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const double *sums,
+                                int64_t length, const bn2d_view *dx, const bn2d_view *dz) {
+  return guarded([&] {
+    bn2d_module &m = checked(module, "module");
+    const Record &r = *checked(record, "record").value;
+    check_sums(m, length);
+    m.value->backward_with_sums(r, view_of("dy", dy), required(sums, "sums"), optional_view_of("dx", dx),
+                                optional_view_of("dz", dz));
+  });
+}
+
+int32_t bn2d_record_batch_statistics(const bn2d_record *record, int32_t *out) {
+  return guarded([&] {
+    required(out, "out");
+    *out = checked(record, "record").value->batch_statistics ? 1 : 0;
+  });
+}
 int32_t bn2d_record_retain(bn2d_record *record) {
   return guarded([&] { retain(record, "record"); });
 }

@@ -406,6 +406,93 @@ namespace Bn2d
             IntPtr scale, IntPtr shift, long length);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_module_set_momentum(SafeHandle module, double momentum);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_module_set_momentum_none(SafeHandle module);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_module_set_frozen(SafeHandle module, int frozen);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_module_is_frozen(SafeHandle module, out int result);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_statistics_create(long num_features, out IntPtr result);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_statistics_retain(SafeHandle statistics);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern void bn2d_statistics_release(IntPtr statistics);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_statistics_accumulate(SafeHandle statistics, IntPtr x);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_statistics_accumulate_flat(SafeHandle statistics, int dtype,
+            int layout, IntPtr x, long n, long h, long w);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_statistics_merge(SafeHandle statistics, SafeHandle other);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_statistics_reset(SafeHandle statistics);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_statistics_count(SafeHandle statistics, out long result);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_statistics_mean_var(SafeHandle statistics, IntPtr mean,
+            IntPtr var, long length);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_statistics_export_length(SafeHandle statistics,
+            out long result);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_statistics_export(SafeHandle statistics, IntPtr values,
+            long length);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_statistics_merge_exported(SafeHandle statistics,
+            IntPtr values, long length);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_forward_with_statistics(SafeHandle module,
+            SafeHandle statistics, IntPtr x, IntPtr z, int activation, double slope, IntPtr y,
+            [Out] IntPtr[] record);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_forward_with_statistics_flat(SafeHandle module,
+            SafeHandle statistics, int dtype, int layout, IntPtr x, IntPtr z, long n, long h,
+            long w, int activation, double slope, IntPtr y, [Out] IntPtr[] record);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_record_batch_statistics(SafeHandle record, out int result);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_backward_sums(SafeHandle module, SafeHandle record,
+            IntPtr dy, IntPtr sums, long length);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_backward_sums_flat(SafeHandle module, SafeHandle record,
+            int dtype, int layout, IntPtr dy, IntPtr sums, long length);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_backward_with_sums(SafeHandle module, SafeHandle record,
+            IntPtr dy, IntPtr sums, long length, IntPtr dx, IntPtr dz);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_backward_with_sums_flat(SafeHandle module,
+            SafeHandle record, int dtype, int layout, IntPtr dy, IntPtr sums, long length,
+            IntPtr dx, IntPtr dz);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_module_set_running_stats(SafeHandle module,
+            SafeHandle statistics);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         internal static extern IntPtr bn2d_get_api(uint api_version);
     }
 }

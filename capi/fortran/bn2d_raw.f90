@@ -792,6 +792,200 @@ module bn2d_raw
       integer(c_int64_t), value :: length
       integer(c_int32_t) :: res
     end function
+    function bn2d_module_set_momentum(module, momentum) bind(C, name="bn2d_module_set_momentum") result(res)
+      import
+      type(c_ptr), value :: module
+      real(c_double), value :: momentum
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_module_set_momentum_none(module) bind(C, name="bn2d_module_set_momentum_none") result(res)
+      import
+      type(c_ptr), value :: module
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_module_set_frozen(module, frozen) bind(C, name="bn2d_module_set_frozen") result(res)
+      import
+      type(c_ptr), value :: module
+      integer(c_int32_t), value :: frozen
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_module_is_frozen(module, out) bind(C, name="bn2d_module_is_frozen") result(res)
+      import
+      type(c_ptr), value :: module
+      integer(c_int32_t), intent(out) :: out
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_statistics_create(num_features, out) bind(C, name="bn2d_statistics_create") result(res)
+      import
+      integer(c_int64_t), value :: num_features
+      type(c_ptr), intent(out) :: out
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_statistics_retain(statistics) bind(C, name="bn2d_statistics_retain") result(res)
+      import
+      type(c_ptr), value :: statistics
+      integer(c_int32_t) :: res
+    end function
+    subroutine bn2d_statistics_release(statistics) bind(C, name="bn2d_statistics_release")
+      import
+      type(c_ptr), value :: statistics
+    end subroutine
+    function bn2d_statistics_accumulate(statistics, x) bind(C, name="bn2d_statistics_accumulate") result(res)
+      import
+      type(c_ptr), value :: statistics
+      type(c_ptr), value :: x
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_statistics_accumulate_flat(statistics, dtype, layout, x, n, h, &
+        w) bind(C, name="bn2d_statistics_accumulate_flat") result(res)
+      import
+      type(c_ptr), value :: statistics
+      integer(c_int32_t), value :: dtype
+      integer(c_int32_t), value :: layout
+      type(c_ptr), value :: x
+      integer(c_int64_t), value :: n
+      integer(c_int64_t), value :: h
+      integer(c_int64_t), value :: w
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_statistics_merge(statistics, other) bind(C, name="bn2d_statistics_merge") result(res)
+      import
+      type(c_ptr), value :: statistics
+      type(c_ptr), value :: other
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_statistics_reset(statistics) bind(C, name="bn2d_statistics_reset") result(res)
+      import
+      type(c_ptr), value :: statistics
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_statistics_count(statistics, out) bind(C, name="bn2d_statistics_count") result(res)
+      import
+      type(c_ptr), value :: statistics
+      integer(c_int64_t), intent(out) :: out
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_statistics_mean_var(statistics, mean, var, &
+        length) bind(C, name="bn2d_statistics_mean_var") result(res)
+      import
+      type(c_ptr), value :: statistics
+      type(c_ptr), value :: mean
+      type(c_ptr), value :: var
+      integer(c_int64_t), value :: length
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_statistics_export_length(statistics, out) bind(C, name="bn2d_statistics_export_length") result(res)
+      import
+      type(c_ptr), value :: statistics
+      integer(c_int64_t), intent(out) :: out
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_statistics_export(statistics, values, length) bind(C, name="bn2d_statistics_export") result(res)
+      import
+      type(c_ptr), value :: statistics
+      type(c_ptr), value :: values
+      integer(c_int64_t), value :: length
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_statistics_merge_exported(statistics, values, &
+        length) bind(C, name="bn2d_statistics_merge_exported") result(res)
+      import
+      type(c_ptr), value :: statistics
+      type(c_ptr), value :: values
+      integer(c_int64_t), value :: length
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_forward_with_statistics(module, statistics, x, z, activation, slope, y, &
+        record) bind(C, name="bn2d_forward_with_statistics") result(res)
+      import
+      type(c_ptr), value :: module
+      type(c_ptr), value :: statistics
+      type(c_ptr), value :: x
+      type(c_ptr), value :: z
+      integer(c_int32_t), value :: activation
+      real(c_double), value :: slope
+      type(c_ptr), value :: y
+      type(c_ptr), value :: record
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_forward_with_statistics_flat(module, statistics, dtype, layout, x, z, n, h, w, activation, slope, y, &
+        record) bind(C, name="bn2d_forward_with_statistics_flat") result(res)
+      import
+      type(c_ptr), value :: module
+      type(c_ptr), value :: statistics
+      integer(c_int32_t), value :: dtype
+      integer(c_int32_t), value :: layout
+      type(c_ptr), value :: x
+      type(c_ptr), value :: z
+      integer(c_int64_t), value :: n
+      integer(c_int64_t), value :: h
+      integer(c_int64_t), value :: w
+      integer(c_int32_t), value :: activation
+      real(c_double), value :: slope
+      type(c_ptr), value :: y
+      type(c_ptr), value :: record
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_record_batch_statistics(record, out) bind(C, name="bn2d_record_batch_statistics") result(res)
+      import
+      type(c_ptr), value :: record
+      integer(c_int32_t), intent(out) :: out
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_backward_sums(module, record, dy, sums, length) bind(C, name="bn2d_backward_sums") result(res)
+      import
+      type(c_ptr), value :: module
+      type(c_ptr), value :: record
+      type(c_ptr), value :: dy
+      type(c_ptr), value :: sums
+      integer(c_int64_t), value :: length
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_backward_sums_flat(module, record, dtype, layout, dy, sums, &
+        length) bind(C, name="bn2d_backward_sums_flat") result(res)
+      import
+      type(c_ptr), value :: module
+      type(c_ptr), value :: record
+      integer(c_int32_t), value :: dtype
+      integer(c_int32_t), value :: layout
+      type(c_ptr), value :: dy
+      type(c_ptr), value :: sums
+      integer(c_int64_t), value :: length
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_backward_with_sums(module, record, dy, sums, length, dx, &
+        dz) bind(C, name="bn2d_backward_with_sums") result(res)
+      import
+      type(c_ptr), value :: module
+      type(c_ptr), value :: record
+      type(c_ptr), value :: dy
+      type(c_ptr), value :: sums
+      integer(c_int64_t), value :: length
+      type(c_ptr), value :: dx
+      type(c_ptr), value :: dz
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_backward_with_sums_flat(module, record, dtype, layout, dy, sums, length, dx, &
+        dz) bind(C, name="bn2d_backward_with_sums_flat") result(res)
+      import
+      type(c_ptr), value :: module
+      type(c_ptr), value :: record
+      integer(c_int32_t), value :: dtype
+      integer(c_int32_t), value :: layout
+      type(c_ptr), value :: dy
+      type(c_ptr), value :: sums
+      integer(c_int64_t), value :: length
+      type(c_ptr), value :: dx
+      type(c_ptr), value :: dz
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_module_set_running_stats(module, &
+        statistics) bind(C, name="bn2d_module_set_running_stats") result(res)
+      import
+      type(c_ptr), value :: module
+      type(c_ptr), value :: statistics
+      integer(c_int32_t) :: res
+    end function
     function bn2d_get_api(api_version) bind(C, name="bn2d_get_api") result(res)
       import
       integer(c_int32_t), value :: api_version

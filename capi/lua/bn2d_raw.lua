@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- bn2d.cdef as a Lua string. Written by capi/api/bindings.py from bn2d-api.json: do not edit.
 return [[
-enum { BN2D_VERSION_MAJOR = 1, BN2D_VERSION_MINOR = 2, BN2D_VERSION_PATCH = 0, BN2D_API_VERSION = 3 };
+enum { BN2D_VERSION_MAJOR = 1, BN2D_VERSION_MINOR = 3, BN2D_VERSION_PATCH = 0, BN2D_API_VERSION = 4 };
 enum bn2d_status {
   BN2D_OK = 0,
   BN2D_ERROR_INVALID_ARGUMENT = -1,
@@ -62,6 +62,7 @@ typedef struct bn2d_options bn2d_options;
 typedef struct bn2d_module bn2d_module;
 typedef struct bn2d_tensor bn2d_tensor;
 typedef struct bn2d_record bn2d_record;
+typedef struct bn2d_statistics bn2d_statistics;
 struct DLManagedTensor;
 struct DLManagedTensorVersioned;
 typedef void (*bn2d_work)(void *context, int32_t worker);
@@ -182,6 +183,30 @@ typedef struct bn2d_api {
   int32_t (*module_try_lock)(bn2d_module *module, int32_t exclusive);
   int32_t (*module_unlock)(bn2d_module *module, int32_t exclusive);
   int32_t (*module_scale_shift)(const bn2d_module *module, int32_t dtype, void *scale, void *shift, int64_t length);
+  int32_t (*module_set_momentum)(bn2d_module *module, double momentum);
+  int32_t (*module_set_momentum_none)(bn2d_module *module);
+  int32_t (*module_set_frozen)(bn2d_module *module, int32_t frozen);
+  int32_t (*module_is_frozen)(const bn2d_module *module, int32_t *out);
+  int32_t (*statistics_create)(int64_t num_features, bn2d_statistics **out);
+  int32_t (*statistics_retain)(bn2d_statistics *statistics);
+  void (*statistics_release)(bn2d_statistics *statistics);
+  int32_t (*statistics_accumulate)(bn2d_statistics *statistics, const bn2d_view *x);
+  int32_t (*statistics_accumulate_flat)(bn2d_statistics *statistics, int32_t dtype, int32_t layout, const void *x, int64_t n, int64_t h, int64_t w);
+  int32_t (*statistics_merge)(bn2d_statistics *statistics, const bn2d_statistics *other);
+  int32_t (*statistics_reset)(bn2d_statistics *statistics);
+  int32_t (*statistics_count)(const bn2d_statistics *statistics, int64_t *out);
+  int32_t (*statistics_mean_var)(const bn2d_statistics *statistics, double *mean, double *var, int64_t length);
+  int32_t (*statistics_export_length)(const bn2d_statistics *statistics, int64_t *out);
+  int32_t (*statistics_export)(const bn2d_statistics *statistics, double *values, int64_t length);
+  int32_t (*statistics_merge_exported)(bn2d_statistics *statistics, const double *values, int64_t length);
+  int32_t (*forward_with_statistics)(bn2d_module *module, const bn2d_statistics *statistics, const bn2d_view *x, const bn2d_view *z, int32_t activation, double slope, const bn2d_view *y, bn2d_record **record);
+  int32_t (*forward_with_statistics_flat)(bn2d_module *module, const bn2d_statistics *statistics, int32_t dtype, int32_t layout, const void *x, const void *z, int64_t n, int64_t h, int64_t w, int32_t activation, double slope, void *y, bn2d_record **record);
+  int32_t (*record_batch_statistics)(const bn2d_record *record, int32_t *out);
+  int32_t (*backward_sums)(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, double *sums, int64_t length);
+  int32_t (*backward_sums_flat)(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout, const void *dy, double *sums, int64_t length);
+  int32_t (*backward_with_sums)(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const double *sums, int64_t length, const bn2d_view *dx, const bn2d_view *dz);
+  int32_t (*backward_with_sums_flat)(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout, const void *dy, const double *sums, int64_t length, void *dx, void *dz);
+  int32_t (*module_set_running_stats)(bn2d_module *module, const bn2d_statistics *statistics);
 } bn2d_api;
 uint32_t bn2d_version(void);
 const char *bn2d_version_string(void);
@@ -283,5 +308,29 @@ int32_t bn2d_set_last_error(int32_t status, const char *text);
 int32_t bn2d_module_try_lock(bn2d_module *module, int32_t exclusive);
 int32_t bn2d_module_unlock(bn2d_module *module, int32_t exclusive);
 int32_t bn2d_module_scale_shift(const bn2d_module *module, int32_t dtype, void *scale, void *shift, int64_t length);
+int32_t bn2d_module_set_momentum(bn2d_module *module, double momentum);
+int32_t bn2d_module_set_momentum_none(bn2d_module *module);
+int32_t bn2d_module_set_frozen(bn2d_module *module, int32_t frozen);
+int32_t bn2d_module_is_frozen(const bn2d_module *module, int32_t *out);
+int32_t bn2d_statistics_create(int64_t num_features, bn2d_statistics **out);
+int32_t bn2d_statistics_retain(bn2d_statistics *statistics);
+void bn2d_statistics_release(bn2d_statistics *statistics);
+int32_t bn2d_statistics_accumulate(bn2d_statistics *statistics, const bn2d_view *x);
+int32_t bn2d_statistics_accumulate_flat(bn2d_statistics *statistics, int32_t dtype, int32_t layout, const void *x, int64_t n, int64_t h, int64_t w);
+int32_t bn2d_statistics_merge(bn2d_statistics *statistics, const bn2d_statistics *other);
+int32_t bn2d_statistics_reset(bn2d_statistics *statistics);
+int32_t bn2d_statistics_count(const bn2d_statistics *statistics, int64_t *out);
+int32_t bn2d_statistics_mean_var(const bn2d_statistics *statistics, double *mean, double *var, int64_t length);
+int32_t bn2d_statistics_export_length(const bn2d_statistics *statistics, int64_t *out);
+int32_t bn2d_statistics_export(const bn2d_statistics *statistics, double *values, int64_t length);
+int32_t bn2d_statistics_merge_exported(bn2d_statistics *statistics, const double *values, int64_t length);
+int32_t bn2d_forward_with_statistics(bn2d_module *module, const bn2d_statistics *statistics, const bn2d_view *x, const bn2d_view *z, int32_t activation, double slope, const bn2d_view *y, bn2d_record **record);
+int32_t bn2d_forward_with_statistics_flat(bn2d_module *module, const bn2d_statistics *statistics, int32_t dtype, int32_t layout, const void *x, const void *z, int64_t n, int64_t h, int64_t w, int32_t activation, double slope, void *y, bn2d_record **record);
+int32_t bn2d_record_batch_statistics(const bn2d_record *record, int32_t *out);
+int32_t bn2d_backward_sums(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, double *sums, int64_t length);
+int32_t bn2d_backward_sums_flat(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout, const void *dy, double *sums, int64_t length);
+int32_t bn2d_backward_with_sums(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const double *sums, int64_t length, const bn2d_view *dx, const bn2d_view *dz);
+int32_t bn2d_backward_with_sums_flat(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout, const void *dy, const double *sums, int64_t length, void *dx, void *dz);
+int32_t bn2d_module_set_running_stats(bn2d_module *module, const bn2d_statistics *statistics);
 const bn2d_api *bn2d_get_api(uint32_t api_version);
 ]]

@@ -41,11 +41,11 @@
  * BN2D_ERROR_OUT_OF_MEMORY when memory runs out and BN2D_ERROR_INTERNAL for a fault of this
  * library. The comments below list what comes on top of these four.
  *
- * **Handles** (bn2d_options, bn2d_module, bn2d_tensor, bn2d_record) are opaque and reference
- * counted. A pointer written to an `out` parameter is one reference, owned by the caller, who gives
- * it back with the matching release function: in any order, on any thread, also after the module is
- * gone. Releasing NULL does nothing. A module owns one reference to each of its tensors; looking
- * one up gives the same pointer each time.
+ * **Handles** (bn2d_options, bn2d_module, bn2d_tensor, bn2d_record, bn2d_statistics) are opaque
+ * and reference counted. A pointer written to an `out` parameter is one reference, owned by the
+ * caller, who gives it back with the matching release function: in any order, on any thread, also
+ * after the module is gone. Releasing NULL does nothing. A module owns one reference to each of its
+ * tensors; looking one up gives the same pointer each time.
  *  - A dead handle (all of its references given back) is recognised until at least 65,536 other
  *    handles of its kind have died after it: functions return BN2D_ERROR_INVALID_HANDLE, releasing
  *    it does nothing. Later its value may be that of a new handle, and releasing it once more would
@@ -90,7 +90,7 @@
  * most 16 blocks of at most 16 MiB, one for each call that ran at the same time. A module keeps at
  * most four records that were released. Slots of dead handles are used again, but only after 4096
  * others of their kind, so that a dead handle is noticed. They never go back to the system: at most
- * 1 MiB for each of the four kinds, beside the largest number alive.
+ * 1 MiB for each of the five kinds, beside the largest number alive.
  *
  * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a
  * square, a sum or weight/std leaves the range of the type. What an activation or a residual is
@@ -117,12 +117,12 @@
 /** Version of this header; that of the library is bn2d_version(). */
 #define BN2D_VERSION_MAJOR 1
 /** Grows with what is added. */
-#define BN2D_VERSION_MINOR 2
+#define BN2D_VERSION_MINOR 3
 /** Grows with what is mended. */
 #define BN2D_VERSION_PATCH 0
 
 /** Version of the function table, for bn2d_get_api(). */
-#define BN2D_API_VERSION 3
+#define BN2D_API_VERSION 4
 
 /** Marks what the library exports. */
 #if defined(__GNUC__) || defined(__clang__)
@@ -158,6 +158,12 @@ typedef struct bn2d_tensor bn2d_tensor;
  * keeps nothing of the module alive but memory.
  */
 typedef struct bn2d_record bn2d_record;
+/**
+ * Mean and variance of each channel, gathered from any number of tensors and of other statistics.
+ * Made with bn2d_statistics_create(), given back with bn2d_statistics_release(). One thread at a
+ * time may change it, and none may read it meanwhile. Since 1.3.
+ */
+typedef struct bn2d_statistics bn2d_statistics;
 
 /* ------------------------------------------------------------------------------------ constants */
 
@@ -1091,6 +1097,268 @@ BN2D_API int32_t bn2d_module_unlock(bn2d_module *module, int32_t exclusive);
 BN2D_API int32_t bn2d_module_scale_shift(const bn2d_module *module, int32_t dtype, void *scale,
                                          void *shift, int64_t length);
 
+/* -------------------------------------------------------------------------- on a living module */
+
+/**
+ * Changes the momentum: for schedules, and for averages over weights. What bn2d_module_momentum()
+ * and bn2d_module_repr() tell follows.
+ * @param module A module.
+ * @param momentum In [0, 1].
+ * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.3.
+ */
+BN2D_API int32_t bn2d_module_set_momentum(bn2d_module *module, double momentum);
+/**
+ * No momentum from now on: the cumulative average, which goes on from num_batches_tracked. @return
+ * BN2D_OK, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.3.
+ */
+BN2D_API int32_t bn2d_module_set_momentum_none(bn2d_module *module);
+/**
+ * Freezes the statistics (1), or lets them go (0, as a new module is). A frozen module uses its
+ * running statistics in training mode, too, and updates neither them nor the counter; backward is
+ * that of eval mode. Parameters still get gradients. bn2d_module_train() leaves it frozen.
+ * @param module A module.
+ * @param frozen 0 or 1.
+ * @return BN2D_OK, BN2D_ERROR_STATE (1, and no running statistics), BN2D_ERROR_INVALID_ARGUMENT,
+ *   BN2D_ERROR_BUSY. Threads: exclusive. Since 1.3.
+ */
+BN2D_API int32_t bn2d_module_set_frozen(bn2d_module *module, int32_t frozen);
+/** 1 where the statistics are frozen. @return BN2D_OK. Threads: free. Since 1.3. */
+BN2D_API int32_t bn2d_module_is_frozen(const bn2d_module *module, int32_t *out);
+
+/* ---------------------------------------------------------------------- statistics from outside
+ *
+ * Forward and backward split where statistics are known, so that the host may look at them, combine
+ * and send them: a batch that lies on several processes or comes in pieces, a convolution whose
+ * output is still in cache, a whole data set.
+ *
+ *     bn2d_statistics *s = NULL;
+ *     bn2d_statistics_create(64, &s);
+ *     for (int i = 0; i < pieces; ++i) bn2d_statistics_accumulate(s, &piece[i]);
+ *     bn2d_forward_with_statistics(bn, s, &x, NULL, BN2D_ACT_NONE, 0, &y, &record);
+ *
+ *     bn2d_backward_sums(bn, record, &dy, sums, 2 * 64);  // adds to weight.grad and bias.grad
+ *     // ... here the sums of the other parts are added, element by element ...
+ *     bn2d_backward_with_sums(bn, record, &dy, sums, 2 * 64, &dx, NULL);
+ *
+ * Between processes, bn2d_statistics_export() makes the array that travels, and
+ * bn2d_statistics_merge_exported() takes in those of all processes, each in the same order.
+ * bn2d/mpi.h does all this for MPI, one call each way.
+ *
+ *  - Statistics are sums of the same kernels as those of a forward, with the same accuracy. One
+ *    bn2d_statistics_accumulate() of x and a forward with that give the bits of a plain forward.
+ *    In other pieces the last bits differ; the same pieces in the same order give the same bits.
+ *  - They are pairs of doubles. float64 data whose squared deviations leave the range of double, or
+ *    products of deviation and gradient in backward, are beyond them.
+ */
+
+/**
+ * New statistics, of no values.
+ * @param num_features Number of channels C, 1 or more.
+ * @param[out] out The statistics; give back with bn2d_statistics_release().
+ * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_statistics_create(int64_t num_features, bn2d_statistics **out);
+/** One more reference. @return BN2D_OK, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.3. */
+BN2D_API int32_t bn2d_statistics_retain(bn2d_statistics *statistics);
+/** Gives one reference back; NULL is allowed. Threads: free. Since 1.3. */
+BN2D_API void bn2d_statistics_release(bn2d_statistics *statistics);
+/**
+ * Adds the values of a tensor. Dtypes may be mixed. Works on the threads of the process, as a
+ * forward does.
+ * @param statistics What they are added to.
+ * @param[in] x (N, C, H, W) of any floating dtype and layout; without elements nothing happens.
+ * @return BN2D_OK, BN2D_ERROR_SHAPE (other channels), BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE,
+ *   BN2D_ERROR_LAYOUT, BN2D_ERROR_OVERFLOW (also: more than 2^53 values of a channel). Threads: one
+ *   per object. Since 1.3.
+ */
+BN2D_API int32_t bn2d_statistics_accumulate(bn2d_statistics *statistics, const bn2d_view *x);
+/**
+ * As bn2d_statistics_accumulate(), of a contiguous tensor.
+ * @param statistics What they are added to.
+ * @param dtype,layout Of x: one of bn2d_dtype, one of bn2d_layout.
+ * @param[in] x (n, C, h, w) elements.
+ * @param n,h,w Extents, 0 or more.
+ * @return as bn2d_statistics_accumulate(), and BN2D_ERROR_INVALID_ARGUMENT for an unknown layout.
+ *   Threads: one per object. Since 1.3.
+ */
+BN2D_API int32_t bn2d_statistics_accumulate_flat(bn2d_statistics *statistics, int32_t dtype,
+                                                 int32_t layout, const void *x, int64_t n,
+                                                 int64_t h, int64_t w);
+/**
+ * Adds the values of other statistics, which stay as they are.
+ * @param statistics What they are added to.
+ * @param other Of as many channels.
+ * @return BN2D_OK, BN2D_ERROR_SHAPE (other channels), BN2D_ERROR_OVERFLOW (more than 2^53 values).
+ *   Threads: one per object. Since 1.3.
+ */
+BN2D_API int32_t bn2d_statistics_merge(bn2d_statistics *statistics, const bn2d_statistics *other);
+/** Forgets all values. @return BN2D_OK. Threads: one per object. Since 1.3. */
+BN2D_API int32_t bn2d_statistics_reset(bn2d_statistics *statistics);
+/** Values of each channel. @return BN2D_OK. Threads: one per object. Since 1.3. */
+BN2D_API int32_t bn2d_statistics_count(const bn2d_statistics *statistics, int64_t *out);
+/**
+ * Mean and biased variance, rounded to double.
+ * @param statistics Of one value or more.
+ * @param[out] mean,var `length` doubles each; NULL: not wanted.
+ * @param length The number of channels.
+ * @return BN2D_OK, BN2D_ERROR_SHAPE (length), BN2D_ERROR_TOO_FEW_VALUES (none),
+ *   BN2D_ERROR_LAYOUT (not aligned), BN2D_ERROR_OVERFLOW, BN2D_ERROR_OVERLAP (mean and var).
+ *   Threads: one per object. Since 1.3.
+ */
+BN2D_API int32_t bn2d_statistics_mean_var(const bn2d_statistics *statistics, double *mean,
+                                          double *var, int64_t length);
+/**
+ * Doubles that bn2d_statistics_export() writes: 1 + 4*C. @return BN2D_OK. Threads: free.
+ * Since 1.3.
+ */
+BN2D_API int32_t bn2d_statistics_export_length(const bn2d_statistics *statistics, int64_t *out);
+/**
+ * Writes the statistics down: the count; then C doubles each of the means, their low parts, the
+ * sums of squared deviations, and their low parts. A number is the sum of its two parts.
+ * @param statistics What is written down.
+ * @param[out] values `length` doubles.
+ * @param length 1 + 4*C.
+ * @return BN2D_OK, BN2D_ERROR_SHAPE (length), BN2D_ERROR_LAYOUT (not aligned),
+ *   BN2D_ERROR_OVERFLOW. Threads: one per object. Since 1.3.
+ */
+BN2D_API int32_t bn2d_statistics_export(const bn2d_statistics *statistics, double *values,
+                                        int64_t length);
+/**
+ * As bn2d_statistics_merge(), of statistics that were written down, here or in another process. In
+ * statistics of no values they are the same bits again. Means and squares may be infinite or NaN,
+ * as those of such data are.
+ * @param statistics What they are added to.
+ * @param[in] values `length` doubles from bn2d_statistics_export().
+ * @param length 1 + 4*C.
+ * @return BN2D_OK, BN2D_ERROR_SHAPE (length), BN2D_ERROR_INVALID_ARGUMENT (the count is no whole
+ *   number from 0 to 2^53, or a square is negative), BN2D_ERROR_LAYOUT (not aligned),
+ *   BN2D_ERROR_OVERFLOW (more than 2^53 values). Threads: one per object. Since 1.3.
+ */
+BN2D_API int32_t bn2d_statistics_merge_exported(bn2d_statistics *statistics, const double *values,
+                                                int64_t length);
+/**
+ * As bn2d_forward_act() on batch statistics, with these statistics in place of those of x: no sums
+ * run, and the call takes as long as one in eval mode. Running statistics (the variance unbiased by
+ * the statistics' count) and counter move, also where x has no elements.
+ * @param module A module whose forward uses batch statistics.
+ * @param statistics Of two values or more. That there are fewer is the last thing to be found: with
+ *   none a call asks whether all else fits, and BN2D_ERROR_TOO_FEW_VALUES is yes.
+ * @param[in] x Data of any layout. Borrowed by the record.
+ * @param[in] z NULL: no residual.
+ * @param activation One of bn2d_activation.
+ * @param slope As in bn2d_forward_act().
+ * @param[out] y Borrowed by the record where that needs it.
+ * @param[out] record As in bn2d_forward_f32(); NULL: nothing is recorded. Backward takes the dy of
+ *   all parts of the batch but its own for 0; where they are not, it has two steps, see below.
+ *   bn2d_double_backward() is BN2D_ERROR_STATE.
+ * @return as bn2d_forward_act(), and BN2D_ERROR_STATE in eval mode and of a frozen module, whose
+ *   statistics are the running ones. Threads: exclusive; of the statistics, one per object.
+ *   Since 1.3.
+ */
+BN2D_API int32_t bn2d_forward_with_statistics(bn2d_module *module,
+                                              const bn2d_statistics *statistics, const bn2d_view *x,
+                                              const bn2d_view *z, int32_t activation, double slope,
+                                              const bn2d_view *y, bn2d_record **record);
+/**
+ * As bn2d_forward_with_statistics(), of contiguous tensors.
+ * @param module A module whose forward uses batch statistics.
+ * @param statistics Of two values or more.
+ * @param dtype,layout Of x, z and y: one of bn2d_dtype, one of bn2d_layout.
+ * @param[in] x (n, num_features, h, w) elements. Borrowed by the record.
+ * @param[in] z As many; NULL: no residual.
+ * @param n,h,w Extents, 0 or more.
+ * @param activation One of bn2d_activation.
+ * @param slope As in bn2d_forward_act().
+ * @param[out] y As many elements; may be x or z. Borrowed by the record where that needs it.
+ * @param[out] record As in bn2d_forward_with_statistics(); NULL: nothing is recorded.
+ * @return as bn2d_forward_with_statistics(). Threads: exclusive; of the statistics, one per object.
+ *   Since 1.3.
+ */
+BN2D_API int32_t bn2d_forward_with_statistics_flat(bn2d_module *module,
+                                                   const bn2d_statistics *statistics, int32_t dtype,
+                                                   int32_t layout, const void *x, const void *z,
+                                                   int64_t n, int64_t h, int64_t w,
+                                                   int32_t activation, double slope, void *y,
+                                                   bn2d_record **record);
+/**
+ * 1 where the forward was on batch statistics, its own or from outside; 0 where it was on running
+ * ones, whose backward has no sums. @return BN2D_OK. Threads: free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_record_batch_statistics(const bn2d_record *record, int32_t *out);
+/**
+ * First step of a backward in two: the sums of this part of the batch. Accumulates its share of the
+ * gradients of weight and bias where they require one; the host adds up those of all parts, as it
+ * does with the gradients of other layers.
+ * @param module The module that recorded.
+ * @param record From a forward of *this* module on batch statistics, its own or from outside.
+ * @param[in] dy Gradient of y.
+ * @param[out] sums `length` doubles: C sums of g, dy through the activation, then C sums of
+ *   g*(x - mean). Those of several parts are added element by element; the same order gives the
+ *   same bits.
+ * @param length 2*C.
+ * @return as bn2d_backward(), and BN2D_ERROR_STATE (a record on running statistics),
+ *   BN2D_ERROR_SHAPE (length). Threads: exclusive. Since 1.3.
+ */
+BN2D_API int32_t bn2d_backward_sums(bn2d_module *module, const bn2d_record *record,
+                                    const bn2d_view *dy, double *sums, int64_t length);
+/**
+ * As bn2d_backward_sums(), of a contiguous tensor of the shape of the recorded x.
+ * @param module The module that recorded.
+ * @param record From a forward of *this* module on batch statistics.
+ * @param dtype,layout Of dy. The dtype is that of the recorded x.
+ * @param[in] dy Gradient of y.
+ * @param[out] sums `length` doubles.
+ * @param length 2*C.
+ * @return as bn2d_backward_sums(), and BN2D_ERROR_INVALID_ARGUMENT for an unknown layout. Threads:
+ *   exclusive. Since 1.3.
+ */
+BN2D_API int32_t bn2d_backward_sums_flat(bn2d_module *module, const bn2d_record *record,
+                                         int32_t dtype, int32_t layout, const void *dy,
+                                         double *sums, int64_t length);
+/**
+ * Second step of a backward in two: dx and dz from the sums of the whole batch, which has as many
+ * values as the statistics of the forward. Gradients of parameters stay as they are.
+ * @param module The module that recorded.
+ * @param record As given to bn2d_backward_sums().
+ * @param[in] dy As given to bn2d_backward_sums().
+ * @param[in] sums `length` doubles: the sums of all parts.
+ * @param length 2*C.
+ * @param[out] dx Gradient of x, or NULL: not wanted. May be exactly dy.
+ * @param[out] dz Gradient of z, or NULL: not wanted. May be exactly dy.
+ * @return as bn2d_backward_sums(). Threads: exclusive. Since 1.3.
+ */
+BN2D_API int32_t bn2d_backward_with_sums(bn2d_module *module, const bn2d_record *record,
+                                         const bn2d_view *dy, const double *sums, int64_t length,
+                                         const bn2d_view *dx, const bn2d_view *dz);
+/**
+ * As bn2d_backward_with_sums(), of contiguous tensors of the shape of the recorded x.
+ * @param module The module that recorded.
+ * @param record As given to bn2d_backward_sums().
+ * @param dtype,layout Of dy, dx and dz. The dtype is that of the recorded x.
+ * @param[in] dy As given to bn2d_backward_sums().
+ * @param[in] sums `length` doubles: the sums of all parts.
+ * @param length 2*C.
+ * @param[out] dx Gradient of x; NULL: not wanted.
+ * @param[out] dz Gradient of z; NULL: not wanted.
+ * @return as bn2d_backward_sums_flat(). Threads: exclusive. Since 1.3.
+ */
+BN2D_API int32_t bn2d_backward_with_sums_flat(bn2d_module *module, const bn2d_record *record,
+                                              int32_t dtype, int32_t layout, const void *dy,
+                                              const double *sums, int64_t length, void *dx,
+                                              void *dz);
+/**
+ * Sets running_mean and running_var to those of the statistics: "precise batch norm", where they
+ * are those of a data set. The variance is unbiased, or biased where the module's option says so.
+ * Counter and momentum stay.
+ * @param module A module with running statistics.
+ * @param statistics Of two values or more; of one, where the variance is biased.
+ * @return BN2D_OK, BN2D_ERROR_STATE (no running statistics), BN2D_ERROR_SHAPE (other channels),
+ *   BN2D_ERROR_TOO_FEW_VALUES, BN2D_ERROR_BUSY. Threads: exclusive; of the statistics, one per
+ *   object. Since 1.3.
+ */
+BN2D_API int32_t bn2d_module_set_running_stats(bn2d_module *module,
+                                               const bn2d_statistics *statistics);
+
 /* --------------------------------------------------------------------------------------- plugin */
 
 /**
@@ -1252,6 +1520,45 @@ typedef struct bn2d_api {
   int32_t (*module_scale_shift)(const bn2d_module *module, int32_t dtype, void *scale, void *shift,
                                 int64_t length);
   /* End of version 3. */
+  int32_t (*module_set_momentum)(bn2d_module *module, double momentum);
+  int32_t (*module_set_momentum_none)(bn2d_module *module);
+  int32_t (*module_set_frozen)(bn2d_module *module, int32_t frozen);
+  int32_t (*module_is_frozen)(const bn2d_module *module, int32_t *out);
+  int32_t (*statistics_create)(int64_t num_features, bn2d_statistics **out);
+  int32_t (*statistics_retain)(bn2d_statistics *statistics);
+  void (*statistics_release)(bn2d_statistics *statistics);
+  int32_t (*statistics_accumulate)(bn2d_statistics *statistics, const bn2d_view *x);
+  int32_t (*statistics_accumulate_flat)(bn2d_statistics *statistics, int32_t dtype, int32_t layout,
+                                        const void *x, int64_t n, int64_t h, int64_t w);
+  int32_t (*statistics_merge)(bn2d_statistics *statistics, const bn2d_statistics *other);
+  int32_t (*statistics_reset)(bn2d_statistics *statistics);
+  int32_t (*statistics_count)(const bn2d_statistics *statistics, int64_t *out);
+  int32_t (*statistics_mean_var)(const bn2d_statistics *statistics, double *mean, double *var,
+                                 int64_t length);
+  int32_t (*statistics_export_length)(const bn2d_statistics *statistics, int64_t *out);
+  int32_t (*statistics_export)(const bn2d_statistics *statistics, double *values, int64_t length);
+  int32_t (*statistics_merge_exported)(bn2d_statistics *statistics, const double *values,
+                                       int64_t length);
+  int32_t (*forward_with_statistics)(bn2d_module *module, const bn2d_statistics *statistics,
+                                     const bn2d_view *x, const bn2d_view *z, int32_t activation,
+                                     double slope, const bn2d_view *y, bn2d_record **record);
+  int32_t (*forward_with_statistics_flat)(bn2d_module *module, const bn2d_statistics *statistics,
+                                          int32_t dtype, int32_t layout, const void *x,
+                                          const void *z, int64_t n, int64_t h, int64_t w,
+                                          int32_t activation, double slope, void *y,
+                                          bn2d_record **record);
+  int32_t (*record_batch_statistics)(const bn2d_record *record, int32_t *out);
+  int32_t (*backward_sums)(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy,
+                           double *sums, int64_t length);
+  int32_t (*backward_sums_flat)(bn2d_module *module, const bn2d_record *record, int32_t dtype,
+                                int32_t layout, const void *dy, double *sums, int64_t length);
+  int32_t (*backward_with_sums)(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy,
+                                const double *sums, int64_t length, const bn2d_view *dx,
+                                const bn2d_view *dz);
+  int32_t (*backward_with_sums_flat)(bn2d_module *module, const bn2d_record *record, int32_t dtype,
+                                     int32_t layout, const void *dy, const double *sums,
+                                     int64_t length, void *dx, void *dz);
+  int32_t (*module_set_running_stats)(bn2d_module *module, const bn2d_statistics *statistics);
 } bn2d_api;
 
 /**

@@ -2,6 +2,7 @@
 
 #include <cinttypes>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 
 #include "ops/blockwise.h"
@@ -23,12 +24,34 @@ void check_apart(const char *name, const ChannelArray &written, int64_t bytes, c
     fail(Status::overlap, "%s at %p and %s at %p share memory", name, written.data, other_name, other.data);
 }
 
+void check_channels(const Statistics &statistics, int64_t num_features) {
+  if (statistics.num_features() != num_features)
+    fail(Status::shape, "the statistics are of %" PRId64 " channels, the module has num_features %" PRId64,
+         statistics.num_features(), num_features);
+}
+
+void check_count(const Statistics &statistics, int64_t least) {
+  if (statistics.count() < least)
+    fail(Status::too_few_values, "the statistics are of %" PRId64 " values per channel, %" PRId64 " are needed",
+         statistics.count(), least);
+}
+
+// What has no sums between forward and backward has no two steps.
+void check_steps(const Record &record) {
+  if (!record.batch_statistics)
+    fail(Status::state, "the record is of a forward on running statistics, whose backward has one step");
+}
+
 ChannelArray array_of(const std::shared_ptr<Tensor> &tensor) { return tensor ? tensor->array() : ChannelArray(); }
 
 }  // namespace
 
 BatchNormBase::BatchNormBase(int64_t num_features, const Options &options)
-    : num_features_(num_features), options_(options), id_(next_id()), num_threads_(options.num_threads) {
+    : num_features_(num_features),
+      options_(options),
+      id_(next_id()),
+      momentum_(options.momentum.value_or(std::nan(""))),
+      num_threads_(options.num_threads) {
   if (num_features < 1) fail(Status::invalid_argument, "num_features is %" PRId64 ", must be 1 or more", num_features);
   check_extents("num_features", {1, num_features, 1, 1});
   auto add = [&](const char *name, const char *gradient, Tensor::Kind kind, DType dtype, int64_t length, bool scalar,
@@ -48,16 +71,33 @@ BatchNormBase::BatchNormBase(int64_t num_features, const Options &options)
   }
 }
 
+BatchNormBase::~BatchNormBase() = default;
+
 std::string BatchNormBase::repr() const {
   const auto truth = [](bool value) { return value ? "True" : "False"; };
-  return std::string(class_name()) + "(" + std::to_string(num_features_) + ", eps=" + python_float(options_.eps) +
-         ", momentum=" + (options_.momentum ? python_float(*options_.momentum) : "None") +
-         ", affine=" + truth(options_.affine) + ", track_running_stats=" + truth(options_.track_running_stats) + ")";
+  const double now = momentum();
+  char text[200];  // sums of strings would be 4 KB of code
+  std::snprintf(text, sizeof text, "%s(%" PRId64 ", eps=%s, momentum=%s, affine=%s, track_running_stats=%s)",
+                class_name(), num_features_, python_float(options_.eps).c_str(),
+                std::isnan(now) ? "None" : python_float(now).c_str(), truth(options_.affine),
+                truth(options_.track_running_stats));
+  return text;
 }
 
 void BatchNormBase::train(bool training) {
   const Gate::Pass pass(gate_, true);
   training_.store(training, std::memory_order_relaxed);
+}
+
+void BatchNormBase::set_momentum(double momentum) {
+  const Gate::Pass pass(gate_, true);
+  momentum_.store(momentum, std::memory_order_relaxed);
+}
+
+void BatchNormBase::set_frozen(bool frozen) {
+  const Gate::Pass pass(gate_, true);
+  if (frozen && !running_mean_) fail(Status::state, "%.150s has no running statistics to be frozen", repr().c_str());
+  frozen_.store(frozen, std::memory_order_relaxed);
 }
 
 void BatchNormBase::set_num_threads(int32_t threads) {
@@ -96,6 +136,23 @@ void BatchNormBase::zero_grad() {
     if (tensor->gradient()) tensor->gradient()->fill(0);
 }
 
+// As a forward without elements, whose momentum is 1.
+void BatchNormBase::set_running_stats(const Statistics &statistics) {
+  const Gate::Pass pass(gate_, true);
+  if (!running_mean_) fail(Status::state, "%.150s has no running statistics to set", repr().c_str());
+  check_channels(statistics, num_features_);
+  check_count(statistics, options_.biased_running_var ? 1 : 2);
+  ForwardCall call;
+  call.x.size = {0, num_features_, 1, 1};
+  call.running_mean = running_mean_->array();
+  call.running_var = running_var_->array();
+  call.given = statistics.moments();
+  call.averaging_factor = 1;
+  call.biased_running_var = options_.biased_running_var;
+  call.protect_running_stats = options_.protect_running_stats;
+  bn2d::forward(call);
+}
+
 void BatchNormBase::scale_shift(ChannelArray scale, ChannelArray shift) const {
   const Gate::Pass pass(gate_, false);
   if (!running_mean_) fail(Status::state, "%.150s has no running statistics: y depends on the batch", repr().c_str());
@@ -126,12 +183,12 @@ void BatchNormBase::check_input_dtype(const char *what, DType dtype) const {
          dtype_name(dtype), dtype_name(own));
 }
 
-void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, const View &y,
+void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, const View &y, const Statistics *given,
                             std::unique_ptr<Record> *record) {
-  const bool training = is_training();
-  const Gate::Pass pass(gate_, training || !options_.track_running_stats);
-  if (training != is_training())
-    fail(Status::busy, "the module's mode changed to %s during the call", training ? "eval" : "training");
+  const bool moves = moves_statistics();
+  const Gate::Pass pass(gate_, moves || !running_mean_);
+  if (moves != moves_statistics())
+    fail(Status::busy, "the module's mode changed to %s during the call", moves ? "eval" : "training");
 
   ForwardCall call;
   call.x = x;
@@ -140,20 +197,28 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   call.fused = fused;
   call.weight = array_of(weight_);
   call.bias = array_of(bias_);
-  call.batch_statistics = uses_batch_statistics(training);
+  call.batch_statistics = moves || !running_mean_;
   call.running_mean = array_of(running_mean_);
   call.running_var = array_of(running_var_);
-  int64_t *const counter = training && num_batches_tracked_ ? checked_counter() : nullptr;
-  call.averaging_factor = options_.momentum ? *options_.momentum
-                          : counter         ? 1.0 / static_cast<double>(*counter + 1)
-                                            : 0.0;
+  int64_t *const counter = moves && num_batches_tracked_ ? checked_counter() : nullptr;
+  call.averaging_factor = !std::isnan(momentum()) ? momentum()
+                          : counter               ? 1.0 / static_cast<double>(*counter + 1)
+                                                  : 0.0;
   call.eps = options_.eps;
   call.biased_running_var = options_.biased_running_var;
   call.protect_running_stats = options_.protect_running_stats;
   call.keeps_x = record != nullptr;
   call.thread_limit = num_threads();
   call.pool = pool();
+  if (given) {
+    if (!call.batch_statistics)
+      fail(Status::state, "the module is %s, so its statistics are the running ones",
+           is_frozen() ? "frozen" : "in eval mode");
+    check_channels(*given, num_features_);
+    call.given = given->moments();
+  }
   check(call);
+  if (given) check_count(*given, 2);  // last: who only asks whether all else fits may give none
   std::unique_ptr<Record> made = record ? make_record(call) : nullptr;
   bn2d::forward(call);
   if (counter) ++*counter;
@@ -177,6 +242,7 @@ std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {
   record->x_is_overwritten = call.y.data == call.x.data;
   record->fused = call.fused;
   record->batch_statistics = call.batch_statistics;
+  record->count = call.given.count;
   record->statistics.resize(static_cast<size_t>(4 * num_features_));
   record->y = View();
   record->mask.clear();
@@ -208,24 +274,24 @@ ChannelArray BatchNormBase::gradient_of(const std::shared_ptr<Tensor> &parameter
   return parameter->gradient()->array();
 }
 
-void BatchNormBase::backward(const Record &record, const View &dy, const View &dx, const View &dz) {
-  const Gate::Pass pass(gate_, true);
+BackwardCall BatchNormBase::backward_call(const Record &record, const View &dy) const {
   check_record(record, dy);
   BackwardCall call;
   call.dy = dy;
-  call.dx = dx;
-  call.dz = dz;
   call.y = record.y;
   call.mask = record.mask.empty() ? nullptr : record.mask.data();
   call.fused = record.fused;
   call.saved = record.saved();
   call.batch_statistics = record.batch_statistics;
-  call.dweight = gradient_of(weight_);
-  call.dbias = gradient_of(bias_);
+  call.count = record.count;
   call.thread_limit = num_threads();
   call.pool = pool();
+  return call;
+}
+
+void BatchNormBase::run(BackwardCall &call, const Record &record) {
   if (call.needs_x()) {
-    if (record.x_is_overwritten && dy.size.numel() > 0)
+    if (record.x_is_overwritten && call.dy.size.numel() > 0)
       fail(Status::state,
            "the forward was in place, so x is gone, but weight.grad needs it: switch off weight's requires_grad");
     call.x = record.x;
@@ -234,10 +300,43 @@ void BatchNormBase::backward(const Record &record, const View &dy, const View &d
   bn2d::backward(call);
 }
 
+void BatchNormBase::backward(const Record &record, const View &dy, const View &dx, const View &dz) {
+  const Gate::Pass pass(gate_, true);
+  BackwardCall call = backward_call(record, dy);
+  call.dx = dx;
+  call.dz = dz;
+  call.dweight = gradient_of(weight_);
+  call.dbias = gradient_of(bias_);
+  run(call, record);
+}
+
+void BatchNormBase::backward_sums(const Record &record, const View &dy, double *sums) {
+  const Gate::Pass pass(gate_, true);
+  BackwardCall call = backward_call(record, dy);
+  check_steps(record);
+  call.sums = sums;
+  call.dweight = gradient_of(weight_);
+  call.dbias = gradient_of(bias_);
+  run(call, record);
+}
+
+void BatchNormBase::backward_with_sums(const Record &record, const View &dy, const double *sums, const View &dx,
+                                       const View &dz) {
+  const Gate::Pass pass(gate_, true);
+  BackwardCall call = backward_call(record, dy);
+  check_steps(record);
+  call.given_sums = sums;
+  call.dx = dx;
+  call.dz = dz;
+  run(call, record);
+}
+
 void BatchNormBase::double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight,
                                     const void *ddbias, const View &ddy, const View &dx) {
   const Gate::Pass pass(gate_, true);
   check_record(record, dy);
+  if (record.count != 0)
+    fail(Status::state, "the record's statistics are from outside, which double backward does not support");
   if (record.x_is_overwritten && dy.size.numel() > 0)
     fail(Status::state, "the forward was in place, so x is gone, but double backward needs it");
   DoubleBackwardCall call;

@@ -8,6 +8,7 @@
 #include "module/gate.h"
 #include "module/options.h"
 #include "module/record.h"
+#include "module/statistics.h"
 #include "module/tensor.h"
 
 namespace bn2d {
@@ -15,11 +16,14 @@ namespace bn2d {
 class BatchNormBase {
  public:
   BatchNormBase(int64_t num_features, const Options &options);
-  virtual ~BatchNormBase() = default;
+  virtual ~BatchNormBase();
 
   int64_t num_features() const { return num_features_; }
-  const Options &options() const { return options_; }  // as constructed; the thread limit may have changed since
+  // As constructed; what has a getter below may have changed since.
+  const Options &options() const { return options_; }
   bool is_training() const { return training_.load(std::memory_order_relaxed); }
+  bool is_frozen() const { return frozen_.load(std::memory_order_relaxed); }
+  double momentum() const { return momentum_.load(std::memory_order_relaxed); }  // NaN: none
   int32_t num_threads() const { return num_threads_.load(std::memory_order_relaxed); }
   const Pool *pool() const { return pool_.load(std::memory_order_acquire); }  // NULL: that of the process
   // Parameters and buffers in their order; what does not exist is left out.
@@ -29,11 +33,14 @@ class BatchNormBase {
 
   // Exclusive: throw Error busy while another call uses the module.
   void train(bool training);
+  void set_momentum(double momentum);  // NaN: none
+  void set_frozen(bool frozen);
   void set_num_threads(int32_t threads);
   void set_pool(const Pool *pool);
   void reset_running_stats();
   void reset_parameters();
   void zero_grad();
+  void set_running_stats(const Statistics &statistics);
   // Keeps others out until unlock(), as Gate does.
   void try_lock(bool exclusive) { gate_.lock(exclusive); }
   void unlock(bool exclusive) { gate_.unlock(exclusive); }
@@ -43,8 +50,14 @@ class BatchNormBase {
 
  protected:
   // The input has been found to fit the module. `record`: NULL, or where the record goes.
-  void forward(const View &x, const View &z, const Fused &fused, const View &y, std::unique_ptr<Record> *record);
+  // `given`: NULL, or the statistics that stand for those of x.
+  void forward(const View &x, const View &z, const Fused &fused, const View &y, const Statistics *given,
+               std::unique_ptr<Record> *record);
   void backward(const Record &record, const View &dy, const View &dx, const View &dz);
+  // The same in two steps: the sums of this part of the batch and the gradients of the parameters, then dx and dz from
+  // the sums of all parts. 2*C doubles.
+  void backward_sums(const Record &record, const View &dy, double *sums);
+  void backward_with_sums(const Record &record, const View &dy, const double *sums, const View &dx, const View &dz);
   void double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight, const void *ddbias,
                        const View &ddy, const View &dx);
 
@@ -52,17 +65,21 @@ class BatchNormBase {
   void check_input_dtype(const char *what, DType dtype) const;
 
  private:
-  bool uses_batch_statistics(bool training) const { return training || !options_.track_running_stats; }
+  // Training as far as statistics are concerned.
+  bool moves_statistics() const { return is_training() && !is_frozen(); }
   int64_t *checked_counter() const;  // error state where it cannot count one more
   std::unique_ptr<Record> make_record(ForwardCall &call) const;
   void check_record(const Record &record, const View &dy) const;
+  BackwardCall backward_call(const Record &record, const View &dy) const;
+  static void run(BackwardCall &call, const Record &record);
   ChannelArray gradient_of(const std::shared_ptr<Tensor> &parameter) const;
   void reset_running_stats_unguarded();
 
   const int64_t num_features_;
   const Options options_;
   const uint64_t id_;
-  std::atomic<bool> training_{true};
+  std::atomic<bool> training_{true}, frozen_{false};
+  std::atomic<double> momentum_;
   std::atomic<int32_t> num_threads_;
   std::atomic<const Pool *> pool_{nullptr};
   std::shared_ptr<Tensor> weight_, bias_, running_mean_, running_var_, num_batches_tracked_;

@@ -72,10 +72,7 @@ void Options::set_eps(double value) {
   eps = value;
 }
 
-void Options::set_momentum(double value) {
-  if (!(value >= 0 && value <= 1)) fail(Status::invalid_argument, "momentum is %g, must be from 0 to 1", value);
-  momentum = value;
-}
+void Options::set_momentum(double value) { momentum = checked_momentum(value); }
 
 void Options::set_device(int32_t type, int32_t id) { check_device("options", type, id); }
 void Options::set_dtype(int32_t value) { dtype = checked_floating_dtype(value); }
@@ -114,6 +111,11 @@ void Options::set_by_name(const char *name, const char *value) {
 bool checked_flag(const char *name, int32_t value) {
   if (value != 0 && value != 1) fail(Status::invalid_argument, "%s is %" PRId32 ", must be 0 or 1", name, value);
   return value != 0;
+}
+
+double checked_momentum(double value) {
+  if (!(value >= 0 && value <= 1)) fail(Status::invalid_argument, "momentum is %g, must be from 0 to 1", value);
+  return value;
 }
 
 int32_t checked_thread_limit(int32_t value) {

@@ -16,6 +16,7 @@ struct Record {
   bool x_is_overwritten = false;  // the forward was in place
   Fused fused;
   bool batch_statistics = true;
+  int64_t count = 0;               // values of each channel that statistics from outside are of; 0: those of x
   std::vector<double> statistics;  // mean, low part of mean, invstd, weight: C each
   std::vector<double> side;        // where x tells the side of the activation: room for SavedStatistics::side
   std::vector<uint8_t> mask;       // where neither x nor y can

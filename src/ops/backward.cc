@@ -33,16 +33,17 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   explicit Backward(const BackwardCall &call)
       : AdditivePartial(call),
         map(call.batch_statistics && call.dx.exists() ? kernels::MapOf::backward : kernels::MapOf::scale),
-        has_sums(map == kernels::MapOf::backward || call.dweight.exists() || call.dbias.exists()),
+        has_sums(call.given_sums == nullptr && (map == kernels::MapOf::backward || call.sums != nullptr ||
+                                                call.dweight.exists() || call.dbias.exists())),
         has_map(call.dx.exists() || call.dz.exists()),
         call_(call),
-        count_(static_cast<double>(sets_.values())),
+        count_(static_cast<double>(call.count ? call.count : sets_.values())),
         kept_dweight_(sets_, call.dweight.exists()),
         kept_dbias_(sets_, call.dbias.exists()) {}
 
   // The sums of scale*g and of scale*g*(x - mean), with the scale that the map has.
-  [[gnu::noinline]] const Partial &weighed(int, const Group &g, const Partial &total, const MapCoefficients &coefficients,
-                         const Workspace &own) const {
+  [[gnu::noinline]] const Partial &weighed(int, const Group &g, const Partial &total,
+                                           const MapCoefficients &coefficients, const Workspace &own) const {
     Numbers &numbers = *new (own.numbers) Numbers;
     channel_.gradients({g.channels, statistics_of(g, &numbers), nullptr, nullptr, count_, coefficients.of_regular(),
                         numbers.sum_g, numbers.sum_g_xhat});
@@ -56,13 +57,15 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     return *own.part;
   }
 
-  [[gnu::noinline]] void finish(const Blockwise &blockwise, const Group &g, const Partial *sums, const MapCoefficients &coefficients,
-              const Workspace &own) const {
+  [[gnu::noinline]] void finish(const Blockwise &blockwise, const Group &g, const Partial *sums,
+                                const MapCoefficients &coefficients, const Workspace &own) const {
     static_assert(sizeof(Numbers) <= kNumbersBytes);
     Numbers &numbers = *new (own.numbers) Numbers;
+    if (call_.given_sums) sums = given(g, own.total);
     std::memset(coefficients.is_extreme, has_extreme_slope_, static_cast<size_t>(g.channels));
     channel_.gradients({g.channels, statistics_of(g, &numbers), sums, sums && has_wide_sets() ? own.pooled[0] : nullptr,
                         count_, coefficients.of_regular(), numbers.sum_g, numbers.sum_g_xhat});
+    for (int64_t i = 0; call_.sums && i < g.channels; ++i) save_products(g.channel + i, *sums, i);
     set_side_of_map(g, coefficients, kernels::coefficient::b_side_sign);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
       coefficients.is_extreme[i] =
@@ -71,6 +74,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     if (kept_dbias_.exists()) kept_dbias_.keep(g, numbers.sum_g);
     if (kept_dweight_.exists()) kept_dweight_.keep(g, numbers.sum_g_xhat);
     if (sets_.batches() > 1) return;
+    if (call_.sums) std::copy_n(numbers.sum_g, g.channels, call_.sums + g.channel);
     blend_into(call_.dbias, g, call_.blend, numbers.sum_g);
     blend_into(call_.dweight, g, call_.blend, numbers.sum_g_xhat);
   }
@@ -107,12 +111,27 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     return {numbers->mean, numbers->mean_lo, numbers->invstd, numbers->weight};
   }
 
+  // The sums that came from outside.
+  const Partial *given(const Group &g, Partial *sums) const {
+    for (int term = 0; term < kSums; ++term) {
+      std::copy_n(call_.given_sums + term * call_.dy.size.c + g.channel, g.channels, sums->hi + term * kMaxGroup);
+      std::fill_n(sums->lo + term * kMaxGroup, g.channels, 0.0);
+    }
+    return sums;
+  }
+  // The sum of g*(x - mean) of a channel, number i of its group.
+  void save_products(int64_t channel, const Partial &sums, int64_t i) const {
+    call_.sums[call_.dy.size.c + channel] = sums.hi[kMaxGroup + i] + sums.lo[kMaxGroup + i];
+  }
+
   // The coefficients of an extreme channel, number i of its group, and its sums once more. False: the channel is not
   // extreme after all.
   [[gnu::cold]] bool set_extreme(const Blockwise &blockwise, int64_t channel, int64_t i, bool has_sums,
                                  const MapCoefficients &coefficients, const Workspace &own, Numbers *numbers) const {
-    if (has_sums && is_ordinary(blockwise, channel, own) && is_ordinary_set(channel, i, own)) return false;
     double *const sum_g = numbers->sum_g + i, *const sum_g_xhat = numbers->sum_g_xhat + i;
+    if (has_sums && is_ordinary_map(channel, i, *sum_g, *sum_g_xhat, own) &&
+        (call_.given_sums && !is_wide() ? has_safe_factors(channel) : is_ordinary(blockwise, channel, own)))
+      return false;
     is_wide() ? set_unbounded(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat)
               : set_doubles(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat);
     set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, kernels::coefficient::b_side_sign);
@@ -123,7 +142,12 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   void set_doubles(const Blockwise &blockwise, int64_t channel, bool has_sums, const MapCoefficients &coefficients,
                    const Workspace &own, Numbers *numbers, double *sum_g, double *sum_g_xhat) const {
     if (has_sums && has_wide_sets()) sum_set_in_double(blockwise, channel, own, numbers);
-    if (has_sums) sum_in_double(blockwise, channel, own);
+    if (call_.given_sums) {
+      given({channel, 1}, own.extreme);
+    } else if (has_sums) {
+      sum_in_double(blockwise, channel, own);
+      if (call_.sums) save_products(channel, *own.extreme, 0);
+    }
     const double mean = mean_of(channel), mean_lo = mean_lo_of(channel), invstd = invstd_of(channel),
                  weight = weight_of(channel);
     channel_.gradients({1,
@@ -155,6 +179,11 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     using namespace kernels::coefficient;
     const auto sums_of = [&](int64_t c) {
       unbounded::Gradients sums;
+      if (call_.given_sums) {
+        sums.g.add(call_.given_sums[c]);
+        sums.products.add(call_.given_sums[call_.dy.size.c + c]);
+        return sums;
+      }
       const double sign = side_of(0, c), threshold = side_of(1, c);
       blockwise.visit(c, own.buffer, [&](const kernels::MapJob &job) {
         unbounded::add_gradients(job, numbers->extreme_mean, sign, threshold, &sums);
@@ -181,6 +210,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     if (has_sums) {
       const unbounded::Gradients sums = sums_of(channel);
       unbounded::Number g = sums.g.total(), products = sums.products.total();
+      if (call_.sums) call_.sums[call_.dy.size.c + channel] = products.to_double();
       *sum_g = g.to_double();
       *sum_g_xhat = (products * invstd).to_double();
       g = has_wide_sets() ? numbers->extreme_g : g * weight(channel);
@@ -191,19 +221,6 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       extreme::set_coefficient(coefficients, b_slope, -(products * invstd * invstd * invstd / count_));
     }
     extreme::set_coefficient(coefficients, b_scale, invstd * weight(channel));
-  }
-
-  // Whether the sums of weighed() over the set of channel number i of a group are safe.
-  [[gnu::cold]] bool is_ordinary_set(int64_t channel, int64_t i, const Workspace &own) const {
-    if (!has_wide_sets()) return true;
-    const double invstd = invstd_of(channel), shift = own.pooled[0]->hi[i] / count_,
-                 slope = own.pooled[0]->hi[kMaxGroup + i] * invstd / count_ * invstd;
-    const auto is_safe = [&](double v) {
-      using R = kernels::SafeRange<double>;
-      if (!is_wide()) return kernels::is_safe_factor(v);
-      return v == 0 || (std::fabs(v) >= R::kLeast && std::fabs(v) < R::kMost);
-    };
-    return is_safe(shift) && is_safe(slope);
   }
 
   // Whether a channel is not extreme after all: only its sums were, because gradients are 0, or, of doubles, not
@@ -217,8 +234,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     if (is_wide()) {
       if (std::isnan(weight) || std::isnan(invstd)) return true;
       if (!is_within(invstd, R::kLeastInvstd, R::kMostInvstd) || std::fabs(mean) >= R::kCenter) return false;
-    } else if (!kernels::is_safe_factor(invstd) || !kernels::is_safe_factor(weight * invstd) ||
-               std::fabs(mean) >= kernels::SafeRange<float>::kCenter) {
+    } else if (!has_safe_factors(channel)) {
       return false;
     }
     double gradient = 0, product = 0;  // the largest
@@ -242,12 +258,35 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     return is_within(gradient, 0x1p-600, R::kMost) && (!has_products || is_within(product, 0x1p-600, R::kMost));
   }
 
+  bool has_safe_factors(int64_t channel) const {
+    const double invstd = invstd_of(channel), weight = weight_of(channel);
+    return kernels::is_safe_factor(invstd) && kernels::is_safe_factor(weight * invstd) &&
+           std::fabs(mean_of(channel)) < kernels::SafeRange<float>::kCenter;
+  }
+
+  // Whether shift and slope of the map are safe where they do not follow from the sums of the channel alone: those of a
+  // set of several channels, and those that came from outside.
+  [[gnu::cold]] bool is_ordinary_map(int64_t channel, int64_t i, double sum_g, double sum_g_xhat,
+                                     const Workspace &own) const {
+    if (!has_wide_sets() && !call_.given_sums) return true;
+    const double invstd = invstd_of(channel), scale = weight_of(channel) * invstd;
+    const double of_g = has_wide_sets() ? own.pooled[0]->hi[i] : scale * sum_g,
+                 of_xhat = has_wide_sets() ? own.pooled[0]->hi[kMaxGroup + i] * invstd : scale * sum_g_xhat;
+    const auto is_safe = [&](double v) {
+      using R = kernels::SafeRange<double>;
+      if (!is_wide()) return kernels::is_safe_factor(v);
+      return v == 0 || (std::fabs(v) >= R::kLeast && std::fabs(v) < R::kMost);
+    };
+    return is_safe(of_g / count_) && is_safe(of_xhat / count_) && is_safe(of_xhat / count_ * invstd);
+  }
+
   // A saved 1/std that no normal double holds: the deviation is near an end of the range. Then x tells more, where it
   // is what was saved.
   void measure(const Blockwise &blockwise, int64_t channel, const Workspace &own, unbounded::Sum::Mean *mean,
                unbounded::Number *invstd) const {
     const double saved = invstd_of(channel);
-    if (!call_.batch_statistics || !call_.needs_x() || (saved >= 0x1p-1022 && std::isfinite(saved))) return;
+    if (!call_.batch_statistics || call_.count != 0 || !call_.needs_x() || (saved >= 0x1p-1022 && std::isfinite(saved)))
+      return;
     const unbounded::Moments moments = extreme::moments(blockwise, channel, own.buffer);
     const unbounded::Number measured = moments.variance(count_).inverse_sqrt();
     if (measured.to_double() != saved) return;
@@ -266,6 +305,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
 void backward(const BackwardCall &given) {
   BackwardCall call = given;
   if (call.dy.size.numel() == 0) {
+    if (call.sums) std::fill_n(call.sums, 2 * call.dy.size.c, 0.0);
     blend_nothing_into(call.dbias, call.dy.size.c, call.blend);
     blend_nothing_into(call.dweight, call.dy.size.c, call.blend);
     return;

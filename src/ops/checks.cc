@@ -180,11 +180,15 @@ void check_memory(const BackwardCall &call) {
   Footprint memory(call.dy.size);
   memory.reads("dy", call.dy);
   if (call.needs_x()) memory.reads("x", call.x);
+  memory.reads("sums", call.given_sums);
+  memory.reads("sums of products", call.given_sums ? call.given_sums + call.dy.size.c : nullptr);
   add_side_and_statistics(call, memory);
   memory.writes("dx", call.dx, &call.dy);
   memory.writes("dz", call.dz, &call.dy);
   memory.writes("dweight", call.dweight);
   memory.writes("dbias", call.dbias);
+  memory.writes("sums", call.sums);
+  memory.writes("sums of products", call.sums ? call.sums + call.dy.size.c : nullptr);
 }
 
 void check_memory(const DoubleBackwardCall &call) {
@@ -220,13 +224,14 @@ void check(const ForwardCall &call) {
   check_leading("x", call.x);
   check_fused(call.fused, call.x.dtype);
   if (call.z.exists()) check_read("z", call.z, "x", call.x);
-  check_written("y", call.y, "x", call.x);
+  if (call.y.exists()) check_written("y", call.y, "x", call.x);
   const bool keeps_x = call.keeps_x && call.batch_statistics;
   if (keeps_x && same_elements(call.y, call.x) && call.x.size.numel() > 0)
     fail(Status::overlap, "y and x are both at %p, but backward on batch statistics needs x unchanged",
          static_cast<void *>(call.x.data));
   check_memory(call);
-  if (call.batch_statistics && call.x.size.c > 0 && call.x.size.per_channel() == 1)
+  if (call.batch_statistics && !call.given.exist() && !call.moments && call.x.size.c > 0 &&
+      call.x.size.per_channel() == 1)
     fail(Status::too_few_values,
          "batch statistics need more than 1 value per channel, got shape (%" PRId64 ", %" PRId64 ", %" PRId64
          ", %" PRId64 ")",

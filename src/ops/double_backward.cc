@@ -40,7 +40,7 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
 
   // First the sums of v, v*t, h, h*t and v*h, then those of d2*g and d2*g*t, which need the first ones.
   [[gnu::noinline]] const Partial &weighed(int pooling, const Group &g, const Partial &total, const MapCoefficients &,
-                         const Workspace<Partial> &own) const {
+                                           const Workspace<Partial> &own) const {
     for (int64_t i = 0; i < g.channels; ++i) {
       const int64_t channel = g.channel + i;
       const double w = weight_of(channel);

@@ -27,14 +27,14 @@ class Forward {
   const bool has_sums, has_map;
 
   explicit Forward(const ForwardCall &call)
-      : has_sums(call.batch_statistics),
+      : has_sums(call.batch_statistics && !call.given.exist()),
         has_map(call.y.exists()),
         call_(call),
         is_wide_(call.x.dtype == DType::f64),
         has_extreme_slope_(extreme::is_extreme_slope(call.fused.factor())),
         sets_(call.sets.of(call.x.size)),
         channels_(sets_.counted().c),
-        count_(static_cast<double>(sets_.values())),
+        count_(static_cast<double>(call.given.exist() ? call.given.count : sets_.values())),
         kept_mean_(sets_, has_sums && (call.running_mean.exists() || call.running_var.exists())),
         kept_var_(sets_, has_sums && call.running_var.exists()) {}
 
@@ -63,11 +63,28 @@ class Forward {
   static const Moments &weighed(int, const Group &, const Moments &total, const MapCoefficients &, const Workspace &) {
     return total;
   }
+  // Pairs of doubles, whatever the data are of.
+  void load_given(const Group &g, Moments *m) const {
+    for (int k = 0; k < kDoubles; ++k)
+      std::copy_n(call_.given.values + k * call_.x.size.c + g.channel, g.channels, arrays(*m)[k]);
+    m->count = count_;
+    m->wide = true;
+  }
 
-  [[gnu::noinline]] void finish(const Blockwise &blockwise, const Group &g, Moments *moments, const MapCoefficients &coefficients,
-              const Workspace &own) const {
+  [[gnu::noinline]] void finish(const Blockwise &blockwise, const Group &g, Moments *moments,
+                                const MapCoefficients &coefficients, const Workspace &own) const {
     if (moments && sets_.channels > 1) moments = own.pooled[0];
     static_assert(sizeof(Numbers) <= kNumbersBytes);
+    if (call_.moments) {
+      for (int k = 0; k < kDoubles; ++k)
+        std::copy_n(arrays(*moments)[k], g.channels, call_.moments + k * call_.x.size.c + g.channel);
+      return;
+    }
+    const bool is_of_x = moments != nullptr;
+    if (call_.given.exist()) {
+      moments = own.total;
+      load_given(g, moments);
+    }
     Numbers &numbers = *new (own.numbers) Numbers;
     Statistics &s = numbers.statistics;
     load(g, moments, &numbers);
@@ -77,7 +94,7 @@ class Forward {
     if (call_.saved.side) save_side(g, coefficients);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
       coefficients.is_extreme[i] =
-          is_wide_ ? set_unbounded(blockwise, g.channel + i, i, moments != nullptr, &numbers, coefficients.from(i), own)
+          is_wide_ ? set_unbounded(blockwise, g.channel + i, i, is_of_x, &numbers, coefficients.from(i), own)
                    : set_extreme(g.channel + i, i, &s, coefficients.from(i));
     if (moments && sets_.batches() == 1) update_running(g, &numbers);
     if (moments && kept_mean_.exists()) kept_mean_.keep(g, s.mean);
@@ -177,7 +194,7 @@ class Forward {
                                    Numbers *numbers, const MapCoefficients &coefficients, const Workspace &own) const {
     using namespace kernels::coefficient;
     Statistics &s = numbers->statistics;
-    unbounded::Number mean = s.mean[i], mean_lo, var = s.var[i];
+    unbounded::Number mean = s.mean[i], mean_lo = s.mean_lo[i], var = s.var[i];
     if (of_batch) {
       const unbounded::Moments moments = extreme::moments(blockwise, channel, own.buffer);
       if (!moments.mean.hi.is_finite()) return false;  // an element is infinite or NaN
@@ -297,7 +314,14 @@ void save_weight(const ForwardCall &call) {
 }  // namespace
 
 void forward(const ForwardCall &call) {
-  if (call.x.size.numel() == 0) return;
+  if (call.x.size.numel() == 0) {
+    if (!call.given.exist()) return;
+    ForwardCall channels = call;  // what there is to do for them, and no element
+    channels.x = channels.z = channels.y = View();
+    channels.x.dtype = call.x.dtype;
+    channels.x.size = {1, call.x.size.c, 1, 1};
+    return forward(channels);
+  }
   Tensors tensors;
   tensors.x = call.x;
   tensors.v = call.z;

@@ -44,6 +44,15 @@ struct Fused {
   double factor() const { return activation == Activation::leaky_relu ? slope : 0.0; }
 };
 
+// Statistics of `count` values of each channel as they are kept and sent: the mean, its low part, the
+// sum of squared deviations, its low part. C doubles each, one array after the other.
+struct MomentArrays {
+  double *values = nullptr;
+  int64_t count = 0;
+  bool exist() const { return values != nullptr; }
+  static constexpr int kArrays = 4;
+};
+
 struct ForwardCall {
   View x, z, y;  // z may not exist
   Fused fused;
@@ -56,9 +65,11 @@ struct ForwardCall {
   bool averages_sets = false;
   int64_t cumulative_from = -1;
   bool biased_running_var = false, protect_running_stats = false;
-  uint8_t *mask = nullptr;  // written: side of the activation
-  SavedStatistics saved;    // written
-  bool keeps_x = false;     // a record will borrow x: it must not be overwritten
+  uint8_t *mask = nullptr;    // written: side of the activation
+  SavedStatistics saved;      // written
+  bool keeps_x = false;       // a record will borrow x: it must not be overwritten
+  MomentArrays given;         // instead of the statistics of x; x, z and y may be empty all the same
+  double *moments = nullptr;  // written (as MomentArrays): the statistics of x, and nothing else
   int32_t thread_limit = 0;
   const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
 };
@@ -76,10 +87,16 @@ struct BackwardCall {
   double blend = 1;  // dweight <- blend*dweight + ...
   View dx, dz;       // each may not exist: not wanted
   ChannelArray dweight, dbias;
+  // The two steps of a backward whose batch is in several parts. Sums are those of g and of g*(x - mean), C each.
+  int64_t count = 0;                   // values that the statistics are of; 0: those of x
+  double *sums = nullptr;              // written: the sums of this part
+  const double *given_sums = nullptr;  // instead of the sums of this part
   int32_t thread_limit = 0;
   const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
   bool side_of_x() const { return fused.activation != Activation::none && saved.side != nullptr; }
-  bool needs_x() const { return dweight.exists() || (batch_statistics && dx.exists()) || side_of_x(); }
+  bool needs_x() const {
+    return dweight.exists() || sums != nullptr || (batch_statistics && dx.exists()) || side_of_x();
+  }
 };
 void check(const BackwardCall &call);
 void backward(const BackwardCall &call);

@@ -241,8 +241,9 @@ class Schedule {
 
   // Adds the channels of sets to what there is of each set in own.of_sets, in their order: those of
   // several whole sets, or some of one set that is larger than a group.
-  [[gnu::noinline]] void add_to_sets(int pooling, const Group &g, const Partial &total, const MapCoefficients &coefficients,
-                   bool is_first, const Workspace<Partial> &own) const {
+  [[gnu::noinline]] void add_to_sets(int pooling, const Group &g, const Partial &total,
+                                     const MapCoefficients &coefficients, bool is_first,
+                                     const Workspace<Partial> &own) const {
     const int64_t of_set = std::min(together_, g.channels), sets = g.channels / of_set;
     const Partial &weighed = operation_.weighed(pooling, g, total, coefficients, own);
     for (int64_t channel = 0; channel < of_set; ++channel, is_first = false) {

@@ -447,7 +447,7 @@ pub fn set_num_threads(threads: i32) -> Result<()> {
     check(unsafe { raw::bn2d_set_num_threads(threads) })
 }
 
-/// The library's version, "1.2.0".
+/// The library's version, "1.3.0".
 pub fn version() -> &'static str {
     unsafe { CStr::from_ptr(raw::bn2d_version_string()) }.to_str().unwrap_or("?")
 }

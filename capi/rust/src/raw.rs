@@ -22,6 +22,10 @@ pub struct bn2d_record {
     _opaque: [u8; 0],
 }
 #[repr(C)]
+pub struct bn2d_statistics {
+    _opaque: [u8; 0],
+}
+#[repr(C)]
 pub struct bn2d_view {
     pub data: *mut c_void,
     pub device_type: i32,
@@ -226,5 +230,46 @@ extern "C" {
     pub fn bn2d_module_unlock(module: *mut bn2d_module, exclusive: i32) -> i32;
     pub fn bn2d_module_scale_shift(module: *const bn2d_module, dtype: i32, scale: *mut c_void,
         shift: *mut c_void, length: i64) -> i32;
+    pub fn bn2d_module_set_momentum(module: *mut bn2d_module, momentum: f64) -> i32;
+    pub fn bn2d_module_set_momentum_none(module: *mut bn2d_module) -> i32;
+    pub fn bn2d_module_set_frozen(module: *mut bn2d_module, frozen: i32) -> i32;
+    pub fn bn2d_module_is_frozen(module: *const bn2d_module, out: *mut i32) -> i32;
+    pub fn bn2d_statistics_create(num_features: i64, out: *mut *mut bn2d_statistics) -> i32;
+    pub fn bn2d_statistics_retain(statistics: *mut bn2d_statistics) -> i32;
+    pub fn bn2d_statistics_release(statistics: *mut bn2d_statistics);
+    pub fn bn2d_statistics_accumulate(statistics: *mut bn2d_statistics, x: *const bn2d_view) -> i32;
+    pub fn bn2d_statistics_accumulate_flat(statistics: *mut bn2d_statistics, dtype: i32,
+        layout: i32, x: *const c_void, n: i64, h: i64, w: i64) -> i32;
+    pub fn bn2d_statistics_merge(statistics: *mut bn2d_statistics,
+        other: *const bn2d_statistics) -> i32;
+    pub fn bn2d_statistics_reset(statistics: *mut bn2d_statistics) -> i32;
+    pub fn bn2d_statistics_count(statistics: *const bn2d_statistics, out: *mut i64) -> i32;
+    pub fn bn2d_statistics_mean_var(statistics: *const bn2d_statistics, mean: *mut f64,
+        var: *mut f64, length: i64) -> i32;
+    pub fn bn2d_statistics_export_length(statistics: *const bn2d_statistics, out: *mut i64) -> i32;
+    pub fn bn2d_statistics_export(statistics: *const bn2d_statistics, values: *mut f64,
+        length: i64) -> i32;
+    pub fn bn2d_statistics_merge_exported(statistics: *mut bn2d_statistics, values: *const f64,
+        length: i64) -> i32;
+    pub fn bn2d_forward_with_statistics(module: *mut bn2d_module,
+        statistics: *const bn2d_statistics, x: *const bn2d_view, z: *const bn2d_view,
+        activation: i32, slope: f64, y: *const bn2d_view, record: *mut *mut bn2d_record) -> i32;
+    pub fn bn2d_forward_with_statistics_flat(module: *mut bn2d_module,
+        statistics: *const bn2d_statistics, dtype: i32, layout: i32, x: *const c_void,
+        z: *const c_void, n: i64, h: i64, w: i64, activation: i32, slope: f64, y: *mut c_void,
+        record: *mut *mut bn2d_record) -> i32;
+    pub fn bn2d_record_batch_statistics(record: *const bn2d_record, out: *mut i32) -> i32;
+    pub fn bn2d_backward_sums(module: *mut bn2d_module, record: *const bn2d_record,
+        dy: *const bn2d_view, sums: *mut f64, length: i64) -> i32;
+    pub fn bn2d_backward_sums_flat(module: *mut bn2d_module, record: *const bn2d_record, dtype: i32,
+        layout: i32, dy: *const c_void, sums: *mut f64, length: i64) -> i32;
+    pub fn bn2d_backward_with_sums(module: *mut bn2d_module, record: *const bn2d_record,
+        dy: *const bn2d_view, sums: *const f64, length: i64, dx: *const bn2d_view,
+        dz: *const bn2d_view) -> i32;
+    pub fn bn2d_backward_with_sums_flat(module: *mut bn2d_module, record: *const bn2d_record,
+        dtype: i32, layout: i32, dy: *const c_void, sums: *const f64, length: i64, dx: *mut c_void,
+        dz: *mut c_void) -> i32;
+    pub fn bn2d_module_set_running_stats(module: *mut bn2d_module,
+        statistics: *const bn2d_statistics) -> i32;
     pub fn bn2d_get_api(api_version: u32) -> *const c_void;
 }

@@ -11,7 +11,7 @@ ROOT = os.path.join(os.path.dirname(__file__), "..", "..", "..")
 
 class Bn2d(ConanFile):
     name = "bn2d"
-    version = "1.2.0"
+    version = "1.3.0"
     description = "Batch normalisation for the CPU behind a stable C ABI"
     license = "MIT"
     settings = "os", "compiler", "build_type", "arch"

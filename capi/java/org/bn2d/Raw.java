@@ -194,5 +194,38 @@ final class Raw {
   static native int bn2d_module_unlock(Pointer module, int exclusive);
   static native int bn2d_module_scale_shift(Pointer module, int dtype, Pointer scale, Pointer shift,
       long length);
+  static native int bn2d_module_set_momentum(Pointer module, double momentum);
+  static native int bn2d_module_set_momentum_none(Pointer module);
+  static native int bn2d_module_set_frozen(Pointer module, int frozen);
+  static native int bn2d_module_is_frozen(Pointer module, IntByReference out);
+  static native int bn2d_statistics_create(long num_features, PointerByReference out);
+  static native int bn2d_statistics_retain(Pointer statistics);
+  static native void bn2d_statistics_release(Pointer statistics);
+  static native int bn2d_statistics_accumulate(Pointer statistics, Pointer x);
+  static native int bn2d_statistics_accumulate_flat(Pointer statistics, int dtype, int layout,
+      Pointer x, long n, long h, long w);
+  static native int bn2d_statistics_merge(Pointer statistics, Pointer other);
+  static native int bn2d_statistics_reset(Pointer statistics);
+  static native int bn2d_statistics_count(Pointer statistics, LongByReference out);
+  static native int bn2d_statistics_mean_var(Pointer statistics, Pointer mean, Pointer var,
+      long length);
+  static native int bn2d_statistics_export_length(Pointer statistics, LongByReference out);
+  static native int bn2d_statistics_export(Pointer statistics, Pointer values, long length);
+  static native int bn2d_statistics_merge_exported(Pointer statistics, Pointer values, long length);
+  static native int bn2d_forward_with_statistics(Pointer module, Pointer statistics, Pointer x,
+      Pointer z, int activation, double slope, Pointer y, PointerByReference record);
+  static native int bn2d_forward_with_statistics_flat(Pointer module, Pointer statistics, int dtype,
+      int layout, Pointer x, Pointer z, long n, long h, long w, int activation, double slope,
+      Pointer y, PointerByReference record);
+  static native int bn2d_record_batch_statistics(Pointer record, IntByReference out);
+  static native int bn2d_backward_sums(Pointer module, Pointer record, Pointer dy, Pointer sums,
+      long length);
+  static native int bn2d_backward_sums_flat(Pointer module, Pointer record, int dtype, int layout,
+      Pointer dy, Pointer sums, long length);
+  static native int bn2d_backward_with_sums(Pointer module, Pointer record, Pointer dy,
+      Pointer sums, long length, Pointer dx, Pointer dz);
+  static native int bn2d_backward_with_sums_flat(Pointer module, Pointer record, int dtype,
+      int layout, Pointer dy, Pointer sums, long length, Pointer dx, Pointer dz);
+  static native int bn2d_module_set_running_stats(Pointer module, Pointer statistics);
   static native Pointer bn2d_get_api(int api_version);
 }
