@@ -162,6 +162,41 @@ void blend_kept_into(const ChannelArray &gradient, const KeptOfSets &kept, int64
 // What sums over no elements do to a gradient of `channels` channels.
 void blend_nothing_into(const ChannelArray &gradient, int64_t channels, double blend);
 
+// A backward, whose tensors are `views`, with a last set of fewer samples. The gradients of the parameters come
+// together in double.
+template <class Call, size_t kViews, size_t kGradients>
+void run_in_two(const Call &call, View Call::*const (&views)[kViews],
+                ChannelArray Call::*const (&gradients)[kGradients],
+                void (*run)(const Call *calls, int count, const Ready &before)) {
+  const Extents &size = call.dy.size;
+  const int64_t rest = call.sets.rest(size), whole = size.n - rest, batches = whole / call.sets.samples;
+  const Scratch sums(2 * kGradients * static_cast<size_t>(size.c) * sizeof(double));
+  Call parts[2] = {call, call};
+  double *memory = static_cast<double *>(sums.data());
+  for (int k = 0; k < 2; ++k) {
+    for (const auto view : views) parts[k].*view = samples_of(call.*view, k == 0 ? 0 : whole, k == 0 ? whole : rest);
+    for (const auto gradient : gradients) {
+      if ((call.*gradient).exists()) parts[k].*gradient = {DType::f64, memory};
+      memory += size.c;
+    }
+    parts[k].blend = 0;
+  }
+  parts[1].sets.samples = 0;
+  if (call.mask != nullptr) parts[1].mask += whole * size.c * mask_plane_bytes(size.plane());
+  parts[1].saved = behind(call.saved, call.sets, size, batches, call.dy.dtype);
+  run(parts, 2, Ready());
+  for (const auto gradient : gradients) {
+    if (!(call.*gradient).exists()) continue;
+    double *const of_first = static_cast<double *>((parts[0].*gradient).data);
+    const double *const of_last = static_cast<const double *>((parts[1].*gradient).data);
+    for (int64_t c = 0; c < size.c; c += kernels::kMaxGroup) {
+      const Group g = {c, std::min<int64_t>(kernels::kMaxGroup, size.c - c)};
+      for (int64_t i = c; i < c + g.channels; ++i) of_first[i] += of_last[i];
+      blend_into(call.*gradient, g, call.blend, of_first + c);
+    }
+  }
+}
+
 // Fills in where the side of the activation is read from: x, a mask or y.
 template <class Call>
 void set_side(const Call &call, Tensors &tensors) {

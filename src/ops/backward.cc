@@ -300,16 +300,9 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
-}  // namespace
-
-void backward(const BackwardCall &given) {
-  BackwardCall call = given;
-  if (call.dy.size.numel() == 0) {
-    if (call.sums) std::fill_n(call.sums, 2 * call.dy.size.c, 0.0);
-    blend_nothing_into(call.dbias, call.dy.size.c, call.blend);
-    blend_nothing_into(call.dweight, call.dy.size.c, call.blend);
-    return;
-  }
+// One call after another.
+[[gnu::noinline]] void backward_parts(const BackwardCall *calls, int count, const Ready &before) {
+  BackwardCall call = *calls;
   const ExactMean mean(call, call.needs_x());
   if (mean.low()) call.saved.mean_lo = mean.low();
   Tensors tensors;
@@ -322,15 +315,34 @@ void backward(const BackwardCall &given) {
   set_side(call, tensors);
   const Backward operation(call);
   if (operation.has_sums && !tensors.x.exists()) tensors.x = call.dy;
-  if (!operation.has_sums && !operation.has_map) return;
+  if (!operation.has_sums && !operation.has_map) return;  // so it is in each of the calls
   const Repeats repeats(tensors, call.dy.size);
   const Blockwise blockwise(tensors, call.sets.of(call.dy.size), call.dy.dtype);
   const bool in_place = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
   const int reads = tensors.x.exists() && tensors.x.data != call.dy.data ? 2 : 1;
   const Schedule<Backward> schedule(operation, blockwise, call, call.dy.dtype, reads, !in_place);
   const Scratch scratch(schedule.scratch_bytes());
-  schedule.run(scratch.data());
-  operation.add_sets();
+  const auto run = [&] {
+    before.run();
+    schedule.run(scratch.data());
+    operation.add_sets();
+  };
+  count == 1 ? run() : backward_parts(calls + 1, count - 1, Ready::of(run));
+}
+
+}  // namespace
+
+void backward(const BackwardCall &call) {
+  using C = BackwardCall;
+  if (call.dy.size.numel() == 0) {
+    if (call.sums) std::fill_n(call.sums, 2 * call.dy.size.c, 0.0);
+    blend_nothing_into(call.dbias, call.dy.size.c, call.blend);
+    blend_nothing_into(call.dweight, call.dy.size.c, call.blend);
+  } else if (call.sets.rest(call.dy.size) == 0) {
+    backward_parts(&call, 1, Ready());
+  } else {
+    run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::dx, &C::dz}, {&C::dweight, &C::dbias}, backward_parts);
+  }
 }
 
 }  // namespace bn2d

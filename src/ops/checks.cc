@@ -58,6 +58,31 @@ void check_side(const Fused &fused, bool side_of_x, const View &y, const uint8_t
          fused.slope);
 }
 
+void check_sets(const SetShape &sets, const Extents &size) {
+  if (sets.samples < 0)
+    fail(Status::invalid_argument, "samples of a set are %" PRId64 ", must be 0 (all) or more", sets.samples);
+  if (sets.channels < 1)
+    fail(Status::invalid_argument, "channels of a set are %" PRId64 ", must be 1 or more", sets.channels);
+  if (size.c % sets.channels != 0)
+    fail(Status::shape, "the tensor has %" PRId64 " channels, no multiple of the %" PRId64 " of a set", size.c,
+         sets.channels);
+}
+
+void check_values(const ForwardCall &call) {
+  const Extents &size = call.x.size;
+  const int64_t rest = call.sets.rest(size), samples = rest != 0 ? rest : call.sets.of(size).samples;
+  if (size.c == 0 || samples * call.sets.channels * size.plane() != 1 || call.least_values <= 1) return;
+  if (call.sets.is_all(size))
+    fail(Status::too_few_values,
+         "batch statistics need more than 1 value per channel, got shape (%" PRId64 ", %" PRId64 ", %" PRId64
+         ", %" PRId64 ")",
+         size.n, size.c, size.h, size.w);
+  fail(Status::too_few_values,
+       "statistics of %" PRId64 " sample(s) need more than 1 value per channel, got shape (%" PRId64 ", %" PRId64
+       ", %" PRId64 ", %" PRId64 ")",
+       samples, size.n, size.c, size.h, size.w);
+}
+
 // Whether a backward reads the side of the activation off y.
 template <class Call>
 bool reads_y(const Call &call) {
@@ -69,11 +94,15 @@ bool reads_y(const Call &call) {
 // are far apart, which a comparison of addresses tells; only where the ranges meet is the exact question asked.
 class Footprint {
  public:
-  explicit Footprint(const Extents &size) : size_(size) {}
+  Footprint(const Extents &size, const SetShape &sets) : size_(size), sets_(sets.count(size)) {}
 
   void reads(const char *name, const View &view) { add_view(name, view, false); }
   void reads(const char *name, const ChannelArray &array) { add_array(name, array, false); }
-  void reads(const char *name, const double *array) { reads(name, doubles(array)); }
+  // So many doubles for each channel.
+  void reads(const char *name, const double *array, int64_t count) {
+    add_bytes(name, array, 8 * count * size_.c, 8, false);
+  }
+  void reads_of_sets(const char *name, const double *array) { add_bytes(name, array, 8 * sets_, 8, false); }
   void reads_mask(const uint8_t *mask) { add_bytes("mask", mask, mask_bytes(), 1, false); }
 
   // `exact`, `exact_too`: tensors that it may be, element by element.
@@ -83,7 +112,10 @@ class Footprint {
     add_view(name, view, true);
   }
   void writes(const char *name, const ChannelArray &array) { add_array(name, array, true); }
-  void writes(const char *name, const double *array) { writes(name, doubles(array)); }
+  void writes(const char *name, const double *array, int64_t count) {
+    add_bytes(name, array, 8 * count * size_.c, 8, true);
+  }
+  void writes_of_sets(const char *name, const double *array) { add_bytes(name, array, 8 * sets_, 8, true); }
   void writes_mask(const uint8_t *mask) { add_bytes("mask", mask, mask_bytes(), 1, true); }
 
  private:
@@ -93,7 +125,6 @@ class Footprint {
     uintptr_t begin, end;
   };
 
-  static ChannelArray doubles(const double *array) { return {DType::f64, const_cast<double *>(array)}; }
   int64_t mask_bytes() const { return size_.n * size_.c * mask_plane_bytes(size_.plane()); }
 
   void add_view(const char *name, const View &view, bool is_written) {
@@ -141,13 +172,14 @@ class Footprint {
   }
 
   const Extents &size_;
+  const int64_t sets_;
   const View *exact_ = nullptr, *exact_too_ = nullptr;  // of the tensor that is written
   int count_ = 0;
   Region regions_[14];  // double backward has 13
 };
 
 void check_memory(const ForwardCall &call) {
-  Footprint memory(call.x.size);
+  Footprint memory(call.x.size, call.sets);
   memory.reads("x", call.x);
   memory.reads("z", call.z);
   memory.reads("weight", call.weight);
@@ -162,8 +194,8 @@ void check_memory(const ForwardCall &call) {
     memory.writes("running_var", call.running_var);
   }
   memory.writes_mask(call.mask);
-  memory.writes("saved_mean", call.saved.mean);
-  memory.writes("saved_invstd", call.saved.invstd);
+  memory.writes_of_sets("saved_mean", call.saved.mean);
+  memory.writes_of_sets("saved_invstd", call.saved.invstd);
 }
 
 // What both backward passes read beside their tensors.
@@ -172,27 +204,25 @@ void add_side_and_statistics(const Call &call, Footprint &memory) {
   if (reads_y(call)) memory.reads("y", call.y);
   memory.reads_mask(call.mask);
   memory.reads("weight", call.weight);
-  memory.reads("saved_mean", call.saved.mean);
-  memory.reads("saved_invstd", call.saved.invstd);
+  memory.reads_of_sets("saved_mean", call.saved.mean);
+  memory.reads_of_sets("saved_invstd", call.saved.invstd);
 }
 
 void check_memory(const BackwardCall &call) {
-  Footprint memory(call.dy.size);
+  Footprint memory(call.dy.size, call.sets);
   memory.reads("dy", call.dy);
   if (call.needs_x()) memory.reads("x", call.x);
-  memory.reads("sums", call.given_sums);
-  memory.reads("sums of products", call.given_sums ? call.given_sums + call.dy.size.c : nullptr);
+  memory.reads("sums", call.given_sums, 2);
   add_side_and_statistics(call, memory);
   memory.writes("dx", call.dx, &call.dy);
   memory.writes("dz", call.dz, &call.dy);
   memory.writes("dweight", call.dweight);
   memory.writes("dbias", call.dbias);
-  memory.writes("sums", call.sums);
-  memory.writes("sums of products", call.sums ? call.sums + call.dy.size.c : nullptr);
+  memory.writes("sums", call.sums, 2);
 }
 
 void check_memory(const DoubleBackwardCall &call) {
-  Footprint memory(call.dy.size);
+  Footprint memory(call.dy.size, call.sets);
   memory.reads("dy", call.dy);
   memory.reads("x", call.x);
   memory.reads("ddx", call.ddx);
@@ -222,6 +252,7 @@ void check_same_dtype(const char *what, const View &view, const char *leading_na
 
 void check(const ForwardCall &call) {
   check_leading("x", call.x);
+  check_sets(call.sets, call.x.size);
   check_fused(call.fused, call.x.dtype);
   if (call.z.exists()) check_read("z", call.z, "x", call.x);
   if (call.y.exists()) check_written("y", call.y, "x", call.x);
@@ -230,16 +261,12 @@ void check(const ForwardCall &call) {
     fail(Status::overlap, "y and x are both at %p, but backward on batch statistics needs x unchanged",
          static_cast<void *>(call.x.data));
   check_memory(call);
-  if (call.batch_statistics && !call.given.exist() && !call.moments && call.x.size.c > 0 &&
-      call.x.size.per_channel() == 1)
-    fail(Status::too_few_values,
-         "batch statistics need more than 1 value per channel, got shape (%" PRId64 ", %" PRId64 ", %" PRId64
-         ", %" PRId64 ")",
-         call.x.size.n, call.x.size.c, call.x.size.h, call.x.size.w);
+  if (call.batch_statistics && !call.given.exist() && !call.moments) check_values(call);
 }
 
 void check(const BackwardCall &call) {
   check_leading("dy", call.dy);
+  check_sets(call.sets, call.dy.size);
   if (call.x.exists()) check_read("x", call.x, "dy", call.dy);
   check_side(call.fused, call.side_of_x(), call.y, call.mask, "dy", call.dy);
   if (call.dx.exists()) check_written("dx", call.dx, "dy", call.dy);
@@ -249,6 +276,7 @@ void check(const BackwardCall &call) {
 
 void check(const DoubleBackwardCall &call) {
   check_leading("dy", call.dy);
+  check_sets(call.sets, call.dy.size);
   check_read("x", call.x, "dy", call.dy);
   if (call.ddx.exists()) check_read("ddx", call.ddx, "dy", call.dy);
   check_side(call.fused, call.side_of_x(), call.y, call.mask, "dy", call.dy);

@@ -163,15 +163,10 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
-}  // namespace
-
-void double_backward(const DoubleBackwardCall &given) {
-  DoubleBackwardCall call = given;
+// One call after another.
+[[gnu::noinline]] void double_backward_parts(const DoubleBackwardCall *calls, int count, const Ready &before) {
+  DoubleBackwardCall call = *calls;
   const Extents &size = call.dy.size;
-  if (size.numel() == 0) {
-    blend_nothing_into(call.dweight, size.c, call.blend);
-    return;
-  }
   const ExactMean mean(call, true);
   if (mean.low()) call.saved.mean_lo = mean.low();
   static const double zero = 0;  // what a missing ddx is read from, with strides of 0
@@ -193,8 +188,25 @@ void double_backward(const DoubleBackwardCall &given) {
   const DoubleBackward operation(call);
   const Schedule<DoubleBackward> schedule(operation, blockwise, call, call.dy.dtype, 3, false);
   const Scratch scratch(schedule.scratch_bytes());
-  schedule.run(scratch.data());
-  operation.add_sets();
+  const auto run = [&] {
+    before.run();
+    schedule.run(scratch.data());
+    operation.add_sets();
+  };
+  count == 1 ? run() : double_backward_parts(calls + 1, count - 1, Ready::of(run));
+}
+
+}  // namespace
+
+void double_backward(const DoubleBackwardCall &call) {
+  using C = DoubleBackwardCall;
+  if (call.dy.size.numel() == 0) {
+    blend_nothing_into(call.dweight, call.dy.size.c, call.blend);
+  } else if (call.sets.rest(call.dy.size) == 0) {
+    double_backward_parts(&call, 1, Ready());
+  } else {
+    run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::ddx, &C::ddy, &C::dx}, {&C::dweight}, double_backward_parts);
+  }
 }
 
 }  // namespace bn2d

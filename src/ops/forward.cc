@@ -311,17 +311,9 @@ void save_weight(const ForwardCall &call) {
   }
 }
 
-}  // namespace
-
-void forward(const ForwardCall &call) {
-  if (call.x.size.numel() == 0) {
-    if (!call.given.exist()) return;
-    ForwardCall channels = call;  // what there is to do for them, and no element
-    channels.x = channels.z = channels.y = View();
-    channels.x.dtype = call.x.dtype;
-    channels.x.size = {1, call.x.size.c, 1, 1};
-    return forward(channels);
-  }
+// One call after another.
+[[gnu::noinline]] void forward_parts(const ForwardCall *calls, int count, const Ready &before) {
+  const ForwardCall &call = *calls;
   Tensors tensors;
   tensors.x = call.x;
   tensors.v = call.z;
@@ -335,9 +327,46 @@ void forward(const ForwardCall &call) {
   const bool in_place = call.y.data == call.x.data || call.y.data == call.z.data;  // its lines are in cache already
   const Schedule<Forward> schedule(operation, blockwise, call, call.x.dtype, 1, !in_place);
   const Scratch scratch(schedule.scratch_bytes());
-  schedule.run(scratch.data());
-  operation.add_sets();
-  save_weight(call);
+  const auto run = [&] {
+    before.run();
+    schedule.run(scratch.data());
+    operation.add_sets();
+    save_weight(call);
+  };
+  count == 1 ? run() : forward_parts(calls + 1, count - 1, Ready::of(run));
+}
+
+void forward_in_two(const ForwardCall &call) {
+  const Extents &size = call.x.size;
+  const int64_t rest = call.sets.rest(size), whole = size.n - rest, batches = whole / call.sets.samples;
+  ForwardCall parts[2] = {call, call};
+  ForwardCall &first = parts[0], &last = parts[1];
+  for (const auto view : {&ForwardCall::x, &ForwardCall::z, &ForwardCall::y}) {
+    first.*view = samples_of(call.*view, 0, whole);
+    last.*view = samples_of(call.*view, whole, rest);
+  }
+  last.sets.samples = 0;
+  if (call.mask != nullptr) last.mask += whole * size.c * mask_plane_bytes(size.plane());
+  last.saved = behind(call.saved, call.sets, size, batches, call.x.dtype);
+  if (call.cumulative_from >= 0) {
+    last.cumulative_from += batches;
+    last.averaging_factor = 1 / static_cast<double>(last.cumulative_from + 1);
+  }
+  forward_parts(parts, 2, Ready());
+}
+
+}  // namespace
+
+void forward(const ForwardCall &call) {
+  if (call.x.size.numel() == 0) {
+    if (!call.given.exist()) return;
+    ForwardCall channels = call;  // what there is to do for them, and no element
+    channels.x = channels.z = channels.y = View();
+    channels.x.dtype = call.x.dtype;
+    channels.x.size = {1, call.x.size.c, 1, 1};
+    return forward_parts(&channels, 1, Ready());
+  }
+  call.sets.rest(call.x.size) == 0 ? forward_parts(&call, 1, Ready()) : forward_in_two(call);
 }
 
 }  // namespace bn2d

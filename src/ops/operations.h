@@ -57,7 +57,8 @@ struct ForwardCall {
   View x, z, y;  // z may not exist
   Fused fused;
   ChannelArray weight, bias, running_mean, running_var;
-  SetShape sets;  // of the statistics; where there are running ones, sets are of one channel
+  SetShape sets;             // of the statistics; where there are running ones, sets are of one channel
+  int64_t least_values = 2;  // that a set must have
   bool batch_statistics = true;
   double averaging_factor = 0.1, eps = 1e-5;
   // Of several sets of samples: the running statistics move once, by the average of all sets. Else once for each set,

@@ -88,7 +88,7 @@ class Schedule {
   // Bytes of scratch that run() needs.
   size_t scratch_bytes() const { return static_cast<size_t>(shared_bytes_ + workers_ * worker_bytes_); }
 
-  void run(void *memory) const noexcept {
+  [[gnu::noinline]] void run(void *memory) const noexcept {
     std::byte *const start = static_cast<std::byte *>(memory);
     if (!operation_.has_sums) return run_map_only(start);
     plan_.split ? run_split(start) : run_whole(start);
@@ -152,7 +152,7 @@ class Schedule {
             start + buffer_at_};
   }
 
-  void run_whole(std::byte *scratch) const {
+  [[gnu::noinline]] void run_whole(std::byte *scratch) const {
     auto unit = [&](int64_t index, int worker) {
       const Group g = group(index);
       const int64_t next = g.channel + g.channels < size_.c ? g.channels : 0;
@@ -177,7 +177,7 @@ class Schedule {
     for_each_unit(pool_, plan_.workers, plan_.groups, Order::forward, unit, fence());
   }
 
-  void run_split(std::byte *scratch) const {
+  [[gnu::noinline]] void run_split(std::byte *scratch) const {
     double *const partials = reinterpret_cast<double *>(scratch);  // [block][double][channel]
     const MapCoefficients coefficients = coefficients_in(scratch + partial_bytes_, size_.c);
     const auto at = [&](int64_t block, const Group &g) {
@@ -268,7 +268,7 @@ class Schedule {
     operation_.set_count(blockwise_.sets().values(), to);
   }
 
-  void run_map_only(std::byte *scratch) const {
+  [[gnu::noinline]] void run_map_only(std::byte *scratch) const {
     const MapCoefficients coefficients = coefficients_in(scratch, size_.c);
     auto finish = [&](int64_t index, int worker) {
       const Group g = group_at(index, finished());
@@ -278,7 +278,7 @@ class Schedule {
     run_map(scratch, coefficients, Order::forward);
   }
 
-  void run_map(std::byte *scratch, const MapCoefficients &coefficients, Order order) const {
+  [[gnu::noinline]] void run_map(std::byte *scratch, const MapCoefficients &coefficients, Order order) const {
     if (!operation_.has_map) return;
     auto unit = [&](int64_t index, int worker) {
       const Tiles::Tile tile = tiles_.at(index);

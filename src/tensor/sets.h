@@ -40,9 +40,15 @@ struct Sets {
 struct SetShape {
   int64_t samples = 0;  // 0: all
   int64_t channels = 1;
-  Sets of(const Extents &size) const {
-    const bool all = samples == 0 || samples >= size.n;
-    return {size, all ? size.n : samples, channels};
+  bool is_all(const Extents &size) const { return samples == 0 || samples >= size.n; }
+  // Samples of a last set that has fewer than the others; 0: there is none.
+  int64_t rest(const Extents &size) const { return is_all(size) ? 0 : size.n % samples; }
+  // Without such a rest.
+  Sets of(const Extents &size) const { return {size, is_all(size) ? size.n : samples, channels}; }
+  // Of all, with the rest.
+  int64_t count(const Extents &size) const {
+    const int64_t batches = is_all(size) ? 1 : size.n / samples + (rest(size) != 0);
+    return batches * (size.c / channels);
   }
 };
 
