@@ -1,4 +1,5 @@
 // The operations without a module, for hosts that own their storage.
+#include <algorithm>
 #include <cinttypes>
 #include <cmath>
 
@@ -31,6 +32,35 @@ void check_side_arguments(int32_t activation, const void *mask) {
     fail(Status::invalid_argument, "mask is given, but the activation is none (0)");
 }
 
+// The part of a forward that all norms have in common.
+ForwardCall forward_call(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int32_t dtype, const void *weight,
+                         const void *bias, double eps, int32_t activation, double slope, uint8_t *mask,
+                         double *saved_mean, double *saved_invstd) {
+  ForwardCall call;
+  call.x = view_of("x", x);
+  call.z = optional_view_of("z", z);
+  call.y = view_of("y", y);
+  const DType own = parameter_dtype(dtype, "x", call.x.dtype);
+  Options checks;  // eps has the range of the option
+  checks.set_eps(eps);
+  check_side_arguments(activation, mask);
+  call.fused = {static_cast<Activation>(activation), slope};
+  call.weight = array_of(own, weight);
+  call.bias = array_of(own, bias);
+  call.eps = eps;
+  call.mask = mask;
+  call.saved.mean = saved_mean;
+  call.saved.invstd = saved_invstd;
+  return call;
+}
+
+SetShape sets_of_groups(int64_t num_groups, const Extents &size) {
+  if (num_groups < 1) fail(Status::invalid_argument, "num_groups is %" PRId64 ", must be 1 or more", num_groups);
+  if (size.c % num_groups != 0)
+    fail(Status::shape, "the tensor has %" PRId64 " channels, no multiple of num_groups %" PRId64, size.c, num_groups);
+  return {1, std::max<int64_t>(size.c / num_groups, 1)};
+}
+
 double checked_blend(double blend) {
   if (!std::isfinite(blend)) fail(Status::invalid_argument, "blend is %g, must be finite", blend);
   return blend;
@@ -44,35 +74,35 @@ int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn
                                 int32_t activation, double slope, uint8_t *mask, double *saved_mean,
                                 double *saved_invstd) {
   return guarded([&] {
-    ForwardCall call;
-    call.x = view_of("x", x);
-    call.z = optional_view_of("z", z);
-    call.y = view_of("y", y);
-    const DType own = parameter_dtype(dtype, "x", call.x.dtype);
+    ForwardCall call =
+        forward_call(x, z, y, dtype, weight, bias, eps, activation, slope, mask, saved_mean, saved_invstd);
     call.batch_statistics = checked_flag("batch_stats", batch_stats);
-    Options checks;  // eps and averaging factor have the ranges of eps and momentum
-    checks.set_eps(eps);
     if (!(averaging_factor >= 0 && averaging_factor <= 1))
       fail(Status::invalid_argument, "averaging_factor is %g, must be from 0 to 1", averaging_factor);
     if ((flags & ~kFlags) != 0)
       fail(Status::invalid_argument, "flags are %" PRId32 ", known bits are %" PRId32, flags, kFlags);
-    check_side_arguments(activation, mask);
     if (!call.batch_statistics) {
       required(running_mean, "running_mean");
       required(running_var, "running_var");
     }
-    call.fused = {static_cast<Activation>(activation), slope};
-    call.weight = array_of(own, weight);
-    call.bias = array_of(own, bias);
-    call.running_mean = array_of(own, running_mean);
-    call.running_var = array_of(own, running_var);
+    call.running_mean = array_of(call.weight.dtype, running_mean);
+    call.running_var = array_of(call.weight.dtype, running_var);
     call.averaging_factor = averaging_factor;
-    call.eps = eps;
     call.biased_running_var = (flags & BN2D_FLAG_BIASED_RUNNING_VAR) != 0;
     call.protect_running_stats = (flags & BN2D_FLAG_PROTECT_RUNNING_STATS) != 0;
-    call.mask = mask;
-    call.saved.mean = saved_mean;
-    call.saved.invstd = saved_invstd;
+    check(call);
+    forward(call);
+  });
+}
+
+int32_t bn2d_group_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int64_t num_groups,
+                                int32_t dtype, const void *weight, const void *bias, double eps, int32_t activation,
+                                double slope, uint8_t *mask, double *saved_mean, double *saved_invstd) {
+  return guarded([&] {
+    ForwardCall call =
+        forward_call(x, z, y, dtype, weight, bias, eps, activation, slope, mask, saved_mean, saved_invstd);
+    call.sets = sets_of_groups(num_groups, call.x.size);
+    call.least_values = 1;
     check(call);
     forward(call);
   });
@@ -101,6 +131,69 @@ class Weights {
   Scratch scratch_;
 };
 
+// Backward of all norms. num_groups: NULL for batch norm.
+void run_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
+                  const int64_t *num_groups, int32_t dtype, const void *weight, const double *saved_mean,
+                  const double *saved_invstd, int32_t batch_stats, int32_t activation, double slope, double blend,
+                  const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias) {
+  BackwardCall call;
+  call.x = optional_view_of("x", x);
+  call.dy = view_of("dy", dy);
+  call.y = optional_view_of("y", y);
+  const DType own = parameter_dtype(dtype, "dy", call.dy.dtype);
+  call.batch_statistics = checked_flag("batch_stats", batch_stats);
+  check_side_arguments(activation, mask);
+  call.mask = mask;
+  call.fused = {static_cast<Activation>(activation), slope};
+  call.blend = checked_blend(blend);
+  call.dx = optional_view_of("dx", dx);
+  call.dz = optional_view_of("dz", dz);
+  call.dweight = array_of(own, dweight);
+  call.dbias = array_of(own, dbias);
+  if (call.needs_x()) {
+    required(x, "x");
+    required(saved_mean, "saved_mean");
+  }
+  call.weight = array_of(own, weight);
+  call.saved = saved_statistics(saved_mean, saved_invstd);
+  if (num_groups) call.sets = sets_of_groups(*num_groups, call.dy.size);
+  check(call);
+  const Weights weights(call.weight, call.dy.size);
+  call.saved.weight = weights.data();
+  backward(call);
+}
+
+void run_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
+                         const int64_t *num_groups, int32_t dtype, const void *weight, const double *saved_mean,
+                         const double *saved_invstd, int32_t batch_stats, int32_t activation, double slope,
+                         const bn2d_view *ddx, const void *ddweight, const void *ddbias, double blend,
+                         const bn2d_view *ddy, const bn2d_view *dx, void *dweight) {
+  DoubleBackwardCall call;
+  call.x = view_of("x", x);
+  call.dy = view_of("dy", dy);
+  call.y = optional_view_of("y", y);
+  const DType own = parameter_dtype(dtype, "dy", call.dy.dtype);
+  call.batch_statistics = checked_flag("batch_stats", batch_stats);
+  check_side_arguments(activation, mask);
+  required(saved_mean, "saved_mean");
+  call.mask = mask;
+  call.fused = {static_cast<Activation>(activation), slope};
+  call.blend = checked_blend(blend);
+  call.ddx = optional_view_of("ddx", ddx);
+  call.ddweight = array_of(own, ddweight);
+  call.ddbias = array_of(own, ddbias);
+  call.ddy = optional_view_of("ddy", ddy);
+  call.dx = optional_view_of("dx", dx);
+  call.dweight = array_of(own, dweight);
+  call.weight = array_of(own, weight);
+  call.saved = saved_statistics(saved_mean, saved_invstd);
+  if (num_groups) call.sets = sets_of_groups(*num_groups, call.dy.size);
+  check(call);
+  const Weights weights(call.weight, call.dy.size);
+  call.saved.weight = weights.data();
+  double_backward(call);
+}
+
 }  // namespace
 
 int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
@@ -108,30 +201,18 @@ int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy, const 
                                  const double *saved_invstd, int32_t batch_stats, int32_t activation, double slope,
                                  double blend, const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias) {
   return guarded([&] {
-    BackwardCall call;
-    call.x = optional_view_of("x", x);
-    call.dy = view_of("dy", dy);
-    call.y = optional_view_of("y", y);
-    const DType own = parameter_dtype(dtype, "dy", call.dy.dtype);
-    call.batch_statistics = checked_flag("batch_stats", batch_stats);
-    check_side_arguments(activation, mask);
-    call.mask = mask;
-    call.fused = {static_cast<Activation>(activation), slope};
-    call.blend = checked_blend(blend);
-    call.dx = optional_view_of("dx", dx);
-    call.dz = optional_view_of("dz", dz);
-    call.dweight = array_of(own, dweight);
-    call.dbias = array_of(own, dbias);
-    if (call.needs_x()) {
-      required(x, "x");
-      required(saved_mean, "saved_mean");
-    }
-    call.weight = array_of(own, weight);
-    call.saved = saved_statistics(saved_mean, saved_invstd);
-    check(call);
-    const Weights weights(call.weight, call.dy.size);
-    call.saved.weight = weights.data();
-    backward(call);
+    run_backward(x, dy, y, mask, nullptr, dtype, weight, saved_mean, saved_invstd, batch_stats, activation, slope,
+                 blend, dx, dz, dweight, dbias);
+  });
+}
+
+int32_t bn2d_group_norm_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
+                                 int64_t num_groups, int32_t dtype, const void *weight, const double *saved_mean,
+                                 const double *saved_invstd, int32_t activation, double slope, double blend,
+                                 const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias) {
+  return guarded([&] {
+    run_backward(x, dy, y, mask, &num_groups, dtype, weight, saved_mean, saved_invstd, 1, activation, slope, blend, dx,
+                 dz, dweight, dbias);
   });
 }
 
@@ -142,29 +223,19 @@ int32_t bn2d_batch_norm_double_backward(const bn2d_view *x, const bn2d_view *dy,
                                         const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx,
                                         void *dweight) {
   return guarded([&] {
-    DoubleBackwardCall call;
-    call.x = view_of("x", x);
-    call.dy = view_of("dy", dy);
-    call.y = optional_view_of("y", y);
-    const DType own = parameter_dtype(dtype, "dy", call.dy.dtype);
-    call.batch_statistics = checked_flag("batch_stats", batch_stats);
-    check_side_arguments(activation, mask);
-    required(saved_mean, "saved_mean");
-    call.mask = mask;
-    call.fused = {static_cast<Activation>(activation), slope};
-    call.blend = checked_blend(blend);
-    call.ddx = optional_view_of("ddx", ddx);
-    call.ddweight = array_of(own, ddweight);
-    call.ddbias = array_of(own, ddbias);
-    call.ddy = optional_view_of("ddy", ddy);
-    call.dx = optional_view_of("dx", dx);
-    call.dweight = array_of(own, dweight);
-    call.weight = array_of(own, weight);
-    call.saved = saved_statistics(saved_mean, saved_invstd);
-    check(call);
-    const Weights weights(call.weight, call.dy.size);
-    call.saved.weight = weights.data();
-    double_backward(call);
+    run_double_backward(x, dy, y, mask, nullptr, dtype, weight, saved_mean, saved_invstd, batch_stats, activation,
+                        slope, ddx, ddweight, ddbias, blend, ddy, dx, dweight);
+  });
+}
+
+int32_t bn2d_group_norm_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
+                                        const uint8_t *mask, int64_t num_groups, int32_t dtype, const void *weight,
+                                        const double *saved_mean, const double *saved_invstd, int32_t activation,
+                                        double slope, const bn2d_view *ddx, const void *ddweight, const void *ddbias,
+                                        double blend, const bn2d_view *ddy, const bn2d_view *dx, void *dweight) {
+  return guarded([&] {
+    run_double_backward(x, dy, y, mask, &num_groups, dtype, weight, saved_mean, saved_invstd, 1, activation, slope, ddx,
+                        ddweight, ddbias, blend, ddy, dx, dweight);
   });
 }
 

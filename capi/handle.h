@@ -3,7 +3,7 @@
 #include <memory>
 
 #include "bn2d/bn2d.h"
-#include "module/batch_norm_2d.h"
+#include "module/batch_norm_base.h"
 #include "slots.h"
 
 struct bn2d_options : bn2d::capi::Slot {
@@ -22,7 +22,7 @@ struct bn2d_tensor : bn2d::capi::Slot {
 struct bn2d_module : bn2d::capi::Slot {
   static constexpr uint32_t kTag = 0x6D32'6E62;
   static constexpr const char *kName = "module";
-  std::shared_ptr<bn2d::BatchNorm2d> value;
+  std::shared_ptr<bn2d::BatchNormBase> value;
   bn2d_tensor *tensors[5] = {};  // owned; in the order of value->tensors()
   void clear();
 };

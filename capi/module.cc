@@ -5,6 +5,9 @@
 
 #include "convert.h"
 #include "handle.h"
+#include "module/batch_norm_2d.h"
+#include "module/group_norm.h"
+#include "module/instance_norm_2d.h"
 
 using namespace bn2d;
 using namespace bn2d::capi;
@@ -19,6 +22,20 @@ bn2d_tensor *make_tensor_handle(const std::shared_ptr<Tensor> &tensor) {
   return handle.publish_owned();
 }
 
+// A handle for the module that make(options) gives.
+template <class F>
+int32_t create(const bn2d_options *options, bn2d_module **out, F make) {
+  return guarded([&] {
+    required(out, "out");
+    const Options chosen = options ? checked(options, "options").value : Options();
+    NewHandle<bn2d_module> handle;
+    handle->value = make(chosen);
+    int i = 0;
+    for (const auto &tensor : handle->value->tensors()) handle->tensors[i++] = make_tensor_handle(tensor);
+    *out = handle.publish();
+  });
+}
+
 // Calls f(module) and hands its value out.
 template <class T, class F>
 int32_t get(const bn2d_module *module, T *out, F f) {
@@ -31,15 +48,17 @@ int32_t get(const bn2d_module *module, T *out, F f) {
 }  // namespace
 
 int32_t bn2d_module_create(int64_t num_features, const bn2d_options *options, bn2d_module **out) {
-  return guarded([&] {
-    required(out, "out");
-    const Options chosen = options ? checked(options, "options").value : Options();
-    NewHandle<bn2d_module> handle;
-    handle->value = std::make_shared<BatchNorm2d>(num_features, chosen);
-    int i = 0;
-    for (const auto &tensor : handle->value->tensors()) handle->tensors[i++] = make_tensor_handle(tensor);
-    *out = handle.publish();
-  });
+  return create(options, out,
+                [&](const Options &chosen) { return std::make_shared<BatchNorm2d>(num_features, chosen); });
+}
+int32_t bn2d_group_norm_create(int64_t num_groups, int64_t num_channels, const bn2d_options *options,
+                               bn2d_module **out) {
+  return create(options, out,
+                [&](const Options &chosen) { return std::make_shared<GroupNorm>(num_groups, num_channels, chosen); });
+}
+int32_t bn2d_instance_norm_create(int64_t num_features, const bn2d_options *options, bn2d_module **out) {
+  return create(options, out,
+                [&](const Options &chosen) { return std::make_shared<InstanceNorm2d>(num_features, chosen); });
 }
 
 int32_t bn2d_module_retain(bn2d_module *module) {
@@ -54,13 +73,22 @@ int32_t bn2d_module_eval(bn2d_module *module) {
   return guarded([&] { checked(module, "module").value->train(false); });
 }
 int32_t bn2d_module_is_training(const bn2d_module *module, int32_t *out) {
-  return get(module, out, [](const BatchNorm2d &m) { return m.is_training() ? 1 : 0; });
+  return get(module, out, [](const BatchNormBase &m) { return m.is_training() ? 1 : 0; });
 }
 int32_t bn2d_module_num_features(const bn2d_module *module, int64_t *out) {
-  return get(module, out, [](const BatchNorm2d &m) { return m.num_features(); });
+  return get(module, out, [](const BatchNormBase &m) { return m.num_features(); });
+}
+int32_t bn2d_module_norm(const bn2d_module *module, int32_t *out) {
+  return get(module, out, [](const BatchNormBase &m) { return static_cast<int32_t>(m.norm()); });
+}
+int32_t bn2d_module_num_groups(const bn2d_module *module, int64_t *out) {
+  return get(module, out, [](const BatchNormBase &m) { return m.num_groups(); });
+}
+int32_t bn2d_module_ghost_batch_size(const bn2d_module *module, int64_t *out) {
+  return get(module, out, [](const BatchNormBase &m) { return m.options().ghost_batch_size; });
 }
 int32_t bn2d_module_eps(const bn2d_module *module, double *out) {
-  return get(module, out, [](const BatchNorm2d &m) { return m.options().eps; });
+  return get(module, out, [](const BatchNormBase &m) { return m.options().eps; });
 }
 int32_t bn2d_module_momentum(const bn2d_module *module, int32_t *out_has, double *out) {
   return guarded([&] {
@@ -72,13 +100,13 @@ int32_t bn2d_module_momentum(const bn2d_module *module, int32_t *out_has, double
   });
 }
 int32_t bn2d_module_affine(const bn2d_module *module, int32_t *out) {
-  return get(module, out, [](const BatchNorm2d &m) { return m.options().affine ? 1 : 0; });
+  return get(module, out, [](const BatchNormBase &m) { return m.options().affine ? 1 : 0; });
 }
 int32_t bn2d_module_track_running_stats(const bn2d_module *module, int32_t *out) {
-  return get(module, out, [](const BatchNorm2d &m) { return m.options().track_running_stats ? 1 : 0; });
+  return get(module, out, [](const BatchNormBase &m) { return m.options().track_running_stats ? 1 : 0; });
 }
 int32_t bn2d_module_dtype(const bn2d_module *module, int32_t *out) {
-  return get(module, out, [](const BatchNorm2d &m) { return static_cast<int32_t>(m.options().dtype); });
+  return get(module, out, [](const BatchNormBase &m) { return static_cast<int32_t>(m.options().dtype); });
 }
 int32_t bn2d_module_device(const bn2d_module *module, int32_t *out_type, int32_t *out_id) {
   return guarded([&] {
@@ -93,7 +121,7 @@ int32_t bn2d_module_set_num_threads(bn2d_module *module, int32_t threads) {
   return guarded([&] { checked(module, "module").value->set_num_threads(threads); });
 }
 int32_t bn2d_module_get_num_threads(const bn2d_module *module, int32_t *out) {
-  return get(module, out, [](const BatchNorm2d &m) { return m.num_threads(); });
+  return get(module, out, [](const BatchNormBase &m) { return m.num_threads(); });
 }
 int32_t bn2d_module_set_momentum(bn2d_module *module, double momentum) {
   return guarded([&] { checked(module, "module").value->set_momentum(checked_momentum(momentum)); });
@@ -105,7 +133,7 @@ int32_t bn2d_module_set_frozen(bn2d_module *module, int32_t frozen) {
   return guarded([&] { checked(module, "module").value->set_frozen(checked_flag("frozen", frozen)); });
 }
 int32_t bn2d_module_is_frozen(const bn2d_module *module, int32_t *out) {
-  return get(module, out, [](const BatchNorm2d &m) { return m.is_frozen() ? 1 : 0; });
+  return get(module, out, [](const BatchNormBase &m) { return m.is_frozen() ? 1 : 0; });
 }
 int32_t bn2d_module_repr(const bn2d_module *module, char *buffer, uint64_t capacity, uint64_t *length) {
   return guarded([&] { copy_text(checked(module, "module").value->repr(), buffer, capacity, length); });
@@ -129,7 +157,7 @@ int32_t bn2d_module_unlock(bn2d_module *module, int32_t exclusive) {
 }
 int32_t bn2d_module_scale_shift(const bn2d_module *module, int32_t dtype, void *scale, void *shift, int64_t length) {
   return guarded([&] {
-    const BatchNorm2d &m = *checked(module, "module").value;
+    const BatchNormBase &m = *checked(module, "module").value;
     if (length != m.num_features())
       fail(Status::shape, "length is %" PRId64 ", the module has %" PRId64 " channels", length, m.num_features());
     const DType type = checked_floating_dtype(dtype);
@@ -138,7 +166,7 @@ int32_t bn2d_module_scale_shift(const bn2d_module *module, int32_t dtype, void *
 }
 
 int32_t bn2d_module_tensor_count(const bn2d_module *module, int32_t *out) {
-  return get(module, out, [](const BatchNorm2d &m) { return static_cast<int32_t>(m.tensors().size()); });
+  return get(module, out, [](const BatchNormBase &m) { return static_cast<int32_t>(m.tensors().size()); });
 }
 
 int32_t bn2d_module_tensor_at(const bn2d_module *module, int32_t index, bn2d_tensor **out) {

@@ -12,7 +12,7 @@ namespace {
 // The forward itself cannot fail once it has begun, so a record's handle is made before and filled in after.
 void run_forward(bn2d_module &module, const View &x, const View &z, const Fused &fused, const View &y,
                  bn2d_record **out, const Statistics *given = nullptr) {
-  BatchNorm2d &m = *module.value;
+  BatchNormBase &m = *module.value;
   if (out == nullptr) return m.forward(x, z, fused, y, given, nullptr);
   NewHandle<bn2d_record> handle;
   m.forward(x, z, fused, y, given, &handle->value);

@@ -22,14 +22,14 @@ int32_t bn2d_get_thread_pool(void) { return static_cast<int32_t>(process_pool().
 
 int32_t bn2d_module_set_thread_pool(bn2d_module *module, int32_t kind) {
   return guarded([&] {
-    BatchNorm2d &m = *checked(module, "module").value;
+    BatchNormBase &m = *checked(module, "module").value;
     const PoolKind wanted = checked_pool_kind(kind);
     m.set_pool(wanted == PoolKind::process ? nullptr : pool_of(wanted));
   });
 }
 int32_t bn2d_module_set_host_thread_pool(bn2d_module *module, bn2d_run_workers run, void *user, int32_t threads) {
   return guarded([&] {
-    BatchNorm2d &m = *checked(module, "module").value;
+    BatchNormBase &m = *checked(module, "module").value;
     m.set_pool(host_pool(required(run, "run"), user, threads));
   });
 }

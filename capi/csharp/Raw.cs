@@ -47,6 +47,9 @@ namespace Bn2d
         internal const int BN2D_POOL_HOST = 3;
         internal const int BN2D_FLAG_BIASED_RUNNING_VAR = 1;
         internal const int BN2D_FLAG_PROTECT_RUNNING_STATS = 2;
+        internal const int BN2D_NORM_BATCH = 1;
+        internal const int BN2D_NORM_GROUP = 2;
+        internal const int BN2D_NORM_INSTANCE = 3;
 
         private const string Library = "libbn2d.so.1";
 
@@ -491,6 +494,44 @@ namespace Bn2d
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         internal static extern int bn2d_module_set_running_stats(SafeHandle module,
             SafeHandle statistics);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_options_set_ghost_batch_size(SafeHandle options,
+            long samples);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_group_norm_create(long num_groups, long num_channels,
+            SafeHandle options, out IntPtr result);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_instance_norm_create(long num_features, SafeHandle options,
+            out IntPtr result);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_module_norm(SafeHandle module, out int result);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_module_num_groups(SafeHandle module, out long result);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_module_ghost_batch_size(SafeHandle module, out long result);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_group_norm_forward(IntPtr x, IntPtr z, IntPtr y,
+            long num_groups, int dtype, IntPtr weight, IntPtr bias, double eps, int activation,
+            double slope, IntPtr mask, IntPtr saved_mean, IntPtr saved_invstd);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_group_norm_backward(IntPtr x, IntPtr dy, IntPtr y,
+            IntPtr mask, long num_groups, int dtype, IntPtr weight, IntPtr saved_mean,
+            IntPtr saved_invstd, int activation, double slope, double blend, IntPtr dx, IntPtr dz,
+            IntPtr dweight, IntPtr dbias);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_group_norm_double_backward(IntPtr x, IntPtr dy, IntPtr y,
+            IntPtr mask, long num_groups, int dtype, IntPtr weight, IntPtr saved_mean,
+            IntPtr saved_invstd, int activation, double slope, IntPtr ddx, IntPtr ddweight,
+            IntPtr ddbias, double blend, IntPtr ddy, IntPtr dx, IntPtr dweight);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         internal static extern IntPtr bn2d_get_api(uint api_version);

@@ -45,6 +45,9 @@ module bn2d_raw
   integer(c_int32_t), parameter :: BN2D_POOL_HOST = 3
   integer(c_int32_t), parameter :: BN2D_FLAG_BIASED_RUNNING_VAR = 1
   integer(c_int32_t), parameter :: BN2D_FLAG_PROTECT_RUNNING_STATS = 2
+  integer(c_int32_t), parameter :: BN2D_NORM_BATCH = 1
+  integer(c_int32_t), parameter :: BN2D_NORM_GROUP = 2
+  integer(c_int32_t), parameter :: BN2D_NORM_INSTANCE = 3
 
   interface
     function bn2d_version() bind(C, name="bn2d_version") result(res)
@@ -984,6 +987,111 @@ module bn2d_raw
       import
       type(c_ptr), value :: module
       type(c_ptr), value :: statistics
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_options_set_ghost_batch_size(options, &
+        samples) bind(C, name="bn2d_options_set_ghost_batch_size") result(res)
+      import
+      type(c_ptr), value :: options
+      integer(c_int64_t), value :: samples
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_group_norm_create(num_groups, num_channels, options, &
+        out) bind(C, name="bn2d_group_norm_create") result(res)
+      import
+      integer(c_int64_t), value :: num_groups
+      integer(c_int64_t), value :: num_channels
+      type(c_ptr), value :: options
+      type(c_ptr), intent(out) :: out
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_instance_norm_create(num_features, options, &
+        out) bind(C, name="bn2d_instance_norm_create") result(res)
+      import
+      integer(c_int64_t), value :: num_features
+      type(c_ptr), value :: options
+      type(c_ptr), intent(out) :: out
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_module_norm(module, out) bind(C, name="bn2d_module_norm") result(res)
+      import
+      type(c_ptr), value :: module
+      integer(c_int32_t), intent(out) :: out
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_module_num_groups(module, out) bind(C, name="bn2d_module_num_groups") result(res)
+      import
+      type(c_ptr), value :: module
+      integer(c_int64_t), intent(out) :: out
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_module_ghost_batch_size(module, out) bind(C, name="bn2d_module_ghost_batch_size") result(res)
+      import
+      type(c_ptr), value :: module
+      integer(c_int64_t), intent(out) :: out
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_group_norm_forward(x, z, y, num_groups, dtype, weight, bias, eps, activation, slope, mask, &
+        saved_mean, saved_invstd) bind(C, name="bn2d_group_norm_forward") result(res)
+      import
+      type(c_ptr), value :: x
+      type(c_ptr), value :: z
+      type(c_ptr), value :: y
+      integer(c_int64_t), value :: num_groups
+      integer(c_int32_t), value :: dtype
+      type(c_ptr), value :: weight
+      type(c_ptr), value :: bias
+      real(c_double), value :: eps
+      integer(c_int32_t), value :: activation
+      real(c_double), value :: slope
+      type(c_ptr), value :: mask
+      type(c_ptr), value :: saved_mean
+      type(c_ptr), value :: saved_invstd
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_group_norm_backward(x, dy, y, mask, num_groups, dtype, weight, saved_mean, saved_invstd, activation, &
+        slope, blend, dx, dz, dweight, dbias) bind(C, name="bn2d_group_norm_backward") result(res)
+      import
+      type(c_ptr), value :: x
+      type(c_ptr), value :: dy
+      type(c_ptr), value :: y
+      type(c_ptr), value :: mask
+      integer(c_int64_t), value :: num_groups
+      integer(c_int32_t), value :: dtype
+      type(c_ptr), value :: weight
+      type(c_ptr), value :: saved_mean
+      type(c_ptr), value :: saved_invstd
+      integer(c_int32_t), value :: activation
+      real(c_double), value :: slope
+      real(c_double), value :: blend
+      type(c_ptr), value :: dx
+      type(c_ptr), value :: dz
+      type(c_ptr), value :: dweight
+      type(c_ptr), value :: dbias
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_group_norm_double_backward(x, dy, y, mask, num_groups, dtype, weight, saved_mean, saved_invstd, &
+        activation, slope, ddx, ddweight, ddbias, blend, ddy, dx, &
+        dweight) bind(C, name="bn2d_group_norm_double_backward") result(res)
+      import
+      type(c_ptr), value :: x
+      type(c_ptr), value :: dy
+      type(c_ptr), value :: y
+      type(c_ptr), value :: mask
+      integer(c_int64_t), value :: num_groups
+      integer(c_int32_t), value :: dtype
+      type(c_ptr), value :: weight
+      type(c_ptr), value :: saved_mean
+      type(c_ptr), value :: saved_invstd
+      integer(c_int32_t), value :: activation
+      real(c_double), value :: slope
+      type(c_ptr), value :: ddx
+      type(c_ptr), value :: ddweight
+      type(c_ptr), value :: ddbias
+      real(c_double), value :: blend
+      type(c_ptr), value :: ddy
+      type(c_ptr), value :: dx
+      type(c_ptr), value :: dweight
       integer(c_int32_t) :: res
     end function
     function bn2d_get_api(api_version) bind(C, name="bn2d_get_api") result(res)

@@ -58,6 +58,11 @@ enum bn2d_flag {
   BN2D_FLAG_BIASED_RUNNING_VAR = 1,
   BN2D_FLAG_PROTECT_RUNNING_STATS = 2
 };
+enum bn2d_norm {
+  BN2D_NORM_BATCH = 1,
+  BN2D_NORM_GROUP = 2,
+  BN2D_NORM_INSTANCE = 3
+};
 typedef struct bn2d_options bn2d_options;
 typedef struct bn2d_module bn2d_module;
 typedef struct bn2d_tensor bn2d_tensor;
@@ -207,6 +212,15 @@ typedef struct bn2d_api {
   int32_t (*backward_with_sums)(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const double *sums, int64_t length, const bn2d_view *dx, const bn2d_view *dz);
   int32_t (*backward_with_sums_flat)(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout, const void *dy, const double *sums, int64_t length, void *dx, void *dz);
   int32_t (*module_set_running_stats)(bn2d_module *module, const bn2d_statistics *statistics);
+  int32_t (*options_set_ghost_batch_size)(bn2d_options *options, int64_t samples);
+  int32_t (*group_norm_create)(int64_t num_groups, int64_t num_channels, const bn2d_options *options, bn2d_module **out);
+  int32_t (*instance_norm_create)(int64_t num_features, const bn2d_options *options, bn2d_module **out);
+  int32_t (*module_norm)(const bn2d_module *module, int32_t *out);
+  int32_t (*module_num_groups)(const bn2d_module *module, int64_t *out);
+  int32_t (*module_ghost_batch_size)(const bn2d_module *module, int64_t *out);
+  int32_t (*group_norm_forward)(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int64_t num_groups, int32_t dtype, const void *weight, const void *bias, double eps, int32_t activation, double slope, uint8_t *mask, double *saved_mean, double *saved_invstd);
+  int32_t (*group_norm_backward)(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask, int64_t num_groups, int32_t dtype, const void *weight, const double *saved_mean, const double *saved_invstd, int32_t activation, double slope, double blend, const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias);
+  int32_t (*group_norm_double_backward)(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask, int64_t num_groups, int32_t dtype, const void *weight, const double *saved_mean, const double *saved_invstd, int32_t activation, double slope, const bn2d_view *ddx, const void *ddweight, const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx, void *dweight);
 } bn2d_api;
 uint32_t bn2d_version(void);
 const char *bn2d_version_string(void);
@@ -332,5 +346,14 @@ int32_t bn2d_backward_sums_flat(bn2d_module *module, const bn2d_record *record, 
 int32_t bn2d_backward_with_sums(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const double *sums, int64_t length, const bn2d_view *dx, const bn2d_view *dz);
 int32_t bn2d_backward_with_sums_flat(bn2d_module *module, const bn2d_record *record, int32_t dtype, int32_t layout, const void *dy, const double *sums, int64_t length, void *dx, void *dz);
 int32_t bn2d_module_set_running_stats(bn2d_module *module, const bn2d_statistics *statistics);
+int32_t bn2d_options_set_ghost_batch_size(bn2d_options *options, int64_t samples);
+int32_t bn2d_group_norm_create(int64_t num_groups, int64_t num_channels, const bn2d_options *options, bn2d_module **out);
+int32_t bn2d_instance_norm_create(int64_t num_features, const bn2d_options *options, bn2d_module **out);
+int32_t bn2d_module_norm(const bn2d_module *module, int32_t *out);
+int32_t bn2d_module_num_groups(const bn2d_module *module, int64_t *out);
+int32_t bn2d_module_ghost_batch_size(const bn2d_module *module, int64_t *out);
+int32_t bn2d_group_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int64_t num_groups, int32_t dtype, const void *weight, const void *bias, double eps, int32_t activation, double slope, uint8_t *mask, double *saved_mean, double *saved_invstd);
+int32_t bn2d_group_norm_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask, int64_t num_groups, int32_t dtype, const void *weight, const double *saved_mean, const double *saved_invstd, int32_t activation, double slope, double blend, const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias);
+int32_t bn2d_group_norm_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask, int64_t num_groups, int32_t dtype, const void *weight, const double *saved_mean, const double *saved_invstd, int32_t activation, double slope, const bn2d_view *ddx, const void *ddweight, const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx, void *dweight);
 const bn2d_api *bn2d_get_api(uint32_t api_version);
 ]]

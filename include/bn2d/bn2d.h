@@ -422,8 +422,8 @@ BN2D_API int32_t bn2d_options_set_num_threads(bn2d_options *options, int32_t thr
 /**
  * Sets an option by its name and a value as text: "eps" "1e-3"; "momentum" "0.1" or "None";
  * "affine", "bias", "track_running_stats", "biased_running_var", "protect_running_stats" "True",
- * "False", "1" or "0"; "device" "cpu"; "dtype" as bn2d_dtype_from_name(); "num_threads" "4". The
- * same checks as the setters, whatever the host's locale.
+ * "False", "1" or "0"; "device" "cpu"; "dtype" as bn2d_dtype_from_name(); "num_threads" "4";
+ * "ghost_batch_size" "32". The same checks as the setters, whatever the host's locale.
  * @return BN2D_OK, BN2D_ERROR_NOT_FOUND for an unknown name, else the setter's
  *   BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE. Threads: one per object.
  *   Since 1.0.
@@ -1359,6 +1359,153 @@ BN2D_API int32_t bn2d_backward_with_sums_flat(bn2d_module *module, const bn2d_re
 BN2D_API int32_t bn2d_module_set_running_stats(bn2d_module *module,
                                                const bn2d_statistics *statistics);
 
+/* ------------------------------------------------------------------------- group, instance, ghost
+ *
+ * The other norms over (N, C, H, W) are modules like that of bn2d_module_create(), and every
+ * function that takes one works with them: forward and backward of any dtype and layout, fused
+ * activation and residual, records, gradients of gradients, parameters, bn2d_module_num_features()
+ * = C.
+ *
+ *     norm             statistics of                       running statistics   affine
+ *     batch            a channel of the whole batch        yes                  yes
+ *     ghost batch      a channel of every V samples        yes                  yes
+ *     instance         a channel of one sample             on request           on request
+ *     group            C/G channels of one sample          no                   yes
+ *     layer (C,H,W)    as group with G = 1
+ *
+ *     bn2d_module *gn = NULL;
+ *     bn2d_group_norm_create(32, 256, NULL, &gn);
+ *     bn2d_forward_f32(gn, x, n, h, w, y, &record);
+ *     bn2d_backward_f32(gn, record, dy, dx);
+ *
+ * With m values that have their statistics in common:
+ *   mean = sum(x)/m, var = sum((x - mean)^2)/m, xhat = (x - mean)/sqrt(var + eps),
+ *   y = weight[c]*xhat + bias[c]. Gradients of weight and bias are sums over all samples.
+ * Accuracy, threads and bits are those of batch norm. Statistics from outside are for batch norm
+ * alone: other modules return BN2D_ERROR_STATE.
+ */
+
+/** What is normalised together. */
+enum bn2d_norm {
+  BN2D_NORM_BATCH = 1,   /**< a channel of the batch, or of ghost batches */
+  BN2D_NORM_GROUP = 2,   /**< some channels of a sample */
+  BN2D_NORM_INSTANCE = 3 /**< a channel of a sample */
+};
+
+/**
+ * Ghost batches: in training, every `samples` samples of a batch norm are normalised on their own,
+ * the last set may have fewer. The running statistics and the counter move once for each set, in
+ * order, as a loop over the sets would move them. Eval mode is that of batch norm. 0, the default:
+ * the whole batch.
+ * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT where it is negative. A forward whose last set would
+ *   have one value of each channel returns BN2D_ERROR_TOO_FEW_VALUES. Threads: one per object.
+ *   Since 1.3.
+ */
+BN2D_API int32_t bn2d_options_set_ghost_batch_size(bn2d_options *options, int64_t samples);
+/**
+ * New group norm: the statistics of num_channels/num_groups channels of a sample. There are no
+ * running statistics, and training and eval mode are the same. One value alone gives y = bias and
+ * dx = 0.
+ * @param num_groups 1 or more; 1 is a layer norm over (C, H, W).
+ * @param num_channels C, a multiple of num_groups.
+ * @param options NULL for the defaults (eps 1e-5, affine); copied. Options about running statistics
+ *   and ghost batches must not be set.
+ * @param[out] out The module; give back with bn2d_module_release().
+ * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_group_norm_create(int64_t num_groups, int64_t num_channels,
+                                        const bn2d_options *options, bn2d_module **out);
+/**
+ * New instance norm: the statistics of each channel of each sample.
+ * @param num_features C, 1 or more.
+ * @param options NULL for the defaults, which are those of PyTorch: eps 1e-5, momentum 0.1, *not*
+ *   affine, *no* running statistics; copied. With bn2d_options_set_track_running_stats() the
+ * running statistics move by the averages over the samples of mean and unbiased variance, eval mode
+ * uses them as a batch norm does, and num_batches_tracked stays 0; without momentum they stay as
+ * they are. Ghost batches must not be set.
+ * @param[out] out The module; give back with bn2d_module_release(). Its forward returns
+ *   BN2D_ERROR_TOO_FEW_VALUES for statistics of one value (H*W = 1).
+ * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_instance_norm_create(int64_t num_features, const bn2d_options *options,
+                                           bn2d_module **out);
+/** What a module normalises together: a number of bn2d_norm. @return BN2D_OK. Threads: free.
+ * Since 1.3. */
+BN2D_API int32_t bn2d_module_norm(const bn2d_module *module, int32_t *out);
+/** Groups of a group norm; 0: another norm. @return BN2D_OK. Threads: free. Since 1.3. */
+BN2D_API int32_t bn2d_module_num_groups(const bn2d_module *module, int64_t *out);
+/** Samples of a ghost batch; 0: there are none. @return BN2D_OK. Threads: free. Since 1.3. */
+BN2D_API int32_t bn2d_module_ghost_batch_size(const bn2d_module *module, int64_t *out);
+/**
+ * Stateless group norm. With num_groups = C an instance norm, with 1 a layer norm over (C, H, W).
+ * @param[in] x (N, C, H, W).
+ * @param[in] z Residual; NULL: none.
+ * @param[out] y May be x or z.
+ * @param num_groups 1 or more; divides C.
+ * @param dtype Of weight and bias: that of the data, or BN2D_F32 with half data.
+ * @param[in] weight,bias C elements each; NULL: 1 and 0.
+ * @param eps Added to the variance, finite and not negative.
+ * @param activation One of bn2d_activation.
+ * @param slope As in bn2d_forward_act().
+ * @param[out] mask As in bn2d_batch_norm_forward(); NULL: not wanted.
+ * @param[out] saved_mean,saved_invstd N*num_groups doubles each, those of sample n and group g at
+ *   [n*num_groups + g]; each may be NULL.
+ * @return as bn2d_batch_norm_forward(); BN2D_ERROR_INVALID_ARGUMENT for num_groups below 1,
+ *   BN2D_ERROR_SHAPE where it does not divide C. One value alone gives y = bias. Threads: free.
+ *   Since 1.3.
+ */
+BN2D_API int32_t bn2d_group_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y,
+                                         int64_t num_groups, int32_t dtype, const void *weight,
+                                         const void *bias, double eps, int32_t activation,
+                                         double slope, uint8_t *mask, double *saved_mean,
+                                         double *saved_invstd);
+/**
+ * Stateless backward of group norm. As bn2d_batch_norm_backward() with batch statistics, and with
+ * num_groups and saved statistics as in bn2d_group_norm_forward().
+ * @param[in] x As in forward; NULL where neither dx nor dweight is wanted.
+ * @param[in] dy Gradient of y.
+ * @param[in] y,mask As in bn2d_batch_norm_backward(); each NULL where the other is given or there
+ * is no activation.
+ * @param num_groups As in forward.
+ * @param dtype Of weight, dweight and dbias.
+ * @param[in] weight C elements; NULL: 1.
+ * @param[in] saved_mean,saved_invstd From forward.
+ * @param activation,slope As in forward.
+ * @param blend b: dweight and dbias become b*old + new; 0: the old values are not read.
+ * @param[out] dx,dz Gradients of x and z; each NULL: not wanted. May be dy.
+ * @param[in,out] dweight,dbias C elements each; NULL: not wanted.
+ * @return as bn2d_batch_norm_backward() and bn2d_group_norm_forward(). Threads: free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_group_norm_backward(const bn2d_view *x, const bn2d_view *dy,
+                                          const bn2d_view *y, const uint8_t *mask,
+                                          int64_t num_groups, int32_t dtype, const void *weight,
+                                          const double *saved_mean, const double *saved_invstd,
+                                          int32_t activation, double slope, double blend,
+                                          const bn2d_view *dx, const bn2d_view *dz, void *dweight,
+                                          void *dbias);
+/**
+ * Stateless double backward of group norm. As bn2d_batch_norm_double_backward() with batch
+ * statistics.
+ * @param[in] x,dy As in backward.
+ * @param[in] y,mask As in backward.
+ * @param num_groups As in forward.
+ * @param dtype Of weight, ddweight, ddbias and dweight.
+ * @param[in] weight C elements; NULL: 1.
+ * @param[in] saved_mean,saved_invstd From forward.
+ * @param activation,slope As in forward.
+ * @param[in] ddx,ddweight,ddbias Gradients with respect to dx, dweight and dbias; each NULL: zero.
+ * @param blend Of dweight, as in backward.
+ * @param[out] ddy,dx With respect to dy and x; each NULL: not wanted.
+ * @param[in,out] dweight With respect to weight, C elements; NULL: not wanted.
+ * @return as bn2d_group_norm_backward(). Threads: free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_group_norm_double_backward(
+    const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
+    int64_t num_groups, int32_t dtype, const void *weight, const double *saved_mean,
+    const double *saved_invstd, int32_t activation, double slope, const bn2d_view *ddx,
+    const void *ddweight, const void *ddbias, double blend, const bn2d_view *ddy,
+    const bn2d_view *dx, void *dweight);
+
 /* --------------------------------------------------------------------------------------- plugin */
 
 /**
@@ -1559,6 +1706,31 @@ typedef struct bn2d_api {
                                      int32_t layout, const void *dy, const double *sums,
                                      int64_t length, void *dx, void *dz);
   int32_t (*module_set_running_stats)(bn2d_module *module, const bn2d_statistics *statistics);
+  int32_t (*options_set_ghost_batch_size)(bn2d_options *options, int64_t samples);
+  int32_t (*group_norm_create)(int64_t num_groups, int64_t num_channels,
+                               const bn2d_options *options, bn2d_module **out);
+  int32_t (*instance_norm_create)(int64_t num_features, const bn2d_options *options,
+                                  bn2d_module **out);
+  int32_t (*module_norm)(const bn2d_module *module, int32_t *out);
+  int32_t (*module_num_groups)(const bn2d_module *module, int64_t *out);
+  int32_t (*module_ghost_batch_size)(const bn2d_module *module, int64_t *out);
+  int32_t (*group_norm_forward)(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y,
+                                int64_t num_groups, int32_t dtype, const void *weight,
+                                const void *bias, double eps, int32_t activation, double slope,
+                                uint8_t *mask, double *saved_mean, double *saved_invstd);
+  int32_t (*group_norm_backward)(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
+                                 const uint8_t *mask, int64_t num_groups, int32_t dtype,
+                                 const void *weight, const double *saved_mean,
+                                 const double *saved_invstd, int32_t activation, double slope,
+                                 double blend, const bn2d_view *dx, const bn2d_view *dz,
+                                 void *dweight, void *dbias);
+  int32_t (*group_norm_double_backward)(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
+                                        const uint8_t *mask, int64_t num_groups, int32_t dtype,
+                                        const void *weight, const double *saved_mean,
+                                        const double *saved_invstd, int32_t activation,
+                                        double slope, const bn2d_view *ddx, const void *ddweight,
+                                        const void *ddbias, double blend, const bn2d_view *ddy,
+                                        const bn2d_view *dx, void *dweight);
 } bn2d_api;
 
 /**

@@ -73,14 +73,16 @@ BatchNormBase::BatchNormBase(int64_t num_features, const Options &options)
 
 BatchNormBase::~BatchNormBase() = default;
 
-std::string BatchNormBase::repr() const {
+std::string BatchNormBase::repr_of(const char *class_name) const {
   const auto truth = [](bool value) { return value ? "True" : "False"; };
   const double now = momentum();
-  char text[200];  // sums of strings would be 4 KB of code
-  std::snprintf(text, sizeof text, "%s(%" PRId64 ", eps=%s, momentum=%s, affine=%s, track_running_stats=%s)",
-                class_name(), num_features_, python_float(options_.eps).c_str(),
+  char text[240], ghost[48] = "";  // sums of strings would be 4 KB of code
+  if (options_.ghost_batch_size != 0)
+    std::snprintf(ghost, sizeof ghost, ", ghost_batch_size=%" PRId64, options_.ghost_batch_size);
+  std::snprintf(text, sizeof text, "%s(%" PRId64 ", eps=%s, momentum=%s, affine=%s, track_running_stats=%s%s)",
+                class_name, num_features_, python_float(options_.eps).c_str(),
                 std::isnan(now) ? "None" : python_float(now).c_str(), truth(options_.affine),
-                truth(options_.track_running_stats));
+                truth(options_.track_running_stats), ghost);
   return text;
 }
 
@@ -175,18 +177,31 @@ void BatchNormBase::scale_shift(ChannelArray scale, ChannelArray shift) const {
   }
 }
 
-void BatchNormBase::check_input_dtype(const char *what, DType dtype) const {
-  const DType own = options_.dtype;
+void BatchNormBase::check_input(const char *what, const View &view) const {
+  if (view.size.c != num_features())
+    fail(Status::shape, "%s has %" PRId64 " channels, the module has num_features %" PRId64, what, view.size.c,
+         num_features());
+  const DType dtype = view.dtype, own = options_.dtype;
   const bool mixed = own == DType::f32 && (dtype == DType::f16 || dtype == DType::bf16);
   if (dtype != own && !mixed)
     fail(Status::dtype, "%s is %s, the module is %s; they must agree, or half data meet a float32 module", what,
          dtype_name(dtype), dtype_name(own));
 }
 
+// Sets of the channels of one part of a batch cannot be put together from those of others.
+void BatchNormBase::check_given() const {
+  if (norm() != Norm::batch || options_.ghost_batch_size != 0)
+    fail(Status::state, "%.150s takes no statistics from outside, only a batch norm without ghost batches does",
+         repr().c_str());
+}
+
 void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, const View &y, const Statistics *given,
                             std::unique_ptr<Record> *record) {
+  check_input("x", x);
+  if (given) check_given();
   const bool moves = moves_statistics();
-  const Gate::Pass pass(gate_, moves || !running_mean_);
+  // A batch norm without running statistics is never shared; norms of samples always are in eval mode.
+  const Gate::Pass pass(gate_, moves || (!running_mean_ && norm() == Norm::batch));
   if (moves != moves_statistics())
     fail(Status::busy, "the module's mode changed to %s during the call", moves ? "eval" : "training");
 
@@ -200,7 +215,14 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   call.batch_statistics = moves || !running_mean_;
   call.running_mean = array_of(running_mean_);
   call.running_var = array_of(running_var_);
-  int64_t *const counter = moves && num_batches_tracked_ ? checked_counter() : nullptr;
+  if (call.batch_statistics) call.sets = sets();
+  call.least_values = least_values();
+  // As in PyTorch, an instance norm does not count, and without momentum its averages stay.
+  call.averages_sets = norm() == Norm::instance;
+  const int64_t batches = call.batch_statistics ? call.sets.count(x.size) / num_features_ : 1;
+  int64_t *const counter =
+      moves && num_batches_tracked_ && norm() != Norm::instance ? checked_counter(batches) : nullptr;
+  if (std::isnan(momentum()) && counter) call.cumulative_from = *counter;
   call.averaging_factor = !std::isnan(momentum()) ? momentum()
                           : counter               ? 1.0 / static_cast<double>(*counter + 1)
                                                   : 0.0;
@@ -221,16 +243,17 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   if (given) check_count(*given, 2);  // last: who only asks whether all else fits may give none
   std::unique_ptr<Record> made = record ? make_record(call) : nullptr;
   bn2d::forward(call);
-  if (counter) ++*counter;
+  if (counter) *counter += batches;
   if (record) *record = std::move(made);
 }
 
 // The host may write the counter.
-int64_t *BatchNormBase::checked_counter() const {
+int64_t *BatchNormBase::checked_counter(int64_t batches) const {
   int64_t *const counter = num_batches_tracked_->counter();
-  if (*counter < 0 || *counter == std::numeric_limits<int64_t>::max())
-    fail(Status::state, "num_batches_tracked is %" PRId64 ", must be from 0 to %" PRId64 " to count one more", *counter,
-         std::numeric_limits<int64_t>::max() - 1);
+  const int64_t most = std::numeric_limits<int64_t>::max() - batches;
+  if (*counter < 0 || *counter > most)
+    fail(Status::state, "num_batches_tracked is %" PRId64 ", must be from 0 to %" PRId64 " to count %" PRId64 " more",
+         *counter, most, batches);
   return counter;
 }
 
@@ -243,7 +266,8 @@ std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {
   record->fused = call.fused;
   record->batch_statistics = call.batch_statistics;
   record->count = call.given.count;
-  record->statistics.resize(static_cast<size_t>(4 * num_features_));
+  record->sets = call.sets;
+  record->statistics.resize(static_cast<size_t>(3 * call.sets.count(call.x.size) + num_features_));
   record->y = View();
   record->mask.clear();
   record->side.clear();
@@ -251,7 +275,7 @@ std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {
   if (has_activation && call.batch_statistics && !call.z.exists()) {
     // Backward reads x anyway for dx and dweight, and then no third tensor. With frozen statistics it does not, and x
     // may be overwritten.
-    record->side.resize(static_cast<size_t>(2 * num_features_));
+    record->side.resize(static_cast<size_t>(2 * call.sets.channels * call.sets.count(call.x.size)));
   } else if (call.fused.activation == Activation::leaky_relu && call.fused.slope < 0) {
     record->mask.resize(static_cast<size_t>(call.x.size.n * call.x.size.c * mask_plane_bytes(call.x.size.plane())));
     call.mask = record->mask.data();
@@ -282,6 +306,7 @@ BackwardCall BatchNormBase::backward_call(const Record &record, const View &dy) 
   call.mask = record.mask.empty() ? nullptr : record.mask.data();
   call.fused = record.fused;
   call.saved = record.saved();
+  call.sets = record.sets;
   call.batch_statistics = record.batch_statistics;
   call.count = record.count;
   call.thread_limit = num_threads();
@@ -301,6 +326,7 @@ void BatchNormBase::run(BackwardCall &call, const Record &record) {
 }
 
 void BatchNormBase::backward(const Record &record, const View &dy, const View &dx, const View &dz) {
+  check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   BackwardCall call = backward_call(record, dy);
   call.dx = dx;
@@ -311,6 +337,7 @@ void BatchNormBase::backward(const Record &record, const View &dy, const View &d
 }
 
 void BatchNormBase::backward_sums(const Record &record, const View &dy, double *sums) {
+  check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   BackwardCall call = backward_call(record, dy);
   check_steps(record);
@@ -322,6 +349,7 @@ void BatchNormBase::backward_sums(const Record &record, const View &dy, double *
 
 void BatchNormBase::backward_with_sums(const Record &record, const View &dy, const double *sums, const View &dx,
                                        const View &dz) {
+  check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   BackwardCall call = backward_call(record, dy);
   check_steps(record);
@@ -333,6 +361,7 @@ void BatchNormBase::backward_with_sums(const Record &record, const View &dy, con
 
 void BatchNormBase::double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight,
                                     const void *ddbias, const View &ddy, const View &dx) {
+  check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   check_record(record, dy);
   if (record.count != 0)
@@ -346,6 +375,7 @@ void BatchNormBase::double_backward(const Record &record, const View &dy, const 
   call.mask = record.mask.empty() ? nullptr : record.mask.data();
   call.fused = record.fused;
   call.saved = record.saved();
+  call.sets = record.sets;
   call.batch_statistics = record.batch_statistics;
   call.ddx = ddx;
   call.ddweight = {options_.dtype, const_cast<void *>(ddweight)};

@@ -15,8 +15,10 @@ namespace bn2d {
 
 class BatchNormBase {
  public:
-  BatchNormBase(int64_t num_features, const Options &options);
   virtual ~BatchNormBase();
+
+  virtual Norm norm() const = 0;
+  virtual int64_t num_groups() const { return 0; }  // 0: a norm without groups
 
   int64_t num_features() const { return num_features_; }
   // As constructed; what has a getter below may have changed since.
@@ -29,7 +31,7 @@ class BatchNormBase {
   // Parameters and buffers in their order; what does not exist is left out.
   const std::vector<std::shared_ptr<Tensor>> &tensors() const { return tensors_; }
   const std::shared_ptr<RecordPool> &records() const { return records_; }
-  std::string repr() const;
+  virtual std::string repr() const = 0;
 
   // Exclusive: throw Error busy while another call uses the module.
   void train(bool training);
@@ -48,8 +50,7 @@ class BatchNormBase {
   // The map of eval mode, y = scale*x + shift; NULL arrays are not wanted. Shared.
   void scale_shift(ChannelArray scale, ChannelArray shift) const;
 
- protected:
-  // The input has been found to fit the module. `record`: NULL, or where the record goes.
+  // Views that do not exist: no residual, no gradient wanted. `record`: NULL, or where the record goes.
   // `given`: NULL, or the statistics that stand for those of x.
   void forward(const View &x, const View &z, const Fused &fused, const View &y, const Statistics *given,
                std::unique_ptr<Record> *record);
@@ -61,13 +62,21 @@ class BatchNormBase {
   void double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight, const void *ddbias,
                        const View &ddy, const View &dx);
 
-  virtual const char *class_name() const = 0;
-  void check_input_dtype(const char *what, DType dtype) const;
+ protected:
+  // Options of this norm: Options::for_norm().
+  BatchNormBase(int64_t num_features, const Options &options);
+  // The sets of statistics of the batch, and the values that one needs at least.
+  virtual SetShape sets() const = 0;
+  virtual int64_t least_values() const { return 2; }
+  // Of the norms with running statistics.
+  std::string repr_of(const char *class_name) const;
 
  private:
+  void check_input(const char *what, const View &view) const;
+  void check_given() const;
   // Training as far as statistics are concerned.
   bool moves_statistics() const { return is_training() && !is_frozen(); }
-  int64_t *checked_counter() const;  // error state where it cannot count one more
+  int64_t *checked_counter(int64_t batches) const;  // error state where it cannot count so many more
   std::unique_ptr<Record> make_record(ForwardCall &call) const;
   void check_record(const Record &record, const View &dy) const;
   BackwardCall backward_call(const Record &record, const View &dy) const;

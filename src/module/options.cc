@@ -72,7 +72,59 @@ void Options::set_eps(double value) {
   eps = value;
 }
 
-void Options::set_momentum(double value) { momentum = checked_momentum(value); }
+void Options::set_momentum(double value) {
+  momentum = checked_momentum(value);
+  given_ |= kMomentum;
+}
+void Options::set_momentum_none() {
+  momentum.reset();
+  given_ |= kMomentum;
+}
+
+void Options::set_affine(int32_t value) {
+  affine = checked_flag("affine", value);
+  given_ |= kAffine;
+}
+void Options::set_bias(int32_t value) { bias = checked_flag("bias", value); }
+void Options::set_track_running_stats(int32_t value) {
+  track_running_stats = checked_flag("track_running_stats", value);
+  given_ |= kTrack;
+}
+void Options::set_biased_running_var(int32_t value) {
+  biased_running_var = checked_flag("biased_running_var", value);
+  given_ |= kBiased;
+}
+void Options::set_protect_running_stats(int32_t value) {
+  protect_running_stats = checked_flag("protect_running_stats", value);
+  given_ |= kProtect;
+}
+void Options::set_ghost_batch_size(int64_t value) {
+  if (value < 0) fail(Status::invalid_argument, "ghost_batch_size is %" PRId64 ", must be 0 or more", value);
+  ghost_batch_size = value;
+  given_ |= kGhost;
+}
+
+Options Options::for_norm(Norm norm) const {
+  static constexpr struct {
+    Given given;
+    const char *name;
+  } kNames[] = {{kMomentum, "momentum"},
+                {kTrack, "track_running_stats"},
+                {kBiased, "biased_running_var"},
+                {kProtect, "protect_running_stats"},
+                {kGhost, "ghost_batch_size"}};
+  const unsigned refused = norm == Norm::group      ? kMomentum | kTrack | kBiased | kProtect | kGhost
+                           : norm == Norm::instance ? kGhost
+                                                    : 0U;
+  for (const auto &option : kNames)
+    if (given_ & refused & option.given)
+      fail(Status::invalid_argument, "option %s is set, but %s has none", option.name,
+           norm == Norm::group ? "GroupNorm" : "InstanceNorm2d");
+  Options options = *this;
+  if (norm != Norm::batch && !(given_ & kTrack)) options.track_running_stats = false;
+  if (norm == Norm::instance && !(given_ & kAffine)) options.affine = false;
+  return options;
+}
 
 void Options::set_device(int32_t type, int32_t id) { check_device("options", type, id); }
 void Options::set_dtype(int32_t value) { dtype = checked_floating_dtype(value); }
@@ -82,12 +134,8 @@ void Options::set_by_name(const char *name, const char *value) {
   const std::string_view key = name;
   if (key == "eps") return set_eps(parse_double(name, value));
   if (key == "momentum") {
-    if (std::string_view(value) == "None" || std::string_view(value) == "none") {
-      momentum.reset();
-    } else {
-      set_momentum(parse_double(name, value));
-    }
-    return;
+    const bool none = std::string_view(value) == "None" || std::string_view(value) == "none";
+    return none ? set_momentum_none() : set_momentum(parse_double(name, value));
   }
   if (key == "dtype") {
     const DType named = dtype_from_name(value, Status::dtype);
@@ -98,14 +146,15 @@ void Options::set_by_name(const char *name, const char *value) {
     return;
   }
   if (key == "num_threads") return set_num_threads(parse_int(name, value));
-  bool *const flag = key == "affine"                  ? &affine
-                     : key == "bias"                  ? &bias
-                     : key == "track_running_stats"   ? &track_running_stats
-                     : key == "biased_running_var"    ? &biased_running_var
-                     : key == "protect_running_stats" ? &protect_running_stats
-                                                      : nullptr;
-  if (flag == nullptr) fail(Status::not_found, "no option is named '%.60s'", name);
-  *flag = parse_flag(name, value);
+  if (key == "ghost_batch_size") return set_ghost_batch_size(parse_int(name, value));
+  const auto set = key == "affine"                  ? &Options::set_affine
+                   : key == "bias"                  ? &Options::set_bias
+                   : key == "track_running_stats"   ? &Options::set_track_running_stats
+                   : key == "biased_running_var"    ? &Options::set_biased_running_var
+                   : key == "protect_running_stats" ? &Options::set_protect_running_stats
+                                                    : nullptr;
+  if (set == nullptr) fail(Status::not_found, "no option is named '%.60s'", name);
+  (this->*set)(parse_flag(name, value));
 }
 
 bool checked_flag(const char *name, int32_t value) {

@@ -9,6 +9,9 @@
 
 namespace bn2d {
 
+// What is normalised together (tensor/sets.h).
+enum class Norm : int32_t { batch = 1, group = 2, instance = 3 };
+
 class Options {
  public:
   double eps = 1e-5;
@@ -19,15 +22,30 @@ class Options {
   DType dtype = DType::f32;
   bool biased_running_var = false;
   bool protect_running_stats = false;
-  int32_t num_threads = 0;  // 0: no limit of its own
+  int32_t num_threads = 0;       // 0: no limit of its own
+  int64_t ghost_batch_size = 0;  // samples that are normalised together in training; 0: all
 
   // Each throws Error and changes nothing where the value is out of range.
   void set_eps(double value);
   void set_momentum(double value);
+  void set_momentum_none();
+  void set_affine(int32_t value);
+  void set_bias(int32_t value);
+  void set_track_running_stats(int32_t value);
+  void set_biased_running_var(int32_t value);
+  void set_protect_running_stats(int32_t value);
+  void set_ghost_batch_size(int64_t value);
   void set_device(int32_t type, int32_t id);
   void set_dtype(int32_t value);
   void set_num_threads(int32_t value);
   void set_by_name(const char *name, const char *value);
+
+  // What was not set takes the default of the norm. Throws where something was set that the norm does not have.
+  Options for_norm(Norm norm) const;
+
+ private:
+  enum Given : unsigned { kMomentum = 1, kAffine = 2, kTrack = 4, kBiased = 8, kProtect = 16, kGhost = 32 };
+  unsigned given_ = 0;
 };
 
 // A truth value that came as a number: 0 or 1.

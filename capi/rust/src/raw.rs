@@ -81,6 +81,9 @@ pub const BN2D_POOL_OPENMP: i32 = 2;
 pub const BN2D_POOL_HOST: i32 = 3;
 pub const BN2D_FLAG_BIASED_RUNNING_VAR: i32 = 1;
 pub const BN2D_FLAG_PROTECT_RUNNING_STATS: i32 = 2;
+pub const BN2D_NORM_BATCH: i32 = 1;
+pub const BN2D_NORM_GROUP: i32 = 2;
+pub const BN2D_NORM_INSTANCE: i32 = 3;
 
 extern "C" {
     pub fn bn2d_version() -> u32;
@@ -271,5 +274,26 @@ extern "C" {
         dz: *mut c_void) -> i32;
     pub fn bn2d_module_set_running_stats(module: *mut bn2d_module,
         statistics: *const bn2d_statistics) -> i32;
+    pub fn bn2d_options_set_ghost_batch_size(options: *mut bn2d_options, samples: i64) -> i32;
+    pub fn bn2d_group_norm_create(num_groups: i64, num_channels: i64, options: *const bn2d_options,
+        out: *mut *mut bn2d_module) -> i32;
+    pub fn bn2d_instance_norm_create(num_features: i64, options: *const bn2d_options,
+        out: *mut *mut bn2d_module) -> i32;
+    pub fn bn2d_module_norm(module: *const bn2d_module, out: *mut i32) -> i32;
+    pub fn bn2d_module_num_groups(module: *const bn2d_module, out: *mut i64) -> i32;
+    pub fn bn2d_module_ghost_batch_size(module: *const bn2d_module, out: *mut i64) -> i32;
+    pub fn bn2d_group_norm_forward(x: *const bn2d_view, z: *const bn2d_view, y: *const bn2d_view,
+        num_groups: i64, dtype: i32, weight: *const c_void, bias: *const c_void, eps: f64,
+        activation: i32, slope: f64, mask: *mut u8, saved_mean: *mut f64,
+        saved_invstd: *mut f64) -> i32;
+    pub fn bn2d_group_norm_backward(x: *const bn2d_view, dy: *const bn2d_view, y: *const bn2d_view,
+        mask: *const u8, num_groups: i64, dtype: i32, weight: *const c_void, saved_mean: *const f64,
+        saved_invstd: *const f64, activation: i32, slope: f64, blend: f64, dx: *const bn2d_view,
+        dz: *const bn2d_view, dweight: *mut c_void, dbias: *mut c_void) -> i32;
+    pub fn bn2d_group_norm_double_backward(x: *const bn2d_view, dy: *const bn2d_view,
+        y: *const bn2d_view, mask: *const u8, num_groups: i64, dtype: i32, weight: *const c_void,
+        saved_mean: *const f64, saved_invstd: *const f64, activation: i32, slope: f64,
+        ddx: *const bn2d_view, ddweight: *const c_void, ddbias: *const c_void, blend: f64,
+        ddy: *const bn2d_view, dx: *const bn2d_view, dweight: *mut c_void) -> i32;
     pub fn bn2d_get_api(api_version: u32) -> *const c_void;
 }

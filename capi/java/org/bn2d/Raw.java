@@ -54,6 +54,9 @@ final class Raw {
   static final int BN2D_POOL_HOST = 3;
   static final int BN2D_FLAG_BIASED_RUNNING_VAR = 1;
   static final int BN2D_FLAG_PROTECT_RUNNING_STATS = 2;
+  static final int BN2D_NORM_BATCH = 1;
+  static final int BN2D_NORM_GROUP = 2;
+  static final int BN2D_NORM_INSTANCE = 3;
 
   static {
     Map<String, ?> options = Map.of(Library.OPTION_STRING_ENCODING, "UTF-8");
@@ -227,5 +230,24 @@ final class Raw {
   static native int bn2d_backward_with_sums_flat(Pointer module, Pointer record, int dtype,
       int layout, Pointer dy, Pointer sums, long length, Pointer dx, Pointer dz);
   static native int bn2d_module_set_running_stats(Pointer module, Pointer statistics);
+  static native int bn2d_options_set_ghost_batch_size(Pointer options, long samples);
+  static native int bn2d_group_norm_create(long num_groups, long num_channels, Pointer options,
+      PointerByReference out);
+  static native int bn2d_instance_norm_create(long num_features, Pointer options,
+      PointerByReference out);
+  static native int bn2d_module_norm(Pointer module, IntByReference out);
+  static native int bn2d_module_num_groups(Pointer module, LongByReference out);
+  static native int bn2d_module_ghost_batch_size(Pointer module, LongByReference out);
+  static native int bn2d_group_norm_forward(Pointer x, Pointer z, Pointer y, long num_groups,
+      int dtype, Pointer weight, Pointer bias, double eps, int activation, double slope,
+      Pointer mask, Pointer saved_mean, Pointer saved_invstd);
+  static native int bn2d_group_norm_backward(Pointer x, Pointer dy, Pointer y, Pointer mask,
+      long num_groups, int dtype, Pointer weight, Pointer saved_mean, Pointer saved_invstd,
+      int activation, double slope, double blend, Pointer dx, Pointer dz, Pointer dweight,
+      Pointer dbias);
+  static native int bn2d_group_norm_double_backward(Pointer x, Pointer dy, Pointer y, Pointer mask,
+      long num_groups, int dtype, Pointer weight, Pointer saved_mean, Pointer saved_invstd,
+      int activation, double slope, Pointer ddx, Pointer ddweight, Pointer ddbias, double blend,
+      Pointer ddy, Pointer dx, Pointer dweight);
   static native Pointer bn2d_get_api(int api_version);
 }

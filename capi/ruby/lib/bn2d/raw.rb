@@ -56,6 +56,9 @@ module Bn2d
     BN2D_POOL_HOST = 3
     BN2D_FLAG_BIASED_RUNNING_VAR = 1
     BN2D_FLAG_PROTECT_RUNNING_STATS = 2
+    BN2D_NORM_BATCH = 1
+    BN2D_NORM_GROUP = 2
+    BN2D_NORM_INSTANCE = 3
 
     # Name: [types of the parameters, type of the result]
     FUNCTIONS = {
@@ -191,6 +194,18 @@ module Bn2d
       bn2d_backward_with_sums: [[PTR, PTR, PTR, PTR, INT64, PTR, PTR], INT32],
       bn2d_backward_with_sums_flat: [[PTR, PTR, INT32, INT32, PTR, PTR, INT64, PTR, PTR], INT32],
       bn2d_module_set_running_stats: [[PTR, PTR], INT32],
+      bn2d_options_set_ghost_batch_size: [[PTR, INT64], INT32],
+      bn2d_group_norm_create: [[INT64, INT64, PTR, PTR], INT32],
+      bn2d_instance_norm_create: [[INT64, PTR, PTR], INT32],
+      bn2d_module_norm: [[PTR, PTR], INT32],
+      bn2d_module_num_groups: [[PTR, PTR], INT32],
+      bn2d_module_ghost_batch_size: [[PTR, PTR], INT32],
+      bn2d_group_norm_forward: [[PTR, PTR, PTR, INT64, INT32, PTR, PTR, DOUBLE, INT32, DOUBLE, PTR,
+        PTR, PTR], INT32],
+      bn2d_group_norm_backward: [[PTR, PTR, PTR, PTR, INT64, INT32, PTR, PTR, PTR, INT32, DOUBLE,
+        DOUBLE, PTR, PTR, PTR, PTR], INT32],
+      bn2d_group_norm_double_backward: [[PTR, PTR, PTR, PTR, INT64, INT32, PTR, PTR, PTR, INT32,
+        DOUBLE, PTR, PTR, PTR, DOUBLE, PTR, PTR, PTR], INT32],
       bn2d_get_api: [[UINT32], PTR]
     }.freeze
   end
