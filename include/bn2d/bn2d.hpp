@@ -26,10 +26,11 @@
  * `auto bn = bn2d::Module::create(64); if (!bn) puts(bn.message());`. `Returns<T>` below is T or
  * Result<T>. Both kinds may meet in one program.
  *
- * **Ownership.** Module, Record and Tensor own their handle: they move, they do not copy, their
- * order of destruction does not matter. Views and spans own nothing. A temporary container is no
- * source for a view: that does not compile. A Record *borrows* x (and y after an activation with a
- * residual, or on running statistics): keep both in place and unchanged until the last backward.
+ * **Ownership.** Module, Record, Statistics and Tensor own their handle: they move, they do not
+ * copy, their order of destruction does not matter. Views and spans own nothing. A temporary
+ * container is no source for a view: that does not compile. A Record *borrows* x (and y after an
+ * activation with a residual, or on running statistics): keep both in place and unchanged until the
+ * last backward.
  *
  * **Threads.** const member functions of a Module are "shared" or "free": any number at once. The
  * others are exclusive; a violation is the error Status::busy. Views, spans, options and Library
@@ -817,6 +818,13 @@ using OptionsOwner = Owner<bn2d_options, &bn2d_api::options_release>;
 using ModuleOwner = Owner<bn2d_module, &bn2d_api::module_release>;
 using TensorOwner = Owner<bn2d_tensor, &bn2d_api::tensor_release>;
 using RecordOwner = Owner<bn2d_record, &bn2d_api::record_release>;
+using StatisticsOwner = Owner<bn2d_statistics, &bn2d_api::statistics_release>;
+
+/** Whether a library has what is new in 1.3. */
+inline Fault check_1_3(const bn2d_api &api) {
+  if (Library(api).has(&bn2d_api::module_set_running_stats)) return {};
+  return fault(Status::state, "the library is older than version 1.3");
+}
 
 /** Asks a handle for a value. */
 template <class Handle, class T>
@@ -947,6 +955,95 @@ class Record {
   ConstView x_, y_;
 };
 
+/* ----------------------------------------------------------------------------------- statistics */
+
+/** Mean and biased variance of each channel. */
+struct MeanVariance {
+  std::vector<double> mean, var;
+};
+
+/**
+ * Statistics from outside: gathered from any number of tensors, from others, and from what other
+ * processes have exported; see "statistics from outside" in bn2d.h. One thread at a time.
+ *
+ *     bn2d::Statistics statistics(64);
+ *     for (const auto &part : parts) statistics.accumulate({part, shape});
+ *     auto record = bn.record(statistics, {x, shape}, {y, shape});
+ *     std::vector<double> sums = bn.backward_sums(record, {dy, shape});
+ *     // ... here those of other parts are added ...
+ *     bn.backward_with_sums(record, {dy, shape}, sums, {dx, shape});
+ */
+class Statistics {
+ public:
+#if !defined(BN2D_NO_EXCEPTIONS)
+  explicit Statistics(int64_t num_features) : Statistics(create(num_features)) {}
+  Statistics(const Library &library, int64_t num_features)
+      : Statistics(create(library, num_features)) {}
+#endif
+  static Returns<Statistics> create(int64_t num_features) {
+    return create(Library::linked(), num_features);
+  }
+  /** Status::state for a library before 1.3. */
+  static Returns<Statistics> create(const Library &library, int64_t num_features) {
+    const bn2d_api &api = library.api();
+    bn2d_statistics *made = nullptr;
+    auto fault = detail::check_1_3(api);
+    if (!fault) fault = detail::fault_of(api, api.statistics_create(num_features, &made));
+    if (fault) return detail::failed<Statistics>(fault);
+    return Statistics(api, made);
+  }
+
+  /** Adds the values of a tensor. */
+  Returns<void> accumulate(const ConstView &x) {
+    if (const auto fault = detail::check_reach({{"x", &x}})) return detail::failed<void>(fault);
+    return finish(owner_.api().statistics_accumulate(owner_.get(), detail::RawView(x)));
+  }
+  Returns<void> merge(const Statistics &other) {
+    return finish(owner_.api().statistics_merge(owner_.get(), other.get()));
+  }
+  /** Those of another process, from exported(). */
+  Returns<void> merge_exported(Span<const double> values) {
+    return finish(owner_.api().statistics_merge_exported(owner_.get(), values.data(),
+                                                         static_cast<int64_t>(values.size())));
+  }
+  Returns<void> reset() { return finish(owner_.api().statistics_reset(owner_.get())); }
+
+  int64_t num_features() const { return (exported_length() - 1) / 4; }
+  /** Values of each channel. */
+  int64_t count() const { return get(&bn2d_api::statistics_count); }
+  /** What travels between processes. */
+  std::vector<double> exported() const {
+    std::vector<double> values(static_cast<size_t>(exported_length()));
+    detail::expect(detail::fault_of(
+        owner_.api(), owner_.api().statistics_export(owner_.get(), values.data(),
+                                                     static_cast<int64_t>(values.size()))));
+    return values;
+  }
+  /** Status::too_few_values where there are none. */
+  Returns<MeanVariance> mean_var() const {
+    const auto channels = static_cast<size_t>(num_features());
+    MeanVariance m{std::vector<double>(channels), std::vector<double>(channels)};
+    if (const auto fault = detail::fault_of(
+            owner_.api(), owner_.api().statistics_mean_var(owner_.get(), m.mean.data(),
+                                                           m.var.data(), num_features())))
+      return detail::failed<MeanVariance>(fault);
+    return m;
+  }
+  bn2d_statistics *get() const { return owner_.get(); }
+
+ private:
+  Statistics(const bn2d_api &api, bn2d_statistics *handle) : owner_(api, handle) {}
+  int64_t exported_length() const { return get(&bn2d_api::statistics_export_length); }
+  int64_t get(int32_t (*bn2d_api::*getter)(const bn2d_statistics *, int64_t *)) const {
+    return detail::get(owner_.api(), getter, static_cast<const bn2d_statistics *>(owner_.get()));
+  }
+  Returns<void> finish(int32_t status) const {
+    return detail::finish(detail::fault_of(owner_.api(), status));
+  }
+
+  detail::StatisticsOwner owner_;
+};
+
 /* --------------------------------------------------------------------------------------- module */
 
 /** What Module::double_backward() takes and gives; what is left out is zero, or not wanted. */
@@ -991,11 +1088,25 @@ class Module {
                         const ConstView &z = {}) {
     return detail::finish(run(x, y, activation, z, nullptr));
   }
+  /** As forward() on batch statistics, with these in place of those of x. */
+  Returns<void> forward(const Statistics &statistics, const ConstView &x, const View &y,
+                        Activation activation = none, const ConstView &z = {}) {
+    return detail::finish(run(x, y, activation, z, nullptr, &statistics));
+  }
   /** As forward(), and what backward needs. Borrows x and y: see Record. */
   [[nodiscard]] Returns<Record> record(const ConstView &x, const View &y,
                                        Activation activation = none, const ConstView &z = {}) {
     bn2d_record *made = nullptr;
     if (const auto fault = run(x, y, activation, z, &made)) return detail::failed<Record>(fault);
+    return Record(Library(owner_.api()), made, x, y);
+  }
+  /** As record(), with these statistics in place of those of x. */
+  [[nodiscard]] Returns<Record> record(const Statistics &statistics, const ConstView &x,
+                                       const View &y, Activation activation = none,
+                                       const ConstView &z = {}) {
+    bn2d_record *made = nullptr;
+    if (const auto fault = run(x, y, activation, z, &made, &statistics))
+      return detail::failed<Record>(fault);
     return Record(Library(owner_.api()), made, x, y);
   }
   /**
@@ -1019,6 +1130,35 @@ class Module {
       return detail::failed<void>(fault);
     return finish(owner_.api().backward(owner_.get(), record.get(), detail::RawView(dy),
                                         detail::RawView(dx), detail::RawView(dz)));
+  }
+  /**
+   * First step of a backward in two: the sums of this part of the batch, to be added to those of
+   * others. Adds to weight_grad() and bias_grad(). Exclusive.
+   */
+  [[nodiscard]] Returns<std::vector<double>> backward_sums(const Record &record,
+                                                           const ConstView &dy) {
+    const bn2d_api &api = owner_.api();
+    std::vector<double> sums(2 * static_cast<size_t>(num_features()));
+    auto fault = detail::check_1_3(api);
+    if (!fault) fault = detail::check_reach({{"dy", &dy}});
+    if (!fault)
+      fault =
+          detail::fault_of(api, api.backward_sums(owner_.get(), record.get(), detail::RawView(dy),
+                                                  sums.data(), static_cast<int64_t>(sums.size())));
+    if (fault) return detail::failed<std::vector<double>>(fault);
+    return sums;
+  }
+  /** Second step: dx and dz from the sums of the whole batch. Exclusive. */
+  Returns<void> backward_with_sums(const Record &record, const ConstView &dy,
+                                   Span<const double> sums, const View &dx = {},
+                                   const View &dz = {}) {
+    const bn2d_api &api = owner_.api();
+    auto fault = detail::check_1_3(api);
+    if (!fault) fault = detail::check_reach({{"dy", &dy}, {"dx", &dx}, {"dz", &dz}});
+    if (fault) return detail::failed<void>(fault);
+    return finish(api.backward_with_sums(owner_.get(), record.get(), detail::RawView(dy),
+                                         sums.data(), static_cast<int64_t>(sums.size()),
+                                         detail::RawView(dx), detail::RawView(dz)));
   }
   /** Backward of backward. Exclusive. */
   Returns<void> double_backward(const Record &record, const ConstView &dy,
@@ -1046,11 +1186,33 @@ class Module {
     return finish(owner_.api().module_reset_parameters(owner_.get()));
   }
   Returns<void> zero_grad() { return finish(owner_.api().module_zero_grad(owner_.get())); }
+  /** std::nullopt: the cumulative average. Status::state for a library before 1.3. */
+  Returns<void> set_momentum(std::optional<double> momentum) {
+    const bn2d_api &api = owner_.api();
+    if (const auto fault = detail::check_1_3(api)) return detail::failed<void>(fault);
+    return finish(momentum ? api.module_set_momentum(owner_.get(), *momentum)
+                           : api.module_set_momentum_none(owner_.get()));
+  }
+  /** Running statistics in training mode, too, which stay as they are. As set_momentum(). */
+  Returns<void> set_frozen(bool frozen = true) {
+    const bn2d_api &api = owner_.api();
+    if (const auto fault = detail::check_1_3(api)) return detail::failed<void>(fault);
+    return finish(api.module_set_frozen(owner_.get(), frozen));
+  }
+  /** Mean and variance of a data set, say, as the running ones. */
+  Returns<void> set_running_stats(const Statistics &statistics) {
+    const bn2d_api &api = owner_.api();
+    if (const auto fault = detail::check_1_3(api)) return detail::failed<void>(fault);
+    return finish(api.module_set_running_stats(owner_.get(), statistics.get()));
+  }
   Returns<void> set_num_threads(int32_t threads) {
     return finish(owner_.api().module_set_num_threads(owner_.get(), threads));
   }
 
   bool is_training() const { return get(&bn2d_api::module_is_training) != 0; }
+  bool is_frozen() const {
+    return !detail::check_1_3(owner_.api()) && get(&bn2d_api::module_is_frozen) != 0;
+  }
   int64_t num_features() const { return get(&bn2d_api::module_num_features); }
   double eps() const { return get(&bn2d_api::module_eps); }
   /** std::nullopt: the cumulative average. */
@@ -1212,9 +1374,16 @@ class Module {
   }
 
   detail::Fault run(const ConstView &x, const View &y, Activation activation, const ConstView &z,
-                    bn2d_record **record) const {
+                    bn2d_record **record, const Statistics *statistics = nullptr) const {
     if (const auto fault = detail::check_reach({{"x", &x}, {"y", &y}, {"z", &z}})) return fault;
     const bn2d_api &api = owner_.api();
+    if (statistics != nullptr) {
+      if (const auto fault = detail::check_1_3(api)) return fault;
+      return detail::fault_of(
+          api, api.forward_with_statistics(owner_.get(), statistics->get(), detail::RawView(x),
+                                           detail::RawView(z), activation.kind, activation.slope,
+                                           detail::RawView(y), record));
+    }
     return detail::fault_of(
         api, api.forward_act(owner_.get(), detail::RawView(x), detail::RawView(z), activation.kind,
                              activation.slope, detail::RawView(y), record));

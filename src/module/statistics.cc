@@ -50,14 +50,14 @@ int64_t Statistics::count_with(int64_t more) const {
 void Statistics::accumulate(const View &x) {
   if (x.size.c != num_features_)
     fail(Status::shape, "x has %" PRId64 " channels, the statistics are of %" PRId64, x.size.c, num_features_);
+  const Scratch scratch(values_.size() * sizeof(double));
   ForwardCall call;
   call.x = x;
   call.eps = 0;  // that of a module comes later
+  call.moments = static_cast<double *>(scratch.data());
   check(call);
   if (x.size.numel() == 0) return;
   count_with(x.size.per_channel());
-  const Scratch scratch(values_.size() * sizeof(double));
-  call.moments = static_cast<double *>(scratch.data());
   forward(call);
   merge(MomentArrays{call.moments, x.size.per_channel()});
 }

@@ -100,10 +100,7 @@ TEST_CASE("memory: each allocation of each call fails once", "[memory]") {
       const std::string message = bn2d_last_error();
       if (!t_failed) {
         if (entry.returns_status) CHECK(status >= 0);
-        if (entry.name == "options_retain") bn2d_options_release(world.options.get());
-        if (entry.name == "module_retain") bn2d_module_release(world.module.get());
-        if (entry.name == "tensor_retain") bn2d_tensor_release(world.tensor.get());
-        if (entry.name == "record_retain") bn2d_record_release(world.record.get());
+        world.release_retained(entry.name);
         break;
       }
       ++failures;

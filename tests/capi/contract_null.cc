@@ -17,6 +17,8 @@ void *live_handle(World &world, Kind kind) {
       return world.module.get();
     case Kind::tensor:
       return world.tensor.get();
+    case Kind::statistics:
+      return world.statistics.get();
     default:
       return world.record.get();
   }
@@ -30,6 +32,8 @@ void *dead_handle(World &world, Kind kind) {
       return world.dead_module;
     case Kind::tensor:
       return world.dead_tensor;
+    case Kind::statistics:
+      return world.dead_statistics;
     default:
       return world.dead_record;
   }
@@ -43,6 +47,8 @@ void check_alive(World &world) {
   CHECK(bn2d_tensor_kind(world.tensor.get(), &number) == BN2D_OK);
   CHECK(bn2d_record_retain(world.record.get()) == BN2D_OK);
   bn2d_record_release(world.record.get());
+  CHECK(bn2d_statistics_retain(world.statistics.get()) == BN2D_OK);
+  bn2d_statistics_release(world.statistics.get());
 }
 
 }  // namespace
@@ -73,10 +79,7 @@ TEST_CASE("null: the valid call of every function succeeds and leaves the messag
     }
     CHECK(message_is_marked());
     check_alive(world);
-    if (entry.name == "options_retain") bn2d_options_release(world.options.get());
-    if (entry.name == "module_retain") bn2d_module_release(world.module.get());
-    if (entry.name == "tensor_retain") bn2d_tensor_release(world.tensor.get());
-    if (entry.name == "record_retain") bn2d_record_release(world.record.get());
+    world.release_retained(entry.name);
   }
 }
 
@@ -109,7 +112,7 @@ TEST_CASE("handles: a handle of each other kind is INVALID_HANDLE and stays unto
   for (const FunctionEntry &entry : all_functions()) {
     for (size_t i = 0; i < entry.pointers.size(); ++i) {
       if (entry.pointers[i].kind == Kind::none) continue;
-      for (const Kind other : {Kind::options, Kind::module, Kind::tensor, Kind::record}) {
+      for (const Kind other : {Kind::options, Kind::module, Kind::tensor, Kind::record, Kind::statistics}) {
         if (other == entry.pointers[i].kind) continue;
         const std::string what = "bn2d_" + entry.name + ": " + entry.pointers[i].name + " of kind " +
                                  std::to_string(static_cast<int>(other));

@@ -144,10 +144,7 @@ TEST_CASE("floating point: no function of the C ABI changes a flag or traps", "[
     (void)entry.call_with(world, static_cast<size_t>(-1), nullptr);
     fedisableexcept(FE_ALL_EXCEPT);
     for (int extra = 0; extra < 3; ++extra) {  // what three calls have retained
-      if (entry.name == "options_retain") bn2d_options_release(world.options.get());
-      if (entry.name == "module_retain") bn2d_module_release(world.module.get());
-      if (entry.name == "tensor_retain") bn2d_tensor_release(world.tensor.get());
-      if (entry.name == "record_retain") bn2d_record_release(world.record.get());
+      world.release_retained(entry.name);
     }
   }
 }

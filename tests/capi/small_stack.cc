@@ -95,10 +95,7 @@ TEST_CASE("stack: 16 KiB are enough for every function, and for its failure", "[
       usage.note(entry.name, used, "where it fails");
       CHECK(status == BN2D_ERROR_INVALID_ARGUMENT);
     }
-    if (entry.name == "options_retain") bn2d_options_release(world.options.get());
-    if (entry.name == "module_retain") bn2d_module_release(world.module.get());
-    if (entry.name == "tensor_retain") bn2d_tensor_release(world.tensor.get());
-    if (entry.name == "record_retain") bn2d_record_release(world.record.get());
+    world.release_retained(entry.name);
     covered.push_back(entry.name);
   }
   for (const std::string &name : listed_functions()) {

@@ -31,6 +31,11 @@ int bn2d_test::line_without_exceptions() {
   EXPECT((*bn.weight_grad()).size() == 2 && bn.bias_grad()->data() != nullptr);
   EXPECT(*bn.num_batches_tracked() == 1);
   EXPECT(bn.tensors() && bn.tensors()->size() == 5);
+  auto statistics = bn2d::Statistics::create(2);
+  EXPECT(statistics && statistics->accumulate({x, shape}) && statistics->count() == 2);
+  EXPECT(bn2d::Statistics::create(0).status() == bn2d::Status::invalid_argument);
+  EXPECT(bn.set_running_stats(*statistics) && statistics->mean_var()->mean[1] == 20);
+  EXPECT(bn.set_momentum(2.0).status() == bn2d::Status::invalid_argument);
   EXPECT(bn.repr() == "BatchNorm2d(2, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)");
 
   const auto shape_error = bn.forward({x, {1, 4, 1, 1}}, {y, {1, 4, 1, 1}});

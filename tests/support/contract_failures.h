@@ -56,6 +56,15 @@ class Snapshot {
     queries_.push_back({name, [module] { return state_of(module); }, state_of(module)});
   }
 
+  void add(const std::string &name, const bn2d_statistics *statistics) {
+    const auto state = [statistics] {
+      std::string bytes;
+      for (const double value : exported(statistics)) bytes += std::to_string(value) + " ";
+      return bytes;
+    };
+    queries_.push_back({name, state, state()});
+  }
+
   // "" where nothing has changed since, else what has.
   std::string difference() const {
     std::ostringstream out;
@@ -86,10 +95,14 @@ class Snapshot {
 
   static std::string state_of(bn2d_module *module) {
     int32_t training = -1;
-    int32_t threads = -1;
+    int32_t threads = -1, frozen = -1, has_momentum = -1;
+    double momentum = -1;
     (void)bn2d_module_is_training(module, &training);
     (void)bn2d_module_get_num_threads(module, &threads);
-    std::string state = "training " + std::to_string(training) + " threads " + std::to_string(threads);
+    (void)bn2d_module_is_frozen(module, &frozen);
+    (void)bn2d_module_momentum(module, &has_momentum, &momentum);
+    std::string state = "training " + std::to_string(training) + " threads " + std::to_string(threads) + " frozen " +
+                        std::to_string(frozen) + " momentum " + (has_momentum ? std::to_string(momentum) : "None");
     for (const char *name : {"weight", "bias"}) {
       bn2d_tensor *raw = nullptr;
       if (bn2d_module_tensor_by_name(module, name, &raw) != BN2D_OK) continue;

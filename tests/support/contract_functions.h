@@ -19,7 +19,7 @@
 
 namespace bn2d_test {
 
-enum class Kind { none, options, module, tensor, record };
+enum class Kind { none, options, module, tensor, record, statistics };
 
 struct PointerParameter {
   std::string name;
@@ -38,11 +38,12 @@ struct FunctionEntry {
 template <class T>
 constexpr Kind kind_of() {
   using Pointee = std::remove_cv_t<std::remove_pointer_t<T>>;
-  return std::is_same_v<Pointee, bn2d_options>  ? Kind::options
-         : std::is_same_v<Pointee, bn2d_module> ? Kind::module
-         : std::is_same_v<Pointee, bn2d_tensor> ? Kind::tensor
-         : std::is_same_v<Pointee, bn2d_record> ? Kind::record
-                                                : Kind::none;
+  return std::is_same_v<Pointee, bn2d_options>      ? Kind::options
+         : std::is_same_v<Pointee, bn2d_module>     ? Kind::module
+         : std::is_same_v<Pointee, bn2d_tensor>     ? Kind::tensor
+         : std::is_same_v<Pointee, bn2d_record>     ? Kind::record
+         : std::is_same_v<Pointee, bn2d_statistics> ? Kind::statistics
+                                                    : Kind::none;
 }
 
 template <class T>
@@ -278,6 +279,43 @@ inline std::vector<FunctionEntry> all_functions() {
       BN2D_ENTRY(module_unlock, "module", w.locked(w.module.get()), 0),
       BN2D_ENTRY(module_scale_shift, "module scale? shift?", w.module.get(), int32_t{BN2D_F32}, w.copy.data(),
                  w.dweight.data(), World::kC),
+
+      BN2D_ENTRY(module_set_momentum, "module", w.module.get(), 0.5),
+      BN2D_ENTRY(module_set_momentum_none, "module", w.module.get()),
+      BN2D_ENTRY(module_set_frozen, "module", w.module.get(), 1),
+      BN2D_ENTRY(module_is_frozen, "module out", w.module.get(), &w.outs.i32),
+      BN2D_ENTRY(statistics_create, "out", int64_t{4}, &w.outs.statistics),
+      BN2D_ENTRY(statistics_retain, "statistics", w.statistics.get()),
+      BN2D_ENTRY(statistics_release, "statistics?", w.spare(w.statistics.get(), &bn2d_statistics_retain)),
+      BN2D_ENTRY(statistics_accumulate, "statistics x", w.statistics.get(), w.view_x.get()),
+      BN2D_ENTRY(statistics_accumulate_flat, "statistics x", w.statistics.get(), int32_t{BN2D_F32}, int32_t{BN2D_NHWC},
+                 w.x.data(), World::kN, World::kH, World::kW),
+      BN2D_ENTRY(statistics_merge, "statistics other", w.statistics.get(), w.other_statistics.get()),
+      BN2D_ENTRY(statistics_reset, "statistics", w.statistics.get()),
+      BN2D_ENTRY(statistics_count, "statistics out", w.statistics.get(), &w.outs.i64),
+      BN2D_ENTRY(statistics_mean_var, "statistics mean? var?", w.statistics.get(), w.saved_mean.data(),
+                 w.saved_invstd.data(), World::kC),
+      BN2D_ENTRY(statistics_export_length, "statistics out", w.statistics.get(), &w.outs.i64),
+      BN2D_ENTRY(statistics_export, "statistics values", w.statistics.get(), w.exported_values.data(),
+                 1 + 4 * World::kC),
+      BN2D_ENTRY(statistics_merge_exported, "statistics values", w.statistics.get(), w.exported_values.data(),
+                 1 + 4 * World::kC),
+      BN2D_ENTRY(forward_with_statistics, "module statistics x z? y record?", w.module.get(), w.statistics.get(),
+                 w.view_x.get(), w.view_z.get(), int32_t{BN2D_ACT_RELU}, 0.0, w.view_y.get(), &w.outs.record),
+      BN2D_ENTRY(forward_with_statistics_flat, "module statistics x z? y record?", w.module.get(), w.statistics.get(),
+                 int32_t{BN2D_F32}, int32_t{BN2D_NCHW}, w.x.data(), w.z.data(), World::kN, World::kH, World::kW,
+                 int32_t{BN2D_ACT_RELU}, 0.0, w.y.data(), &w.outs.record),
+      BN2D_ENTRY(record_batch_statistics, "record out", w.record.get(), &w.outs.i32),
+      BN2D_ENTRY(backward_sums, "module record dy sums", w.module.get(), w.record.get(), w.view_dy.get(), w.sums.data(),
+                 2 * World::kC),
+      BN2D_ENTRY(backward_sums_flat, "module record dy sums", w.module.get(), w.record.get(), int32_t{BN2D_F32},
+                 int32_t{BN2D_NCHW}, w.dy.data(), w.sums.data(), 2 * World::kC),
+      BN2D_ENTRY(backward_with_sums, "module record dy sums dx? dz?", w.module.get(), w.record.get(), w.view_dy.get(),
+                 w.sums.data(), 2 * World::kC, w.view_dx.get(), w.view_dz.get()),
+      BN2D_ENTRY(backward_with_sums_flat, "module record dy sums dx? dz?", w.module.get(), w.record.get(),
+                 int32_t{BN2D_F32}, int32_t{BN2D_NCHW}, w.dy.data(), w.sums.data(), 2 * World::kC, w.dx.data(),
+                 w.dz.data()),
+      BN2D_ENTRY(module_set_running_stats, "module statistics", w.module.get(), w.statistics.get()),
   };
   return table;
 }

@@ -19,11 +19,13 @@ struct HandleRelease {
   void operator()(bn2d_module *handle) const noexcept { bn2d_module_release(handle); }
   void operator()(bn2d_tensor *handle) const noexcept { bn2d_tensor_release(handle); }
   void operator()(bn2d_record *handle) const noexcept { bn2d_record_release(handle); }
+  void operator()(bn2d_statistics *handle) const noexcept { bn2d_statistics_release(handle); }
 };
 using Options = std::unique_ptr<bn2d_options, HandleRelease>;
 using Module = std::unique_ptr<bn2d_module, HandleRelease>;
 using Tensor = std::unique_ptr<bn2d_tensor, HandleRelease>;
 using Record = std::unique_ptr<bn2d_record, HandleRelease>;
+using Statistics = std::unique_ptr<bn2d_statistics, HandleRelease>;
 
 // Gives a handle back and tells its value, as a caller has it who keeps it by mistake.
 template <class Handle>
@@ -73,6 +75,21 @@ inline Module make_module(int64_t num_features, const bn2d_options *options = nu
 
 inline Module make_module(int64_t num_features, const Settings &settings) {
   return make_module(num_features, make_options(settings).get());
+}
+
+inline Statistics make_statistics(int64_t num_features) {
+  bn2d_statistics *raw = nullptr;
+  REQUIRE(bn2d_statistics_create(num_features, &raw) == BN2D_OK);
+  return Statistics(raw);
+}
+
+// What a statistics object holds, as it travels.
+inline std::vector<double> exported(const bn2d_statistics *statistics) {
+  int64_t length = 0;
+  REQUIRE(bn2d_statistics_export_length(statistics, &length) == BN2D_OK);
+  std::vector<double> values(static_cast<size_t>(length));
+  REQUIRE(bn2d_statistics_export(statistics, values.data(), length) == BN2D_OK);
+  return values;
 }
 
 inline Tensor tensor_of(const Module &module, const char *name) {

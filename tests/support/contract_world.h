@@ -34,6 +34,7 @@ class World {
     bn2d_module *module = sentinel<bn2d_module *>();
     bn2d_tensor *tensor = sentinel<bn2d_tensor *>();
     bn2d_record *record = sentinel<bn2d_record *>();
+    bn2d_statistics *statistics = sentinel<bn2d_statistics *>();
     DLManagedTensorVersioned *dlpack = sentinel<DLManagedTensorVersioned *>();
     DLManagedTensor *legacy = sentinel<DLManagedTensor *>();
     const char *text = sentinel<const char *>();
@@ -97,11 +98,19 @@ class World {
     view_ddy = View(ddy.data(), BN2D_F32, kShape);
     view_copy = View::vector(copy.data(), BN2D_F32, kC);
 
+    statistics = make_statistics(kC);
+    other_statistics = make_statistics(kC);
+    REQUIRE(bn2d_statistics_accumulate(statistics.get(), view_x) == BN2D_OK);
+    REQUIRE(bn2d_statistics_accumulate(other_statistics.get(), view_z) == BN2D_OK);
+    exported_values = exported(other_statistics.get());
+    sums.assign(2 * kC, 0.5);
+
     // Dead handles come last: nothing of their kind is made after them.
     dead_record = make_dead_record();
     dead_tensor = make_dead_tensor();
     dead_module = make_dead_module();
     dead_options = make_options().get();
+    dead_statistics = given_back(make_statistics(2));
   }
 
   ~World() {
@@ -117,6 +126,7 @@ class World {
     if (outs.module != sentinel<bn2d_module *>()) bn2d_module_release(outs.module);
     if (outs.tensor != sentinel<bn2d_tensor *>()) bn2d_tensor_release(outs.tensor);
     if (outs.record != sentinel<bn2d_record *>()) bn2d_record_release(outs.record);
+    if (outs.statistics != sentinel<bn2d_statistics *>()) bn2d_statistics_release(outs.statistics);
     if (outs.dlpack != sentinel<DLManagedTensorVersioned *>()) outs.dlpack->deleter(outs.dlpack);
     if (outs.legacy != sentinel<DLManagedTensor *>()) outs.legacy->deleter(outs.legacy);
     outs = Outs();
@@ -152,7 +162,20 @@ class World {
     all.add("saved_invstd", saved_invstd);
     all.add("mask", mask);
     all.add("copy", copy);
+    all.add("exported_values", exported_values);
+    all.add("sums", sums);
+    all.add("statistics", statistics.get());
+    all.add("other_statistics", other_statistics.get());
     return all;
+  }
+
+  // The reference that a call of this function has taken.
+  void release_retained(const std::string &function) const {
+    if (function == "options_retain") bn2d_options_release(options.get());
+    if (function == "module_retain") bn2d_module_release(module.get());
+    if (function == "tensor_retain") bn2d_tensor_release(tensor.get());
+    if (function == "record_retain") bn2d_record_release(record.get());
+    if (function == "statistics_retain") bn2d_statistics_release(statistics.get());
   }
 
   // One more reference, for the release function of a call that will really release it.
@@ -178,15 +201,17 @@ class World {
   Module module, module64;
   Tensor tensor;
   Record record, record64;
+  Statistics statistics, other_statistics;
   bn2d_options *dead_options = nullptr;
   bn2d_module *dead_module = nullptr;
   bn2d_tensor *dead_tensor = nullptr;
   bn2d_record *dead_record = nullptr;
+  bn2d_statistics *dead_statistics = nullptr;
 
   std::vector<float> x, y, z, dy, dx, dz, ddx, ddy;
   std::vector<double> x64, y64, dy64, dx64;
   std::vector<float> weight, bias, running_mean, running_var, dweight, dbias, ddweight, ddbias, copy;
-  std::vector<double> saved_mean, saved_invstd;
+  std::vector<double> saved_mean, saved_invstd, exported_values, sums;
   std::vector<uint8_t> mask;
   View view_x, view_y, view_z, view_dy, view_dx, view_dz, view_ddx, view_ddy, view_copy;
 
