@@ -269,18 +269,13 @@ HWY_INLINE A *Coefficient(const ChannelCoefficients &coefficients, int k, int64_
 template <class A>
 struct StoredCenters {
   const double *mean, *mean_lo;
-  int k;
   const ChannelCoefficients &out;
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
     const auto center = LoadOr(d, mean, c, 0);
-    // A mean may be small: nothing is multiplied by it.
-    MarkExtreme(
-        d,
-        k == coefficient::minus_mean_hi ? IsAtLeast(d, center, SafeRange<A>::kCenter) : IsExtremeFactor<A>(d, center),
-        c, out.extreme);
-    StoreSplit(d, hn::Neg(center), hn::Neg(LoadOr(d, mean_lo, c, 0)), Coefficient<A>(out, k, c),
-               Coefficient<A>(out, k + 1, c));
+    MarkExtreme(d, IsAtLeast(d, center, SafeRange<A>::kCenter), c, out.extreme);
+    StoreSplit(d, hn::Neg(center), hn::Neg(LoadOr(d, mean_lo, c, 0)),
+               Coefficient<A>(out, coefficient::minus_mean_hi, c), Coefficient<A>(out, coefficient::minus_mean_lo, c));
   }
 };
 template <class A>
@@ -296,12 +291,12 @@ struct StoredFactors {
   }
 };
 
-HWY_NOINLINE inline void StoreCenters(int64_t channels, const double *mean, const double *mean_lo, int k,
+HWY_NOINLINE inline void StoreCenters(int64_t channels, const double *mean, const double *mean_lo,
                                       const ChannelCoefficients &out) {
   if (out.wide) {
-    ForChannels(channels, StoredCenters<double>{mean, mean_lo, k, out});
+    ForChannels(channels, StoredCenters<double>{mean, mean_lo, out});
   } else {
-    ForChannels(channels, StoredCenters<float>{mean, mean_lo, k, out});
+    ForChannels(channels, StoredCenters<float>{mean, mean_lo, out});
   }
 }
 inline void StoreFactors(int64_t channels, const double *factors, int k, const ChannelCoefficients &out) {
@@ -338,7 +333,7 @@ struct ForwardCoefficients {
 };
 
 inline void CoefficientsOfForward(const ForwardChannels &of) {
-  StoreCenters(of.channels, of.mean, of.mean_lo, coefficient::minus_mean_hi, of.coefficients);
+  StoreCenters(of.channels, of.mean, of.mean_lo, of.coefficients);
   if (of.coefficients.wide) {
     ForChannels(of.channels, ForwardCoefficients<double>{of});
   } else {
@@ -348,26 +343,29 @@ inline void CoefficientsOfForward(const ForwardChannels &of) {
 
 template <class A>
 struct BackwardGradients {
-  static constexpr bool kPair = sizeof(A) == sizeof(double);
   const BackwardChannels &of;
   template <class D>
   static HWY_INLINE hn::Vec<D> Total(D d, const Sums &sums, int64_t i) {
     return hn::Add(hn::LoadU(d, sums.hi + i), hn::LoadU(d, sums.lo + i));
   }
-  // The mean of scale*g over a set, in twice the arithmetic precision.
+  // What is subtracted and added where the mean of scale*g over a set stands for scale*g_mean: as much of it as a
+  // gradient of this channel can cancel, and the rest. True where sums of the set are extreme, or NaN.
   template <class D, class V = hn::Vec<D>>
-  HWY_INLINE Pair<V> Shift(D d, int64_t c, V scale, V g_mean) const {
-    const V n = hn::Set(d, of.count);
-    if constexpr (kPair)
-      return of.of_set ? Divide(LoadNumber<true>(d, of.of_set->hi + c, of.of_set->lo + c), n)
-                       : TwoProduct(scale, g_mean);
-    return {of.of_set ? hn::Div(Total(d, *of.of_set, c), n) : hn::Mul(scale, g_mean), hn::Zero(d)};
+  HWY_NOINLINE hn::Mask<D> ShiftOfSet(D d, int64_t c, V scale) const {
+    using namespace coefficient;
+    const Pair<V> mean = Divide(LoadNumber<true>(d, of.of_set->hi + c, of.of_set->lo + c), hn::Set(d, of.count));
+    const V gradient = hn::Div(mean.hi, scale);
+    const auto is_safe = hn::Lt(hn::Abs(gradient), hn::Set(d, SafeRange<A>::kMost));  // NaN is not
+    A *const minus_gmean = Coefficient<A>(of.coefficients, b_minus_gmean, c);
+    StoreAs(d, hn::Neg(hn::IfThenElseZero(is_safe, gradient)), minus_gmean);
+    const Pair<V> rest = Add(mean, TwoProduct(scale, LoadAs(d, minus_gmean)));
+    StoreAs(d, hn::Neg(rest.hi), Coefficient<A>(of.coefficients, b_shift, c));
+    return hn::Or(IsExtremeFactor<A>(d, mean.hi), hn::IsNaN(mean.hi));
   }
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
     using namespace coefficient;
     using R = SafeRange<A>;
-    using V = hn::Vec<D>;
     const ChannelCoefficients &out = of.coefficients;
     const auto invstd = hn::LoadU(d, of.statistics.invstd + c);
     const auto w = LoadOr(d, of.statistics.weight, c, 1), exact_scale = hn::Mul(w, invstd);
@@ -380,14 +378,18 @@ struct BackwardGradients {
       const auto g_mean = hn::Div(g, n), slope = hn::Div(g_xhat, n);
       hn::StoreU(g, d, of.sum_g + c);
       hn::StoreU(g_xhat, d, of.sum_g_xhat + c);
-      const Pair<V> shift = Shift(d, c, scale, g_mean);
-      StoreSplit(d, hn::Neg(shift.hi), hn::Neg(shift.lo), Coefficient<A>(out, b_shift_hi, c),
-                 Coefficient<A>(out, b_shift_lo, c));
+      StoreAs(d, hn::Neg(g_mean), Coefficient<A>(out, b_minus_gmean, c));
+      StoreAs(d, hn::Mul(scale, hn::Neg(hn::Add(LoadAs(d, Coefficient<A>(out, b_minus_gmean, c)), g_mean))),
+              Coefficient<A>(out, b_shift, c));
       const auto of_xhat =
           of.of_set ? hn::Mul(invstd, hn::Div(Total(d, *of.of_set, kMaxGroup + c), n)) : hn::Mul(scale, slope);
       const auto of_x = hn::Mul(of_xhat, invstd);
       StoreAs(d, hn::Neg(of_x), Coefficient<A>(out, b_slope, c));
-      extreme = hn::Or(extreme, hn::Or(IsExtremeFactor<A>(d, shift.hi), IsExtremeScale<A>(d, of_xhat, invstd, of_x)));
+      extreme = hn::Or(extreme, IsExtremeScale<A>(d, of_xhat, invstd, of_x));
+      // What dx is the sum of must not overflow before it cancels.
+      const auto terms = hn::Max(hn::Abs(of_xhat), hn::Abs(hn::Mul(scale, g_mean)));
+      extreme = hn::Or(extreme, IsAtLeast(d, terms, SafeRange<A>::kMost));
+      if (of.of_set) extreme = hn::Or(extreme, hn::Or(ShiftOfSet(d, c, scale), hn::IsNaN(of_x)));
       if constexpr (sizeof(A) == sizeof(double)) {
         // The products that were summed are as large as gradients times 1/invstd. A sum: a NaN of either stays one,
         // which a maximum does not promise.
@@ -411,8 +413,7 @@ struct BackwardGradients {
 };
 
 inline void GradientsOfBackward(const BackwardChannels &of) {
-  if (of.sums != nullptr)
-    StoreCenters(of.channels, of.statistics.mean, of.statistics.mean_lo, coefficient::minus_mean_hi, of.coefficients);
+  if (of.sums != nullptr) StoreCenters(of.channels, of.statistics.mean, of.statistics.mean_lo, of.coefficients);
   if (of.coefficients.wide) {
     ForChannels(of.channels, BackwardGradients<double>{of});
   } else {

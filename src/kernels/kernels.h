@@ -108,17 +108,18 @@ struct Moments {
 // double for double data).
 enum class MapOf {
   forward,          // y = act((x-mean)*scale + shift + z); sign of the argument to `out2` where asked for
-  backward,         // dx = scale*g + shift + (x-mean)*slope; dz = g to `out2`
+  backward,         // dx = scale*(g-gmean) + shift + (x-mean)*slope; dz = g to `out2`
   scale,            // dx = scale*g (frozen statistics: x is not read); dz = g to `out2`
-  double_backward,  // ddy = act'(c0 + c1*v + c2*xhat); dx = d0 + d1*(v-vmean) + d2*g + d3*xhat to `out2`
+  double_backward,  // ddy = act'(c0 + c1*v + c2*xhat); dx = d0 + d1*(v-vmean) + d2*(g-gmean) + d3*xhat to `out2`
 };
 inline constexpr int kMapOps = 4;
 namespace coefficient {
 // All begin with -mean in two parts, of twice the arithmetic precision together.
 enum Forward { minus_mean_hi, minus_mean_lo, scale, shift };
 // Those of the side come last. Without an activation nobody writes them, but kernels may load them, unused.
-// Shifts by mean gradients have two parts: where all gradients of a channel are equal, they cancel them exactly.
-enum Backward { b_scale = 2, b_shift_hi, b_shift_lo, b_slope, b_side_sign, b_side_threshold };
+// A mean gradient is subtracted before anything is multiplied, so that equal gradients cancel exactly. `shift` is what
+// is left: the low part of that mean, or, where a set has several channels, what no gradient of this one cancels.
+enum Backward { b_scale = 2, b_minus_gmean, b_shift, b_slope, b_side_sign, b_side_threshold };
 enum Double {
   d_invstd = 2,
   d_c0,
@@ -128,8 +129,8 @@ enum Double {
   d_d1,
   d_d2,
   d_d3,
-  d_d0_hi,
-  d_d0_lo,
+  d_minus_gmean,
+  d_d0,
   d_side_sign,
   d_side_threshold
 };
@@ -236,10 +237,9 @@ struct ChannelKernels {
   // The sums of backward over all elements, the second one with xhat, and the coefficients of its
   // map.
   void (*gradients)(const BackwardChannels &channels);
-  // What double backward needs of that one by one: -number in two parts, from coefficient k on, and
-  // numbers as factors of the arithmetic type, which stay finite.
-  void (*centers)(int64_t channels, const double *number, const double *low, int k,
-                  const ChannelCoefficients &coefficients);
+  // What double backward needs of that one by one: -mean in two parts, where all coefficients
+  // begin, and numbers as factors of the arithmetic type, which stay finite.
+  void (*centers)(int64_t channels, const double *mean, const double *mean_lo, const ChannelCoefficients &coefficients);
   void (*factors)(int64_t channels, const double *numbers, int k, const ChannelCoefficients &coefficients);
   // The side of the activation as a function of x, exactly as the forward map sees it, from the
   // coefficients of forward.

@@ -176,8 +176,8 @@ struct BackwardBody {
     Results<hn::Vec<D>> r;
     auto vg = load(g + i);
     if (kFused && side) vg = Through<D>(d, slope)(vg, Damped(d, load(side + i), c, coefficient::b_side_sign, i));
-    auto v = hn::MulAdd(vg, c.get(d, coefficient::b_scale, i), c.get(d, coefficient::b_shift_hi, i));
-    v = hn::Add(v, c.get(d, coefficient::b_shift_lo, i));
+    const auto centered = hn::Add(vg, c.get(d, coefficient::b_minus_gmean, i));
+    const auto v = hn::MulAdd(centered, c.get(d, coefficient::b_scale, i), c.get(d, coefficient::b_shift, i));
     r.out = hn::MulAdd(Centered(d, load(x + i), c, i), c.get(d, coefficient::b_slope, i), v);
     r.out2 = vg;
     return r;
@@ -249,8 +249,8 @@ struct DoubleBackwardBody {
     }
     if (out2) {
       r.out2 = hn::Mul(hn::Sub(vv, c.get(d, d_vmean, i)), c.get(d, d_d1, i));
-      r.out2 = hn::Add(r.out2, hn::MulAdd(vg, c.get(d, d_d2, i), c.get(d, d_d0_hi, i)));
-      r.out2 = hn::Add(r.out2, c.get(d, d_d0_lo, i));
+      const auto centered = hn::Add(vg, c.get(d, d_minus_gmean, i));
+      r.out2 = hn::Add(r.out2, hn::MulAdd(centered, c.get(d, d_d2, i), c.get(d, d_d0, i)));
       r.out2 = hn::MulAdd(xhat, c.get(d, d_d3, i), r.out2);
     }
     return r;

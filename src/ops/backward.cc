@@ -1,11 +1,12 @@
 // Gradients of y = act(weight * xhat + bias + z), xhat = (x - mean) * invstd, with g = dy through the activation:
 //   dz = g,  dbias = sum g,  dweight = sum g*xhat
 //   batch statistics   dx = weight*invstd * (g - mean(g) - xhat*mean(g*xhat))
-//                         = scale*g + shift + (x - mean)*slope
+//                         = scale*(g - mean(g)) + (x - mean)*slope
 //   frozen statistics  dx = weight*invstd * g
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <new>
 
 #include "base/error.h"
@@ -53,6 +54,9 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       const double scale = is_wide() ? reinterpret_cast<const double *>(scales)[i]
                                      : static_cast<double>(reinterpret_cast<const float *>(scales)[i]);
       for (int term = 0; term < kSums; ++term) weigh(total, term, i, scale, own.part, term);
+      // NaN makes all channels of the set extreme. A channel whose sums are 0 adds nothing.
+      if (!has_safe_sums(total.hi[i], total.hi[kMaxGroup + i], g.channel + i))
+        own.part->hi[i] = std::numeric_limits<double>::quiet_NaN();
     }
     return *own.part;
   }
@@ -109,6 +113,16 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       numbers->weight[i] = weight_of(g.channel + i);
     }
     return {numbers->mean, numbers->mean_lo, numbers->invstd, numbers->weight};
+  }
+
+  // Whether the sums of a channel are exact enough for those of its set.
+  bool has_safe_sums(double sum_g, double sum_product, int64_t channel) const {
+    using R = kernels::SafeRange<double>;
+    if (sum_g == 0 && sum_product == 0) return true;
+    const double invstd = invstd_of(channel), means = (std::fabs(sum_g) + std::fabs(sum_product) * invstd) / count_;
+    const double least =
+        is_wide() ? std::max(invstd, 1.0) * R::kLeastGradient : invstd * kernels::SafeRange<float>::kLeast;
+    return means >= least && means < R::kMost;
   }
 
   // The sums that came from outside.
@@ -217,7 +231,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       products = has_wide_sets() ? numbers->extreme_products : products * weight(channel);
       extreme::set_coefficient(coefficients, minus_mean_hi, -numbers->extreme_mean.hi);
       extreme::set_coefficient(coefficients, minus_mean_lo, -numbers->extreme_mean.lo);
-      extreme::set_coefficient(coefficients, b_shift_hi, -(g * invstd / count_));
+      extreme::set_coefficient(coefficients, b_shift, -(g * invstd / count_));
       extreme::set_coefficient(coefficients, b_slope, -(products * invstd * invstd * invstd / count_));
     }
     extreme::set_coefficient(coefficients, b_scale, invstd * weight(channel));
@@ -268,8 +282,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   // set of several channels, and those that came from outside.
   [[gnu::cold]] bool is_ordinary_map(int64_t channel, int64_t i, double sum_g, double sum_g_xhat,
                                      const Workspace &own) const {
-    if (!has_wide_sets() && !call_.given_sums) return true;
     const double invstd = invstd_of(channel), scale = weight_of(channel) * invstd;
+    if (!has_wide_sets() && !call_.given_sums) return true;
     const double of_g = has_wide_sets() ? own.pooled[0]->hi[i] : scale * sum_g,
                  of_xhat = has_wide_sets() ? own.pooled[0]->hi[kMaxGroup + i] * invstd : scale * sum_g_xhat;
     const auto is_safe = [&](double v) {
@@ -277,7 +291,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       if (!is_wide()) return kernels::is_safe_factor(v);
       return v == 0 || (std::fabs(v) >= R::kLeast && std::fabs(v) < R::kMost);
     };
-    return is_safe(of_g / count_) && is_safe(of_xhat / count_) && is_safe(of_xhat / count_ * invstd);
+    const double of_x = of_xhat / count_ * invstd;
+    return is_safe(of_g / count_) && is_safe(of_xhat / count_) && is_safe(of_x) && (of_x != 0 || of_xhat == 0);
   }
 
   // A saved 1/std that no normal double holds: the deviation is near an end of the range. Then x tells more, where it

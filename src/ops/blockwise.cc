@@ -289,7 +289,10 @@ void Blockwise::read_pivots(const Group &group, const Blocks::Block &block, cons
 void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index, const Accumulators &accumulators,
                            void *buffer) const {
   if (op == kernels::SumsOf::forward) read_pivots(group, blocks_.at(index), accumulators);
-  add(op, group, index, accumulators, sets_.values() < kFewElements, buffer);
+  // Gradients of parameters are sums over a channel of all sets.
+  const int64_t elements =
+      op == kernels::SumsOf::forward ? sets_.values() : std::min(sets_.values(), sets_.size.per_channel());
+  add(op, group, index, accumulators, elements < kFewElements, buffer);
 }
 
 void Blockwise::accumulate_in_double(kernels::SumsOf op, const Group &group, int64_t index,

@@ -13,6 +13,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/safe_range.h"
 #include "ops/additive_partial.h"
 #include "ops/exact_mean.h"
 #include "ops/operations.h"
@@ -116,7 +117,9 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
       value[d_d2][i] = d2;
       value[d_d3][i] = batch ? -s * s * products - d1 * a - d2_xhat : 0.0;
       // Until store(): the mean of g, or of sets of several channels that of d2*g.
-      value[d_d0_hi][i] = !batch ? 0.0 : has_wide_sets ? of_pooled(*own.pooled[1], 0, first + i) : total(2) / count_;
+      value[d_minus_gmean][i] = !batch          ? 0.0
+                                : has_wide_sets ? of_pooled(*own.pooled[1], 0, first + i)
+                                                : total(2) / count_;
       dweight[i] = s * (batch ? total(4) - vmean * total(2) - a * (s * total(3)) : total(4));
     }
     kernels::ChannelCoefficients out = coefficients.of_regular();
@@ -136,23 +139,33 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
       shift[i] = mean_of(group.channel + i);
       low[i] = mean_lo_of(group.channel + i);
     }
-    channel_.centers(group.channels, shift, low, minus_mean_hi, out);
-    // The mean gradient only for its range: small gradients make a channel extreme.
-    for (int k = d_invstd; k <= d_d0_hi; ++k) channel_.factors(group.channels, value[k], k, out);
+    channel_.centers(group.channels, shift, low, out);
+    for (int k = d_invstd; k <= d_d3; ++k) channel_.factors(group.channels, value[k], k, out);
+    double gmean[kAtOnce], rest[kAtOnce];
     for (int64_t i = 0; i < group.channels; ++i) {
-      // With d2 as the map has it: what it adds to equal gradients cancels them.
-      const double d2 = sets_.channels > 1 ? 1 : held(value[d_d2][i], out.wide), gmean = value[d_d0_hi][i];
-      shift[i] = d2 * gmean;
-      low[i] = std::isfinite(shift[i]) ? std::fma(d2, gmean, -shift[i]) : 0;
+      // With d2 and the mean as the map has them: equal gradients cancel exactly.
+      const double d2 = held(value[d_d2][i], out.wide), mean = value[d_minus_gmean][i];
+      if (sets_.channels == 1) {
+        gmean[i] = -mean;
+        rest[i] = d2 * (held(mean, out.wide) - mean);
+      } else {  // the mean of d2*g
+        const double gradient = mean / d2;
+        gmean[i] = std::fabs(gradient) < kernels::SafeRange<float>::kMost ? -held(gradient, out.wide) : 0;
+        rest[i] = -std::fma(gmean[i], d2, mean);
+      }
     }
-    channel_.centers(group.channels, shift, low, d_d0_hi, out);
+    // Small gradients make a channel extreme, the rest of a mean does not.
+    channel_.factors(group.channels, gmean, d_minus_gmean, out);
+    kernels::ChannelCoefficients unmarked = out;
+    unmarked.extreme = nullptr;
+    channel_.factors(group.channels, rest, d_d0, unmarked);
   }
 
   // The same numbers as doubles, whose range has room for those of float data.
   void set_extreme(int64_t channel, int64_t i, const Numbers &value, const MapCoefficients &coefficients) const {
     using namespace kernels::coefficient;
     Numbers own;
-    for (int k = d_invstd; k <= d_d0_hi; ++k) own[k][0] = value[k][i];
+    for (int k = d_invstd; k <= d_minus_gmean; ++k) own[k][0] = value[k][i];
     store({channel, 1}, own, coefficients.of_extreme(0));
     set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, d_side_sign);
   }

@@ -62,11 +62,12 @@ void map_forward(const kernels::MapJob &job, const Elements &e) {
   }
 }
 
-// dx = scale*g + shift + (x-mean)*slope, or without what comes from statistics of the batch; dz = g.
+// dx = scale*(g-gmean) + shift + (x-mean)*slope with a gmean of 0, or without what comes from statistics of the batch;
+// dz = g.
 void map_gradients(const kernels::MapJob &job, const Elements &e, bool centered) {
   using namespace kernels::coefficient;
   const auto of = [&](int k) { return centered ? e.coefficient(k) : Number(); };
-  const Number mean = of(minus_mean_hi), mean_lo = of(minus_mean_lo), shift = of(b_shift_hi), slope = of(b_slope),
+  const Number mean = of(minus_mean_hi), mean_lo = of(minus_mean_lo), shift = of(b_shift), slope = of(b_slope),
                scale = e.coefficient(b_scale);
   for (int64_t i = 0; i < count(job); ++i) {
     const Number g = e.gradient(i, b_side_sign);

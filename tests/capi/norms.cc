@@ -1,0 +1,263 @@
+// Group, instance and ghost batch norm against the oracle, and against each other bit by bit.
+#include "support/norms_case.h"
+
+namespace {
+
+using namespace numerics;
+
+// All kinds, with sizes on both sides of vectors, lanes, groups of 128 channels, and blocks.
+NormCase random_case(Random &random) {
+  static const std::vector<Extents> shapes = {{2, 4, 3, 3},  {3, 6, 1, 1},   {1, 8, 5, 7},    {5, 12, 2, 2},
+                                              {2, 32, 9, 9}, {4, 3, 17, 16}, {2, 160, 4, 4},  {1, 300, 3, 5},
+                                              {9, 2, 8, 8},  {2, 6, 40, 41}, {3, 264, 1, 2},  {2, 2, 90, 95},
+                                              {6, 64, 7, 7}, {40, 16, 2, 3}, {1, 1, 20, 400}, {2, 512, 6, 6}};
+  static const std::vector<std::pair<int32_t, int32_t>> dtypes = {
+      {BN2D_F32, BN2D_F32}, {BN2D_F64, BN2D_F64},   {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32},
+      {BN2D_F16, BN2D_F16}, {BN2D_BF16, BN2D_BF16}, {BN2D_F32, BN2D_F32}};
+  NormCase c;
+  c.e = shapes[random.below(shapes.size())];
+  std::tie(c.data, c.module) = dtypes[random.below(dtypes.size())];
+  c.norm = std::vector<int32_t>{BN2D_NORM_GROUP, BN2D_NORM_GROUP, BN2D_NORM_INSTANCE, BN2D_NORM_BATCH}[random.below(4)];
+  std::vector<int64_t> divisors;
+  for (int64_t g = 1; g <= c.e.c; ++g)
+    if (c.e.c % g == 0) divisors.push_back(g);
+  c.groups = divisors[random.below(divisors.size())];
+  if (c.norm == BN2D_NORM_INSTANCE && c.e.plane() == 1) c.norm = BN2D_NORM_GROUP;
+  if (c.norm == BN2D_NORM_BATCH) {
+    c.ghost = 1 + static_cast<int64_t>(random.below(static_cast<uint64_t>(c.e.n)));
+    const int64_t rest = c.e.n % c.ghost == 0 ? c.ghost : c.e.n % c.ghost;
+    if (rest * c.e.plane() == 1) c.norm = BN2D_NORM_GROUP;
+  }
+  if (random.below(3) == 0) c.activation = {Activation::relu, 0};
+  if (random.below(5) == 0) c.activation = {Activation::leaky, random.coin() ? 0.25 : -0.5};
+  c.residual = random.below(3) == 0;
+  c.affine = random.below(4) != 0;
+  c.track = random.coin();
+  c.cumulative = random.below(4) == 0;
+  c.stateless = c.norm == BN2D_NORM_GROUP && random.below(3) == 0;
+  const auto layout = [&] { return all_layouts[random.below(std::size(all_layouts))]; };
+  c.x = layout();
+  c.y = random.coin() ? c.x : layout();
+  c.dx = random.coin() ? c.x : layout();
+  return c;
+}
+
+void same_bits(const Outputs &a, const Outputs &b, const std::string &what) {
+  for (const auto &[name, output] : a) {
+    if (b.count(name) == 0) continue;
+    INFO(what << ": " << name);
+    CHECK(first_difference(output.bits, b.at(name).bits) == -1);
+  }
+}
+
+NormCase case_of(const Extents &e, int32_t norm, int64_t groups = 1) {
+  NormCase c;
+  c.e = e;
+  c.norm = norm;
+  c.groups = groups;
+  return c;
+}
+
+}  // namespace
+
+// Catches: any wrong formula, index of a set, a weight of another channel, a layout that is walked wrongly.
+TEST_CASE("norms: forward, backward and double backward against the oracle", "[norms]") {
+  Random random(901);
+  for (int round = 0; round < 700; ++round) {
+    const NormCase c = random_case(random);
+    INFO(describe(c));
+    Inputs in = random_inputs(c, 7000 + static_cast<uint64_t>(round));
+    const ExpectedNorm want = expect(c, in);
+    check_case(c, want, run(c, in), "norms: ");
+  }
+}
+
+// Catches: an order of summation that depends on threads, on the layout, or on how samples lie in memory.
+TEST_CASE("norms: the same bits on any number of threads and in any layout", "[norms]") {
+  Random random(902);
+  for (int round = 0; round < 60; ++round) {
+    NormCase c = random_case(random);
+    c.x = c.y = c.dx = Layout::nchw;
+    INFO(describe(c));
+    Inputs in = random_inputs(c, 8000 + static_cast<uint64_t>(round));
+    expect(c, in);  // silences the edges of activations
+    Outputs one;
+    {
+      const Threads threads(1);
+      one = run(c, in);
+    }
+    for (const int32_t count : {2, 3, 7}) {
+      const Threads threads(count);
+      same_bits(one, run(c, in), "threads " + std::to_string(count));
+    }
+    for (const Layout layout : all_layouts) {
+      c.x = c.y = c.dx = layout;
+      same_bits(one, run(c, in), name_of(layout));
+    }
+  }
+}
+
+// Large tensors are cut into blocks, groups and three phases. Catches: a set that is put together wrongly there.
+TEST_CASE("norms: large sets in several blocks", "[norms]") {
+  Random random(903);
+  for (const Extents e :
+       {Extents{2, 8, 130, 131}, Extents{1, 320, 30, 31}, Extents{2, 260, 28, 28}, Extents{3, 2, 200, 90}})
+    for (const int64_t groups : {int64_t{1}, int64_t{2}, e.c / 2, e.c})
+      for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
+        NormCase c = case_of(e, BN2D_NORM_GROUP, groups);
+        c.x = c.y = c.dx = layout;
+        c.data = c.module = random.below(4) == 0 ? BN2D_F64 : BN2D_F32;
+        INFO(describe(c));
+        Inputs in = random_inputs(c, random.below(1000));
+        const ExpectedNorm want = expect(c, in);
+        check_case(c, want, run(c, in), "large sets: ");
+      }
+}
+
+// Catches: two ways to the same mathematics that differ.
+TEST_CASE("norms: one idea, the same bits", "[norms]") {
+  Random random(904);
+  for (int round = 0; round < 40; ++round) {
+    NormCase c = random_case(random);
+    c.stateless = false;
+    c.track = false;
+    if (c.e.plane() == 1) continue;
+    Inputs in = random_inputs(c, 9000 + static_cast<uint64_t>(round));
+    c.norm = BN2D_NORM_INSTANCE;
+    expect(c, in);
+    const Outputs instance = run(c, in);
+    NormCase group = c;
+    group.norm = BN2D_NORM_GROUP;
+    group.groups = c.e.c;
+    same_bits(instance, run(group, in), "a group of each channel: " + describe(c));
+    NormCase ghost = c;
+    ghost.norm = BN2D_NORM_BATCH;
+    ghost.ghost = 1;
+    same_bits(instance, run(ghost, in), "ghost batches of one sample: " + describe(c));
+    group.groups = group.e.c % 2 == 0 ? group.e.c / 2 : 1;
+    Inputs again = random_inputs(group, 9100 + static_cast<uint64_t>(round));
+    expect(group, again);
+    const Outputs with_module = run(group, again);
+    group.stateless = true;
+    if (group.affine && group.data != BN2D_F64)
+      same_bits(with_module, run(group, again), "stateless: " + describe(group));
+  }
+}
+
+// Catches: running statistics or a counter that ghost batches move in another way than a loop over them.
+TEST_CASE("norms: ghost batches are a loop over parts of the batch", "[norms]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64})
+    for (const bool cumulative : {false, true})
+      for (const int64_t size : {int64_t{2}, int64_t{3}, int64_t{4}, int64_t{7}, int64_t{20}}) {
+        NormCase c = case_of({7, 5, 4, 3}, BN2D_NORM_BATCH);
+        c.ghost = size;
+        c.data = c.module = dtype;
+        c.cumulative = cumulative;
+        INFO(describe(c));
+        Inputs in = random_inputs(c, 11);
+        Tensor x(dtype, c.e, in.x), y(dtype, c.e);
+        NormModule ghosts(c, in);
+        NUMERICS_OK(bn2d_forward(ghosts, x.view(), y.view(), nullptr));
+
+        c.ghost = 0;
+        NormModule plain(c, in);
+        Bits bits;
+        int64_t parts = 0;
+        for (int64_t n = 0; n < c.e.n; n += size, ++parts) {
+          const Extents part{std::min(size, c.e.n - n), c.e.c, c.e.h, c.e.w};
+          const auto begin = in.x.begin() + static_cast<long>(n * c.e.c * c.e.plane());
+          Tensor x_part(dtype, part, Values(begin, begin + static_cast<long>(part.size()))), y_part(dtype, part);
+          NUMERICS_OK(bn2d_forward(plain, x_part.view(), y_part.view(), nullptr));
+          const Bits of_part = y_part.bits();
+          bits.insert(bits.end(), of_part.begin(), of_part.end());
+        }
+        CHECK(first_difference(y.bits(), bits) == -1);
+        CHECK(ghosts.counter() == parts);
+        CHECK(plain.counter() == parts);
+        for (const char *name : {"running_mean", "running_var"})
+          CHECK(first_difference(ghosts.output(name, c.e.c).bits, plain.output(name, c.e.c).bits) == -1);
+        // Eval mode is that of a batch norm.
+        Tensor y_plain(dtype, c.e);
+        NUMERICS_OK(bn2d_module_eval(ghosts));
+        NUMERICS_OK(bn2d_module_eval(plain));
+        NUMERICS_OK(bn2d_forward(ghosts, x.view(), y.view(), nullptr));
+        NUMERICS_OK(bn2d_forward(plain, x.view(), y_plain.view(), nullptr));
+        CHECK(first_difference(y.bits(), y_plain.bits()) == -1);
+      }
+}
+
+// PyTorch's GroupNorm(3, 3) of (2, 3, 1, 1) returns noise of 1e-6. Catches: a variance of one value that is not 0.
+TEST_CASE("norms: one value alone gives the bias, and no gradient", "[norms]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16})
+    for (const double eps : {1e-5, 0.0}) {
+      NormCase c = case_of({2, 3, 1, 1}, BN2D_NORM_GROUP, 3);
+      c.data = c.module = dtype;
+      c.eps = eps;
+      INFO(describe(c));
+      Inputs in = random_inputs(c, 5);
+      const Outputs got = run(c, in);
+      const Values y = got.at("y").values(), dx = got.at("dx").values(), dweight = got.at("dweight").values();
+      for (size_t i = 0; i < y.size(); ++i) {
+        CHECK(y[i] == in.bias[i % 3]);
+        CHECK(dx[i] == 0);
+      }
+      for (const double value : dweight) CHECK(value == 0);
+    }
+}
+
+// Catches: sums and coefficients that leave the range of their type for the channels of one set alone.
+TEST_CASE("norms: any power of two in front of a sample, weights and gradients", "[norms][range]") {
+  Random random(905);
+  for (int round = 0; round < 240; ++round) {
+    NormCase c = random_case(random);
+    if (c.e.size() > 6000) continue;
+    c.data = c.module = random.coin() ? BN2D_F32 : BN2D_F64;
+    c.norm = BN2D_NORM_GROUP;
+    c.stateless = false;
+    c.affine = true;
+    c.residual = false;
+    if (c.activation.kind == Activation::leaky) c.activation = {};
+    if (random.coin()) c.eps = 0;
+    const int reach = c.data == BN2D_F64 ? 900 : 110;
+    const auto power = [&] {
+      return std::ldexp(1.0, static_cast<int>(random.below(static_cast<uint64_t>(2 * reach))) - reach);
+    };
+    Inputs in = random_inputs(c, 12000 + static_cast<uint64_t>(round));
+    const auto scale = [&](Values &values, size_t first, size_t count, double factor) {
+      for (size_t i = first; i < first + count; ++i) values[i] = rounded(c.data, values[i] * factor);
+    };
+    const auto sample = static_cast<size_t>(c.e.c * c.e.plane());
+    for (size_t n = 0; n < static_cast<size_t>(c.e.n); ++n) {
+      if (random.below(3) == 0) continue;
+      scale(in.x, n * sample, sample, power());
+      if (random.coin()) scale(in.dy, n * sample, sample, power());
+    }
+    for (size_t ch = 0; ch < static_cast<size_t>(c.e.c); ++ch)
+      if (random.below(4) == 0) scale(in.weight, ch, 1, power());
+    const ExpectedNorm want = expect(c, in);
+    Outputs got = run(c, in);
+    for (const char *name : {"ddy", "dx2", "dweight2", "dweight", "dbias"}) got.erase(name);
+    check_case(c, want, got, "range: ");
+  }
+}
+
+// Catches: a NaN that reaches another sample, or another group.
+TEST_CASE("norms: what is not finite stays in its set", "[norms]") {
+  for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
+    NormCase c = case_of({3, 8, 5, 5}, BN2D_NORM_GROUP, 4);
+    c.x = c.y = c.dx = layout;
+    Inputs in = random_inputs(c, 6);
+    const Outputs clean = run(c, in);
+    in.x[static_cast<size_t>((1 * 8 + 3) * 25 + 7)] = std::numeric_limits<double>::quiet_NaN();  // sample 1, group 1
+    const Outputs got = run(c, in);
+    for (const char *name : {"y", "dx"})
+      for (size_t i = 0; i < in.x.size(); ++i) {
+        const bool of_set = i / 200 == 1 && i / 25 % 8 / 2 == 1;
+        if (of_set) {
+          CHECK(std::isnan(got.at(name).values()[i]));
+        } else {
+          CHECK(got.at(name).bits[i] == clean.at(name).bits[i]);
+        }
+      }
+  }
+}
