@@ -195,10 +195,10 @@ void BatchNormBase::check_given() const {
          repr().c_str());
 }
 
-void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, const View &y, const Statistics *given,
-                            std::unique_ptr<Record> *record) {
+void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, const View &y,
+                            const StatisticsSource &source, std::unique_ptr<Record> *record) {
   check_input("x", x);
-  if (given) check_given();
+  if (source.outside) check_given();
   const bool moves = moves_statistics();
   // A batch norm without running statistics is never shared; norms of samples always are in eval mode.
   const Gate::Pass pass(gate_, moves || (!running_mean_ && norm() == Norm::batch));
@@ -232,15 +232,18 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   call.keeps_x = record != nullptr;
   call.thread_limit = num_threads();
   call.pool = pool();
+  const Statistics *const given = source.given;
+  if (source.outside && !call.batch_statistics)
+    fail(Status::state, "the module is %s, so its statistics are the running ones",
+         is_frozen() ? "frozen" : "in eval mode");
+  if (source.outside) call.given.count = 2;  // of whatever comes
   if (given) {
-    if (!call.batch_statistics)
-      fail(Status::state, "the module is %s, so its statistics are the running ones",
-           is_frozen() ? "frozen" : "in eval mode");
     check_channels(*given, num_features_);
+    check_count(*given, 2);
     call.given = given->moments();
   }
   check(call);
-  if (given) check_count(*given, 2);  // last: who only asks whether all else fits may give none
+  if (source.outside && !given) return;
   std::unique_ptr<Record> made = record ? make_record(call) : nullptr;
   bn2d::forward(call);
   if (counter) *counter += batches;
@@ -356,7 +359,11 @@ void BatchNormBase::backward_with_sums(const Record &record, const View &dy, con
   call.given_sums = sums;
   call.dx = dx;
   call.dz = dz;
-  run(call, record);
+  if (sums) return run(call, record);
+  call.dweight = gradient_of(weight_);
+  call.dbias = gradient_of(bias_);
+  call.x = record.x;
+  check(call);
 }
 
 void BatchNormBase::double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight,
