@@ -142,6 +142,7 @@ void BatchNormBase::zero_grad() {
 void BatchNormBase::set_running_stats(const Statistics &statistics) {
   const Gate::Pass pass(gate_, true);
   if (!running_mean_) fail(Status::state, "%.150s has no running statistics to set", repr().c_str());
+  if (norm() != Norm::batch) check_given();  // those of an instance norm are not of the pool
   check_channels(statistics, num_features_);
   check_count(statistics, options_.biased_running_var ? 1 : 2);
   ForwardCall call;
@@ -343,6 +344,7 @@ void BatchNormBase::backward_sums(const Record &record, const View &dy, double *
   check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   BackwardCall call = backward_call(record, dy);
+  check_given();
   check_steps(record);
   call.sums = sums;
   call.dweight = gradient_of(weight_);
@@ -355,6 +357,7 @@ void BatchNormBase::backward_with_sums(const Record &record, const View &dy, con
   check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   BackwardCall call = backward_call(record, dy);
+  check_given();
   check_steps(record);
   call.given_sums = sums;
   call.dx = dx;

@@ -172,6 +172,39 @@ TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
   }
 }
 
+TEST_CASE("statistics: other norms take none", "[statistics]") {
+  // Catches sums of each set that are written where there is room for those of the channels.
+  World w;
+  std::vector<Module> modules;
+  bn2d_module *raw = nullptr;
+  REQUIRE(bn2d_group_norm_create(3, World::kC, nullptr, &raw) == BN2D_OK);
+  modules.emplace_back(raw);
+  const Options options = make_options();
+  REQUIRE(bn2d_options_set_track_running_stats(options.get(), 1) == BN2D_OK);
+  REQUIRE(bn2d_instance_norm_create(World::kC, options.get(), &raw) == BN2D_OK);
+  modules.emplace_back(raw);
+  REQUIRE(bn2d_options_set_ghost_batch_size(options.get(), 1) == BN2D_OK);
+  modules.push_back(make_module(World::kC, options.get()));
+  for (const Module &module : modules) {
+    bn2d_record *record_of_it = nullptr;
+    REQUIRE(bn2d_forward(module.get(), w.view_x, w.view_y, &record_of_it) == BN2D_OK);
+    const Record record(record_of_it);
+    const Snapshot before = w.snapshot();
+    check_fails("forward", BN2D_ERROR_STATE, before, {"Norm2d|GroupNorm|InstanceNorm2d|BatchNorm2d"}, [&] {
+      return bn2d_forward_with_statistics(module.get(), w.statistics.get(), w.view_x, nullptr, BN2D_ACT_NONE, 0,
+                                          w.view_y, nullptr);
+    });
+    check_fails("the first step", BN2D_ERROR_STATE, before, {},
+                [&] { return bn2d_backward_sums(module.get(), record.get(), w.view_dy, w.sums.data(), 6); });
+    check_fails("the second step", BN2D_ERROR_STATE, before, {}, [&] {
+      return bn2d_backward_with_sums(module.get(), record.get(), w.view_dy, w.sums.data(), 6, w.view_dx, nullptr);
+    });
+  }
+  CHECK(bn2d_module_set_running_stats(modules[0].get(), w.statistics.get()) == BN2D_ERROR_STATE);
+  CHECK(bn2d_module_set_running_stats(modules[1].get(), w.statistics.get()) == BN2D_ERROR_STATE);
+  CHECK(bn2d_module_set_running_stats(modules[2].get(), w.statistics.get()) == BN2D_OK);
+}
+
 TEST_CASE("statistics: which running statistics can be set", "[statistics]") {
   // Catches a variance of 0/0, and a module without buffers that is written to.
   World w;
