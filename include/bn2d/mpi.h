@@ -54,10 +54,11 @@ static inline int32_t bn2d_mpi_error_(int error) {
 
 /** What a rank needs to exchange `length` doubles. */
 typedef struct bn2d_mpi_exchange_ {
-  MPI_Comm comm;
-  int rank, ranks;
-  int64_t length; /* of one rank, the status in front not included */
-  double *all;    /* of all ranks: 1 + length each */
+  MPI_Comm comm;  /**< The ranks. */
+  int rank;       /**< This one. */
+  int ranks;      /**< How many there are. */
+  int64_t length; /**< Doubles of one rank, the status in front not included. */
+  double *all;    /**< Those of all ranks: 1 + length each. */
 } bn2d_mpi_exchange_;
 
 /** The doubles of a rank. */
