@@ -42,8 +42,7 @@
 extern "C" {
 #endif
 
-/* ------------------------------------------------------------------------ for the functions below
- */
+/* ------------------------------------------------------------------------------------- exchange */
 
 static inline int32_t bn2d_mpi_error_(int error) {
   char text[80];
@@ -139,8 +138,7 @@ static inline int32_t bn2d_mpi_is_batch_(const bn2d_module *module, int32_t *out
   return status;
 }
 
-/* -------------------------------------------------------------------------------------- functions
- */
+/* ------------------------------------------------------------------------------------ functions */
 
 /**
  * As bn2d_forward_act(), by the statistics of the batches of all ranks.
