@@ -40,3 +40,14 @@ TEST_CASE("comparison: what is beyond the range is infinite, with its sign", "[n
   CHECK(ulps(BN2D_F16, 65504, 65520, 65520) == 0);  // a tie of floats
   CHECK(ulps(BN2D_F32, 0x1.fffffep127, 0x1p128L, 0x1p128L) <= 1);
 }
+
+// Catches: an oracle whose mean lacks what differences from it lose. Of x a millionth of a deviation away from the mean
+// xhat is then wrong by 50 ulp of a double.
+TEST_CASE("comparison: the oracle knows a mean to twice the digits of its type", "[numerics]") {
+  for (const double small : {0x1p-40, 0x1.8p-7, 0.3}) {
+    INFO(small);
+    const oracle::Statistics s = oracle::batch_statistics({1, 1, 1, 3}, {1, small, 0}, 0);
+    const Real beyond = std::fma(Real{3}, s.mean[0], -(1 + static_cast<Real>(small)));  // 3*mean - the sum, exact
+    CHECK(std::fabs(s.mean_rest[0] + beyond / 3) < 0x1p-100L);
+  }
+}
