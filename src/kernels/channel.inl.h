@@ -298,7 +298,7 @@ struct StoredFactors {
 };
 
 BN2D_KERNEL inline void StoreCenters(int64_t channels, const double *mean, const double *mean_lo, int k,
-                                      const ChannelCoefficients &out) {
+                                     const ChannelCoefficients &out) {
   if (out.wide) {
     ForChannels(channels, StoredCenters<double>{mean, mean_lo, k, out});
   } else {

@@ -7,8 +7,9 @@
 //            after a pointwise activation of |v|, too, times the slope of the activation where that is above 1
 //   dbias    sum |g|                     where g = dy * act'(v)
 //   dweight  sum |g * xhat|
-//   dz       |g| (per channel: the largest); of a pointwise activation |dy|, where g comes from an argument that
-//            was rounded: |dy| * max(1, |y scale| * |act''|)
+//   dz       |g| (per channel: the largest)
+//            after a pointwise activation g has the error of its own argument: of dz |dy|*(1 + scale of y), of the
+//            others likewise; act'' is below 1
 //   dx       max_i |w*s| (|g_i| + sum|g|/M + |xhat_i| * sum|g*xhat|/M);  frozen: max_i |w*s*g_i|
 //   double backward: the same rule, every sum of products replaced by the sum of their magnitudes
 #pragma once
@@ -237,7 +238,8 @@ struct Activation {
       case silu:
         return std::isinf(v) ? (v > 0 ? 1 : 0) : 1 / (1 + std::exp(-v)) + v * slope_of_sigmoid;
       case gelu:
-        return std::isinf(v) ? (v > 0 ? 1 : 0) : normal(v) + v * std::exp(-v * v / 2) / std::sqrt(2 * std::acos(Real{-1}));
+        return std::isinf(v) ? (v > 0 ? 1 : 0)
+                             : normal(v) + v * std::exp(-v * v / 2) / std::sqrt(2 * std::acos(Real{-1}));
       case sigmoid:
         return slope_of_sigmoid;
     }
@@ -326,6 +328,25 @@ inline Gradient backward(const Extents &e, const Values &x, const Reals &g, cons
     r.dz_scale[c] = dz_scale;
   }
   return r;
+}
+
+// Through a pointwise activation, whose derivative changes with its argument by less than that changes: what the ulp of
+// an argument does to g is in each term of the sums.
+inline void widen(const Extents &e, const Forward &forward, const Values &dy, const Values &x, const Values &weight,
+                  const Statistics &s, Gradient *r) {
+  const Real m = e.per_channel();
+  for (int64_t c = 0; c < e.c; ++c) {
+    const Real growth = 1 + forward.scale[c], scale = std::fabs(at_or(weight, c, 1) * s.invstd[c]);
+    Real aG = 0, aD = 0, most = 0, most_xhat = 0;
+    for_channel(e, c, [&](int64_t i) {
+      const Real g = growth * std::fabs(static_cast<Real>(dy[i])), xhat = std::fabs(s.normalised(x[i], c));
+      aG += g, aD += g * xhat, most = std::max(most, g), most_xhat = std::max(most_xhat, xhat);
+    });
+    r->dz_scale[c] = std::max(r->dz_scale[c], most);
+    r->dbias_scale[c] = std::max(r->dbias_scale[c], aG);
+    r->dweight_scale[c] = std::max(r->dweight_scale[c], aD);
+    r->dx_scale[c] = std::max(r->dx_scale[c], scale * (most + aG / m + most_xhat * aD / m));
+  }
 }
 
 // ------------------------------------------------------------------------------------------------ double backward
