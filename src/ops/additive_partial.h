@@ -27,7 +27,7 @@ class AdditivePartial {
         dtype_(call.dy.dtype),
         sets_(call.sets.of(call.dy.size)),
         channels_(sets_.counted().c),
-        has_activation_(call.fused.activation != Activation::none),
+        has_activation_(call.fused.has_sides()),
         has_extreme_slope_(extreme::is_extreme_slope(call.fused.factor())) {}
 
   void set_centers(const Group &g, const Accumulators &accumulators) const {
@@ -201,7 +201,7 @@ void run_in_two(const Call &call, View Call::*const (&views)[kViews],
 template <class Call>
 void set_side(const Call &call, Tensors &tensors) {
   tensors.activation = call.fused.activation;
-  if (call.fused.activation == Activation::none) return;
+  if (!call.fused.has_sides()) return;
   tensors.slope = call.fused.factor();
   if (call.side_of_x()) {
     tensors.side = call.x;

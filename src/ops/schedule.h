@@ -127,7 +127,7 @@ class Schedule {
     inexact_at_ = sums_at_ + in_lines(sizeof(kernels::Sums));
     numbers_at_ = inexact_at_ + kernels::kMaxGroup;
     buffer_at_ = numbers_at_ + in_lines(kNumbersBytes);
-    worker_bytes_ = buffer_at_ + Blockwise::kBufferBytes;
+    worker_bytes_ = buffer_at_ + blockwise_.buffer_bytes();
   }
   int64_t coefficient_bytes(int64_t channels) const {
     return MapCoefficients::bytes(coefficients_, arithmetic_bytes_, channels);
