@@ -146,7 +146,7 @@ HWY_INLINE void ReduceLanesOfChannels(D d, const double *lanes, int64_t stride, 
 // Results have room for kMaxGroup channels, a multiple of any vector.
 template <bool kPair>
 BN2D_KERNEL inline void Reduce(int terms, Layout layout, int64_t channels, const double *accumulators, int64_t stride,
-                                Sums *sums) {
+                               Sums *sums) {
   const DoubleTag d;
   const hn::CappedTag<double, 1> one;
   for (int term = 0; term < terms; ++term) {

@@ -737,7 +737,7 @@ void one_stateless(Random &random, Tally &tally) {
         right.add(BN2D_ERROR_INVALID_ARGUMENT);
         break;
       case 5:
-        activation = random.pick<int32_t>({3, -1, 99});
+        activation = random.pick<int32_t>({9, -1, 99});
         right.add(BN2D_ERROR_INVALID_ARGUMENT);
         break;
       case 6:
