@@ -156,14 +156,17 @@ inline constexpr Activation kLastActivation = Activation::sigmoid;
 // between maps and sums that know of no activation (ops/pointwise.cc).
 inline constexpr bool is_pointwise(Activation activation) { return activation > Activation::leaky_relu; }
 
-// out = act(argument), or act'(argument)*gradient where that is given. Arrays of the arithmetic type, which may be one;
-// elements up to the next multiple of 64 bytes are read and written, too.
+// out = act(argument), or act'(argument)*gradient where that is given. Arrays of the arithmetic type, which may be one.
 struct ActivationJob {
   Activation activation = Activation::none;
   double bound = 0;  // of clamp and relu6
   const void *argument = nullptr, *gradient = nullptr;
   void *out = nullptr;
   int64_t count = 0;
+  bool streaming = false;  // past the caches; `out` is then aligned to 64 bytes
+  // Memory that is read next, fetched meanwhile: `ahead_bytes` for each element.
+  const char *ahead[2] = {};
+  int64_t ahead_bytes = 0;
 };
 
 struct MapJob {

@@ -506,7 +506,7 @@ class LanesOfPlane {
 };
 
 template <SumsOf kOf, class T, Act kAct, In kIn>
-BN2D_KERNEL void AddPlanes(const PlanesOfChannel &planes) {
+HWY_INLINE void AddPlanes(const PlanesOfChannel &planes) {
   const SumsJob &job = planes.job;
   const Runs &runs = planes.runs;
   const LastVector<T, ElementTag<kIn>> last(job.length);
@@ -583,7 +583,7 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
 }
 
 template <SumsOf kOf, class T, Act kAct, In kIn>
-HWY_NOINLINE void AddLane(const LaneOfRun &lane) {
+HWY_INLINE void AddLane(const LaneOfRun &lane) {
   const ElementTag<kIn> d;
   const hn::CappedTag<hn::TFromD<ElementTag<kIn>>, 1> one;
   constexpr int64_t kSize = static_cast<int64_t>(hn::MaxLanes(d));
@@ -605,14 +605,29 @@ HWY_NOINLINE void AddLane(const LaneOfRun &lane) {
     for (; c < lane.job.channels; ++c) AddLaneOfChannels<kOf, T, kAct, kIn, false, false>(one, lane, c);
 }
 
+// As functions. Sums that are seldom run are written for size.
+template <SumsOf kOf, class T, Act kAct, In kIn>
+struct Adder {
+  static BN2D_KERNEL void Planes(const PlanesOfChannel &planes) { AddPlanes<kOf, T, kAct, kIn>(planes); }
+  static HWY_NOINLINE void Lane(const LaneOfRun &lane) { AddLane<kOf, T, kAct, kIn>(lane); }
+};
+template <class T, Act kAct, In kIn>
+struct Adder<SumsOf::double_backward, T, kAct, kIn> {
+  static constexpr SumsOf kOf = SumsOf::double_backward;
+  static HWY_NOINLINE __attribute__((cold)) void Planes(const PlanesOfChannel &planes) {
+    AddPlanes<kOf, T, kAct, kIn>(planes);
+  }
+  static HWY_NOINLINE __attribute__((cold)) void Lane(const LaneOfRun &lane) { AddLane<kOf, T, kAct, kIn>(lane); }
+};
+
 template <SumsOf kOf, class T, Layout kLayout, Act kAct, In kIn>
 void SumsOverLayout(const SumsJob &job) {
   if constexpr (kLayout == Layout::planes) {
     if constexpr (kHasChannels)
-      if (sum_over_columns(job, sizeof(T), kIn == In::pairs, sums_count(kOf), AddLane<kOf, T, kAct, kIn>)) return;
-    sum_over_planes(job, sizeof(T), kIn != In::runs, AddPlanes<kOf, T, kAct, kIn>);
+      if (sum_over_columns(job, sizeof(T), kIn == In::pairs, sums_count(kOf), Adder<kOf, T, kAct, kIn>::Lane)) return;
+    sum_over_planes(job, sizeof(T), kIn != In::runs, Adder<kOf, T, kAct, kIn>::Planes);
   } else {
-    sum_over_channels(job, sizeof(T), kIn == In::pairs, sums_count(kOf), AddLane<kOf, T, kAct, kIn>);
+    sum_over_channels(job, sizeof(T), kIn == In::pairs, sums_count(kOf), Adder<kOf, T, kAct, kIn>::Lane);
   }
 }
 

@@ -359,7 +359,9 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   if (!operation.has_sums && !operation.has_map) return;  // so it is in each of the calls
   const Repeats repeats(tensors, call.dy.size);
   const Blockwise blockwise(tensors, call.sets.of(call.dy.size), call.dy.dtype);
-  const bool in_place = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
+  const bool is_dy = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
+  tensors.lends_out = call.fused.is_pointwise() && operation.has_sums && call.dx.exists() && !is_dy;
+  const bool in_place = is_dy || tensors.lends_out;
   const int reads = tensors.x.exists() && tensors.x.data != call.dy.data ? 2 : 1;
   const Schedule<Backward> schedule(operation, blockwise, call, call.dy.dtype, reads, !in_place);
   const Scratch scratch(schedule.scratch_bytes());

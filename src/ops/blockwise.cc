@@ -381,14 +381,20 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
 void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                             const MapCoefficients &coefficients, bool streaming, int64_t next_group,
                             void *buffer) const {
-  if (is_pointwise()) return pointwise_map(op, group, block, coefficients, streaming, buffer);
+  const bool has_gradients = op != kernels::MapOf::forward && keeps_gradients();
+  if (is_pointwise() && !has_gradients) return pointwise_map(op, group, block, coefficients, streaming, buffer);
   if (mode_ == Mode::packed) return packed_map(op, group, block, coefficients, streaming, *new (buffer) Packed);
   auto job = job_of<kernels::MapJob>(group, block);
   job.out = stream(tensors_.out, group, block);
   job.out2 = stream(tensors_.out2, group, block);
   job.coefficients = coefficients.regular;
   job.coefficient_stride = coefficients.stride;
-  job.activation = tensors_.activation;
+  if (has_gradients) {
+    job.g = job.out;
+    job.v = {};
+  } else {
+    job.activation = tensors_.activation;
+  }
   job.streaming = streaming;
   // Where there is no next group, a little ahead in the same run of memory: the arithmetic of one vector leaves a core
   // fewer lines on their way than a copy has (measured: a tenth of the time of eval; two tensors fill up sooner).
@@ -442,7 +448,7 @@ void Blockwise::map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Bl
       kernels.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
     }
     if (is_pointwise() && op == kernels::MapOf::forward)
-      activate(packed.written[0], nullptr, packed.written[0], unbounded::count(job), true);
+      activate_doubles(packed.written[0], nullptr, packed.written[0], unbounded::count(job));
     const auto write = [&](const std::byte *from, const View &to) {
       if (to.exists()) store_doubles(reinterpret_cast<const double *>(from), packed.unconverted, to, piece);
     };

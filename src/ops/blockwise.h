@@ -23,6 +23,7 @@ struct Tensors {
   double slope = 0;
   double bound = 0;                    // of a pointwise activation
   const Argument *argument = nullptr;  // backward of a pointwise activation
+  bool lends_out = false;              // the same: `out` may hold g between sums and map
 };
 
 // `length` elements of a channel, from `position` on, to and from a packed copy.
@@ -227,7 +228,15 @@ class Blockwise {
                const Group &group, const Blocks::Block &box, const MapCoefficients &coefficients, std::byte *out,
                PointwiseBuffers &own) const;
   [[gnu::cold]] void activate_extreme(const Piece &piece, Packed &packed, const kernels::MapJob &job) const;
-  void activate(const void *argument, const void *gradient, void *out, int64_t count, bool wide) const;
+  kernels::ActivationJob activation_job(const void *argument, const void *gradient, void *out, int64_t count) const;
+  void activate_doubles(const void *argument, const void *gradient, void *out, int64_t count) const;
+  void activate_box(const Group &group, const Blocks::Block &box, const std::byte *gradient, std::byte *out,
+                    bool streaming, PointwiseBuffers &own) const;
+  std::byte *direct_box(const View &view, const Group &group, const Blocks::Block &box) const;
+  // Half data would lose digits.
+  bool keeps_gradients() const {
+    return tensors_.lends_out && mode_ != Mode::packed && dtype_size(dtype_) == arithmetic_size(dtype_);
+  }
   kernels::Stream box_stream(std::byte *buffer, const Group &group, const Blocks::Block &box) const;
   kernels::Stream read_box(const View &view, const Group &group, const Blocks::Block &box, std::byte *buffer,
                            PointwiseBuffers &own) const;

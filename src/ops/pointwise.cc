@@ -3,7 +3,8 @@
 //   forward    a map without activation writes the argument into a buffer, the activation is applied there, and the box
 //              is stored
 //   backward   the argument is made again of x and z, dy becomes g = dy*act'(argument) in a buffer, and sums and maps
-//              without activation take g from there
+//              without activation take g from there. Where dx has room for it, the sums leave g there for the map,
+//              which then is an ordinary one
 // So there is one kernel for all of them, and the kernels of maps and sums do not know them. Half data pass through the
 // kernels of floats.
 #include "ops/pointwise.h"
@@ -87,6 +88,16 @@ Stream Blockwise::box_stream(std::byte *buffer, const Group &group, const Blocks
   stream.channel = layout() == Layout::channels ? 1 : box.length;
   stream.position = layout() == Layout::channels ? group.channels : 1;
   return stream;
+}
+
+// The memory of a box that is one run, with elements of the arithmetic type; NULL: it is not like that.
+std::byte *Blockwise::direct_box(const View &view, const Group &group, const Blocks::Block &box) const {
+  if (!view.exists() || mode_ == Mode::packed || dtype_size(dtype_) != arithmetic_size(dtype_)) return nullptr;
+  const Stream at = stream(view, group, box);
+  const bool rows = layout() == Layout::channels;
+  const int64_t row = rows ? group.channels : box.length, count = rows ? box.length : group.channels;
+  const bool joined = count == 1 || (rows ? at.position : at.channel) == row;
+  return joined && (box.samples == 1 || at.sample == row * count) ? static_cast<std::byte *>(at.data) : nullptr;
 }
 
 // Calls f(memory, first element in the box, count) for runs of memory of a tensor.
@@ -189,7 +200,8 @@ void Blockwise::for_each_box(const Group &group, const Blocks::Block &block, boo
 
 // ---- maps and sums
 
-void Blockwise::activate(const void *argument, const void *gradient, void *out, int64_t count, bool wide) const {
+kernels::ActivationJob Blockwise::activation_job(const void *argument, const void *gradient, void *out,
+                                                 int64_t count) const {
   kernels::ActivationJob job;
   job.activation = tensors_.activation;
   job.bound = tensors_.bound;
@@ -197,7 +209,29 @@ void Blockwise::activate(const void *argument, const void *gradient, void *out, 
   job.gradient = gradient;
   job.out = out;
   job.count = count;
-  kernels::active().activate[wide ? 1 : 0](job);
+  return job;
+}
+void Blockwise::activate_doubles(const void *argument, const void *gradient, void *out, int64_t count) const {
+  kernels::active().activate[1](activation_job(argument, gradient, out, count));
+}
+
+// The same of a box in own.argument, while that which follows in memory is fetched: the arithmetic takes longer than
+// that, and the hardware does not look so far.
+void Blockwise::activate_box(const Group &group, const Blocks::Block &box, const std::byte *gradient, std::byte *out,
+                             bool streaming, PointwiseBuffers &own) const {
+  const int64_t count = group.channels * box.elements(), element = dtype_size(dtype_);
+  kernels::ActivationJob job = activation_job(own.argument, gradient, out, count);
+  job.streaming = streaming && reinterpret_cast<uintptr_t>(out) % kLine == 0;
+  job.ahead_bytes = element;
+  const auto ahead = [&](const View &view) -> const char * {
+    const Stream at = stream(view, group, box);
+    const bool rows = layout() == Layout::channels;
+    const bool follows = rows ? at.position == group.channels : group.channels == 1 || at.channel == box.length;
+    return view.exists() && follows ? static_cast<const char *>(at.data) + count * element : nullptr;
+  };
+  job.ahead[0] = ahead(tensors_.x);
+  if (gradient != nullptr) job.ahead[1] = ahead(tensors_.g);
+  kernels::active().activate[dtype_ == DType::f64 ? 1 : 0](job);
 }
 
 // A map without activation, into a box.
@@ -228,8 +262,12 @@ Stream Blockwise::gradients_of_box(const Group &group, const Blocks::Block &box,
   const Stream of_x = read_box(tensors_.x, group, box, x, own);
   const Stream of_z = read_box(tensors_.v, group, box, own.argument, own);
   map_box(kernels::MapOf::forward, of_x, {}, of_z, group, box, argument.from(group.channel), own.argument, own);
-  load_box(tensors_.g, group, box, g, own);
-  activate(own.argument, g, g, group.channels * box.elements(), dtype_ == DType::f64);
+  const std::byte *gradient = direct_box(tensors_.g, group, box);
+  if (gradient == nullptr) {
+    load_box(tensors_.g, group, box, g, own);
+    gradient = g;
+  }
+  activate_box(group, box, gradient, g, false, own);
   return of_x;
 }
 
@@ -242,8 +280,10 @@ void Blockwise::pointwise_map(kernels::MapOf op, const Group &group, const Block
       const Stream x = read_box(tensors_.x, some, box, own.x, own);
       const Stream z = read_box(tensors_.v, some, box, own.argument, own);
       map_box(op, x, {}, z, some, box, own_coefficients, own.argument, own);
-      activate(own.argument, nullptr, own.argument, some.channels * box.elements(), dtype_ == DType::f64);
-      return store_box(own.argument, tensors_.out, some, box, streaming, own);
+      std::byte *const direct = direct_box(tensors_.out, some, box);
+      activate_box(some, box, nullptr, direct ? direct : own.argument, direct && streaming, own);
+      if (direct == nullptr) store_box(own.argument, tensors_.out, some, box, streaming, own);
+      return;
     }
     const Stream x = gradients_of_box(some, box, own.x, own.g, own);
     if (tensors_.out.exists()) {
@@ -268,14 +308,19 @@ void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block, c
     const int64_t length =
         rows ? std::min(box.length, std::max(kBoxBytes / bytes / some.channels, int64_t{1})) : box.length;
     const int64_t samples = rows ? 1 : box.samples;
+    const Stream out = stream(tensors_.out, some, box);
+    const bool is_direct =
+        keeps_gradients() && (rows ? out.position == some.channels : direct_box(tensors_.out, some, box) != nullptr);
     for (int64_t n = 0; n < box.samples; n += samples)
       for (int64_t p = 0; p < box.length; p += length) {
         const int64_t at = (n * box.length + p) * some.channels * bytes;
         const Blocks::Block part = {box.first_sample + n, samples, box.position + p, std::min(length, box.length - p)};
-        const Stream x = gradients_of_box(some, part, own.x + at, own.g + at, own);
+        std::byte *const g = is_direct ? direct_box(tensors_.out, some, part) : own.g + at;
+        const Stream x = gradients_of_box(some, part, own.x + at, g, own);
         if (n == 0 && p == 0) job.x = x;
       }
-    job.g = box_stream(own.g, some, box);
+    job.g = is_direct ? out : box_stream(own.g, some, box);
+    if (keeps_gradients() && !is_direct) store_box(own.g, tensors_.out, some, box, false, own);
     if (job.x.data == own.x) job.x = box_stream(own.x, some, box);
     const int64_t c = some.channel - group.channel;
     job.channels = some.channels;
@@ -310,7 +355,7 @@ void Blockwise::activate_extreme(const Piece &piece, Packed &packed, const kerne
   forward.out = forward.x;
   forward.out.data = packed.written[0];
   unbounded::map(kernels::MapOf::forward, forward, exponents);
-  activate(packed.written[0], packed.read[1], packed.read[1], unbounded::count(forward), true);
+  activate_doubles(packed.written[0], packed.read[1], packed.read[1], unbounded::count(forward));
 }
 
 }  // namespace bn2d
