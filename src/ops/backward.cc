@@ -59,7 +59,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                                      : static_cast<double>(reinterpret_cast<const float *>(scales)[i]);
       for (int term = 0; term < kSums; ++term) weigh(total, term, i, scale, own.part, term);
       // NaN makes all channels of the set extreme. A channel whose sums are 0 adds nothing.
-      if (!has_safe_sums(total.hi[i], total.hi[kMaxGroup + i], g.channel + i))
+      if (!has_safe_sums(total.hi[i], total.hi[kMaxGroup + i], numbers.invstd[i]))
         own.part->hi[i] = std::numeric_limits<double>::quiet_NaN();
     }
     return *own.part;
@@ -111,23 +111,29 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       const auto at = [&](const double *array) { return array ? array + g.channel : nullptr; };
       return {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)};
     }
-    for (int64_t i = 0; i < g.channels; ++i) {
-      numbers->mean[i] = mean_of(g.channel + i);
-      numbers->mean_lo[i] = mean_lo_of(g.channel + i);
-      numbers->invstd[i] = invstd_of(g.channel + i);
-      numbers->weight[i] = weight_of(g.channel + i);
-    }
+    for_sets(g, [&](int64_t set, int64_t first, int64_t channels) {
+      std::fill_n(numbers->mean + first, channels, saved.mean ? saved.mean[set] : 0);
+      std::fill_n(numbers->mean_lo + first, channels, saved.mean_lo ? saved.mean_lo[set] : 0);
+      std::fill_n(numbers->invstd + first, channels, saved.invstd[set]);
+    });
+    for_channels_of_module(sets_, g, [&](int64_t first, int64_t channels, int64_t offset) {
+      if (saved.weight) {
+        std::copy_n(saved.weight + first, channels, numbers->weight + offset);
+      } else {
+        std::fill_n(numbers->weight + offset, channels, 1.0);
+      }
+    });
     return {numbers->mean, numbers->mean_lo, numbers->invstd, numbers->weight};
   }
 
   // Whether the sums of a channel are exact enough for those of its set.
-  bool has_safe_sums(double sum_g, double sum_product, int64_t channel) const {
+  bool has_safe_sums(double sum_g, double sum_product, double invstd) const {
     using R = kernels::SafeRange<double>;
     if (sum_g == 0 && sum_product == 0) return true;
-    const double invstd = invstd_of(channel), means = (std::fabs(sum_g) + std::fabs(sum_product) * invstd) / count_;
+    const double sum = std::fabs(sum_g) + std::fabs(sum_product) * invstd;
     const double least =
         is_wide() ? std::max(invstd, 1.0) * R::kLeastGradient : invstd * kernels::SafeRange<float>::kLeast;
-    return means >= least && means < R::kMost;
+    return sum >= least * count_ && sum < R::kMost;
   }
 
   // The sums that came from outside.

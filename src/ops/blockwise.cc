@@ -298,8 +298,7 @@ void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index
                            void *buffer) const {
   if (op == kernels::SumsOf::forward) read_pivots(group, blocks_.at(index), accumulators);
   // Gradients of parameters are sums over a channel of all sets.
-  const int64_t elements =
-      op == kernels::SumsOf::forward ? sets_.values() : std::min(sets_.values(), sets_.size.per_channel());
+  const int64_t elements = op == kernels::SumsOf::forward ? sets_.values() : sets_.size.per_channel();
   add(op, group, index, accumulators, elements < kFewElements, buffer);
 }
 

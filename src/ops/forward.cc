@@ -60,6 +60,10 @@ class Forward {
     m->count = static_cast<double>(elements);
     m->wide = is_wide_;
   }
+  static void copy_count(const Moments &from, Moments *to) {
+    to->count = from.count;
+    to->wide = from.wide;
+  }
   static const Moments &weighed(int, const Group &, const Moments &total, const MapCoefficients &, const Workspace &) {
     return total;
   }
