@@ -948,7 +948,8 @@ class Tensor : public ConstTensor {
 /**
  * What a forward leaves for its backward, any number of them. It borrows the memory of x, and that
  * of y after an activation with a residual or on running statistics, that of z after a pointwise
- * one such as silu (see bn2d_forward_act()): keep them in place and unchanged until the last backward. x() and y() tell what they were.
+ * one such as silu (see bn2d_forward_act()): keep them in place and unchanged until the last
+ * backward. x() and y() tell what they were.
  */
 class Record {
  public:
