@@ -96,11 +96,12 @@
  * square, a sum or weight/std leaves the range of the type. What an activation or a residual is
  * applied to, weight*xhat + bias, has to be within the range itself. A slope beyond 1 makes the
  * roundings before it larger by as much. A pointwise activation of a given argument is within 6 ulp
- * of its own value (clamp: exact), except below v = -87 (double: -708; gelu: -13 and -37), where it
+ * of its own value (clamp: exact), except below v = -88 (double: -709; gelu: -13 and -37), where it
  * is 0; an ulp of y is then that of the largest argument or result of the channel. Float and half
  * data are summed in float for 16 elements at a time, then in double: a mean is within 1 ulp or
- * 2^-24 standard deviations, a variance within 4
- * ulp, dweight and dbias within 2^-23 of the sum of the magnitudes of their terms. A call leaves
+ * 2^-24 standard deviations, a variance within 4 ulp, dweight and dbias within 2^-23 of the sum of
+ * the magnitudes of their terms. Sets of statistics of several channels (group norm): dweight within
+ * 2^-23 of the sum of |g|*max(|xhat|, 1), as the mean is that of the set. A call leaves
  * the floating-point exception flags as they were, and traps nothing: neither on its own thread nor
  * on its workers.
  *

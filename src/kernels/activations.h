@@ -17,8 +17,8 @@ struct ActivationConstants<float> {
   static constexpr float kGrid = 0x1.8p19f;   // to a multiple of 2^-4
   static constexpr float kLog2E = 0x1.715476p+0f;
   static constexpr float kLn2Hi = 0x1.62e4p-1f, kLn2Lo = 0x1.7f7d1cp-20f;  // 16 bits: its products with k are exact
-  // e^-v: where it is infinite, and where it is the smallest. Gelu: where e^(-t^2/2) becomes 0.
-  static constexpr float kLeastArgument = -88.8f, kMostExponent = 87, kMostOfGelu = 13.25f;
+  // e^-v: where it is infinite, still finite, and 0. Gelu: where e^(-t^2/2) is 0.
+  static constexpr float kInfinite = -88.8f, kFinite = -87, kZero = 88, kZeroOfGelu = 13.25f;
   static constexpr float kDensity = 0x1.988454p-2f;  // 1/sqrt(2*pi)
   static constexpr float kExp[] = {0x1p+0f,        -0x1p+0f,        0x1p-1f,        -0x1.555404p-3f,
                                    0x1.5554acp-5f, -0x1.126fb8p-7f, 0x1.6d7544p-10f};
@@ -33,7 +33,7 @@ struct ActivationConstants<double> {
   static constexpr double kWhole = 0x1.8p52, kGrid = 0x1.8p32;  // 2^-20
   static constexpr double kLog2E = 0x1.71547652b82fep+0;
   static constexpr double kLn2Hi = 0x1.62e42fefa38p-1, kLn2Lo = 0x1.ef35793c76730p-45;  // 42 bits
-  static constexpr double kLeastArgument = -709.9, kMostExponent = 708, kMostOfGelu = 37.65625;
+  static constexpr double kInfinite = -709.9, kFinite = -708, kZero = 709, kZeroOfGelu = 37.65625;
   static constexpr double kDensity = 0x1.9884533d43651p-2;
   static constexpr double kExp[] = {0x1p+0,
                                     -0x1p+0,

@@ -47,16 +47,16 @@ HWY_INLINE hn::Vec<D> ExpOfMinus(D d, hn::Vec<D> s, hn::Vec<D> rest) {
 }
 
 // Clamp and hardswish, or their derivatives.
-template <bool kDerives, class D>
+template <class D>
 HWY_INLINE hn::Vec<D> Piecewise(D d, const ActivationJob &job, hn::Vec<D> v) {
   using A = hn::TFromD<D>;
   const auto zero = hn::Zero(d), one = hn::Set(d, A{1});
-  const bool is_clamp = job.activation != Activation::hardswish;
+  const bool is_clamp = job.activation != Activation::hardswish, derives = job.gradient != nullptr;
   const auto low = is_clamp ? zero : hn::Set(d, A{-3}), high = hn::Set(d, is_clamp ? static_cast<A>(job.bound) : A{3});
-  auto inner = kDerives ? one : v, upper = kDerives ? one : v;
+  auto inner = derives ? one : v, upper = derives ? one : v;
   if (is_clamp) {
-    upper = kDerives ? zero : high;
-  } else if (kDerives) {
+    upper = derives ? zero : high;
+  } else if (derives) {
     inner = hn::MulAdd(v, hn::Set(d, A{1} / 3), hn::Set(d, A{0.5}));
   } else {
     inner = hn::Mul(v, hn::Mul(hn::Sub(v, low), hn::Set(d, A{1} / 6)));
@@ -70,19 +70,20 @@ HWY_INLINE hn::Vec<D> Piecewise(D d, const ActivationJob &job, hn::Vec<D> v) {
 // and with t = |v|, which keeps the digits of both tails,
 //   gelu(v) = max(v, 0) - t*Q(t), Q(t) = P(normal > t) = e^(-t^2/2) * u*S(u), u = 1/(1 + t/4)
 // S is a polynomial in u - 0.5.
-template <bool kDerives, class D>
+template <class D>
 HWY_INLINE hn::Vec<D> Smooth(D d, const ActivationJob &job, hn::Vec<D> v) {
   using A = hn::TFromD<D>;
   using C = ActivationConstants<A>;
   const auto zero = hn::Zero(d), one = hn::Set(d, A{1});
-  const bool is_gelu = job.activation == Activation::gelu, is_silu = job.activation == Activation::silu;
+  const bool is_gelu = job.activation == Activation::gelu, is_silu = job.activation == Activation::silu,
+             derives = job.gradient != nullptr;
   const auto at_most = [&](hn::Vec<D> x, A most) HWY_ATTR {  // a NaN stays one
     return hn::IfThenElse(hn::Gt(x, hn::Set(d, most)), hn::Set(d, most), x);
   };
   auto numerator = one, denominator = one, s = zero, rest = zero;
   auto is_low = hn::MaskFromVec(zero);
   if (is_gelu) {
-    numerator = at_most(hn::Abs(v), C::kMostOfGelu);  // t
+    numerator = at_most(hn::Abs(v), C::kZeroOfGelu);  // t
     const auto half = hn::Mul(numerator, hn::Set(d, A{0.5}));
 #if HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR
     // t^2/2 in two parts: the square of a multiple of 2^-4 (doubles: 2^-20) is exact.
@@ -96,31 +97,31 @@ HWY_INLINE hn::Vec<D> Smooth(D d, const ActivationJob &job, hn::Vec<D> v) {
     denominator = hn::MulAdd(numerator, hn::Set(d, A{0.25}), one);
   } else {
     // Below, e is infinite and the result -0 or 0; its derivative is made 0.
-    const auto least = hn::Set(d, kDerives ? -C::kMostExponent : C::kLeastArgument);
+    const auto least = hn::Set(d, derives ? C::kFinite : C::kInfinite);
     is_low = hn::Lt(v, least);
     const auto above = hn::IfThenElse(is_low, least, v);
-    s = at_most(above, C::kMostExponent);
-    if (is_silu && !kDerives) numerator = above;
+    s = at_most(above, C::kZero);
+    if (is_silu && !derives) numerator = above;
   }
   const auto e = ExpOfMinus(d, s, rest);
   if (is_gelu) {
     const auto t = numerator, u = hn::Div(one, denominator);
     const auto q = hn::Mul(e, hn::Mul(u, Polynomial(d, hn::Sub(u, hn::Set(d, A{0.5})), C::kTail)));
     const auto is_negative = hn::Lt(v, zero);
-    if (!kDerives) return hn::NegMulAdd(t, q, hn::IfThenElse(is_negative, hn::Set(d, A{-0.0}), v));
+    if (!derives) return hn::NegMulAdd(t, q, hn::IfThenElse(is_negative, hn::Set(d, A{-0.0}), v));
     // Q + v*density where v < 0, else 1 - Q + v*density.
     const auto slope = hn::NegMulAdd(hn::Mul(t, e), hn::Set(d, C::kDensity), q);
     return hn::IfThenElse(is_negative, slope, hn::Sub(one, slope));
   }
   const auto u = hn::Div(numerator, hn::Add(one, e));
-  if (!kDerives) return u;
+  if (!derives) return u;
   const auto slope = hn::Mul(hn::Mul(e, u), u);
   return hn::IfThenZeroElse(is_low, is_silu ? hn::MulAdd(s, slope, u) : slope);
 }
 
-// kDerives: whether a gradient is given.
-template <class A, bool kSmooth, bool kDerives>
+template <class A, bool kSmooth>
 HWY_INLINE void ActivateAll(const ActivationJob &job) {
+  const bool derives = job.gradient != nullptr;
   const hn::ScalableTag<A> d;
   constexpr int64_t kSize = hn::MaxLanes(d);
   HWY_ALIGN A rest[3][kSize] = {};  // the last elements, where they do not fill a vector
@@ -131,13 +132,13 @@ HWY_INLINE void ActivateAll(const ActivationJob &job) {
     const size_t bytes = static_cast<size_t>(job.count - i) * sizeof(A);
     if (!is_whole) {
       std::memcpy(rest[0], argument, bytes);
-      if (kDerives) std::memcpy(rest[1], gradient, bytes);
+      if (derives) std::memcpy(rest[1], gradient, bytes);
       argument = rest[0], gradient = rest[1], out = rest[2];
     }
     auto v = hn::LoadU(d, argument);
-    v = kSmooth ? Smooth<kDerives>(d, job, v) : Piecewise<kDerives>(d, job, v);
+    v = kSmooth ? Smooth(d, job, v) : Piecewise(d, job, v);
     // As with relu: where nothing gets through, an infinite gradient does not either.
-    if (kDerives) v = hn::IfThenZeroElse(hn::Eq(v, hn::Zero(d)), hn::Mul(v, hn::LoadU(d, gradient)));
+    if (derives) v = hn::IfThenZeroElse(hn::Eq(v, hn::Zero(d)), hn::Mul(v, hn::LoadU(d, gradient)));
     if (is_whole && job.streaming) {
       hn::Stream(v, d, out);
     } else {
@@ -151,10 +152,7 @@ HWY_INLINE void ActivateAll(const ActivationJob &job) {
 
 template <class A>
 BN2D_KERNEL void Activate(const ActivationJob &job) {
-  const bool derives = job.gradient != nullptr;
-  if (job.activation >= Activation::silu)
-    return derives ? ActivateAll<A, true, true>(job) : ActivateAll<A, true, false>(job);
-  derives ? ActivateAll<A, false, true>(job) : ActivateAll<A, false, false>(job);
+  job.activation >= Activation::silu ? ActivateAll<A, true>(job) : ActivateAll<A, false>(job);
 }
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE
