@@ -44,6 +44,7 @@ Variant ours_getter(const std::string &name);
 Variant ours_empty_forward(const std::string &name);
 
 constexpr const char *kOurs = "bn2d";
+constexpr const char *kOursEval = "bn2d, eval mode";
 constexpr const char *kOursTwin = "bn2d, many channels";
 constexpr const char *kOursBest = "bn2d, best description";
 constexpr const char *kOursStreaming = "bn2d, streaming on";

@@ -41,7 +41,7 @@ const char *name_of(Layout layout) {
 }
 
 std::string name_of(Op op, Fuse fuse) {
-  static const char *const ops[] = {"train", "backward", "eval", "frozen-dx", "gradients"};
+  static const char *const ops[] = {"train", "backward", "eval", "frozen-dx", "gradients", "given"};
   static const char *const fuses[] = {"", "+relu", "+add+relu"};
   return std::string(ops[static_cast<int>(op)]) + fuses[static_cast<int>(fuse)];
 }

@@ -11,8 +11,9 @@
 
 namespace bench {
 
-/// kGradients: of weight and bias alone, i.e. sums without a map.
-enum class Op { kTrain, kBackward, kEval, kFrozenDx, kGradients };
+/// kGradients: of weight and bias alone, i.e. sums without a map. kGiven: training forward with statistics from
+/// outside.
+enum class Op { kTrain, kBackward, kEval, kFrozenDx, kGradients, kGiven };
 enum class Fuse { kNone, kRelu, kAddRelu };
 enum class DType { kF32, kF64, kF16, kBF16 };
 /// Dimensions in the order of memory, the slowest first. All are dense.
@@ -53,7 +54,7 @@ struct Traffic {
 Traffic traffic_of(Op op, Fuse fuse);
 
 /// Backward of any kind writes dx (kGradients: dweight and dbias there), forward writes y.
-inline bool is_backward(Op op) { return op != Op::kTrain && op != Op::kEval; }
+inline bool is_backward(Op op) { return op != Op::kTrain && op != Op::kEval && op != Op::kGiven; }
 inline bool has_batch_statistics(Op op) { return op != Op::kEval && op != Op::kFrozenDx; }
 
 /// Start of every tensor of a row; what the operation does not need is null. Shared by all variants of the row.

@@ -156,6 +156,14 @@ void add_sums(Table *table) {
   table->add(Group::kSums, Op::kGradients, kPlain, kF32, Layout::kNhwc, {32, 64, 56, 56}, false);
 }
 
+void add_given(Table *table) {
+  for (const int64_t batch : {32, 1})
+    for (const Plane &p : kChosen)
+      table->add(Group::kGiven, Op::kGiven, kPlain, kF32, kNchw, {batch, p.c, p.hw, p.hw}, p.quick && batch == 32);
+  table->add(Group::kGiven, Op::kGiven, kPlain, kF32, Layout::kNhwc, {32, 64, 56, 56}, false);
+  table->add(Group::kGiven, Op::kGiven, Fuse::kAddRelu, kF32, kNchw, {1, 256, 14, 14}, false).smoke = true;
+}
+
 void add_calls(Table *table) {
   // The getter and the empty forward of a (0, 16, 8, 8) tensor.
   for (const char *name : {"getter", "empty-forward"}) {
@@ -209,6 +217,8 @@ const char *name_of(Group group) {
       return "permuted";
     case Group::kSums:
       return "sums";
+    case Group::kGiven:
+      return "given";
     case Group::kSmall:
       return "small";
     case Group::kCall:
@@ -235,6 +245,7 @@ std::vector<Row> all_rows() {
   add_merged(&table);
   add_permuted(&table);
   add_sums(&table);
+  add_given(&table);
   add_calls(&table);
   add_consumers(&table);
   add_misaligned(&table);

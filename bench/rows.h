@@ -25,6 +25,7 @@ enum class Group {
   kMerged,       ///< contiguous memory as (N,C,1,1) or with one channel, against its best description
   kPermuted,     ///< dense, with the dimensions in another order, against the best description of the same memory
   kSums,         ///< gradients of weight and bias alone: what the sums cost without a map
+  kGiven,        ///< training forward with given statistics, against eval mode
   kSmall,        ///< tensors so small that the call itself counts
   kCall,         ///< calls that do nothing
   kConsumer,     ///< forward and one read of y, streaming stores forced on, forced off, and by the library's own choice

@@ -100,6 +100,13 @@ std::vector<Variant> contestants(const Row &row, const Problem &problem, const P
   if (row.group == Group::kCall) return {call_variant(row)};
   if (row.group == Group::kConsumer) return ours_with_consumer(problem);
   std::vector<Variant> all{our_variant(row, problem)};
+  if (row.group == Group::kGiven) {
+    Problem eval = problem;
+    eval.op = Op::kEval;
+    append(&all, limit_variants(problem));
+    all.push_back(ours(eval, kOursEval));
+    return all;
+  }
   std::vector<Variant> others = peer_variants(problem, peers);
   check_results(&others, all.front(), problem);
   append(&all, limit_variants(problem));

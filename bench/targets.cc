@@ -191,6 +191,10 @@ void judge_times(const Results &r, std::vector<Target> *out) {
       r, "any contiguous shape, against the best description of the same memory", "x", 1.3,
       [](const Row &row) { return has_best_description(row.group); },
       [](const RowResult &result) { return ours_over(result, kOursBest); }));
+  out->push_back(worst_target(
+      r, "forward with given statistics, against eval mode, batch 32", "x", 1.10,
+      [](const Row &row) { return row.group == Group::kGiven && row.shape.n == 32; },
+      [](const RowResult &result) { return ours_over(result, kOursEval); }));
   out->push_back(worst_target(r, "(1,16,8,8) training", " us", 0.5, smallest(Op::kTrain), ours_us));
   out->push_back(worst_target(r, "(1,16,8,8) eval", " us", 0.2, smallest(Op::kEval), ours_us));
   out->push_back(worst_target(

@@ -11,11 +11,12 @@ namespace {
 
 // The forward itself cannot fail once it has begun, so a record's handle is made before and filled in after.
 void run_forward(bn2d_module &module, const View &x, const View &z, const Fused &fused, const View &y,
-                 bn2d_record **out, const Statistics *given = nullptr) {
+                 bn2d_record **out, const StatisticsSource &source = {}) {
   BatchNormBase &m = *module.value;
-  if (out == nullptr) return m.forward(x, z, fused, y, given, nullptr);
+  if (out == nullptr) return m.forward(x, z, fused, y, source, nullptr);
   NewHandle<bn2d_record> handle;
-  m.forward(x, z, fused, y, given, &handle->value);
+  m.forward(x, z, fused, y, source, &handle->value);
+  if (handle->value == nullptr) return;  // it has only checked
   handle->pool = m.records();
   *out = handle.publish();
 }
@@ -106,7 +107,7 @@ int32_t bn2d_forward_with_statistics(bn2d_module *module, const bn2d_statistics 
   return guarded([&] {
     run_forward(checked(module, "module"), view_of("x", x), optional_view_of("z", z),
                 {static_cast<Activation>(activation), slope}, view_of("y", y), record,
-                checked(statistics, "statistics").value.get());
+                {true, statistics ? checked(statistics, "statistics").value.get() : nullptr});
   });
 }
 
@@ -126,8 +127,7 @@ int32_t bn2d_backward_with_sums(bn2d_module *module, const bn2d_record *record, 
     bn2d_module &m = checked(module, "module");
     const Record &r = *checked(record, "record").value;
     check_sums(m, length);
-    m.value->backward_with_sums(r, view_of("dy", dy), required(sums, "sums"), optional_view_of("dx", dx),
-                                optional_view_of("dz", dz));
+    m.value->backward_with_sums(r, view_of("dy", dy), sums, optional_view_of("dx", dx), optional_view_of("dz", dz));
   });
 }
 

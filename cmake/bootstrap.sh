@@ -76,6 +76,8 @@ if [ "$job" = test ]; then
     package clang 'a second opinion on undefined behaviour' clang++
     optional_package libclang-rt-14-dev # the runtime of its sanitizers, which clang only recommends
     package python3-venv 'the Python package in an environment of its own'
+    package openmpi-bin 'runs the test of bn2d/mpi.h on several processes' mpirun
+    package libopenmpi-dev 'compiles it' mpicc
     package doxygen 'the manual from the headers'
     optional_package shellcheck
     optional_package python3-cffi

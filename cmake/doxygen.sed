@@ -3,7 +3,7 @@ s/Threads:\( \|$\)/\n * @par Threads\n * /
 s/Since \([0-9][0-9.]*\)\./\n * @since \1\n/
 # A heading begins a group, and its text is the group's. The first one of a header has none before it to end.
 s#^/\* ---* \(.*\) \*/$#/** @} */\n/** @name \1 */\n/** @{ */#
-s#^/\*\* @} \*/\n\(.* @name \(constants\|plain values\|states\|folding\) \)#\1#
+s#^/\*\* @} \*/\n\(.* @name \(constants\|plain values\|states\|folding\|exchange\) \)#\1#
 \#^/\* ---*#,\#^ \*/# {
   s#^/\* ---* #/** @} */\n/** @name #
   s#^ \*/# */\n/** @{ */#

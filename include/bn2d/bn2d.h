@@ -1241,8 +1241,8 @@ BN2D_API int32_t bn2d_statistics_merge_exported(bn2d_statistics *statistics, con
  * run, and the call takes as long as one in eval mode. Running statistics (the variance unbiased by
  * the statistics' count) and counter move, also where x has no elements.
  * @param module A module whose forward uses batch statistics.
- * @param statistics Of two values or more. That there are fewer is the last thing to be found: with
- *   none a call asks whether all else fits, and BN2D_ERROR_TOO_FEW_VALUES is yes.
+ * @param statistics Of two values or more. NULL: the call only checks all else, before anything is
+ *   sent to other processes, and writes nothing.
  * @param[in] x Data of any layout. Borrowed by the record.
  * @param[in] z NULL: no residual.
  * @param activation One of bn2d_activation.
@@ -1262,7 +1262,7 @@ BN2D_API int32_t bn2d_forward_with_statistics(bn2d_module *module,
 /**
  * As bn2d_forward_with_statistics(), of contiguous tensors.
  * @param module A module whose forward uses batch statistics.
- * @param statistics Of two values or more.
+ * @param statistics Of two values or more. NULL: the call only checks.
  * @param dtype,layout Of x, z and y: one of bn2d_dtype, one of bn2d_layout.
  * @param[in] x (n, num_features, h, w) elements. Borrowed by the record.
  * @param[in] z As many; NULL: no residual.
@@ -1321,7 +1321,8 @@ BN2D_API int32_t bn2d_backward_sums_flat(bn2d_module *module, const bn2d_record 
  * @param module The module that recorded.
  * @param record As given to bn2d_backward_sums().
  * @param[in] dy As given to bn2d_backward_sums().
- * @param[in] sums `length` doubles: the sums of all parts.
+ * @param[in] sums `length` doubles: the sums of all parts. NULL: the call only checks, for both
+ *   steps, before the first of them, and writes nothing.
  * @param length 2*C.
  * @param[out] dx Gradient of x, or NULL: not wanted. May be exactly dy.
  * @param[out] dz Gradient of z, or NULL: not wanted. May be exactly dy.
@@ -1336,7 +1337,7 @@ BN2D_API int32_t bn2d_backward_with_sums(bn2d_module *module, const bn2d_record 
  * @param record As given to bn2d_backward_sums().
  * @param dtype,layout Of dy, dx and dz. The dtype is that of the recorded x.
  * @param[in] dy As given to bn2d_backward_sums().
- * @param[in] sums `length` doubles: the sums of all parts.
+ * @param[in] sums `length` doubles: the sums of all parts. NULL: the call only checks.
  * @param length 2*C.
  * @param[out] dx Gradient of x; NULL: not wanted.
  * @param[out] dz Gradient of z; NULL: not wanted.

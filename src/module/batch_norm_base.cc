@@ -142,6 +142,7 @@ void BatchNormBase::zero_grad() {
 void BatchNormBase::set_running_stats(const Statistics &statistics) {
   const Gate::Pass pass(gate_, true);
   if (!running_mean_) fail(Status::state, "%.150s has no running statistics to set", repr().c_str());
+  if (norm() != Norm::batch) check_given();  // those of an instance norm are not of the pool
   check_channels(statistics, num_features_);
   check_count(statistics, options_.biased_running_var ? 1 : 2);
   ForwardCall call;
@@ -195,10 +196,10 @@ void BatchNormBase::check_given() const {
          repr().c_str());
 }
 
-void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, const View &y, const Statistics *given,
-                            std::unique_ptr<Record> *record) {
+void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, const View &y,
+                            const StatisticsSource &source, std::unique_ptr<Record> *record) {
   check_input("x", x);
-  if (given) check_given();
+  if (source.outside) check_given();
   const bool moves = moves_statistics();
   // A batch norm without running statistics is never shared; norms of samples always are in eval mode.
   const Gate::Pass pass(gate_, moves || (!running_mean_ && norm() == Norm::batch));
@@ -232,15 +233,18 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   call.keeps_x = record != nullptr;
   call.thread_limit = num_threads();
   call.pool = pool();
+  const Statistics *const given = source.given;
+  if (source.outside && !call.batch_statistics)
+    fail(Status::state, "the module is %s, so its statistics are the running ones",
+         is_frozen() ? "frozen" : "in eval mode");
+  if (source.outside) call.given.count = 2;  // of whatever comes
   if (given) {
-    if (!call.batch_statistics)
-      fail(Status::state, "the module is %s, so its statistics are the running ones",
-           is_frozen() ? "frozen" : "in eval mode");
     check_channels(*given, num_features_);
+    check_count(*given, 2);
     call.given = given->moments();
   }
   check(call);
-  if (given) check_count(*given, 2);  // last: who only asks whether all else fits may give none
+  if (source.outside && !given) return;
   std::unique_ptr<Record> made = record ? make_record(call) : nullptr;
   bn2d::forward(call);
   if (counter) *counter += batches;
@@ -340,6 +344,7 @@ void BatchNormBase::backward_sums(const Record &record, const View &dy, double *
   check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   BackwardCall call = backward_call(record, dy);
+  check_given();
   check_steps(record);
   call.sums = sums;
   call.dweight = gradient_of(weight_);
@@ -352,11 +357,16 @@ void BatchNormBase::backward_with_sums(const Record &record, const View &dy, con
   check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   BackwardCall call = backward_call(record, dy);
+  check_given();
   check_steps(record);
   call.given_sums = sums;
   call.dx = dx;
   call.dz = dz;
-  run(call, record);
+  if (sums) return run(call, record);
+  call.dweight = gradient_of(weight_);
+  call.dbias = gradient_of(bias_);
+  call.x = record.x;
+  check(call);
 }
 
 void BatchNormBase::double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight,

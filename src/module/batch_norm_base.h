@@ -13,6 +13,12 @@
 
 namespace bn2d {
 
+// Where a forward has its statistics from.
+struct StatisticsSource {
+  bool outside = false;               // else from x, or the running ones
+  const Statistics *given = nullptr;  // from outside; NULL: the call only checks
+};
+
 class BatchNormBase {
  public:
   virtual ~BatchNormBase();
@@ -51,12 +57,12 @@ class BatchNormBase {
   void scale_shift(ChannelArray scale, ChannelArray shift) const;
 
   // Views that do not exist: no residual, no gradient wanted. `record`: NULL, or where the record goes.
-  // `given`: NULL, or the statistics that stand for those of x.
-  void forward(const View &x, const View &z, const Fused &fused, const View &y, const Statistics *given,
+  // `source`: of the statistics.
+  void forward(const View &x, const View &z, const Fused &fused, const View &y, const StatisticsSource &source,
                std::unique_ptr<Record> *record);
   void backward(const Record &record, const View &dy, const View &dx, const View &dz);
   // The same in two steps: the sums of this part of the batch and the gradients of the parameters, then dx and dz from
-  // the sums of all parts. 2*C doubles.
+  // the sums of all parts. 2*C doubles. Without sums the second step only checks what both need.
   void backward_sums(const Record &record, const View &dy, double *sums);
   void backward_with_sums(const Record &record, const View &dy, const double *sums, const View &dx, const View &dz);
   void double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight, const void *ddbias,

@@ -49,7 +49,7 @@ struct Fused {
 struct MomentArrays {
   double *values = nullptr;
   int64_t count = 0;
-  bool exist() const { return values != nullptr; }
+  bool exist() const { return count != 0; }
   static constexpr int kArrays = 4;
 };
 

@@ -82,7 +82,7 @@ TEST_CASE("statistics: what the object refuses", "[statistics]") {
 
 TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
   // Catches statistics that are used where they do not belong, a count that is found after something has moved, and
-  // another order of checks: with no values a call only asks whether all else fits.
+  // checks that a call which only checks leaves out.
   World w;
   const Statistics none = make_statistics(World::kC), other = make_statistics(4), one = make_statistics(World::kC);
   const View of_one(w.x.data(), BN2D_F32, {1, World::kC, 1, 1});
@@ -95,15 +95,17 @@ TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
   check_fails("other channels", BN2D_ERROR_SHAPE, before, {"4", "3"}, [&] { return forward(other, w.view_y); });
   check_fails("no values", BN2D_ERROR_TOO_FEW_VALUES, before, {"0", "2"}, [&] { return forward(none, w.view_y); });
   check_fails("one value", BN2D_ERROR_TOO_FEW_VALUES, before, {"1", "2"}, [&] { return forward(one, w.view_y); });
-  check_fails("no values, and y of another shape", BN2D_ERROR_SHAPE, before, {}, [&] {
-    return forward(none, View(w.y.data(), BN2D_F32, {1, World::kC, 2, 3}));
+  const Statistics unknown;  // only checks
+  CHECK(forward(unknown, w.view_y) == BN2D_OK);
+  CHECK(before.difference() == "");
+  check_fails("y of another shape", BN2D_ERROR_SHAPE, before, {}, [&] {
+    return forward(unknown, View(w.y.data(), BN2D_F32, {1, World::kC, 2, 3}));
   });
-  check_fails("no values, and in place", BN2D_ERROR_OVERLAP, before, {}, [&] { return forward(none, w.view_x); });
+  check_fails("in place", BN2D_ERROR_OVERLAP, before, {}, [&] { return forward(unknown, w.view_x); });
   auto *const counter = data_of<int64_t>(w.module, "num_batches_tracked");
   *counter = -1;
   before = w.snapshot();
-  check_fails("no values, and a counter below 0", BN2D_ERROR_STATE, before, {"-1"},
-              [&] { return forward(none, w.view_y); });
+  check_fails("a counter below 0", BN2D_ERROR_STATE, before, {"-1"}, [&] { return forward(unknown, w.view_y); });
   *counter = 1;
 
   const auto sums = [&](const bn2d_record *record, int64_t length, double *to) {
@@ -123,6 +125,20 @@ TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
   check_fails("sums in dy", BN2D_ERROR_OVERLAP, before, {}, [&] { return sums(w.record.get(), 6, in_dy); });
   auto *const in_dx = reinterpret_cast<double *>(w.dx.data());
   check_fails("dx over the sums", BN2D_ERROR_OVERLAP, before, {}, [&] { return with_sums(w.record.get(), 6, in_dx); });
+  CHECK(with_sums(w.record.get(), 6, nullptr) == BN2D_OK);
+  CHECK(before.difference() == "");
+  const Extents of_channels{1, World::kC, 1, 1};
+  std::vector<float> small(3);
+  const View x_small(small.data(), BN2D_F32, of_channels), y_small(w.y.data(), BN2D_F32, of_channels);
+  const View in_dweight(data_of<float>(w.module, "weight.grad"), BN2D_F32, of_channels);
+  bn2d_record *of_small = nullptr;
+  REQUIRE(bn2d_forward_with_statistics(w.module.get(), w.statistics.get(), x_small, nullptr, BN2D_ACT_NONE, 0, y_small,
+                                       &of_small) == BN2D_OK);
+  const Record small_record(of_small);
+  before = w.snapshot();
+  check_fails("dy that the first step would write to", BN2D_ERROR_OVERLAP, before, {}, [&] {
+    return bn2d_backward_with_sums(w.module.get(), of_small, in_dweight, nullptr, 6, nullptr, nullptr);
+  });
   auto *const askew = reinterpret_cast<double *>(reinterpret_cast<char *>(w.sums.data()) + 4);
   check_fails("sums askew", BN2D_ERROR_LAYOUT, before, {}, [&] { return sums(w.record.get(), 6, askew); });
   check_fails("given sums askew", BN2D_ERROR_LAYOUT, before, {}, [&] { return with_sums(w.record.get(), 6, askew); });
@@ -150,9 +166,43 @@ TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
     before = w.snapshot();
     check_fails("forward", BN2D_ERROR_STATE, before, {frozen ? "frozen" : "eval"},
                 [&] { return forward(w.statistics, w.view_y); });
+    check_fails("only a check", BN2D_ERROR_STATE, before, {}, [&] { return forward(unknown, w.view_y); });
     check_fails("the first step", BN2D_ERROR_STATE, before, {}, [&] { return sums(raw, 6, w.sums.data()); });
     check_fails("the second step", BN2D_ERROR_STATE, before, {}, [&] { return with_sums(raw, 6, w.sums.data()); });
   }
+}
+
+TEST_CASE("statistics: other norms take none", "[statistics]") {
+  // Catches sums of each set that are written where there is room for those of the channels.
+  World w;
+  std::vector<Module> modules;
+  bn2d_module *raw = nullptr;
+  REQUIRE(bn2d_group_norm_create(3, World::kC, nullptr, &raw) == BN2D_OK);
+  modules.emplace_back(raw);
+  const Options options = make_options();
+  REQUIRE(bn2d_options_set_track_running_stats(options.get(), 1) == BN2D_OK);
+  REQUIRE(bn2d_instance_norm_create(World::kC, options.get(), &raw) == BN2D_OK);
+  modules.emplace_back(raw);
+  REQUIRE(bn2d_options_set_ghost_batch_size(options.get(), 1) == BN2D_OK);
+  modules.push_back(make_module(World::kC, options.get()));
+  for (const Module &module : modules) {
+    bn2d_record *record_of_it = nullptr;
+    REQUIRE(bn2d_forward(module.get(), w.view_x, w.view_y, &record_of_it) == BN2D_OK);
+    const Record record(record_of_it);
+    const Snapshot before = w.snapshot();
+    check_fails("forward", BN2D_ERROR_STATE, before, {"Norm2d|GroupNorm|InstanceNorm2d|BatchNorm2d"}, [&] {
+      return bn2d_forward_with_statistics(module.get(), w.statistics.get(), w.view_x, nullptr, BN2D_ACT_NONE, 0,
+                                          w.view_y, nullptr);
+    });
+    check_fails("the first step", BN2D_ERROR_STATE, before, {},
+                [&] { return bn2d_backward_sums(module.get(), record.get(), w.view_dy, w.sums.data(), 6); });
+    check_fails("the second step", BN2D_ERROR_STATE, before, {}, [&] {
+      return bn2d_backward_with_sums(module.get(), record.get(), w.view_dy, w.sums.data(), 6, w.view_dx, nullptr);
+    });
+  }
+  CHECK(bn2d_module_set_running_stats(modules[0].get(), w.statistics.get()) == BN2D_ERROR_STATE);
+  CHECK(bn2d_module_set_running_stats(modules[1].get(), w.statistics.get()) == BN2D_ERROR_STATE);
+  CHECK(bn2d_module_set_running_stats(modules[2].get(), w.statistics.get()) == BN2D_OK);
 }
 
 TEST_CASE("statistics: which running statistics can be set", "[statistics]") {

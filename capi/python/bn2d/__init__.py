@@ -26,6 +26,7 @@ from ._library import (
 )
 from ._module import BatchNorm2d, Record
 from ._state import Problems, load_state, save_state
+from ._statistics import Statistics
 from .errors import *  # noqa: F403
 from .errors import __all__ as _errors
 
@@ -36,6 +37,7 @@ __all__ = [
     "Folded",
     "Problems",
     "Record",
+    "Statistics",
     "build_info",
     "fold_into_next",
     "fold_into_previous",

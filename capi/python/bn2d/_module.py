@@ -10,6 +10,7 @@ import numpy as np
 
 from . import _api
 from ._arrays import DTYPES, address_of, array_of, dtype_of, view_of
+from ._statistics import Statistics
 from .errors import DeviceError, DtypeError, InvalidArgumentError, LayoutError, NotFoundError, ShapeError
 
 if TYPE_CHECKING:
@@ -159,10 +160,26 @@ class BatchNorm2d:
 
     @property
     def momentum(self) -> Optional[float]:
-        """Weight of the new value in the running statistics; None: plain average of all batches."""
+        """Weight of the new value in the running statistics; None: plain average of all batches. May be set."""
         known = ctypes.c_int32()
         found = _api.value("bn2d_module_momentum", self._address, ctypes.addressof(known))
         return float(found) if known.value else None
+
+    @momentum.setter
+    def momentum(self, momentum: Optional[float]) -> None:
+        if momentum is None:
+            _api.call("bn2d_module_set_momentum_none", self._address)
+        else:
+            _api.call("bn2d_module_set_momentum", self._address, momentum)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether training mode uses the running statistics, too, and leaves them alone. May be set."""
+        return bool(self._get("is_frozen"))
+
+    @frozen.setter
+    def frozen(self, frozen: bool) -> None:
+        _api.call("bn2d_module_set_frozen", self._address, int(frozen))
 
     @property
     def affine(self) -> bool:
@@ -306,6 +323,14 @@ class BatchNorm2d:
         """running_mean 0, running_var 1, num_batches_tracked 0."""
         _api.call("bn2d_module_reset_running_stats", self._address)
 
+    def set_running_stats(self, statistics: Statistics) -> None:
+        """running_mean and running_var of a data set: "precise batch norm". Counter and momentum stay.
+
+        Raises:
+            StateError (no running statistics), ShapeError, TooFewValuesError, BusyError.
+        """
+        _api.call("bn2d_module_set_running_stats", self._address, statistics._address)
+
     def reset_parameters(self) -> None:
         """reset_running_stats, and weight 1, bias 0."""
         _api.call("bn2d_module_reset_parameters", self._address)
@@ -362,7 +387,7 @@ class BatchNorm2d:
         }
         grads = {name: array.copy() for name in self._tensors if name.endswith(".grad") and (array := self._array(name)) is not None}
         requires = {name: bool(_api.value("bn2d_tensor_requires_grad", self._tensors[name].address)) for name in ("weight", "bias") if name in self._tensors}
-        return {"arguments": arguments, "state": self.state_dict(), "grads": grads, "requires_grad": requires, "training": self.training}
+        return {"arguments": arguments, "state": self.state_dict(), "grads": grads, "requires_grad": requires, "training": self.training, "frozen": self.frozen}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state["arguments"])  # type: ignore[misc]
@@ -371,21 +396,22 @@ class BatchNorm2d:
         for name, required in state["requires_grad"].items():
             self.requires_grad_(required, name)
         self.train(state["training"])
+        self.frozen = state.get("frozen", False)
 
     # ------------------------------------------------------------------------------------------ forward
 
     @overload
     def forward(
-        self, x: Any, z: Any = None, *, activation: Optional[str] = None, slope: float = 0.01, out: Optional[Array] = None, record: Literal[False] = False
+        self, x: Any, z: Any = None, *, activation: Optional[str] = None, slope: float = 0.01, out: Optional[Array] = None, record: Literal[False] = False, statistics: Optional[Statistics] = None
     ) -> Array: ...
 
     @overload
     def forward(
-        self, x: Any, z: Any = None, *, activation: Optional[str] = None, slope: float = 0.01, out: Optional[Array] = None, record: Literal[True]
+        self, x: Any, z: Any = None, *, activation: Optional[str] = None, slope: float = 0.01, out: Optional[Array] = None, record: Literal[True], statistics: Optional[Statistics] = None
     ) -> tuple[Array, Record]: ...
 
     def forward(
-        self, x: Any, z: Any = None, *, activation: Optional[str] = None, slope: float = 0.01, out: Optional[Array] = None, record: bool = False
+        self, x: Any, z: Any = None, *, activation: Optional[str] = None, slope: float = 0.01, out: Optional[Array] = None, record: bool = False, statistics: Optional[Statistics] = None
     ) -> Union[Array, tuple[Array, Record]]:
         """y = activation(bn(x) + z).
 
@@ -399,10 +425,12 @@ class BatchNorm2d:
             out: Receives y: same shape and dtype, any strides; may be x itself (without record) or
                 z. None: a new array with the layout of x.
             record: True: returns (y, :class:`Record`), for backward.
+            statistics: In place of those of x, in training mode; takes as long as eval mode then.
 
         Raises:
             ShapeError, DtypeError, LayoutError, OverlapError, TooFewValuesError (batch statistics
-            of 1 value per channel), BusyError. The module is then as it was.
+            of 1 value per channel), StateError (statistics in eval mode, or of a frozen module),
+            BusyError. The module is then as it was.
         """
         if type(x) is not np.ndarray:
             x = _as_array(x, "x")
@@ -415,22 +443,24 @@ class BatchNorm2d:
             if not y.flags.writeable:
                 raise _read_only("out")
         if z is None:
-            key: Any = (x.shape, x.strides, x.dtype, y.shape, y.strides, y.dtype, activation, slope, record)
+            key: Any = (x.shape, x.strides, x.dtype, y.shape, y.strides, y.dtype, activation, slope, record, statistics is None)
         else:
             if type(z) is not np.ndarray:
                 z = _as_array(z, "z")
-            key = (x.shape, x.strides, x.dtype, y.shape, y.strides, y.dtype, activation, slope, record, z.shape, z.strides, z.dtype)
+            key = (x.shape, x.strides, x.dtype, y.shape, y.strides, y.dtype, activation, slope, record, statistics is None, z.shape, z.strides, z.dtype)
         try:
             plans = self._plans[key]
             plan = plans.pop()
         except (KeyError, IndexError):
-            plan = self._plan_forward(x, z, y, activation, slope, record)
+            plan = self._plan_forward(x, z, y, activation, slope, record, statistics is not None)
             plans = self._kept(key)
         views = plan.views
         views[0].data = address_of(x)  # type: ignore[union-attr]
         views[1].data = address_of(y)  # type: ignore[union-attr]
         if z is not None:
             views[2].data = address_of(z)  # type: ignore[union-attr]
+        if statistics is not None:
+            plan.call.slots["statistics"].value = statistics._address
         status = plan.function(*plan.arguments)
         made = plan.record.value if record and plan.record is not None else None
         plans.append(plan)
@@ -446,12 +476,12 @@ class BatchNorm2d:
             self._plans.clear()
         return self._plans.setdefault(key, [])
 
-    def _plan_forward(self, x: Array, z: Optional[Array], y: Array, activation: Optional[str], slope: float, record: bool) -> _Plan:
+    def _plan_forward(self, x: Array, z: Optional[Array], y: Array, activation: Optional[str], slope: float, record: bool, given: bool) -> _Plan:
         if activation not in ACTIVATIONS:
             raise InvalidArgumentError("activation %r; known are None, 'relu' and 'leaky_relu'" % (activation,))
         views = (view_of(x), view_of(y), None if z is None else view_of(z))
         call = _api.Call(
-            "bn2d_forward_act",
+            "bn2d_forward_with_statistics" if given else "bn2d_forward_act",
             module=self._address,
             x=views[0],
             z=views[2],
@@ -513,6 +543,32 @@ class Record:
         self._call("bn2d_backward", {"dy": dy}, {"dx": results[0], "dz": results[1]})
         return tuple(results) if self._residual else results[0]
 
+    def backward_sums(self, dy: Any) -> Array:
+        """First step of a backward in two: the sums of this part of a batch, 2*C doubles.
+
+        Those of all parts are to be added. Adds to ``weight_grad`` and ``bias_grad`` of the module.
+
+        Raises:
+            As :meth:`backward`; StateError: the forward was on running statistics.
+        """
+        sums = np.empty(2 * self._module.num_features)
+        self._call("bn2d_backward_sums", {"dy": _as_array(dy, "dy")}, {}, {"sums": sums}, sums.size)
+        return sums
+
+    def backward_with_sums(self, dy: Any, sums: Any, *, dx: Union[Array, bool] = True, dz: Union[Array, bool, None] = None) -> Any:
+        """Second step: as :meth:`backward`, from the sums of the whole batch.
+
+        ``weight_grad`` and ``bias_grad`` stay as they are.
+        """
+        totals = np.ascontiguousarray(sums, np.float64)
+        results = [
+            self._result("dx", dx),
+            self._result("dz", self._residual if dz is None else dz),
+        ]
+        inputs = {"dy": _as_array(dy, "dy")}
+        self._call("bn2d_backward_with_sums", inputs, {"dx": results[0], "dz": results[1]}, {"sums": totals}, totals.size)
+        return tuple(results) if self._residual else results[0]
+
     def double_backward(
         self,
         dy: Any,
@@ -566,8 +622,8 @@ class Record:
             raise _read_only(name)
         return given
 
-    def _call(self, function: str, inputs: dict[str, Array], outputs: dict[str, Optional[Array]], channels: Optional[dict[str, Array]] = None) -> None:
-        """Calls backward or double_backward on arrays by the names of their parameters."""
+    def _call(self, function: str, inputs: dict[str, Array], outputs: dict[str, Optional[Array]], channels: Optional[dict[str, Array]] = None, length: Optional[int] = None) -> None:
+        """Calls a backward on arrays by the names of their parameters. length: of the sums."""
         arrays = [(name, array) for name, array in (*inputs.items(), *outputs.items()) if array is not None]
         key = (function, tuple((name, array.shape, array.strides, array.dtype) for name, array in arrays), tuple(channels or ()))
         module = self._module
@@ -586,6 +642,8 @@ class Record:
         slots["record"].value = self._handle.address
         for name, array in (channels or {}).items():
             slots[name].value = address_of(array)
+        if length is not None:
+            slots["length"].value = length
         status = plan.function(*plan.arguments)
         plans.append(plan)
         if status:

@@ -3,6 +3,7 @@
 
     import torch, bn2d.torch
     model = bn2d.torch.convert(model)           # every nn.BatchNorm2d; model.state_dict() as before
+    model = bn2d.torch.SyncBatchNorm2d.convert(model)   # over the processes of torch.distributed
     layer = bn2d.torch.BNReLU(64)               # relu(bn(x)), or relu(bn(x) + z) with layer(x, z)
 
 Importing this makes bn2d run its threads in torch's OpenMP pool, for the whole process: workers of two
@@ -15,8 +16,9 @@ from .. import _library
 from ..errors import NotFoundError
 from ._convert import convert, revert
 from ._modules import BatchNorm2d, BNReLU
+from ._sync import SyncBatchNorm2d
 
-__all__ = ["BNReLU", "BatchNorm2d", "convert", "revert"]
+__all__ = ["BNReLU", "BatchNorm2d", "SyncBatchNorm2d", "convert", "revert"]
 
 try:
     _library.set_thread_pool("openmp")

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: MIT
+"""SyncBatchNorm2d: batch norm over the batches of all processes of torch.distributed, on the CPU (gloo).
+
+Each call of training gathers the statistics of all processes, merges them in the order of the ranks, and
+normalises with the result: the same bits of running statistics on every rank. Parameters and buffers are torch's;
+a module of the library, which borrows their values for the length of a call, computes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Optional
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
+
+from .. import _api
+from .._module import BatchNorm2d as Worker
+from .._statistics import Statistics
+from ..errors import StateError
+from ._calls import DTYPES, _view, laid_out
+from ._modules import BatchNorm2d, _dtype, _increment_version
+
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+_workers: WeakKeyDictionary[nn.Module, tuple[Any, Worker]] = WeakKeyDictionary()
+
+
+class SyncBatchNorm2d(BatchNorm2d):
+    """``torch.nn.SyncBatchNorm`` for the CPU: batch norm by the statistics of all processes.
+
+    The arguments of ``torch.nn.BatchNorm2d`` and ``process_group`` (None: the default one); the same state. Each
+    process has a part of the batch, of another size on each, or empty. Gradients of weight and bias are those of
+    the own part, as with torch: DistributedDataParallel adds them up.
+
+    In eval mode, without ``torch.distributed`` and with one process it is a :class:`BatchNorm2d`.
+
+    Raises:
+        Error, ValueError: As BatchNorm2d, on *all* processes: where one cannot go on, the others get a
+            StateError that names its rank.
+    """
+
+    process_group: Any = None
+
+    def __init__(self, *arguments: Any, process_group: Any = None, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.process_group = process_group
+
+    @classmethod
+    def convert(cls, model: nn.Module, process_group: Any = None) -> nn.Module:
+        """Makes every BatchNorm2d of a model, torch's or ours, one of these, in place. Returns the model."""
+        for module in model.modules():
+            if type(module) in (nn.BatchNorm2d, BatchNorm2d):
+                module.__class__ = cls
+                module.process_group = process_group
+        return model
+
+    @torch.compiler.disable
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        batch = self.training or not self.track_running_stats
+        if not batch or not distributed.is_available() or not distributed.is_initialized():
+            return super().forward(x)
+        if distributed.get_world_size(self.process_group) == 1:
+            return super().forward(x)
+        y: Tensor = _SyncBatchNorm.apply(x, self.weight, self.bias, self)
+        return y
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "process_group": None}  # a group belongs to its process
+
+
+def _address(worker: Worker, name: str) -> int:
+    return int(_api.value("bn2d_tensor_data", worker._tensors[name].address))
+
+
+def _copy(worker: Worker, name: str, tensor: Tensor, back: bool = False) -> None:
+    """The elements of a tensor of the module's dtype into the worker, or back."""
+    addresses = [_address(worker, name), tensor.data_ptr()]
+    if back:
+        addresses.reverse()
+    ctypes.memmove(*addresses, tensor.numel() * tensor.element_size())
+
+
+def _worker(module: nn.BatchNorm2d, x: Tensor) -> Worker:
+    """The module of the library that computes for a module of torch, with its parameters and buffers."""
+    tracks = module.running_mean is not None
+    arrays = (module.weight, module.bias, module.running_mean, module.running_var)
+    dtype = str(_dtype(x, arrays)).replace("torch.", "")
+    key = (module.num_features, module.eps, module.weight is None, module.bias is None, tracks, dtype)
+    known = _workers.get(module)
+    if known is None or known[0] != key:
+        worker = Worker(
+            module.num_features,
+            eps=module.eps,
+            affine=module.weight is not None,
+            bias=module.bias is not None,
+            track_running_stats=tracks,
+            dtype=dtype,
+        )
+        known = _workers[module] = (key, worker)
+    worker = known[1]
+    worker.momentum = module.momentum
+    for name in ("weight", "bias", *(_BUFFERS if tracks else ())):
+        tensor = getattr(module, name)
+        if tensor is not None:
+            _copy(worker, name, tensor.detach().contiguous())
+    return worker
+
+
+def _gather(group: Any, values: Optional[Tensor], fault: Optional[Exception], length: int) -> list[Tensor]:
+    """The doubles of all ranks in their order; raises on all of them where one has a fault."""
+    own = torch.zeros(1 + length, dtype=torch.float64)
+    if values is None:
+        own[0] = 1
+    else:
+        own[1:] = values
+    every = [torch.empty_like(own) for _ in range(distributed.get_world_size(group))]
+    distributed.all_gather(every, own, group)
+    if fault is not None:
+        raise fault
+    for rank, one in enumerate(every):
+        if one[0] != 0:
+            raise StateError("rank %d could not take part: its exception tells why" % rank)
+    return [one[1:] for one in every]
+
+
+def _call(name: str, worker: Worker, tensors: dict[str, Optional[Tensor]], **named: Any) -> None:
+    """Calls a function of the library on tensors by the names of their parameters."""
+    views = {}
+    for parameter, tensor in tensors.items():
+        if tensor is not None:
+            views[parameter] = _view(tensor)
+            views[parameter].data = tensor.data_ptr()
+    call = _api.Call(name, module=worker._address, **views, **named)
+    status = call.function(*call.arguments)
+    if status:
+        _api.fail(status)
+
+
+class _SyncBatchNorm(torch.autograd.Function):
+    """y of x, weight and bias, over all processes of the module's group."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor], module: Any) -> Tensor:  # type: ignore[override]
+        own, total = (Statistics(module.num_features) for _ in range(2))
+        length = 1 + 4 * module.num_features
+        fault: Optional[Exception] = None
+        exported = worker = y = None
+        try:
+            if x.dtype not in DTYPES or x.device.type != "cpu":
+                raise StateError("x is %s on %s; the library takes floating dtypes of the CPU" % (x.dtype, x.device))
+            x = laid_out(x, x)
+            y = torch.empty_like(x)
+            worker = _worker(module, x)
+            _call("bn2d_forward_with_statistics", worker, {"x": x, "y": y})  # only checks
+            view = _view(x)
+            view.data = x.data_ptr()
+            _api.call("bn2d_statistics_accumulate", own._address, ctypes.addressof(view))
+            exported = torch.from_numpy(own.exported())
+        except Exception as error:  # whatever it is, the others wait for this rank
+            fault = error
+        for of_rank in _gather(module.process_group, exported, fault, length):
+            total.merge(of_rank.numpy())
+        assert worker is not None
+        assert y is not None
+        place = ctypes.c_void_p()
+        named = {"statistics": total._address, "record": ctypes.addressof(place)}
+        _call("bn2d_forward_with_statistics", worker, {"x": x, "y": y}, **named)
+        ctx.record = _api.Handle(place.value or 0, "record")
+        if module.running_mean is not None:
+            for name in _BUFFERS:
+                _copy(worker, name, getattr(module, name), back=True)
+            _increment_version([getattr(module, name) for name in _BUFFERS])
+        ctx.save_for_backward(x)
+        ctx.parameters = (worker, weight is not None, bias is not None)
+        ctx.group = module.process_group
+        ctx.dtype = _dtype(x, (weight, bias, module.running_mean))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        worker, has_weight, has_bias = ctx.parameters
+        length = 2 * worker.num_features
+        sums = torch.zeros(length, dtype=torch.float64)
+        fault: Optional[Exception] = None
+        dy = laid_out(dy, x)
+        named = {"record": ctx.record.address, "length": length}
+        try:
+            worker.zero_grad()
+            _call("bn2d_backward_sums", worker, {"dy": dy}, sums=sums.data_ptr(), **named)
+        except Exception as error:  # whatever it is, the others wait for this rank
+            fault = error
+        gradients = []
+        for name, exists in (("weight.grad", has_weight), ("bias.grad", has_bias)):
+            tensor = None
+            if exists:
+                tensor = torch.empty(worker.num_features, dtype=ctx.dtype)
+                _copy(worker, name, tensor, back=True)
+            gradients.append(tensor)
+        dx = None
+        if ctx.needs_input_grad[0]:
+            total = torch.zeros(length, dtype=torch.float64)
+            for of_rank in _gather(ctx.group, None if fault else sums, fault, length):
+                total += of_rank
+            dx = torch.empty_like(x)
+            _call("bn2d_backward_with_sums", worker, {"dy": dy, "dx": dx}, sums=total.data_ptr(), **named)
+        elif fault is not None:
+            raise fault
+        return dx, gradients[0], gradients[1], None

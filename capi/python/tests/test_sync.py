@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""SyncBatchNorm2d over processes of torch.distributed with gloo, against one process with the whole batch."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+from conftest import need
+
+torch = need("torch")
+
+import bn2d  # noqa: E402
+import bn2d.torch as bt  # noqa: E402
+from torch import distributed, nn  # noqa: E402
+
+C = 5
+CASES = {
+    "float32, even": ({"dtype": "float32"}, [3, 3, 3]),
+    "float32, uneven, channels_last": ({"dtype": "float32", "layout": "channels_last"}, [1, 4, 2]),
+    "float64, empty": ({"dtype": "float64"}, [4, 0, 1]),
+    "bfloat16 with float32": ({"dtype": "float32", "data": "bfloat16"}, [2, 3, 1]),
+    "no parameters, no buffers": ({"dtype": "float64", "affine": False, "track": False}, [2, 1, 2]),
+    "cumulative": ({"dtype": "float64", "momentum": None}, [1, 2, 3]),
+}
+
+
+def made(how, kind=None):
+    """A module, its weight and bias not 1 and 0."""
+    dtype = getattr(torch, how["dtype"])
+    kind = kind or bt.SyncBatchNorm2d
+    affine, track = how.get("affine", True), how.get("track", True)
+    module = kind(C, momentum=how.get("momentum", 0.1), affine=affine, track_running_stats=track, dtype=dtype)
+    if affine:
+        with torch.no_grad():
+            module.weight.copy_(torch.linspace(0.5, 1.5, C))
+            module.bias.copy_(torch.linspace(-1, 1, C))
+    return module
+
+
+def batch(how, samples, seed):
+    """x and dy of the whole batch."""
+    torch.manual_seed(seed)
+    data = getattr(torch, how.get("data", how["dtype"]))
+    tensors = [torch.randn(samples, C, 4, 3, dtype=torch.float64).mul_(1 + i).add_(1 - i).to(data) for i in range(2)]
+    if how.get("layout") == "channels_last":
+        tensors = [one.contiguous(memory_format=torch.channels_last) for one in tensors]
+    return tensors
+
+
+def steps(module, how, counts, ranks, in_double=False):
+    """Two steps of training by the parts of these ranks: results in the order of the ranks."""
+    results = []
+    for seed in range(2):
+        x, dy = batch(how, sum(counts), seed)
+        if in_double:
+            x, dy = x.double(), dy.double()
+        first = sum(counts[: ranks[0]])
+        last = first + sum(counts[rank] for rank in ranks)
+        x = x[first:last].detach().requires_grad_()
+        y = module(x)
+        wanted = [x, *module.parameters()]
+        results += [y.detach(), *torch.autograd.grad(y, wanted, dy[first:last])]
+    return results + [one.clone() for one in module.buffers()]
+
+
+def work(rank, world, folder):
+    """One process: writes what it has got, or how it failed, for the test to look at."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method="file://%s/meet" % folder, rank=rank, world_size=world)
+    found = {}
+    for name, (how, counts) in CASES.items():
+        found[name] = steps(made(how), how, counts[:world], [rank])
+
+    # In eval mode a rank needs no other.
+    module = made(CASES["float32, even"][0])
+    x = torch.randn(2, C, 3, 3)
+    if rank == 0:
+        found["eval"] = module.eval()(x)
+    module.train()
+    # One rank cannot go on: all raise, nothing has changed, and the next call works.
+    before = copy.deepcopy(module.state_dict())
+    try:
+        module(x[:, :4] if rank == 1 else x)
+        found["error"] = None
+    except bn2d.Error as error:
+        found["error"] = (type(error).__name__, str(error))
+    found["unchanged"] = all(torch.equal(one, before[name]) for name, one in module.state_dict().items())
+    found["after"] = module(x).detach()
+    pickle.loads(pickle.dumps(module))
+    # Together with DistributedDataParallel, and converted.
+    torch.manual_seed(7)
+    model = nn.Sequential(nn.Conv2d(3, C, 3), nn.BatchNorm2d(C), nn.ReLU())
+    model = nn.parallel.DistributedDataParallel(bt.SyncBatchNorm2d.convert(model))
+    model(torch.randn(2 + rank, 3, 6, 6)).sum().backward()
+    found["gradients"] = [one.grad.clone() for one in model.parameters()]
+    torch.save(found, "%s/%d" % (folder, rank))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes(world, tmp_path):
+    """Catches a local count or sum, another order of ranks, an empty part that is left out, a rank that hangs."""
+    torch.multiprocessing.spawn(work, (world, str(tmp_path)), world)
+    found = [torch.load(str(tmp_path / str(rank))) for rank in range(world)]
+    for name, (how, counts) in CASES.items():
+        module = made(how, nn.BatchNorm2d)
+        tolerance = {"float32": 2e-5, "float64": 1e-12}[how["dtype"]]
+        in_double = "data" in how  # torch's own half arithmetic is no measure
+        if in_double:
+            module, tolerance = module.double(), 4e-3
+        wanted = steps(module, how, counts[:world], list(range(world)), in_double)
+        parameters = len(list(module.parameters()))
+        for i, want in enumerate(wanted):
+            parts = [one[name][i] for one in found]
+            of_step = i % (2 + parameters)
+            if i >= 2 * (2 + parameters):  # buffers: the same bits on every rank
+                assert all(torch.equal(one, parts[0]) for one in parts), name
+                got = parts[0]
+            elif of_step < 2:  # y and dx
+                got = torch.cat(parts)
+            else:  # gradients of a rank's own part
+                got = sum(parts)
+            scale = max(1.0, want.abs().max().item())
+            assert torch.allclose(got.double(), want.double(), rtol=0, atol=10 * scale * tolerance), (name, i)
+    for rank, one in enumerate(found):
+        kind, text = one["error"]
+        assert one["unchanged"]
+        assert (kind == "ShapeError") == (rank == 1)
+        assert rank == 1 or "rank 1" in text
+        assert torch.isfinite(one["after"]).all()
+        assert all(torch.equal(a, b) for a, b in zip(one["gradients"], found[0]["gradients"]))
+    assert torch.isfinite(found[0]["eval"]).all()
+
+
+def test_one_process_is_a_batch_norm():
+    module, plain = bt.SyncBatchNorm2d(C), bt.BatchNorm2d(C)
+    x = torch.randn(2, C, 3, 3)
+    assert torch.equal(module(x), plain(x))
+    assert torch.equal(module.running_var, plain.running_var)
+
+
+def test_state_of_torch():
+    """Catches a state with other names or shapes than those of torch's modules."""
+    module = bt.SyncBatchNorm2d(C)
+    module(torch.randn(2, C, 3, 3))
+    for other in (nn.BatchNorm2d(C), nn.SyncBatchNorm(C)):
+        other.load_state_dict(module.state_dict())
+        bt.SyncBatchNorm2d(C).load_state_dict(other.state_dict())
+    assert repr(module).startswith("SyncBatchNorm2d(5, eps=1e-05, momentum=0.1, affine=True")
+    copied = copy.deepcopy(module)
+    assert torch.equal(copied.running_mean, module.running_mean)
