@@ -94,9 +94,9 @@
  *
  * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a
  * square, a sum or weight/std leaves the range of the type. What an activation or a residual is
- * applied to, weight*xhat + bias, has to be within the range itself. A slope beyond 1 makes the
- * roundings before it larger by as much. Float and half data are summed in float for 16 elements at
- * a time, then in double: a mean is within 1 ulp or 2^-24 standard deviations, a variance within 4
+ * applied to, weight*xhat + bias, has to be within the range itself. For |slope| > 1 the unit of
+ * y's error bound grows with |slope|. Float and half data are summed in float for 16 elements at a
+ * time, then in double: a mean is within 1 ulp or 2^-24 standard deviations, a variance within 4
  * ulp, dweight and dbias within 2^-23 of the sum of the magnitudes of their terms. A call leaves
  * the floating-point exception flags as they were, and traps nothing: neither on its own thread nor
  * on its workers.

@@ -46,7 +46,7 @@ inline A PivotOf(A a, A b, A c) {
     const float rounded = (median + units) - units;
     if (std::fabs(rounded) <= std::numeric_limits<A>::max()) median = rounded;
   }
-  return std::fabs(median) <= std::numeric_limits<A>::max() ? median : A{0};
+  return median;
 }
 
 template <class T>

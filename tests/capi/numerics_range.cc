@@ -282,6 +282,28 @@ TEST_CASE("range: statistics of doubles at the ends of the range", "[numerics][r
   statistics(Mode::train, 0, {1.7e308, -1.7e308, 1.3e308, 1e307}, 0, 1);
 }
 
+// Catches: a variance around the mean as one double, of channels that are computed apart: here for their weight, which
+// says nothing about x.
+TEST_CASE("range: the variance of extreme doubles far from 0", "[numerics][range]") {
+  const auto check = [](double low, double high, double unbiased) {
+    INFO("x " << low << ", " << high);
+    ModuleOptions options;
+    options.dtype = BN2D_F64;
+    options.eps = 0;
+    options.momentum = 1;
+    Module module(1, options);
+    module.set("weight", {0x1p-970});
+    Tensor x(BN2D_F64, {1, 1, 1, 2}, {low, high}), y(BN2D_F64, {1, 1, 1, 2});
+    NUMERICS_OK(bn2d_forward(module, x.view(), y.view(), nullptr));
+    CHECK(module.get("running_var")[0] == unbiased);
+    CHECK(std::fabs(y.get()[0] + 0x1p-970) <= 0x1p-1021);
+    CHECK(std::fabs(y.get()[1] - 0x1p-970) <= 0x1p-1021);
+  };
+  check(0x1p52, 0x1p52 + 1, 0.5);
+  check(-0x1p52, 1 - 0x1p52, 0.5);
+  check(-0x1.c732ca1774484p+19, -0x1.c732c9fe7fe39p+19, 4.6397382323266426e-06);  // 6e8 deviations: 8 ulp
+}
+
 // Catches: an overflow in the one sum that nobody but dweight needs.
 TEST_CASE("range: dweight without dx, of a weight of 0", "[numerics][range]") {
   ModuleOptions options;

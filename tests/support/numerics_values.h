@@ -199,6 +199,8 @@ inline Comparison compare(int32_t dtype, int64_t channels, int64_t plane, const 
   Comparison worst;
   const Format &own = format_of(dtype), &arithmetic = arithmetic_of(dtype);
   const Real infinity = std::numeric_limits<Real>::infinity();
+  // The least that rounds to it.
+  const Real overflow = std::ldexp(1 - std::ldexp(Real{1}, -own.digits - 1), own.max_exponent + 1);
   if (got.size() != want.size()) {
     worst.ulps = infinity;
     return worst;
@@ -219,12 +221,10 @@ inline Comparison compare(int32_t dtype, int64_t channels, int64_t plane, const 
       if (8 * bound_of(dtype) < unit[c] * oracle::ulp(own, want[i]) && !halfway_in_double) ++worst.misrounded;
       if (std::isnan(nearest) || std::isnan(got[i])) {
         error = infinity;
-      } else if (std::isinf(nearest) || std::isinf(got[i])) {
-        // At the edge of the range the largest number and infinity are neighbours.
-        error = std::fabs(want[i]) >=
-                        std::ldexp(Real{1}, own.max_exponent + 1) * (1 - std::ldexp(Real{1}, -own.digits)) * 0.9999999L
-                    ? 0
-                    : infinity;
+      } else if (std::isinf(got[i])) {
+        // It stands for all that rounds to it. Where terms cancel that are far above the range of a half, what is left
+        // of their roundings may be above it, too.
+        error = std::fabs(std::copysign(overflow, got[i]) - want[i]) * unit[c];
       } else {
         error = std::fabs(got[i] - want[i]);
         if (is_half(dtype)) error = std::max(Real{0}, error - oracle::ulp(own, want[i]) / 2);

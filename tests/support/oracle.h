@@ -124,9 +124,13 @@ inline Statistics batch_statistics(const Extents &e, const Values &x, double eps
       sum.add(x[i]);
       magnitude += std::fabs(x[i]);
     });
-    // The mean as two numbers: 64 bits are too few where it is a million standard deviations away from 0.
+    // The mean as two numbers: 64 bits are too few where it is a million standard deviations away from 0, or an x a
+    // millionth of one away from it. What the differences lose counts, too.
     const Real mean = sum.value() / e.per_channel();
-    for_channel(e, c, [&](int64_t i) { rest.add(x[i] - mean); });
+    for_channel(e, c, [&](int64_t i) {
+      const Real d = x[i] - mean, part = d - x[i];
+      rest.add(d), rest.add((x[i] - (d - part)) - (mean + part));
+    });
     const Real mean_rest = rest.value() / e.per_channel();
     for_channel(e, c, [&](int64_t i) {
       const Real d = (x[i] - mean) - mean_rest;
