@@ -187,6 +187,8 @@ TEST_CASE("memory: norms of so many sets that no pool has their working memory",
     const numerics::Outputs right = numerics::run(c, in);
     CHECK(numerics::first_difference(numerics::run(c, in, failing), right) == "");
   }
+  const std::string target = bn2d_simd_target();
+  if (target == "SSE4" || target == "SCALAR") return;  // as above
   for (const char *function : {"bn2d_forward_act", "bn2d_backward", "bn2d_double_backward"}) {
     INFO(function);
     CHECK(failures[function] > 0);
