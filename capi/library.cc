@@ -21,7 +21,9 @@ static_assert(static_cast<int>(Status::shape) == BN2D_ERROR_SHAPE &&
 static_assert(static_cast<int>(DType::f32) == BN2D_F32 && static_cast<int>(DType::f64) == BN2D_F64);
 static_assert(static_cast<int>(DType::f16) == BN2D_F16 && static_cast<int>(DType::bf16) == BN2D_BF16);
 static_assert(static_cast<int>(DType::i64) == BN2D_I64);
-static_assert(static_cast<int>(kernels::Activation::leaky_relu) == BN2D_ACT_LEAKY_RELU);
+static_assert(static_cast<int>(kernels::Activation::leaky_relu) == BN2D_ACT_LEAKY_RELU &&
+              static_cast<int>(kernels::Activation::clamp) == BN2D_ACT_CLAMP &&
+              static_cast<int>(kernels::kLastActivation) == BN2D_ACT_SIGMOID);
 
 namespace {
 

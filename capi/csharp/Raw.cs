@@ -36,6 +36,12 @@ namespace Bn2d
         internal const int BN2D_ACT_NONE = 0;
         internal const int BN2D_ACT_RELU = 1;
         internal const int BN2D_ACT_LEAKY_RELU = 2;
+        internal const int BN2D_ACT_RELU6 = 3;
+        internal const int BN2D_ACT_CLAMP = 4;
+        internal const int BN2D_ACT_HARDSWISH = 5;
+        internal const int BN2D_ACT_SILU = 6;
+        internal const int BN2D_ACT_GELU = 7;
+        internal const int BN2D_ACT_SIGMOID = 8;
         internal const int BN2D_NCHW = 1;
         internal const int BN2D_NHWC = 2;
         internal const int BN2D_PARAMETER = 1;

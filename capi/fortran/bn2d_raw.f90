@@ -34,6 +34,12 @@ module bn2d_raw
   integer(c_int32_t), parameter :: BN2D_ACT_NONE = 0
   integer(c_int32_t), parameter :: BN2D_ACT_RELU = 1
   integer(c_int32_t), parameter :: BN2D_ACT_LEAKY_RELU = 2
+  integer(c_int32_t), parameter :: BN2D_ACT_RELU6 = 3
+  integer(c_int32_t), parameter :: BN2D_ACT_CLAMP = 4
+  integer(c_int32_t), parameter :: BN2D_ACT_HARDSWISH = 5
+  integer(c_int32_t), parameter :: BN2D_ACT_SILU = 6
+  integer(c_int32_t), parameter :: BN2D_ACT_GELU = 7
+  integer(c_int32_t), parameter :: BN2D_ACT_SIGMOID = 8
   integer(c_int32_t), parameter :: BN2D_NCHW = 1
   integer(c_int32_t), parameter :: BN2D_NHWC = 2
   integer(c_int32_t), parameter :: BN2D_PARAMETER = 1

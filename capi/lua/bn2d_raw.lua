@@ -37,7 +37,13 @@ enum bn2d_device {
 enum bn2d_activation {
   BN2D_ACT_NONE = 0,
   BN2D_ACT_RELU = 1,
-  BN2D_ACT_LEAKY_RELU = 2
+  BN2D_ACT_LEAKY_RELU = 2,
+  BN2D_ACT_RELU6 = 3,
+  BN2D_ACT_CLAMP = 4,
+  BN2D_ACT_HARDSWISH = 5,
+  BN2D_ACT_SILU = 6,
+  BN2D_ACT_GELU = 7,
+  BN2D_ACT_SIGMOID = 8
 };
 enum bn2d_layout {
   BN2D_NCHW = 1,

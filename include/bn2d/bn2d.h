@@ -94,9 +94,12 @@
  *
  * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a
  * square, a sum or weight/std leaves the range of the type. What an activation or a residual is
- * applied to, weight*xhat + bias, has to be within the range itself. For |slope| > 1 the unit of
- * y's error bound grows with |slope|. Float and half data are summed in float for 16 elements at a
- * time, then in double: a mean is within 1 ulp or 2^-24 standard deviations, a variance within 4
+ * applied to, weight*xhat + bias, has to be within the range itself. A slope beyond 1 makes the
+ * roundings before it larger by as much. A pointwise activation of a given argument is within 6 ulp
+ * of its own value (clamp: exact), except below v = -87 (double: -708; gelu: -13 and -37), where it
+ * is 0; an ulp of y is then that of the largest argument or result of the channel. Float and half
+ * data are summed in float for 16 elements at a time, then in double: a mean is within 1 ulp or
+ * 2^-24 standard deviations, a variance within 4
  * ulp, dweight and dbias within 2^-23 of the sum of the magnitudes of their terms. A call leaves
  * the floating-point exception flags as they were, and traps nothing: neither on its own thread nor
  * on its workers.
@@ -152,8 +155,8 @@ typedef struct bn2d_module bn2d_module;
 typedef struct bn2d_tensor bn2d_tensor;
 /**
  * What one forward call leaves for its backward: the statistics and the weight as they were
- * (copied), the geometry, the activation, and *borrowed* pointers to x, and to y where it needs
- * that (see bn2d_forward_act()). The caller keeps x (and y) in place and unchanged until the last
+ * (copied), the geometry, the activation, and *borrowed* pointers to x, and to y or z where it
+ * needs them (see bn2d_forward_act()). The caller keeps these in place and unchanged until the last
  * backward. May be used for backward any number of times. Given back with bn2d_record_release();
  * keeps nothing of the module alive but memory.
  */
@@ -211,11 +214,26 @@ enum bn2d_device {
   BN2D_ROCM = 10 /**< kDLROCM: recognised, unsupported */
 };
 
-/** Activations of the fused forms: y = act(bn(x) + z). */
+/**
+ * Activations of the fused forms: y = act(v), v = bn(x) + z. Those from BN2D_ACT_RELU6 on are
+ * *pointwise*: there is no mask of theirs, their record borrows x and z (bn2d_forward_act()), and
+ * neither stateless backward nor double backward knows them (BN2D_ERROR_INVALID_ARGUMENT). A NaN
+ * stays one. In the far tails y and the gradient are what they tend to: silu of -infinity is -0.
+ */
 enum bn2d_activation {
-  BN2D_ACT_NONE = 0,      /**< identity */
-  BN2D_ACT_RELU = 1,      /**< max(v, 0); the gradient at 0 is 0 */
-  BN2D_ACT_LEAKY_RELU = 2 /**< v > 0 ? v : slope*v; the gradient at 0 is slope */
+  BN2D_ACT_NONE = 0,       /**< identity */
+  BN2D_ACT_RELU = 1,       /**< max(v, 0); the gradient at 0 is 0 */
+  BN2D_ACT_LEAKY_RELU = 2, /**< v > 0 ? v : slope*v; the gradient at 0 is slope */
+  BN2D_ACT_RELU6 = 3,      /**< min(max(v, 0), 6); the gradient at 0 and 6 is 0. Since 1.3. */
+  /** min(max(v, 0), slope): `slope` is the upper bound, above 0; the gradient at 0 and there is 0.
+   * Other lower bounds are a matter of the bias: clamp to [a, b] is a + this of v - a with the
+   * bound b - a. Since 1.3. */
+  BN2D_ACT_CLAMP = 4,
+  /** v*min(max(v + 3, 0), 6)/6; the gradient at -3 is 0, at 3 it is 1. Since 1.3. */
+  BN2D_ACT_HARDSWISH = 5,
+  BN2D_ACT_SILU = 6,   /**< v/(1 + exp(-v)), also called swish. Since 1.3. */
+  BN2D_ACT_GELU = 7,   /**< v*(1 + erf(v/sqrt(2)))/2, not its tanh form. Since 1.3. */
+  BN2D_ACT_SIGMOID = 8 /**< 1/(1 + exp(-v)). Since 1.3. */
 };
 
 /** Layouts of contiguous tensors, for the functions without views. */
@@ -672,13 +690,16 @@ BN2D_API int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2
  * the activation on which an element was: on batch statistics and without z from x, so that y is
  * not needed and may be overwritten (by dx, too). Else from y (borrowed, keep it unchanged), except
  * where y cannot tell, i.e. for a negative slope: then the record keeps a mask of one bit per
- * element.
+ * element. A pointwise activation (BN2D_ACT_RELU6 and those after it) has its argument computed
+ * again: the record borrows x and z, also on running statistics, and keeps the bias; y is not
+ * needed, but must be neither x nor z (BN2D_ERROR_OVERLAP) where something is recorded.
  * @param module The module.
  * @param[in] x Data of any layout. Borrowed by the record.
- * @param[in] z NULL: no residual.
+ * @param[in] z NULL: no residual. Borrowed by the record of a pointwise activation.
  * @param activation One of bn2d_activation.
  * @param slope Slope of BN2D_ACT_LEAKY_RELU, finite, and for all data but double within the range
- *   of float (they are computed in float); ignored by the others.
+ *   of float (they are computed in float); upper bound of BN2D_ACT_CLAMP, above 0 and likewise in
+ *   range; ignored by the others.
  * @param[out] y Borrowed by the record where that needs it.
  * @param[out] record As in bn2d_forward_f32(); NULL: nothing is recorded.
  * @return as bn2d_forward(), and BN2D_ERROR_INVALID_ARGUMENT for the activation or slope. Threads:
@@ -727,7 +748,8 @@ BN2D_API int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, c
  * @param[out] ddy With respect to dy; NULL: not wanted. May be exactly dy.
  * @param[out] dx With respect to x; NULL: not wanted. With respect to weight it accumulates into
  *   weight.grad.
- * @return as bn2d_backward(). Threads: exclusive. Since 1.0.
+ * @return as bn2d_backward(); BN2D_ERROR_INVALID_ARGUMENT for the record of a pointwise activation.
+ *   Threads: exclusive. Since 1.0.
  */
 BN2D_API int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record,
                                       const bn2d_view *dy, const bn2d_view *ddx,
@@ -770,7 +792,7 @@ BN2D_API void bn2d_record_release(bn2d_record *record);
  * @param activation One of bn2d_activation.
  * @param slope As in bn2d_forward_act().
  * @param[out] mask Side of the activation, for a backward without y: bn2d_mask_nbytes() bytes;
- *   NULL: not wanted. Not with BN2D_ACT_NONE.
+ *   NULL: not wanted. Only with BN2D_ACT_RELU and BN2D_ACT_LEAKY_RELU.
  * @param[out] saved_mean,saved_invstd C doubles each, what was used; each may be NULL.
  * @return as bn2d_forward_act() but BN2D_ERROR_BUSY. Threads: free. Since 1.0.
  */
@@ -792,13 +814,15 @@ BN2D_API int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z,
  * @param[in] saved_mean From forward, C doubles. NULL where x may be.
  * @param[in] saved_invstd From forward, C doubles.
  * @param batch_stats As given to forward.
- * @param activation One of bn2d_activation.
+ * @param activation One of bn2d_activation that is not pointwise: of these the argument is needed,
+ *   which is made of bias and z. Use a module, or give this function dy*act'(v) with BN2D_ACT_NONE,
+ *   where v is what bn2d_batch_norm_forward() writes with BN2D_ACT_NONE.
  * @param slope As given to forward.
  * @param blend 0: dweight and dbias are overwritten; 1: added to. Any finite b gives b*old + new;
  *   with 0 the old value is not read.
  * @param[out] dx,dz,dweight,dbias Each NULL: not wanted, not computed.
  * @return as bn2d_backward() but BN2D_ERROR_BUSY; BN2D_ERROR_INVALID_ARGUMENT where an input that
- *   is needed is missing. Threads: free. Since 1.0.
+ *   is needed is missing, and for a pointwise activation. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy,
                                           const bn2d_view *y, const uint8_t *mask, int32_t dtype,
@@ -853,7 +877,7 @@ BN2D_API int32_t bn2d_mask_nbytes(int64_t n, int64_t c, int64_t h, int64_t w, ui
  * @param[in] z As many; NULL: no residual.
  * @param n,h,w Extents, 0 or more.
  * @param activation A number of bn2d_activation; BN2D_ACT_NONE: a plain forward.
- * @param slope Of BN2D_ACT_LEAKY_RELU.
+ * @param slope As in bn2d_forward_act().
  * @param[out] y As many elements; may be x or z. Borrowed by the record where that needs it.
  * @param[out] record As in bn2d_forward_f32(); NULL: nothing is recorded.
  * @return as bn2d_forward_act(); BN2D_ERROR_INVALID_ARGUMENT for an unknown layout. Threads: as
@@ -908,7 +932,8 @@ BN2D_API int32_t bn2d_double_backward_flat(bn2d_module *module, const bn2d_recor
  * @param flags Bits of bn2d_flag.
  * @param activation One of bn2d_activation.
  * @param slope As in bn2d_forward_act().
- * @param[out] mask bn2d_mask_nbytes() bytes; NULL: not wanted. Not with BN2D_ACT_NONE.
+ * @param[out] mask bn2d_mask_nbytes() bytes; NULL: not wanted. Only with BN2D_ACT_RELU and
+ *   BN2D_ACT_LEAKY_RELU.
  * @param[out] saved_mean,saved_invstd num_features doubles each, what was used; each may be NULL.
  * @return as bn2d_batch_norm_forward(); BN2D_ERROR_SHAPE where num_features is not c. Threads:
  *   free. Since 1.1.

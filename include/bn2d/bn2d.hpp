@@ -136,7 +136,10 @@ enum class TensorKind : int32_t {
   gradient = BN2D_GRADIENT
 };
 
-/** y = act(bn(x) + z): none, relu, leaky_relu(slope). */
+/**
+ * y = act(bn(x) + z): none, relu, leaky_relu(slope), relu6, clamp(most), hardswish, silu, gelu,
+ * sigmoid. Those from relu6 on since 1.3; see bn2d_activation.
+ */
 struct Activation {
   int32_t kind = BN2D_ACT_NONE;
   double slope = 0;
@@ -144,6 +147,13 @@ struct Activation {
 inline constexpr Activation none{BN2D_ACT_NONE, 0};
 inline constexpr Activation relu{BN2D_ACT_RELU, 0};
 constexpr Activation leaky_relu(double slope = 0.01) { return {BN2D_ACT_LEAKY_RELU, slope}; }
+inline constexpr Activation relu6{BN2D_ACT_RELU6, 0};
+/** min(max(v, 0), most) */
+constexpr Activation clamp(double most) { return {BN2D_ACT_CLAMP, most}; }
+inline constexpr Activation hardswish{BN2D_ACT_HARDSWISH, 0};
+inline constexpr Activation silu{BN2D_ACT_SILU, 0};
+inline constexpr Activation gelu{BN2D_ACT_GELU, 0};
+inline constexpr Activation sigmoid{BN2D_ACT_SIGMOID, 0};
 
 /** Extents of a tensor. */
 struct Shape {
@@ -1020,8 +1030,9 @@ class Tensor : public ConstTensor {
 
 /**
  * What a forward leaves for its backward, any number of them. It borrows the memory of x, and that
- * of y after an activation with a residual or on running statistics (see bn2d_forward_act()): keep
- * both in place and unchanged until the last backward. x() and y() tell what they were.
+ * of y after an activation with a residual or on running statistics, that of z after a pointwise
+ * one such as silu (see bn2d_forward_act()): keep them in place and unchanged until the last
+ * backward. x() and y() tell what they were.
  */
 class Record {
  public:

@@ -12,6 +12,7 @@
 #include "kernels/kernels.h"
 #include "kernels/pair.inl.h"
 #include "kernels/safe_range.h"
+#include "kernels/specialise.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
@@ -85,7 +86,7 @@ struct MomentsOf {
   static constexpr double kLeastPart = 1.0 / 32, kLeastSquare = 0x1p-96;
 };
 
-inline void MomentsOfBlock(const BlockMoments &of) {
+BN2D_SELDOM inline void MomentsOfBlock(const BlockMoments &of) {
   of.moments->count = of.count;
   of.moments->wide = of.wide;
   if (of.wide) {
@@ -128,7 +129,7 @@ struct MergedMoments {
   }
 };
 
-inline void MergeMoments(int64_t channels, Moments *a, const Moments *b) {
+BN2D_SELDOM inline void MergeMoments(int64_t channels, Moments *a, const Moments *b) {
   const double count = a->count + b->count, weight = a->count * (b->count / count);
   if (a->wide) {
     ForChannels(channels, MergedMoments<true>{count, b->count, weight, a, b});
@@ -157,7 +158,7 @@ struct Variances {
   }
 };
 
-inline void VarianceOfMoments(int64_t channels, const Moments *moments, double divisor, double *var) {
+BN2D_SELDOM inline void VarianceOfMoments(int64_t channels, const Moments *moments, double divisor, double *var) {
   if (moments->wide) {
     ForChannels(channels, Variances<true>{moments, divisor, var});
   } else {
@@ -291,15 +292,15 @@ struct StoredFactors {
   }
 };
 
-HWY_NOINLINE inline void StoreCenters(int64_t channels, const double *mean, const double *mean_lo,
-                                      const ChannelCoefficients &out) {
+BN2D_KERNEL inline void StoreCenters(int64_t channels, const double *mean, const double *mean_lo,
+                                     const ChannelCoefficients &out) {
   if (out.wide) {
     ForChannels(channels, StoredCenters<double>{mean, mean_lo, out});
   } else {
     ForChannels(channels, StoredCenters<float>{mean, mean_lo, out});
   }
 }
-inline void StoreFactors(int64_t channels, const double *factors, int k, const ChannelCoefficients &out) {
+BN2D_SELDOM inline void StoreFactors(int64_t channels, const double *factors, int k, const ChannelCoefficients &out) {
   if (out.wide) {
     ForChannels(channels, StoredFactors<double>{factors, k, out});
   } else {
@@ -332,7 +333,7 @@ struct ForwardCoefficients {
   }
 };
 
-inline void CoefficientsOfForward(const ForwardChannels &of) {
+BN2D_SELDOM inline void CoefficientsOfForward(const ForwardChannels &of) {
   StoreCenters(of.channels, of.mean, of.mean_lo, of.coefficients);
   if (of.coefficients.wide) {
     ForChannels(of.channels, ForwardCoefficients<double>{of});
@@ -412,7 +413,7 @@ struct BackwardGradients {
   }
 };
 
-inline void GradientsOfBackward(const BackwardChannels &of) {
+BN2D_SELDOM inline void GradientsOfBackward(const BackwardChannels &of) {
   if (of.sums != nullptr) StoreCenters(of.channels, of.statistics.mean, of.statistics.mean_lo, of.coefficients);
   if (of.coefficients.wide) {
     ForChannels(of.channels, BackwardGradients<double>{of});

@@ -13,6 +13,7 @@
 #include "kernels/map.inl.h"
 #include "kernels/mask.inl.h"
 #include "kernels/reduce.inl.h"
+#include "kernels/rows.inl.h"
 #include "kernels/sums.inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -53,7 +54,9 @@ constexpr TypeKernels BN2D_TABLE = {
      {Map<MapOf::scale, Layout::planes>(), Map<MapOf::scale, Layout::channels>()},
      {Map<MapOf::double_backward, Layout::planes>(), Map<MapOf::double_backward, Layout::channels>()}},
     ExpandMask<BN2D_ELEMENT>,
-    PackMask<BN2D_ELEMENT>};
+    PackMask<BN2D_ELEMENT>,
+    LoadRow<BN2D_ELEMENT>,
+    StoreRow<BN2D_ELEMENT>};
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -15,6 +15,7 @@
 // After foreach_target.h:
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
+#include "kernels/activations.inl.h"
 #include "kernels/channel.inl.h"
 #include "kernels/side.inl.h"
 
@@ -48,7 +49,8 @@ constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
     &N_##TARGET::kernels_bf16,                                                                     \
     {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::VarianceOfMoments,          \
      N_##TARGET::CoefficientsOfForward, N_##TARGET::GradientsOfBackward, N_##TARGET::StoreCenters, \
-     N_##TARGET::StoreFactors, N_##TARGET::SideOfForward}}},
+     N_##TARGET::StoreFactors, N_##TARGET::SideOfForward},                                         \
+    {N_##TARGET::Activate<float>, N_##TARGET::Activate<double>}}},
 
 // The targets that this CPU has, as Highway's bits. Our own question: Highway's is in libhwy, and loading that alone
 // takes most of the time that loading this library may take (it looks at the timer, too).

@@ -140,7 +140,34 @@ inline constexpr int coefficient_count(MapOf op, bool has_side = true) {
   return op == MapOf::forward ? 4 : (op == MapOf::double_backward ? 12 : 6) + (has_side ? 2 : 0);
 }
 
-enum class Activation : int32_t { none = 0, relu = 1, leaky_relu = 2 };
+enum class Activation : int32_t {
+  none = 0,
+  relu = 1,
+  leaky_relu = 2,
+  relu6 = 3,
+  clamp = 4,
+  hardswish = 5,
+  silu = 6,
+  gelu = 7,
+  sigmoid = 8,
+};
+inline constexpr Activation kLastActivation = Activation::sigmoid;
+// The kernels of maps and sums know those that have two sides. The others are *pointwise*: kernels of their own,
+// between maps and sums that know of no activation (ops/pointwise.cc).
+inline constexpr bool is_pointwise(Activation activation) { return activation > Activation::leaky_relu; }
+
+// out = act(argument), or act'(argument)*gradient where that is given. Arrays of the arithmetic type, which may be one.
+struct ActivationJob {
+  Activation activation = Activation::none;
+  double bound = 0;  // of clamp and relu6
+  const void *argument = nullptr, *gradient = nullptr;
+  void *out = nullptr;
+  int64_t count = 0;
+  bool streaming = false;  // past the caches; `out` is then aligned to 64 bytes
+  // Memory that is read next, fetched meanwhile: `ahead_bytes` for each element.
+  const char *ahead[2] = {};
+  int64_t ahead_bytes = 0;
+};
 
 struct MapJob {
   int64_t channels = 0, samples = 0, length = 0;
@@ -171,6 +198,9 @@ struct TypeKernels {
   // not read, and written as 0.
   void (*expand_mask)(const uint8_t *bits, int64_t count, void *elements);
   void (*pack_mask)(const void *elements, int64_t count, uint8_t *bits);
+  // `count` elements to and from an array of the arithmetic type.
+  void (*load_row)(const void *elements, int64_t count, void *arithmetic);
+  void (*store_row)(const void *arithmetic, int64_t count, void *elements, bool streaming);
 };
 
 // What backward knows of the channels of a group from forward. NULL: 0 (means) or 1 (weight).
@@ -250,6 +280,7 @@ struct Kernels {
   const char *name;  // of the SIMD target
   const TypeKernels *f32, *f64, *f16, *bf16;
   ChannelKernels channel;
+  void (*activate[2])(const ActivationJob &job);  // floats, doubles
   const TypeKernels &of(DType dtype) const {
     return *(dtype == DType::f64 ? f64 : dtype == DType::f16 ? f16 : dtype == DType::bf16 ? bf16 : f32);
   }

@@ -365,7 +365,7 @@ HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool str
 }
 
 template <class T, class Body>
-BN2D_KERNEL void MapOverPlanes(const MapJob &job) {
+HWY_INLINE void MapOverPlanes(const MapJob &job) {
   // Planes that follow one another in every tensor are one row.
   bool adjacent = true;
   for (const auto tensor : MapJob::kTensors)
@@ -402,7 +402,7 @@ HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, in
 }
 
 template <class T, class Body>
-HWY_NOINLINE void MapOverChannels(const MapJob &job) {
+HWY_INLINE void MapOverChannels(const MapJob &job) {
   using A = Arithmetic<T>;
   const hn::ScalableTag<A> d;
   const hn::CappedTag<A, 1> one;
@@ -444,8 +444,29 @@ HWY_NOINLINE void MapOverChannels(const MapJob &job) {
 }
 
 template <class T, Layout kLayout, class Body>
+HWY_INLINE void MapOver(const MapJob &job) {
+  if constexpr (kLayout == Layout::planes) {
+    MapOverPlanes<T, Body>(job);
+  } else {
+    MapOverChannels<T, Body>(job);
+  }
+}
+// Maps that are seldom run are written for size.
+template <class T, Layout kLayout, class Body>
+BN2D_KERNEL void MapHot(const MapJob &job) {
+  MapOver<T, kLayout, Body>(job);
+}
+template <class T, Layout kLayout, class Body>
+HWY_NOINLINE __attribute__((cold)) void MapSeldom(const MapJob &job) {
+  MapOver<T, kLayout, Body>(job);
+}
+template <class T, Layout kLayout, class Body>
 void MapBlock(const MapJob &job) {
-  kLayout == Layout::planes ? MapOverPlanes<T, Body>(job) : MapOverChannels<T, Body>(job);
+  if constexpr (Body::kHot) {
+    MapHot<T, kLayout, Body>(job);
+  } else {
+    MapSeldom<T, kLayout, Body>(job);
+  }
 }
 
 template <class T, Layout kLayout>

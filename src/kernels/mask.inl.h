@@ -8,6 +8,7 @@
 #endif
 
 #include "kernels/elements.inl.h"
+#include "kernels/specialise.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
@@ -26,7 +27,7 @@ HWY_INLINE void ForBits(int64_t count, const F &f) {
 }
 
 template <class T>
-void ExpandMask(const uint8_t *bits, int64_t count, void *elements) {
+BN2D_SELDOM void ExpandMask(const uint8_t *bits, int64_t count, void *elements) {
   auto *out = static_cast<T *>(elements);
   ForBits<T>(count, [&](auto d, int64_t i, int bit) HWY_ATTR {
     uint8_t byte[8] = {static_cast<uint8_t>(bits[i / 8] >> bit)};  // 8: what a mask is loaded from at least
@@ -36,7 +37,7 @@ void ExpandMask(const uint8_t *bits, int64_t count, void *elements) {
 }
 
 template <class T>
-void PackMask(const void *elements, int64_t count, uint8_t *bits) {
+BN2D_SELDOM void PackMask(const void *elements, int64_t count, uint8_t *bits) {
   const auto *in = static_cast<const T *>(elements);
   ForBits<T>(count, [&](auto d, int64_t i, int bit) HWY_ATTR {
     uint8_t byte[8];

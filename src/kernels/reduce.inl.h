@@ -50,7 +50,7 @@ inline A PivotOf(A a, A b, A c) {
 }
 
 template <class T>
-void Pivots(const void *const elements[3], int64_t stride, int64_t channels, void *pivots) {
+BN2D_SELDOM void Pivots(const void *const elements[3], int64_t stride, int64_t channels, void *pivots) {
   using A = Arithmetic<T>;
   const hn::CappedTag<A, 1> one;
   const auto at = [&](int i, int64_t c) HWY_ATTR {
@@ -145,8 +145,8 @@ HWY_INLINE void ReduceLanesOfChannels(D d, const double *lanes, int64_t stride, 
 
 // Results have room for kMaxGroup channels, a multiple of any vector.
 template <bool kPair>
-HWY_NOINLINE inline void Reduce(int terms, Layout layout, int64_t channels, const double *accumulators, int64_t stride,
-                                Sums *sums) {
+BN2D_KERNEL inline void Reduce(int terms, Layout layout, int64_t channels, const double *accumulators, int64_t stride,
+                               Sums *sums) {
   const DoubleTag d;
   const hn::CappedTag<double, 1> one;
   for (int term = 0; term < terms; ++term) {

@@ -109,8 +109,8 @@ struct SideOfChannels {
   }
 };
 
-inline void SideOfForward(int64_t channels, const void *coefficients, int64_t stride, bool wide, void *sign,
-                          void *threshold) {
+BN2D_SELDOM inline void SideOfForward(int64_t channels, const void *coefficients, int64_t stride, bool wide, void *sign,
+                                      void *threshold) {
   if (wide) {
     ForChannels(channels, SideOfChannels<double>{static_cast<const double *>(coefficients), stride,
                                                  static_cast<double *>(sign), static_cast<double *>(threshold)});

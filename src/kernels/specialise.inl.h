@@ -24,11 +24,13 @@ inline constexpr bool kSpecialisePlain = kSpecialise && (sizeof(T) == 4 || (size
 
 // A kernel. Those of old CPUs are written for size: marked as seldom run, they take three quarters of the code.
 #undef BN2D_KERNEL
+#undef BN2D_SELDOM
 #if HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR
-#define BN2D_KERNEL HWY_NOINLINE __attribute__((cold))
+#define BN2D_SELDOM __attribute__((cold))
 #else
-#define BN2D_KERNEL HWY_NOINLINE
+#define BN2D_SELDOM
 #endif
+#define BN2D_KERNEL HWY_NOINLINE BN2D_SELDOM
 
 HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }  // into L2
 

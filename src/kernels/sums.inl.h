@@ -506,7 +506,7 @@ class LanesOfPlane {
 };
 
 template <SumsOf kOf, class T, Act kAct, In kIn>
-BN2D_KERNEL void AddPlanes(const PlanesOfChannel &planes) {
+HWY_INLINE void AddPlanes(const PlanesOfChannel &planes) {
   const SumsJob &job = planes.job;
   const Runs &runs = planes.runs;
   const LastVector<T, ElementTag<kIn>> last(job.length);
@@ -539,7 +539,7 @@ BN2D_KERNEL void AddPlanes(const PlanesOfChannel &planes) {
 // ---- channels: vectors run along channels of one lane
 
 // For the channels from c on, as many as D has lanes.
-template <SumsOf kOf, class T, Act kAct, In kIn, bool kWhole, bool kFetches, class D>
+template <SumsOf kOf, class T, Act kAct, In kIn, bool kWhole, class D>
 HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
   constexpr int kTerms = sums_count(kOf);
   const SumsJob &job = lane.job;
@@ -556,7 +556,7 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
       half[i] = NoTerms<kOf>(d);
       if (rows == 0) return;
       half[i] = TreeOfRows<kOf, (kWhole && kUnroll)>(d, lane.pattern.rows, [&](int k) BN2D_INLINED {
-        if constexpr (kFetches) FetchRow<kOf, T, kAct>(lane, from, k, c);
+        if constexpr (kWhole) FetchRow<kOf, T, kAct>(lane, from, k, c);
         return kWhole || (rows >> k & 1u) ? read(from, k) : Elements<hn::Vec<D>>(hn::Zero(d));
       });
     });
@@ -583,36 +583,49 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
 }
 
 template <SumsOf kOf, class T, Act kAct, In kIn>
-HWY_NOINLINE void AddLane(const LaneOfRun &lane) {
+HWY_INLINE void AddLane(const LaneOfRun &lane) {
   const ElementTag<kIn> d;
   const hn::CappedTag<hn::TFromD<ElementTag<kIn>>, 1> one;
   constexpr int64_t kSize = static_cast<int64_t>(hn::MaxLanes(d));
   int64_t c = 0;
   if constexpr (kIn == In::runs) {
-    if (lane.is_whole() && lane.job.fetches) {
-      for (; c + kSize <= lane.job.channels; c += kSize) AddLaneOfChannels<kOf, T, kAct, kIn, true, true>(d, lane, c);
-    } else if (lane.is_whole()) {
-      for (; c + kSize <= lane.job.channels; c += kSize) AddLaneOfChannels<kOf, T, kAct, kIn, true, false>(d, lane, c);
-    }
+    // Whole lanes are always fetched ahead. Code of its own for what the caches hold would be 29 KB, and gains 3 % at
+    // most (backward of 56x56 in the caches).
+    if (lane.is_whole())
+      for (; c + kSize <= lane.job.channels; c += kSize) AddLaneOfChannels<kOf, T, kAct, kIn, true>(d, lane, c);
   }
-  for (; c + kSize <= lane.job.channels; c += kSize) AddLaneOfChannels<kOf, T, kAct, kIn, false, false>(d, lane, c);
+  for (; c + kSize <= lane.job.channels; c += kSize) AddLaneOfChannels<kOf, T, kAct, kIn, false>(d, lane, c);
   if constexpr (kSize > kLanes) {  // 8 columns of each channel are a multiple of this
     const hn::CappedTag<hn::TFromD<ElementTag<kIn>>, kLanes> eight;
-    for (; c + kLanes <= lane.job.channels; c += kLanes)
-      AddLaneOfChannels<kOf, T, kAct, kIn, false, false>(eight, lane, c);
+    for (; c + kLanes <= lane.job.channels; c += kLanes) AddLaneOfChannels<kOf, T, kAct, kIn, false>(eight, lane, c);
   }
   if constexpr (kSize > 1)
-    for (; c < lane.job.channels; ++c) AddLaneOfChannels<kOf, T, kAct, kIn, false, false>(one, lane, c);
+    for (; c < lane.job.channels; ++c) AddLaneOfChannels<kOf, T, kAct, kIn, false>(one, lane, c);
 }
+
+// As functions. Sums that are seldom run are written for size.
+template <SumsOf kOf, class T, Act kAct, In kIn>
+struct Adder {
+  static BN2D_KERNEL void Planes(const PlanesOfChannel &planes) { AddPlanes<kOf, T, kAct, kIn>(planes); }
+  static HWY_NOINLINE void Lane(const LaneOfRun &lane) { AddLane<kOf, T, kAct, kIn>(lane); }
+};
+template <class T, Act kAct, In kIn>
+struct Adder<SumsOf::double_backward, T, kAct, kIn> {
+  static constexpr SumsOf kOf = SumsOf::double_backward;
+  static HWY_NOINLINE __attribute__((cold)) void Planes(const PlanesOfChannel &planes) {
+    AddPlanes<kOf, T, kAct, kIn>(planes);
+  }
+  static HWY_NOINLINE __attribute__((cold)) void Lane(const LaneOfRun &lane) { AddLane<kOf, T, kAct, kIn>(lane); }
+};
 
 template <SumsOf kOf, class T, Layout kLayout, Act kAct, In kIn>
 void SumsOverLayout(const SumsJob &job) {
   if constexpr (kLayout == Layout::planes) {
     if constexpr (kHasChannels)
-      if (sum_over_columns(job, sizeof(T), kIn == In::pairs, sums_count(kOf), AddLane<kOf, T, kAct, kIn>)) return;
-    sum_over_planes(job, sizeof(T), kIn != In::runs, AddPlanes<kOf, T, kAct, kIn>);
+      if (sum_over_columns(job, sizeof(T), kIn == In::pairs, sums_count(kOf), Adder<kOf, T, kAct, kIn>::Lane)) return;
+    sum_over_planes(job, sizeof(T), kIn != In::runs, Adder<kOf, T, kAct, kIn>::Planes);
   } else {
-    sum_over_channels(job, sizeof(T), kIn == In::pairs, sums_count(kOf), AddLane<kOf, T, kAct, kIn>);
+    sum_over_channels(job, sizeof(T), kIn == In::pairs, sums_count(kOf), Adder<kOf, T, kAct, kIn>::Lane);
   }
 }
 

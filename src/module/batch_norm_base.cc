@@ -271,11 +271,13 @@ std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {
   record->batch_statistics = call.batch_statistics;
   record->count = call.given.count;
   record->sets = call.sets;
-  record->statistics.resize(static_cast<size_t>(3 * call.sets.count(call.x.size) + num_features_));
+  const int64_t parameters = call.fused.is_pointwise() ? 2 : 1;
+  record->statistics.resize(static_cast<size_t>(3 * call.sets.count(call.x.size) + parameters * num_features_));
   record->y = View();
+  record->z = call.fused.is_pointwise() ? call.z : View();
   record->mask.clear();
   record->side.clear();
-  const bool has_activation = call.fused.activation != Activation::none;
+  const bool has_activation = call.fused.has_sides();
   if (has_activation && call.batch_statistics && !call.z.exists()) {
     // Backward reads x anyway for dx and dweight, and then no third tensor. With frozen statistics it does not, and x
     // may be overwritten.
@@ -307,6 +309,7 @@ BackwardCall BatchNormBase::backward_call(const Record &record, const View &dy) 
   BackwardCall call;
   call.dy = dy;
   call.y = record.y;
+  call.z = record.z;
   call.mask = record.mask.empty() ? nullptr : record.mask.data();
   call.fused = record.fused;
   call.saved = record.saved();

@@ -27,12 +27,14 @@ class AdditivePartial {
         dtype_(call.dy.dtype),
         sets_(call.sets.of(call.dy.size)),
         channels_(sets_.counted().c),
-        has_activation_(call.fused.activation != Activation::none),
+        has_activation_(call.fused.has_sides()),
         has_extreme_slope_(extreme::is_extreme_slope(call.fused.factor())) {}
 
   void set_centers(const Group &g, const Accumulators &accumulators) const {
-    for (int64_t i = 0; i < g.channels; ++i)
-      set_center(mean_of(g.channel + i), mean_lo_of(g.channel + i), i, accumulators);
+    for_sets(g, [&](int64_t set, int64_t first, int64_t channels) {
+      const double mean = saved_.mean ? saved_.mean[set] : 0, low = saved_.mean_lo ? saved_.mean_lo[set] : 0;
+      for (int64_t i = first; i < first + channels; ++i) set_center(mean, low, i, accumulators);
+    });
     if (!has_activation_) return;
     copy_side(0, g, accumulators.side_sign);
     copy_side(1, g, accumulators.side_threshold);
@@ -69,6 +71,7 @@ class AdditivePartial {
     return all;
   }
   void set_count(int64_t, Partial *) const {}
+  static void copy_count(const Partial &, Partial *) {}
 
  protected:
   // What a channel is summed around: a pivot of the arithmetic type, and the rest of the mean.
@@ -100,6 +103,16 @@ class AdditivePartial {
   bool is_wide() const { return dtype_ == DType::f64; }
   double of_set(const double *array, int64_t channel, double otherwise) const {
     return array ? array[channel / sets_.channels] : otherwise;
+  }
+  // Calls f(set, first, channels) for the sets that a group has channels of, counted from its first.
+  template <class F>
+  void for_sets(const Group &g, const F &f) const {
+    int64_t set = sets_.channels == 1 ? g.channel : g.channel / sets_.channels;
+    for (int64_t done = 0; done < g.channels; ++set) {
+      const int64_t channels = std::min((set + 1) * sets_.channels - g.channel - done, g.channels - done);
+      f(set, done, channels);
+      done += channels;
+    }
   }
   double mean_of(int64_t channel) const { return of_set(saved_.mean, channel, 0); }
   double mean_lo_of(int64_t channel) const { return of_set(saved_.mean_lo, channel, 0); }
@@ -201,7 +214,7 @@ void run_in_two(const Call &call, View Call::*const (&views)[kViews],
 template <class Call>
 void set_side(const Call &call, Tensors &tensors) {
   tensors.activation = call.fused.activation;
-  if (call.fused.activation == Activation::none) return;
+  if (!call.fused.has_sides()) return;
   tensors.slope = call.fused.factor();
   if (call.side_of_x()) {
     tensors.side = call.x;

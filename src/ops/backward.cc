@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <optional>
 
 #include "base/error.h"
 #include "kernels/safe_range.h"
@@ -16,6 +17,7 @@
 #include "ops/exact_mean.h"
 #include "ops/extreme.h"
 #include "ops/operations.h"
+#include "ops/pointwise.h"
 #include "ops/repeats.h"
 #include "ops/schedule.h"
 
@@ -31,13 +33,15 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   const kernels::MapOf map;
   const bool has_sums, has_map;
 
-  explicit Backward(const BackwardCall &call)
+  // `argument`: of a pointwise activation, else NULL.
+  Backward(const BackwardCall &call, const Argument *argument)
       : AdditivePartial(call),
         map(call.batch_statistics && call.dx.exists() ? kernels::MapOf::backward : kernels::MapOf::scale),
         has_sums(call.given_sums == nullptr && (map == kernels::MapOf::backward || call.sums != nullptr ||
                                                 call.dweight.exists() || call.dbias.exists())),
         has_map(call.dx.exists() || call.dz.exists()),
         call_(call),
+        argument_(argument),
         count_(static_cast<double>(call.count ? call.count : sets_.values())),
         kept_dweight_(sets_, call.dweight.exists()),
         kept_dbias_(sets_, call.dbias.exists()) {}
@@ -55,7 +59,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                                      : static_cast<double>(reinterpret_cast<const float *>(scales)[i]);
       for (int term = 0; term < kSums; ++term) weigh(total, term, i, scale, own.part, term);
       // NaN makes all channels of the set extreme. A channel whose sums are 0 adds nothing.
-      if (!has_safe_sums(total.hi[i], total.hi[kMaxGroup + i], g.channel + i))
+      if (!has_safe_sums(total.hi[i], total.hi[kMaxGroup + i], numbers.invstd[i]))
         own.part->hi[i] = std::numeric_limits<double>::quiet_NaN();
     }
     return *own.part;
@@ -67,6 +71,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     Numbers &numbers = *new (own.numbers) Numbers;
     if (call_.given_sums) sums = given(g, own.total);
     std::memset(coefficients.is_extreme, has_extreme_slope_, static_cast<size_t>(g.channels));
+    if (argument_) argument_->mark_extreme(g, coefficients.is_extreme);
     channel_.gradients({g.channels, statistics_of(g, &numbers), sums, sums && has_wide_sets() ? own.pooled[0] : nullptr,
                         count_, coefficients.of_regular(), numbers.sum_g, numbers.sum_g_xhat});
     for (int64_t i = 0; call_.sums && i < g.channels; ++i) save_products(g.channel + i, *sums, i);
@@ -106,23 +111,29 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       const auto at = [&](const double *array) { return array ? array + g.channel : nullptr; };
       return {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)};
     }
-    for (int64_t i = 0; i < g.channels; ++i) {
-      numbers->mean[i] = mean_of(g.channel + i);
-      numbers->mean_lo[i] = mean_lo_of(g.channel + i);
-      numbers->invstd[i] = invstd_of(g.channel + i);
-      numbers->weight[i] = weight_of(g.channel + i);
-    }
+    for_sets(g, [&](int64_t set, int64_t first, int64_t channels) {
+      std::fill_n(numbers->mean + first, channels, saved.mean ? saved.mean[set] : 0);
+      std::fill_n(numbers->mean_lo + first, channels, saved.mean_lo ? saved.mean_lo[set] : 0);
+      std::fill_n(numbers->invstd + first, channels, saved.invstd[set]);
+    });
+    for_channels_of_module(sets_, g, [&](int64_t first, int64_t channels, int64_t offset) {
+      if (saved.weight) {
+        std::copy_n(saved.weight + first, channels, numbers->weight + offset);
+      } else {
+        std::fill_n(numbers->weight + offset, channels, 1.0);
+      }
+    });
     return {numbers->mean, numbers->mean_lo, numbers->invstd, numbers->weight};
   }
 
   // Whether the sums of a channel are exact enough for those of its set.
-  bool has_safe_sums(double sum_g, double sum_product, int64_t channel) const {
+  bool has_safe_sums(double sum_g, double sum_product, double invstd) const {
     using R = kernels::SafeRange<double>;
     if (sum_g == 0 && sum_product == 0) return true;
-    const double invstd = invstd_of(channel), means = (std::fabs(sum_g) + std::fabs(sum_product) * invstd) / count_;
+    const double sum = std::fabs(sum_g) + std::fabs(sum_product) * invstd;
     const double least =
         is_wide() ? std::max(invstd, 1.0) * R::kLeastGradient : invstd * kernels::SafeRange<float>::kLeast;
-    return means >= least && means < R::kMost;
+    return sum >= least * count_ && sum < R::kMost;
   }
 
   // The sums that came from outside.
@@ -143,7 +154,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   [[gnu::cold]] bool set_extreme(const Blockwise &blockwise, int64_t channel, int64_t i, bool has_sums,
                                  const MapCoefficients &coefficients, const Workspace &own, Numbers *numbers) const {
     double *const sum_g = numbers->sum_g + i, *const sum_g_xhat = numbers->sum_g_xhat + i;
-    if (has_sums && is_ordinary_map(channel, i, *sum_g, *sum_g_xhat, own) &&
+    const bool is_of_argument = argument_ != nullptr && argument_->is_extreme(channel);
+    if (has_sums && !is_of_argument && is_ordinary_map(channel, i, *sum_g, *sum_g_xhat, own) &&
         (call_.given_sums && !is_wide() ? has_safe_factors(channel) : is_ordinary(blockwise, channel, own)))
       return false;
     is_wide() ? set_unbounded(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat)
@@ -159,7 +171,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     if (call_.given_sums) {
       given({channel, 1}, own.extreme);
     } else if (has_sums) {
-      sum_in_double(blockwise, channel, own);
+      sum_extreme(blockwise, channel, own);
       if (call_.sums) save_products(channel, *own.extreme, 0);
     }
     const double mean = mean_of(channel), mean_lo = mean_lo_of(channel), invstd = invstd_of(channel),
@@ -174,13 +186,26 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                         sum_g_xhat});
   }
 
+  // The sums of a channel of float or half data into own.extreme. A pointwise activation has its argument as double
+  // there, too.
+  void sum_extreme(const Blockwise &blockwise, int64_t channel, const Workspace &own) const {
+    if (argument_ == nullptr) return sum_in_double(blockwise, channel, own);
+    const unbounded::Sum::Mean mean = {mean_of(channel), mean_lo_of(channel)};
+    unbounded::Gradients sums;
+    blockwise.visit(channel, own.buffer,
+                    [&](const kernels::MapJob &job) { unbounded::add_gradients(job, mean, 0, 0, &sums); });
+    own.extreme->hi[0] = sums.g.total().to_double();
+    own.extreme->hi[kMaxGroup] = sums.products.total().to_double();
+    own.extreme->lo[0] = own.extreme->lo[kMaxGroup] = 0;
+  }
+
   // The sums of weighed() over the set of a channel into own.of_sets, in double.
   void sum_set_in_double(const Blockwise &blockwise, int64_t channel, const Workspace &own, Numbers *numbers) const {
     const int64_t set = channel / sets_.channels, first = set * sets_.channels;
     if (numbers->extreme_set == set) return;
     numbers->extreme_set = set;
     for (int64_t c = first; c < first + sets_.channels; ++c) {
-      sum_in_double(blockwise, c, own);
+      sum_extreme(blockwise, c, own);
       Partial *const weighed = c == first ? own.of_sets : own.part;
       for (int term = 0; term < kSums; ++term) weigh(*own.extreme, term, 0, weight_of(c) * invstd_of(c), weighed, term);
       if (c != first) merge({0, 1}, own.of_sets, *own.part);
@@ -310,6 +335,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   }
 
   const BackwardCall &call_;
+  const Argument *const argument_;
   const double count_;
   const KeptOfSets kept_dweight_, kept_dbias_;
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
@@ -328,12 +354,20 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   tensors.out = call.dx;
   tensors.out2 = call.dz;
   set_side(call, tensors);
-  const Backward operation(call);
+  std::optional<Argument> argument;
+  if (call.fused.is_pointwise()) {
+    tensors.v = call.z;
+    tensors.bound = call.fused.bound();
+    tensors.argument = &argument.emplace(call.sets.of(call.x.size), call.x.dtype, call.saved);
+  }
+  const Backward operation(call, tensors.argument);
   if (operation.has_sums && !tensors.x.exists()) tensors.x = call.dy;
   if (!operation.has_sums && !operation.has_map) return;  // so it is in each of the calls
   const Repeats repeats(tensors, call.dy.size);
   const Blockwise blockwise(tensors, call.sets.of(call.dy.size), call.dy.dtype);
-  const bool in_place = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
+  const bool is_dy = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
+  tensors.lends_out = call.fused.is_pointwise() && operation.has_sums && call.dx.exists() && !is_dy;
+  const bool in_place = is_dy || tensors.lends_out;
   const int reads = tensors.x.exists() && tensors.x.data != call.dy.data ? 2 : 1;
   const Schedule<Backward> schedule(operation, blockwise, call, call.dy.dtype, reads, !in_place);
   const Scratch scratch(schedule.scratch_bytes());
@@ -356,7 +390,7 @@ void backward(const BackwardCall &call) {
   } else if (call.sets.rest(call.dy.size) == 0) {
     backward_parts(&call, 1, Ready());
   } else {
-    run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::dx, &C::dz}, {&C::dweight, &C::dbias}, backward_parts);
+    run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::z, &C::dx, &C::dz}, {&C::dweight, &C::dbias}, backward_parts);
   }
 }
 

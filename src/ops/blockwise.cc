@@ -49,6 +49,8 @@ void for_each_run(const View &view, int64_t n, int64_t c, int64_t position, int6
   }
 }
 
+}  // namespace
+
 void gather(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, std::byte *to) {
   const int64_t bytes = dtype_size(view.dtype);
   for_each_run(view, n, c, position, length, [&](const std::byte *from, int64_t offset, int64_t count) {
@@ -82,6 +84,8 @@ void scatter(const std::byte *from, const View &view, int64_t n, int64_t c, int6
     }
   });
 }
+
+namespace {
 
 // A packed copy: sample after sample of each channel.
 kernels::Stream packed_stream(std::byte *buffer, const Blockwise::Piece &piece) {
@@ -247,8 +251,12 @@ kernels::MapJob Blockwise::job_of_extreme_piece(const Piece &piece, Packed &pack
     });
     job.side = packed_stream(packed.read[2], piece);
   }
-  job.activation = tensors_.activation;
   job.slope = tensors_.slope;
+  if (!is_pointwise()) {
+    job.activation = tensors_.activation;
+  } else if (tensors_.argument != nullptr) {
+    activate_extreme(piece, packed, job);
+  }
   return job;
 }
 
@@ -290,8 +298,7 @@ void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index
                            void *buffer) const {
   if (op == kernels::SumsOf::forward) read_pivots(group, blocks_.at(index), accumulators);
   // Gradients of parameters are sums over a channel of all sets.
-  const int64_t elements =
-      op == kernels::SumsOf::forward ? sets_.values() : std::min(sets_.values(), sets_.size.per_channel());
+  const int64_t elements = op == kernels::SumsOf::forward ? sets_.values() : sets_.size.per_channel();
   add(op, group, index, accumulators, elements < kFewElements, buffer);
 }
 
@@ -303,6 +310,8 @@ void Blockwise::accumulate_in_double(kernels::SumsOf op, const Group &group, int
 void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index, const Accumulators &accumulators,
                     bool in_double, void *buffer) const {
   const Blocks::Block block = blocks_.at(index);
+  if (is_pointwise() && op == kernels::SumsOf::backward)
+    return pointwise_sums(group, block, accumulators, in_double, buffer);
   if (mode_ == Mode::packed) return packed_sums(op, group, block, accumulators, in_double, *new (buffer) Packed);
   auto job = job_of<kernels::SumsJob>(group, block);
   job.in_double = in_double;
@@ -371,13 +380,20 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
 void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                             const MapCoefficients &coefficients, bool streaming, int64_t next_group,
                             void *buffer) const {
+  const bool has_gradients = op != kernels::MapOf::forward && keeps_gradients();
+  if (is_pointwise() && !has_gradients) return pointwise_map(op, group, block, coefficients, streaming, buffer);
   if (mode_ == Mode::packed) return packed_map(op, group, block, coefficients, streaming, *new (buffer) Packed);
   auto job = job_of<kernels::MapJob>(group, block);
   job.out = stream(tensors_.out, group, block);
   job.out2 = stream(tensors_.out2, group, block);
   job.coefficients = coefficients.regular;
   job.coefficient_stride = coefficients.stride;
-  job.activation = tensors_.activation;
+  if (has_gradients) {
+    job.g = job.out;
+    job.v = {};
+  } else {
+    job.activation = tensors_.activation;
+  }
   job.streaming = streaming;
   // Where there is no next group, a little ahead in the same run of memory: the arithmetic of one vector leaves a core
   // fewer lines on their way than a copy has (measured: a tenth of the time of eval; two tensors fill up sooner).
@@ -430,6 +446,8 @@ void Blockwise::map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Bl
     } else {
       kernels.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
     }
+    if (is_pointwise() && op == kernels::MapOf::forward)
+      activate_doubles(packed.written[0], nullptr, packed.written[0], unbounded::count(job));
     const auto write = [&](const std::byte *from, const View &to) {
       if (to.exists()) store_doubles(reinterpret_cast<const double *>(from), packed.unconverted, to, piece);
     };

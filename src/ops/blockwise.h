@@ -11,15 +11,24 @@
 
 namespace bn2d {
 
+class Argument;
+
 // The tensors of one call. A view without data takes no part.
 struct Tensors {
-  View x, g, side, v;                  // read
+  View x, g, side, v;                  // read; v: the residual, where a forward or a pointwise activation takes one
   const uint8_t *side_mask = nullptr;  // instead of side: one bit per element, each plane in whole bytes; 1: positive
   View out, out2;                      // written
   uint8_t *sign_mask = nullptr;        // written (forward): 1 where the activation's argument is positive
   kernels::Activation activation = kernels::Activation::none;
   double slope = 0;
+  double bound = 0;                    // of a pointwise activation
+  const Argument *argument = nullptr;  // backward of a pointwise activation
+  bool lends_out = false;              // the same: `out` may hold g between sums and map
 };
+
+// `length` elements of a channel, from `position` on, to and from a packed copy.
+void gather(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, std::byte *to);
+void scatter(const std::byte *from, const View &view, int64_t n, int64_t c, int64_t position, int64_t length);
 
 int64_t mask_plane_bytes(int64_t plane);
 
@@ -117,6 +126,9 @@ class Blockwise {
   };
   // Memory that a worker lends to each of the functions below: packed copies, or long rows.
   static constexpr int64_t kBufferBytes = 48 * 1024;
+  static constexpr int64_t kPointwiseBytes = 64 * 1024;  // more, where the activation is pointwise
+  struct PointwiseBuffers;
+  int64_t buffer_bytes() const { return is_pointwise() ? kBufferBytes + kPointwiseBytes : kBufferBytes; }
 
   Blockwise(const Tensors &tensors, const Sets &sets, DType dtype);
 
@@ -203,6 +215,39 @@ class Blockwise {
     if (channel < row_) return {0, channel};
     return {channel / row_ * sets_.samples, channel % row_};
   }
+
+  // Pointwise activations (pointwise.cc).
+  bool is_pointwise() const { return kernels::is_pointwise(tensors_.activation); }
+  void pointwise_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
+                     const MapCoefficients &coefficients, bool streaming, void *buffer) const;
+  void pointwise_sums(const Group &group, const Blocks::Block &block, const Accumulators &accumulators, bool in_double,
+                      void *buffer) const;
+  kernels::Stream gradients_of_box(const Group &group, const Blocks::Block &box, std::byte *x, std::byte *g,
+                                   PointwiseBuffers &own) const;
+  void map_box(kernels::MapOf op, const kernels::Stream &x, const kernels::Stream &g, const kernels::Stream &v,
+               const Group &group, const Blocks::Block &box, const MapCoefficients &coefficients, std::byte *out,
+               PointwiseBuffers &own) const;
+  [[gnu::cold]] void activate_extreme(const Piece &piece, Packed &packed, const kernels::MapJob &job) const;
+  kernels::ActivationJob activation_job(const void *argument, const void *gradient, void *out, int64_t count) const;
+  void activate_doubles(const void *argument, const void *gradient, void *out, int64_t count) const;
+  void activate_box(const Group &group, const Blocks::Block &box, const std::byte *gradient, std::byte *out,
+                    bool streaming, PointwiseBuffers &own) const;
+  std::byte *direct_box(const View &view, const Group &group, const Blocks::Block &box) const;
+  // Half data would lose digits.
+  bool keeps_gradients() const {
+    return tensors_.lends_out && mode_ != Mode::packed && dtype_size(dtype_) == arithmetic_size(dtype_);
+  }
+  kernels::Stream box_stream(std::byte *buffer, const Group &group, const Blocks::Block &box) const;
+  kernels::Stream read_box(const View &view, const Group &group, const Blocks::Block &box, std::byte *buffer,
+                           PointwiseBuffers &own) const;
+  void load_box(const View &view, const Group &group, const Blocks::Block &box, std::byte *to,
+                PointwiseBuffers &own) const;
+  void store_box(std::byte *from, const View &view, const Group &group, const Blocks::Block &box, bool streaming,
+                 PointwiseBuffers &own) const;
+  template <class F>
+  void for_each_row(const View &view, const Group &group, const Blocks::Block &box, const F &f) const;
+  template <class F>
+  void for_each_box(const Group &group, const Blocks::Block &block, bool whole_runs, const F &f) const;
 
   const Tensors &tensors_;
   Sets sets_;

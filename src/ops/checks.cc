@@ -14,10 +14,14 @@ namespace {
 // Float data are computed in float, whose range the slope has to fit, too.
 void check_fused(const Fused &fused, DType dtype) {
   const int32_t activation = static_cast<int32_t>(fused.activation);
-  if (activation < 0 || activation > static_cast<int32_t>(Activation::leaky_relu))
-    fail(Status::invalid_argument, "activation is %" PRId32 ", known are 0 to 2", activation);
-  if (fused.activation != Activation::leaky_relu) return;
+  constexpr auto kLast = static_cast<int32_t>(kernels::kLastActivation);
+  if (activation < 0 || activation > kLast)
+    fail(Status::invalid_argument, "activation is %" PRId32 ", known are 0 to %" PRId32, activation, kLast);
   const double most = dtype == DType::f64 ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
+  if (fused.activation == Activation::clamp && !(fused.slope > 0 && fused.slope <= most))
+    fail(Status::invalid_argument, "slope of clamp, its upper bound, is %g, must be above 0 and at most %g for %s data",
+         fused.slope, most, dtype_name(dtype));
+  if (fused.activation != Activation::leaky_relu) return;
   if (!(std::fabs(fused.slope) <= most))
     fail(Status::invalid_argument, "slope of leaky relu is %g, must be from %g to %g for %s data", fused.slope, -most,
          most, dtype_name(dtype));
@@ -48,7 +52,7 @@ void check_leading(const char *what, const View &view) {
 void check_side(const Fused &fused, bool side_of_x, const View &y, const uint8_t *mask, const char *leading_name,
                 const View &leading) {
   check_fused(fused, leading.dtype);
-  if (fused.activation == Activation::none || side_of_x) return;
+  if (!fused.has_sides() || side_of_x) return;
   if (mask == nullptr && y.exists()) check_read("y", y, leading_name, leading);
   if (leading.size.numel() == 0) return;
   if (mask == nullptr && !y.exists())
@@ -83,10 +87,19 @@ void check_values(const ForwardCall &call) {
        samples, size.n, size.c, size.h, size.w);
 }
 
+// The argument of a pointwise activation is made again of what only a record keeps.
+void check_argument(const BackwardCall &call) {
+  if (call.saved.bias == nullptr)
+    fail(Status::invalid_argument,
+         "activation is %" PRId32 ", stateless backward knows 0 to 2; a module's record knows all",
+         static_cast<int32_t>(call.fused.activation));
+  if (call.z.exists()) check_read("z", call.z, "dy", call.dy);
+}
+
 // Whether a backward reads the side of the activation off y.
 template <class Call>
 bool reads_y(const Call &call) {
-  return call.fused.activation != Activation::none && !call.side_of_x() && call.mask == nullptr;
+  return call.fused.has_sides() && !call.side_of_x() && call.mask == nullptr;
 }
 
 // The memory of the tensors and arrays of a call: first what it reads, then what it writes. What is only read may share
@@ -212,6 +225,7 @@ void check_memory(const BackwardCall &call) {
   Footprint memory(call.dy.size, call.sets);
   memory.reads("dy", call.dy);
   if (call.needs_x()) memory.reads("x", call.x);
+  memory.reads("z", call.z);
   memory.reads("sums", call.given_sums, 2);
   add_side_and_statistics(call, memory);
   memory.writes("dx", call.dx, &call.dy);
@@ -250,16 +264,32 @@ void check_same_dtype(const char *what, const View &view, const char *leading_na
     fail(Status::dtype, "%s is %s, %s is %s", what, dtype_name(view.dtype), leading_name, dtype_name(leading.dtype));
 }
 
+namespace {
+
+// What backward reads again stays as it is.
+void check_kept(const ForwardCall &call) {
+  const bool is_pointwise = call.fused.is_pointwise();
+  if (is_pointwise && call.mask != nullptr)
+    fail(Status::invalid_argument, "mask is given, but activation %" PRId32 " has no two sides",
+         static_cast<int32_t>(call.fused.activation));
+  if (!call.keeps_x || call.x.size.numel() == 0) return;
+  if ((call.batch_statistics || is_pointwise) && same_elements(call.y, call.x))
+    fail(Status::overlap, "y and x are both at %p, but backward %s needs x unchanged", static_cast<void *>(call.x.data),
+         is_pointwise ? "through this activation" : "on batch statistics");
+  if (is_pointwise && call.z.exists() && same_elements(call.y, call.z))
+    fail(Status::overlap, "y and z are both at %p, but backward through this activation needs z unchanged",
+         static_cast<void *>(call.z.data));
+}
+
+}  // namespace
+
 void check(const ForwardCall &call) {
   check_leading("x", call.x);
   check_sets(call.sets, call.x.size);
   check_fused(call.fused, call.x.dtype);
   if (call.z.exists()) check_read("z", call.z, "x", call.x);
   if (call.y.exists()) check_written("y", call.y, "x", call.x);
-  const bool keeps_x = call.keeps_x && call.batch_statistics;
-  if (keeps_x && same_elements(call.y, call.x) && call.x.size.numel() > 0)
-    fail(Status::overlap, "y and x are both at %p, but backward on batch statistics needs x unchanged",
-         static_cast<void *>(call.x.data));
+  check_kept(call);
   check_memory(call);
   if (call.batch_statistics && !call.given.exist() && !call.moments) check_values(call);
 }
@@ -268,6 +298,7 @@ void check(const BackwardCall &call) {
   check_leading("dy", call.dy);
   check_sets(call.sets, call.dy.size);
   if (call.x.exists()) check_read("x", call.x, "dy", call.dy);
+  if (call.fused.is_pointwise()) check_argument(call);
   check_side(call.fused, call.side_of_x(), call.y, call.mask, "dy", call.dy);
   if (call.dx.exists()) check_written("dx", call.dx, "dy", call.dy);
   if (call.dz.exists()) check_written("dz", call.dz, "dy", call.dy);
@@ -279,6 +310,9 @@ void check(const DoubleBackwardCall &call) {
   check_sets(call.sets, call.dy.size);
   check_read("x", call.x, "dy", call.dy);
   if (call.ddx.exists()) check_read("ddx", call.ddx, "dy", call.dy);
+  if (call.fused.is_pointwise())
+    fail(Status::invalid_argument, "activation is %" PRId32 ", double backward knows 0 to 2",
+         static_cast<int32_t>(call.fused.activation));
   check_side(call.fused, call.side_of_x(), call.y, call.mask, "dy", call.dy);
   if (call.ddy.exists()) check_written("ddy", call.ddy, "dy", call.dy);
   if (call.dx.exists()) check_written("dx", call.dx, "dy", call.dy);

@@ -60,6 +60,10 @@ class Forward {
     m->count = static_cast<double>(elements);
     m->wide = is_wide_;
   }
+  static void copy_count(const Moments &from, Moments *to) {
+    to->count = from.count;
+    to->wide = from.wide;
+  }
   static const Moments &weighed(int, const Group &, const Moments &total, const MapCoefficients &, const Workspace &) {
     return total;
   }
@@ -301,14 +305,18 @@ class Forward {
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
-// Backward uses the weight as it was.
-void save_weight(const ForwardCall &call) {
-  if (call.saved.weight == nullptr) return;
-  if (call.weight.exists()) {
-    call.weight.load(0, call.x.size.c, call.saved.weight);
-  } else {
-    std::fill_n(call.saved.weight, call.x.size.c, 1.0);
-  }
+// Backward uses weight and bias as they were.
+void save_parameters(const ForwardCall &call) {
+  const auto save = [&](const ChannelArray &array, double other, double *saved) {
+    if (saved == nullptr) return;
+    if (array.exists()) {
+      array.load(0, call.x.size.c, saved);
+    } else {
+      std::fill_n(saved, call.x.size.c, other);
+    }
+  };
+  save(call.weight, 1, call.saved.weight);
+  save(call.bias, 0, call.saved.bias);
 }
 
 // One call after another.
@@ -321,6 +329,7 @@ void save_weight(const ForwardCall &call) {
   tensors.sign_mask = call.mask;
   tensors.activation = call.fused.activation;
   tensors.slope = call.fused.factor();
+  tensors.bound = call.fused.bound();
   const Repeats repeats(tensors, call.x.size);
   const Blockwise blockwise(tensors, call.sets.of(call.x.size), call.x.dtype);
   const Forward operation(call);
@@ -331,7 +340,7 @@ void save_weight(const ForwardCall &call) {
     before.run();
     schedule.run(scratch.data());
     operation.add_sets();
-    save_weight(call);
+    save_parameters(call);
   };
   count == 1 ? run() : forward_parts(calls + 1, count - 1, Ready::of(run));
 }

@@ -35,13 +35,17 @@ struct SavedStatistics {
   // the sets, in the arithmetic type of the data. A backward that has them reads x, which dx and dweight need anyway,
   // and neither y nor a mask.
   void *side = nullptr;
+  double *bias = nullptr;  // C doubles, for the argument of a pointwise activation. NULL: not wanted (forward)
 };
 
 struct Fused {
   Activation activation = Activation::none;
   double slope = 0;
-  // The kernels know one activation: a factor below 0, which is 0 for relu.
+  // The kernels of maps and sums know one activation: a factor below 0, which is 0 for relu.
   double factor() const { return activation == Activation::leaky_relu ? slope : 0.0; }
+  double bound() const { return activation == Activation::relu6 ? 6.0 : slope; }
+  bool is_pointwise() const { return kernels::is_pointwise(activation); }
+  bool has_sides() const { return activation != Activation::none && !is_pointwise(); }
 };
 
 // Statistics of `count` values of each channel as they are kept and sent: the mean, its low part, the
@@ -68,7 +72,7 @@ struct ForwardCall {
   bool biased_running_var = false, protect_running_stats = false;
   uint8_t *mask = nullptr;    // written: side of the activation
   SavedStatistics saved;      // written
-  bool keeps_x = false;       // a record will borrow x: it must not be overwritten
+  bool keeps_x = false;       // a record will borrow x, and z where backward reads it: not to be overwritten
   MomentArrays given;         // instead of the statistics of x; x, z and y may be empty all the same
   double *moments = nullptr;  // written (as MomentArrays): the statistics of x, and nothing else
   int32_t thread_limit = 0;
@@ -79,6 +83,7 @@ void forward(const ForwardCall &call);
 
 struct BackwardCall {
   View x, dy, y;  // x may not exist where nothing needs it; y: only to read the side of the activation
+  View z;         // of forward; only for a pointwise activation, whose argument is made of x, z and saved.bias again
   const uint8_t *mask = nullptr;
   Fused fused;
   SavedStatistics saved;
@@ -94,9 +99,10 @@ struct BackwardCall {
   const double *given_sums = nullptr;  // instead of the sums of this part
   int32_t thread_limit = 0;
   const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
-  bool side_of_x() const { return fused.activation != Activation::none && saved.side != nullptr; }
+  bool side_of_x() const { return fused.has_sides() && saved.side != nullptr; }
   bool needs_x() const {
-    return dweight.exists() || sums != nullptr || (batch_statistics && dx.exists()) || side_of_x();
+    return dweight.exists() || sums != nullptr || (batch_statistics && dx.exists()) || side_of_x() ||
+           fused.is_pointwise();
   }
 };
 void check(const BackwardCall &call);
@@ -117,7 +123,7 @@ struct DoubleBackwardCall {
   ChannelArray dweight;  // written; may not exist
   int32_t thread_limit = 0;
   const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
-  bool side_of_x() const { return fused.activation != Activation::none && saved.side != nullptr; }
+  bool side_of_x() const { return fused.has_sides() && saved.side != nullptr; }
 };
 void check(const DoubleBackwardCall &call);
 void double_backward(const DoubleBackwardCall &call);

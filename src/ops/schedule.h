@@ -24,6 +24,7 @@ namespace bn2d {
 //   static constexpr int kDoubles               doubles of a Partial per channel
 //   static auto arrays(Partial &)               where they are: an array of kMaxGroup for each
 //   void set_count(elements, Partial *)         of each channel
+//   static void copy_count(const Partial &, Partial *)
 //   static constexpr int kPoolings              how often sets of several channels are summed up
 //   const Partial &weighed(pooling, group, total, MapCoefficients, Workspace)
 //                                               what of each channel is summed up; may be in own.part
@@ -127,7 +128,7 @@ class Schedule {
     inexact_at_ = sums_at_ + in_lines(sizeof(kernels::Sums));
     numbers_at_ = inexact_at_ + kernels::kMaxGroup;
     buffer_at_ = numbers_at_ + in_lines(kNumbersBytes);
-    worker_bytes_ = buffer_at_ + Blockwise::kBufferBytes;
+    worker_bytes_ = buffer_at_ + blockwise_.buffer_bytes();
   }
   int64_t coefficient_bytes(int64_t channels) const {
     return MapCoefficients::bytes(coefficients_, arithmetic_bytes_, channels);
@@ -239,32 +240,58 @@ class Schedule {
       std::copy_n(Operation::arrays(partial)[k], g.channels, memory + k * size_.c);
   }
 
-  // Adds the channels of sets to what there is of each set in own.of_sets, in their order: those of
-  // several whole sets, or some of one set that is larger than a group.
+  // Adds the channels of sets to what there is of each set in own.of_sets: those of several whole sets, or some of one
+  // set that is larger than a group. The channels of a set are merged as a tree, halves of it at a time: the first one
+  // with the first of the second half, and so on; an odd one waits until the end. So merges are of many channels.
   [[gnu::noinline]] void add_to_sets(int pooling, const Group &g, const Partial &total,
                                      const MapCoefficients &coefficients, bool is_first,
                                      const Workspace<Partial> &own) const {
     const int64_t of_set = std::min(together_, g.channels), sets = g.channels / of_set;
-    const Partial &weighed = operation_.weighed(pooling, g, total, coefficients, own);
-    for (int64_t channel = 0; channel < of_set; ++channel, is_first = false) {
-      Partial *const to = is_first ? own.of_sets : own.extreme;
-      gather(weighed, of_set, channel, sets, to);
-      if (!is_first) operation_.merge({0, sets}, own.of_sets, *to);
+    Partial *const tree = own.part, *const half = own.extreme;
+    turn(operation_.weighed(pooling, g, total, coefficients, own), of_set, sets, half);
+    move(*half, 0, g.channels, tree);
+    bool has_rest = !is_first;
+    operation_.set_count(blockwise_.sets().samples * size_.plane(), tree);
+    for (int64_t left = of_set; left > 1; left /= 2) {
+      const int64_t count = left / 2 * sets;
+      copy_count(*tree, half);
+      if (left % 2 != 0) {
+        move(*tree, 2 * count, sets, half);
+        if (has_rest) {
+          operation_.merge({0, sets}, own.of_sets, *half);
+        } else {
+          move(*half, 0, sets, own.of_sets);
+          copy_count(*half, own.of_sets);
+        }
+        has_rest = true;
+      }
+      move(*tree, count, count, half);
+      operation_.merge({0, count}, tree, *half);
     }
+    if (has_rest) return operation_.merge({0, sets}, own.of_sets, *tree);
+    move(*tree, 0, sets, own.of_sets);
+    copy_count(*tree, own.of_sets);
   }
-  // Channel number `channel` of each set.
-  [[gnu::noinline]] void gather(const Partial &from, int64_t of_set, int64_t channel, int64_t sets, Partial *to) const {
+  // From set after set to channel after channel: the same channel of all sets is together.
+  static void turn(const Partial &from, int64_t of_set, int64_t sets, Partial *to) {
     const auto sources = Operation::arrays(const_cast<Partial &>(from)), targets = Operation::arrays(*to);
     for (int k = 0; k < Operation::kDoubles; ++k)
-      for (int64_t set = 0; set < sets; ++set) targets[k][set] = sources[k][set * of_set + channel];
-    operation_.set_count(blockwise_.sets().samples * size_.plane(), to);
+      for (int64_t set = 0; set < sets; ++set)
+        for (int64_t c = 0; c < of_set; ++c) targets[k][c * sets + set] = sources[k][set * of_set + c];
   }
+  static void move(const Partial &from, int64_t first, int64_t count, Partial *to) {
+    const auto sources = Operation::arrays(const_cast<Partial &>(from)), targets = Operation::arrays(*to);
+    for (int k = 0; k < Operation::kDoubles; ++k) std::copy_n(sources[k] + first, count, targets[k]);
+  }
+  static void copy_count(const Partial &from, Partial *to) { Operation::copy_count(from, to); }
   // What the sets have, for each of their channels.
   [[gnu::noinline]] void spread(const Group &g, const Workspace<Partial> &own, Partial *to) const {
     const auto sources = Operation::arrays(*own.of_sets), targets = Operation::arrays(*to);
     const int64_t channels = std::min<int64_t>(g.channels, kernels::kMaxGroup);
     for (int k = 0; k < Operation::kDoubles; ++k)
-      for (int64_t i = 0; i < channels; ++i) targets[k][i] = sources[k][i / together_];
+      for (int64_t set = 0; set * together_ < channels; ++set)
+        std::fill(targets[k] + set * together_, targets[k] + std::min(channels, (set + 1) * together_),
+                  sources[k][set]);
     operation_.set_count(blockwise_.sets().values(), to);
   }
 

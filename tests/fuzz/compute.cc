@@ -85,7 +85,7 @@ oracle::Activation Machine::choose_activation(int32_t data, int32_t &number, dou
   number = static_cast<int32_t>(in_.below(3));
   slope = in_.pick({0.25, 0.01, -0.5, 0.0, 1.5, 1.0, -0.0, 1e-40});
   if (in_.one_in(40)) slope = in_.pick({nan, infinity, -infinity, 1e39, -1e300});
-  if (in_.one_in(80)) number = in_.pick<int32_t>({3, -1, 99, INT32_MAX, INT32_MIN});
+  if (in_.one_in(80)) number = in_.pick<int32_t>({9, -1, 99, INT32_MAX, INT32_MIN});
   if (number < 0 || number > 2) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   if (number == BN2D_ACT_LEAKY_RELU) {
     if (!std::isfinite(slope)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);

@@ -36,12 +36,16 @@ struct Case {
   bool has_bias() const { return affine == Affine::full; }
   // In place of x the backward has no x: no gradient of weight, and none at all on batch statistics.
   bool x_lost() const { return in_place == InPlace::x; }
-  bool backward() const { return record && !(x_lost() && batch()); }
-  bool double_backward() const { return backward() && !x_lost(); }
+  // Of a pointwise activation backward reads x and z, and only a module's record keeps the bias.
+  bool backward() const {
+    if (activation.pointwise()) return record && !stateless && in_place == InPlace::no;
+    return record && !(x_lost() && batch());
+  }
+  bool double_backward() const { return backward() && !x_lost() && !activation.pointwise(); }
   bool weight_gradient() const { return (stateless || has_weight()) && !x_lost(); }
   bool bias_gradient() const { return stateless || has_bias(); }
   bool needs_mask() const {
-    return activation.kind != Activation::none &&
+    return activation.kind != Activation::none && !activation.pointwise() &&
            (mask || (activation.kind == Activation::leaky && activation.slope < 0));
   }
 };
@@ -102,7 +106,8 @@ inline void silence_edges(const Case &c, Inputs &in, Expected &out) {
     const Real near = 16 * oracle::ulp(arithmetic_of(c.data), out.forward.scale[ch]);
     oracle::for_channel(c.e, ch, [&](int64_t i) {
       const Real v = out.forward.v[i];
-      out.edge[i] = std::fabs(v) <= near || rounded(c.data, v / 16) == 0;
+      for (const Real kink : c.activation.kinks())
+        if (std::fabs(v - kink) <= near || (kink == 0 && rounded(c.data, v / 16) == 0)) out.edge[i] = true;
       if (out.edge[i]) in.dy[i] = 0;
     });
   }
@@ -133,6 +138,7 @@ inline Expected expect(const Case &c, Inputs &in, bool silence = true) {
   if (!c.backward()) return out;
   const Reals g = oracle::through(c.activation, out.forward.v, in.dy);
   out.gradient = oracle::backward(c.e, in.x, g, weight, out.statistics, c.batch());
+  if (c.activation.pointwise()) oracle::widen(c.e, out.forward, in.dy, in.x, weight, out.statistics, &out.gradient);
   if (!c.double_backward()) return out;
   out.double_gradient =
       oracle::double_backward(c.e, in.x, g, weight, out.statistics, c.batch(), c.activation, out.forward.v, in.ddx,

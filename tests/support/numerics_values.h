@@ -22,6 +22,9 @@ using Bits = std::vector<uint64_t>;
 
 constexpr Activation no_activation{};
 constexpr Activation relu{Activation::relu, 0};
+// Those without a mask and without double backward.
+constexpr Activation pointwise[] = {{Activation::relu6, 0}, {Activation::clamp, 1.5}, {Activation::hardswish, 0},
+                                    {Activation::silu, 0},  {Activation::gelu, 0},    {Activation::sigmoid, 0}};
 
 // ---------------------------------------------------------------------------------------------------------- dtypes
 

@@ -3,10 +3,13 @@
 // goes into it, so that |error| / ulp(scale) is the error in units that the conditioning of the sum cannot excuse.
 //
 //   y        max over the channel of |y| and |bias|, with a residual of |z| and |bn(x)|, too;
-//            of |slope| times these where a slope makes larger what was rounded before it
+//            of |slope| times these where a slope makes larger what was rounded before it;
+//            after a pointwise activation of |v|, too, times the slope of the activation where that is above 1
 //   dbias    sum |g|                     where g = dy * act'(v)
 //   dweight  sum |g * xhat|
 //   dz       |g| (per channel: the largest)
+//            after a pointwise activation g has the error of its own argument: of dz |dy|*(1 + scale of y), of the
+//            others likewise; act'' is below 1
 //   dx       max_i |w*s| (|g_i| + sum|g|/M + |xhat_i| * sum|g*xhat|/M);  frozen: max_i |w*s*g_i|
 //   double backward: the same rule, every sum of products replaced by the sum of their magnitudes
 #pragma once
@@ -177,11 +180,80 @@ inline Real unbiased(Real var, int64_t m) { return var * m / (m - 1); }
 // -------------------------------------------------------------------------------------------------------- forward
 
 struct Activation {
-  enum Kind { none = 0, relu = 1, leaky = 2 } kind = none;
+  enum Kind {
+    none = 0,
+    relu = 1,
+    leaky = 2,
+    relu6 = 3,
+    clamp = 4,
+    hardswish = 5,
+    silu = 6,
+    gelu = 7,
+    sigmoid = 8
+  } kind = none;
   double slope = 0;
 
-  Real value(Real v) const { return kind == none || v > 0 ? v : kind == relu ? Real{0} : slope * v; }
-  Real derivative(Real v) const { return kind == none || v > 0 ? 1 : kind == relu ? Real{0} : Real{slope}; }
+  bool pointwise() const { return kind > leaky; }
+  Real bound() const { return kind == relu6 ? Real{6} : Real{slope}; }
+  // Where the derivative jumps.
+  std::vector<Real> kinks() const {
+    if (kind == relu || kind == leaky) return {0};
+    if (kind == relu6 || kind == clamp) return {0, bound()};
+    if (kind == hardswish) return {-3, 3};
+    return {};
+  }
+  Real value(Real v) const {
+    if (std::isnan(v)) return v;
+    switch (kind) {
+      case none:
+        return v;
+      case relu:
+        return v > 0 ? v : 0;
+      case leaky:
+        return v > 0 ? v : slope * v;
+      case relu6:
+      case clamp:
+        return std::min(std::max(v, Real{0}), bound());
+      case hardswish:
+        return v <= -3 ? 0 : v >= 3 ? v : v * (v + 3) / 6;
+      case silu:
+        return v == -infinity ? 0 : v / (1 + std::exp(-v));
+      case gelu:
+        return v == -infinity ? 0 : v * normal(v);
+      case sigmoid:
+        return 1 / (1 + std::exp(-v));
+    }
+    std::abort();
+  }
+  Real derivative(Real v) const {
+    const Real decay = std::exp(-std::fabs(v)), slope_of_sigmoid = decay / ((1 + decay) * (1 + decay));
+    switch (kind) {
+      case none:
+        return 1;
+      case relu:
+        return v > 0 ? 1 : 0;
+      case leaky:
+        return v > 0 ? 1 : slope;
+      case relu6:
+      case clamp:
+        return v > 0 && v < bound() ? 1 : 0;
+      case hardswish:
+        return v <= -3 ? 0 : v >= 3 ? 1 : v / 3 + Real{1} / 2;
+      case silu:
+        return std::isinf(v) ? (v > 0 ? 1 : 0) : 1 / (1 + std::exp(-v)) + v * slope_of_sigmoid;
+      case gelu:
+        return std::isinf(v) ? (v > 0 ? 1 : 0)
+                             : normal(v) + v * std::exp(-v * v / 2) / std::sqrt(2 * std::acos(Real{-1}));
+      case sigmoid:
+        return slope_of_sigmoid;
+    }
+    std::abort();
+  }
+
+ private:
+  static constexpr Real infinity = std::numeric_limits<Real>::infinity();
+  // Probability of a normal number below v.
+  static Real normal(Real v) { return std::erfc(-v / std::sqrt(Real{2})) / 2; }
 };
 
 struct Forward {
@@ -201,6 +273,7 @@ inline Forward forward(const Extents &e, const Values &x, const Values &z, const
       f.y[i] = activation.value(f.v[i]);
       const Real growth = std::max(std::fabs(activation.derivative(f.v[i])), Real{1});
       scale = std::max({scale, std::fabs(f.y[i]), growth * std::fabs(b)});
+      if (activation.pointwise()) scale = std::max(scale, growth * std::fabs(f.v[i]));
       if (!z.empty()) scale = std::max(scale, growth * std::max(std::fabs(bn), std::fabs(static_cast<Real>(z[i]))));
     });
     f.scale[c] = scale;
@@ -259,6 +332,25 @@ inline Gradient backward(const Extents &e, const Values &x, const Reals &g, cons
     r.dz_scale[c] = dz_scale;
   }
   return r;
+}
+
+// Through a pointwise activation, whose derivative changes with its argument by less than that changes: what the ulp of
+// an argument does to g is in each term of the sums.
+inline void widen(const Extents &e, const Forward &forward, const Values &dy, const Values &x, const Values &weight,
+                  const Statistics &s, Gradient *r) {
+  const Real m = e.per_channel();
+  for (int64_t c = 0; c < e.c; ++c) {
+    const Real growth = 1 + forward.scale[c], scale = std::fabs(at_or(weight, c, 1) * s.invstd[c]);
+    Real aG = 0, aD = 0, most = 0, most_xhat = 0;
+    for_channel(e, c, [&](int64_t i) {
+      const Real g = growth * std::fabs(static_cast<Real>(dy[i])), xhat = std::fabs(s.normalised(x[i], c));
+      aG += g, aD += g * xhat, most = std::max(most, g), most_xhat = std::max(most_xhat, xhat);
+    });
+    r->dz_scale[c] = std::max(r->dz_scale[c], most);
+    r->dbias_scale[c] = std::max(r->dbias_scale[c], aG);
+    r->dweight_scale[c] = std::max(r->dweight_scale[c], aD);
+    r->dx_scale[c] = std::max(r->dx_scale[c], scale * (most + aG / m + most_xhat * aD / m));
+  }
 }
 
 // ------------------------------------------------------------------------------------------------ double backward

@@ -22,6 +22,12 @@ ACTIVATIONS = {
     None: _api.CONSTANTS["BN2D_ACT_NONE"],
     "relu": _api.CONSTANTS["BN2D_ACT_RELU"],
     "leaky_relu": _api.CONSTANTS["BN2D_ACT_LEAKY_RELU"],
+    "relu6": _api.CONSTANTS["BN2D_ACT_RELU6"],
+    "clamp": _api.CONSTANTS["BN2D_ACT_CLAMP"],
+    "hardswish": _api.CONSTANTS["BN2D_ACT_HARDSWISH"],
+    "silu": _api.CONSTANTS["BN2D_ACT_SILU"],
+    "gelu": _api.CONSTANTS["BN2D_ACT_GELU"],
+    "sigmoid": _api.CONSTANTS["BN2D_ACT_SIGMOID"],
 }
 # A program with ever new shapes must not collect a plan for each.
 MOST_PLANS = 256
@@ -420,10 +426,12 @@ class BatchNorm2d:
                 (``x.transpose(0, 3, 1, 2)`` of an (N, H, W, C) array) run at full speed. Never
                 copied.
             z: Residual of the same shape and dtype, or None.
-            activation: None, ``"relu"`` or ``"leaky_relu"``.
-            slope: Of leaky_relu below 0.
+            activation: None, ``"relu"``, ``"leaky_relu"``, ``"relu6"``, ``"clamp"``,
+                ``"hardswish"``, ``"silu"``, ``"gelu"`` (of erf) or ``"sigmoid"``. From relu6 on
+                there is no double backward.
+            slope: Of leaky_relu below 0; the upper bound of clamp, whose lower one is 0.
             out: Receives y: same shape and dtype, any strides; may be x itself (without record) or
-                z. None: a new array with the layout of x.
+                z (from relu6 on: without record). None: a new array with the layout of x.
             record: True: returns (y, :class:`Record`), for backward.
             statistics: In place of those of x, in training mode; takes as long as eval mode then.
 
@@ -478,7 +486,7 @@ class BatchNorm2d:
 
     def _plan_forward(self, x: Array, z: Optional[Array], y: Array, activation: Optional[str], slope: float, record: bool, given: bool) -> _Plan:
         if activation not in ACTIVATIONS:
-            raise InvalidArgumentError("activation %r; known are None, 'relu' and 'leaky_relu'" % (activation,))
+            raise InvalidArgumentError("activation %r; known are %s" % (activation, ", ".join(map(repr, ACTIVATIONS))))
         views = (view_of(x), view_of(y), None if z is None else view_of(z))
         call = _api.Call(
             "bn2d_forward_with_statistics" if given else "bn2d_forward_act",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import os
 import pickle
 import subprocess
@@ -405,3 +406,32 @@ def test_threads_of_the_process():
     with pytest.raises(ValueError, match="thread pool 'fast'"):
         bn2d.set_thread_pool("fast")
     assert bn2d.get_thread_pool() in ("tbb", "openmp")
+
+
+POINTWISE = {
+    "relu6": lambda v: np.minimum(np.maximum(v, 0), 6),
+    "clamp": lambda v: np.minimum(np.maximum(v, 0), 1.5),
+    "hardswish": lambda v: v * np.minimum(np.maximum(v + 3, 0), 6) / 6,
+    "silu": lambda v: v / (1 + np.exp(-v)),
+    "gelu": lambda v: v * np.vectorize(math.erfc)(-v / math.sqrt(2)) / 2,
+    "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+}
+
+
+@pytest.mark.parametrize("activation", POINTWISE)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_pointwise_activations(activation, layout):
+    function = POINTWISE[activation]
+    x = layouts((3, 5, 4, 7), "f8")[layout]
+    z = layouts((3, 5, 4, 7), "f8", seed=1)[layout]
+    bn = bn2d.BatchNorm2d(5, dtype="float64")
+    y, record = bn.forward(x, z, activation=activation, slope=1.5, record=True)
+    v = reference(x, z)[0]
+    np.testing.assert_allclose(y, function(v), rtol=1e-12, atol=1e-12)
+    dy = np.ones_like(x)
+    dz = np.empty_like(x)
+    record.backward(dy, dz=dz)
+    step = 1e-6
+    np.testing.assert_allclose(dz, (function(v + step) - function(v - step)) / (2 * step), rtol=1e-6, atol=1e-6)
+    with pytest.raises(bn2d.InvalidArgumentError):
+        record.double_backward(dy, ddx=dy)

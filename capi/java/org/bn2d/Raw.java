@@ -43,6 +43,12 @@ final class Raw {
   static final int BN2D_ACT_NONE = 0;
   static final int BN2D_ACT_RELU = 1;
   static final int BN2D_ACT_LEAKY_RELU = 2;
+  static final int BN2D_ACT_RELU6 = 3;
+  static final int BN2D_ACT_CLAMP = 4;
+  static final int BN2D_ACT_HARDSWISH = 5;
+  static final int BN2D_ACT_SILU = 6;
+  static final int BN2D_ACT_GELU = 7;
+  static final int BN2D_ACT_SIGMOID = 8;
   static final int BN2D_NCHW = 1;
   static final int BN2D_NHWC = 2;
   static final int BN2D_PARAMETER = 1;

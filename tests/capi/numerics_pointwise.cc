@@ -1,0 +1,255 @@
+// Pointwise activations (relu6, clamp, hardswish, silu, gelu, sigmoid): against the oracle, against differences, bit by
+// bit, and at the ends of the range.
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include "support/numerics_case.h"
+
+namespace {
+
+using namespace numerics;
+
+constexpr double inf = std::numeric_limits<double>::infinity(), not_a_number = std::numeric_limits<double>::quiet_NaN();
+
+const std::vector<std::pair<int32_t, int32_t>> dtype_pairs = {{BN2D_F32, BN2D_F32}, {BN2D_F64, BN2D_F64},
+                                                              {BN2D_F16, BN2D_F16}, {BN2D_BF16, BN2D_BF16},
+                                                              {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
+
+}  // namespace
+
+// Catches: a wrong formula or constant, a tail that cancels, a box of the walk that is mapped with another's
+// coefficients, half data rounded on the way, z left out of the argument, sums that miss a box.
+TEST_CASE("pointwise: every activation, dtype and layout is within its bound", "[numerics][pointwise]") {
+  uint64_t seed = 1;
+  const Extents shapes[] = {{4, 8, 30, 31}, {16, 33, 7, 7}, {64, 40, 1, 1}, {2, 3, 61, 67}, {3, 200, 3, 3}};
+  for (const Activation &activation : pointwise) {
+    for (const auto &[data, module] : dtype_pairs) {
+      for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::permuted}) {
+        for (const bool residual : {false, true}) {
+          Case c;
+          c.e = shapes[seed % 5];
+          c.data = data;
+          c.module = module;
+          c.mode = static_cast<Mode>(seed % 3);
+          c.affine = static_cast<Affine>(seed / 3 % 3);
+          c.activation = activation;
+          c.residual = residual;
+          c.x = c.y = c.z = c.dx = c.dz = layout;
+          c.placement = seed % 4;
+          Inputs in = random_inputs(c, ++seed);
+          const Expected want = expect(c, in);
+          INFO(describe(c));
+          check_case(c, want, run(c, in), "pointwise: ");
+        }
+      }
+    }
+  }
+}
+
+// Catches: a backward that is not the derivative of forward, in library and oracle alike.
+TEST_CASE("pointwise: backward is the derivative of forward", "[numerics][pointwise]") {
+  constexpr double step = 1e-3;
+  for (const Activation &activation : pointwise) {
+    for (const Mode mode : {Mode::train, Mode::eval}) {
+      Case c;
+      c.e = {2, 3, 2, 2};
+      c.data = c.module = BN2D_F64;
+      c.mode = mode;
+      c.activation = activation;
+      c.residual = true;
+      Inputs in;
+      for (uint64_t seed = 70;; ++seed) {  // far enough from the kinks
+        in = random_inputs(c, seed);
+        Real closest = 1;
+        for (const Real v : expect(c, in).forward.v)
+          for (const Real kink : activation.kinks()) closest = std::min(closest, std::fabs(v - kink));
+        if (closest > 0.02L) break;
+      }
+      const Outputs got = run(c, in);
+      Case forward = c;
+      forward.record = false;
+      const auto loss = [&] {
+        const Values y = run(forward, in).at("y").values();
+        Real sum = 0;
+        for (size_t i = 0; i < y.size(); ++i) sum += static_cast<Real>(y[i]) * in.dy[i];
+        return static_cast<double>(sum);
+      };
+      const auto check = [&](const char *name, Values &values) {
+        const Values gradient = got.at(name).values();
+        INFO(name << " of " << describe(c));
+        for (size_t i = 0; i < values.size(); ++i) {
+          const double at = values[i];
+          const auto around = [&](double distance) {
+            values[i] = at + distance;
+            const double result = loss();
+            values[i] = at;
+            return result;
+          };
+          const double slope =
+              (8 * (around(step) - around(-step)) - (around(2 * step) - around(-2 * step))) / (12 * step);
+          CHECK(std::fabs(slope - gradient[i]) <= 1e-8 * std::max(1.0, std::fabs(gradient[i])));
+        }
+      };
+      check("dx", in.x);
+      check("dz", in.z);
+      check("dweight", in.weight);
+      check("dbias", in.bias);
+    }
+  }
+}
+
+// Catches: a walk whose boxes cut runs of the sums, or depend on layout, threads, streaming stores or the group.
+TEST_CASE("pointwise: the bits depend on the numbers alone", "[numerics][pointwise][bitwise]") {
+  const tbb::global_control control(tbb::global_control::max_allowed_parallelism, 8);
+  tbb::task_arena arena(7);
+  uint64_t seed = 100;
+  const Extents shapes[] = {{2, 3, 128, 129}, {16, 24, 2, 3}, {33, 65, 1, 1}, {8, 40, 14, 14}, {3, 200, 5, 9},
+                            {2, 5, 100, 100}, {40, 7, 7, 7},  {2, 2, 200, 1}, {1, 130, 40, 40}};
+  for (const Extents &e : shapes) {
+    for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
+      Case c;
+      c.e = e;
+      c.data = c.module = dtype;
+      c.mode = seed % 4 == 0 ? Mode::eval : Mode::train;
+      c.activation = pointwise[seed % 6];
+      c.residual = seed % 2 == 0;
+      const Inputs in = random_inputs(c, ++seed);
+      Outputs first;
+      {
+        const Threads threads(1);
+        first = run(c, in);
+      }
+      const int64_t before = bn2d_get_streaming_threshold();
+      for (const Layout layout : all_layouts) {
+        Case other = c;
+        other.x = other.y = other.z = other.dx = other.dz = layout;
+        other.placement = seed + static_cast<uint64_t>(layout);
+        for (const int32_t count : {1, 3, 7}) {
+          const Threads threads(count);
+          bn2d_set_streaming_threshold(count == 3 ? 0 : before);
+          Outputs got;
+          arena.execute([&] { got = run(other, in); });
+          INFO(describe(other) << ", " << count << " threads");
+          CHECK(first_difference(first, got) == "");
+        }
+      }
+      bn2d_set_streaming_threshold(before);
+    }
+  }
+}
+
+// Catches: infinity times 0, a NaN that is taken for a small number, an exponential that overflows, a zero of the wrong
+// sign from silu and gelu, an infinite gradient where nothing gets through.
+TEST_CASE("pointwise: special arguments", "[numerics][pointwise][hostile]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
+    const double most = dtype == BN2D_F16 ? 65504 : dtype == BN2D_F64 ? 1e300 : 1e38;
+    for (const Activation &activation : pointwise) {
+      ModuleOptions options;
+      options.dtype = dtype;
+      options.eps = 0;
+      Module module(1, options);
+      module.eval();
+      const Values x = {inf, -inf, not_a_number, -0.0, 0.0, -100,  100,   -most, most, 3,
+                        -3,  6,    1.5,          -800, 800, -13.5, -38.25};
+      const Extents e{1, 1, 1, static_cast<int64_t>(x.size())};
+      for (const double gradient : {1.0, inf}) {
+        Tensor in(dtype, e, x), y(dtype, e), dy(dtype, e, Values(x.size(), gradient)), dx(dtype, e);
+        Record record;
+        NUMERICS_OK(
+            bn2d_forward_act(module, in.view(), nullptr, activation.kind, activation.slope, y.view(), record.out()));
+        NUMERICS_OK(bn2d_backward(module, record, dy.view(), dx.view(), nullptr));
+        for (size_t i = 0; i < x.size(); ++i) {
+          INFO(name_of(dtype, dtype) << " activation " << activation.kind << " of " << x[i] << ", dy " << gradient);
+          const double got = y.get()[i], slope = dx.get()[i];
+          const Real want = activation.value(x[i]), derivative = activation.derivative(x[i]);
+          const double least = dtype == BN2D_F16 ? 6e-8 : 1e-34;  // half the smallest f16
+          const double unit = dtype == BN2D_F64 ? 1e-15 : dtype == BN2D_F32 ? 1e-6 : 1e-2;
+          if (std::isnan(x[i])) {
+            CHECK(std::isnan(got));
+            continue;
+          }
+          CHECK((got == static_cast<double>(want) ||
+                 std::fabs(got - static_cast<double>(want)) <= unit * std::fabs(static_cast<double>(want)) + least));
+          if (gradient == 1) {
+            CHECK(std::fabs(slope - static_cast<double>(derivative)) <= 4 * unit);
+          } else {
+            CHECK(!std::isnan(slope));
+            if (derivative == 0) CHECK(slope == 0);
+          }
+        }
+        if (activation.kind >= Activation::silu && activation.kind != Activation::sigmoid) {
+          CHECK(std::signbit(y.get()[1]));
+        }
+      }
+    }
+  }
+}
+
+// Catches: a channel whose numbers leave the range of float computed in float; an argument made of other coefficients
+// than forward's.
+TEST_CASE("pointwise: channels at the ends of the range", "[numerics][pointwise][hostile]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_BF16}) {
+    for (const double power : {-120.0, 120.0, -900.0, 900.0}) {
+      if (dtype != BN2D_F64 && std::fabs(power) > 200) continue;
+      for (const Activation &activation : pointwise) {
+        for (const bool residual : {false, true}) {
+          Case c;
+          c.e = {4, 3, 9, 10};
+          c.data = c.module = dtype;
+          c.activation = activation;
+          c.residual = residual;
+          c.eps = 0;
+          Inputs in = random_inputs(c, 9);
+          for (size_t i = 0; i < in.x.size(); ++i)
+            if (static_cast<int64_t>(i) / c.e.plane() % c.e.c == 1)
+              in.x[i] = rounded(dtype, std::ldexp(in.x[i], static_cast<int>(power)));
+          const Expected want = expect(c, in);
+          INFO(describe(c) << " times 2^" << power);
+          check_case(c, want, run(c, in), "pointwise, far: ");
+        }
+      }
+    }
+  }
+}
+
+// Catches: a record that forgets z or the bias, or takes those of a later forward; an output in place of what backward
+// reads; double backward and stateless backward that compute something else without a word.
+TEST_CASE("pointwise: what a record needs, and what is refused", "[numerics][pointwise][records]") {
+  const Extents e{2, 3, 4, 5};
+  Random random(3);
+  Module module(e.c, ModuleOptions());
+  Tensor x(BN2D_F32, e, normal_values(random, BN2D_F32, e.size())),
+      z(BN2D_F32, e, normal_values(random, BN2D_F32, e.size()));
+  Tensor y(BN2D_F32, e), dy(BN2D_F32, e, normal_values(random, BN2D_F32, e.size())), dx(BN2D_F32, e), dz(BN2D_F32, e);
+  bn2d_record *none = nullptr;
+  for (const bool eval : {false, true}) {
+    NUMERICS_OK(bn2d_module_train(module, eval ? 0 : 1));
+    CHECK(bn2d_forward_act(module, x.view(), z.view(), BN2D_ACT_SILU, 0, x.view(), &none) == BN2D_ERROR_OVERLAP);
+    CHECK(bn2d_forward_act(module, x.view(), z.view(), BN2D_ACT_SILU, 0, z.view(), &none) == BN2D_ERROR_OVERLAP);
+  }
+  NUMERICS_OK(bn2d_module_train(module, 1));
+  for (const double bound : {0.0, -1.0, not_a_number, inf, 1e39})
+    CHECK(bn2d_forward_act(module, x.view(), nullptr, BN2D_ACT_CLAMP, bound, y.view(), nullptr) ==
+          BN2D_ERROR_INVALID_ARGUMENT);
+  CHECK(bn2d_forward_act(module, x.view(), nullptr, 9, 0, y.view(), nullptr) == BN2D_ERROR_INVALID_ARGUMENT);
+
+  Record record;
+  NUMERICS_OK(bn2d_forward_act(module, x.view(), z.view(), BN2D_ACT_GELU, 0, y.view(), record.out()));
+  NUMERICS_OK(bn2d_backward(module, record, dy.view(), dx.view(), dz.view()));
+  const Bits before = dx.bits();
+  module.set("bias", {5, 5, 5}), module.set("weight", {9, 9, 9});
+  y.set(Values(static_cast<size_t>(e.size()), 0.0));  // y is not needed
+  NUMERICS_OK(bn2d_backward(module, record, dy.view(), dx.view(), dz.view()));
+  CHECK(first_difference(before, dx.bits()) == -1);
+  CHECK(bn2d_double_backward(module, record, dy.view(), nullptr, nullptr, nullptr, dx.view(), nullptr) ==
+        BN2D_ERROR_INVALID_ARGUMENT);
+
+  std::vector<double> mean(3), invstd(3);
+  std::vector<uint8_t> mask(64);
+  CHECK(bn2d_batch_norm_forward(x.view(), nullptr, y.view(), BN2D_F32, nullptr, nullptr, nullptr, nullptr, 1, 0.1, 1e-5,
+                                0, BN2D_ACT_SILU, 0, mask.data(), mean.data(),
+                                invstd.data()) == BN2D_ERROR_INVALID_ARGUMENT);
+  CHECK(bn2d_batch_norm_backward(x.view(), dy.view(), y.view(), nullptr, BN2D_F32, nullptr, mean.data(), invstd.data(),
+                                 1, BN2D_ACT_SILU, 0, 0, dx.view(), nullptr, nullptr,
+                                 nullptr) == BN2D_ERROR_INVALID_ARGUMENT);
+}
