@@ -1514,7 +1514,8 @@ BN2D_API int32_t bn2d_group_norm_backward(const bn2d_view *x, const bn2d_view *d
  * Stateless double backward of group norm. As bn2d_batch_norm_double_backward() with batch
  * statistics.
  * @param[in] x,dy As in backward.
- * @param[in] y,mask As in backward.
+ * @param[in] y,mask As in bn2d_batch_norm_backward(); each NULL where the other is given or there
+ * is no activation.
  * @param num_groups As in forward.
  * @param dtype Of weight, ddweight, ddbias and dweight.
  * @param[in] weight C elements; NULL: 1.

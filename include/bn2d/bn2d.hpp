@@ -12,6 +12,8 @@
  *     bn.eval();
  *     bn.infer({x, shape}, {y, shape}, bn2d::relu);   // running statistics; const
  *
+ * The other norms are modules, too: `bn2d::GroupNorm gn(32, 256)`, `bn2d::InstanceNorm2d in(64)`.
+ *
  * bn2d.h is the manual: what is computed, statuses, threads. This file says only what C++ adds.
  *
  * **Linked or loaded.** `Module bn(64)` calls the library that the program is linked with. A
@@ -120,6 +122,13 @@ enum class DType : int32_t {
   i64 = BN2D_I64
 };
 
+/** bn2d_norm. */
+enum class Norm : int32_t {
+  batch = BN2D_NORM_BATCH,
+  group = BN2D_NORM_GROUP,
+  instance = BN2D_NORM_INSTANCE
+};
+
 /** bn2d_tensor_kind. */
 enum class TensorKind : int32_t {
   parameter = BN2D_PARAMETER,
@@ -175,6 +184,29 @@ struct Options {
   bool affine = true;
   bool bias = true;
   bool track_running_stats = true;
+  bool biased_running_var = false;
+  bool protect_running_stats = false;
+  DType dtype = DType::f32;
+  int32_t num_threads = 0;
+  int64_t ghost_batch_size = 0; /**< Samples of a ghost batch; 0: the whole batch. Since 1.3. */
+};
+
+/** What a GroupNorm is made with. */
+struct GroupNormOptions {
+  double eps = 1e-5;
+  bool affine = true;
+  bool bias = true;
+  DType dtype = DType::f32;
+  int32_t num_threads = 0;
+};
+
+/** What an InstanceNorm2d is made with. */
+struct InstanceNormOptions {
+  double eps = 1e-5;
+  std::optional<double> momentum = 0.1; /**< std::nullopt: the running statistics stay. */
+  bool affine = false;
+  bool bias = true; /**< Of an affine one. */
+  bool track_running_stats = false;
   bool biased_running_var = false;
   bool protect_running_stats = false;
   DType dtype = DType::f32;
@@ -830,10 +862,61 @@ using TensorOwner = Owner<bn2d_tensor, &bn2d_api::tensor_release>;
 using RecordOwner = Owner<bn2d_record, &bn2d_api::record_release>;
 using StatisticsOwner = Owner<bn2d_statistics, &bn2d_api::statistics_release>;
 
-/** Whether a library has what is new in 1.3. */
+/** Whether a library has what is new in 1.3: the last slot of it. */
 inline Fault check_1_3(const bn2d_api &api) {
-  if (Library(api).has(&bn2d_api::module_set_running_stats)) return {};
+  if (Library(api).has(&bn2d_api::group_norm_double_backward)) return {};
   return fault(Status::state, "the library is older than version 1.3");
+}
+
+/** Sets options one after another: the message is that of the first that fails. */
+class OptionsSetter {
+ public:
+  explicit OptionsSetter(const bn2d_api &api) : owner_(api, nullptr) {
+    bn2d_options *made = nullptr;
+    status_ = api.options_create(&made);
+    owner_ = OptionsOwner(api, made);
+  }
+  template <class T, class Value>
+  void set(int32_t (*bn2d_api::*setter)(bn2d_options *, T), Value value) {
+    if (status_ == BN2D_OK) status_ = (owner_.api().*setter)(owner_.get(), static_cast<T>(value));
+  }
+  void set_momentum(std::optional<double> momentum) {
+    if (momentum) return set(&bn2d_api::options_set_momentum, *momentum);
+    if (status_ == BN2D_OK) status_ = owner_.api().options_set_momentum_none(owner_.get());
+  }
+  int32_t status() const { return status_; }
+  const bn2d_options *get() const { return owner_.get(); }
+
+ private:
+  OptionsOwner owner_;
+  int32_t status_ = BN2D_OK;
+};
+
+template <class AnyOptions>
+void set_parameters(OptionsSetter &to, const AnyOptions &o) {
+  to.set(&bn2d_api::options_set_eps, o.eps);
+  to.set(&bn2d_api::options_set_affine, o.affine);
+  to.set(&bn2d_api::options_set_bias, o.bias);
+  to.set(&bn2d_api::options_set_dtype, o.dtype);
+  to.set(&bn2d_api::options_set_num_threads, o.num_threads);
+}
+template <class AnyOptions>
+void set_running_stats(OptionsSetter &to, const AnyOptions &o) {
+  to.set_momentum(o.momentum);
+  to.set(&bn2d_api::options_set_track_running_stats, o.track_running_stats);
+  to.set(&bn2d_api::options_set_biased_running_var, o.biased_running_var);
+  to.set(&bn2d_api::options_set_protect_running_stats, o.protect_running_stats);
+}
+inline void set_all(OptionsSetter &to, const Options &o) {
+  set_parameters(to, o);
+  set_running_stats(to, o);
+  // Not needed for 0, and unknown to a library before 1.3.
+  if (o.ghost_batch_size != 0) to.set(&bn2d_api::options_set_ghost_batch_size, o.ghost_batch_size);
+}
+inline void set_all(OptionsSetter &to, const GroupNormOptions &o) { set_parameters(to, o); }
+inline void set_all(OptionsSetter &to, const InstanceNormOptions &o) {
+  set_parameters(to, o);
+  set_running_stats(to, o);
 }
 
 /** Asks a handle for a value. */
@@ -1066,7 +1149,8 @@ struct DoubleBackward {
   View dx{};  /**< Out: with respect to x. That of weight is added to weight.grad. */
 };
 
-/** Batch normalisation: parameters, buffers, mode. In training mode at first. */
+/** A batch norm, and what every norm can do: parameters, buffers, mode. In training mode at first.
+ */
 class Module {
  public:
 #if !defined(BN2D_NO_EXCEPTIONS)
@@ -1081,10 +1165,11 @@ class Module {
   static Returns<Module> create(const Library &library, int64_t num_features,
                                 const Options &options = {}) {
     const bn2d_api &api = library.api();
-    bn2d_module *made = nullptr;
-    if (const auto fault = detail::fault_of(api, create_raw(api, num_features, options, &made)))
-      return detail::failed<Module>(fault);
-    return Module(api, made);
+    if (options.ghost_batch_size != 0)
+      if (const auto fault = detail::check_1_3(api)) return detail::failed<Module>(fault);
+    return make<Module>(api, options, [&](const bn2d_options *raw, bn2d_module **out) {
+      return api.module_create(num_features, raw, out);
+    });
   }
   /** Takes over one reference of a handle that was made in C. */
   static Module adopt(const Library &library, bn2d_module *handle) {
@@ -1221,8 +1306,16 @@ class Module {
   }
 
   bool is_training() const { return get(&bn2d_api::module_is_training) != 0; }
-  bool is_frozen() const {
-    return !detail::check_1_3(owner_.api()) && get(&bn2d_api::module_is_frozen) != 0;
+  bool is_frozen() const { return since_1_3(&bn2d_api::module_is_frozen, int32_t{0}) != 0; }
+  /** What it normalises together. */
+  Norm norm() const {
+    return static_cast<Norm>(since_1_3(&bn2d_api::module_norm, int32_t{BN2D_NORM_BATCH}));
+  }
+  /** Of a GroupNorm; 0: another norm. */
+  int64_t num_groups() const { return since_1_3(&bn2d_api::module_num_groups, int64_t{0}); }
+  /** Samples of a ghost batch; 0: the whole batch. */
+  int64_t ghost_batch_size() const {
+    return since_1_3(&bn2d_api::module_ghost_batch_size, int64_t{0});
   }
   int64_t num_features() const { return get(&bn2d_api::module_num_features); }
   double eps() const { return get(&bn2d_api::module_eps); }
@@ -1360,30 +1453,20 @@ class Module {
   bn2d_module *release() { return owner_.release(); }
   Library library() const { return Library(owner_.api()); }
 
- private:
+ protected:
   Module(const bn2d_api &api, bn2d_module *handle) : owner_(api, handle) {}
-  static int32_t create_raw(const bn2d_api &api, int64_t num_features, const Options &o,
-                            bn2d_module **out) {
-    bn2d_options *raw = nullptr;
-    if (const int32_t status = api.options_create(&raw)) return status;
-    const detail::OptionsOwner options(api, raw);
-    // One after another: the message is that of the first that fails.
-    int32_t status = api.options_set_eps(raw, o.eps);
-    if (status == BN2D_OK)
-      status = o.momentum ? api.options_set_momentum(raw, *o.momentum)
-                          : api.options_set_momentum_none(raw);
-    if (status == BN2D_OK) status = api.options_set_affine(raw, o.affine);
-    if (status == BN2D_OK) status = api.options_set_bias(raw, o.bias);
-    if (status == BN2D_OK) status = api.options_set_track_running_stats(raw, o.track_running_stats);
-    if (status == BN2D_OK) status = api.options_set_biased_running_var(raw, o.biased_running_var);
-    if (status == BN2D_OK)
-      status = api.options_set_protect_running_stats(raw, o.protect_running_stats);
-    if (status == BN2D_OK) status = api.options_set_dtype(raw, static_cast<int32_t>(o.dtype));
-    if (status == BN2D_OK) status = api.options_set_num_threads(raw, o.num_threads);
-    if (status != BN2D_OK) return status;
-    return api.module_create(num_features, raw, out);
+  /** A module of a class that is this one, or built on it. */
+  template <class Made, class AnyOptions, class Create>
+  static Returns<Made> make(const bn2d_api &api, const AnyOptions &options, Create create) {
+    detail::OptionsSetter raw(api);
+    detail::set_all(raw, options);
+    bn2d_module *made = nullptr;
+    const int32_t status = raw.status() == BN2D_OK ? create(raw.get(), &made) : raw.status();
+    if (const auto fault = detail::fault_of(api, status)) return detail::failed<Made>(fault);
+    return Made(api, made);
   }
 
+ private:
   detail::Fault run(const ConstView &x, const View &y, Activation activation, const ConstView &z,
                     bn2d_record **record, const Statistics *statistics = nullptr) const {
     if (const auto fault = detail::check_reach({{"x", &x}, {"y", &y}, {"z", &z}})) return fault;
@@ -1402,6 +1485,11 @@ class Module {
   template <class T>
   T get(int32_t (*bn2d_api::*getter)(const bn2d_module *, T *)) const {
     return detail::get(owner_.api(), getter, static_cast<const bn2d_module *>(owner_.get()));
+  }
+  /** As get(); of a library before 1.3 what its modules are. */
+  template <class T>
+  T since_1_3(int32_t (*bn2d_api::*getter)(const bn2d_module *, T *), T before) const {
+    return detail::check_1_3(owner_.api()) ? before : get(getter);
   }
   template <class Found>
   Returns<Found> find(const char *name) const {
@@ -1439,6 +1527,68 @@ class Module {
   }
 
   detail::ModuleOwner owner_;
+};
+
+/**
+ * Group norm: the statistics of num_channels/num_groups channels of a sample, in eval mode, too. A
+ * Module in everything else. Status::state for a library before 1.3.
+ */
+class GroupNorm : public Module {
+ public:
+#if !defined(BN2D_NO_EXCEPTIONS)
+  GroupNorm(int64_t num_groups, int64_t num_channels, const GroupNormOptions &options = {})
+      : GroupNorm(create(num_groups, num_channels, options)) {}
+  GroupNorm(const Library &library, int64_t num_groups, int64_t num_channels,
+            const GroupNormOptions &options = {})
+      : GroupNorm(create(library, num_groups, num_channels, options)) {}
+#endif
+  static Returns<GroupNorm> create(int64_t num_groups, int64_t num_channels,
+                                   const GroupNormOptions &options = {}) {
+    return create(Library::linked(), num_groups, num_channels, options);
+  }
+  static Returns<GroupNorm> create(const Library &library, int64_t num_groups, int64_t num_channels,
+                                   const GroupNormOptions &options = {}) {
+    const bn2d_api &api = library.api();
+    if (const auto fault = detail::check_1_3(api)) return detail::failed<GroupNorm>(fault);
+    return make<GroupNorm>(api, options, [&](const bn2d_options *raw, bn2d_module **out) {
+      return api.group_norm_create(num_groups, num_channels, raw, out);
+    });
+  }
+
+ private:
+  friend class Module;
+  GroupNorm(const bn2d_api &api, bn2d_module *handle) : Module(api, handle) {}
+};
+
+/**
+ * Instance norm: the statistics of a channel of a sample; on request with running statistics, which
+ * eval mode uses then. A Module in everything else. Status::state for a library before 1.3.
+ */
+class InstanceNorm2d : public Module {
+ public:
+#if !defined(BN2D_NO_EXCEPTIONS)
+  explicit InstanceNorm2d(int64_t num_features, const InstanceNormOptions &options = {})
+      : InstanceNorm2d(create(num_features, options)) {}
+  InstanceNorm2d(const Library &library, int64_t num_features,
+                 const InstanceNormOptions &options = {})
+      : InstanceNorm2d(create(library, num_features, options)) {}
+#endif
+  static Returns<InstanceNorm2d> create(int64_t num_features,
+                                        const InstanceNormOptions &options = {}) {
+    return create(Library::linked(), num_features, options);
+  }
+  static Returns<InstanceNorm2d> create(const Library &library, int64_t num_features,
+                                        const InstanceNormOptions &options = {}) {
+    const bn2d_api &api = library.api();
+    if (const auto fault = detail::check_1_3(api)) return detail::failed<InstanceNorm2d>(fault);
+    return make<InstanceNorm2d>(api, options, [&](const bn2d_options *raw, bn2d_module **out) {
+      return api.instance_norm_create(num_features, raw, out);
+    });
+  }
+
+ private:
+  friend class Module;
+  InstanceNorm2d(const bn2d_api &api, bn2d_module *handle) : Module(api, handle) {}
 };
 
 /* ------------------------------------------------------------------- functions without a module */

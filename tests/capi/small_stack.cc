@@ -9,6 +9,7 @@
 
 #include "support/contract_functions.h"
 #include "support/contract_stack.h"
+#include "support/norms_case.h"
 #include "support/numerics_cases.h"
 
 namespace {
@@ -72,6 +73,21 @@ TEST_CASE("stack: 16 KiB are enough for every operation", "[stack]") {
     where = describe(c);
     run(c, random_inputs(c, ++seed), around);
   }
+  for (const int32_t norm : {BN2D_NORM_BATCH, BN2D_NORM_GROUP, BN2D_NORM_INSTANCE})
+    for (const Layout layout : all_layouts)
+      for (const bool stateless : {false, true})
+        for (const Extents e : {Extents{3, 8, 5, 5}, Extents{3, 64, 40, 40}, Extents{2, 2, 90, 95}}) {
+          NormCase c;
+          c.e = e;
+          c.norm = norm;
+          c.ghost = norm == BN2D_NORM_BATCH ? 2 : 0;
+          c.groups = 2;
+          c.stateless = stateless && norm == BN2D_NORM_GROUP;
+          c.x = c.y = c.dx = layout;
+          c.activation = {Activation::leaky, -0.5};
+          where = describe(c);
+          run(c, random_inputs(c, ++seed), around);
+        }
   usage.check();
   usage.print("by operation");
 }

@@ -8,6 +8,9 @@
 
 static_assert(std::is_same_v<decltype(bn2d::Module::create(1)), bn2d::Result<bn2d::Module>>);
 static_assert(!std::is_constructible_v<bn2d::Module, int>);  // a constructor could not tell its failure
+static_assert(std::is_same_v<decltype(bn2d::GroupNorm::create(1, 1)), bn2d::Result<bn2d::GroupNorm>>);
+static_assert(!std::is_constructible_v<bn2d::GroupNorm, int, int> &&
+              !std::is_constructible_v<bn2d::InstanceNorm2d, int>);
 
 #define EXPECT(condition) \
   if (!(condition)) return __LINE__
@@ -36,6 +39,12 @@ int bn2d_test::line_without_exceptions() {
   EXPECT(bn2d::Statistics::create(0).status() == bn2d::Status::invalid_argument);
   EXPECT(bn.set_running_stats(*statistics) && statistics->mean_var()->mean[1] == 20);
   EXPECT(bn.set_momentum(2.0).status() == bn2d::Status::invalid_argument);
+  auto gn = bn2d::GroupNorm::create(2, 2);
+  EXPECT(gn && gn->num_groups() == 2 && gn->forward({x, shape}, {y, shape}));
+  EXPECT(bn2d::GroupNorm::create(2, 3).status() == bn2d::Status::invalid_argument);
+  auto in = bn2d::InstanceNorm2d::create(2);
+  EXPECT(in && in->norm() == bn2d::Norm::instance && in->tensors()->empty());
+  EXPECT(bn2d::InstanceNorm2d::create(0).status() == bn2d::Status::invalid_argument);
   EXPECT(bn.repr() == "BatchNorm2d(2, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)");
 
   const auto shape_error = bn.forward({x, {1, 4, 1, 1}}, {y, {1, 4, 1, 1}});

@@ -20,6 +20,9 @@ TEST_CASE("cpp std20: options and arguments by their names", "[cpp]") {
   CHECK(bn.eps() == 0.5);
   CHECK(bn.momentum() == std::nullopt);
   CHECK(bn.dtype() == bn2d::DType::f64);
+  CHECK(bn2d::Module(2, {.ghost_batch_size = 8}).ghost_batch_size() == 8);
+  CHECK(bn2d::GroupNorm(2, 4, {.eps = 0.5, .affine = false}).eps() == 0.5);
+  CHECK(bn2d::InstanceNorm2d(4, {.affine = true, .track_running_stats = true}).track_running_stats());
 
   std::vector<float> x{0, 2, 10, 30}, y(4), weight{1, 2};
   const bn2d::Shape shape{1, 2, 1, 2};

@@ -314,3 +314,43 @@ TEST_CASE("load: values are set anew, names and metadata kept", "[state]") {
               [&] { return bn2d_state_set_module(state.get(), "\xc3(", module.get()); });
   CHECK(names_of(state) == std::vector<std::string>{"a", "b"});
 }
+
+TEST_CASE("load: the state of a group norm and of instance norms", "[state][norms]") {
+  // Catches buffers that are asked for where a norm has none, and names that are not PyTorch's.
+  bn2d_module *raw = nullptr;
+  const auto group_norm = [&] {
+    REQUIRE(bn2d_group_norm_create(2, 6, nullptr, &raw) == BN2D_OK);
+    return Module(raw);
+  };
+  Settings tracks;
+  const auto instance_norm = [&](bool plain) {
+    REQUIRE(bn2d_instance_norm_create(6, plain ? nullptr : make_options(tracks).get(), &raw) == BN2D_OK);
+    return Module(raw);
+  };
+  const Module group = group_norm(), instance = instance_norm(false), plain = instance_norm(true);
+  fill_random(group, 3);
+  fill_random(instance, 4);
+  const State state = make_state();
+  REQUIRE(bn2d_state_set_module(state.get(), "g.", group.get()) == BN2D_OK);
+  REQUIRE(bn2d_state_set_module(state.get(), "i.", instance.get()) == BN2D_OK);
+  REQUIRE(bn2d_state_set_module(state.get(), "p.", plain.get()) == BN2D_OK);
+  CHECK(names_of(state) == std::vector<std::string>{"g.weight", "g.bias", "i.weight", "i.bias", "i.running_mean",
+                                                    "i.running_var", "i.num_batches_tracked"});
+  const Module new_group = group_norm(), new_instance = instance_norm(false), new_plain = instance_norm(true);
+  const State read = parse_state(written(state));
+  const Loader loader = make_loader(read);
+  REQUIRE(bn2d_loader_add_module(loader.get(), "g.", new_group.get()) == BN2D_OK);
+  REQUIRE(bn2d_loader_add_module(loader.get(), "i.", new_instance.get()) == BN2D_OK);
+  REQUIRE(bn2d_loader_add_module(loader.get(), "p.", new_plain.get()) == BN2D_OK);
+  REQUIRE(bn2d_loader_load(loader.get(), 1) == BN2D_OK);
+  CHECK(values_of(new_group) == values_of(group));
+  CHECK(values_of(new_instance) == values_of(instance));
+
+  // A group norm knows none of a batch norm's buffers, and lacks none.
+  const Loader other = make_loader(read);
+  REQUIRE(bn2d_loader_add_module(other.get(), "i.", new_group.get()) == BN2D_OK);
+  const std::vector<double> before = values_of(new_group);
+  CHECK(bn2d_loader_load(other.get(), 1) != BN2D_OK);
+  CHECK(problems_of(other).find("running_mean") != std::string::npos);
+  CHECK(values_of(new_group) == before);
+}

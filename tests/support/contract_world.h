@@ -50,6 +50,9 @@ class World {
   World() {
     std::memset(outs.buffer, 0x5a, sizeof outs.buffer);
     options = make_options();
+    bn2d_options *raw_options = nullptr;
+    REQUIRE(bn2d_options_create(&raw_options) == BN2D_OK);
+    bare_options.reset(raw_options);
     module = make_module(kC, options.get());
     Settings doubles;
     doubles.dtype = BN2D_F64;
@@ -78,6 +81,8 @@ class World {
     ddbias.assign(kC, 0.25f);
     saved_mean.assign(kC, 0.5);
     saved_invstd.assign(kC, 0.75);
+    set_mean.assign(kN * kC, 0.5);
+    set_invstd.assign(kN * kC, 0.75);
     mask.assign(static_cast<size_t>(kN * kC), 0xa5);
     copy.assign(kC, 2.5f);
 
@@ -160,6 +165,8 @@ class World {
     all.add("ddbias", ddbias);
     all.add("saved_mean", saved_mean);
     all.add("saved_invstd", saved_invstd);
+    all.add("set_mean", set_mean);
+    all.add("set_invstd", set_invstd);
     all.add("mask", mask);
     all.add("copy", copy);
     all.add("exported_values", exported_values);
@@ -198,6 +205,7 @@ class World {
   bool spoiling = false;  // the call under way has an argument replaced
   Outs outs;
   Options options;
+  Options bare_options;  // of which none is set
   Module module, module64;
   Tensor tensor;
   Record record, record64;
@@ -211,7 +219,7 @@ class World {
   std::vector<float> x, y, z, dy, dx, dz, ddx, ddy;
   std::vector<double> x64, y64, dy64, dx64;
   std::vector<float> weight, bias, running_mean, running_var, dweight, dbias, ddweight, ddbias, copy;
-  std::vector<double> saved_mean, saved_invstd, exported_values, sums;
+  std::vector<double> saved_mean, saved_invstd, set_mean, set_invstd, exported_values, sums;
   std::vector<uint8_t> mask;
   View view_x, view_y, view_z, view_dy, view_dx, view_dz, view_ddx, view_ddy, view_copy;
 

@@ -217,7 +217,8 @@ class NormModule {
 };
 
 // y, dx, dz, ddy, dx2, dweight, dbias, dweight2, running_mean, running_var as far as the case has them.
-inline Outputs run(const NormCase &c, const Inputs &in) {
+// `around` gets each of the calls.
+inline Outputs run(const NormCase &c, const Inputs &in, const Around &around) {
   Outputs out;
   Tensor x(c.data, c.e, in.x, c.x), z(c.data, c.e, in.z, c.x), y(c.data, c.e, c.y), dy(c.data, c.e, in.dy, c.y),
       dx(c.data, c.e, c.dx), dz(c.data, c.e, c.dx), ddx(c.data, c.e, in.ddx, c.x), ddy(c.data, c.e, c.y),
@@ -231,15 +232,20 @@ inline Outputs run(const NormCase &c, const Inputs &in) {
   if (!c.stateless) {
     NormModule module(c, in);
     Record record;
-    NUMERICS_OK(bn2d_forward_act(module, x.view(), z_or_null, act, slope, y.view(), record.out()));
+    NUMERICS_OK(around("bn2d_forward_act", [&] {
+      return bn2d_forward_act(module, x.view(), z_or_null, act, slope, y.view(), record.out());
+    }));
     if (c.tracks())
       for (const char *name : {"running_mean", "running_var"}) out[name] = module.output(name, c.e.c);
-    NUMERICS_OK(bn2d_backward(module, record, dy.view(), dx.view(), dz_or_null));
+    NUMERICS_OK(
+        around("bn2d_backward", [&] { return bn2d_backward(module, record, dy.view(), dx.view(), dz_or_null); }));
     if (c.affine)
       out["dweight"] = module.output("weight.grad", c.e.c), out["dbias"] = module.output("bias.grad", c.e.c);
     NUMERICS_OK(bn2d_module_zero_grad(module));
-    NUMERICS_OK(bn2d_double_backward(module, record, dy.view(), ddx.view(), c.affine ? ddweight.data() : nullptr,
-                                     c.affine ? ddbias.data() : nullptr, ddy.view(), dx2.view()));
+    NUMERICS_OK(around("bn2d_double_backward", [&] {
+      return bn2d_double_backward(module, record, dy.view(), ddx.view(), c.affine ? ddweight.data() : nullptr,
+                                  c.affine ? ddbias.data() : nullptr, ddy.view(), dx2.view());
+    }));
     if (c.affine) out["dweight2"] = module.output("weight.grad", c.e.c);
   } else {
     Array weight(c.module, in.weight), bias(c.module, in.bias), dweight(c.module, in.weight), dbias(c.module, in.bias),
@@ -250,14 +256,20 @@ inline Outputs run(const NormCase &c, const Inputs &in) {
     NUMERICS_OK(bn2d_mask_nbytes(c.e.n, c.e.c, c.e.h, c.e.w, &mask_bytes));
     std::vector<uint8_t> mask(mask_bytes);
     uint8_t *const mask_or_null = act == Activation::none ? nullptr : mask.data();
-    NUMERICS_OK(bn2d_group_norm_forward(x.view(), z_or_null, y.view(), c.groups, c.module, w, b, c.eps, act, slope,
-                                        mask_or_null, mean.data(), invstd.data()));
-    NUMERICS_OK(bn2d_group_norm_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups, c.module, w, mean.data(),
-                                         invstd.data(), act, slope, 0, dx.view(), dz_or_null, dweight.data(),
-                                         dbias.data()));
-    NUMERICS_OK(bn2d_group_norm_double_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups, c.module, w,
-                                                mean.data(), invstd.data(), act, slope, ddx.view(), ddweight.data(),
-                                                ddbias.data(), 0, ddy.view(), dx2.view(), dweight2.data()));
+    NUMERICS_OK(around("bn2d_group_norm_forward", [&] {
+      return bn2d_group_norm_forward(x.view(), z_or_null, y.view(), c.groups, c.module, w, b, c.eps, act, slope,
+                                     mask_or_null, mean.data(), invstd.data());
+    }));
+    NUMERICS_OK(around("bn2d_group_norm_backward", [&] {
+      return bn2d_group_norm_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups, c.module, w, mean.data(),
+                                      invstd.data(), act, slope, 0, dx.view(), dz_or_null, dweight.data(),
+                                      dbias.data());
+    }));
+    NUMERICS_OK(around("bn2d_group_norm_double_backward", [&] {
+      return bn2d_group_norm_double_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups, c.module, w,
+                                             mean.data(), invstd.data(), act, slope, ddx.view(), ddweight.data(),
+                                             ddbias.data(), 0, ddy.view(), dx2.view(), dweight2.data());
+    }));
     out["dweight"] = {c.module, dweight.bits()};
     out["dbias"] = {c.module, dbias.bits()};
     out["dweight2"] = {c.module, dweight2.bits()};
@@ -272,6 +284,9 @@ inline Outputs run(const NormCase &c, const Inputs &in) {
   for (Tensor *t : {&y, &dx, &dz, &ddy, &dx2})
     if (!t->gaps_intact()) FAIL_CHECK("memory beside a tensor has changed");
   return out;
+}
+inline Outputs run(const NormCase &c, const Inputs &in) {
+  return run(c, in, [](const char *, const std::function<int32_t()> &call) { return call(); });
 }
 
 inline bool check_case(const NormCase &c, const ExpectedNorm &want, const Outputs &got, const std::string &group) {
