@@ -335,7 +335,7 @@ inline std::vector<FunctionEntry> all_functions() {
                  w.view_x.get(), w.view_dy.get(), nullptr, w.mask.data(), World::kC, int32_t{BN2D_F32}, w.weight.data(),
                  w.set_mean.data(), w.set_invstd.data(), int32_t{BN2D_ACT_RELU}, 0.0, 1.0, w.view_dx.get(),
                  w.view_dz.get(), w.dweight.data(), w.dbias.data()),
-      BN2D_ENTRY(group_norm_backward, "x? dy y? mask? weight? saved_mean saved_invstd dx? dz? dweight? dbias?", nullptr,
+      BN2D_ENTRY(group_norm_backward, "x? dy y? mask? weight? saved_mean? saved_invstd dx? dz? dweight? dbias?", nullptr,
                  w.view_dy.get(), nullptr, nullptr, World::kC, int32_t{BN2D_F32}, w.weight.data(), w.set_mean.data(),
                  w.set_invstd.data(), int32_t{BN2D_ACT_NONE}, 0.0, 1.0, nullptr, w.view_dz.get(), nullptr,
                  w.dbias.data()),
