@@ -129,7 +129,8 @@ Module make_module(const Problem &problem) {
   const std::unique_ptr<bn2d_options, void (*)(bn2d_options *)> guard(options, bn2d_options_release);
   check(bn2d_options_set_dtype(options, problem.dtype == DType::kF64 ? BN2D_F64 : BN2D_F32));
   bn2d_module *out = nullptr;
-  check(bn2d_module_create(problem.shape.c, options, &out));
+  check(problem.groups == 0 ? bn2d_module_create(problem.shape.c, options, &out)
+                            : bn2d_group_norm_create(problem.groups, problem.shape.c, options, &out));
   Module module(out);
   check(bn2d_module_train(out, has_batch_statistics(problem.op) ? 1 : 0));
   if (problem.op == Op::kFrozenDx) {

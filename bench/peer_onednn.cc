@@ -211,6 +211,7 @@ class OneDnn : public Peer {
 
   std::vector<Variant> variants(const Problem &problem) override {
     if (problem.fuse == Fuse::kAddRelu) return {missing(name(), "no CPU implementation of add + relu")};
+    if (problem.groups != 0) return {missing(name(), "its group norm is not compared")};
     if (problem.op == Op::kGradients) return {missing(name(), "no gradients of weight and bias without dx")};
     if (problem.layout == Layout::kNhwc) return {variant(problem, " channels_last", Tag::undef)};
     if (problem.layout != Layout::kNchw) return {variant(problem, " strided", Tag::undef)};

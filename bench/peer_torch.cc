@@ -6,6 +6,8 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/native_batch_norm.h>
 #include <ATen/ops/native_batch_norm_backward.h>
+#include <ATen/ops/native_group_norm.h>
+#include <ATen/ops/native_group_norm_backward.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/threshold_backward.h>
 #include <ATen/ops/zeros.h>
@@ -89,6 +91,11 @@ class Job {
   bool batch_statistics() const { return has_batch_statistics(p_.op); }
 
   void forward() {
+    if (p_.groups != 0) {
+      std::tie(y_, saved_mean_, saved_invstd_) =
+          at::native_group_norm(x_, weight_, bias_, p_.shape.n, p_.shape.c, p_.shape.h * p_.shape.w, p_.groups, kEps);
+      return;
+    }
     std::tie(y_, saved_mean_, saved_invstd_) =
         at::native_batch_norm(x_, weight_, bias_, running_mean_, running_var_, batch_statistics(), kMomentum, kEps);
     if (p_.fuse == Fuse::kAddRelu) y_.add_(z_);
@@ -98,6 +105,12 @@ class Job {
   void backward() {
     const at::Tensor g = p_.fuse == Fuse::kNone ? dy_ : at::threshold_backward(dy_, y_, 0);  // also the gradient of z
     const bool parameters = p_.op != Op::kFrozenDx;
+    if (p_.groups != 0) {
+      std::tie(dx_, dweight_, dbias_) =
+          at::native_group_norm_backward(g, x_, saved_mean_, saved_invstd_, weight_, p_.shape.n, p_.shape.c,
+                                         p_.shape.h * p_.shape.w, p_.groups, {true, true, true});
+      return;
+    }
     std::tie(dx_, dweight_, dbias_) =
         at::native_batch_norm_backward(g, x_, weight_, running_mean_, running_var_, saved_mean_, saved_invstd_,
                                        batch_statistics(), kEps, {p_.op != Op::kGradients, parameters, parameters});

@@ -70,6 +70,7 @@ struct Problem {
   Shape shape;
   int threads;
   Tensors t;
+  int64_t groups = 0;  ///< of a group norm; as many as channels: instance norm; 0: batch norm
 
   int64_t bytes() const { return shape.size() * static_cast<int64_t>(element_size(dtype)); }
   void *output() const { return is_backward(op) ? t.dx : t.y; }

@@ -23,7 +23,7 @@ constexpr Plane kChosen[] = {{64, 112, false}, {64, 56, true}, {512, 28, false},
 class Table {
  public:
   Row &add(Group group, Op op, Fuse fuse, DType dtype, Layout layout, Shape shape, bool quick) {
-    Row row{group, op, fuse, dtype, layout, shape, {}, layout, false, quick, false, ""};
+    Row row{group, op, fuse, dtype, layout, shape, {}, layout, 0, false, quick, false, ""};
     row.name = std::string(name_of(group)) + "/" + name_of(op, fuse) + "/" + name_of(dtype) + "/" + name_of(layout) +
                "/" + name_of(shape);
     rows_.push_back(row);
@@ -156,6 +156,21 @@ void add_sums(Table *table) {
   table->add(Group::kSums, Op::kGradients, kPlain, kF32, Layout::kNhwc, {32, 64, 56, 56}, false);
 }
 
+// Shapes of ResNet-50 and of the U-Net of Stable Diffusion.
+void add_norms(Table *table) {
+  const Shape shapes[] = {{1, 64, 56, 56},  {1, 512, 28, 28},  {1, 1024, 14, 14}, {1, 2048, 7, 7},   {2, 320, 64, 64},
+                          {2, 640, 32, 32}, {2, 1280, 16, 16}, {32, 64, 56, 56},  {32, 256, 28, 28}, {32, 512, 7, 7}};
+  for (const bool instance : {false, true})
+    for (const Op op : {Op::kTrain, Op::kBackward})
+      for (const Layout layout : {kNchw, Layout::kNhwc})
+        for (const Shape &shape : shapes) {
+          Row &row = table->add(Group::kNorms, op, kPlain, kF32, layout, shape, false);
+          row.groups = instance ? shape.c : 32;
+          row.name += instance ? "/instance" : "/group32";
+          row.smoke = shape.c == 64 && shape.n == 1 && layout == kNchw;
+        }
+}
+
 void add_given(Table *table) {
   for (const int64_t batch : {32, 1})
     for (const Plane &p : kChosen)
@@ -217,6 +232,8 @@ const char *name_of(Group group) {
       return "permuted";
     case Group::kSums:
       return "sums";
+    case Group::kNorms:
+      return "norms";
     case Group::kGiven:
       return "given";
     case Group::kSmall:
@@ -245,6 +262,7 @@ std::vector<Row> all_rows() {
   add_merged(&table);
   add_permuted(&table);
   add_sums(&table);
+  add_norms(&table);
   add_given(&table);
   add_calls(&table);
   add_consumers(&table);

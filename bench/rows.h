@@ -25,6 +25,7 @@ enum class Group {
   kMerged,       ///< contiguous memory as (N,C,1,1) or with one channel, against its best description
   kPermuted,     ///< dense, with the dimensions in another order, against the best description of the same memory
   kSums,         ///< gradients of weight and bias alone: what the sums cost without a map
+  kNorms,        ///< group norm with 32 groups, and instance norm
   kGiven,        ///< training forward with given statistics, against eval mode
   kSmall,        ///< tensors so small that the call itself counts
   kCall,         ///< calls that do nothing
@@ -45,6 +46,7 @@ struct Row {
   Shape shape;
   Shape twin;  ///< kFewChannels, and where the same memory can be described in a better way
   Layout twin_layout;
+  int64_t groups;    ///< as in Problem
   bool record;       ///< forward with a record and its release
   bool quick;        ///< part of --quick
   bool smoke;        ///< part of --smoke

@@ -14,7 +14,7 @@ namespace bench {
 namespace {
 
 Problem problem_of(const Row &row, const Shape &shape, Layout layout, int threads) {
-  return {row.op, row.fuse, row.dtype, layout, shape, threads, {}};
+  return {row.op, row.fuse, row.dtype, layout, shape, threads, {}, row.groups};
 }
 
 /// What the variant computes, at a few thousand places.
@@ -110,7 +110,7 @@ std::vector<Variant> contestants(const Row &row, const Problem &problem, const P
   std::vector<Variant> others = peer_variants(problem, peers);
   check_results(&others, all.front(), problem);
   append(&all, limit_variants(problem));
-  append(&all, two_passes_variants(problem));
+  if (problem.groups == 0) append(&all, two_passes_variants(problem));
   if (row.group == Group::kFewChannels) all.push_back(ours(twin, kOursTwin));
   if (has_best_description(row.group)) all.push_back(ours(twin, kOursBest));
   append(&all, std::move(others));
