@@ -94,16 +94,16 @@
  *
  * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a
  * square, a sum or weight/std leaves the range of the type. What an activation or a residual is
- * applied to, weight*xhat + bias, has to be within the range itself. A slope beyond 1 makes the
- * roundings before it larger by as much. A pointwise activation of a given argument is within 6 ulp
+ * applied to, weight*xhat + bias, has to be within the range itself. For |slope| > 1 the unit of
+ * y's error bound grows with |slope|. A pointwise activation of a given argument is within 6 ulp
  * of its own value (clamp: exact), except below v = -88 (double: -709; gelu: -13 and -37), where it
  * is 0; an ulp of y is then that of the largest argument or result of the channel. Float and half
  * data are summed in float for 16 elements at a time, then in double: a mean is within 1 ulp or
- * 2^-24 standard deviations, a variance within 4 ulp, dweight and dbias within 2^-23 of the sum of
- * the magnitudes of their terms. Sets of statistics of several channels (group norm): dweight within
- * 2^-23 of the sum of |g|*max(|xhat|, 1), as the mean is that of the set. A call leaves
- * the floating-point exception flags as they were, and traps nothing: neither on its own thread nor
- * on its workers.
+ * 2^-24 standard deviations, or twice that where elements repeat, as in expanded tensors; a
+ * variance is within 4 ulp, dweight and dbias within 2^-23 of the sum of the magnitudes of their
+ * terms. Sets of statistics of several channels (group norm): dweight within 2^-23 of the sum of
+ * |g|*max(|xhat|, 1), as the mean is that of the set. A call leaves the floating-point exception
+ * flags as they were, and traps nothing: neither on its own thread nor on its workers.
  *
  * **Names and numbers.** Nothing needs a macro: enums travel as int32_t, extents as int64_t,
  * hyper-parameters as double, truth as int32_t 0 or 1; every constant is also reached by name with

@@ -281,14 +281,16 @@ Byte *Blockwise::mask_at(Byte *mask, const Piece &piece, int64_t n, int64_t c) c
   return mask + (n * sets_.size.c + c) * mask_plane_bytes(size_.plane()) + piece.position / 8;
 }
 
-// From three places inside of the block: at its ends, images have borders.
+// From three places inside of the block: at its ends, images have borders. Thirteenths: a quarter of many samples is a
+// whole one, that is a corner of an image each time, and a quarter of many images is the border of a row.
 void Blockwise::read_pivots(const Group &group, const Blocks::Block &block, const Accumulators &accumulators) const {
   const View &x = tensors_.x;
   const Place place = place_of(group.channel);
   const void *elements[3];
   for (int64_t i = 0; i < 3; ++i) {
-    const int64_t index = block.elements() * (i + 1) / 4, position = block.position + index % block.length;
-    elements[i] = x.at(place.sample + block.first_sample + index / block.length, place.channel, position / size_.w,
+    const auto part = [&](int64_t extent) { return extent * (4 * i + 3) / 13; };
+    const int64_t position = block.position + part(block.length);
+    elements[i] = x.at(place.sample + block.first_sample + part(block.samples), place.channel, position / size_.w,
                        position % size_.w);
   }
   kernels_.pivots(elements, x.stride.c, group.channels, accumulators.pivot);

@@ -224,3 +224,23 @@ TEST_CASE("infinite: a protected channel whose running mean cannot be finite kee
     }
   }
 }
+
+// Catches: 0 times an infinite sum, where the mean is a float and nothing is left to move the sum by.
+TEST_CASE("infinite: dweight is infinite where a gradient is", "[numerics][infinite]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16})
+    for (const int64_t count : {3, 1000})
+      for (const double sign : {1.0, -1.0}) {
+        INFO(name_of(dtype, dtype) << " " << count << " elements, sign " << sign);
+        const Extents e{1, 1, 1, count};
+        Values dy(static_cast<size_t>(count), 1);
+        dy[1] = sign * infinity;
+        Module module(1, plain(dtype));
+        identity(module);
+        Tensor x(dtype, e, Values(static_cast<size_t>(count), 2)), y(dtype, e), g(dtype, e, dy), dx(dtype, e);
+        Record record;
+        NUMERICS_OK(bn2d_forward(module, x.view(), y.view(), record.out()));
+        NUMERICS_OK(bn2d_backward(module, record, g.view(), dx.view(), nullptr));
+        CHECK(module.get("bias.grad")[0] == sign * infinity);
+        CHECK(module.get("weight.grad")[0] == sign * infinity);
+      }
+}

@@ -282,26 +282,35 @@ TEST_CASE("range: statistics of doubles at the ends of the range", "[numerics][r
   statistics(Mode::train, 0, {1.7e308, -1.7e308, 1.3e308, 1e307}, 0, 1);
 }
 
-// Catches: a variance around the mean as one double, of channels that are computed apart: here for their weight, which
-// says nothing about x.
-TEST_CASE("range: the variance of extreme doubles far from 0", "[numerics][range]") {
-  const auto check = [](double low, double high, double unbiased) {
-    INFO("x " << low << ", " << high);
+// Catches: a variance, or dweight, around the mean as one double, of channels that are computed apart: here for their
+// weight, which says nothing about x. And the side of an activation whose argument falls where x rises.
+TEST_CASE("range: extreme doubles far from 0", "[numerics][range]") {
+  const auto check = [](double low, double high, double unbiased, double weight) {
+    INFO("x " << low << ", " << high << ", weight " << weight);
     ModuleOptions options;
     options.dtype = BN2D_F64;
     options.eps = 0;
     options.momentum = 1;
     Module module(1, options);
-    module.set("weight", {0x1p-970});
-    Tensor x(BN2D_F64, {1, 1, 1, 2}, {low, high}), y(BN2D_F64, {1, 1, 1, 2});
-    NUMERICS_OK(bn2d_forward(module, x.view(), y.view(), nullptr));
+    module.set("weight", {weight});
+    const Extents e{1, 1, 1, 2};
+    Tensor x(BN2D_F64, e, {low, high}), y(BN2D_F64, e), dy(BN2D_F64, e, {3, 5}), dz(BN2D_F64, e);
+    Record record;
+    NUMERICS_OK(bn2d_forward_act(module, x.view(), nullptr, BN2D_ACT_RELU, 0, y.view(), record.out()));
+    NUMERICS_OK(bn2d_backward(module, record, dy.view(), nullptr, dz.view()));
     CHECK(module.get("running_var")[0] == unbiased);
-    CHECK(std::fabs(y.get()[0] + 0x1p-970) <= 0x1p-1021);
-    CHECK(std::fabs(y.get()[1] - 0x1p-970) <= 0x1p-1021);
+    const size_t whole = weight > 0 ? 1 : 0;  // the element that relu lets through
+    CHECK(std::fabs(y.get()[whole] - std::fabs(weight)) <= std::fabs(weight) * 0x1p-51);
+    CHECK(y.get()[1 - whole] == 0);
+    CHECK(dz.get() == (weight > 0 ? Values{0, 5} : Values{3, 0}));
+    const double dweight = weight > 0 ? 5 : -3;
+    CHECK(std::fabs(module.get("weight.grad")[0] - dweight) <= 0x1p-48);
   };
-  check(0x1p52, 0x1p52 + 1, 0.5);
-  check(-0x1p52, 1 - 0x1p52, 0.5);
-  check(-0x1.c732ca1774484p+19, -0x1.c732c9fe7fe39p+19, 4.6397382323266426e-06);  // 6e8 deviations: 8 ulp
+  for (const double weight : {0x1p-970, -0x1p-970}) {
+    check(0x1p52, 0x1p52 + 1, 0.5, weight);
+    check(-0x1p52, 1 - 0x1p52, 0.5, weight);
+    check(-0x1.c732ca1774484p+19, -0x1.c732c9fe7fe39p+19, 4.6397382323266426e-06, weight);  // 6e8 deviations: 8 ulp
+  }
 }
 
 // Catches: an overflow in the one sum that nobody but dweight needs.

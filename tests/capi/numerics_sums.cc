@@ -41,18 +41,24 @@ void check(const Case &c, Inputs in, const std::string &group = "sums: ") {
 
 constexpr Extents kOneBlock{4, 3, 16, 20}, kSomeBlocks{3, 3, 120, 130};
 
+// Which elements of a channel of one block the pivot is the median of.
+int64_t pivot_place(const Extents &e, int64_t i) {
+  const auto part = [&](int64_t extent) { return extent * (4 * i + 3) / 13; };
+  return part(e.n) * e.plane() + part(e.plane());
+}
+
 }  // namespace
 
-// Catches: float sums around an outlier, whose squares cancel. Two of the three elements that a pivot is taken from
-// (those at a quarter, half and three quarters of a block) are the same outlier, so that it is their median.
+// Catches: float sums around an outlier, whose squares cancel. Two of the three elements that a pivot is taken from are
+// the same outlier, so that it is their median.
 TEST_CASE("sums: a pivot that is an outlier", "[numerics][sums]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_BF16}) {
     for (const double outlier : {1e3, -1e6, 1e18}) {
       Case c = case_of(kOneBlock, dtype);
       Inputs in = random_inputs(c, 91);
       Random random(92);
-      const int64_t m = c.e.per_channel();
-      in.x = each_channel(c.e, dtype, [&](int64_t k) { return k == m / 4 || k == m / 2 ? outlier : random.normal(); });
+      const int64_t first = pivot_place(c.e, 0), second = pivot_place(c.e, 1);
+      in.x = each_channel(c.e, dtype, [&](int64_t k) { return k == first || k == second ? outlier : random.normal(); });
       INFO("outlier " << outlier);
       check(c, in, "outlier: ");
     }
@@ -160,11 +166,11 @@ TEST_CASE("sums: products of gradients beyond both ends of the range of float", 
 TEST_CASE("sums: a small pivot does not move the mean", "[numerics][sums]") {
   const Case c = case_of(kOneBlock, BN2D_F32);
   Inputs in = random_inputs(c, 101);
-  const int64_t m = c.e.per_channel();
+  const int64_t first = pivot_place(c.e, 0), second = pivot_place(c.e, 1), third = pivot_place(c.e, 2);
   const double small = 0x1p-24 - 0x1p-34;
   in.x = each_channel(c.e, BN2D_F32, [&](int64_t k) {
-    if (k == m / 4 || k == m / 4 + 1) return k == m / 4 ? small : -small;
-    return k == m / 2 || (k != 3 * m / 4 && k % 2 == 0) ? 1.5 : -1.5;
+    if (k == first || k == first + 1) return k == first ? small : -small;
+    return k == second || (k != third && k % 2 == 0) ? 1.5 : -1.5;
   });
   const Expected want = expect(c, in);
   const Outputs got = run(c, in);
@@ -205,5 +211,28 @@ TEST_CASE("sums: doubles a million billion deviations from 0", "[numerics][sums]
     Random random(105);
     in.x = each_channel(e, BN2D_F64, [&](int64_t) { return 0x1p52 + std::floor(4 * random.normal()); });
     check(c, in);
+  }
+}
+
+// Catches: a pivot from the same position of several samples. Here the samples are equal and their corner is 2.5
+// deviations away from the mean, as corners of padded images are; what the sums lose is the same in each sample then.
+TEST_CASE("sums: samples that are equal, with an outlier in a corner", "[numerics][sums]") {
+  for (const int64_t samples : {8, 24}) {
+    const Extents e{samples, 64, 16, 8};
+    Case c = case_of(e, BN2D_F32);
+    c.record = false;
+    Inputs in = random_inputs(c, 106);
+    Random random(107);
+    in.x = normal_values(random, BN2D_F32, e.size());
+    for (int64_t i = 0; i < e.c; ++i) in.x[static_cast<size_t>(i * e.plane())] = 2.5;
+    const auto sample = static_cast<size_t>(e.c * e.plane());
+    for (size_t i = sample; i < in.x.size(); ++i) in.x[i] = in.x[i - sample];
+    const oracle::Statistics want = expect(c, in).statistics;
+    const Values mean = run(c, in).at("saved_mean").values();
+    Real worst = 0;  // in deviations
+    for (size_t i = 0; i < mean.size(); ++i)
+      worst = std::max(worst, std::fabs(mean[i] - want.mean[i]) / want.deviation[i]);
+    INFO(samples << " samples, " << std::ldexp(static_cast<double>(worst), 24));
+    CHECK(worst < 0x1p-24L);  // 1.4 of these from corners, 0.7 from other places
   }
 }
