@@ -24,7 +24,7 @@ from ._library import (
     set_thread_pool,
     simd_target,
 )
-from ._module import BatchNorm2d, Record
+from ._module import BatchNorm2d, GroupNorm, InstanceNorm2d, Norm, Record
 from ._state import Problems, load_state, save_state
 from ._statistics import Statistics
 from .errors import *  # noqa: F403
@@ -35,6 +35,9 @@ __version__: str = _api.declared("bn2d_version_string")().decode()
 __all__ = [
     "BatchNorm2d",
     "Folded",
+    "GroupNorm",
+    "InstanceNorm2d",
+    "Norm",
     "Problems",
     "Record",
     "Statistics",

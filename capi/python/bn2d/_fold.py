@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _above, _api
 from ._arrays import address_of, view_of
-from ._module import BatchNorm2d
+from ._module import Norm
 from .errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _given(array: Array) -> Any:
 
 def _fold(
     function: str,
-    module: BatchNorm2d,
+    module: Norm,
     weight: Any,
     bias: Optional[Any],
     transposed: bool,
@@ -73,7 +73,7 @@ def _fold(
 
 
 def fold_into_previous(
-    module: BatchNorm2d,
+    module: Norm,
     weight: Any,
     bias: Optional[Any] = None,
     *,
@@ -98,7 +98,7 @@ def fold_into_previous(
 
 
 def fold_into_next(
-    module: BatchNorm2d,
+    module: Norm,
     weight: Any,
     bias: Optional[Any] = None,
     *,

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""BatchNorm2d on NumPy arrays, and the record of a forward call."""
+"""The norms on NumPy arrays, and the record of a forward call."""
 
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Any, Literal, Optional, Union, overload
+from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union, overload
 
 import numpy as np
 
@@ -59,87 +59,46 @@ def _read_only(name: str) -> LayoutError:
     return LayoutError("%s is read-only" % name)
 
 
-class BatchNorm2d:
-    """Batch normalisation over (N, C, H, W), with the arguments of ``torch.nn.BatchNorm2d``.
+Self = TypeVar("Self", bound="Norm")
 
-    Training mode (how a new module starts) uses the statistics of the batch and moves
-    ``running_mean`` and ``running_var``; after :meth:`eval` those are used and nothing changes.
 
-    Args:
-        num_features: Number of channels C, 1 or more.
-        eps: Added to the variance; finite, 0 or more.
-        momentum: Weight of the new value in the running statistics, 0 to 1; None: plain average
-            of all batches.
-        affine: Whether ``weight`` (and ``bias``) exist.
-        track_running_stats: Whether the running statistics exist; without them eval mode uses
-            those of the batch, too.
-        device: None or ``"cpu"``.
-        dtype: Of parameters and buffers: float32 (the default), float64, float16 or bfloat16 (of
-            the package ml_dtypes), as a name or as NumPy's. Data has the same, or is
-            float16/bfloat16 with a float32 module.
-        bias: False: a weight, but no bias.
-        biased_running_var: Running variance from the biased variance, as in ONNX.
-        protect_running_stats: A channel with infinities or NaN leaves its running ones alone.
-        num_threads: Most threads of a call; 0: the process's limit alone.
+class Norm:
+    """What :class:`BatchNorm2d`, :class:`GroupNorm` and :class:`InstanceNorm2d` have in common.
 
     Arrays: ``weight``, ``bias``, ``running_mean``, ``running_var`` (C elements each),
     ``num_batches_tracked`` (0-d int64), ``weight_grad`` and ``bias_grad`` are the library's own
     memory, without a copy, and stay valid for as long as they are held. What does not exist is
     None. ``bn.weight = values`` copies into it.
 
-    Raises:
-        InvalidArgumentError, DtypeError, DeviceError, OutOfMemoryError.
-
     Threads: calls let go of the interpreter's lock. In eval mode with running statistics any number
-    of threads may call the same module; every other call needs it alone, and a violation raises
-    :class:`BusyError` and changes nothing. Different modules are independent.
+    of threads may call the same module, and a group or instance norm without them in eval mode; every
+    other call needs it alone, and a violation raises :class:`BusyError` and changes nothing. Different
+    modules are independent.
     """
 
     _address: int
+    # What __init__ was given that no function of the library tells, for pickle.
+    _arguments: dict[str, Any]
 
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: Optional[float] = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        device: Optional[str] = None,
-        dtype: Optional[DTypeLike] = None,
-        bias: bool = True,
-        *,
-        biased_running_var: bool = False,
-        protect_running_stats: bool = False,
-        num_threads: int = 0,
+    def _create(
+        self, function: str, counts: dict[str, Any], device: Optional[str], dtype: Optional[DTypeLike], **values: Any
     ) -> None:
+        """Makes the module of the library. `values`: its options by name."""
         if device is not None and str(device) not in ("cpu", "cpu:0"):
             raise DeviceError("device %s; bn2d works on the CPU only" % device)
         options = _api.Handle(_api.value("bn2d_options_create"), "options")
-
-        def option(name: str, *values: Any) -> None:
-            _api.call("bn2d_options_set_" + name, options.address, *values)
-
-        option("eps", eps)
-        if momentum is None:
-            option("momentum_none")
-        else:
-            option("momentum", momentum)
-        option("affine", int(affine))
-        option("bias", int(bias))
-        option("track_running_stats", int(track_running_stats))
-        option("dtype", _dtype_number(dtype))
-        option("biased_running_var", int(biased_running_var))
-        option("protect_running_stats", int(protect_running_stats))
-        option("num_threads", num_threads)
-        if isinstance(num_features, bool) or not hasattr(num_features, "__index__"):
-            raise InvalidArgumentError("num_features is %r, not an integer" % (num_features,))
-        self._handle = _api.Handle(_api.value("bn2d_module_create", num_features, options.address), "module")
+        for name, one in {**values, "dtype": _dtype_number(dtype)}.items():
+            if name == "momentum" and one is None:
+                _api.call("bn2d_options_set_momentum_none", options.address)
+            else:
+                _api.call("bn2d_options_set_" + name, options.address, int(one) if isinstance(one, bool) else one)
+        for name, one in counts.items():
+            if isinstance(one, bool) or not hasattr(one, "__index__"):
+                raise InvalidArgumentError("%s is %r, not an integer" % (name, one))
+        self._handle = _api.Handle(_api.value(function, *counts.values(), options.address), "module")
         self._address = self._handle.address
-        self._options = {
-            "biased_running_var": bool(biased_running_var),
-            "protect_running_stats": bool(protect_running_stats),
-            "bias": bool(bias),
-        }
+        told = ("eps", "momentum", "affine", "track_running_stats", "num_threads")
+        self._arguments = {**counts, **{name: one for name, one in values.items() if name not in told}}
         self._arrays: dict[str, Array] = {}
         self._tensors: dict[str, _api.Handle] = {}
         self._plans: dict[Any, list[_Plan]] = {}
@@ -286,7 +245,7 @@ class BatchNorm2d:
         """Gradient of bias: what backward adds to; C elements, or None. No copy."""
         return self._array("bias.grad")
 
-    def requires_grad_(self, requires_grad: bool = True, *names: str) -> BatchNorm2d:
+    def requires_grad_(self: Self, requires_grad: bool = True, *names: str) -> Self:
         """Whether backward computes the gradients of parameters; all, or those named."""
         for name in names or [one for one in ("weight", "bias") if one in self._tensors]:
             if name not in self._tensors:
@@ -312,12 +271,12 @@ class BatchNorm2d:
 
     # ------------------------------------------------------------------------------- modes and state
 
-    def train(self, mode: bool = True) -> BatchNorm2d:
+    def train(self: Self, mode: bool = True) -> Self:
         """Training mode, or eval mode with False. Returns the module."""
         _api.call("bn2d_module_train", self._address, int(mode))
         return self
 
-    def eval(self) -> BatchNorm2d:
+    def eval(self: Self) -> Self:
         """Eval mode. Returns the module."""
         return self.train(False)
 
@@ -382,18 +341,20 @@ class BatchNorm2d:
 
     def __getstate__(self) -> dict[str, Any]:
         arguments = {
-            "num_features": self.num_features,
+            **self._arguments,
             "eps": self.eps,
-            "momentum": self.momentum,
             "affine": self.affine,
-            "track_running_stats": self.track_running_stats,
             "dtype": self.dtype.name,
             "num_threads": self.num_threads,
-            **self._options,
+            **self._running_arguments(),
         }
         grads = {name: array.copy() for name in self._tensors if name.endswith(".grad") and (array := self._array(name)) is not None}
         requires = {name: bool(_api.value("bn2d_tensor_requires_grad", self._tensors[name].address)) for name in ("weight", "bias") if name in self._tensors}
         return {"arguments": arguments, "state": self.state_dict(), "grads": grads, "requires_grad": requires, "training": self.training, "frozen": self.frozen}
+
+    def _running_arguments(self) -> dict[str, Any]:
+        """Of the norms with running statistics, as they are now."""
+        return {"momentum": self.momentum, "track_running_stats": self.track_running_stats}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state["arguments"])  # type: ignore[misc]
@@ -509,6 +470,174 @@ class BatchNorm2d:
         return record.backward(dy, **arguments)
 
 
+class BatchNorm2d(Norm):
+    """Batch normalisation over (N, C, H, W), with the arguments of ``torch.nn.BatchNorm2d``.
+
+    Training mode (how a new module starts) uses the statistics of the batch and moves
+    ``running_mean`` and ``running_var``; after :meth:`eval` those are used and nothing changes.
+
+    Args:
+        num_features: Number of channels C, 1 or more.
+        eps: Added to the variance; finite, 0 or more.
+        momentum: Weight of the new value in the running statistics, 0 to 1; None: plain average
+            of all batches.
+        affine: Whether ``weight`` (and ``bias``) exist.
+        track_running_stats: Whether the running statistics exist; without them eval mode uses
+            those of the batch, too.
+        device: None or ``"cpu"``.
+        dtype: Of parameters and buffers: float32 (the default), float64, float16 or bfloat16 (of
+            the package ml_dtypes), as a name or as NumPy's. Data has the same, or is
+            float16/bfloat16 with a float32 module.
+        bias: False: a weight, but no bias.
+        biased_running_var: Running variance from the biased variance, as in ONNX.
+        protect_running_stats: A channel with infinities or NaN leaves its running ones alone.
+        num_threads: Most threads of a call; 0: the process's limit alone.
+        ghost_batch_size: In training, so many samples at a time are normalised on their own (the last
+            set may have fewer); the running statistics move once for each set. 0: the whole batch.
+
+    Arrays and threads: see :class:`Norm`.
+
+    Raises:
+        InvalidArgumentError, DtypeError, DeviceError, OutOfMemoryError.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: Optional[float] = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Optional[str] = None,
+        dtype: Optional[DTypeLike] = None,
+        bias: bool = True,
+        *,
+        biased_running_var: bool = False,
+        protect_running_stats: bool = False,
+        num_threads: int = 0,
+        ghost_batch_size: int = 0,
+    ) -> None:
+        self._create(
+            "bn2d_module_create",
+            {"num_features": num_features},
+            device,
+            dtype,
+            eps=eps,
+            momentum=momentum,
+            affine=bool(affine),
+            bias=bool(bias),
+            track_running_stats=bool(track_running_stats),
+            biased_running_var=bool(biased_running_var),
+            protect_running_stats=bool(protect_running_stats),
+            num_threads=num_threads,
+            **({"ghost_batch_size": ghost_batch_size} if ghost_batch_size else {}),
+        )
+
+    @property
+    def ghost_batch_size(self) -> int:
+        """Samples that are normalised together in training; 0: the whole batch."""
+        return int(self._get("ghost_batch_size"))
+
+
+class InstanceNorm2d(Norm):
+    """Each channel of each sample by its own statistics, with the arguments of ``torch.nn.InstanceNorm2d``.
+
+    As there, neither weight and bias nor running statistics exist by default. Those that do exist move by
+    the averages over the samples of mean and unbiased variance, and eval mode uses them;
+    ``num_batches_tracked`` stays 0, and ``momentum=None`` leaves them as they are.
+
+    Args:
+        num_features: Number of channels C, 1 or more.
+        eps, momentum, affine, track_running_stats, device, dtype, bias, biased_running_var,
+            protect_running_stats, num_threads: As in :class:`BatchNorm2d`.
+
+    Raises:
+        InvalidArgumentError, DtypeError, DeviceError, OutOfMemoryError.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: Optional[float] = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: Optional[str] = None,
+        dtype: Optional[DTypeLike] = None,
+        bias: bool = True,
+        *,
+        biased_running_var: bool = False,
+        protect_running_stats: bool = False,
+        num_threads: int = 0,
+    ) -> None:
+        self._create(
+            "bn2d_instance_norm_create",
+            {"num_features": num_features},
+            device,
+            dtype,
+            eps=eps,
+            momentum=momentum,
+            affine=bool(affine),
+            bias=bool(bias),
+            track_running_stats=bool(track_running_stats),
+            biased_running_var=bool(biased_running_var),
+            protect_running_stats=bool(protect_running_stats),
+            num_threads=num_threads,
+        )
+
+
+class GroupNorm(Norm):
+    """The channels of each sample in groups, each by its own statistics; the arguments of ``torch.nn.GroupNorm``.
+
+    There are no running statistics, and training and eval mode are the same. With one group it is a layer
+    norm over (C, H, W). One value alone becomes the bias.
+
+    Args:
+        num_groups: 1 or more.
+        num_channels: Number of channels C, a multiple of num_groups.
+        eps, affine, device, dtype, bias, num_threads: As in :class:`BatchNorm2d`.
+
+    Raises:
+        InvalidArgumentError, DtypeError, DeviceError, OutOfMemoryError.
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Optional[str] = None,
+        dtype: Optional[DTypeLike] = None,
+        bias: bool = True,
+        *,
+        num_threads: int = 0,
+    ) -> None:
+        self._create(
+            "bn2d_group_norm_create",
+            {"num_groups": num_groups, "num_channels": num_channels},
+            device,
+            dtype,
+            eps=eps,
+            affine=bool(affine),
+            bias=bool(bias),
+            num_threads=num_threads,
+        )
+
+    @property
+    def num_groups(self) -> int:
+        """Number of groups."""
+        return int(self._get("num_groups"))
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels C, as ``num_features``."""
+        return self.num_features
+
+    def _running_arguments(self) -> dict[str, Any]:
+        return {}
+
+
 def _dtype_number(dtype: Optional[DTypeLike]) -> int:
     name = "float32" if dtype is None else (dtype if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype).name)
     if name not in DTYPES:
@@ -522,7 +651,7 @@ class Record:
     Holds x and y: leave them unchanged until the last backward. Usable any number of times.
     """
 
-    def __init__(self, module: BatchNorm2d, handle: _api.Handle, x: Array, z: Optional[Array], y: Array) -> None:
+    def __init__(self, module: Norm, handle: _api.Handle, x: Array, z: Optional[Array], y: Array) -> None:
         self._module = module
         self._handle = handle
         self._x, self._y = x, y

@@ -12,13 +12,13 @@ import numpy as np
 
 from . import _above, _api
 from ._arrays import address_of
-from ._module import BatchNorm2d
+from ._module import Norm
 from .errors import DtypeError, InvalidArgumentError, LayoutError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Value = Union[BatchNorm2d, NDArray[Any]]
+    Value = Union[Norm, NDArray[Any]]
 
 _CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
 
@@ -61,7 +61,7 @@ def save_state(
     _above.constants("state")
     state = _api.Handle(_api.value("bn2d_state_create"), "state")
     for name, value in tensors.items():
-        if isinstance(value, BatchNorm2d):
+        if isinstance(value, Norm):
             _api.call("bn2d_state_set_module", state.address, name.encode(), value._address)
         else:
             array = np.asarray(value)
@@ -96,7 +96,7 @@ def load_state(path: Union[str, os.PathLike[str]], tensors: Mapping[str, Value],
     loader = _api.Handle(_api.value("bn2d_loader_create", state.address), "loader")
     views = []  # kept until the load
     for name, value in tensors.items():
-        if isinstance(value, BatchNorm2d):
+        if isinstance(value, Norm):
             _api.call("bn2d_loader_add_module", loader.address, name.encode(), value._address)
             continue
         if not isinstance(value, np.ndarray) or not value.flags.writeable:

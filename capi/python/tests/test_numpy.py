@@ -278,7 +278,7 @@ def hostile():
         ((x,), {"out": [0.0]}, bn2d.InvalidArgumentError, "out is a list"),
         ((x[:, :, 1:],), {"out": x[:, :, :-1]}, bn2d.OverlapError, None),
         ((x, x[:1]), {}, bn2d.ShapeError, None),
-        ((x,), {"activation": "gelu"}, bn2d.InvalidArgumentError, "gelu"),
+        ((x,), {"activation": "tanh"}, bn2d.InvalidArgumentError, "tanh"),
         ((x,), {"activation": "leaky_relu", "slope": float("nan")}, bn2d.InvalidArgumentError, None),
     ]
 
