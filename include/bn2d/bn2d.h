@@ -1496,7 +1496,8 @@ BN2D_API int32_t bn2d_group_norm_forward(const bn2d_view *x, const bn2d_view *z,
  * @param num_groups As in forward.
  * @param dtype Of weight, dweight and dbias.
  * @param[in] weight C elements; NULL: 1.
- * @param[in] saved_mean,saved_invstd From forward.
+ * @param[in] saved_mean From forward. NULL where x may be.
+ * @param[in] saved_invstd From forward.
  * @param activation,slope As in forward.
  * @param blend b: dweight and dbias become b*old + new; 0: the old values are not read.
  * @param[out] dx,dz Gradients of x and z; each NULL: not wanted. May be dy.
