@@ -107,7 +107,9 @@ bool reads_y(const Call &call) {
 // are far apart, which a comparison of addresses tells; only where the ranges meet is the exact question asked.
 class Footprint {
  public:
-  Footprint(const Extents &size, const SetShape &sets) : size_(size), sets_(sets.count(size)) {}
+  // Of sets that are samples, an empty batch has none.
+  Footprint(const Extents &size, const SetShape &sets)
+      : size_(size), sets_(size.n == 0 && sets.samples != 0 ? 0 : sets.count(size)) {}
 
   void reads(const char *name, const View &view) { add_view(name, view, false); }
   void reads(const char *name, const ChannelArray &array) { add_array(name, array, false); }

@@ -373,6 +373,23 @@ TEST_CASE("norms contract: an empty batch", "[norms]") {
   }
 }
 
+TEST_CASE("norms contract: an empty batch has no statistics", "[norms]") {
+  // Catches arrays that are taken for longer than N*num_groups: here all of them begin at one address.
+  float none = 0;
+  alignas(double) float dbias[4] = {1, 2, 3, 4};
+  double saved = 7;
+  const View x(&none, BN2D_F32, {0, 4, 2, 3});
+  for (const int64_t groups : {int64_t{1}, int64_t{2}, int64_t{4}}) {
+    CHECK(bn2d_group_norm_forward(x, nullptr, x, groups, BN2D_F32, nullptr, nullptr, 1e-5, BN2D_ACT_NONE, 0, nullptr,
+                                  &saved, &saved) == BN2D_OK);
+    CHECK(saved == 7);
+    auto *const in_dbias = reinterpret_cast<double *>(dbias);
+    CHECK(bn2d_group_norm_backward(x, x, nullptr, nullptr, groups, BN2D_F32, nullptr, in_dbias, in_dbias, BN2D_ACT_NONE,
+                                   0, 1, x, nullptr, nullptr, dbias) == BN2D_OK);
+    CHECK(dbias[3] == 4);
+  }
+}
+
 TEST_CASE("norms contract: ghost batches and a counter at its end", "[norms]") {
   // Catches a counter that runs over in the middle of a call.
   const Module module = ghost_norm(4, 1);

@@ -2,7 +2,7 @@
 """bn2d inside PyTorch: modules that take the place of torch's, and operators for its compiler.
 
     import torch, bn2d.torch
-    model = bn2d.torch.convert(model)           # every nn.BatchNorm2d; model.state_dict() as before
+    model = bn2d.torch.convert(model)           # every nn.BatchNorm2d, GroupNorm, InstanceNorm2d; model.state_dict() as before
     model = bn2d.torch.SyncBatchNorm2d.convert(model)   # over the processes of torch.distributed
     layer = bn2d.torch.BNReLU(64)               # relu(bn(x)), or relu(bn(x) + z) with layer(x, z)
 
@@ -15,10 +15,10 @@ from __future__ import annotations
 from .. import _library
 from ..errors import NotFoundError
 from ._convert import convert, revert
-from ._modules import BatchNorm2d, BNReLU
+from ._modules import BatchNorm2d, BNReLU, GroupNorm, InstanceNorm2d
 from ._sync import SyncBatchNorm2d
 
-__all__ = ["BNReLU", "BatchNorm2d", "SyncBatchNorm2d", "convert", "revert"]
+__all__ = ["BNReLU", "BatchNorm2d", "GroupNorm", "InstanceNorm2d", "SyncBatchNorm2d", "convert", "revert"]
 
 try:
     _library.set_thread_pool("openmp")

@@ -38,12 +38,14 @@ def fits(data: torch.dtype, parameters: torch.dtype) -> bool:
     return data in DTYPES and (data == parameters or (parameters == torch.float32 and data in HALF))
 
 
-def saved_length(n: int, c: int, h: int, w: int, mask: bool) -> int:
+def saved_length(n: int, c: int, h: int, w: int, mask: bool, groups: int = 0) -> int:
     """Elements of the float64 tensor that a forward leaves for backward: mean, invstd, bits of a mask.
 
-    The length of the mask is bn2d_mask_nbytes() (a test compares), written out for symbolic extents.
+    The length of the mask is bn2d_mask_nbytes() (a test compares), written out for symbolic extents. With
+    groups there is one more of mean and of invstd, so that those of an empty batch have an address, too.
     """
-    return 2 * c + (n * c * ((h * w + 7) // 8) + 7) // 8 if mask else 2 * c
+    statistics = 2 * (n * groups + 1) if groups else 2 * c
+    return statistics + (n * c * ((h * w + 7) // 8) + 7) // 8 if mask else statistics
 
 
 def masks(activation: int, slope: float) -> bool:
@@ -68,8 +70,28 @@ def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
     return tensor
 
 
+class _Nowhere:
+    """The place of an argument that a function does not have."""
+
+    __slots__ = ("value",)
+
+
+_NOWHERE = _Nowhere()
+
+
+def _prepared(layout: Layout, operation: str, **given: Any) -> _api.Call:
+    """A call of bn2d_batch_norm_<operation> or, with groups, of bn2d_group_norm_<operation>."""
+    if layout.groups:
+        name, given = "bn2d_group_norm_", {**given, "num_groups": layout.groups}
+        given.pop("batch_stats", None)  # always
+    else:
+        name = "bn2d_batch_norm_"
+    dtype = DTYPES[layout.parameters][0]
+    return _api.Call(name + operation, dtype=dtype, activation=layout.activation, slope=layout.slope, **given)
+
+
 class _Forward:
-    """One bn2d_batch_norm_forward, for one thread at a time."""
+    """One forward of the library, for one thread at a time."""
 
     __slots__ = (
         "arguments", "batch_stats", "bias", "eps", "factor", "function", "invstd", "mask", "mean",
@@ -79,25 +101,18 @@ class _Forward:
     def __init__(self, layout: Layout, x: Tensor, z: Optional[Tensor], y: Tensor) -> None:
         self.x, self.y = _view(x), _view(y)
         self.z = None if z is None else _view(z)
-        call = _api.Call(
-            "bn2d_batch_norm_forward",
-            x=self.x,
-            z=self.z,
-            y=self.y,
-            dtype=DTYPES[layout.parameters][0],
-            activation=layout.activation,
-            slope=layout.slope,
-        )
+        call = _prepared(layout, "forward", x=self.x, z=self.z, y=self.y)
         self.function, self.arguments = call.function, call.arguments
         slots = call.slots
         self.weight, self.bias = slots["weight"], slots["bias"]
-        self.running_mean, self.running_var = slots["running_mean"], slots["running_var"]
-        self.batch_stats, self.factor, self.eps = slots["batch_stats"], slots["averaging_factor"], slots["eps"]
+        self.running_mean, self.running_var = slots.get("running_mean", _NOWHERE), slots.get("running_var", _NOWHERE)
+        self.batch_stats, self.factor = slots.get("batch_stats", _NOWHERE), slots.get("averaging_factor", _NOWHERE)
+        self.eps = slots["eps"]
         self.mask, self.mean, self.invstd = slots["mask"], slots["saved_mean"], slots["saved_invstd"]
 
 
 class _Backward:
-    """One bn2d_batch_norm_backward, for one thread at a time."""
+    """One backward of the library, for one thread at a time."""
 
     __slots__ = (
         "arguments", "batch_stats", "dbias", "dweight", "dx", "dy", "dz", "function", "invstd", "mask", "mean",
@@ -109,38 +124,34 @@ class _Backward:
         self.y = None if y is None else _view(y)
         self.dx = None if dx is None else _view(dx)
         self.dz = None if dz is None else _view(dz)
-        call = _api.Call(
-            "bn2d_batch_norm_backward",
-            x=self.x,
-            dy=self.dy,
-            y=self.y,
-            dtype=DTYPES[layout.parameters][0],
-            activation=layout.activation,
-            slope=layout.slope,
-            dx=self.dx,
-            dz=self.dz,
-        )
+        call = _prepared(layout, "backward", x=self.x, dy=self.dy, y=self.y, dx=self.dx, dz=self.dz)
         self.function, self.arguments = call.function, call.arguments
         slots = call.slots
-        self.weight, self.batch_stats = slots["weight"], slots["batch_stats"]
+        self.weight, self.batch_stats = slots["weight"], slots.get("batch_stats", _NOWHERE)
         self.mask, self.mean, self.invstd = slots["mask"], slots["saved_mean"], slots["saved_invstd"]
         self.dweight, self.dbias = slots["dweight"], slots["dbias"]
 
 
 class Layout:
-    """Shape, strides and dtypes of x and z with an activation: calls are prepared and kept by it."""
+    """Shape, strides and dtypes of x and z with an activation: calls are prepared and kept by it.
 
-    __slots__ = ("activation", "arrays", "backwards", "channels", "forwards", "mask", "parameters", "saved", "slope")
+    groups: of a group norm, or 0. An instance norm has one for each channel.
+    """
 
-    def __init__(self, x: Tensor, parameters: torch.dtype, activation: int, slope: float) -> None:
+    __slots__ = (
+        "activation", "arrays", "backwards", "forwards", "groups", "mask", "parameters", "saved", "slope", "statistics",
+    )  # fmt: skip
+
+    def __init__(self, x: Tensor, parameters: torch.dtype, activation: int, slope: float, groups: int) -> None:
         n, c, h, w = x.shape
         self.parameters = parameters
         self.activation = activation
         self.slope = slope
-        self.channels = 8 * c  # bytes of a saved statistic
+        self.groups = groups
+        self.statistics = 8 * (n * groups + 1 if groups else c)  # bytes of the saved means
         self.arrays = torch.Size((c,))
         self.mask = masks(activation, slope)
-        self.saved = saved_length(n, c, h, w, self.mask)
+        self.saved = saved_length(n, c, h, w, self.mask, groups)
         self.forwards: list[_Forward] = []
         self.backwards: dict[Any, list[_Backward]] = {}
 
@@ -149,19 +160,21 @@ _layouts: dict[Any, Layout] = {}
 
 
 def layout_of(
-    x: Tensor, z: Optional[Tensor], parameters: torch.dtype, activation: int, slope: float
+    x: Tensor, z: Optional[Tensor], parameters: torch.dtype, activation: int, slope: float, groups: int = 0
 ) -> Optional[Layout]:
-    """The layout of a call, or None where the library does not take x (rank, dtypes, expanded)."""
-    key = (x.shape, x.stride(), x.dtype, parameters, activation, slope, None if z is None else z.stride())
+    """The layout of a call, or None where the library does not take x (rank, dtypes, expanded, groups)."""
+    key = (x.shape, x.stride(), x.dtype, parameters, activation, slope, None if z is None else z.stride(), groups)
     found = _layouts.get(key)
     if found is None:
         if len(x.shape) != 4 or 0 in x.stride() or not fits(x.dtype, parameters):
             return None
         if z is not None and 0 in z.stride():
             return None
+        if groups and x.shape[1] % groups != 0:
+            return None
         if len(_layouts) >= MOST_LAYOUTS:
             _layouts.clear()
-        found = _layouts[key] = Layout(x, parameters, activation, slope)
+        found = _layouts[key] = Layout(x, parameters, activation, slope, groups)
     return found
 
 
@@ -196,10 +209,11 @@ def forward(
     call.batch_stats.value = batch_stats
     call.factor.value = factor
     call.eps.value = eps
-    if save:
+    moves = layout.groups != 0 and running_mean is not None
+    if save or moves:
         saved: Optional[Tensor] = _empty(layout.saved, dtype=_float64)
         address = saved.data_ptr()  # type: ignore[union-attr]
-        size = layout.channels
+        size = layout.statistics
         call.mean.value = address
         call.invstd.value = address + size
         call.mask.value = address + 2 * size if layout.mask else None
@@ -210,7 +224,27 @@ def forward(
     calls.append(call)
     if status:
         _api.fail(status)
+    if moves:
+        _move(layout, saved, running_mean, running_var, factor, eps, x)  # type: ignore[arg-type]
     return y, saved
+
+
+def _move(
+    layout: Layout, saved: Tensor, running_mean: Tensor, running_var: Optional[Tensor], factor: float, eps: float, x: Tensor
+) -> None:
+    """Running statistics of an instance norm: those of a batch are averages over its samples.
+
+    The variance comes from invstd in double: its error is 1e-15 of var + eps. An empty batch moves nothing.
+    """
+    n, c, h, w = x.shape
+    if n == 0 or factor == 0.0:
+        return
+    mean, invstd = (saved[first : first + n * c].view(n, c) for first in (0, n * c + 1))
+    values = h * w
+    var = torch.where(invstd == 0, 0.0, invstd.pow(-2) - eps).clamp_(min=0.0) * (values / (values - 1.0))
+    for target, new in ((running_mean, mean), (running_var, var)):
+        if target is not None:
+            target.copy_((1.0 - factor) * target.double() + factor * new.mean(0))
 
 
 def backward(
@@ -250,7 +284,7 @@ def backward(
     call.weight.value = None if weight is None else weight.data_ptr()
     call.batch_stats.value = batch_stats
     address = saved.data_ptr()
-    size = layout.channels
+    size = layout.statistics
     call.mean.value = address
     call.invstd.value = address + size
     call.mask.value = address + 2 * size if layout.mask else None
@@ -301,16 +335,14 @@ def double_backward(
     views = {name: _view(tensor) for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
         views[name].data = tensor.data_ptr()
-    address, size = saved.data_ptr(), layout.channels
-    call = _api.Call(
-        "bn2d_batch_norm_double_backward",
-        dtype=DTYPES[layout.parameters][0],
+    address, size = saved.data_ptr(), layout.statistics
+    call = _prepared(
+        layout,
+        "double_backward",
         mask=address + 2 * size if layout.mask else None,
         saved_mean=address,
         saved_invstd=address + size,
         batch_stats=batch_stats,
-        activation=layout.activation,
-        slope=layout.slope,
         **views,
         **{name: one.data_ptr() for name, one in held.items()},
     )

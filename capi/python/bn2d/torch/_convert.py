@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""convert: bn2d's batch norm for torch's in a model, in place, and revert, back.
+"""convert: bn2d's norms for torch's in a model, in place, and revert, back.
 
 A module is converted by giving it another class. It stays the same object with the same parameters,
 buffers, hooks, mode and place, so that optimizers, DDP and references to it notice nothing.
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from ._modules import BatchNorm2d, BNReLU
+from ._modules import BatchNorm2d, BNReLU, GroupNorm, InstanceNorm2d
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -31,17 +31,19 @@ class AbsorbedLeakyReLU(nn.LeakyReLU):
         return x
 
 
+_NORMS = {nn.BatchNorm2d: BatchNorm2d, nn.GroupNorm: GroupNorm, nn.InstanceNorm2d: InstanceNorm2d}
+_TORCH_NORMS = {ours: theirs for theirs, ours in _NORMS.items()}
 _ABSORBED = {nn.ReLU: AbsorbedReLU, nn.LeakyReLU: AbsorbedLeakyReLU}
 _RESTORED = {AbsorbedReLU: nn.ReLU, AbsorbedLeakyReLU: nn.LeakyReLU}
 
 
 def convert(model: Module, fuse: bool = False) -> Module:
-    """Makes every ``torch.nn.BatchNorm2d`` of a model a :class:`bn2d.torch.BatchNorm2d`, in place.
+    """Makes every ``BatchNorm2d``, ``GroupNorm`` and ``InstanceNorm2d`` of torch in a model bn2d's, in place.
 
     Args:
-        model: Any module, itself included. Subclasses of torch's BatchNorm2d are left alone.
-        fuse: True: where an ``nn.Sequential`` has an ``nn.ReLU`` or ``nn.LeakyReLU`` right after
-            it, both become one :class:`BNReLU`, unless one of them has hooks or is used elsewhere.
+        model: Any module, itself included. Subclasses of torch's norms are left alone.
+        fuse: True: where an ``nn.Sequential`` has an ``nn.ReLU`` or ``nn.LeakyReLU`` right after a
+            batch norm, both become one :class:`BNReLU`, unless one of them has hooks or is used elsewhere.
             The activation stays in its place and hands its input on, so that the names in
             ``state_dict`` stay, too.
 
@@ -51,8 +53,8 @@ def convert(model: Module, fuse: bool = False) -> Module:
     if fuse:
         _fuse(model)
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = BatchNorm2d
+        if type(module) in _NORMS:
+            module.__class__ = _NORMS[type(module)]
     return model
 
 
@@ -63,9 +65,11 @@ def revert(model: Module) -> Module:
         The model.
     """
     for module in model.modules():
-        if type(module) is BatchNorm2d or (type(module) is BNReLU and module.__dict__.pop(_FUSED, False)):
+        if type(module) is BNReLU and module.__dict__.pop(_FUSED, False):
             module.__dict__.pop("negative_slope", None)
             module.__class__ = nn.BatchNorm2d
+        elif type(module) in _TORCH_NORMS:
+            module.__class__ = _TORCH_NORMS[type(module)]
         elif type(module) in _RESTORED:
             module.__class__ = _RESTORED[type(module)]
     return model

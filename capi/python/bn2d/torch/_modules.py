@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Modules for torch: BatchNorm2d, and BNReLU, which adds a residual and applies an activation, too.
+"""Modules for torch: the norms, and BNReLU, which adds a residual and applies an activation, too.
 
 Parameters and buffers are torch's own tensors. Where the library cannot do a call (other devices,
-functorch's transforms, tensor subclasses, dtypes that do not fit), torch's own batch norm does it.
+functorch's transforms, tensor subclasses, dtypes that do not fit), torch's own norm does it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ _tracing_state = torch._C._get_tracing_state
 _PLAIN = (Tensor, nn.Parameter)
 
 
+# As torch decides: which running statistics, whether the batch's (else those), how they move, what counts;
+# and the groups of a group norm, or 0.
+_Mode = tuple[Optional[Tensor], Optional[Tensor], bool, float, Optional[Tensor], int]
+
+
 def _zero() -> int:
     return 0
 
@@ -50,8 +55,68 @@ class BatchNorm2d(nn.BatchNorm2d):
     Threads: as torch's; a module in training mode belongs to one thread at a time.
     """
 
+    _torch = nn.BatchNorm2d
+
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         return _forward(self, x, None, 0, 0.0)
+
+    def _mode(self, x: Tensor, running_mean: Optional[Tensor], running_var: Optional[Tensor]) -> _Mode:
+        momentum = self.momentum
+        factor = 0.0 if momentum is None else momentum
+        if not self.training:
+            return running_mean, running_var, running_mean is None and running_var is None, factor, None, 0
+        if not self.track_running_stats:
+            return None, None, True, factor, None, 0
+        counter = self._buffers["num_batches_tracked"]
+        if momentum is None and counter is not None:
+            factor = 1.0 / (float(counter) + 1.0)
+        return running_mean, running_var, True, factor, counter, 0
+
+
+class GroupNorm(nn.GroupNorm):
+    """``torch.nn.GroupNorm`` computed by bn2d: the same arguments, parameters and state.
+
+    Shape: (N, C, H, W) in and out, of any layout; channels_last and contiguous at full speed. What has
+    another number of dimensions torch computes. dtypes as in :class:`BatchNorm2d`.
+
+    Where torch refuses a batch of one value a group, or returns noise, the output is the bias.
+    """
+
+    _torch = nn.GroupNorm
+    running_mean = running_var = None
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return _forward(self, x, None, 0, 0.0)
+
+    def _mode(self, x: Tensor, running_mean: None, running_var: None) -> _Mode:
+        return None, None, True, 0.0, None, self.num_groups
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """``torch.nn.InstanceNorm2d`` computed by bn2d: the same arguments, parameters, buffers and state.
+
+    Shape: (N, C, H, W) in and out, of any layout; (C, H, W) torch computes. dtypes as in
+    :class:`BatchNorm2d`. An empty batch leaves the running statistics alone; torch makes them NaN.
+
+    Raises:
+        ValueError: Statistics of 1 value (H*W = 1), another number of channels. The module is then as it
+            was.
+    """
+
+    _torch = nn.InstanceNorm2d
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return _forward(self, x, None, 0, 0.0)
+
+    def _mode(self, x: Tensor, running_mean: Optional[Tensor], running_var: Optional[Tensor]) -> Optional[_Mode]:
+        if x.dim() != 4 or x.size(1) != self.num_features:
+            return None
+        if self.training or not self.track_running_stats:
+            if x.size(2) * x.size(3) == 1:  # torch's error
+                return None
+            momentum = self.momentum
+            return running_mean, running_var, True, 0.0 if momentum is None else momentum, None, self.num_features
+        return running_mean, running_var, False, 0.0, None, 0
 
 
 class BNReLU(BatchNorm2d):
@@ -81,7 +146,7 @@ class BNReLU(BatchNorm2d):
         return super().extra_repr() + slope
 
 
-def _forward(module: nn.BatchNorm2d, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
+def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
     if _is_compiling():
         return _by_operator(module, x, z, activation, slope)
     # The dictionaries themselves: nn.Module.__getattr__ takes 0.6 us for each of the five.
@@ -99,7 +164,11 @@ def _forward(module: nn.BatchNorm2d, x: Tensor, z: Optional[Tensor], activation:
 
     arrays = (weight, bias, running_mean, running_var)
     dtype = _dtype(x, arrays)
-    layout = layout_of(x, z, dtype, activation, slope)
+    mode = module._mode(x, running_mean, running_var)
+    if mode is None:
+        return _by_torch(module, x, z, activation, slope)
+    running_mean, running_var, batch_stats, factor, counter, groups = mode
+    layout = layout_of(x, z, dtype, activation, slope, groups)
     if layout is None:
         if x.dim() == 4 and (0 in x.stride() or (z is not None and 0 in z.stride())):  # expanded
             return _forward(module, x.contiguous(), None if z is None else z.contiguous(), activation, slope)
@@ -116,7 +185,6 @@ def _forward(module: nn.BatchNorm2d, x: Tensor, z: Optional[Tensor], activation:
         ):
             return _by_torch(module, x, z, activation, slope)
 
-    running_mean, running_var, batch_stats, factor, counter = _mode(module, running_mean, running_var)
     if _is_grad_enabled() and (
         x.requires_grad
         or (weight is not None and weight.requires_grad)
@@ -166,30 +234,17 @@ def _dtype(x: Tensor, arrays: tuple[Optional[Tensor], ...]) -> torch.dtype:
     return x.dtype
 
 
-def _mode(
-    module: nn.BatchNorm2d, running_mean: Optional[Tensor], running_var: Optional[Tensor]
-) -> tuple[Optional[Tensor], Optional[Tensor], bool, float, Optional[Tensor]]:
-    """As torch decides: which running statistics, whether the batch's, how they move, what counts."""
-    momentum = module.momentum
-    factor = 0.0 if momentum is None else momentum
-    if not module.training:
-        return running_mean, running_var, running_mean is None and running_var is None, factor, None
-    if not module.track_running_stats:
-        return None, None, True, factor, None
-    counter = module._buffers["num_batches_tracked"]
-    if momentum is None and counter is not None:
-        factor = 1.0 / (float(counter) + 1.0)
-    return running_mean, running_var, True, factor, counter
-
-
-def _by_operator(module: nn.BatchNorm2d, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
+def _by_operator(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
     """For torch.compile, torch.export and dispatch modes: the library's operator, with nothing in place."""
     arrays = (module.weight, module.bias, module.running_mean, module.running_var)
     if not _fits_operator(x, z, arrays):
         return _by_torch(module, x, z, activation, slope)
+    mode = module._mode(x, arrays[2], arrays[3])
+    if mode is None or (mode[5] and x.size(1) % mode[5] != 0):
+        return _by_torch(module, x, z, activation, slope)
     weight, bias = arrays[0], arrays[1]
-    running_mean, running_var, batch_stats, factor, counter = _mode(module, arrays[2], arrays[3])
-    how = (batch_stats, factor, module.eps, activation, slope, _is_grad_enabled())
+    running_mean, running_var, batch_stats, factor, counter, groups = mode
+    how = (batch_stats, factor, module.eps, activation, slope, _is_grad_enabled(), groups)
     y, _, new_mean, new_var = batch_norm_operator(x, z, weight, bias, running_mean, running_var, *how)
     if batch_stats:  # detached: the results of an operator all have a gradient
         if running_mean is not None:
@@ -212,13 +267,13 @@ def _fits_operator(x: Tensor, z: Optional[Tensor], arrays: tuple[Optional[Tensor
     return z is None or (z.dtype == x.dtype and z.device.type == "cpu" and z.shape == x.shape)
 
 
-def _by_torch(module: nn.BatchNorm2d, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
+def _by_torch(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
     """What the library cannot do, and its errors: torch's own."""
     if isinstance(x, torch.fx.Proxy):  # a module of torch.nn is a leaf of torch.fx's graphs, and so is this
         arguments = (x,) if z is None else (x, z)
         tracer = x.tracer
         return tracer.create_proxy("call_module", tracer.path_of_module(module), arguments, {})  # type: ignore
-    y = nn.BatchNorm2d.forward(module, x)
+    y = module._torch.forward(module, x)
     if z is not None:
         y = y + z
     if activation == RELU:

@@ -20,18 +20,18 @@ _library = torch.library.Library("bn2d", "DEF")
 _library.define(
     "batch_norm(Tensor x, Tensor? z, Tensor? weight, Tensor? bias, Tensor? running_mean, "
     "Tensor? running_var, bool batch_stats, float factor, float eps, int activation, float slope, "
-    "bool save) -> (Tensor y, Tensor saved, Tensor new_mean, Tensor new_var)",
+    "bool save, int groups=0) -> (Tensor y, Tensor saved, Tensor new_mean, Tensor new_var)",
     tags=[torch.Tag.pt2_compliant_tag],
 )
 _library.define(
     "batch_norm_backward(Tensor dy, Tensor x, Tensor? weight, Tensor saved, Tensor? y, bool batch_stats, "
-    "int activation, float slope, bool want_x, bool want_z, bool want_weight, bool want_bias) "
+    "int activation, float slope, bool want_x, bool want_z, bool want_weight, bool want_bias, int groups=0) "
     "-> (Tensor dx, Tensor dz, Tensor dweight, Tensor dbias)",
     tags=[torch.Tag.pt2_compliant_tag],
 )
 _library.define(
     "batch_norm_double_backward(Tensor dy, Tensor x, Tensor? weight, Tensor saved, Tensor? y, bool batch_stats, "
-    "int activation, float slope, Tensor? ddx, Tensor? ddz, Tensor? ddweight, Tensor? ddbias) "
+    "int activation, float slope, Tensor? ddx, Tensor? ddz, Tensor? ddweight, Tensor? ddbias, int groups=0) "
     "-> (Tensor ddy, Tensor dx, Tensor dweight)",
     tags=[torch.Tag.pt2_compliant_tag],
 )
@@ -55,9 +55,9 @@ def _checked(array: Optional[Tensor], x: Tensor) -> Optional[Tensor]:
 
 
 def _layout(
-    x: Tensor, z: Optional[Tensor], parameters: torch.dtype, activation: int, slope: float
+    x: Tensor, z: Optional[Tensor], parameters: torch.dtype, activation: int, slope: float, groups: int
 ) -> _calls.Layout:
-    found = _calls.layout_of(x, z, parameters, activation, slope)
+    found = _calls.layout_of(x, z, parameters, activation, slope, groups)
     if found is None:
         raise DtypeError("x is %s of the shape %s, the parameters %s" % (x.dtype, tuple(x.shape), parameters))
     return found
@@ -79,16 +79,17 @@ def _batch_norm(
     activation: int,
     slope: float,
     save: bool,
+    groups: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x = _calls.laid_out(x, x)
     z = None if z is None else _calls.laid_out(z, x)
     arrays = [_checked(one, x) for one in (weight, bias, running_mean, running_var)]
     if batch_stats:  # nothing in place
         arrays[2:] = [None if one is None else one.clone() for one in arrays[2:]]
-    layout = _layout(x, z, next((one.dtype for one in arrays if one is not None), x.dtype), activation, slope)
+    layout = _layout(x, z, next((one.dtype for one in arrays if one is not None), x.dtype), activation, slope, groups)
     y, saved = _calls.forward(layout, x, z, *arrays, batch_stats, factor, eps, save)
     moved = arrays[2:] if batch_stats else (None, None)
-    return y, _saved(saved), _result(moved[0], x), _result(moved[1], x)
+    return y, _saved(saved if save else None), _result(moved[0], x), _result(moved[1], x)
 
 
 def _saved(saved: Optional[Tensor]) -> Tensor:
@@ -108,8 +109,9 @@ def _batch_norm_fake(
     activation: int,
     slope: float,
     save: bool,
+    groups: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    length = _calls.saved_length(*x.shape, _calls.masks(activation, slope)) if save else 0
+    length = _calls.saved_length(*x.shape, _calls.masks(activation, slope), groups) if save else 0
     saved = torch.empty(length, dtype=torch.float64, device=x.device)
     results = [
         torch.empty_like(one) if batch_stats and one is not None else x.new_empty(0)
@@ -119,10 +121,11 @@ def _batch_norm_fake(
 
 
 def _batch_norm_context(ctx: Any, inputs: Any, output: Any) -> None:
-    x, z, weight, bias, _, _, batch_stats, _, _, activation, slope, save = inputs
+    x, z, weight, bias, _, _, batch_stats, _, _, activation, slope, save, groups = inputs
     shows = activation != _calls.NONE and not _calls.masks(activation, slope)
     ctx.save_for_backward(x, weight, output[1], output[0] if shows else None)
     ctx.settings = (batch_stats, activation, slope)
+    ctx.groups = groups
     ctx.saves = save
     ctx.wants = (z is not None, weight is not None, bias is not None)
 
@@ -133,8 +136,8 @@ def _batch_norm_gradient(ctx: Any, dy: Tensor, *_: Any) -> Any:
     x, weight, saved, y = ctx.saved_tensors
     needs = ctx.needs_input_grad
     wants = (needs[0], needs[1], needs[2], needs[3])
-    found = torch.ops.bn2d.batch_norm_backward(dy, x, weight, saved, y, *ctx.settings, *wants)
-    return (*(_or_none(one, wanted) for one, wanted in zip(found, wants)), *[None] * 8)
+    found = torch.ops.bn2d.batch_norm_backward(dy, x, weight, saved, y, *ctx.settings, *wants, ctx.groups)
+    return (*(_or_none(one, wanted) for one, wanted in zip(found, wants)), *[None] * 9)
 
 
 # --------------------------------------------------------------------------------------------- backward
@@ -149,9 +152,14 @@ def _backward(
     batch_stats: bool,
     activation: int,
     slope: float,
-    *wants: bool,
+    want_x: bool,
+    want_z: bool,
+    want_weight: bool,
+    want_bias: bool,
+    groups: int = 0,
 ) -> Any:
-    x, layout = _as_forward(dy, x, weight, saved, y, activation, slope)
+    x, layout = _as_forward(dy, x, weight, saved, y, activation, slope, groups)
+    wants = (want_x, want_z, want_weight, want_bias)
     found = _calls.backward(layout, dy, x, _checked(weight, x), saved, y, batch_stats, *wants)
     return tuple(_result(one, x) for one in found)
 
@@ -164,10 +172,11 @@ def _as_forward(
     y: Optional[Tensor],
     activation: int,
     slope: float,
+    groups: int,
 ) -> tuple[Tensor, _calls.Layout]:
     """x and the layout of the forward that left `saved`."""
     x = _calls.laid_out(x, x)
-    layout = _layout(x, None, x.dtype if weight is None else weight.dtype, activation, slope)
+    layout = _layout(x, None, x.dtype if weight is None else weight.dtype, activation, slope, groups)
     if y is not None and (y.shape != x.shape or y.dtype != x.dtype):
         raise ShapeError("y has the shape %s, x %s" % (tuple(y.shape), tuple(x.shape)))
     if saved.shape != (layout.saved,) or dy.shape != x.shape or dy.dtype != x.dtype:
@@ -188,6 +197,7 @@ def _backward_fake(
     want_z: bool,
     want_weight: bool,
     want_bias: bool,
+    groups: int = 0,
 ) -> Any:
     parameters = x.dtype if weight is None else weight.dtype
     tensors = [torch.empty_like(x) if wanted else x.new_empty(0) for wanted in (want_x, want_z)]
@@ -207,11 +217,11 @@ def _backward_context(ctx: Any, inputs: Any, output: Any) -> None:
 
 def _backward_gradient(ctx: Any, *grads: Any) -> Any:
     dy, x, weight, saved, y = ctx.saved_tensors
-    wanted = ctx.settings[3:]
+    wanted, groups = ctx.settings[3:7], ctx.settings[7]
     grads = tuple(one if want else None for one, want in zip(grads, wanted))
-    found = torch.ops.bn2d.batch_norm_double_backward(dy, x, weight, saved, y, *ctx.settings[:3], *grads)
+    found = torch.ops.bn2d.batch_norm_double_backward(dy, x, weight, saved, y, *ctx.settings[:3], *grads, groups)
     ddy, dx, dweight = found
-    return (ddy, dx, _or_none(dweight, weight is not None), *[None] * 9)
+    return (ddy, dx, _or_none(dweight, weight is not None), *[None] * 10)
 
 
 def _double_backward(
@@ -223,9 +233,14 @@ def _double_backward(
     batch_stats: bool,
     activation: int,
     slope: float,
-    *grads: Optional[Tensor],
+    ddx: Optional[Tensor],
+    ddz: Optional[Tensor],
+    ddweight: Optional[Tensor],
+    ddbias: Optional[Tensor],
+    groups: int = 0,
 ) -> Any:
-    x, layout = _as_forward(dy, x, weight, saved, y, activation, slope)
+    x, layout = _as_forward(dy, x, weight, saved, y, activation, slope, groups)
+    grads = (ddx, ddz, ddweight, ddbias)
     ddy, dx, dweight = _calls.double_backward(layout, dy, x, _checked(weight, x), saved, y, batch_stats, *grads)
     return ddy, dx, _result(dweight, x)
 
