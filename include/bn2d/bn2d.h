@@ -1130,12 +1130,13 @@ BN2D_API int32_t bn2d_module_scale_shift(const bn2d_module *module, int32_t dtyp
  * and bn2d_module_repr() tell follows.
  * @param module A module.
  * @param momentum In [0, 1].
- * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.3.
+ * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_STATE (a group norm has none),
+ *   BN2D_ERROR_BUSY. Threads: exclusive. Since 1.3.
  */
 BN2D_API int32_t bn2d_module_set_momentum(bn2d_module *module, double momentum);
 /**
  * No momentum from now on: the cumulative average, which goes on from num_batches_tracked. @return
- * BN2D_OK, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.3.
+ * BN2D_OK, BN2D_ERROR_STATE, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.3.
  */
 BN2D_API int32_t bn2d_module_set_momentum_none(bn2d_module *module);
 /**

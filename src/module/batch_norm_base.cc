@@ -92,6 +92,7 @@ void BatchNormBase::train(bool training) {
 }
 
 void BatchNormBase::set_momentum(double momentum) {
+  if (norm() == Norm::group) fail(Status::state, "%.150s has no running statistics, so no momentum", repr().c_str());
   const Gate::Pass pass(gate_, true);
   momentum_.store(momentum, std::memory_order_relaxed);
 }

@@ -122,6 +122,7 @@ Options Options::for_norm(Norm norm) const {
            norm == Norm::group ? "GroupNorm" : "InstanceNorm2d");
   Options options = *this;
   if (norm != Norm::batch && !(given_ & kTrack)) options.track_running_stats = false;
+  if (norm == Norm::group) options.momentum.reset();
   if (norm == Norm::instance && !(given_ & kAffine)) options.affine = false;
   return options;
 }

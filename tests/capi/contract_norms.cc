@@ -425,3 +425,20 @@ TEST_CASE("norms contract: a record keeps the norm of its forward", "[norms]") {
   int32_t batch = -1;
   REQUIRE(bn2d_record_batch_statistics(raw, &batch) == BN2D_OK);
 }
+
+TEST_CASE("norms contract: a group norm has no momentum, and cannot be frozen", "[norms]") {
+  // Catches settings that are accepted where nothing will ever follow them.
+  const Module group = group_norm(2, 4);
+  int32_t has = -1;
+  double momentum = 0;
+  REQUIRE(bn2d_module_momentum(group.get(), &has, &momentum) == BN2D_OK);
+  CHECK(has == 0);
+  Snapshot before;
+  before.add("group", group.get());
+  check_fails("momentum", BN2D_ERROR_STATE, before, {"GroupNorm(2, 4"},
+              [&] { return bn2d_module_set_momentum(group.get(), 0.5); });
+  check_fails("no momentum", BN2D_ERROR_STATE, before, {"GroupNorm(2, 4"},
+              [&] { return bn2d_module_set_momentum_none(group.get()); });
+  check_fails("frozen", BN2D_ERROR_STATE, before, {"GroupNorm(2, 4"},
+              [&] { return bn2d_module_set_frozen(group.get(), 1); });
+}

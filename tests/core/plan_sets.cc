@@ -1,0 +1,76 @@
+// The plan of norms whose channels lie in several rows of memory, and whose sets have several channels.
+#include <vector>
+
+#include "parallel/plan.h"
+#include "support/catch.h"
+
+namespace {
+
+using namespace bn2d;
+
+struct Case {
+  Work work;
+  Machine machine;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Extents size : {Extents{1, 96, 7, 7}, Extents{1, 2048, 56, 56}, Extents{4, 24, 1, 1},
+                             Extents{1, 640, 3, 200}, Extents{2, 12, 150, 140}})
+    for (const int64_t rows : {1, 2, 12})
+      for (const int64_t together : {1, 2, 4})
+        for (const MemoryOrder order : {MemoryOrder::planes, MemoryOrder::channels, MemoryOrder::neither})
+          for (const int threads : {1, 2, 5, 64}) {
+            if (size.c % (rows * together) != 0) continue;
+            Case c;
+            c.work.size = size;
+            c.work.row = rows == 1 ? 0 : size.c / rows;
+            c.work.together = together;
+            c.work.order = order;
+            c.work.passes = 2;
+            c.machine.threads = threads;
+            all.push_back(c);
+          }
+  return all;
+}
+
+}  // namespace
+
+// Catches: a group that reaches from one row into the next, a set that is cut, elements that no unit or two units have.
+TEST_CASE("plan: rows and sets of several channels", "[plan]") {
+  for (const Case &c : cases())
+    for (const int64_t max_group : {int64_t{16}, int64_t{128}}) {
+      const Plan plan = make_plan(c.work, c.machine, max_group);
+      INFO("C " << c.work.size.c << " row " << c.work.row << " together " << c.work.together << " threads "
+                << c.machine.threads << " order " << static_cast<int>(c.work.order) << " group " << plan.group);
+      const int64_t row = c.work.row_channels();
+      CHECK(plan.group >= 1);
+      CHECK(plan.group <= row);
+      CHECK(plan.groups == c.work.rows() * ((row + plan.group - 1) / plan.group));
+      CHECK(plan.blocks == make_blocks(c.work.size).count);
+      if (!plan.split) CHECK(plan.group % c.work.together == 0);
+      if (!plan.split) CHECK(plan.group <= max_group);
+      int64_t elements = 0;
+      for (int64_t unit = 0; unit < plan.units(); ++unit) elements += unit_elements(plan, c.work, unit);
+      CHECK(elements == c.work.size.numel());
+    }
+}
+
+// Catches: a tile that crosses the end of a row, and elements that are mapped twice or never.
+TEST_CASE("plan: tiles of several rows", "[plan]") {
+  for (const Case &c : cases()) {
+    const Tiles tiles = make_tiles(c.work, c.machine.threads);
+    INFO("C " << c.work.size.c << " row " << c.work.row << " order " << static_cast<int>(c.work.order));
+    const int64_t row = c.work.row_channels();
+    std::vector<int64_t> seen(static_cast<size_t>(c.work.size.c));
+    for (int64_t i = 0; i < tiles.count; ++i) {
+      const Tiles::Tile tile = tiles.at(i);
+      const Group &g = tile.group;
+      REQUIRE(g.channels >= 1);
+      CHECK(g.channel / row == (g.channel + g.channels - 1) / row);
+      for (int64_t k = g.channel; k < g.channel + g.channels; ++k)
+        seen[static_cast<size_t>(k)] += tile.block.samples * tile.block.length;
+    }
+    for (const int64_t elements : seen) CHECK(elements == c.work.size.per_channel());
+  }
+}
