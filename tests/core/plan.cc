@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/kernels.h"
 #include "support/catch.h"
 
 using namespace bn2d;
@@ -67,6 +68,17 @@ TEST_CASE("every element belongs to exactly one unit: a plan that loses or doubl
         for (int64_t unit = 0; unit < plan.units(); ++unit) total += unit_elements(plan, work, unit);
         CHECK(total == shape.size.numel());
       }
+}
+
+// Catches: a block that begins inside of a run, whose sums would be others, or of a byte of a mask.
+TEST_CASE("blocks of a plane begin where a run does", "[plan]") {
+  for (const int64_t plane : {200 * 200, 300 * 301, 511 * 513, 1024 * 1024, 1999 * 2003}) {
+    const Blocks blocks = make_blocks({2, 3, 1, plane});
+    INFO("plane " << plane << ", " << blocks.count << " blocks");
+    REQUIRE(blocks.parts_per_plane > 1);
+    for (int64_t block = 0; block < blocks.count; ++block)
+      CHECK(blocks.at(block).position % kernels::kRunElements == 0);
+  }
 }
 
 TEST_CASE("tiles cover each element once, in the order of memory: a map that misses or repeats one would be caught",
