@@ -2,6 +2,9 @@
 /**
  * Handwritten digits, with and without batch norm.
  *
+ *     digits                          what follows
+ *     digits --norm group --batch 2   trains one network: batch, group or instance norm or none, batches of any size
+ *
  * Trains the same small convolutional network twice, from the same weights, on the same batches, with the same
  * schedule: once with batch norm after each convolution, once with a plain bias in its place.
  *
@@ -17,7 +20,7 @@
  * The last lines of the output state whether batch norm, the file and folding did what they are for. The exit status is
  * 0 if so, 1 if not, 2 after an error.
  *
- * bn2d is used by bn_parameter(), by the functions of a stage and by those of "a saved network"; all other layers are
+ * bn2d is used by norm_parameter(), by the functions of a stage and by those of "a saved network"; all other layers are
  * in layers.c.
  */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime, isatty, fork */
@@ -49,8 +52,8 @@ enum {
   CLASSES = 10,
   TRAIN_IMAGES = 1437,
   TEST_IMAGES = 360,
-  BATCH = 32,
-  BATCHES = (TRAIN_IMAGES + BATCH - 1) / BATCH, /* in an epoch; the last one is smaller */
+  BATCH = 32, /* images; the learning rate is for it */
+  GROUPS = 4, /* of a group norm */
   STAGES = 2,
   FEATURES = 32 * 2 * 2, /* of an image after the last stage */
   MAX_EPOCHS = 1000
@@ -151,7 +154,7 @@ static dataset dataset_read(const char *path) {
 
 /* ----------------------------------------------------------------------------------------------------- parameters */
 
-/** What training changes. The value and gradient of a batch norm are its own; the two handles keep them alive. */
+/** What training changes. The value and gradient of a norm are its own; the two handles keep them alive. */
 typedef struct parameter {
   int size;
   double decay;
@@ -174,11 +177,11 @@ static parameter new_weight(int rows, int columns, double gain, uint64_t *random
   return p;
 }
 
-/** The "weight" or "bias" of a batch norm, in place: what is written through these pointers, the module uses. */
-static parameter bn_parameter(const bn2d_module *bn, const char *name, int channels) {
+/** The "weight" or "bias" of a norm, in place: what is written through these pointers, the module uses. */
+static parameter norm_parameter(const bn2d_module *norm, const char *name, int channels) {
   parameter p = {.size = channels, .velocity = allocate_floats(channels)};
   void *value, *gradient;
-  CHECK(bn2d_module_tensor_by_name(bn, name, &p.value_handle));
+  CHECK(bn2d_module_tensor_by_name(norm, name, &p.value_handle));
   CHECK(bn2d_tensor_grad(p.value_handle, &p.gradient_handle));
   CHECK(bn2d_tensor_data(p.value_handle, &value));
   CHECK(bn2d_tensor_data(p.gradient_handle, &gradient));
@@ -209,31 +212,47 @@ static void parameter_release(parameter *p) {
 
 /* --------------------------------------------------------------------------------------------------------- stages */
 
-/** Convolution, batch norm or bias, ReLU, pooling; and what their forward leaves for their backward. */
+typedef enum norm_kind { NORM_NONE, NORM_BATCH, NORM_GROUP, NORM_INSTANCE } norm_kind;
+static const char *const NORM_NAMES[] = {"none", "batch", "group", "instance"};
+
+/** A norm with weight and bias, as its default or on request; NULL for none. */
+static bn2d_module *norm_create(norm_kind kind, int channels) {
+  bn2d_module *norm = NULL;
+  bn2d_options *options;
+  CHECK(bn2d_options_create(&options));
+  CHECK(bn2d_options_set_affine(options, 1));
+  if (kind == NORM_BATCH) CHECK(bn2d_module_create(channels, options, &norm));
+  if (kind == NORM_GROUP) CHECK(bn2d_group_norm_create(GROUPS, channels, options, &norm));
+  if (kind == NORM_INSTANCE) CHECK(bn2d_instance_norm_create(channels, options, &norm));
+  bn2d_options_release(options);
+  return norm;
+}
+
+/** Convolution, norm or bias, ReLU, pooling; and what their forward leaves for their backward. */
 typedef struct stage {
   conv_shape conv;
   parameter weight;      /* of the convolution */
-  bn2d_module *bn;       /* NULL in the network without, and when it is folded */
+  bn2d_module *norm;     /* NULL in the network without, and when it is folded */
   bool is_folded;        /* into weight and bias */
-  parameter scale, bias; /* "weight" and "bias" of the batch norm; without it, none and the bias of the convolution */
+  parameter scale, bias; /* "weight" and "bias" of the norm; without it, none and the bias of the convolution */
   bn2d_record *record;   /* between a forward and its backward */
   float *patches;
   float *z, *y, *pooled; /* outputs of the convolution, of the ReLU and of the pooling */
   float *dy, *dpooled;   /* gradients */
-  double bn_seconds;     /* time in batch norm while training */
+  double norm_seconds;   /* time in the norm while training */
 } stage;
 
-static stage stage_create(conv_shape conv, bool with_bn, uint64_t *random) {
-  const int outputs = BATCH * conv.out * conv.side * conv.side;
+static stage stage_create(conv_shape conv, norm_kind kind, int batch, uint64_t *random) {
+  const int outputs = batch * conv.out * conv.side * conv.side;
   stage s = {.conv = conv, .weight = new_weight(conv.out, conv.in * 9, 2.0, random)};
-  if (with_bn) {
-    CHECK(bn2d_module_create(conv.out, NULL, &s.bn));
-    s.scale = bn_parameter(s.bn, "weight", conv.out);
-    s.bias = bn_parameter(s.bn, "bias", conv.out);
+  s.norm = norm_create(kind, conv.out);
+  if (s.norm) {
+    s.scale = norm_parameter(s.norm, "weight", conv.out);
+    s.bias = norm_parameter(s.norm, "bias", conv.out);
   } else {
     s.bias = new_bias(conv.out);
   }
-  s.patches = allocate_floats(BATCH * conv_patches_size(conv));
+  s.patches = allocate_floats(batch * conv_patches_size(conv));
   s.z = allocate_floats(outputs);
   s.y = allocate_floats(outputs);
   s.dy = allocate_floats(outputs);
@@ -248,10 +267,10 @@ static void stage_forward(stage *s, int n, const float *x, bool training) {
     conv_forward(s->conv, n, s->weight.value, s->bias.value, x, s->patches, s->y);
   else
     conv_forward(s->conv, n, s->weight.value, NULL, x, s->patches, s->z);
-  if (s->bn) {
+  if (s->norm) {
     const double start = seconds();
-    CHECK(bn2d_forward_f32(s->bn, s->z, n, side, side, s->y, training ? &s->record : NULL));
-    if (training) s->bn_seconds += seconds() - start;
+    CHECK(bn2d_forward_f32(s->norm, s->z, n, side, side, s->y, training ? &s->record : NULL));
+    if (training) s->norm_seconds += seconds() - start;
   } else if (!s->is_folded) {
     bias_forward(n, channels, side * side, s->bias.value, s->z, s->y);
   }
@@ -262,15 +281,15 @@ static void stage_forward(stage *s, int n, const float *x, bool training) {
 /** From the gradient in s->dpooled. dx may be NULL: not wanted. */
 static void stage_backward(stage *s, int n, float *dx) {
   const int side = s->conv.side, channels = s->conv.out;
-  float *dz = s->dy; /* batch norm works in place; a bias passes the gradient on as it is */
+  float *dz = s->dy; /* a norm works in place; a bias passes the gradient on as it is */
   pool_backward(n * channels, side, s->dpooled, s->dy);
   relu_backward(n * channels * side * side, s->y, s->dy);
-  if (s->bn) {
+  if (s->norm) {
     const double start = seconds();
-    CHECK(bn2d_backward_f32(s->bn, s->record, s->dy, dz));
+    CHECK(bn2d_backward_f32(s->norm, s->record, s->dy, dz));
     bn2d_record_release(s->record);
     s->record = NULL;
-    s->bn_seconds += seconds() - start;
+    s->norm_seconds += seconds() - start;
   } else {
     bias_backward(n, channels, side * side, s->dy, s->bias.gradient);
   }
@@ -283,24 +302,25 @@ static void stage_release(stage *s) {
   parameter_release(&s->weight);
   parameter_release(&s->scale);
   parameter_release(&s->bias);
-  bn2d_module_release(s->bn);
+  bn2d_module_release(s->norm);
 }
 
 /* -------------------------------------------------------------------------------------------------------- network */
 
 typedef struct network {
+  int batch; /* the most images at a time */
   stage stages[STAGES];
   parameter weight, bias; /* of the linear layer */
   float *logits;          /* after a backward, their gradient */
 } network;
 
-static network network_create(bool with_bn, uint64_t *random) {
-  network net;
-  net.stages[0] = stage_create((conv_shape){1, 16, SIDE}, with_bn, random);
-  net.stages[1] = stage_create((conv_shape){16, 32, SIDE / 2}, with_bn, random);
+static network network_create(norm_kind kind, int batch, uint64_t *random) {
+  network net = {.batch = batch};
+  net.stages[0] = stage_create((conv_shape){1, 16, SIDE}, kind, batch, random);
+  net.stages[1] = stage_create((conv_shape){16, 32, SIDE / 2}, kind, batch, random);
   net.weight = new_weight(CLASSES, FEATURES, 1.0, random);
   net.bias = new_bias(CLASSES);
-  net.logits = allocate_floats(BATCH * CLASSES);
+  net.logits = allocate_floats(batch * CLASSES);
   return net;
 }
 
@@ -334,14 +354,14 @@ static double network_train(network *net, int n, const float *images, const int 
 
 static void network_set_training(network *net, bool training) {
   for (stage *s = net->stages; s < net->stages + STAGES; ++s)
-    if (s->bn) CHECK(bn2d_module_train(s->bn, training));
+    if (s->norm) CHECK(bn2d_module_train(s->norm, training));
 }
 
 /** Classifies the test images, in eval mode. */
 static void network_predict(network *net, const dataset *data, int64_t *predictions) {
   network_set_training(net, false);
-  for (int first = TRAIN_IMAGES; first < TRAIN_IMAGES + TEST_IMAGES; first += BATCH) {
-    const int left = TRAIN_IMAGES + TEST_IMAGES - first, n = left < BATCH ? left : BATCH;
+  for (int first = TRAIN_IMAGES; first < TRAIN_IMAGES + TEST_IMAGES; first += net->batch) {
+    const int left = TRAIN_IMAGES + TEST_IMAGES - first, n = left < net->batch ? left : net->batch;
     network_forward(net, n, data->images + first * PIXELS, false);
     for (int i = 0; i < n; ++i) {
       const float *logits = net->logits + i * CLASSES;
@@ -385,7 +405,7 @@ static void network_save(const network *net, const char *path, const int64_t *pr
     const stage *s = &net->stages[k];
     const int64_t shape[] = {s->conv.out, s->conv.in, 3, 3};
     CHECK(bn2d_state_set_flat(state, name_of(&name, "conv", k, "weight"), BN2D_F32, shape, 4, s->weight.value));
-    CHECK(bn2d_state_set_module(state, name_of(&name, "bn", k, ""), s->bn));
+    CHECK(bn2d_state_set_module(state, name_of(&name, "bn", k, ""), s->norm));
   }
   CHECK(bn2d_state_set_flat(state, "fc.weight", BN2D_F32, linear, 2, net->weight.value));
   CHECK(bn2d_state_set_flat(state, "fc.bias", BN2D_F32, &classes, 1, net->bias.value));
@@ -399,7 +419,7 @@ static network network_load(const char *path, int64_t *predictions) {
   const int64_t classes = CLASSES, images = TEST_IMAGES, linear[] = {CLASSES, FEATURES};
   char name[32];
   uint64_t seed = 0; /* of weights that are replaced */
-  network net = network_create(true, &seed);
+  network net = network_create(NORM_BATCH, BATCH, &seed);
   bn2d_state *state;
   bn2d_loader *loader;
   CHECK(bn2d_state_open(path, &state));
@@ -408,7 +428,7 @@ static network network_load(const char *path, int64_t *predictions) {
     const stage *s = &net.stages[k];
     const int64_t shape[] = {s->conv.out, s->conv.in, 3, 3};
     CHECK(bn2d_loader_add_flat(loader, name_of(&name, "conv", k, "weight"), BN2D_F32, shape, 4, s->weight.value));
-    CHECK(bn2d_loader_add_module(loader, name_of(&name, "bn", k, ""), s->bn));
+    CHECK(bn2d_loader_add_module(loader, name_of(&name, "bn", k, ""), s->norm));
   }
   CHECK(bn2d_loader_add_flat(loader, "fc.weight", BN2D_F32, linear, 2, net.weight.value));
   CHECK(bn2d_loader_add_flat(loader, "fc.bias", BN2D_F32, &classes, 1, net.bias.value));
@@ -426,15 +446,15 @@ static double network_fold(network *net) {
     const conv_shape conv = s->conv;
     parameter bias = new_bias(conv.out);
     double change;
-    CHECK(bn2d_fold_into_previous_flat(s->bn, BN2D_LAYER_CONV, 1, BN2D_F32, conv.out, conv.in, 9, s->weight.value, NULL,
-                                       BN2D_F32, s->weight.value, bias.value, &change, NULL));
+    CHECK(bn2d_fold_into_previous_flat(s->norm, BN2D_LAYER_CONV, 1, BN2D_F32, conv.out, conv.in, 9, s->weight.value,
+                                       NULL, BN2D_F32, s->weight.value, bias.value, &change, NULL));
     if (change > largest) largest = change;
     parameter_release(&s->scale);
     parameter_release(&s->bias);
-    bn2d_module_release(s->bn);
+    bn2d_module_release(s->norm);
     s->scale = (parameter){.size = 0};
     s->bias = bias;
-    s->bn = NULL;
+    s->norm = NULL;
     s->is_folded = true;
   }
   return largest;
@@ -493,52 +513,63 @@ static bool check_in_new_process(const char *program, const char *data, const ch
 typedef struct history {
   int epochs;
   double accuracy[MAX_EPOCHS];
-  double seconds, bn_seconds; /* training only, without tests */
+  double seconds, norm_seconds; /* training only, without tests */
 } history;
 
 /** On a terminal the line of an epoch grows while it is trained; elsewhere it is written once, at the end of the epoch.
  */
-static void draw_progress(const char *title, int epoch, int epochs, int batches_done) {
+static void draw_progress(const char *title, int epoch, int epochs, int batches_done, int batches) {
   static const char bar[] = "==============================";
-  const int width = (int)sizeof bar - 1, done = width * batches_done / BATCHES;
+  const int width = (int)sizeof bar - 1, done = width * batches_done / batches;
   if (isatty(STDOUT_FILENO))
     printf("\r%-18s  epoch %2d of %d  [%-*.*s]", title, epoch, epochs, width, done, bar);
-  else if (batches_done == BATCHES)
+  else if (batches_done == batches)
     printf("%-18s  epoch %2d of %d", title, epoch, epochs);
   fflush(stdout);
 }
 
-/** Trains a network, and saves it where there is a path. */
-static history train(const dataset *data, bool with_bn, int epochs, uint64_t seed, const char *path) {
+/** How to train. */
+typedef struct plan {
+  norm_kind norm;
+  int batch, epochs; /* images of a step; the last one of an epoch may have fewer */
+  uint64_t seed;
+} plan;
+
+/** Trains a network, and saves it where there is a path. The learning rate is in proportion to the batch. */
+static history train(const dataset *data, plan p, const char *title, const char *path) {
+  const int epochs = p.epochs, batches = (TRAIN_IMAGES + p.batch - 1) / p.batch;
+  const double peak = LEARNING_RATE * p.batch / BATCH;
+  uint64_t seed = p.seed;
   history result = {.epochs = epochs};
-  network net = network_create(with_bn, &seed); /* uses up as many random numbers with batch norm as without */
+  network net = network_create(p.norm, p.batch, &seed); /* uses up as many random numbers with a norm as without */
   int64_t predictions[TEST_IMAGES];
-  float *images = allocate_floats(BATCH * PIXELS);
-  int labels[BATCH], order[TRAIN_IMAGES];
+  float *images = allocate_floats(p.batch * PIXELS);
+  int *labels = allocate(p.batch, sizeof(int)), order[TRAIN_IMAGES];
   for (int i = 0; i < TRAIN_IMAGES; ++i) order[i] = i;
 
   for (int epoch = 0; epoch < epochs; ++epoch) {
     double loss = 0.0;
     shuffle(TRAIN_IMAGES, order, &seed);
-    for (int batch = 0; batch < BATCHES; ++batch) {
+    for (int batch = 0; batch < batches; ++batch) {
       const double start = seconds();
-      const int first = batch * BATCH, n = batch < BATCHES - 1 ? BATCH : TRAIN_IMAGES - first;
+      const int first = batch * p.batch, n = batch < batches - 1 ? p.batch : TRAIN_IMAGES - first;
       for (int i = 0; i < n; ++i) {
         memcpy(images + i * PIXELS, data->images + order[first + i] * PIXELS, PIXELS * sizeof(float));
         labels[i] = data->labels[order[first + i]];
       }
-      const double progress = (epoch + (double)batch / BATCHES) / epochs;
-      loss += network_train(&net, n, images, labels, LEARNING_RATE * 0.5 * (1.0 + cos(PI * progress)));
+      const double progress = (epoch + (double)batch / batches) / epochs;
+      loss += network_train(&net, n, images, labels, peak * 0.5 * (1.0 + cos(PI * progress)));
       result.seconds += seconds() - start;
-      draw_progress(with_bn ? "with batch norm" : "without batch norm", epoch + 1, epochs, batch + 1);
+      draw_progress(title, epoch + 1, epochs, batch + 1, batches);
     }
     network_predict(&net, data, predictions);
     result.accuracy[epoch] = accuracy_of(data, predictions);
     printf("  loss %.4f  test %5.1f %%\n", loss / TRAIN_IMAGES, 100.0 * result.accuracy[epoch]);
   }
-  for (int k = 0; k < STAGES; ++k) result.bn_seconds += net.stages[k].bn_seconds;
+  for (int k = 0; k < STAGES; ++k) result.norm_seconds += net.stages[k].norm_seconds;
   if (path) network_save(&net, path, predictions);
   free(images);
+  free(labels);
   network_release(&net);
   return result;
 }
@@ -552,7 +583,7 @@ static void print_table(const history *with, const history *without) {
            100.0 * without->accuracy[i]);
   const double images = (double)TRAIN_IMAGES * with->epochs;
   printf("%-32s  %15.0f  %7.0f\n", "images per second, training", images / with->seconds, images / without->seconds);
-  printf("%-32s  %13.1f %%        -\n\n", "time in batch norm, training", 100.0 * with->bn_seconds / with->seconds);
+  printf("%-32s  %13.1f %%        -\n\n", "time in batch norm, training", 100.0 * with->norm_seconds / with->seconds);
 }
 
 /** The first epoch that reached the accuracy, from 1; one more than the last where none did. */
@@ -577,7 +608,8 @@ static bool print_verdict(const history *with, const history *without) {
 typedef struct options {
   const char *data, *save; /* save NULL: to a file that is deleted at the end */
   const char *check;       /* a saved network: only check that one */
-  int epochs, seed;
+  int norm;                /* a norm_kind; -1: with batch norm and without */
+  int epochs, seed, batch;
 } options;
 
 static int to_number(const char *name, const char *text, int smallest, int largest) {
@@ -589,15 +621,22 @@ static int to_number(const char *name, const char *text, int smallest, int large
   return (int)number;
 }
 
+static int to_norm(const char *text) {
+  for (int kind = NORM_NONE; kind <= NORM_INSTANCE; ++kind)
+    if (strcmp(text, NORM_NAMES[kind]) == 0) return kind;
+  fail("--norm %s: must be batch, group, instance or none", text);
+}
+
 static options options_read(int count, char **arguments) {
-  options o = {.data = DIGITS_CSV, .epochs = 15, .seed = 1};
+  options o = {.data = DIGITS_CSV, .norm = -1, .epochs = 15, .seed = 1, .batch = BATCH};
   for (int i = 1; i < count; i += 2) {
     const char *name = arguments[i], *value = i + 1 < count ? arguments[i + 1] : NULL;
     if (strcmp(name, "--help") == 0) {
       printf(
-          "usage: digits [--data PATH] [--epochs N] [--seed N] [--save PATH] | --check PATH\n"
-          "defaults: --data %s --epochs %d --seed %d\n",
-          o.data, o.epochs, o.seed);
+          "usage: digits [--data PATH] [--epochs N] [--seed N] [--batch N] [--save PATH | --norm NORM | --check PATH]\n"
+          "NORM: batch, group, instance or none: trains this network alone\n"
+          "defaults: --data %s --epochs %d --seed %d --batch %d\n",
+          o.data, o.epochs, o.seed, o.batch);
       exit(0);
     }
     if (!value) fail("%s: unknown, or without a value; see --help", name);
@@ -607,6 +646,10 @@ static options options_read(int count, char **arguments) {
       o.save = value;
     else if (strcmp(name, "--check") == 0)
       o.check = value;
+    else if (strcmp(name, "--norm") == 0)
+      o.norm = to_norm(value);
+    else if (strcmp(name, "--batch") == 0)
+      o.batch = to_number(name, value, 1, TRAIN_IMAGES);
     else if (strcmp(name, "--epochs") == 0)
       o.epochs = to_number(name, value, 1, MAX_EPOCHS);
     else if (strcmp(name, "--seed") == 0)
@@ -621,6 +664,16 @@ int main(int count, char **arguments) {
   const options o = options_read(count, arguments);
   dataset data = dataset_read(o.data);
   if (o.check) return check_saved(&data, o.check);
+  plan p = {.norm = NORM_BATCH, .batch = o.batch, .epochs = o.epochs, .seed = (uint64_t)o.seed};
+  if (o.norm >= 0) {
+    p.norm = (norm_kind)o.norm;
+    const history h = train(&data, p, NORM_NAMES[p.norm], NULL);
+    printf("norm %s, batch %d, seed %d: test accuracy %.1f %%\n", NORM_NAMES[p.norm], p.batch, o.seed,
+           100.0 * h.accuracy[h.epochs - 1]);
+    free(data.images);
+    free(data.labels);
+    return 0;
+  }
   char temporary[] = "/tmp/digits-XXXXXX";
   const char *path = o.save ? o.save : temporary;
   if (!o.save) {
@@ -628,8 +681,9 @@ int main(int count, char **arguments) {
     if (file < 0) fail("%s: %s", temporary, strerror(errno));
     close(file);
   }
-  const history with = train(&data, true, o.epochs, (uint64_t)o.seed, path);
-  const history without = train(&data, false, o.epochs, (uint64_t)o.seed, NULL);
+  const history with = train(&data, p, "with batch norm", path);
+  p.norm = NORM_NONE;
+  const history without = train(&data, p, "without batch norm", NULL);
   free(data.images);
   free(data.labels);
   print_table(&with, &without);
