@@ -115,10 +115,10 @@ class Footprint {
   void reads(const char *name, const ChannelArray &array) { add_array(name, array, false); }
   // So many doubles for each channel.
   void reads(const char *name, const double *array, int64_t count) {
-    add_bytes(name, array, 8 * count * size_.c, 8, false);
+    add_elements(name, array, count * size_.c, 8, false);
   }
-  void reads_of_sets(const char *name, const double *array) { add_bytes(name, array, 8 * sets_, 8, false); }
-  void reads_mask(const uint8_t *mask) { add_bytes("mask", mask, mask_bytes(), 1, false); }
+  void reads_of_sets(const char *name, const double *array) { add_elements(name, array, sets_, 8, false); }
+  void reads_mask(const uint8_t *mask) { add_elements("mask", mask, mask_bytes(), 1, false); }
 
   // `exact`, `exact_too`: tensors that it may be, element by element.
   void writes(const char *name, const View &view, const View *exact = nullptr, const View *exact_too = nullptr) {
@@ -128,10 +128,10 @@ class Footprint {
   }
   void writes(const char *name, const ChannelArray &array) { add_array(name, array, true); }
   void writes(const char *name, const double *array, int64_t count) {
-    add_bytes(name, array, 8 * count * size_.c, 8, true);
+    add_elements(name, array, count * size_.c, 8, true);
   }
-  void writes_of_sets(const char *name, const double *array) { add_bytes(name, array, 8 * sets_, 8, true); }
-  void writes_mask(const uint8_t *mask) { add_bytes("mask", mask, mask_bytes(), 1, true); }
+  void writes_of_sets(const char *name, const double *array) { add_elements(name, array, sets_, 8, true); }
+  void writes_mask(const uint8_t *mask) { add_elements("mask", mask, mask_bytes(), 1, true); }
 
  private:
   struct Region {
@@ -146,13 +146,14 @@ class Footprint {
     if (view.data != nullptr) add(name, &view, view.data, span_bytes(view), is_written);
   }
   void add_array(const char *name, const ChannelArray &array, bool is_written) {
-    const int64_t element = dtype_size(array.dtype);
-    add_bytes(name, array.data, size_.c * element, element, is_written);
+    add_elements(name, array.data, size_.c, dtype_size(array.dtype), is_written);
   }
   // These two are not inlined at each of their many calls.
-  __attribute__((noinline)) void add_bytes(const char *name, const void *data, int64_t bytes, int64_t element,
-                                           bool is_written) {
+  __attribute__((noinline)) void add_elements(const char *name, const void *data, int64_t count, int64_t element,
+                                              bool is_written) {
     if (data == nullptr) return;
+    int64_t bytes;  // an empty batch may have 2^60 channels: more bytes than there are addresses
+    if (__builtin_mul_overflow(count, element, &bytes)) bytes = std::numeric_limits<int64_t>::max();
     check_array(name, data, bytes, element);
     add(name, nullptr, data, bytes, is_written);
   }
