@@ -371,9 +371,9 @@ BN2D_API int64_t bn2d_get_streaming_threshold(void);
 /* -------------------------------------------------------------------------------------- options */
 
 /**
- * New options with the defaults: eps 1e-5, momentum 0.1, affine, bias, track_running_stats on, cpu,
- * float32. Options are checked when they are set and are copied by bn2d_module_create(); one thread
- * at a time may use an options object.
+ * New options with the defaults of a batch norm: eps 1e-5, momentum 0.1, affine, bias,
+ * track_running_stats on, cpu, float32. Options are checked when they are set and are copied by
+ * bn2d_module_create(); one thread at a time may use an options object.
  * @param[out] out The options; give back with bn2d_options_release().
  * @return BN2D_OK. Threads: free. Since 1.0.
  */
@@ -1171,6 +1171,9 @@ BN2D_API int32_t bn2d_module_is_frozen(const bn2d_module *module, int32_t *out);
  * bn2d_statistics_merge_exported() takes in those of all processes, each in the same order.
  * bn2d/mpi.h does all this for MPI, one call each way.
  *
+ *  - Each forward of a module moves its running statistics, also one with given statistics. Where
+ *    one process normalises a batch in parts with one module, only one part should: the others are
+ *    for a second module with the same weights, or run with a momentum of 0.
  *  - Statistics are sums of the same kernels as those of a forward, with the same accuracy. One
  *    bn2d_statistics_accumulate() of x and a forward with that give the bits of a plain forward.
  *    In other pieces the last bits differ; the same pieces in the same order give the same bits.
@@ -1410,7 +1413,8 @@ BN2D_API int32_t bn2d_module_set_running_stats(bn2d_module *module,
  *   mean = sum(x)/m, var = sum((x - mean)^2)/m, xhat = (x - mean)/sqrt(var + eps),
  *   y = weight[c]*xhat + bias[c]. Gradients of weight and bias are sums over all samples.
  * Accuracy, threads and bits are those of batch norm. Statistics from outside are for batch norm
- * alone: other modules return BN2D_ERROR_STATE.
+ * without ghost batches alone: other modules return BN2D_ERROR_STATE. An option that was not set
+ * takes the default of the norm that is created.
  */
 
 /** What is normalised together. */
@@ -1436,8 +1440,9 @@ BN2D_API int32_t bn2d_options_set_ghost_batch_size(bn2d_options *options, int64_
  * dx = 0.
  * @param num_groups 1 or more; 1 is a layer norm over (C, H, W).
  * @param num_channels C, a multiple of num_groups.
- * @param options NULL for the defaults (eps 1e-5, affine); copied. Options about running statistics
- *   and ghost batches must not be set.
+ * @param options NULL for the defaults (eps 1e-5, affine); copied. momentum,
+ *   track_running_stats, biased_running_var, protect_running_stats and ghost_batch_size must not be
+ *   set, not even to their defaults.
  * @param[out] out The module; give back with bn2d_module_release().
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.3.
  */

@@ -13,7 +13,8 @@ class BatchNorm2d final : public BatchNormBase {
   std::string repr() const override { return repr_of("BatchNorm2d"); }
 
  protected:
-  SetShape sets() const override { return {options().ghost_batch_size, 1}; }
+  // In eval mode without running statistics the whole batch is one set.
+  SetShape sets() const override { return {is_training() ? options().ghost_batch_size : 0, 1}; }
 };
 
 }  // namespace bn2d

@@ -442,3 +442,17 @@ TEST_CASE("norms contract: a group norm has no momentum, and cannot be frozen", 
   check_fails("frozen", BN2D_ERROR_STATE, before, {"GroupNorm(2, 4"},
               [&] { return bn2d_module_set_frozen(group.get(), 1); });
 }
+
+TEST_CASE("norms contract: ghost batches are for training", "[norms]") {
+  // Catches sets of samples in eval mode where there are no running statistics.
+  const Options options = bare_options();
+  REQUIRE(bn2d_options_set_ghost_batch_size(options.get(), 2) == BN2D_OK);
+  REQUIRE(bn2d_options_set_track_running_stats(options.get(), 0) == BN2D_OK);
+  const Module module = make_module(1, options.get());
+  REQUIRE(bn2d_module_eval(module.get()) == BN2D_OK);
+  const float x[4] = {1, 2, 3, 4};
+  float y[4];
+  REQUIRE(bn2d_forward_f32(module.get(), x, 4, 1, 1, y, nullptr) == BN2D_OK);
+  CHECK(y[0] == Approx(-1.3416f).epsilon(1e-3));
+  CHECK(y[1] == Approx(-0.4472f).epsilon(1e-3));
+}
