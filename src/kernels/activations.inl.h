@@ -126,7 +126,8 @@ HWY_INLINE void ActivateAll(const ActivationJob &job) {
   constexpr int64_t kSize = hn::MaxLanes(d);
   HWY_ALIGN A rest[3][kSize] = {};  // the last elements, where they do not fill a vector
   for (int64_t i = 0; i < job.count; i += kSize) {
-    const A *argument = static_cast<const A *>(job.argument) + i, *gradient = static_cast<const A *>(job.gradient) + i;
+    const A *argument = static_cast<const A *>(job.argument) + i;
+    const A *gradient = derives ? static_cast<const A *>(job.gradient) + i : nullptr;
     A *out = static_cast<A *>(job.out) + i;
     const bool is_whole = job.count - i >= kSize;
     const size_t bytes = static_cast<size_t>(job.count - i) * sizeof(A);
