@@ -8,6 +8,7 @@ of autograd. Who calls sees to it that tensors fit their layout: the library get
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any, Optional
 
 import torch
@@ -41,10 +42,9 @@ def fits(data: torch.dtype, parameters: torch.dtype) -> bool:
 def saved_length(n: int, c: int, h: int, w: int, mask: bool, groups: int = 0) -> int:
     """Elements of the float64 tensor that a forward leaves for backward: mean, invstd, bits of a mask.
 
-    The length of the mask is bn2d_mask_nbytes() (a test compares), written out for symbolic extents. With
-    groups there is one more of mean and of invstd, so that those of an empty batch have an address, too.
+    The length of the mask is bn2d_mask_nbytes() (a test compares), written out for symbolic extents.
     """
-    statistics = 2 * (n * groups + 1) if groups else 2 * c
+    statistics = 2 * (n * groups if groups else c)
     return statistics + (n * c * ((h * w + 7) // 8) + 7) // 8 if mask else statistics
 
 
@@ -68,6 +68,15 @@ def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
     if 0 in tensor.stride() or tensor.is_neg():
         return _empty_like(like).copy_(tensor)
     return tensor
+
+
+# Of an empty batch the statistics have no elements, and torch gives them no address.
+_nothing = ctypes.c_double()
+_NO_ELEMENTS = ctypes.addressof(_nothing)
+
+
+def _address_of(saved: Tensor) -> int:
+    return saved.data_ptr() or _NO_ELEMENTS
 
 
 class _Nowhere:
@@ -148,7 +157,7 @@ class Layout:
         self.activation = activation
         self.slope = slope
         self.groups = groups
-        self.statistics = 8 * (n * groups + 1 if groups else c)  # bytes of the saved means
+        self.statistics = 8 * (n * groups if groups else c)  # bytes of the saved means
         self.arrays = torch.Size((c,))
         self.mask = masks(activation, slope)
         self.saved = saved_length(n, c, h, w, self.mask, groups)
@@ -212,7 +221,7 @@ def forward(
     moves = layout.groups != 0 and running_mean is not None
     if save or moves:
         saved: Optional[Tensor] = _empty(layout.saved, dtype=_float64)
-        address = saved.data_ptr()  # type: ignore[union-attr]
+        address = _address_of(saved)  # type: ignore[arg-type]
         size = layout.statistics
         call.mean.value = address
         call.invstd.value = address + size
@@ -239,7 +248,7 @@ def _move(
     n, c, h, w = x.shape
     if n == 0 or factor == 0.0:
         return
-    mean, invstd = (saved[first : first + n * c].view(n, c) for first in (0, n * c + 1))
+    mean, invstd = saved[: 2 * n * c].view(2, n, c)
     values = h * w
     var = torch.where(invstd == 0, 0.0, invstd.pow(-2) - eps).clamp_(min=0.0) * (values / (values - 1.0))
     for target, new in ((running_mean, mean), (running_var, var)):
@@ -283,7 +292,7 @@ def backward(
         call.dz.data = dz.data_ptr()  # type: ignore[union-attr]
     call.weight.value = None if weight is None else weight.data_ptr()
     call.batch_stats.value = batch_stats
-    address = saved.data_ptr()
+    address = _address_of(saved)
     size = layout.statistics
     call.mean.value = address
     call.invstd.value = address + size
@@ -335,7 +344,7 @@ def double_backward(
     views = {name: _view(tensor) for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
         views[name].data = tensor.data_ptr()
-    address, size = saved.data_ptr(), layout.statistics
+    address, size = _address_of(saved), layout.statistics
     call = _prepared(
         layout,
         "double_backward",
