@@ -3,8 +3,8 @@
 
 #include <cstddef>
 
-// Replacing malloc in the program replaces it for all libraries; glibc leaves its own reachable under other names.
-// Sanitizers replace it themselves.
+// Replacing malloc in the program replaces it for all libraries; glibc leaves its own reachable
+// under other names. Sanitizers replace it themselves.
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define BN2D_BENCH_SANITIZED

@@ -5,7 +5,8 @@
 
 namespace bench {
 
-/// Calls of malloc and its kin so far, on any thread, from any library; -1 where they cannot be counted here.
+/// Calls of malloc and its kin so far, on any thread, from any library; -1 where they cannot be
+/// counted here.
 long allocation_count();
 
 }  // namespace bench

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// bn2d_bench_company: bn2d between the operations of a host that computes with OpenMP, as in a training step, with each
-// thread pool. A program of its own, because the main one makes idle OpenMP workers sleep soon, and here they are to do
-// what they do in a host: spin for a while and take the cores from whoever else has work.
+// bn2d_bench_company: bn2d between the operations of a host that computes with OpenMP, as in a
+// training step, with each thread pool. A program of its own, because the main one makes idle
+// OpenMP workers sleep soon, and here they are to do what they do in a host: spin for a while and
+// take the cores from whoever else has work.
 #include <omp.h>
 
 #include <algorithm>
@@ -26,8 +27,8 @@ double us_since(Clock::time_point start) {
   return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
 }
 
-/// The host's operation: some tens of microseconds of arithmetic in the caches of its threads, so that it evicts
-/// nothing of ours and what is seen is the threads alone.
+/// The host's operation: some tens of microseconds of arithmetic in the caches of its threads, so
+/// that it evicts nothing of ours and what is seen is the threads alone.
 class HostOperation {
  public:
   void operator()() {
@@ -73,8 +74,9 @@ double median(std::vector<double> values) {
 
 /// Microseconds of a call, by rounds.
 struct Times {
-  std::vector<double> alone, between;  // our call: one after another, and each after an operation of the host
-  std::vector<double> host;            // the host's operation, each after a call of ours
+  std::vector<double> alone,
+      between;               // our call: one after another, and each after an operation of the host
+  std::vector<double> host;  // the host's operation, each after a call of ours
 };
 
 struct Settings {
@@ -90,7 +92,8 @@ double time_alone(const std::function<void()> &call, int calls) {
   return us_since(start) / calls;
 }
 
-void time_between(const std::function<void()> &call, const std::function<void()> &host, int calls, Times *times) {
+void time_between(const std::function<void()> &call, const std::function<void()> &host, int calls,
+                  Times *times) {
   fall_asleep();
   host();
   call();
@@ -117,7 +120,8 @@ void run_row(Op op, const Shape &shape, const Settings &settings) {
   const std::function<void()> host = [&] { operation(); };
 
   kAllPools[0].choose();
-  const int calls = static_cast<int>(std::clamp(settings.sample_us / time_alone(call, 3), 1.0, 100.0));
+  const int calls =
+      static_cast<int>(std::clamp(settings.sample_us / time_alone(call, 3), 1.0, 100.0));
   Times times[kPools];
   std::vector<double> host_alone;
   std::vector<int> order = {0, 1, 2};
@@ -142,8 +146,8 @@ void run_row(Op op, const Shape &shape, const Settings &settings) {
 }
 
 void run_all(const Settings &settings) {
-  std::printf("bn2d %s, %s, %d threads; microseconds, medians of %d rounds\n", bn2d_version_string(),
-              bn2d_simd_target(), omp_get_max_threads(), settings.rounds);
+  std::printf("bn2d %s, %s, %d threads; microseconds, medians of %d rounds\n",
+              bn2d_version_string(), bn2d_simd_target(), omp_get_max_threads(), settings.rounds);
   std::printf("%-32s  %-26s |  %-25s |  %s\n", "", "our call alone", "after the host's loop",
               "the host's loop: alone, after our call");
   std::printf("%-32s", "");

@@ -33,21 +33,25 @@ Variant parallel_variant(const char *name, const std::shared_ptr<Loop> &loop, bo
 void read_on_all_threads(const Streams &streams, int reads, int64_t bytes) {
   tbb::parallel_for(
       tbb::blocked_range<int64_t>(0, bytes / kLine),
-      [&](const tbb::blocked_range<int64_t> &r) { read_only(streams, reads, r.begin() * kLine, r.end() * kLine); },
+      [&](const tbb::blocked_range<int64_t> &r) {
+        read_only(streams, reads, r.begin() * kLine, r.end() * kLine);
+      },
       tbb::static_partitioner());
 }
 
 Variant reading_variant(const char *name, const std::shared_ptr<Loop> &loop) {
   Variant variant;
   variant.name = name;
-  variant.run = repeat([loop] { read_on_all_threads(loop->streams, loop->traffic.reads, loop->bytes); });
+  variant.run =
+      repeat([loop] { read_on_all_threads(loop->streams, loop->traffic.reads, loop->bytes); });
   return variant;
 }
 
 Variant inline_variant(const char *name, const std::shared_ptr<Loop> &loop) {
   Variant variant;
   variant.name = name;
-  variant.run = repeat([loop, move = mover(loop->traffic, false)] { move(loop->streams, 0, loop->bytes); });
+  variant.run =
+      repeat([loop, move = mover(loop->traffic, false)] { move(loop->streams, 0, loop->bytes); });
   return variant;
 }
 

@@ -13,10 +13,10 @@ namespace bench {
 /// Names of the limit's variants all start with this.
 constexpr const char *kLimitPrefix = "limit";
 
-/// Reads and writes as many tensors as the problem must, with ordinary stores; with streaming stores where the CPU has
-/// them and the output would not stay in the caches anyway; and, for small problems, on the calling thread alone. The
-/// fastest of them is the limit.
-/// Writes to memory of its own, so that results stay what the operation made them.
+/// Reads and writes as many tensors as the problem must, with ordinary stores; with streaming
+/// stores where the CPU has them and the output would not stay in the caches anyway; and, for small
+/// problems, on the calling thread alone. The fastest of them is the limit. Writes to memory of its
+/// own, so that results stay what the operation made them.
 std::vector<Variant> limit_variants(const Problem &problem);
 
 /// Reads `bytes` once on all threads, as the next layer would.

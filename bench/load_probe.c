@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * A process with nothing but the C library loads bn2d, and tells how long that took and how many threads it started.
- * Usage: bn2d_bench_load PATH. Prints "MILLISECONDS THREADS". */
+ * A process with nothing but the C library loads bn2d, and tells how long that took and how many
+ * threads it started. Usage: bn2d_bench_load PATH. Prints "MILLISECONDS THREADS". */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>

@@ -27,7 +27,8 @@ std::string cpu_name() {
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);) {
     const std::size_t colon = line.find(": ");
-    if (line.compare(0, 10, "model name") == 0 && colon != std::string::npos) return line.substr(colon + 2);
+    if (line.compare(0, 10, "model name") == 0 && colon != std::string::npos)
+      return line.substr(colon + 2);
   }
   return "unknown CPU";
 }
@@ -38,7 +39,8 @@ std::vector<std::string> cache_names() {
     const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(i) + "/";
     const std::string size = first_line(folder + "size");
     if (size.empty()) break;
-    if (first_line(folder + "type") != "Instruction") names.push_back("L" + first_line(folder + "level") + " " + size);
+    if (first_line(folder + "type") != "Instruction")
+      names.push_back("L" + first_line(folder + "level") + " " + size);
   }
   return names;
 }
@@ -57,7 +59,8 @@ std::string utc_now() {
 Machine this_machine() {
   Machine machine;
   utsname name{};
-  if (uname(&name) == 0) machine.system = std::string(name.sysname) + " " + name.release + " " + name.machine;
+  if (uname(&name) == 0)
+    machine.system = std::string(name.sysname) + " " + name.release + " " + name.machine;
   machine.cpu = cpu_name();
   machine.cpus = static_cast<int>(std::thread::hardware_concurrency());
   machine.caches = cache_names();
@@ -68,7 +71,8 @@ Machine this_machine() {
 
 std::string simd_class() {
   std::string name = bn2d_simd_target();
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   if (name.compare(0, 4, "avx3") == 0 || name.compare(0, 5, "avx10") == 0) return "avx512";
   return name;
 }

@@ -19,8 +19,8 @@ Machine this_machine();
 
 /// Folder of this program.
 std::string program_folder();
-/// "avx512", "avx2", or the name of another SIMD target: what a CPU has decides the ratios, so results of different
-/// classes are kept apart.
+/// "avx512", "avx2", or the name of another SIMD target: what a CPU has decides the ratios, so
+/// results of different classes are kept apart.
 std::string simd_class();
 
 }  // namespace bench

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Benchmark of bn2d: what to run, in which order, and where the results go. See options.cc for its flags.
+// Benchmark of bn2d: what to run, in which order, and where the results go. See options.cc for its
+// flags.
 #include <tbb/global_control.h>
 #include <tbb/info.h>
 #include <tbb/task_arena.h>
@@ -39,8 +40,8 @@ std::vector<Row> chosen_rows(const Options &options) {
 
 double default_budget(const Options &options) { return options.quick ? 0.5 : 1.5; }
 
-void run_rows(const std::vector<Row> &rows, const std::vector<LoadedPeer> &peers, const RunOptions &run,
-              Report *report) {
+void run_rows(const std::vector<Row> &rows, const std::vector<LoadedPeer> &peers,
+              const RunOptions &run, Report *report) {
   Progress progress(rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i) {
     progress.show(i, rows[i].name);
@@ -63,25 +64,29 @@ Report start_report(const std::vector<LoadedPeer> &peers, const RunOptions &run)
 
 void write_files(const Options &options, const Report &report, const std::string &folder) {
   const bool by_default = !options.smoke;
-  const std::string json =
-      options.json_path.empty() && by_default ? folder + "/results-" + simd_class() + ".json" : options.json_path;
+  const std::string json = options.json_path.empty() && by_default
+                               ? folder + "/results-" + simd_class() + ".json"
+                               : options.json_path;
   if (!json.empty()) write_json(report, json);
   if (!options.svg_path.empty()) write_svg(report, options.svg_path);
 }
 
 bool any_failed(const std::vector<RowResult> &results) {
-  return std::any_of(results.begin(), results.end(), [](const RowResult &r) { return !r.error.empty(); });
+  return std::any_of(results.begin(), results.end(),
+                     [](const RowResult &r) { return !r.error.empty(); });
 }
 
 int run_all(const Options &options, int threads) {
   const std::vector<Row> rows = chosen_rows(options);
   if (rows.empty()) throw std::invalid_argument("no row matches");
   const std::string folder = program_folder();
-  const std::vector<LoadedPeer> peers =
-      options.no_peers ? std::vector<LoadedPeer>() : load_peers(folder, threads, options.system_torch);
+  const std::vector<LoadedPeer> peers = options.no_peers
+                                            ? std::vector<LoadedPeer>()
+                                            : load_peers(folder, threads, options.system_torch);
   RunOptions run;
   run.threads = threads;
-  run.budget_seconds = options.budget_seconds > 0 ? options.budget_seconds : default_budget(options);
+  run.budget_seconds =
+      options.budget_seconds > 0 ? options.budget_seconds : default_budget(options);
   run.seed = options.seed;
   run.once = options.smoke;
   Report report = start_report(peers, run);
@@ -110,7 +115,8 @@ int run_main(const Options &options) {
   if (options.memory_child_calls) return memory_child(options.memory_child_calls);
   const int threads = options.threads ? options.threads : tbb::info::default_concurrency();
   // Ours and the limit run in this arena: both get the same threads.
-  const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
+  const tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
+                                  static_cast<std::size_t>(threads));
   tbb::task_arena arena(threads);
   return arena.execute([&] { return run_all(options, threads); });
 }

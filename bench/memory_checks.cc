@@ -18,13 +18,15 @@
 namespace bench {
 namespace {
 
-// ------------------------------------------------------------------------------------------------ in the child
+// ------------------------------------------------------------------------------------------------
+// in the child
 
 /// A line of /proc/self/status in KiB; -1 where there is none.
 double status_kib(const std::string &key) {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);)
-    if (line.compare(0, key.size() + 1, key + ":") == 0) return std::stod(line.substr(key.size() + 1));
+    if (line.compare(0, key.size() + 1, key + ":") == 0)
+      return std::stod(line.substr(key.size() + 1));
   return -1;
 }
 
@@ -74,13 +76,15 @@ double allocations_per_call(const Variant &variant, int64_t calls) {
 
 double most_allocations(const std::vector<Variant> &variants, int64_t calls) {
   double most = 0;
-  for (const Variant &variant : variants) most = std::max(most, allocations_per_call(variant, calls));
+  for (const Variant &variant : variants)
+    most = std::max(most, allocations_per_call(variant, calls));
   return most;
 }
 
 void print(const char *key, double value) { std::printf("%s %.9g\n", key, value); }
 
-// ----------------------------------------------------------------------------------------------- in the parent
+// -----------------------------------------------------------------------------------------------
+// in the parent
 
 std::string output_of(const std::string &command) {
   const std::unique_ptr<FILE, int (*)(FILE *)> pipe(popen(command.c_str(), "r"), pclose);
@@ -152,7 +156,8 @@ int memory_child(long calls) {
 MemoryChecks run_memory_checks(const std::string &folder, bool quick) {
   MemoryChecks checks;
   const std::string calls = quick ? "100000" : "1000000";
-  const auto values = parse(output_of(quoted(folder + "/bn2d_bench") + " " + kMemoryChildFlag + " " + calls));
+  const auto values =
+      parse(output_of(quoted(folder + "/bn2d_bench") + " " + kMemoryChildFlag + " " + calls));
   checks.growth_kib = find(values, "growth_kib");
   checks.scratch_kib = find(values, "scratch_kib");
   checks.small_allocations = find(values, "small_allocations");

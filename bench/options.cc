@@ -12,28 +12,33 @@ namespace bench {
 
 const char kUsage[] =
     "usage: bn2d_bench [options]\n"
-    "Times bn2d against the limit (a parallel loop that touches the same bytes once) and against oneDNN and PyTorch,\n"
+    "Times bn2d against the limit (a parallel loop that touches the same bytes once) and against "
+    "oneDNN and PyTorch,\n"
     "where they are installed, alternately in one process.\n"
     "  --quick            a subset, less than a minute\n"
     "  --filter REGEX     rows whose name matches, see --list\n"
     "  --threads N        threads of everybody (default: all)\n"
     "  --budget SECONDS   time per row (default: 1.5, quick: 0.5)\n"
-    "  --json PATH        results (default: results-avx512.json, -avx2.json... beside this program)\n"
+    "  --json PATH        results (default: results-avx512.json, -avx2.json... beside this "
+    "program)\n"
     "  --svg PATH         a chart of the ResNet-50 shapes\n"
     "  --seed N           of the order in which a round times its variants (default: 1)\n"
-    "  --system-torch     the system's PyTorch, not the newer one that the build found (a process holds one)\n"
+    "  --system-torch     the system's PyTorch, not the newer one that the build found (a process "
+    "holds one)\n"
     "  --no-peers         bn2d and the limit alone\n"
     "  --list             names of the rows\n"
     "  --smoke            one sample of a few rows: does it run at all\n"
     "  --help             this text\n"
-    "Exit status: 0 all ran, 1 a row failed, 2 wrong usage. Missed targets are reported, they are no failure.\n";
+    "Exit status: 0 all ran, 1 a row failed, 2 wrong usage. Missed targets are reported, they are "
+    "no failure.\n";
 
 namespace {
 
 double positive_number(const char *text) {
   char *end = nullptr;
   const double value = std::strtod(text, &end);
-  if (end == text || *end || !(value > 0)) throw std::invalid_argument(std::string("not a positive number: ") + text);
+  if (end == text || *end || !(value > 0))
+    throw std::invalid_argument(std::string("not a positive number: ") + text);
   return value;
 }
 
@@ -118,7 +123,8 @@ void apply(int flag, const char *value, Options *options) {
 
 Options parse_options(int argc, char **argv) {
   Options options;
-  for (int flag; (flag = getopt_long(argc, argv, "", kFlags, nullptr)) != -1;) apply(flag, optarg, &options);
+  for (int flag; (flag = getopt_long(argc, argv, "", kFlags, nullptr)) != -1;)
+    apply(flag, optarg, &options);
   if (optind < argc) throw std::invalid_argument(std::string("not an option: ") + argv[optind]);
   return options;
 }

@@ -28,7 +28,8 @@ class View {
     view_.dtype_lanes = 1;
     contiguous_ = p.layout == Layout::kNchw;
   }
-  /// Null for a tensor that the problem does not have. The pointers inside are set here, so that a View can be copied.
+  /// Null for a tensor that the problem does not have. The pointers inside are set here, so that a
+  /// View can be copied.
   const bn2d_view *get() {
     view_.shape = shape_.data();
     view_.strides = contiguous_ ? nullptr : strides_.data();
@@ -61,11 +62,14 @@ struct Contestant {
     bn2d_module *m = module.get();
     if (statistics)
       return bn2d_forward_with_statistics(m, statistics.get(), x.get(), z.get(),
-                                          p.fuse == Fuse::kNone ? BN2D_ACT_NONE : BN2D_ACT_RELU, 0, y.get(), out);
+                                          p.fuse == Fuse::kNone ? BN2D_ACT_NONE : BN2D_ACT_RELU, 0,
+                                          y.get(), out);
     if (flat() && p.dtype == DType::kF32)
-      return bn2d_forward_f32(m, static_cast<float *>(p.t.x), s.n, s.h, s.w, static_cast<float *>(p.t.y), out);
+      return bn2d_forward_f32(m, static_cast<float *>(p.t.x), s.n, s.h, s.w,
+                              static_cast<float *>(p.t.y), out);
     if (flat() && p.dtype == DType::kF64)
-      return bn2d_forward_f64(m, static_cast<double *>(p.t.x), s.n, s.h, s.w, static_cast<double *>(p.t.y), out);
+      return bn2d_forward_f64(m, static_cast<double *>(p.t.x), s.n, s.h, s.w,
+                              static_cast<double *>(p.t.y), out);
     if (p.fuse == Fuse::kNone) return bn2d_forward(m, x.get(), y.get(), out);
     return bn2d_forward_act(m, x.get(), z.get(), BN2D_ACT_RELU, 0, y.get(), out);
   }
@@ -73,9 +77,11 @@ struct Contestant {
   int32_t backward() {
     bn2d_module *m = module.get();
     if (flat() && p.dtype == DType::kF32)
-      return bn2d_backward_f32(m, record.get(), static_cast<float *>(p.t.dy), static_cast<float *>(p.t.dx));
+      return bn2d_backward_f32(m, record.get(), static_cast<float *>(p.t.dy),
+                               static_cast<float *>(p.t.dx));
     if (flat() && p.dtype == DType::kF64)
-      return bn2d_backward_f64(m, record.get(), static_cast<double *>(p.t.dy), static_cast<double *>(p.t.dx));
+      return bn2d_backward_f64(m, record.get(), static_cast<double *>(p.t.dy),
+                               static_cast<double *>(p.t.dx));
     return bn2d_backward(m, record.get(), dy.get(), dx.get(), dz.get());
   }
 
@@ -100,7 +106,8 @@ void stop_gradient(bn2d_module *module, const char *name) {
   check(status);
 }
 
-Variant consumer_variant(const std::shared_ptr<Contestant> &ours, const std::string &name, int64_t threshold) {
+Variant consumer_variant(const std::shared_ptr<Contestant> &ours, const std::string &name,
+                         int64_t threshold) {
   Variant variant;
   variant.name = name;
   variant.run = [ours, threshold](int64_t calls) {
@@ -126,11 +133,13 @@ Problem tiny_problem() {
 Module make_module(const Problem &problem) {
   bn2d_options *options = nullptr;
   check(bn2d_options_create(&options));
-  const std::unique_ptr<bn2d_options, void (*)(bn2d_options *)> guard(options, bn2d_options_release);
+  const std::unique_ptr<bn2d_options, void (*)(bn2d_options *)> guard(options,
+                                                                      bn2d_options_release);
   check(bn2d_options_set_dtype(options, problem.dtype == DType::kF64 ? BN2D_F64 : BN2D_F32));
   bn2d_module *out = nullptr;
-  check(problem.groups == 0 ? bn2d_module_create(problem.shape.c, options, &out)
-                            : bn2d_group_norm_create(problem.groups, problem.shape.c, options, &out));
+  check(problem.groups == 0
+            ? bn2d_module_create(problem.shape.c, options, &out)
+            : bn2d_group_norm_create(problem.groups, problem.shape.c, options, &out));
   Module module(out);
   check(bn2d_module_train(out, has_batch_statistics(problem.op) ? 1 : 0));
   if (problem.op == Op::kFrozenDx) {
@@ -165,20 +174,21 @@ Variant ours_gradients(const Problem &problem, const std::string &name) {
     std::vector<double> mean, invstd;
   };
   const auto channels = static_cast<std::size_t>(problem.shape.c);
-  const auto state =
-      std::make_shared<State>(State{View(problem, problem.t.x), View(problem, problem.t.dy), View(problem, problem.t.y),
-                                    std::vector<double>(channels), std::vector<double>(channels)});
+  const auto state = std::make_shared<State>(
+      State{View(problem, problem.t.x), View(problem, problem.t.dy), View(problem, problem.t.y),
+            std::vector<double>(channels), std::vector<double>(channels)});
   const int32_t dtype = problem.dtype == DType::kF64 ? BN2D_F64 : BN2D_F32;
-  check(bn2d_batch_norm_forward(state->x.get(), nullptr, state->y.get(), dtype, nullptr, nullptr, nullptr, nullptr, 1,
-                                0, kEps, 0, BN2D_ACT_NONE, 0, nullptr, state->mean.data(), state->invstd.data()));
+  check(bn2d_batch_norm_forward(state->x.get(), nullptr, state->y.get(), dtype, nullptr, nullptr,
+                                nullptr, nullptr, 1, 0, kEps, 0, BN2D_ACT_NONE, 0, nullptr,
+                                state->mean.data(), state->invstd.data()));
   char *const dweight = static_cast<char *>(problem.output());
   void *const dbias = dweight + problem.shape.c * static_cast<int64_t>(element_size(problem.dtype));
   Variant variant;
   variant.name = name;
   variant.run = repeat([=] {
-    check(bn2d_batch_norm_backward(state->x.get(), state->dy.get(), nullptr, nullptr, dtype, nullptr,
-                                   state->mean.data(), state->invstd.data(), 1, BN2D_ACT_NONE, 0, 0, nullptr, nullptr,
-                                   dweight, dbias));
+    check(bn2d_batch_norm_backward(state->x.get(), state->dy.get(), nullptr, nullptr, dtype,
+                                   nullptr, state->mean.data(), state->invstd.data(), 1,
+                                   BN2D_ACT_NONE, 0, 0, nullptr, nullptr, dweight, dbias));
   });
   return variant;
 }
@@ -212,7 +222,8 @@ Variant ours_empty_forward(const std::string &name) {
   const std::shared_ptr<bn2d_module> module = make_module(tiny_problem());
   Variant variant;
   variant.name = name;
-  variant.run = repeat([module] { check(bn2d_forward_f32(module.get(), nullptr, 0, 8, 8, nullptr, nullptr)); });
+  variant.run = repeat(
+      [module] { check(bn2d_forward_f32(module.get(), nullptr, 0, 8, 8, nullptr, nullptr)); });
   return variant;
 }
 

@@ -26,12 +26,14 @@ struct RecordRelease {
 using Module = std::unique_ptr<bn2d_module, ModuleRelease>;
 using Record = std::unique_ptr<bn2d_record, RecordRelease>;
 
-/// A module for the problem: f64 for f64 data, else f32 (so f16 and bf16 are mixed), in the mode of the operation.
+/// A module for the problem: f64 for f64 data, else f32 (so f16 and bf16 are mixed), in the mode of
+/// the operation.
 Module make_module(const Problem &problem);
 
 /// The operation itself.
 Variant ours(const Problem &problem, const std::string &name);
-/// The gradients of weight and bias, into problem.output(). Without a module: nothing is added to from call to call.
+/// The gradients of weight and bias, into problem.output(). Without a module: nothing is added to
+/// from call to call.
 Variant ours_gradients(const Problem &problem, const std::string &name);
 /// Training forward that leaves a record, and its release.
 Variant ours_recording(const Problem &problem, const std::string &name);

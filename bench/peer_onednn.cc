@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// oneDNN as a peer, versions 2 and 3: plain NCHW, channels last, and the blocked layout its JIT likes best; other
-// orders of the dimensions with the row's own strides.
+// oneDNN as a peer, versions 2 and 3: plain NCHW, channels last, and the blocked layout its JIT
+// likes best; other orders of the dimensions with the row's own strides.
 #include <memory>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string>
@@ -41,16 +41,18 @@ memory::data_type type_of(DType dtype) {
 }
 
 Flags flags_of(const Problem &p) {
-  // Without weight and bias where only dx is wanted of frozen statistics: oneDNN has no flag for "weight, but not its
-  // gradient". That is less work than ours does.
+  // Without weight and bias where only dx is wanted of frozen statistics: oneDNN has no flag for
+  // "weight, but not its gradient". That is less work than ours does.
   auto flags = p.op == Op::kFrozenDx ? Flags::none : Flags::use_scale | Flags::use_shift;
   if (p.op == Op::kEval || p.op == Op::kFrozenDx) flags |= Flags::use_global_stats;
   if (p.fuse == Fuse::kRelu) flags |= Flags::fuse_norm_relu;
   return flags;
 }
 
-Forward::primitive_desc forward_desc(const Problem &p, const memory::desc &md, const dnnl::engine &engine) {
-  const auto kind = p.op == Op::kEval ? dnnl::prop_kind::forward_inference : dnnl::prop_kind::forward_training;
+Forward::primitive_desc forward_desc(const Problem &p, const memory::desc &md,
+                                     const dnnl::engine &engine) {
+  const auto kind =
+      p.op == Op::kEval ? dnnl::prop_kind::forward_inference : dnnl::prop_kind::forward_training;
   const auto eps = static_cast<float>(kEps);
 #if DNNL_VERSION_MAJOR >= 3
   return Forward::primitive_desc(engine, kind, md, md, eps, flags_of(p));
@@ -59,9 +61,11 @@ Forward::primitive_desc forward_desc(const Problem &p, const memory::desc &md, c
 #endif
 }
 
-Backward::primitive_desc backward_desc(const Problem &p, const memory::desc &md, const dnnl::engine &engine,
+Backward::primitive_desc backward_desc(const Problem &p, const memory::desc &md,
+                                       const dnnl::engine &engine,
                                        const Forward::primitive_desc &hint) {
-  const auto kind = p.op == Op::kFrozenDx ? dnnl::prop_kind::backward_data : dnnl::prop_kind::backward;
+  const auto kind =
+      p.op == Op::kFrozenDx ? dnnl::prop_kind::backward_data : dnnl::prop_kind::backward;
   const auto eps = static_cast<float>(kEps);
 #if DNNL_VERSION_MAJOR >= 3
   return Backward::primitive_desc(engine, kind, md, md, md, eps, flags_of(p), hint);
@@ -97,7 +101,8 @@ class Job {
     forward_ = Forward(forward_pd_);
     forward_args_ = {{DNNL_ARG_SRC, x_},        {DNNL_ARG_DST, y_},       {DNNL_ARG_MEAN, mean_},
                      {DNNL_ARG_VARIANCE, var_}, {DNNL_ARG_SCALE, scale_}, {DNNL_ARG_SHIFT, shift_}};
-    if (p_.fuse == Fuse::kRelu && p_.op != Op::kEval) forward_args_[DNNL_ARG_WORKSPACE] = workspace_;
+    if (p_.fuse == Fuse::kRelu && p_.op != Op::kEval)
+      forward_args_[DNNL_ARG_WORKSPACE] = workspace_;
     if (is_backward(p_.op)) make_backward();
   }
 
@@ -111,7 +116,8 @@ class Job {
   }
 
   void fetch() {
-    if (!same_layout_) copy(stream_, is_backward(p_.op) ? dx_ : y_, memory(row_desc_, engine_, p_.output()));
+    if (!same_layout_)
+      copy(stream_, is_backward(p_.op) ? dx_ : y_, memory(row_desc_, engine_, p_.output()));
   }
 
   const char *implementation() const {
@@ -134,17 +140,21 @@ class Job {
     copy(stream_, shared, own);
     return own;
   }
-  memory output(void *data) { return same_layout_ ? memory(row_desc_, engine_, data) : memory(desc_, engine_); }
+  memory output(void *data) {
+    return same_layout_ ? memory(row_desc_, engine_, data) : memory(desc_, engine_);
+  }
 
   void make_parameters() {
     const int64_t c = p_.shape.c;
     const memory::desc channels({c}, memory::data_type::f32, Tag::a);
-    for (memory *m : {&mean_, &var_, &scale_, &shift_, &dscale_, &dshift_}) *m = memory(channels, engine_);
+    for (memory *m : {&mean_, &var_, &scale_, &shift_, &dscale_, &dshift_})
+      *m = memory(channels, engine_);
     fill(mean_, c, 0);
     fill(var_, c, 1);
     fill(scale_, c, 1);
     fill(shift_, c, 0);
-    if (p_.fuse == Fuse::kRelu && p_.op != Op::kEval) workspace_ = memory(forward_pd_.workspace_desc(), engine_);
+    if (p_.fuse == Fuse::kRelu && p_.op != Op::kEval)
+      workspace_ = memory(forward_pd_.workspace_desc(), engine_);
   }
 
   void make_backward() {
@@ -190,8 +200,8 @@ class OneDnn : public Peer {
     const char *const runtime = DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_OMP   ? "OpenMP"
                                 : DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_TBB ? "oneTBB"
                                                                                  : "other threads";
-    return std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch) + " (" + runtime +
-           ")";
+    return std::to_string(v->major) + "." + std::to_string(v->minor) + "." +
+           std::to_string(v->patch) + " (" + runtime + ")";
   }
 
   void set_threads([[maybe_unused]] int threads) override {
@@ -210,9 +220,11 @@ class OneDnn : public Peer {
   }
 
   std::vector<Variant> variants(const Problem &problem) override {
-    if (problem.fuse == Fuse::kAddRelu) return {missing(name(), "no CPU implementation of add + relu")};
+    if (problem.fuse == Fuse::kAddRelu)
+      return {missing(name(), "no CPU implementation of add + relu")};
     if (problem.groups != 0) return {missing(name(), "its group norm is not compared")};
-    if (problem.op == Op::kGradients) return {missing(name(), "no gradients of weight and bias without dx")};
+    if (problem.op == Op::kGradients)
+      return {missing(name(), "no gradients of weight and bias without dx")};
     if (problem.layout == Layout::kNhwc) return {variant(problem, " channels_last", Tag::undef)};
     if (problem.layout != Layout::kNchw) return {variant(problem, " strided", Tag::undef)};
     return {variant(problem, " plain", Tag::undef), variant(problem, " channels_last", Tag::nhwc),
@@ -232,14 +244,16 @@ class OneDnn : public Peer {
   /// Tag::undef: as the row's tensors lie.
   Variant variant(const Problem &problem, const std::string &layout, Tag tag) {
     const std::string name = this->name() + layout;
-    if (type_of(problem.dtype) == memory::data_type::undef) return missing(name, "dtype not supported");
+    if (type_of(problem.dtype) == memory::data_type::undef)
+      return missing(name, "dtype not supported");
     try {
       const auto job = std::make_shared<Job>(problem, tag, engine_);
       Variant variant;
       variant.name = name;
       variant.family = "oneDNN" + layout;
       // The oneTBB build runs in the arena that the whole benchmark runs in.
-      variant.runtime = DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_OMP ? Runtime::kOpenMp : Runtime::kTbb;
+      variant.runtime =
+          DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_OMP ? Runtime::kOpenMp : Runtime::kTbb;
       variant.run = repeat([job] { job->run(); });
       variant.fetch = [job] { job->fetch(); };
       variant.note = job->implementation();
@@ -255,4 +269,6 @@ class OneDnn : public Peer {
 }  // namespace
 }  // namespace bench
 
-extern "C" __attribute__((visibility("default"))) bench::Peer *bn2d_bench_peer() { return new bench::OneDnn; }
+extern "C" __attribute__((visibility("default"))) bench::Peer *bn2d_bench_peer() {
+  return new bench::OneDnn;
+}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// PyTorch as a peer, through libtorch: contiguous tensors for NCHW rows, channels_last for NHWC rows.
+// PyTorch as a peer, through libtorch: contiguous tensors for NCHW rows, channels_last for NHWC
+// rows.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -51,7 +52,8 @@ class Job {
  public:
   explicit Job(const Problem &problem) : p_(problem) {
     const c10::InferenceMode inference;
-    const auto parameters = at::TensorOptions().dtype(p_.dtype == DType::kF64 ? at::kDouble : at::kFloat);
+    const auto parameters =
+        at::TensorOptions().dtype(p_.dtype == DType::kF64 ? at::kDouble : at::kFloat);
     weight_ = at::ones({p_.shape.c}, parameters);
     bias_ = at::zeros({p_.shape.c}, parameters);
     running_mean_ = at::zeros({p_.shape.c}, parameters);
@@ -72,7 +74,8 @@ class Job {
   void fetch() {
     const c10::InferenceMode inference;
     if (p_.op == Op::kGradients) {
-      const at::Tensor out = at::from_blob(p_.output(), {2, p_.shape.c}, at::TensorOptions().dtype(type_of(p_.dtype)));
+      const at::Tensor out =
+          at::from_blob(p_.output(), {2, p_.shape.c}, at::TensorOptions().dtype(type_of(p_.dtype)));
       out.select(0, 0).copy_(dweight_);
       out.select(0, 1).copy_(dbias_);
       return;
@@ -92,48 +95,54 @@ class Job {
 
   void forward() {
     if (p_.groups != 0) {
-      std::tie(y_, saved_mean_, saved_invstd_) =
-          at::native_group_norm(x_, weight_, bias_, p_.shape.n, p_.shape.c, p_.shape.h * p_.shape.w, p_.groups, kEps);
+      std::tie(y_, saved_mean_, saved_invstd_) = at::native_group_norm(
+          x_, weight_, bias_, p_.shape.n, p_.shape.c, p_.shape.h * p_.shape.w, p_.groups, kEps);
       return;
     }
-    std::tie(y_, saved_mean_, saved_invstd_) =
-        at::native_batch_norm(x_, weight_, bias_, running_mean_, running_var_, batch_statistics(), kMomentum, kEps);
+    std::tie(y_, saved_mean_, saved_invstd_) = at::native_batch_norm(
+        x_, weight_, bias_, running_mean_, running_var_, batch_statistics(), kMomentum, kEps);
     if (p_.fuse == Fuse::kAddRelu) y_.add_(z_);
     if (p_.fuse != Fuse::kNone) y_.relu_();
   }
 
   void backward() {
-    const at::Tensor g = p_.fuse == Fuse::kNone ? dy_ : at::threshold_backward(dy_, y_, 0);  // also the gradient of z
+    const at::Tensor g = p_.fuse == Fuse::kNone
+                             ? dy_
+                             : at::threshold_backward(dy_, y_, 0);  // also the gradient of z
     const bool parameters = p_.op != Op::kFrozenDx;
     if (p_.groups != 0) {
-      std::tie(dx_, dweight_, dbias_) =
-          at::native_group_norm_backward(g, x_, saved_mean_, saved_invstd_, weight_, p_.shape.n, p_.shape.c,
-                                         p_.shape.h * p_.shape.w, p_.groups, {true, true, true});
+      std::tie(dx_, dweight_, dbias_) = at::native_group_norm_backward(
+          g, x_, saved_mean_, saved_invstd_, weight_, p_.shape.n, p_.shape.c,
+          p_.shape.h * p_.shape.w, p_.groups, {true, true, true});
       return;
     }
-    std::tie(dx_, dweight_, dbias_) =
-        at::native_batch_norm_backward(g, x_, weight_, running_mean_, running_var_, saved_mean_, saved_invstd_,
-                                       batch_statistics(), kEps, {p_.op != Op::kGradients, parameters, parameters});
+    std::tie(dx_, dweight_, dbias_) = at::native_batch_norm_backward(
+        g, x_, weight_, running_mean_, running_var_, saved_mean_, saved_invstd_, batch_statistics(),
+        kEps, {p_.op != Op::kGradients, parameters, parameters});
   }
 
   Problem p_;
-  at::Tensor weight_, bias_, running_mean_, running_var_, x_, z_, dy_, y_, dx_, dweight_, dbias_, saved_mean_,
-      saved_invstd_;
+  at::Tensor weight_, bias_, running_mean_, running_var_, x_, z_, dy_, y_, dx_, dweight_, dbias_,
+      saved_mean_, saved_invstd_;
 };
 
-/// PyTorch's operators allocate their results, and a large result is fresh memory from the system with a page fault for
-/// every page. That is what its users get. As a second variant this allocator gives memory back to the next call of the
-/// same size, which leaves the time of the operator itself.
+/// PyTorch's operators allocate their results, and a large result is fresh memory from the system
+/// with a page fault for every page. That is what its users get. As a second variant this allocator
+/// gives memory back to the next call of the same size, which leaves the time of the operator
+/// itself.
 class Recycler : public c10::Allocator {
  public:
   static void switch_on(bool on) { recycles().store(on, std::memory_order_relaxed); }
 
   c10::DataPtr allocate(std::size_t bytes) { return make(bytes); }
-  // The qualifiers of the virtual function differ between versions of PyTorch; both signatures are provided.
+  // The qualifiers of the virtual function differ between versions of PyTorch; both signatures are
+  // provided.
   c10::DataPtr allocate(std::size_t bytes) const { return make(bytes); }
   c10::DeleterFnPtr raw_deleter() const override { return &give_back; }
 #if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 3)
-  void copy_data(void *to, const void *from, std::size_t count) const override { default_copy_data(to, from, count); }
+  void copy_data(void *to, const void *from, std::size_t count) const override {
+    default_copy_data(to, from, count);
+  }
 #endif
 
   static void drop_all() {
@@ -215,7 +224,8 @@ class Torch : public Peer {
 
  private:
   static std::string name() {
-    return "PyTorch " + std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR);
+    return "PyTorch " + std::to_string(TORCH_VERSION_MAJOR) + "." +
+           std::to_string(TORCH_VERSION_MINOR);
   }
 
   static Variant variant(const std::shared_ptr<Job> &job, const std::string &what, bool recycle) {
@@ -236,4 +246,6 @@ class Torch : public Peer {
 }  // namespace
 }  // namespace bench
 
-extern "C" __attribute__((visibility("default"))) bench::Peer *bn2d_bench_peer() { return new bench::Torch; }
+extern "C" __attribute__((visibility("default"))) bench::Peer *bn2d_bench_peer() {
+  return new bench::Torch;
+}

@@ -20,7 +20,8 @@ struct LoadedPeer {
 /// Makes idle OpenMP workers sleep soon. Call it first in main; it may start the program anew.
 void shorten_openmp_spinning(char **argv);
 
-/// Loads the peers from `folder`: oneDNN in both versions where there are two, PyTorch in one of them.
+/// Loads the peers from `folder`: oneDNN in both versions where there are two, PyTorch in one of
+/// them.
 std::vector<LoadedPeer> load_peers(const std::string &folder, int threads, bool system_torch);
 
 }  // namespace bench

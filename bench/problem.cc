@@ -47,8 +47,8 @@ std::string name_of(Op op, Fuse fuse) {
 }
 
 std::string name_of(const Shape &shape) {
-  return std::to_string(shape.n) + "x" + std::to_string(shape.c) + "x" + std::to_string(shape.h) + "x" +
-         std::to_string(shape.w);
+  return std::to_string(shape.n) + "x" + std::to_string(shape.c) + "x" + std::to_string(shape.h) +
+         "x" + std::to_string(shape.w);
 }
 
 std::size_t element_size(DType dtype) {
@@ -69,7 +69,8 @@ Traffic traffic_of(Op op, Fuse fuse) {
   if (!is_backward(op)) return {1 + residual, 1};
   if (op == Op::kGradients) return {2, 0};
   const int x = op == Op::kBackward ? 1 : 0;  // frozen statistics do not depend on x
-  // On which side of 0 an element was is seen from x, or from y where there is a residual or x is not read.
+  // On which side of 0 an element was is seen from x, or from y where there is a residual or x is
+  // not read.
   const int y = fuse == Fuse::kAddRelu || (fuse == Fuse::kRelu && x == 0) ? 1 : 0;
   return {1 + x + y, 1 + residual};
 }
@@ -103,7 +104,8 @@ double from_f16(uint16_t v) {
   const int exponent = (v >> 10) & 31;
   const int mantissa = v & 1023;
   if (exponent == 31) return mantissa ? NAN : INFINITY;
-  const double magnitude = exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24);
+  const double magnitude =
+      exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24);
   return v & 0x8000 ? -magnitude : magnitude;
 }
 
@@ -149,7 +151,8 @@ void fill_normal(void *data, DType dtype, int64_t size, unsigned seed) {
   for (int64_t done = first; done < size;) {
     const int64_t part = std::min(done, size - done) / kPeriod * kPeriod;
     const int64_t count = part ? part : size - done;
-    std::memcpy(static_cast<char *>(data) + done * width, data, static_cast<std::size_t>(count * width));
+    std::memcpy(static_cast<char *>(data) + done * width, data,
+                static_cast<std::size_t>(count * width));
     done += count;
   }
 }
@@ -166,7 +169,8 @@ Memory::~Memory() {
 }
 
 void *Memory::block(const Problem &problem, std::size_t misalign, bool fill, unsigned seed) {
-  const std::size_t bytes = (static_cast<std::size_t>(problem.bytes()) + misalign + kLine + kPage - 1) / kPage * kPage;
+  const std::size_t bytes =
+      (static_cast<std::size_t>(problem.bytes()) + misalign + kLine + kPage - 1) / kPage * kPage;
   void *memory = std::aligned_alloc(kPage, bytes);
   if (!memory) throw std::bad_alloc();
   blocks_.push_back(memory);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// One thing to be timed: an operation on tensors of one shape, dtype and layout, and the memory it works on.
+// One thing to be timed: an operation on tensors of one shape, dtype and layout, and the memory it
+// works on.
 #ifndef BN2D_BENCH_PROBLEM_H
 #define BN2D_BENCH_PROBLEM_H
 
@@ -11,8 +12,8 @@
 
 namespace bench {
 
-/// kGradients: of weight and bias alone, i.e. sums without a map. kGiven: training forward with statistics from
-/// outside.
+/// kGradients: of weight and bias alone, i.e. sums without a map. kGiven: training forward with
+/// statistics from outside.
 enum class Op { kTrain, kBackward, kEval, kFrozenDx, kGradients, kGiven };
 enum class Fuse { kNone, kRelu, kAddRelu };
 enum class DType { kF32, kF64, kF16, kBF16 };
@@ -47,7 +48,8 @@ std::string name_of(Op op, Fuse fuse);
 std::string name_of(const Shape &shape);
 std::size_t element_size(DType dtype);
 
-/// How many tensors of the problem's size must be read and written at least. The limit touches the same number.
+/// How many tensors of the problem's size must be read and written at least. The limit touches the
+/// same number.
 struct Traffic {
   int reads, writes;
 };
@@ -57,7 +59,8 @@ Traffic traffic_of(Op op, Fuse fuse);
 inline bool is_backward(Op op) { return op != Op::kTrain && op != Op::kEval && op != Op::kGiven; }
 inline bool has_batch_statistics(Op op) { return op != Op::kEval && op != Op::kFrozenDx; }
 
-/// Start of every tensor of a row; what the operation does not need is null. Shared by all variants of the row.
+/// Start of every tensor of a row; what the operation does not need is null. Shared by all variants
+/// of the row.
 struct Tensors {
   void *x = nullptr, *z = nullptr, *y = nullptr, *dy = nullptr, *dx = nullptr, *dz = nullptr;
 };
@@ -81,7 +84,8 @@ struct Problem {
 constexpr double kEps = 1e-5;
 constexpr double kMomentum = 0.1;
 
-/// Memory of the tensors of one row: page aligned, or that plus `misalign` bytes; inputs filled with normal numbers.
+/// Memory of the tensors of one row: page aligned, or that plus `misalign` bytes; inputs filled
+/// with normal numbers.
 class Memory {
  public:
   Memory() = default;
@@ -97,7 +101,8 @@ class Memory {
   std::vector<void *> blocks_;
 };
 
-/// A few thousand elements of `data`, evenly spread, as double; for comparing the results of two variants.
+/// A few thousand elements of `data`, evenly spread, as double; for comparing the results of two
+/// variants.
 std::vector<double> sample(const void *data, DType dtype, int64_t size);
 /// Overwrites the elements that sample() reads, so that a variant that writes nothing is noticed.
 void spoil_sample(void *data, DType dtype, int64_t size);

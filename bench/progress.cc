@@ -30,12 +30,14 @@ Progress::Progress(std::size_t total) : total_(total), terminal_(isatty(STDERR_F
 Progress::~Progress() { hide(); }
 
 void Progress::show(std::size_t done, const std::string &name) {
-  const double spent = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  const double left = done ? spent / static_cast<double>(done) * static_cast<double>(total_ - done) : 0;
+  const double spent =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double left =
+      done ? spent / static_cast<double>(done) * static_cast<double>(total_ - done) : 0;
   const std::string remaining = done ? ", " + minutes(left) + " left" : "";
   if (terminal_) {
-    std::fprintf(stderr, "\r\033[K%s %zu/%zu%s  %s", bar(done, total_).c_str(), done, total_, remaining.c_str(),
-                 name.c_str());
+    std::fprintf(stderr, "\r\033[K%s %zu/%zu%s  %s", bar(done, total_).c_str(), done, total_,
+                 remaining.c_str(), name.c_str());
   } else if (done >= next_line_) {
     std::fprintf(stderr, "%zu of %zu rows%s\n", done, total_, remaining.c_str());
     next_line_ = done + (total_ + 9) / 10;

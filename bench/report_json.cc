@@ -18,7 +18,9 @@ double rounded(double value) {
   return std::round(value * scale) / scale;
 }
 
-Json optional(const std::optional<double> &value) { return value ? Json(rounded(*value)) : Json(nullptr); }
+Json optional(const std::optional<double> &value) {
+  return value ? Json(rounded(*value)) : Json(nullptr);
+}
 
 Json header_of(const Report &report) {
   return {{"date", report.machine.date},      {"cpu", report.machine.cpu},
@@ -73,7 +75,8 @@ Json memory_of(const MemoryChecks &m) {
           {"heap_allocations_per_small_recording_call", optional(m.record_allocations)},
           {"load_ms", optional(m.load_ms)},
           {"threads_started_by_load", optional(m.load_threads)},
-          {"stripped_bytes", m.stripped_bytes ? Json(static_cast<int64_t>(*m.stripped_bytes)) : Json(nullptr)}};
+          {"stripped_bytes",
+           m.stripped_bytes ? Json(static_cast<int64_t>(*m.stripped_bytes)) : Json(nullptr)}};
 }
 
 Json target_of(const Target &target) {
@@ -88,7 +91,8 @@ Json target_of(const Target &target) {
 
 void write_json(const Report &report, const std::string &path) {
   Json json = {{"header", header_of(report)}, {"rows", Json::array()}};
-  for (const RowResult &result : report.results) json["rows"].push_back(row_of(result, report.threads));
+  for (const RowResult &result : report.results)
+    json["rows"].push_back(row_of(result, report.threads));
   json["memory"] = memory_of(report.memory);
   json["targets"] = Json::array();
   for (const Target &target : report.targets) json["targets"].push_back(target_of(target));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A chart of the ResNet-50 shapes: one panel per operation, one line per shape, one mark per contestant at its time
-// over the limit's. The axis is logarithmic: the same distance is the same factor.
+// A chart of the ResNet-50 shapes: one panel per operation, one line per shape, one mark per
+// contestant at its time over the limit's. The axis is logarithmic: the same distance is the same
+// factor.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -63,38 +64,42 @@ std::string number(double value, const char *pattern = "%.2f") {
 
 std::string escaped(const std::string &text) {
   std::string out;
-  for (const char c : text) out += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : std::string(1, c);
+  for (const char c : text)
+    out += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : std::string(1, c);
   return out;
 }
 
 class Svg {
  public:
   Svg(double width, double height) {
-    out_ << "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " << width << " " << height << "\" width=\""
-         << width << "\" height=\"" << height
+    out_ << "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " << width << " " << height
+         << "\" width=\"" << width << "\" height=\"" << height
          << "\" font-family=\"Inter, 'Segoe UI', 'DejaVu Sans', Helvetica, Arial, sans-serif\">\n"
          << "<rect width=\"100%\" height=\"100%\" fill=\"#fcfcfa\"/>\n";
   }
-  void text(double x, double y, const std::string &what, double size, const char *colour, const char *anchor = "start",
-            const char *weight = "400") {
-    out_ << "<text x=\"" << number(x) << "\" y=\"" << number(y) << "\" font-size=\"" << size << "\" fill=\"" << colour
-         << "\" text-anchor=\"" << anchor << "\" font-weight=\"" << weight << "\">" << escaped(what) << "</text>\n";
+  void text(double x, double y, const std::string &what, double size, const char *colour,
+            const char *anchor = "start", const char *weight = "400") {
+    out_ << "<text x=\"" << number(x) << "\" y=\"" << number(y) << "\" font-size=\"" << size
+         << "\" fill=\"" << colour << "\" text-anchor=\"" << anchor << "\" font-weight=\"" << weight
+         << "\">" << escaped(what) << "</text>\n";
   }
-  void line(double x1, double y1, double x2, double y2, const char *colour, double width, const char *dash = "none") {
-    out_ << "<line x1=\"" << number(x1) << "\" y1=\"" << number(y1) << "\" x2=\"" << number(x2) << "\" y2=\""
-         << number(y2) << "\" stroke=\"" << colour << "\" stroke-width=\"" << width << "\" stroke-dasharray=\"" << dash
-         << "\"/>\n";
+  void line(double x1, double y1, double x2, double y2, const char *colour, double width,
+            const char *dash = "none") {
+    out_ << "<line x1=\"" << number(x1) << "\" y1=\"" << number(y1) << "\" x2=\"" << number(x2)
+         << "\" y2=\"" << number(y2) << "\" stroke=\"" << colour << "\" stroke-width=\"" << width
+         << "\" stroke-dasharray=\"" << dash << "\"/>\n";
   }
   void box(double x, double y, double width, double height, const char *colour) {
-    out_ << "<rect x=\"" << number(x) << "\" y=\"" << number(y) << "\" width=\"" << number(width) << "\" height=\""
-         << number(height) << "\" fill=\"" << colour << "\"/>\n";
+    out_ << "<rect x=\"" << number(x) << "\" y=\"" << number(y) << "\" width=\"" << number(width)
+         << "\" height=\"" << number(height) << "\" fill=\"" << colour << "\"/>\n";
   }
   void polygon(const std::string &points, const char *colour) {
-    out_ << "<polygon points=\"" << points << "\" fill=\"" << colour << "\" stroke=\"#fcfcfa\" stroke-width=\"1\"/>\n";
+    out_ << "<polygon points=\"" << points << "\" fill=\"" << colour
+         << "\" stroke=\"#fcfcfa\" stroke-width=\"1\"/>\n";
   }
   void disc(double x, double y, double radius, const char *fill, const char *stroke) {
-    out_ << "<circle cx=\"" << number(x) << "\" cy=\"" << number(y) << "\" r=\"" << radius << "\" fill=\"" << fill
-         << "\" stroke=\"" << stroke << "\" stroke-width=\"1.2\"/>\n";
+    out_ << "<circle cx=\"" << number(x) << "\" cy=\"" << number(y) << "\" r=\"" << radius
+         << "\" fill=\"" << fill << "\" stroke=\"" << stroke << "\" stroke-width=\"1.2\"/>\n";
   }
   std::string finish() { return out_.str() + "</svg>\n"; }
 
@@ -104,7 +109,8 @@ class Svg {
 
 std::string points(double x, double y, std::initializer_list<std::pair<double, double>> corners) {
   std::string text;
-  for (const auto &corner : corners) text += number(x + corner.first) + "," + number(y + corner.second) + " ";
+  for (const auto &corner : corners)
+    text += number(x + corner.first) + "," + number(y + corner.second) + " ";
   return text;
 }
 
@@ -119,10 +125,12 @@ void draw_mark(Svg *svg, const Series &series, double x, double y) {
       svg->polygon(points(x, y, {{-r, -r}, {r, -r}, {r, r}, {-r, r}}), series.colour);
       break;
     case Mark::kDiamond:
-      svg->polygon(points(x, y, {{0, -1.35 * r}, {1.35 * r, 0}, {0, 1.35 * r}, {-1.35 * r, 0}}), series.colour);
+      svg->polygon(points(x, y, {{0, -1.35 * r}, {1.35 * r, 0}, {0, 1.35 * r}, {-1.35 * r, 0}}),
+                   series.colour);
       break;
     case Mark::kTriangle:
-      svg->polygon(points(x, y, {{0, -1.2 * r}, {1.15 * r, 0.9 * r}, {-1.15 * r, 0.9 * r}}), series.colour);
+      svg->polygon(points(x, y, {{0, -1.2 * r}, {1.15 * r, 0.9 * r}, {-1.15 * r, 0.9 * r}}),
+                   series.colour);
       break;
   }
 }
@@ -141,13 +149,16 @@ std::vector<Panel> panels_of(const std::vector<RowResult> &results) {
                             {Op::kFrozenDx, "Backward, frozen statistics, dx only", {}}};
   for (Panel &panel : panels)
     for (const RowResult &r : results)
-      if (r.row.group == Group::kResnet32 && r.row.op == panel.op && r.ratio()) panel.rows.push_back(&r);
-  panels.erase(std::remove_if(panels.begin(), panels.end(), [](const Panel &p) { return p.rows.empty(); }),
-               panels.end());
+      if (r.row.group == Group::kResnet32 && r.row.op == panel.op && r.ratio())
+        panel.rows.push_back(&r);
+  panels.erase(
+      std::remove_if(panels.begin(), panels.end(), [](const Panel &p) { return p.rows.empty(); }),
+      panels.end());
   return panels;
 }
 
-/// One scale for all panels, so that they can be compared: everything measured, and always from below 1.
+/// One scale for all panels, so that they can be compared: everything measured, and always from
+/// below 1.
 Axis axis_of(const std::vector<Panel> &panels) {
   double low = 0.8, high = 4;
   for (const Panel &panel : panels)
@@ -161,12 +172,15 @@ Axis axis_of(const std::vector<Panel> &panels) {
 }
 
 /// Ticks that a long axis has no room for.
-bool crowded(double tick) { return tick == 0.7 || tick == 1.5 || tick == 3 || tick == 7 || tick == 30; }
+bool crowded(double tick) {
+  return tick == 0.7 || tick == 1.5 || tick == 3 || tick == 7 || tick == 30;
+}
 
 void draw_axis(Svg *svg, const Axis &axis, double top, double bottom) {
   svg->box(axis.left, top, axis.x(1) - axis.left, bottom - top, "#eef4ee");
   const bool wide = axis.high / axis.low > 30;
-  for (const double tick : {0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 30.0, 50.0, 100.0}) {
+  for (const double tick :
+       {0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 30.0, 50.0, 100.0}) {
     if (tick < axis.low || tick > axis.high || (wide && crowded(tick))) continue;
     const bool limit = tick == 1;
     svg->line(axis.x(tick), top, axis.x(tick), bottom, limit ? kInk : kGrid, limit ? 1.4 : 1);
@@ -176,7 +190,9 @@ void draw_axis(Svg *svg, const Axis &axis, double top, double bottom) {
   svg->text(axis.x(1), top - 6, "limit", 11.5, kInk, "middle", "600");
 }
 
-std::string shape_label(const Shape &shape) { return std::to_string(shape.c) + " × " + std::to_string(shape.h) + "²"; }
+std::string shape_label(const Shape &shape) {
+  return std::to_string(shape.c) + " × " + std::to_string(shape.h) + "²";
+}
 
 void draw_row(Svg *svg, const Axis &axis, const RowResult &row, double y) {
   double low = axis.high, high = axis.low;
@@ -217,7 +233,8 @@ void draw_legend(Svg *svg, const std::vector<Panel> &panels) {
   for (int i = static_cast<int>(std::size(kSeries)) - 1; i >= 0; --i) {
     const Series &series = kSeries[i];
     const bool present = std::any_of(panels.begin(), panels.end(), [&](const Panel &p) {
-      return std::any_of(p.rows.begin(), p.rows.end(), [&](const RowResult *r) { return ratio_of(*r, series.name); });
+      return std::any_of(p.rows.begin(), p.rows.end(),
+                         [&](const RowResult *r) { return ratio_of(*r, series.name); });
     });
     if (!present) continue;
     draw_mark(svg, series, x, 104);
@@ -227,18 +244,22 @@ void draw_legend(Svg *svg, const std::vector<Panel> &panels) {
 }
 
 void draw_words(Svg *svg, const Report &report, double height) {
-  svg->text(kMargin, 46, "Batch normalisation, ResNet-50 shapes: time over the limit", 23, kInk, "start", "600");
+  svg->text(kMargin, 46, "Batch normalisation, ResNet-50 shapes: time over the limit", 23, kInk,
+            "start", "600");
   svg->text(kMargin, 72,
             "f32 NCHW, batch 32, " + std::to_string(report.threads) +
-                " threads. The limit is a parallel loop that touches the same bytes once, in the same run. "
+                " threads. The limit is a parallel loop that touches the same bytes once, in the "
+                "same run. "
                 "Further left is faster; the axis is logarithmic.",
             13, kQuiet);
-  std::string footer = "bn2d " + std::string(bn2d_version_string()) + " (" + bn2d_simd_target() + ")";
+  std::string footer =
+      "bn2d " + std::string(bn2d_version_string()) + " (" + bn2d_simd_target() + ")";
   for (const std::string &peer : report.peers) footer += "  ·  " + peer;
   svg->text(kMargin, height - 34, footer, 12, kQuiet);
   std::string machine = report.machine.cpu + ", " + std::to_string(report.machine.cpus) + " CPUs";
   for (const std::string &cache : report.machine.caches) machine += ", " + cache;
-  svg->text(kMargin, height - 16, machine + "  ·  " + report.machine.date + "  ·  medians of alternating runs", 12,
+  svg->text(kMargin, height - 16,
+            machine + "  ·  " + report.machine.date + "  ·  medians of alternating runs", 12,
             kQuiet);
 }
 
@@ -251,13 +272,15 @@ void write_svg(const Report &report, const std::string &path) {
   std::size_t lines = 0;
   for (const Panel &panel : panels) lines = std::max(lines, panel.rows.size());
   const double panel_height = kPanelHead + kLineHeight * static_cast<double>(lines) + kPanelFoot;
-  const double height = kTop + panel_height * std::ceil(static_cast<double>(panels.size()) / 2) + kBottom;
+  const double height =
+      kTop + panel_height * std::ceil(static_cast<double>(panels.size()) / 2) + kBottom;
   Svg svg(kWidth, height);
   draw_words(&svg, report, height);
   draw_legend(&svg, panels);
   const Axis axis = axis_of(panels);
   for (std::size_t i = 0; i < panels.size(); ++i)
-    draw_panel(&svg, axis, panels[i], kMargin + static_cast<double>(i % 2) * (panel_width + kGutter),
+    draw_panel(&svg, axis, panels[i],
+               kMargin + static_cast<double>(i % 2) * (panel_width + kGutter),
                kTop + static_cast<double>(i / 2) * panel_height, panel_width);
   std::ofstream file(path);
   file << svg.finish();

@@ -32,19 +32,23 @@ std::string ratio_text(std::optional<double> ratio) {
 
 /// Who is fastest where somebody else ran.
 std::string winner_text(const RowResult &result) {
-  const bool contest = result.ours() && result.fastest_peer() && result.row.group != Group::kConsumer;
+  const bool contest =
+      result.ours() && result.fastest_peer() && result.row.group != Group::kConsumer;
   return contest ? result.winner()->name : "-";
 }
 
-/// "oneDNN 3.13 plain 3.4x": how much slower than ours, per variant that is neither ours nor the limit.
+/// "oneDNN 3.13 plain 3.4x": how much slower than ours, per variant that is neither ours nor the
+/// limit.
 std::string others_text(const RowResult &result) {
   std::string text;
   for (const Timing &t : result.timings) {
-    const bool other = is_peer(t.name) || t.name == kOursTwin || t.name == kOursBest || t.name == kOursEval ||
-                       t.name == kOursStreaming || t.name == kOursOrdinary || t.name == kTwoPasses;
+    const bool other = is_peer(t.name) || t.name == kOursTwin || t.name == kOursBest ||
+                       t.name == kOursEval || t.name == kOursStreaming || t.name == kOursOrdinary ||
+                       t.name == kTwoPasses;
     if (!other || !t.ran || !result.ours()) continue;
     char part[80];
-    std::snprintf(part, sizeof part, "%s%s %.2fx", text.empty() ? "" : ", ", t.name.c_str(), result.over_ours(t));
+    std::snprintf(part, sizeof part, "%s%s %.2fx", text.empty() ? "" : ", ", t.name.c_str(),
+                  result.over_ours(t));
     text += part;
   }
   return text;
@@ -69,14 +73,18 @@ void print_number(const char *what, const std::optional<double> &value, const ch
 }  // namespace
 
 void print_header(const Report &report) {
-  std::printf("bn2d %s, %s (%s), %d threads\n%s, %d CPUs", bn2d_version_string(), bn2d_simd_target(),
-              simd_class().c_str(), report.threads, report.machine.cpu.c_str(), report.machine.cpus);
+  std::printf("bn2d %s, %s (%s), %d threads\n%s, %d CPUs", bn2d_version_string(),
+              bn2d_simd_target(), simd_class().c_str(), report.threads, report.machine.cpu.c_str(),
+              report.machine.cpus);
   for (const std::string &cache : report.machine.caches) std::printf(", %s", cache.c_str());
-  std::printf("; %s; %s; load %.1f\n", report.machine.system.c_str(), report.machine.date.c_str(), report.machine.load);
+  std::printf("; %s; %s; load %.1f\n", report.machine.system.c_str(), report.machine.date.c_str(),
+              report.machine.load);
   for (const std::string &peer : report.peers) std::printf("peer: %s\n", peer.c_str());
   std::printf(
-      "R = our time / limit; +-: half the distance of the quartiles; Nx: that variant takes N times our time\n\n");
-  std::printf("%-46s %10s %5s %10s %6s  %-24s %s\n", "row", "bn2d", "+-", "limit", "R", "fastest", "others");
+      "R = our time / limit; +-: half the distance of the quartiles; Nx: that variant takes N "
+      "times our time\n\n");
+  std::printf("%-46s %10s %5s %10s %6s  %-24s %s\n", "row", "bn2d", "+-", "limit", "R", "fastest",
+              "others");
   std::fflush(stdout);
 }
 
@@ -86,9 +94,10 @@ void print_row(const RowResult &result, bool first_of_group) {
   if (!result.error.empty() || !ours) {
     std::printf("%-46s failed: %s\n", result.row.name.c_str(), result.error.c_str());
   } else {
-    std::printf("%-46s %10s %5s %10s %6s  %-24s %s\n", result.row.name.c_str(), time_text(ours->median).c_str(),
-                spread_text(ours).c_str(), limit ? time_text(limit->median).c_str() : "-",
-                ratio_text(result.ratio()).c_str(), winner_text(result).c_str(), others_text(result).c_str());
+    std::printf("%-46s %10s %5s %10s %6s  %-24s %s\n", result.row.name.c_str(),
+                time_text(ours->median).c_str(), spread_text(ours).c_str(),
+                limit ? time_text(limit->median).c_str() : "-", ratio_text(result.ratio()).c_str(),
+                winner_text(result).c_str(), others_text(result).c_str());
   }
   std::fflush(stdout);
 }
@@ -109,8 +118,8 @@ void print_winners(const std::vector<RowResult> &results) {
   for (const RowResult &result : results) {
     const std::string name = winner_text(result);
     if (name != "-" && name != kOurs)
-      std::printf("  behind  %-46s %s takes %.2f of our time\n", result.row.name.c_str(), name.c_str(),
-                  result.over_ours(*result.winner()));
+      std::printf("  behind  %-46s %s takes %.2f of our time\n", result.row.name.c_str(),
+                  name.c_str(), result.over_ours(*result.winner()));
   }
 }
 
@@ -123,7 +132,8 @@ void print_memory(const MemoryChecks &m) {
   print_number("heap allocations per small call with a record", m.record_allocations, "%.3g");
   print_number("dlopen in a fresh process", m.load_ms, "%.2f ms");
   print_number("threads that starts", m.load_threads, "%.0f");
-  const auto kib = m.stripped_bytes ? std::optional<double>(*m.stripped_bytes / 1024) : std::nullopt;
+  const auto kib =
+      m.stripped_bytes ? std::optional<double>(*m.stripped_bytes / 1024) : std::nullopt;
   print_number("libbn2d.so, stripped", kib, "%.0f KiB");
 }
 
@@ -133,8 +143,8 @@ void print_targets(const std::vector<Target> &targets, bool with_unmeasured) {
   std::printf("\ntargets\n");
   for (const Target &target : targets) {
     if (target.verdict == Verdict::kNotMeasured && !with_unmeasured) continue;
-    std::printf("  %s  %s: %s; %s\n", verdicts[static_cast<int>(target.verdict)], target.what.c_str(),
-                target.measured.c_str(), target.bound.c_str());
+    std::printf("  %s  %s: %s; %s\n", verdicts[static_cast<int>(target.verdict)],
+                target.what.c_str(), target.measured.c_str(), target.bound.c_str());
     holds += target.verdict == Verdict::kHolds;
     measured += target.verdict != Verdict::kNotMeasured;
   }
@@ -147,7 +157,8 @@ void print_targets(const std::vector<Target> &targets, bool with_unmeasured) {
 void print_summary(const std::vector<std::string> &lines) {
   if (lines.empty()) return;
   std::printf(
-      "\nby kind (geometric means; two passes: everything is read, then read again to write, without arithmetic)\n");
+      "\nby kind (geometric means; two passes: everything is read, then read again to write, "
+      "without arithmetic)\n");
   for (const std::string &line : lines) std::printf("  %s\n", line.c_str());
 }
 

@@ -51,8 +51,9 @@ const Timing *RowResult::fastest_of(const std::string &family) const {
 
 const Timing *RowResult::fastest_peer() const {
   const std::vector<const Timing *> all = peers();
-  const auto best =
-      std::min_element(all.begin(), all.end(), [](const Timing *a, const Timing *b) { return a->median < b->median; });
+  const auto best = std::min_element(all.begin(), all.end(), [](const Timing *a, const Timing *b) {
+    return a->median < b->median;
+  });
   return best == all.end() ? nullptr : *best;
 }
 

@@ -15,17 +15,19 @@ struct Plane {
   int64_t c, hw;
   bool quick;
 };
-constexpr Plane kResnet50[] = {{64, 112, true},  {256, 56, false}, {64, 56, true},  {512, 28, true}, {128, 28, false},
-                               {1024, 14, true}, {256, 14, false}, {2048, 7, true}, {512, 7, false}};
+constexpr Plane kResnet50[] = {{64, 112, true},  {256, 56, false}, {64, 56, true},
+                               {512, 28, true},  {128, 28, false}, {1024, 14, true},
+                               {256, 14, false}, {2048, 7, true},  {512, 7, false}};
 // A plane of each size, for the rows where all nine would say the same nine times.
-constexpr Plane kChosen[] = {{64, 112, false}, {64, 56, true}, {512, 28, false}, {1024, 14, false}, {2048, 7, false}};
+constexpr Plane kChosen[] = {
+    {64, 112, false}, {64, 56, true}, {512, 28, false}, {1024, 14, false}, {2048, 7, false}};
 
 class Table {
  public:
   Row &add(Group group, Op op, Fuse fuse, DType dtype, Layout layout, Shape shape, bool quick) {
     Row row{group, op, fuse, dtype, layout, shape, {}, layout, 0, false, quick, false, ""};
-    row.name = std::string(name_of(group)) + "/" + name_of(op, fuse) + "/" + name_of(dtype) + "/" + name_of(layout) +
-               "/" + name_of(shape);
+    row.name = std::string(name_of(group)) + "/" + name_of(op, fuse) + "/" + name_of(dtype) + "/" +
+               name_of(layout) + "/" + name_of(shape);
     rows_.push_back(row);
     return rows_.back();
   }
@@ -41,14 +43,16 @@ void add_resnet(Table *table) {
       table->add(Group::kResnet32, op, kPlain, kF32, kNchw, {32, p.c, p.hw, p.hw}, p.quick);
   for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval, Op::kFrozenDx})
     for (const Plane &p : kResnet50)
-      table->add(Group::kResnet1, op, kPlain, kF32, kNchw, {1, p.c, p.hw, p.hw}, false).smoke = p.c == 512 && p.hw == 7;
+      table->add(Group::kResnet1, op, kPlain, kF32, kNchw, {1, p.c, p.hw, p.hw}, false).smoke =
+          p.c == 512 && p.hw == 7;
 }
 
 void add_fused(Table *table) {
   for (const Fuse fuse : {Fuse::kRelu, Fuse::kAddRelu})
     for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
       for (const Plane &p : kChosen) {
-        table->add(Group::kFused, op, fuse, kF32, kNchw, {32, p.c, p.hw, p.hw}, p.quick && fuse == Fuse::kAddRelu);
+        table->add(Group::kFused, op, fuse, kF32, kNchw, {32, p.c, p.hw, p.hw},
+                   p.quick && fuse == Fuse::kAddRelu);
       }
   for (const Fuse fuse : {Fuse::kRelu, Fuse::kAddRelu})
     for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
@@ -59,10 +63,12 @@ void add_dtypes(Table *table) {
   for (const DType dtype : {DType::kF16, DType::kBF16})
     for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
       for (const Plane &p : kChosen)
-        table->add(Group::kHalf, op, kPlain, dtype, kNchw, {32, p.c, p.hw, p.hw}, p.quick && dtype == DType::kBF16);
+        table->add(Group::kHalf, op, kPlain, dtype, kNchw, {32, p.c, p.hw, p.hw},
+                   p.quick && dtype == DType::kBF16);
   for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
     for (const Plane &p : {kChosen[1], kChosen[2], kChosen[3], kChosen[4]})
-      table->add(Group::kDouble, op, kPlain, DType::kF64, kNchw, {32, p.c, p.hw, p.hw}, p.quick && op == Op::kTrain);
+      table->add(Group::kDouble, op, kPlain, DType::kF64, kNchw, {32, p.c, p.hw, p.hw},
+                 p.quick && op == Op::kTrain);
 }
 
 void add_nhwc(Table *table) {
@@ -72,24 +78,28 @@ void add_nhwc(Table *table) {
   for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
     for (const Shape &shape : {Shape{32, 3, 224, 224}, Shape{8, 64, 28, 28}, Shape{16, 512, 7, 7}})
       table->add(Group::kNhwcSmall, op, kPlain, kF32, Layout::kNhwc, shape, false);
-  table->add(Group::kNhwcSmall, Op::kTrain, kPlain, kF32, Layout::kNhwc, {2, 19, 9, 9}, false).smoke = true;
+  table->add(Group::kNhwcSmall, Op::kTrain, kPlain, kF32, Layout::kNhwc, {2, 19, 9, 9}, false)
+      .smoke = true;
 }
 
 void add_few_channels(Table *table) {
-  // Twins have the same number of elements, and channels of 2 MB and more, which do not fit a core's cache either.
+  // Twins have the same number of elements, and channels of 2 MB and more, which do not fit a
+  // core's cache either.
   struct Pair {
     Shape few, many;
   };
   for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval, Op::kFrozenDx})
-    for (const Pair &pair :
-         {Pair{{128, 3, 224, 224}, {48, 32, 112, 112}}, Pair{{1, 1, 4096, 4096}, {32, 32, 128, 128}}})
-      table->add(Group::kFewChannels, op, kPlain, kF32, kNchw, pair.few, op == Op::kTrain).twin = pair.many;
+    for (const Pair &pair : {Pair{{128, 3, 224, 224}, {48, 32, 112, 112}},
+                             Pair{{1, 1, 4096, 4096}, {32, 32, 128, 128}}})
+      table->add(Group::kFewChannels, op, kPlain, kF32, kNchw, pair.few, op == Op::kTrain).twin =
+          pair.many;
 }
 
 void add_small(Table *table) {
   for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
-    for (const Shape &shape : {Shape{128, 64, 4, 4}, Shape{256, 256, 2, 2}, Shape{1024, 512, 1, 1},
-                               Shape{32, 512, 3, 3}, Shape{1, 512, 4, 4}, Shape{1, 2048, 2, 2}, Shape{64, 256, 1, 1}})
+    for (const Shape &shape :
+         {Shape{128, 64, 4, 4}, Shape{256, 256, 2, 2}, Shape{1024, 512, 1, 1}, Shape{32, 512, 3, 3},
+          Shape{1, 512, 4, 4}, Shape{1, 2048, 2, 2}, Shape{64, 256, 1, 1}})
       table->add(Group::kSmallPlanes, op, kPlain, kF32, kNchw, shape, false);
   for (const Shape &shape : {Shape{1, 16, 8, 8}, Shape{1, 256, 14, 14}}) {
     for (const Op op : {Op::kTrain, Op::kEval, Op::kBackward})
@@ -119,7 +129,9 @@ void add_merged(Table *table) {
       {{32768, 1, 7, 7}, {1, 1, 1, 1605632}, kNchw},
       {{8192, 1, 14, 14}, {1, 1, 1, 1605632}, kNchw},
       {{32, 1, 1, 50176}, {1, 1, 1, 1605632}, kNchw},
-      {{535210, 3, 1, 1}, {1, 3, 1, 535210}, Layout::kNhwc},  // planes of one element: rows of channels
+      {{535210, 3, 1, 1},
+       {1, 3, 1, 535210},
+       Layout::kNhwc},  // planes of one element: rows of channels
       {{200704, 8, 1, 1}, {1, 8, 448, 448}, Layout::kNhwc},
       {{3136, 512, 1, 1}, {1, 512, 56, 56}, Layout::kNhwc}};
   for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
@@ -130,17 +142,19 @@ void add_merged(Table *table) {
     }
 }
 
-// Dense strides in another order of the dimensions. A twin renames them: N fastest is a plane of N for every pixel,
-// channels slowest is one sample whose planes are all samples of a channel.
+// Dense strides in another order of the dimensions. A twin renames them: N fastest is a plane of N
+// for every pixel, channels slowest is one sample whose planes are all samples of a channel.
 void add_permuted(Table *table) {
   struct Case {
     Layout layout;
     Shape shape, best;
   };
-  const Case cases[] = {
-      {Layout::kWhcn, {32, 64, 56, 56}, {3136, 64, 1, 32}}, {Layout::kCnhw, {32, 64, 56, 56}, {1, 64, 1792, 56}},
-      {Layout::kNcwh, {32, 64, 56, 56}, {32, 64, 56, 56}},  {Layout::kWhcn, {8, 32, 28, 28}, {784, 32, 1, 8}},
-      {Layout::kCnhw, {8, 32, 28, 28}, {1, 32, 224, 28}},   {Layout::kNcwh, {8, 32, 28, 28}, {8, 32, 28, 28}}};
+  const Case cases[] = {{Layout::kWhcn, {32, 64, 56, 56}, {3136, 64, 1, 32}},
+                        {Layout::kCnhw, {32, 64, 56, 56}, {1, 64, 1792, 56}},
+                        {Layout::kNcwh, {32, 64, 56, 56}, {32, 64, 56, 56}},
+                        {Layout::kWhcn, {8, 32, 28, 28}, {784, 32, 1, 8}},
+                        {Layout::kCnhw, {8, 32, 28, 28}, {1, 32, 224, 28}},
+                        {Layout::kNcwh, {8, 32, 28, 28}, {8, 32, 28, 28}}};
   for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
     for (const Case &c : cases) {
       Row &row = table->add(Group::kPermuted, op, kPlain, kF32, c.layout, c.shape, false);
@@ -152,14 +166,16 @@ void add_permuted(Table *table) {
 void add_sums(Table *table) {
   for (const int64_t batch : {32, 1})
     for (const Plane &p : kChosen)
-      table->add(Group::kSums, Op::kGradients, kPlain, kF32, kNchw, {batch, p.c, p.hw, p.hw}, false);
+      table->add(Group::kSums, Op::kGradients, kPlain, kF32, kNchw, {batch, p.c, p.hw, p.hw},
+                 false);
   table->add(Group::kSums, Op::kGradients, kPlain, kF32, Layout::kNhwc, {32, 64, 56, 56}, false);
 }
 
 // Shapes of ResNet-50 and of the U-Net of Stable Diffusion.
 void add_norms(Table *table) {
-  const Shape shapes[] = {{1, 64, 56, 56},  {1, 512, 28, 28},  {1, 1024, 14, 14}, {1, 2048, 7, 7},   {2, 320, 64, 64},
-                          {2, 640, 32, 32}, {2, 1280, 16, 16}, {32, 64, 56, 56},  {32, 256, 28, 28}, {32, 512, 7, 7}};
+  const Shape shapes[] = {{1, 64, 56, 56},   {1, 512, 28, 28}, {1, 1024, 14, 14}, {1, 2048, 7, 7},
+                          {2, 320, 64, 64},  {2, 640, 32, 32}, {2, 1280, 16, 16}, {32, 64, 56, 56},
+                          {32, 256, 28, 28}, {32, 512, 7, 7}};
   for (const bool instance : {false, true})
     for (const Op op : {Op::kTrain, Op::kBackward})
       for (const Layout layout : {kNchw, Layout::kNhwc})
@@ -174,9 +190,11 @@ void add_norms(Table *table) {
 void add_given(Table *table) {
   for (const int64_t batch : {32, 1})
     for (const Plane &p : kChosen)
-      table->add(Group::kGiven, Op::kGiven, kPlain, kF32, kNchw, {batch, p.c, p.hw, p.hw}, p.quick && batch == 32);
+      table->add(Group::kGiven, Op::kGiven, kPlain, kF32, kNchw, {batch, p.c, p.hw, p.hw},
+                 p.quick && batch == 32);
   table->add(Group::kGiven, Op::kGiven, kPlain, kF32, Layout::kNhwc, {32, 64, 56, 56}, false);
-  table->add(Group::kGiven, Op::kGiven, Fuse::kAddRelu, kF32, kNchw, {1, 256, 14, 14}, false).smoke = true;
+  table->add(Group::kGiven, Op::kGiven, Fuse::kAddRelu, kF32, kNchw, {1, 256, 14, 14}, false)
+      .smoke = true;
 }
 
 void add_calls(Table *table) {
@@ -190,11 +208,13 @@ void add_calls(Table *table) {
 
 void add_consumers(Table *table) {
   // From 256 KiB to 98 MiB, i.e. from well inside the caches to well outside.
-  const Shape shapes[] = {{1, 64, 32, 32},  {1, 64, 56, 56},  {32, 64, 14, 14},  {4, 256, 28, 28}, {8, 64, 56, 56},
-                          {16, 64, 56, 56}, {32, 64, 56, 56}, {32, 128, 56, 56}, {32, 256, 56, 56}};
+  const Shape shapes[] = {{1, 64, 32, 32},  {1, 64, 56, 56},   {32, 64, 14, 14},
+                          {4, 256, 28, 28}, {8, 64, 56, 56},   {16, 64, 56, 56},
+                          {32, 64, 56, 56}, {32, 128, 56, 56}, {32, 256, 56, 56}};
   for (const Op op : {Op::kTrain, Op::kEval})
     for (const Shape &shape : shapes)
-      table->add(Group::kConsumer, op, kPlain, kF32, kNchw, shape, op == Op::kTrain && shape.c == 64 && shape.n >= 16);
+      table->add(Group::kConsumer, op, kPlain, kF32, kNchw, shape,
+                 op == Op::kTrain && shape.c == 64 && shape.n >= 16);
 }
 
 void add_misaligned(Table *table) {
@@ -248,7 +268,9 @@ const char *name_of(Group group) {
   return "?";
 }
 
-bool has_best_description(Group group) { return group == Group::kMerged || group == Group::kPermuted; }
+bool has_best_description(Group group) {
+  return group == Group::kMerged || group == Group::kPermuted;
+}
 
 std::vector<Row> all_rows() {
   Table table;

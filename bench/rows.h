@@ -10,7 +10,8 @@
 
 namespace bench {
 
-/// What is compared with what. The group decides which variants a row has and which target it counts for.
+/// What is compared with what. The group decides which variants a row has and which target it
+/// counts for.
 enum class Group {
   kResnet32,     ///< ResNet-50 shapes, batch 32, f32 NCHW: the heart of the targets
   kResnet1,      ///< the same at batch 1
@@ -19,18 +20,21 @@ enum class Group {
   kDouble,       ///< f64
   kNhwc,         ///< channels last
   kNhwcSmall,    ///< channels last: few channels, and tensors that stay in the caches
-  kFewChannels,  ///< fewer channels than threads, paired with a twin of the same bytes and many channels
+  kFewChannels,  ///< fewer channels than threads, paired with a twin of the same bytes and many
+                 ///< channels
   kSmallPlanes,  ///< planes of a few elements
   kBatch1,       ///< batch 1 in other layouts and dtypes
-  kMerged,       ///< contiguous memory as (N,C,1,1) or with one channel, against its best description
-  kPermuted,     ///< dense, with the dimensions in another order, against the best description of the same memory
-  kSums,         ///< gradients of weight and bias alone: what the sums cost without a map
-  kNorms,        ///< group norm with 32 groups, and instance norm
-  kGiven,        ///< training forward with given statistics, against eval mode
-  kSmall,        ///< tensors so small that the call itself counts
-  kCall,         ///< calls that do nothing
-  kConsumer,     ///< forward and one read of y, streaming stores forced on, forced off, and by the library's own choice
-  kMisaligned    ///< tensors that start 16 bytes after a cache line, as malloc returns them
+  kMerged,     ///< contiguous memory as (N,C,1,1) or with one channel, against its best description
+  kPermuted,   ///< dense, with the dimensions in another order, against the best description of the
+               ///< same memory
+  kSums,       ///< gradients of weight and bias alone: what the sums cost without a map
+  kNorms,      ///< group norm with 32 groups, and instance norm
+  kGiven,      ///< training forward with given statistics, against eval mode
+  kSmall,      ///< tensors so small that the call itself counts
+  kCall,       ///< calls that do nothing
+  kConsumer,   ///< forward and one read of y, streaming stores forced on, forced off, and by the
+               ///< library's own choice
+  kMisaligned  ///< tensors that start 16 bytes after a cache line, as malloc returns them
 };
 
 const char *name_of(Group group);

@@ -94,7 +94,8 @@ void append(std::vector<Variant> *to, std::vector<Variant> more) {
   std::move(more.begin(), more.end(), std::back_inserter(*to));
 }
 
-/// The contestants of a row. `twin` is the problem of the twin, with memory, for the rows that have one.
+/// The contestants of a row. `twin` is the problem of the twin, with memory, for the rows that have
+/// one.
 std::vector<Variant> contestants(const Row &row, const Problem &problem, const Problem &twin,
                                  const std::vector<LoadedPeer> &peers) {
   if (row.group == Group::kCall) return {call_variant(row)};
@@ -117,10 +118,12 @@ std::vector<Variant> contestants(const Row &row, const Problem &problem, const P
   return all;
 }
 
-/// A target holds if two of our variants differ by no more than a few percent: their medians have to be that exact.
+/// A target holds if two of our variants differ by no more than a few percent: their medians have
+/// to be that exact.
 constexpr int64_t kConsumerSamples = 401;
 
-TimerOptions timer_options(const Row &row, const std::vector<LoadedPeer> &peers, const RunOptions &options) {
+TimerOptions timer_options(const Row &row, const std::vector<LoadedPeer> &peers,
+                           const RunOptions &options) {
   TimerOptions timer;
   timer.budget_seconds = options.budget_seconds;
   if (row.group == Group::kConsumer) timer.max_samples = kConsumerSamples;
@@ -142,7 +145,8 @@ RowResult run_row(const Row &row, const std::vector<LoadedPeer> &peers, const Ru
     Memory memory;
     Problem problem = problem_of(row, row.shape, row.layout, options.threads);
     Problem twin = problem_of(row, row.twin, row.twin_layout, options.threads);
-    if (row.group != Group::kCall) memory.provide(&problem, row.group == Group::kMisaligned ? 16 : 0);
+    if (row.group != Group::kCall)
+      memory.provide(&problem, row.group == Group::kMisaligned ? 16 : 0);
     if (row.group == Group::kFewChannels) memory.provide(&twin, 0);
     if (has_best_description(row.group)) twin.t = problem.t;
     const std::vector<Variant> variants = contestants(row, problem, twin, peers);

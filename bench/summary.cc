@@ -26,7 +26,8 @@ void add(const RowResult &result, Ratios *ratios) {
     ratios->two_passes.push_back(median_ratio(*two, *result.limit()));
     ratios->ours_over_two.push_back(1 / result.over_ours(*two));
   }
-  for (const Timing *peer : result.peers()) ratios->others[peer->name].push_back(result.over_ours(*peer));
+  for (const Timing *peer : result.peers())
+    ratios->others[peer->name].push_back(result.over_ours(*peer));
 }
 
 std::string text_of(const Kind &kind, const Ratios &ratios) {
@@ -34,12 +35,12 @@ std::string text_of(const Kind &kind, const Ratios &ratios) {
   const auto [least, worst] = std::minmax_element(ratios.ours.begin(), ratios.ours.end());
   char part[160];
   std::snprintf(part, sizeof part, "%s/%s/%s: %zu rows, R %.2f (%.2f to %.2f)", name_of(group),
-                name_of(op, fuse).c_str(), name_of(dtype), ratios.ours.size(), geometric_mean(ratios.ours), *least,
-                *worst);
+                name_of(op, fuse).c_str(), name_of(dtype), ratios.ours.size(),
+                geometric_mean(ratios.ours), *least, *worst);
   std::string text = part;
   if (!ratios.two_passes.empty()) {
-    std::snprintf(part, sizeof part, ", two passes R %.2f (bn2d %.2f times as long)", geometric_mean(ratios.two_passes),
-                  geometric_mean(ratios.ours_over_two));
+    std::snprintf(part, sizeof part, ", two passes R %.2f (bn2d %.2f times as long)",
+                  geometric_mean(ratios.two_passes), geometric_mean(ratios.ours_over_two));
     text += part;
   }
   for (const auto &[name, values] : ratios.others) {
@@ -54,7 +55,8 @@ std::string text_of(const Kind &kind, const Ratios &ratios) {
 std::vector<std::string> summarise(const std::vector<RowResult> &results) {
   std::map<Kind, Ratios> kinds;
   for (const RowResult &result : results)
-    if (result.ratio()) add(result, &kinds[{result.row.group, result.row.op, result.row.fuse, result.row.dtype}]);
+    if (result.ratio())
+      add(result, &kinds[{result.row.group, result.row.op, result.row.fuse, result.row.dtype}]);
   std::vector<std::string> lines;
   for (const auto &[kind, ratios] : kinds) lines.push_back(text_of(kind, ratios));
   return lines;

@@ -10,7 +10,8 @@
 
 namespace bench {
 
-/// Geometric means: R and its range, R of the two passes and how long we take against them, the others against us.
+/// Geometric means: R and its range, R of the two passes and how long we take against them, the
+/// others against us.
 std::vector<std::string> summarise(const std::vector<RowResult> &results);
 
 }  // namespace bench

@@ -30,7 +30,8 @@ struct Values {
 };
 
 /// `higher_is_worse`: which end is the worst one.
-Values collect(const Results &results, const Filter &counts, const Measure &measure, bool higher_is_worse = true) {
+Values collect(const Results &results, const Filter &counts, const Measure &measure,
+               bool higher_is_worse = true) {
   Values values;
   for (const RowResult &result : results) {
     if (!counts(result.row)) continue;
@@ -59,8 +60,8 @@ Verdict verdict(bool holds) { return holds ? Verdict::kHolds : Verdict::kMissed;
 constexpr double kNoBound = INFINITY;
 
 /// R, our time over the limit's: its geometric mean and its worst.
-Target ratio_target(const Results &results, const std::string &what, double mean_bound, double worst_bound,
-                    const Filter &counts) {
+Target ratio_target(const Results &results, const std::string &what, double mean_bound,
+                    double worst_bound, const Filter &counts) {
   std::string bound = "R";
   if (mean_bound < kNoBound) bound += format(" geomean <= %.2f", mean_bound);
   if (mean_bound < kNoBound && worst_bound < kNoBound) bound += ",";
@@ -68,23 +69,25 @@ Target ratio_target(const Results &results, const std::string &what, double mean
   const Values values = collect(results, counts, [](const RowResult &r) { return r.ratio(); });
   if (values.all.empty()) return not_measured(what, bound);
   const double mean = geometric_mean(values.all);
-  const std::string measured = format("geomean %.2f", mean) + format(", worst %.2f", values.worst) + " (" +
-                               values.worst_name + "), " + rows_text(values);
+  const std::string measured = format("geomean %.2f", mean) + format(", worst %.2f", values.worst) +
+                               " (" + values.worst_name + "), " + rows_text(values);
   return {what, bound, measured, verdict(mean <= mean_bound && values.worst <= worst_bound)};
 }
 
-Target worst_target(const Results &results, const std::string &what, const std::string &unit, double worst_bound,
-                    const Filter &counts, const Measure &measure) {
+Target worst_target(const Results &results, const std::string &what, const std::string &unit,
+                    double worst_bound, const Filter &counts, const Measure &measure) {
   const std::string bound = format("<= %.3g", worst_bound) + unit;
   const Values values = collect(results, counts, measure);
   if (values.all.empty()) return not_measured(what, bound);
-  const std::string measured =
-      format("worst %.3g", values.worst) + unit + " (" + values.worst_name + "), " + rows_text(values);
+  const std::string measured = format("worst %.3g", values.worst) + unit + " (" +
+                               values.worst_name + "), " + rows_text(values);
   return {what, bound, measured, verdict(values.worst <= worst_bound)};
 }
 
-/// The time of a family of peers over ours, its geometric mean; in each row that of its fastest version.
-Target speedup_target(const Results &results, const std::string &family, double bound_value, const Filter &counts) {
+/// The time of a family of peers over ours, its geometric mean; in each row that of its fastest
+/// version.
+Target speedup_target(const Results &results, const std::string &family, double bound_value,
+                      const Filter &counts) {
   const std::string what = "against " + family + ", ResNet-50 shapes, batch 32";
   const std::string bound = format("geomean >= %.1fx", bound_value);
   const Values values = collect(
@@ -97,8 +100,9 @@ Target speedup_target(const Results &results, const std::string &family, double 
       false);
   if (values.all.empty()) return not_measured(what, bound);
   const double mean = geometric_mean(values.all);
-  const std::string measured = format("geomean %.2fx", mean) + format(", least %.2fx", values.worst) + " (" +
-                               values.worst_name + "), " + rows_text(values);
+  const std::string measured = format("geomean %.2fx", mean) +
+                               format(", least %.2fx", values.worst) + " (" + values.worst_name +
+                               "), " + rows_text(values);
   return {what, bound, measured, verdict(mean >= bound_value)};
 }
 
@@ -113,9 +117,11 @@ Target ahead_target(const Results &results) {
   const Values values = collect(
       results, [](const Row &) { return true; }, fastest_peer_speedup, false);
   if (values.all.empty()) return not_measured(what, bound);
-  const auto behind = std::count_if(values.all.begin(), values.all.end(), [](double v) { return v <= 1; });
-  const std::string measured = format("least %.2fx", values.worst) + " (" + values.worst_name + "), behind in " +
-                               std::to_string(behind) + " of " + rows_text(values);
+  const auto behind =
+      std::count_if(values.all.begin(), values.all.end(), [](double v) { return v <= 1; });
+  const std::string measured = format("least %.2fx", values.worst) + " (" + values.worst_name +
+                               "), behind in " + std::to_string(behind) + " of " +
+                               rows_text(values);
   return {what, bound, measured, verdict(behind == 0)};
 }
 
@@ -128,7 +134,8 @@ std::optional<double> ours_over(const RowResult &result, const std::string &name
 std::optional<double> ours_over_best_stores(const RowResult &result) {
   const Timing *streaming = result.find(kOursStreaming), *ordinary = result.find(kOursOrdinary);
   if (!result.ours() || !streaming || !ordinary) return std::nullopt;
-  return std::max(median_ratio(*result.ours(), *streaming), median_ratio(*result.ours(), *ordinary));
+  return std::max(median_ratio(*result.ours(), *streaming),
+                  median_ratio(*result.ours(), *ordinary));
 }
 
 std::optional<double> ours_us(const RowResult &result) {
@@ -146,11 +153,13 @@ Filter batch1(Op op) {
 }
 
 Filter smallest(Op op) {
-  return [=](const Row &row) { return row.group == Group::kSmall && row.op == op && row.shape.c == 16 && !row.record; };
+  return [=](const Row &row) {
+    return row.group == Group::kSmall && row.op == op && row.shape.c == 16 && !row.record;
+  };
 }
 
-Target number_target(const std::string &what, const std::string &bound, const std::optional<double> &value,
-                     const char *pattern, bool holds) {
+Target number_target(const std::string &what, const std::string &bound,
+                     const std::optional<double> &value, const char *pattern, bool holds) {
   if (!value) return not_measured(what, bound);
   return {what, bound, format(pattern, *value), verdict(holds)};
 }
@@ -163,7 +172,8 @@ void judge_ratios(const Results &r, std::vector<Target> *out) {
   add("training forward" + shapes, 1.40, 1.8, group_and_op(Group::kResnet32, Op::kTrain));
   add("backward" + shapes, 1.30, 1.8, group_and_op(Group::kResnet32, Op::kBackward));
   add("eval forward" + shapes, 0.95, 1.3, group_and_op(Group::kResnet32, Op::kEval));
-  add("frozen backward, dx only" + shapes, 0.95, 1.3, group_and_op(Group::kResnet32, Op::kFrozenDx));
+  add("frozen backward, dx only" + shapes, 0.95, 1.3,
+      group_and_op(Group::kResnet32, Op::kFrozenDx));
   add("training forward, batch 1", 1.6, 3, batch1(Op::kTrain));
   add("backward, batch 1", 1.5, 3, batch1(Op::kBackward));
   add("eval forward, batch 1", 1.2, 3, batch1(Op::kEval));
@@ -203,7 +213,9 @@ void judge_times(const Results &r, std::vector<Target> *out) {
 }
 
 void judge_peers(const Results &r, std::vector<Target> *out) {
-  const Filter resnet = [](const Row &row) { return row.group == Group::kResnet32 && row.op != Op::kFrozenDx; };
+  const Filter resnet = [](const Row &row) {
+    return row.group == Group::kResnet32 && row.op != Op::kFrozenDx;
+  };
   out->push_back(ahead_target(r));
   out->push_back(speedup_target(r, "oneDNN plain", 4, resnet));
   out->push_back(speedup_target(r, "oneDNN blocked", 1.3, resnet));
@@ -211,20 +223,23 @@ void judge_peers(const Results &r, std::vector<Target> *out) {
 }
 
 void judge_memory(const MemoryChecks &m, std::vector<Target> *out) {
-  out->push_back(number_target("(1,16,8,8) training, eval, backward: heap allocations per call", "0",
-                               m.small_allocations, "%.3g", m.small_allocations.value_or(1) == 0));
-  out->push_back(number_target("(32,64,56,56): heap allocations per call", "0", m.large_allocations, "%.3g",
-                               m.large_allocations.value_or(1) == 0));
-  out->push_back(number_target("(32,64,56,56), 24.5 MiB a tensor: scratch", "<= 1024 KiB", m.scratch_kib, "%.0f KiB",
-                               m.scratch_kib.value_or(1e9) <= 1024));
-  out->push_back(number_target("peak memory over a million small calls", "grows < 64 KiB", m.growth_kib, "%.0f KiB",
-                               m.growth_kib.value_or(1e9) < 64));
-  const auto kib = m.stripped_bytes ? std::optional<double>(*m.stripped_bytes / 1024) : std::nullopt;
-  out->push_back(number_target("library, stripped", "<= 1024 KiB", kib, "%.0f KiB", kib.value_or(1e9) <= 1024));
-  out->push_back(
-      number_target("dlopen in a fresh process", "<= 5 ms", m.load_ms, "%.2f ms", m.load_ms.value_or(1e9) <= 5));
-  out->push_back(number_target("threads started by loading the library", "0", m.load_threads, "%.0f",
-                               m.load_threads.value_or(1) == 0));
+  out->push_back(number_target("(1,16,8,8) training, eval, backward: heap allocations per call",
+                               "0", m.small_allocations, "%.3g",
+                               m.small_allocations.value_or(1) == 0));
+  out->push_back(number_target("(32,64,56,56): heap allocations per call", "0", m.large_allocations,
+                               "%.3g", m.large_allocations.value_or(1) == 0));
+  out->push_back(number_target("(32,64,56,56), 24.5 MiB a tensor: scratch", "<= 1024 KiB",
+                               m.scratch_kib, "%.0f KiB", m.scratch_kib.value_or(1e9) <= 1024));
+  out->push_back(number_target("peak memory over a million small calls", "grows < 64 KiB",
+                               m.growth_kib, "%.0f KiB", m.growth_kib.value_or(1e9) < 64));
+  const auto kib =
+      m.stripped_bytes ? std::optional<double>(*m.stripped_bytes / 1024) : std::nullopt;
+  out->push_back(number_target("library, stripped", "<= 1024 KiB", kib, "%.0f KiB",
+                               kib.value_or(1e9) <= 1024));
+  out->push_back(number_target("dlopen in a fresh process", "<= 5 ms", m.load_ms, "%.2f ms",
+                               m.load_ms.value_or(1e9) <= 5));
+  out->push_back(number_target("threads started by loading the library", "0", m.load_threads,
+                               "%.0f", m.load_threads.value_or(1) == 0));
 }
 
 }  // namespace

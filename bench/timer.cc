@@ -14,7 +14,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 double time_calls(const Variant &variant, int64_t calls) {
   const auto start = Clock::now();
@@ -22,11 +24,12 @@ double time_calls(const Variant &variant, int64_t calls) {
   return seconds_since(start);
 }
 
-/// A sample should be long enough for the clock, for one fork and join, and for a CPU that slept before it not to
-/// matter.
+/// A sample should be long enough for the clock, for one fork and join, and for a CPU that slept
+/// before it not to matter.
 constexpr double kSampleSeconds = 1e-3;
-/// A shorter call is made once before it is timed: whoever takes several calls in a sample would find in the caches
-/// what the one before evicted, and a slower one would not. Data of a longer call do not stay there anyway.
+/// A shorter call is made once before it is timed: whoever takes several calls in a sample would
+/// find in the caches what the one before evicted, and a slower one would not. Data of a longer
+/// call do not stay there anyway.
 constexpr double kWarmSeconds = 2e-3;
 /// Longer than idle workers spin (see peers.cc, which shortens the spinning of OpenMP).
 constexpr auto kFallAsleep = std::chrono::microseconds(1500);
@@ -63,9 +66,11 @@ std::vector<Contender> prepare(const std::vector<Variant> &variants) {
     contenders.push_back(contender);
     call_seconds.push_back(seconds);
   }
-  const double fastest = call_seconds.empty() ? 1 : *std::min_element(call_seconds.begin(), call_seconds.end());
+  const double fastest =
+      call_seconds.empty() ? 1 : *std::min_element(call_seconds.begin(), call_seconds.end());
   for (std::size_t i = 0; i < contenders.size(); ++i) {
-    const double sample = std::max(kSampleSeconds, call_seconds[i]) / std::max(kSampleSeconds, fastest);
+    const double sample =
+        std::max(kSampleSeconds, call_seconds[i]) / std::max(kSampleSeconds, fastest);
     contenders[i].period = std::clamp<int64_t>(std::llround(sample / 4), 1, 4);
   }
   return contenders;
@@ -133,12 +138,14 @@ Timing summarise(Contender contender) {
 double median_ratio(const Timing &a, const Timing &b) {
   if (a.in_rounds.size() != b.in_rounds.size()) return a.median / b.median;
   std::vector<double> ratios(a.in_rounds.size());
-  std::transform(a.in_rounds.begin(), a.in_rounds.end(), b.in_rounds.begin(), ratios.begin(), std::divides<>());
+  std::transform(a.in_rounds.begin(), a.in_rounds.end(), b.in_rounds.begin(), ratios.begin(),
+                 std::divides<>());
   std::sort(ratios.begin(), ratios.end());
   return quantile(ratios, 0.5);
 }
 
-std::vector<Timing> time_alternately(const std::vector<Variant> &variants, const TimerOptions &options) {
+std::vector<Timing> time_alternately(const std::vector<Variant> &variants,
+                                     const TimerOptions &options) {
   const auto start = Clock::now();
   std::vector<Contender> contenders = prepare(variants);
   Rounds rounds(&contenders, options);

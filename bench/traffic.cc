@@ -50,7 +50,8 @@ void kernel_base(const Streams &s, int64_t begin, int64_t end) {
 
 template <int kReads, int kWrites, bool kStream>
 Mover pick_width() {
-  return __builtin_cpu_supports("avx2") ? kernel_avx2<kReads, kWrites, kStream> : kernel_base<kReads, kWrites, kStream>;
+  return __builtin_cpu_supports("avx2") ? kernel_avx2<kReads, kWrites, kStream>
+                                        : kernel_base<kReads, kWrites, kStream>;
 }
 
 #else
@@ -74,14 +75,16 @@ Mover pick_width() {
 
 template <bool kStream>
 Mover pick_kernel(Traffic t) {
-  if (t.writes == 2) return t.reads == 3 ? pick_width<3, 2, kStream>() : pick_width<2, 2, kStream>();
+  if (t.writes == 2)
+    return t.reads == 3 ? pick_width<3, 2, kStream>() : pick_width<2, 2, kStream>();
   if (t.reads == 3) return pick_width<3, 1, kStream>();
   if (t.reads == 2) return pick_width<2, 1, kStream>();
   return pick_width<1, 1, kStream>();
 }
 
 char *allocate(int64_t bytes) {
-  auto *memory = static_cast<char *>(std::aligned_alloc(4096, static_cast<std::size_t>(bytes + 4095) / 4096 * 4096));
+  auto *memory = static_cast<char *>(
+      std::aligned_alloc(4096, static_cast<std::size_t>(bytes + 4095) / 4096 * 4096));
   if (!memory) throw std::bad_alloc();
   std::fill_n(memory, bytes, '\1');
   return memory;
@@ -89,7 +92,8 @@ char *allocate(int64_t bytes) {
 
 }  // namespace
 
-Loop::Loop(const Problem &p) : traffic(traffic_of(p.op, p.fuse)), bytes((p.bytes() + kLine - 1) / kLine * kLine) {
+Loop::Loop(const Problem &p)
+    : traffic(traffic_of(p.op, p.fuse)), bytes((p.bytes() + kLine - 1) / kLine * kLine) {
   const void *inputs[] = {p.t.x, is_backward(p.op) ? p.t.dy : p.t.z, p.t.y};
   for (int r = 0; r < traffic.reads; ++r) streams.in[r] = static_cast<const char *>(inputs[r]);
   for (int w = 0; w < traffic.writes; ++w) {
@@ -112,7 +116,8 @@ int64_t l2_bytes() {
 
 bool stays_in_caches(const Problem &p) {
   const Traffic traffic = traffic_of(p.op, p.fuse);
-  return (traffic.reads + traffic.writes) * p.bytes() < p.threads * std::min(16 * l2_bytes(), int64_t{8} << 20);
+  return (traffic.reads + traffic.writes) * p.bytes() <
+         p.threads * std::min(16 * l2_bytes(), int64_t{8} << 20);
 }
 
 Mover mover(Traffic traffic, bool streaming) {
@@ -137,7 +142,8 @@ void read_only(const Streams &streams, int reads, int64_t begin, int64_t end) {
       for (int k = 0; k < 8; ++k) lane[k] ^= words[i + k];
     for (const uint64_t v : lane) all ^= v;
   }
-  if (all == 0x9E3779B97F4A7C15u) sink.fetch_add(1, std::memory_order_relaxed);  // so that nothing is left out
+  if (all == 0x9E3779B97F4A7C15u)
+    sink.fetch_add(1, std::memory_order_relaxed);  // so that nothing is left out
 }
 
 }  // namespace bench

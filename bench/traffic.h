@@ -20,8 +20,8 @@ struct Streams {
   std::array<char *, kMaxWrites> out{};
 };
 
-/// The memory of one loop. Sources are the problem's own inputs where it has enough of them, sinks are memory of the
-/// loop's own, so that results stay what the operation made them.
+/// The memory of one loop. Sources are the problem's own inputs where it has enough of them, sinks
+/// are memory of the loop's own, so that results stay what the operation made them.
 class Loop {
  public:
   explicit Loop(const Problem &problem);
@@ -37,9 +37,10 @@ class Loop {
   std::vector<char *> own_;
 };
 
-/// Whether the tensors of a call stay in the caches for whoever reads the output: a few times the L2 of the threads at
-/// work, and not more than a few MiB each (the size of L3 is not to be trusted, virtual machines share theirs with
-/// strangers). There a loop that streams leaves nothing behind, and is no fair yardstick.
+/// Whether the tensors of a call stay in the caches for whoever reads the output: a few times the
+/// L2 of the threads at work, and not more than a few MiB each (the size of L3 is not to be
+/// trusted, virtual machines share theirs with strangers). There a loop that streams leaves nothing
+/// behind, and is no fair yardstick.
 bool stays_in_caches(const Problem &problem);
 int64_t l2_bytes();  ///< of one core
 

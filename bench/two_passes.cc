@@ -14,20 +14,23 @@
 namespace bench {
 namespace {
 
-constexpr int64_t kSmallest = 1 << 20;  // bytes of a tensor below which the caches hide the second pass
+constexpr int64_t kSmallest =
+    1 << 20;  // bytes of a tensor below which the caches hide the second pass
 
 /// Calls f(begin, end) on all threads for the bytes of the tensor.
 template <class F>
 void for_all_bytes(const Loop &loop, const F &f) {
   tbb::parallel_for(
       tbb::blocked_range<int64_t>(0, loop.bytes / kLine),
-      [&](const tbb::blocked_range<int64_t> &r) { f(r.begin() * kLine, r.end() * kLine); }, tbb::static_partitioner());
+      [&](const tbb::blocked_range<int64_t> &r) { f(r.begin() * kLine, r.end() * kLine); },
+      tbb::static_partitioner());
 }
 
 std::function<void(int64_t)> whole_tensor(const std::shared_ptr<Loop> &loop, bool streaming) {
   return repeat([loop, streaming, move = mover(loop->traffic, streaming)] {
-    for_all_bytes(*loop,
-                  [&](int64_t begin, int64_t end) { read_only(loop->streams, loop->traffic.reads, begin, end); });
+    for_all_bytes(*loop, [&](int64_t begin, int64_t end) {
+      read_only(loop->streams, loop->traffic.reads, begin, end);
+    });
     for_all_bytes(*loop, [&](int64_t begin, int64_t end) {
       move(loop->streams, begin, end);
       if (streaming) fence();
@@ -35,7 +38,8 @@ std::function<void(int64_t)> whole_tensor(const std::shared_ptr<Loop> &loop, boo
   });
 }
 
-std::function<void(int64_t)> channel_groups(const Problem &problem, const std::shared_ptr<Loop> &loop, bool streaming) {
+std::function<void(int64_t)> channel_groups(const Problem &problem,
+                                            const std::shared_ptr<Loop> &loop, bool streaming) {
   const Shape shape = problem.shape;
   const int64_t plane = shape.h * shape.w * static_cast<int64_t>(element_size(problem.dtype));
   const int64_t channel = shape.n * plane * loop->traffic.reads;
@@ -43,16 +47,20 @@ std::function<void(int64_t)> channel_groups(const Problem &problem, const std::s
   return repeat([=, move = mover(loop->traffic, streaming)] {
     const auto for_samples = [&](int64_t first, const auto &f) {
       const int64_t last = std::min(first + group, shape.c);
-      const auto line = [&](int64_t n, int64_t c) { return (n * shape.c + c) * plane / kLine * kLine; };
+      const auto line = [&](int64_t n, int64_t c) {
+        return (n * shape.c + c) * plane / kLine * kLine;
+      };
       for (int64_t n = 0; n < shape.n; ++n) f(line(n, first), line(n, last));
     };
     tbb::parallel_for(
         tbb::blocked_range<int64_t>(0, (shape.c + group - 1) / group),
         [&](const tbb::blocked_range<int64_t> &r) {
           for (int64_t g = r.begin(); g < r.end(); ++g) {
+            for_samples(g * group, [&](int64_t begin, int64_t end) {
+              read_only(loop->streams, loop->traffic.reads, begin, end);
+            });
             for_samples(g * group,
-                        [&](int64_t begin, int64_t end) { read_only(loop->streams, loop->traffic.reads, begin, end); });
-            for_samples(g * group, [&](int64_t begin, int64_t end) { move(loop->streams, begin, end); });
+                        [&](int64_t begin, int64_t end) { move(loop->streams, begin, end); });
           }
           if (streaming) fence();
         },
@@ -70,7 +78,8 @@ std::vector<Variant> two_passes_variants(const Problem &problem) {
   Variant variant;
   variant.name = kTwoPasses;
   const bool by_channel = problem.layout == Layout::kNchw && problem.shape.c >= 4 * problem.threads;
-  variant.run = by_channel ? channel_groups(problem, loop, streaming) : whole_tensor(loop, streaming);
+  variant.run =
+      by_channel ? channel_groups(problem, loop, streaming) : whole_tensor(loop, streaming);
   return {variant};
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// One contestant of a row, ready to run, and the interface through which a peer library offers its own.
+// One contestant of a row, ready to run, and the interface through which a peer library offers its
+// own.
 #ifndef BN2D_BENCH_VARIANT_H
 #define BN2D_BENCH_VARIANT_H
 
@@ -12,8 +13,8 @@
 
 namespace bench {
 
-/// Whose worker threads a variant runs on. Workers of the other one must be asleep meanwhile. All peers that compute
-/// with OpenMP share one runtime, the one that was loaded first.
+/// Whose worker threads a variant runs on. Workers of the other one must be asleep meanwhile. All
+/// peers that compute with OpenMP share one runtime, the one that was loaded first.
 enum class Runtime { kTbb, kOpenMp };
 
 struct Variant {
@@ -22,7 +23,8 @@ struct Variant {
   Runtime runtime = Runtime::kTbb;
   /// Makes that many calls. Empty: the variant cannot run, and `note` says why.
   std::function<void(int64_t calls)> run;
-  /// Brings the result of the last call into problem.output(); empty where the call writes there itself.
+  /// Brings the result of the last call into problem.output(); empty where the call writes there
+  /// itself.
   std::function<void()> fetch;
   /// Name of the implementation, or the reason why there is none.
   std::string note;
@@ -52,7 +54,8 @@ class Peer {
   virtual void set_threads(int threads) = 0;
   /// Wakes the peer's workers, so that its first timed call does not pay for that.
   virtual void wake() = 0;
-  /// Everything this peer has for the problem. Lives as long as the returned variants and the problem's tensors.
+  /// Everything this peer has for the problem. Lives as long as the returned variants and the
+  /// problem's tensors.
   virtual std::vector<Variant> variants(const Problem &problem) = 0;
 };
 

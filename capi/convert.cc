@@ -18,23 +18,26 @@ DType dtype_of(const char *what, const bn2d_view &view) {
     if (view.dtype_code == kInt && view.dtype_bits == 64) return DType::i64;
   }
   fail(Status::dtype,
-       "%s: DLPack dtype (code %d, bits %d, lanes %d) is unknown, known are float 16, 32, 64 and bfloat 16 with 1 lane",
+       "%s: DLPack dtype (code %d, bits %d, lanes %d) is unknown, known are float 16, 32, 64 and "
+       "bfloat 16 with 1 lane",
        what, view.dtype_code, view.dtype_bits, view.dtype_lanes);
 }
 
 void check_rank(const char *what, const bn2d_view &view, int32_t rank) {
   check_device(what, view.device_type, view.device_id);
-  if (view.ndim != rank) fail(Status::shape, "%s has rank %" PRId32 ", must be %" PRId32, what, view.ndim, rank);
+  if (view.ndim != rank)
+    fail(Status::shape, "%s has rank %" PRId32 ", must be %" PRId32, what, view.ndim, rank);
   if (rank > 0 && view.shape == nullptr) fail(Status::invalid_argument, "%s: shape is NULL", what);
 }
 
 void set_data(const char *what, const bn2d_view &view, View &out) {
   if (view.data == nullptr && out.size.numel() > 0)
-    fail(Status::invalid_argument, "%s: data is NULL, but the shape has %" PRId64 " elements", what, out.size.numel());
+    fail(Status::invalid_argument, "%s: data is NULL, but the shape has %" PRId64 " elements", what,
+         out.size.numel());
   uintptr_t address = reinterpret_cast<uintptr_t>(view.data);
   if (address != 0 && __builtin_add_overflow(address, view.byte_offset, &address))
-    fail(Status::overflow, "%s: data %p plus byte_offset %" PRIu64 " leaves the address space", what, view.data,
-         view.byte_offset);
+    fail(Status::overflow, "%s: data %p plus byte_offset %" PRIu64 " leaves the address space",
+         what, view.data, view.byte_offset);
   out.data = reinterpret_cast<std::byte *>(address);
 }
 
@@ -67,7 +70,8 @@ View vector_view_of(const char *what, const bn2d_view *given, int32_t rank, int6
   const int64_t extent = rank == 0 ? 1 : view.shape[0];
   const DType dtype = dtype_of(what, view);
   if (extent != length)
-    fail(Status::shape, "%s has %" PRId64 " elements, the tensor has %" PRId64, what, extent, length);
+    fail(Status::shape, "%s has %" PRId64 " elements, the tensor has %" PRId64, what, extent,
+         length);
   View out = contiguous_view(nullptr, dtype, {1, extent, 1, 1});
   if (rank > 0 && view.strides != nullptr) {
     out.stride.c = view.strides[0];
@@ -78,7 +82,8 @@ View vector_view_of(const char *what, const bn2d_view *given, int32_t rank, int6
   return out;
 }
 
-View contiguous_of(const char *what, const void *data, DType dtype, int64_t n, int64_t c, int64_t h, int64_t w) {
+View contiguous_of(const char *what, const void *data, DType dtype, int64_t n, int64_t c, int64_t h,
+                   int64_t w) {
   const Extents size = {n, c, h, w};
   check_extents(what, size);
   return contiguous_view(const_cast<void *>(data), dtype, size);
@@ -88,7 +93,8 @@ void copy_text(const std::string &text, char *buffer, uint64_t capacity, uint64_
   if (capacity > 0) {
     required(buffer, "buffer");
     if (text.size() + 1 > capacity)
-      fail(Status::buffer_too_small, "the text needs %zu bytes, the buffer has %" PRIu64, text.size() + 1, capacity);
+      fail(Status::buffer_too_small, "the text needs %zu bytes, the buffer has %" PRIu64,
+           text.size() + 1, capacity);
     std::memcpy(buffer, text.c_str(), text.size() + 1);
   }
   if (length != nullptr) *length = text.size();

@@ -13,10 +13,12 @@ namespace bn2d::capi {
 View view_of(const char *what, const bn2d_view *view);
 // NULL: a view that does not exist.
 View optional_view_of(const char *what, const bn2d_view *view);
-// A tensor of rank 0 or 1 with `length` elements, as the channels of a View. For rank 0 a shape of (1) does, too.
+// A tensor of rank 0 or 1 with `length` elements, as the channels of a View. For rank 0 a shape of
+// (1) does, too.
 View vector_view_of(const char *what, const bn2d_view *view, int32_t rank, int64_t length);
 // Contiguous NCHW.
-View contiguous_of(const char *what, const void *data, DType dtype, int64_t n, int64_t c, int64_t h, int64_t w);
+View contiguous_of(const char *what, const void *data, DType dtype, int64_t n, int64_t c, int64_t h,
+                   int64_t w);
 
 // The text with a NUL into a buffer, or only its length.
 void copy_text(const std::string &text, char *buffer, uint64_t capacity, uint64_t *length);

@@ -22,8 +22,9 @@ DType parameter_dtype(int32_t dtype, const char *what, DType data_dtype) {
   const DType own = checked_floating_dtype(dtype);
   const bool mixed = own == DType::f32 && (data_dtype == DType::f16 || data_dtype == DType::bf16);
   if (own != data_dtype && !mixed)
-    fail(Status::dtype, "%s is %s, the parameters are %s; they must agree, or half data meet float32 parameters", what,
-         dtype_name(data_dtype), dtype_name(own));
+    fail(Status::dtype,
+         "%s is %s, the parameters are %s; they must agree, or half data meet float32 parameters",
+         what, dtype_name(data_dtype), dtype_name(own));
   return own;
 }
 
@@ -33,9 +34,9 @@ void check_side_arguments(int32_t activation, const void *mask) {
 }
 
 // The part of a forward that all norms have in common.
-ForwardCall forward_call(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int32_t dtype, const void *weight,
-                         const void *bias, double eps, int32_t activation, double slope, uint8_t *mask,
-                         double *saved_mean, double *saved_invstd) {
+ForwardCall forward_call(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int32_t dtype,
+                         const void *weight, const void *bias, double eps, int32_t activation,
+                         double slope, uint8_t *mask, double *saved_mean, double *saved_invstd) {
   ForwardCall call;
   call.x = view_of("x", x);
   call.z = optional_view_of("z", z);
@@ -55,9 +56,11 @@ ForwardCall forward_call(const bn2d_view *x, const bn2d_view *z, const bn2d_view
 }
 
 SetShape sets_of_groups(int64_t num_groups, const Extents &size) {
-  if (num_groups < 1) fail(Status::invalid_argument, "num_groups is %" PRId64 ", must be 1 or more", num_groups);
+  if (num_groups < 1)
+    fail(Status::invalid_argument, "num_groups is %" PRId64 ", must be 1 or more", num_groups);
   if (size.c % num_groups != 0)
-    fail(Status::shape, "the tensor has %" PRId64 " channels, no multiple of num_groups %" PRId64, size.c, num_groups);
+    fail(Status::shape, "the tensor has %" PRId64 " channels, no multiple of num_groups %" PRId64,
+         size.c, num_groups);
   return {1, std::max<int64_t>(size.c / num_groups, 1)};
 }
 
@@ -68,19 +71,22 @@ double checked_blend(double blend) {
 
 }  // namespace
 
-int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int32_t dtype,
-                                const void *weight, const void *bias, void *running_mean, void *running_var,
-                                int32_t batch_stats, double averaging_factor, double eps, int32_t flags,
+int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y,
+                                int32_t dtype, const void *weight, const void *bias,
+                                void *running_mean, void *running_var, int32_t batch_stats,
+                                double averaging_factor, double eps, int32_t flags,
                                 int32_t activation, double slope, uint8_t *mask, double *saved_mean,
                                 double *saved_invstd) {
   return guarded([&] {
-    ForwardCall call =
-        forward_call(x, z, y, dtype, weight, bias, eps, activation, slope, mask, saved_mean, saved_invstd);
+    ForwardCall call = forward_call(x, z, y, dtype, weight, bias, eps, activation, slope, mask,
+                                    saved_mean, saved_invstd);
     call.batch_statistics = checked_flag("batch_stats", batch_stats);
     if (!(averaging_factor >= 0 && averaging_factor <= 1))
-      fail(Status::invalid_argument, "averaging_factor is %g, must be from 0 to 1", averaging_factor);
+      fail(Status::invalid_argument, "averaging_factor is %g, must be from 0 to 1",
+           averaging_factor);
     if ((flags & ~kFlags) != 0)
-      fail(Status::invalid_argument, "flags are %" PRId32 ", known bits are %" PRId32, flags, kFlags);
+      fail(Status::invalid_argument, "flags are %" PRId32 ", known bits are %" PRId32, flags,
+           kFlags);
     if (!call.batch_statistics) {
       required(running_mean, "running_mean");
       required(running_var, "running_var");
@@ -95,12 +101,13 @@ int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn
   });
 }
 
-int32_t bn2d_group_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y, int64_t num_groups,
-                                int32_t dtype, const void *weight, const void *bias, double eps, int32_t activation,
-                                double slope, uint8_t *mask, double *saved_mean, double *saved_invstd) {
+int32_t bn2d_group_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y,
+                                int64_t num_groups, int32_t dtype, const void *weight,
+                                const void *bias, double eps, int32_t activation, double slope,
+                                uint8_t *mask, double *saved_mean, double *saved_invstd) {
   return guarded([&] {
-    ForwardCall call =
-        forward_call(x, z, y, dtype, weight, bias, eps, activation, slope, mask, saved_mean, saved_invstd);
+    ForwardCall call = forward_call(x, z, y, dtype, weight, bias, eps, activation, slope, mask,
+                                    saved_mean, saved_invstd);
     call.sets = sets_of_groups(num_groups, call.x.size);
     call.least_values = 1;
     check(call);
@@ -117,12 +124,13 @@ SavedStatistics saved_statistics(const double *mean, const double *invstd) {
   return saved;
 }
 
-// The weight of a call as doubles. Made after its checks: before them nothing says that dy has as many channels as the
-// weight has elements. An empty call reads none.
+// The weight of a call as doubles. Made after its checks: before them nothing says that dy has as
+// many channels as the weight has elements. An empty call reads none.
 class Weights {
  public:
   Weights(const ChannelArray &weight, const Extents &size)
-      : scratch_(weight.exists() && size.numel() > 0 ? static_cast<size_t>(size.c) * sizeof(double) : 0) {
+      : scratch_(weight.exists() && size.numel() > 0 ? static_cast<size_t>(size.c) * sizeof(double)
+                                                     : 0) {
     if (data() != nullptr) weight.load(0, size.c, data());
   }
   double *data() const { return static_cast<double *>(scratch_.data()); }
@@ -133,9 +141,10 @@ class Weights {
 
 // Backward of all norms. num_groups: NULL for batch norm.
 void run_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
-                  const int64_t *num_groups, int32_t dtype, const void *weight, const double *saved_mean,
-                  const double *saved_invstd, int32_t batch_stats, int32_t activation, double slope, double blend,
-                  const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias) {
+                  const int64_t *num_groups, int32_t dtype, const void *weight,
+                  const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
+                  int32_t activation, double slope, double blend, const bn2d_view *dx,
+                  const bn2d_view *dz, void *dweight, void *dbias) {
   BackwardCall call;
   call.x = optional_view_of("x", x);
   call.dy = view_of("dy", dy);
@@ -163,11 +172,12 @@ void run_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, c
   backward(call);
 }
 
-void run_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
-                         const int64_t *num_groups, int32_t dtype, const void *weight, const double *saved_mean,
-                         const double *saved_invstd, int32_t batch_stats, int32_t activation, double slope,
-                         const bn2d_view *ddx, const void *ddweight, const void *ddbias, double blend,
-                         const bn2d_view *ddy, const bn2d_view *dx, void *dweight) {
+void run_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
+                         const uint8_t *mask, const int64_t *num_groups, int32_t dtype,
+                         const void *weight, const double *saved_mean, const double *saved_invstd,
+                         int32_t batch_stats, int32_t activation, double slope,
+                         const bn2d_view *ddx, const void *ddweight, const void *ddbias,
+                         double blend, const bn2d_view *ddy, const bn2d_view *dx, void *dweight) {
   DoubleBackwardCall call;
   call.x = view_of("x", x);
   call.dy = view_of("dy", dy);
@@ -196,46 +206,54 @@ void run_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_vie
 
 }  // namespace
 
-int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
-                                 int32_t dtype, const void *weight, const double *saved_mean,
-                                 const double *saved_invstd, int32_t batch_stats, int32_t activation, double slope,
-                                 double blend, const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias) {
+int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
+                                 const uint8_t *mask, int32_t dtype, const void *weight,
+                                 const double *saved_mean, const double *saved_invstd,
+                                 int32_t batch_stats, int32_t activation, double slope,
+                                 double blend, const bn2d_view *dx, const bn2d_view *dz,
+                                 void *dweight, void *dbias) {
   return guarded([&] {
-    run_backward(x, dy, y, mask, nullptr, dtype, weight, saved_mean, saved_invstd, batch_stats, activation, slope,
-                 blend, dx, dz, dweight, dbias);
+    run_backward(x, dy, y, mask, nullptr, dtype, weight, saved_mean, saved_invstd, batch_stats,
+                 activation, slope, blend, dx, dz, dweight, dbias);
   });
 }
 
-int32_t bn2d_group_norm_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
-                                 int64_t num_groups, int32_t dtype, const void *weight, const double *saved_mean,
-                                 const double *saved_invstd, int32_t activation, double slope, double blend,
-                                 const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias) {
+int32_t bn2d_group_norm_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
+                                 const uint8_t *mask, int64_t num_groups, int32_t dtype,
+                                 const void *weight, const double *saved_mean,
+                                 const double *saved_invstd, int32_t activation, double slope,
+                                 double blend, const bn2d_view *dx, const bn2d_view *dz,
+                                 void *dweight, void *dbias) {
   return guarded([&] {
-    run_backward(x, dy, y, mask, &num_groups, dtype, weight, saved_mean, saved_invstd, 1, activation, slope, blend, dx,
-                 dz, dweight, dbias);
+    run_backward(x, dy, y, mask, &num_groups, dtype, weight, saved_mean, saved_invstd, 1,
+                 activation, slope, blend, dx, dz, dweight, dbias);
   });
 }
 
 int32_t bn2d_batch_norm_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
                                         const uint8_t *mask, int32_t dtype, const void *weight,
-                                        const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
-                                        int32_t activation, double slope, const bn2d_view *ddx, const void *ddweight,
-                                        const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx,
-                                        void *dweight) {
+                                        const double *saved_mean, const double *saved_invstd,
+                                        int32_t batch_stats, int32_t activation, double slope,
+                                        const bn2d_view *ddx, const void *ddweight,
+                                        const void *ddbias, double blend, const bn2d_view *ddy,
+                                        const bn2d_view *dx, void *dweight) {
   return guarded([&] {
-    run_double_backward(x, dy, y, mask, nullptr, dtype, weight, saved_mean, saved_invstd, batch_stats, activation,
-                        slope, ddx, ddweight, ddbias, blend, ddy, dx, dweight);
+    run_double_backward(x, dy, y, mask, nullptr, dtype, weight, saved_mean, saved_invstd,
+                        batch_stats, activation, slope, ddx, ddweight, ddbias, blend, ddy, dx,
+                        dweight);
   });
 }
 
 int32_t bn2d_group_norm_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
-                                        const uint8_t *mask, int64_t num_groups, int32_t dtype, const void *weight,
-                                        const double *saved_mean, const double *saved_invstd, int32_t activation,
-                                        double slope, const bn2d_view *ddx, const void *ddweight, const void *ddbias,
-                                        double blend, const bn2d_view *ddy, const bn2d_view *dx, void *dweight) {
+                                        const uint8_t *mask, int64_t num_groups, int32_t dtype,
+                                        const void *weight, const double *saved_mean,
+                                        const double *saved_invstd, int32_t activation,
+                                        double slope, const bn2d_view *ddx, const void *ddweight,
+                                        const void *ddbias, double blend, const bn2d_view *ddy,
+                                        const bn2d_view *dx, void *dweight) {
   return guarded([&] {
-    run_double_backward(x, dy, y, mask, &num_groups, dtype, weight, saved_mean, saved_invstd, 1, activation, slope, ddx,
-                        ddweight, ddbias, blend, ddy, dx, dweight);
+    run_double_backward(x, dy, y, mask, &num_groups, dtype, weight, saved_mean, saved_invstd, 1,
+                        activation, slope, ddx, ddweight, ddbias, blend, ddy, dx, dweight);
   });
 }
 

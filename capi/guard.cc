@@ -31,7 +31,8 @@ int32_t report_exception() {
     return report(Status::internal, error.what());
 #if defined(__GLIBCXX__)
   } catch (const abi::__forced_unwind &) {
-    // The thread ends, by pthread_exit() in an allocator of the host, say. The C library aborts where that is caught.
+    // The thread ends, by pthread_exit() in an allocator of the host, say. The C library aborts
+    // where that is caught.
     throw;
 #endif
   } catch (...) {

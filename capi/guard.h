@@ -1,4 +1,5 @@
-// The boundary: what happens inside a C function becomes a status and a message, and nothing else gets out.
+// The boundary: what happens inside a C function becomes a status and a message, and nothing else
+// gets out.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -15,12 +16,13 @@ const char *last_error() noexcept;
 // The status of the exception that is being handled.
 int32_t report_exception();
 
-// Runs the body of a C function. All of its checks and allocations throw before it changes anything.
-// The floating-point state and the handler are not inlined: a hundred copies are 12 KB.
+// Runs the body of a C function. All of its checks and allocations throw before it changes
+// anything. The floating-point state and the handler are not inlined: a hundred copies are 12 KB.
 int32_t guarded(void (*body)(void *), void *object);
 template <class Body>
 int32_t guarded(Body &&body) {
-  return guarded([](void *object) { (*static_cast<std::remove_reference_t<Body> *>(object))(); }, &body);
+  return guarded([](void *object) { (*static_cast<std::remove_reference_t<Body> *>(object))(); },
+                 &body);
 }
 
 // A pointer that must not be NULL.

@@ -6,11 +6,12 @@
 namespace bn2d::capi {
 namespace {
 
-// Plain bytes: no constructor, no destructor, so that the thread-local variable does not pin the library or run code at
-// thread exit.
+// Plain bytes: no constructor, no destructor, so that the thread-local variable does not pin the
+// library or run code at thread exit.
 thread_local char t_last_error[Error::kTextBytes];
 
-// Bytes of the UTF-8 character at `text`; 0 where there is none (RFC 3629: no overlong forms, no surrogates).
+// Bytes of the UTF-8 character at `text`; 0 where there is none (RFC 3629: no overlong forms, no
+// surrogates).
 int utf8_length(const unsigned char *text) {
   const unsigned char lead = text[0];
   const auto continues = [&](int i, unsigned char least, unsigned char most) {
@@ -24,14 +25,16 @@ int utf8_length(const unsigned char *text) {
   }
   if (lead >= 0xF0 && lead <= 0xF4) {
     const unsigned char least = lead == 0xF0 ? 0x90 : 0x80, most = lead == 0xF4 ? 0x8F : 0xBF;
-    return continues(1, least, most) && continues(2, 0x80, 0xBF) && continues(3, 0x80, 0xBF) ? 4 : 0;
+    return continues(1, least, most) && continues(2, 0x80, 0xBF) && continues(3, 0x80, 0xBF) ? 4
+                                                                                             : 0;
   }
   return 0;
 }
 
 }  // namespace
 
-// One line of UTF-8, whatever a caller's name for an option brought into it, and whole characters where it was cut.
+// One line of UTF-8, whatever a caller's name for an option brought into it, and whole characters
+// where it was cut.
 int32_t report(Status status, const char *text) noexcept {
   size_t out = 0;
   for (const auto *in = reinterpret_cast<const unsigned char *>(text); *in != 0;) {

@@ -15,11 +15,13 @@ using namespace bn2d::capi;
 // The core has its own enums; their numbers are those of the header.
 static_assert(static_cast<int>(Status::internal) == BN2D_ERROR_INTERNAL &&
               static_cast<int>(Status::busy) == BN2D_ERROR_BUSY);
-static_assert(static_cast<int>(Status::io) == BN2D_ERROR_IO && static_cast<int>(Status::format) == BN2D_ERROR_FORMAT);
+static_assert(static_cast<int>(Status::io) == BN2D_ERROR_IO &&
+              static_cast<int>(Status::format) == BN2D_ERROR_FORMAT);
 static_assert(static_cast<int>(Status::shape) == BN2D_ERROR_SHAPE &&
               static_cast<int>(Status::overlap) == BN2D_ERROR_OVERLAP);
 static_assert(static_cast<int>(DType::f32) == BN2D_F32 && static_cast<int>(DType::f64) == BN2D_F64);
-static_assert(static_cast<int>(DType::f16) == BN2D_F16 && static_cast<int>(DType::bf16) == BN2D_BF16);
+static_assert(static_cast<int>(DType::f16) == BN2D_F16 &&
+              static_cast<int>(DType::bf16) == BN2D_BF16);
 static_assert(static_cast<int>(DType::i64) == BN2D_I64);
 static_assert(static_cast<int>(kernels::Activation::leaky_relu) == BN2D_ACT_LEAKY_RELU &&
               static_cast<int>(kernels::Activation::clamp) == BN2D_ACT_CLAMP &&
@@ -38,7 +40,8 @@ constexpr Constant kConstants[] = {
 };
 constexpr int32_t kConstantCount = sizeof kConstants / sizeof kConstants[0];
 
-constexpr uint32_t kVersion = BN2D_VERSION_MAJOR * 1000000 + BN2D_VERSION_MINOR * 1000 + BN2D_VERSION_PATCH;
+constexpr uint32_t kVersion =
+    BN2D_VERSION_MAJOR * 1000000 + BN2D_VERSION_MINOR * 1000 + BN2D_VERSION_PATCH;
 
 }  // namespace
 
@@ -58,14 +61,16 @@ int32_t bn2d_set_last_error(int32_t status, const char *text) {
 
 const char *bn2d_status_name(int32_t status) {
   for (const Constant &constant : kConstants)
-    if (constant.value == status &&
-        (std::strcmp(constant.name, "BN2D_OK") == 0 || std::strncmp(constant.name, "BN2D_ERROR_", 11) == 0))
+    if (constant.value == status && (std::strcmp(constant.name, "BN2D_OK") == 0 ||
+                                     std::strncmp(constant.name, "BN2D_ERROR_", 11) == 0))
       return constant.name;
   return "unknown status";
 }
 
 const char *bn2d_dtype_name(int32_t dtype) { return dtype_name(static_cast<DType>(dtype)); }
-uint64_t bn2d_dtype_size(int32_t dtype) { return static_cast<uint64_t>(dtype_size(static_cast<DType>(dtype))); }
+uint64_t bn2d_dtype_size(int32_t dtype) {
+  return static_cast<uint64_t>(dtype_size(static_cast<DType>(dtype)));
+}
 
 int32_t bn2d_dtype_from_name(const char *name, int32_t *out) {
   return guarded([&] {

@@ -31,7 +31,8 @@ int32_t create(const bn2d_options *options, bn2d_module **out, F make) {
     NewHandle<bn2d_module> handle;
     handle->value = make(chosen);
     int i = 0;
-    for (const auto &tensor : handle->value->tensors()) handle->tensors[i++] = make_tensor_handle(tensor);
+    for (const auto &tensor : handle->value->tensors())
+      handle->tensors[i++] = make_tensor_handle(tensor);
     *out = handle.publish();
   });
 }
@@ -48,17 +49,21 @@ int32_t get(const bn2d_module *module, T *out, F f) {
 }  // namespace
 
 int32_t bn2d_module_create(int64_t num_features, const bn2d_options *options, bn2d_module **out) {
-  return create(options, out,
-                [&](const Options &chosen) { return std::make_shared<BatchNorm2d>(num_features, chosen); });
+  return create(options, out, [&](const Options &chosen) {
+    return std::make_shared<BatchNorm2d>(num_features, chosen);
+  });
 }
-int32_t bn2d_group_norm_create(int64_t num_groups, int64_t num_channels, const bn2d_options *options,
-                               bn2d_module **out) {
-  return create(options, out,
-                [&](const Options &chosen) { return std::make_shared<GroupNorm>(num_groups, num_channels, chosen); });
+int32_t bn2d_group_norm_create(int64_t num_groups, int64_t num_channels,
+                               const bn2d_options *options, bn2d_module **out) {
+  return create(options, out, [&](const Options &chosen) {
+    return std::make_shared<GroupNorm>(num_groups, num_channels, chosen);
+  });
 }
-int32_t bn2d_instance_norm_create(int64_t num_features, const bn2d_options *options, bn2d_module **out) {
-  return create(options, out,
-                [&](const Options &chosen) { return std::make_shared<InstanceNorm2d>(num_features, chosen); });
+int32_t bn2d_instance_norm_create(int64_t num_features, const bn2d_options *options,
+                                  bn2d_module **out) {
+  return create(options, out, [&](const Options &chosen) {
+    return std::make_shared<InstanceNorm2d>(num_features, chosen);
+  });
 }
 
 int32_t bn2d_module_retain(bn2d_module *module) {
@@ -67,7 +72,8 @@ int32_t bn2d_module_retain(bn2d_module *module) {
 void bn2d_module_release(bn2d_module *module) { release(module); }
 
 int32_t bn2d_module_train(bn2d_module *module, int32_t training) {
-  return guarded([&] { checked(module, "module").value->train(checked_flag("training", training)); });
+  return guarded(
+      [&] { checked(module, "module").value->train(checked_flag("training", training)); });
 }
 int32_t bn2d_module_eval(bn2d_module *module) {
   return guarded([&] { checked(module, "module").value->train(false); });
@@ -103,10 +109,12 @@ int32_t bn2d_module_affine(const bn2d_module *module, int32_t *out) {
   return get(module, out, [](const BatchNormBase &m) { return m.options().affine ? 1 : 0; });
 }
 int32_t bn2d_module_track_running_stats(const bn2d_module *module, int32_t *out) {
-  return get(module, out, [](const BatchNormBase &m) { return m.options().track_running_stats ? 1 : 0; });
+  return get(module, out,
+             [](const BatchNormBase &m) { return m.options().track_running_stats ? 1 : 0; });
 }
 int32_t bn2d_module_dtype(const bn2d_module *module, int32_t *out) {
-  return get(module, out, [](const BatchNormBase &m) { return static_cast<int32_t>(m.options().dtype); });
+  return get(module, out,
+             [](const BatchNormBase &m) { return static_cast<int32_t>(m.options().dtype); });
 }
 int32_t bn2d_module_device(const bn2d_module *module, int32_t *out_type, int32_t *out_id) {
   return guarded([&] {
@@ -124,19 +132,23 @@ int32_t bn2d_module_get_num_threads(const bn2d_module *module, int32_t *out) {
   return get(module, out, [](const BatchNormBase &m) { return m.num_threads(); });
 }
 int32_t bn2d_module_set_momentum(bn2d_module *module, double momentum) {
-  return guarded([&] { checked(module, "module").value->set_momentum(checked_momentum(momentum)); });
+  return guarded(
+      [&] { checked(module, "module").value->set_momentum(checked_momentum(momentum)); });
 }
 int32_t bn2d_module_set_momentum_none(bn2d_module *module) {
   return guarded([&] { checked(module, "module").value->set_momentum(std::nan("")); });
 }
 int32_t bn2d_module_set_frozen(bn2d_module *module, int32_t frozen) {
-  return guarded([&] { checked(module, "module").value->set_frozen(checked_flag("frozen", frozen)); });
+  return guarded(
+      [&] { checked(module, "module").value->set_frozen(checked_flag("frozen", frozen)); });
 }
 int32_t bn2d_module_is_frozen(const bn2d_module *module, int32_t *out) {
   return get(module, out, [](const BatchNormBase &m) { return m.is_frozen() ? 1 : 0; });
 }
-int32_t bn2d_module_repr(const bn2d_module *module, char *buffer, uint64_t capacity, uint64_t *length) {
-  return guarded([&] { copy_text(checked(module, "module").value->repr(), buffer, capacity, length); });
+int32_t bn2d_module_repr(const bn2d_module *module, char *buffer, uint64_t capacity,
+                         uint64_t *length) {
+  return guarded(
+      [&] { copy_text(checked(module, "module").value->repr(), buffer, capacity, length); });
 }
 
 int32_t bn2d_module_reset_running_stats(bn2d_module *module) {
@@ -150,23 +162,28 @@ int32_t bn2d_module_zero_grad(bn2d_module *module) {
 }
 
 int32_t bn2d_module_try_lock(bn2d_module *module, int32_t exclusive) {
-  return guarded([&] { checked(module, "module").value->try_lock(checked_flag("exclusive", exclusive)); });
+  return guarded(
+      [&] { checked(module, "module").value->try_lock(checked_flag("exclusive", exclusive)); });
 }
 int32_t bn2d_module_unlock(bn2d_module *module, int32_t exclusive) {
-  return guarded([&] { checked(module, "module").value->unlock(checked_flag("exclusive", exclusive)); });
+  return guarded(
+      [&] { checked(module, "module").value->unlock(checked_flag("exclusive", exclusive)); });
 }
-int32_t bn2d_module_scale_shift(const bn2d_module *module, int32_t dtype, void *scale, void *shift, int64_t length) {
+int32_t bn2d_module_scale_shift(const bn2d_module *module, int32_t dtype, void *scale, void *shift,
+                                int64_t length) {
   return guarded([&] {
     const BatchNormBase &m = *checked(module, "module").value;
     if (length != m.num_features())
-      fail(Status::shape, "length is %" PRId64 ", the module has %" PRId64 " channels", length, m.num_features());
+      fail(Status::shape, "length is %" PRId64 ", the module has %" PRId64 " channels", length,
+           m.num_features());
     const DType type = checked_floating_dtype(dtype);
     m.scale_shift({type, scale}, {type, shift});
   });
 }
 
 int32_t bn2d_module_tensor_count(const bn2d_module *module, int32_t *out) {
-  return get(module, out, [](const BatchNormBase &m) { return static_cast<int32_t>(m.tensors().size()); });
+  return get(module, out,
+             [](const BatchNormBase &m) { return static_cast<int32_t>(m.tensors().size()); });
 }
 
 int32_t bn2d_module_tensor_at(const bn2d_module *module, int32_t index, bn2d_tensor **out) {
@@ -175,7 +192,8 @@ int32_t bn2d_module_tensor_at(const bn2d_module *module, int32_t index, bn2d_ten
     const bn2d_module &m = checked(module, "module");
     const int32_t count = static_cast<int32_t>(m.value->tensors().size());
     if (index < 0 || index >= count)
-      fail(Status::not_found, "tensor %" PRId32 " does not exist, the module has %" PRId32, index, count);
+      fail(Status::not_found, "tensor %" PRId32 " does not exist, the module has %" PRId32, index,
+           count);
     *out = retain(handle_of(m.tensors[index]), "tensor");
   });
 }

@@ -9,9 +9,10 @@ using namespace bn2d::capi;
 
 namespace {
 
-// The forward itself cannot fail once it has begun, so a record's handle is made before and filled in after.
-void run_forward(bn2d_module &module, const View &x, const View &z, const Fused &fused, const View &y,
-                 bn2d_record **out, const StatisticsSource &source = {}) {
+// The forward itself cannot fail once it has begun, so a record's handle is made before and filled
+// in after.
+void run_forward(bn2d_module &module, const View &x, const View &z, const Fused &fused,
+                 const View &y, bn2d_record **out, const StatisticsSource &source = {}) {
   BatchNormBase &m = *module.value;
   if (out == nullptr) return m.forward(x, z, fused, y, source, nullptr);
   NewHandle<bn2d_record> handle;
@@ -22,24 +23,26 @@ void run_forward(bn2d_module &module, const View &x, const View &z, const Fused 
 }
 
 template <class T>
-int32_t forward_contiguous(bn2d_module *module, DType dtype, const T *x, int64_t n, int64_t h, int64_t w, T *y,
-                           bn2d_record **record) {
+int32_t forward_contiguous(bn2d_module *module, DType dtype, const T *x, int64_t n, int64_t h,
+                           int64_t w, T *y, bn2d_record **record) {
   return guarded([&] {
     bn2d_module &m = checked(module, "module");
     const int64_t c = m.value->num_features();
-    run_forward(m, contiguous_of("x", x, dtype, n, c, h, w), View(), Fused(), contiguous_of("y", y, dtype, n, c, h, w),
-                record);
+    run_forward(m, contiguous_of("x", x, dtype, n, c, h, w), View(), Fused(),
+                contiguous_of("y", y, dtype, n, c, h, w), record);
   });
 }
 
 template <class T>
-int32_t backward_contiguous(bn2d_module *module, DType dtype, const bn2d_record *record, const T *dy, T *dx) {
+int32_t backward_contiguous(bn2d_module *module, DType dtype, const bn2d_record *record,
+                            const T *dy, T *dx) {
   return guarded([&] {
     bn2d_module &m = checked(module, "module");
     const Record &r = *checked(record, "record").value;
     const Extents &size = r.x.size;
     const View gradient = contiguous_of("dy", dy, dtype, size.n, size.c, size.h, size.w);
-    m.value->backward(r, gradient, dx ? contiguous_of("dx", dx, dtype, size.n, size.c, size.h, size.w) : View(),
+    m.value->backward(r, gradient,
+                      dx ? contiguous_of("dx", dx, dtype, size.n, size.c, size.h, size.w) : View(),
                       View());
   });
 }
@@ -48,42 +51,49 @@ int32_t backward_contiguous(bn2d_module *module, DType dtype, const bn2d_record 
 void check_sums(const bn2d_module &module, int64_t length) {
   const int64_t expected = 2 * module.value->num_features();
   if (length != expected)
-    fail(Status::shape, "length is %" PRId64 ", the sums of the module's channels are %" PRId64, length, expected);
+    fail(Status::shape, "length is %" PRId64 ", the sums of the module's channels are %" PRId64,
+         length, expected);
 }
 
 }  // namespace
 
-int32_t bn2d_forward_f32(bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w, float *y,
-                         bn2d_record **record) {
+int32_t bn2d_forward_f32(bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w,
+                         float *y, bn2d_record **record) {
   return forward_contiguous(module, DType::f32, x, n, h, w, y, record);
 }
-int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t n, int64_t h, int64_t w, double *y,
-                         bn2d_record **record) {
+int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t n, int64_t h, int64_t w,
+                         double *y, bn2d_record **record) {
   return forward_contiguous(module, DType::f64, x, n, h, w, y, record);
 }
 
-int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2d_view *y, bn2d_record **record) {
-  return guarded(
-      [&] { run_forward(checked(module, "module"), view_of("x", x), View(), Fused(), view_of("y", y), record); });
+int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2d_view *y,
+                     bn2d_record **record) {
+  return guarded([&] {
+    run_forward(checked(module, "module"), view_of("x", x), View(), Fused(), view_of("y", y),
+                record);
+  });
 }
 
-int32_t bn2d_forward_act(bn2d_module *module, const bn2d_view *x, const bn2d_view *z, int32_t activation, double slope,
-                         const bn2d_view *y, bn2d_record **record) {
+int32_t bn2d_forward_act(bn2d_module *module, const bn2d_view *x, const bn2d_view *z,
+                         int32_t activation, double slope, const bn2d_view *y,
+                         bn2d_record **record) {
   return guarded([&] {
     run_forward(checked(module, "module"), view_of("x", x), optional_view_of("z", z),
                 {static_cast<Activation>(activation), slope}, view_of("y", y), record);
   });
 }
 
-int32_t bn2d_backward_f32(bn2d_module *module, const bn2d_record *record, const float *dy, float *dx) {
+int32_t bn2d_backward_f32(bn2d_module *module, const bn2d_record *record, const float *dy,
+                          float *dx) {
   return backward_contiguous(module, DType::f32, record, dy, dx);
 }
-int32_t bn2d_backward_f64(bn2d_module *module, const bn2d_record *record, const double *dy, double *dx) {
+int32_t bn2d_backward_f64(bn2d_module *module, const bn2d_record *record, const double *dy,
+                          double *dx) {
   return backward_contiguous(module, DType::f64, record, dy, dx);
 }
 
-int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *dx,
-                      const bn2d_view *dz) {
+int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy,
+                      const bn2d_view *dx, const bn2d_view *dz) {
   return guarded([&] {
     bn2d_module &m = checked(module, "module");
     const Record &r = *checked(record, "record").value;
@@ -91,8 +101,9 @@ int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, const bn2d
   });
 }
 
-int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const bn2d_view *ddx,
-                             const void *ddweight, const void *ddbias, const bn2d_view *ddy, const bn2d_view *dx) {
+int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy,
+                             const bn2d_view *ddx, const void *ddweight, const void *ddbias,
+                             const bn2d_view *ddy, const bn2d_view *dx) {
   return guarded([&] {
     bn2d_module &m = checked(module, "module");
     const Record &r = *checked(record, "record").value;
@@ -101,9 +112,9 @@ int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record, con
   });
 }
 
-int32_t bn2d_forward_with_statistics(bn2d_module *module, const bn2d_statistics *statistics, const bn2d_view *x,
-                                     const bn2d_view *z, int32_t activation, double slope, const bn2d_view *y,
-                                     bn2d_record **record) {
+int32_t bn2d_forward_with_statistics(bn2d_module *module, const bn2d_statistics *statistics,
+                                     const bn2d_view *x, const bn2d_view *z, int32_t activation,
+                                     double slope, const bn2d_view *y, bn2d_record **record) {
   return guarded([&] {
     run_forward(checked(module, "module"), view_of("x", x), optional_view_of("z", z),
                 {static_cast<Activation>(activation), slope}, view_of("y", y), record,
@@ -111,8 +122,8 @@ int32_t bn2d_forward_with_statistics(bn2d_module *module, const bn2d_statistics 
   });
 }
 
-int32_t bn2d_backward_sums(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, double *sums,
-                           int64_t length) {
+int32_t bn2d_backward_sums(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy,
+                           double *sums, int64_t length) {
   return guarded([&] {
     bn2d_module &m = checked(module, "module");
     const Record &r = *checked(record, "record").value;
@@ -121,13 +132,15 @@ int32_t bn2d_backward_sums(bn2d_module *module, const bn2d_record *record, const
   });
 }
 
-int32_t bn2d_backward_with_sums(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy, const double *sums,
-                                int64_t length, const bn2d_view *dx, const bn2d_view *dz) {
+int32_t bn2d_backward_with_sums(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy,
+                                const double *sums, int64_t length, const bn2d_view *dx,
+                                const bn2d_view *dz) {
   return guarded([&] {
     bn2d_module &m = checked(module, "module");
     const Record &r = *checked(record, "record").value;
     check_sums(m, length);
-    m.value->backward_with_sums(r, view_of("dy", dy), sums, optional_view_of("dx", dx), optional_view_of("dz", dz));
+    m.value->backward_with_sums(r, view_of("dy", dy), sums, optional_view_of("dx", dx),
+                                optional_view_of("dz", dz));
   });
 }
 

@@ -50,8 +50,9 @@ int32_t bn2d_options_set_num_threads(bn2d_options *options, int32_t threads) {
   return guarded([&] { checked(options, "options").value.set_num_threads(threads); });
 }
 int32_t bn2d_options_set_by_name(bn2d_options *options, const char *name, const char *value) {
-  return guarded(
-      [&] { checked(options, "options").value.set_by_name(required(name, "name"), required(value, "value")); });
+  return guarded([&] {
+    checked(options, "options").value.set_by_name(required(name, "name"), required(value, "value"));
+  });
 }
 int32_t bn2d_options_set_ghost_batch_size(bn2d_options *options, int64_t samples) {
   return guarded([&] { checked(options, "options").value.set_ghost_batch_size(samples); });

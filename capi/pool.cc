@@ -27,7 +27,8 @@ int32_t bn2d_module_set_thread_pool(bn2d_module *module, int32_t kind) {
     m.set_pool(wanted == PoolKind::process ? nullptr : pool_of(wanted));
   });
 }
-int32_t bn2d_module_set_host_thread_pool(bn2d_module *module, bn2d_run_workers run, void *user, int32_t threads) {
+int32_t bn2d_module_set_host_thread_pool(bn2d_module *module, bn2d_run_workers run, void *user,
+                                         int32_t threads) {
   return guarded([&] {
     BatchNormBase &m = *checked(module, "module").value;
     m.set_pool(host_pool(required(run, "run"), user, threads));

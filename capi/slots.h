@@ -1,6 +1,7 @@
-// Opaque handles of any kind. A handle is the address of a slot plus a generation; a slot knows its present one,
-// checked at every entry and cleared at the end of the object. Slots are never given back to the system and reused as
-// late as possible, so that a dead handle is recognised and never leads into freed memory.
+// Opaque handles of any kind. A handle is the address of a slot plus a generation; a slot knows its
+// present one, checked at every entry and cleared at the end of the object. Slots are never given
+// back to the system and reused as late as possible, so that a dead handle is recognised and never
+// leads into freed memory.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -13,31 +14,33 @@
 
 namespace bn2d::capi {
 
-// A slot is a cell of kCell bytes, and each of the kGenerations addresses in it, 8 bytes apart as those of any
-// object, is a handle in turn: that costs no memory, no bits of an address that a language may keep for itself, and
-// works with 32 bits, too.
+// A slot is a cell of kCell bytes, and each of the kGenerations addresses in it, 8 bytes apart as
+// those of any object, is a handle in turn: that costs no memory, no bits of an address that a
+// language may keep for itself, and works with 32 bits, too.
 inline constexpr uintptr_t kCell = 128;
 inline constexpr uint32_t kGenerations = 16;
 static_assert(kGenerations * 8 == kCell);
 
 struct Slot {
-  std::atomic<uint64_t> state{0};  // the tag of the live handle, 0 where there is none, above the references
-  std::atomic<uint64_t> next{0};   // of the queue of free slots
-  uint32_t index = 0;              // of this slot among all of its kind
+  std::atomic<uint64_t> state{
+      0};  // the tag of the live handle, 0 where there is none, above the references
+  std::atomic<uint64_t> next{0};  // of the queue of free slots
+  uint32_t index = 0;             // of this slot among all of its kind
   uint32_t generation = 0;
 };
 
-// References: of callers, plus kOwner while a parent holds it. A caller who takes the last but one of so many has lost
-// count; what it has must not become the parent's.
+// References: of callers, plus kOwner while a parent holds it. A caller who takes the last but one
+// of so many has lost count; what it has must not become the parent's.
 inline constexpr uint32_t kOwner = 1u << 31;
 inline constexpr uint32_t kMostReferences = (1u << 24) - 1;  // bn2d.h tells it
 
-// All slots of one type. Without a lock, which a fork beside it would leave locked in the child; never destroyed: a
-// finaliser of the host may release handles while the process ends.
+// All slots of one type. Without a lock, which a fork beside it would leave locked in the child;
+// never destroyed: a finaliser of the host may release handles while the process ends.
 //
-// Free slots wait in a queue (Michael and Scott, PODC 1996, whose nodes are never freed, either: what a slow thread
-// still reads is a slot). Links carry a count, so that a link which has been replaced meanwhile is noticed. A thread
-// that does not live on in a child leaves the queue whole at every step; only the slot in its hands is lost.
+// Free slots wait in a queue (Michael and Scott, PODC 1996, whose nodes are never freed, either:
+// what a slow thread still reads is a slot). Links carry a count, so that a link which has been
+// replaced meanwhile is noticed. A thread that does not live on in a child leaves the queue whole
+// at every step; only the slot in its hands is lost.
 template <class Handle>
 class Slots {
  public:
@@ -57,7 +60,8 @@ class Slots {
 
  private:
   static constexpr uint32_t kQuarantine = 4096;  // so many always wait
-  static constexpr uint32_t kFirstChunk = 128;   // slots of the first chunk; each next one is twice as large
+  static constexpr uint32_t kFirstChunk =
+      128;  // slots of the first chunk; each next one is twice as large
   static constexpr int kChunks = 24;
 
   struct alignas(kCell) Cell {
@@ -94,10 +98,12 @@ class Slots {
     if (chunks_[chunk].load(std::memory_order_acquire) != nullptr) return;
     std::unique_ptr<Cell[]> made(new Cell[size_t{kFirstChunk} << chunk]);
     Cell *none = nullptr;
-    if (chunks_[chunk].compare_exchange_strong(none, made.get(), std::memory_order_acq_rel)) (void)made.release();
+    if (chunks_[chunk].compare_exchange_strong(none, made.get(), std::memory_order_acq_rel))
+      (void)made.release();
   }
 
-  // The queue: from first_, the slot that was taken last or is about to be, along `next` to last_ or one behind it.
+  // The queue: from first_, the slot that was taken last or is about to be, along `next` to last_
+  // or one behind it.
   void enqueue(uint32_t index) noexcept {
     std::atomic<uint64_t> &end = at(index).next;
     end.store(link_to(0, end.load(std::memory_order_relaxed)), std::memory_order_relaxed);
@@ -105,8 +111,8 @@ class Slots {
       uint64_t last = last_.load(), next = at(index_of(last)).next.load();
       if (last != last_.load()) continue;
       if (index_of(next) != 0) {
-        last_.compare_exchange_strong(last,
-                                      link_to(index_of(next), last));  // of another thread, which is not there yet
+        last_.compare_exchange_strong(
+            last, link_to(index_of(next), last));  // of another thread, which is not there yet
       } else if (at(index_of(last)).next.compare_exchange_strong(next, link_to(index, next))) {
         last_.compare_exchange_strong(last, link_to(index, last));
         return;
@@ -120,7 +126,8 @@ class Slots {
       const uint64_t last = last_.load();
       if (count_of(last) - count_of(first) <= kQuarantine) return 0;
       const uint64_t next = at(index_of(first)).next.load();  // not the last one, so there is one
-      if (first_.compare_exchange_strong(first, link_to(index_of(next), first))) return index_of(first);
+      if (first_.compare_exchange_strong(first, link_to(index_of(next), first)))
+        return index_of(first);
     }
   }
 
@@ -137,24 +144,28 @@ Slots<Handle> Slots<Handle>::g_instance;
 
 template <class Handle>
 std::remove_const_t<Handle> *slot_of(Handle *handle) noexcept {
-  return reinterpret_cast<std::remove_const_t<Handle> *>(reinterpret_cast<uintptr_t>(handle) & ~(kCell - 1));
+  return reinterpret_cast<std::remove_const_t<Handle> *>(reinterpret_cast<uintptr_t>(handle) &
+                                                         ~(kCell - 1));
 }
 // What the caller sees of a live slot.
 template <class Handle>
 Handle *handle_of(Handle *slot) noexcept {
-  return reinterpret_cast<Handle *>(reinterpret_cast<uintptr_t>(slot) + 8 * uintptr_t{slot->generation});
+  return reinterpret_cast<Handle *>(reinterpret_cast<uintptr_t>(slot) +
+                                    8 * uintptr_t{slot->generation});
 }
 // What the slot of a live handle has in the upper half of its state.
 template <class Handle>
 uint32_t tag_of(Handle *handle) noexcept {
-  return std::remove_const_t<Handle>::kTag + static_cast<uint32_t>(reinterpret_cast<uintptr_t>(handle) % kCell);
+  return std::remove_const_t<Handle>::kTag +
+         static_cast<uint32_t>(reinterpret_cast<uintptr_t>(handle) % kCell);
 }
 inline uint32_t tag_in(uint64_t state) noexcept { return static_cast<uint32_t>(state >> 32); }
 
 template <class Handle>
 [[noreturn, gnu::noinline]] void fail_dead(Handle *handle, const char *name, uint64_t state) {
   fail(Status::invalid_handle, "%s at %p is no live %s handle (tag %08x, expected %08x)", name,
-       static_cast<const void *>(handle), std::remove_const_t<Handle>::kName, tag_in(state), tag_of(handle));
+       static_cast<const void *>(handle), std::remove_const_t<Handle>::kName, tag_in(state),
+       tag_of(handle));
 }
 
 // The slot of a live handle. Not inlined at each of its many calls.
@@ -187,7 +198,8 @@ class NewHandle {
 
  private:
   Handle *go_live(uint32_t references) {
-    slot_->state.store((uint64_t{tag_of(handle_of(slot_))} << 32) | references, std::memory_order_release);
+    slot_->state.store((uint64_t{tag_of(handle_of(slot_))} << 32) | references,
+                       std::memory_order_release);
     return std::exchange(slot_, nullptr);
   }
   Handle *slot_;
@@ -199,7 +211,8 @@ void end(Handle *slot) noexcept {
   Slots<Handle>::instance().give_back(slot);
 }
 
-// One reference more for the caller. Tag and count change together: a handle that dies meanwhile stays dead.
+// One reference more for the caller. Tag and count change together: a handle that dies meanwhile
+// stays dead.
 template <class Handle>
 Handle *retain(Handle *handle, const char *name) {
   std::atomic<uint64_t> &state = checked(handle, name).state;
@@ -208,7 +221,8 @@ Handle *retain(Handle *handle, const char *name) {
     if (tag_in(now) != tag_of(handle)) fail_dead(handle, name, now);
     const uint32_t references = static_cast<uint32_t>(now) & ~kOwner;
     if (references == kMostReferences)
-      fail(Status::overflow, "%s has %u references already, at most %u are counted", name, references, kMostReferences);
+      fail(Status::overflow, "%s has %u references already, at most %u are counted", name,
+           references, kMostReferences);
   } while (!state.compare_exchange_weak(now, now + 1, std::memory_order_relaxed));
   return handle;
 }
@@ -222,7 +236,8 @@ void release(Handle *handle) noexcept {
   do {
     if (tag_in(now) != tag_of(handle) || (static_cast<uint32_t>(now) & ~kOwner) == 0) return;
     then = static_cast<uint32_t>(now) == 1 ? 0 : now - 1;
-  } while (!slot->state.compare_exchange_weak(now, then, std::memory_order_acq_rel, std::memory_order_acquire));
+  } while (!slot->state.compare_exchange_weak(now, then, std::memory_order_acq_rel,
+                                              std::memory_order_acquire));
   if (then == 0) end(slot);
 }
 
@@ -233,7 +248,8 @@ void disown(Handle *slot) noexcept {
   uint64_t now = slot->state.load(std::memory_order_acquire), then = 0;
   do {
     then = static_cast<uint32_t>(now) == kOwner ? 0 : now - kOwner;
-  } while (!slot->state.compare_exchange_weak(now, then, std::memory_order_acq_rel, std::memory_order_acquire));
+  } while (!slot->state.compare_exchange_weak(now, then, std::memory_order_acq_rel,
+                                              std::memory_order_acquire));
   if (then == 0) end(slot);
 }
 

@@ -12,7 +12,8 @@ namespace {
 // An array of the caller, of as many doubles as there must be.
 template <class T>
 T *checked_array(const char *what, T *array, int64_t length, int64_t expected) {
-  if (length != expected) fail(Status::shape, "length is %" PRId64 ", %s has %" PRId64, length, what, expected);
+  if (length != expected)
+    fail(Status::shape, "length is %" PRId64 ", %s has %" PRId64, length, what, expected);
   check_array(what, required(array, what), expected * int64_t{sizeof(double)}, sizeof(double));
   return array;
 }
@@ -51,12 +52,13 @@ int32_t bn2d_statistics_count(const bn2d_statistics *statistics, int64_t *out) {
     *out = checked_statistics(statistics).count();
   });
 }
-int32_t bn2d_statistics_mean_var(const bn2d_statistics *statistics, double *mean, double *var, int64_t length) {
+int32_t bn2d_statistics_mean_var(const bn2d_statistics *statistics, double *mean, double *var,
+                                 int64_t length) {
   return guarded([&] {
     const Statistics &s = checked_statistics(statistics);
     if (length != s.num_features())
-      fail(Status::shape, "length is %" PRId64 ", the statistics are of %" PRId64 " channels", length,
-           s.num_features());
+      fail(Status::shape, "length is %" PRId64 ", the statistics are of %" PRId64 " channels",
+           length, s.num_features());
     s.mean_var(mean, var);
   });
 }
@@ -73,7 +75,8 @@ int32_t bn2d_statistics_export(const bn2d_statistics *statistics, double *values
     s.export_to(checked_array("values", values, length, s.exported_length()));
   });
 }
-int32_t bn2d_statistics_merge_exported(bn2d_statistics *statistics, const double *values, int64_t length) {
+int32_t bn2d_statistics_merge_exported(bn2d_statistics *statistics, const double *values,
+                                       int64_t length) {
   return guarded([&] {
     Statistics &s = checked_statistics(statistics);
     s.merge_exported(checked_array("values", values, length, s.exported_length()));
@@ -81,5 +84,6 @@ int32_t bn2d_statistics_merge_exported(bn2d_statistics *statistics, const double
 }
 
 int32_t bn2d_module_set_running_stats(bn2d_module *module, const bn2d_statistics *statistics) {
-  return guarded([&] { checked(module, "module").value->set_running_stats(checked_statistics(statistics)); });
+  return guarded(
+      [&] { checked(module, "module").value->set_running_stats(checked_statistics(statistics)); });
 }

@@ -18,10 +18,12 @@ constexpr size_t kFirst = offsetof(bn2d_api, version);
 #define BN2D_FUNCTION(since, name)                                                 \
   static_assert(offsetof(bn2d_api, name) == kFirst + slot_##name * sizeof(void *), \
                 "the table is in the order of the list");                          \
-  static_assert(std::is_same_v<decltype(bn2d_api::name), decltype(&bn2d_##name)>, "table and prototype agree");
+  static_assert(std::is_same_v<decltype(bn2d_api::name), decltype(&bn2d_##name)>,  \
+                "table and prototype agree");
 #include "functions.inc"
 #undef BN2D_FUNCTION
-static_assert(sizeof(bn2d_api) == kFirst + slot_count * sizeof(void *), "every slot of the table is in the list");
+static_assert(sizeof(bn2d_api) == kFirst + slot_count * sizeof(void *),
+              "every slot of the table is in the list");
 
 // End of version 1: these numbers never change.
 static_assert(kFirst == 16 && slot_count >= 83);

@@ -22,7 +22,8 @@ int32_t get(const bn2d_tensor *tensor, T *out, F f) {
 bn2d_tensor &checked_parameter(const bn2d_tensor *tensor) {
   const bn2d_tensor &t = checked(tensor, "tensor");
   if (t.gradient == nullptr)
-    fail(Status::state, "%s is no parameter, only weight and bias have a gradient", t.value->name());
+    fail(Status::state, "%s is no parameter, only weight and bias have a gradient",
+         t.value->name());
   return const_cast<bn2d_tensor &>(t);
 }
 
@@ -35,10 +36,11 @@ void copy(const View &from, const View &to) {
   if ((from.dtype == DType::i64) != (to.dtype == DType::i64))
     fail(Status::dtype, "cannot convert %s to %s, int64 goes only to int64", dtype_name(from.dtype),
          dtype_name(to.dtype));
-  if (overlaps_itself(to)) fail(Status::layout, "the target's elements share memory with stride %" PRId64, to.stride.c);
+  if (overlaps_itself(to))
+    fail(Status::layout, "the target's elements share memory with stride %" PRId64, to.stride.c);
   if (share_memory(from, to))
-    fail(Status::overlap, "source at %p and target at %p share memory", static_cast<void *>(from.data),
-         static_cast<void *>(to.data));
+    fail(Status::overlap, "source at %p and target at %p share memory",
+         static_cast<void *>(from.data), static_cast<void *>(to.data));
   for (int64_t c = 0; c < from.size.c; ++c) {
     const std::byte *source = from.at(0, c, 0, 0);
     std::byte *target = to.at(0, c, 0, 0);
@@ -72,8 +74,8 @@ int32_t bn2d_tensor_rank(const bn2d_tensor *tensor, int32_t *out) {
 int32_t bn2d_tensor_dim(const bn2d_tensor *tensor, int32_t dimension, int64_t *out) {
   return get(tensor, out, [dimension](const Tensor &t) {
     if (dimension < 0 || dimension >= t.rank())
-      fail(Status::not_found, "dimension %" PRId32 " does not exist, %s has rank %" PRId32, dimension, t.name(),
-           t.rank());
+      fail(Status::not_found, "dimension %" PRId32 " does not exist, %s has rank %" PRId32,
+           dimension, t.name(), t.rank());
     return t.length();
   });
 }
@@ -91,7 +93,9 @@ int32_t bn2d_tensor_grad(const bn2d_tensor *tensor, bn2d_tensor **out) {
   });
 }
 int32_t bn2d_tensor_requires_grad(const bn2d_tensor *tensor, int32_t *out) {
-  return get(tensor, out, [](const Tensor &t) { return t.requires_grad.load(std::memory_order_relaxed) ? 1 : 0; });
+  return get(tensor, out, [](const Tensor &t) {
+    return t.requires_grad.load(std::memory_order_relaxed) ? 1 : 0;
+  });
 }
 int32_t bn2d_tensor_set_requires_grad(bn2d_tensor *tensor, int32_t requires_grad) {
   return guarded([&] {

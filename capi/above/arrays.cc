@@ -11,7 +11,8 @@ namespace {
 
 void check_rank(const char *what, int32_t rank, const int64_t *shape) {
   if (rank < 0 || rank > kMostRank)
-    fail(Status::shape, "%s has rank %" PRId32 ", must be from 0 to %" PRId32, what, rank, kMostRank);
+    fail(Status::shape, "%s has rank %" PRId32 ", must be from 0 to %" PRId32, what, rank,
+         kMostRank);
   if (rank > 0 && shape == nullptr) fail(Status::invalid_argument, "%s: shape is NULL", what);
 }
 
@@ -20,30 +21,34 @@ void check_rank(const char *what, int32_t rank, const int64_t *shape) {
 Array array_of(const char *what, const bn2d_view *given, bool is_written) {
   const bn2d_view &view = *required(given, what);
   if (view.device_type != BN2D_CPU)
-    fail(Status::device, "%s: device (%" PRId32 ", %" PRId32 ") is unsupported, only the CPU's memory works", what,
+    fail(Status::device,
+         "%s: device (%" PRId32 ", %" PRId32 ") is unsupported, only the CPU's memory works", what,
          view.device_type, view.device_id);
   check_rank(what, view.ndim, view.shape);
   Array array;
   array.type = view.dtype_lanes == 1 ? element_type(view.dtype_code, view.dtype_bits) : nullptr;
   if (array.type == nullptr)
-    fail(Status::dtype, "%s: safetensors has no DLPack dtype (code %d, bits %d, lanes %d)", what, view.dtype_code,
-         view.dtype_bits, view.dtype_lanes);
+    fail(Status::dtype, "%s: safetensors has no DLPack dtype (code %d, bits %d, lanes %d)", what,
+         view.dtype_code, view.dtype_bits, view.dtype_lanes);
   array.shape.assign(view.shape, view.shape + view.ndim);
-  array.stride = view.strides == nullptr ? contiguous_strides(array.shape)
-                                         : std::vector<int64_t>(view.strides, view.strides + view.ndim);
+  array.stride = view.strides == nullptr
+                     ? contiguous_strides(array.shape)
+                     : std::vector<int64_t>(view.strides, view.strides + view.ndim);
   uintptr_t address = reinterpret_cast<uintptr_t>(view.data);
   if (address != 0 && __builtin_add_overflow(address, view.byte_offset, &address))
-    fail(Status::overflow, "%s: data %p plus byte_offset %" PRIu64 " leaves the address space", what, view.data,
-         view.byte_offset);
+    fail(Status::overflow, "%s: data %p plus byte_offset %" PRIu64 " leaves the address space",
+         what, view.data, view.byte_offset);
   array.data = reinterpret_cast<std::byte *>(address);
   checked_nbytes(what, array, is_written);
   return array;
 }
 
-Array array_of(const char *what, int32_t dtype, const int64_t *shape, int32_t rank, const void *data, bool is_written) {
+Array array_of(const char *what, int32_t dtype, const int64_t *shape, int32_t rank,
+               const void *data, bool is_written) {
   check_rank(what, rank, shape);
   Array array;
-  array.type = dtype_size(static_cast<DType>(dtype)) == 0 ? nullptr : element_type(static_cast<DType>(dtype));
+  array.type = dtype_size(static_cast<DType>(dtype)) == 0 ? nullptr
+                                                          : element_type(static_cast<DType>(dtype));
   if (array.type == nullptr) fail(Status::dtype, "%s: dtype %" PRId32 " is unknown", what, dtype);
   array.shape.assign(shape, shape + rank);
   array.stride = contiguous_strides(array.shape);

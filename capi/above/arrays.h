@@ -8,7 +8,8 @@ namespace bn2d::capi {
 // A tensor of any rank; checked, data included.
 Array array_of(const char *what, const bn2d_view *view, bool is_written);
 // A contiguous one.
-Array array_of(const char *what, int32_t dtype, const int64_t *shape, int32_t rank, const void *data, bool is_written);
+Array array_of(const char *what, int32_t dtype, const int64_t *shape, int32_t rank,
+               const void *data, bool is_written);
 // A tensor of a module.
 Array array_of(const bn2d_tensor *tensor);
 

@@ -5,7 +5,8 @@
 
 namespace bn2d::capi {
 
-// A failure of theirs is ours, with its message. The text is copied: it is the thread's next one that we write.
+// A failure of theirs is ours, with its message. The text is copied: it is the thread's next one
+// that we write.
 inline void check(int32_t status) {
   if (status != BN2D_OK) fail(static_cast<Status>(status), "%s", bn2d_last_error());
 }
@@ -32,7 +33,9 @@ class ModuleLock {
 // One reference to a tensor of a module.
 class TensorHandle {
  public:
-  TensorHandle(const bn2d_module *module, int32_t index) { check(bn2d_module_tensor_at(module, index, &handle_)); }
+  TensorHandle(const bn2d_module *module, int32_t index) {
+    check(bn2d_module_tensor_at(module, index, &handle_));
+  }
   TensorHandle(TensorHandle &&other) noexcept : handle_(other.handle_) { other.handle_ = nullptr; }
   ~TensorHandle() { bn2d_tensor_release(handle_); }
   TensorHandle &operator=(TensorHandle &&) = delete;

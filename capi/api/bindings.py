@@ -5,8 +5,9 @@
     python3 capi/api/bindings.py            writes what has changed
     python3 capi/api/bindings.py --check    compares only, and fails where a file is stale
 
-Rust, Fortran, Java, C#, Ruby and Lua. Go and Node.js compile against bn2d.h itself. A type that a language has no word
-for is an error with its name. Python's standard library alone; a build never runs this.
+Rust, Fortran, Java, C#, Ruby and Lua. Go and Node.js compile against bn2d.h itself. A type that a
+language has no word for is an error with its name. Python's standard library alone; a build never
+runs this.
 """
 
 import json
@@ -36,7 +37,13 @@ class Parameter:
     @property
     def is_result(self):
         """A pointer through which one scalar or pointer comes back."""
-        return self.direction == "out" and self.kind in ("scalar", "handle", "text", "pointer", "foreign")
+        return self.direction == "out" and self.kind in (
+            "scalar",
+            "handle",
+            "text",
+            "pointer",
+            "foreign",
+        )
 
     @property
     def is_text(self):
@@ -63,14 +70,17 @@ class Description:
         whole = json.loads(text)
         self.library = whole["library"]
         self.functions = [Function(function) for function in whole["functions"]]
-        self.constants = [(c["name"], c["value"]) for c in whole["constants"] if c["group"] != "version"]
+        self.constants = [
+            (c["name"], c["value"]) for c in whole["constants"] if c["group"] != "version"
+        ]
         self.handles = [handle["name"] for handle in whole["handles"]]
         self.callbacks = whole["callbacks"]
         self.view = [struct for struct in whole["structs"] if struct["name"] == "bn2d_view"][0]
 
 
 def wrapped(head, words, tail, width, indent, continued=""):
-    """`head` and the words, separated by commas, in lines of at most `width`; `continued` ends a broken line."""
+    """`head` and the words, separated by commas, in lines of at most `width`; `continued` ends a
+    broken line."""
     lines, line = [], head
     for index, word in enumerate(words):
         text = word + (", " if index + 1 < len(words) else tail)
@@ -81,9 +91,16 @@ def wrapped(head, words, tail, width, indent, continued=""):
     return "\n".join(lines + [line if words else line + tail])
 
 
-# ----------------------------------------------------------------------------------------------------------- Rust
+# --------------------------------------------------------------------------------------------- Rust
 
-RUST = {"char": "c_char", "void": "c_void", "int32_t": "i32", "int64_t": "i64", "uint8_t": "u8", "uint16_t": "u16"}
+RUST = {
+    "char": "c_char",
+    "void": "c_void",
+    "int32_t": "i32",
+    "int64_t": "i64",
+    "uint8_t": "u8",
+    "uint16_t": "u16",
+}
 RUST.update({"uint32_t": "u32", "uint64_t": "u64", "float": "f32", "double": "f64"})
 
 
@@ -93,7 +110,9 @@ def rust_type(parameter):
     if base.startswith("DLManaged") or base == "bn2d_api":
         base = "c_void"
     # `const T **` and `T *const *` do not occur: const is that of the innermost type.
-    pointers = ["*const " if parameter.const and parameter.stars == 1 else "*mut "] * parameter.stars
+    pointers = [
+        "*const " if parameter.const and parameter.stars == 1 else "*mut "
+    ] * parameter.stars
     if parameter.stars == 2 and parameter.const:
         pointers[-1] = "*const "
     return "".join(pointers) + base
@@ -107,26 +126,48 @@ def rust(description):
     for name in description.handles:
         out += ["#[repr(C)]", "pub struct %s {" % name, "    _opaque: [u8; 0],", "}"]
     out += ["#[repr(C)]", "pub struct bn2d_view {"]
-    out += ["    pub %s: %s," % (f["name"], rust_type(Parameter(f["type"]))) for f in description.view["fields"]]
+    out += [
+        "    pub %s: %s," % (f["name"], rust_type(Parameter(f["type"])))
+        for f in description.view["fields"]
+    ]
     out += ["}"]
     for callback in description.callbacks:
         inner = callback["callback"]
         arguments = ", ".join(rust_type(Parameter(p["type"])) for p in inner["parameters"])
         result = "" if inner["result"] == "void" else " -> " + rust_type(Parameter(inner["result"]))
-        out += ["pub type %s = Option<unsafe extern \"C\" fn(%s)%s>;" % (callback["name"], arguments, result)]
-    out += ["", *("pub const %s: i32 = %d;" % constant for constant in description.constants), "", "extern \"C\" {"]
+        out += [
+            'pub type %s = Option<unsafe extern "C" fn(%s)%s>;'
+            % (callback["name"], arguments, result)
+        ]
+    out += [
+        "",
+        *("pub const %s: i32 = %d;" % constant for constant in description.constants),
+        "",
+        'extern "C" {',
+    ]
     for function in description.functions:
-        result = "" if function.result.base == "void" and not function.result.stars else " -> " + rust_type(
-            function.result)
+        result = (
+            ""
+            if function.result.base == "void" and not function.result.stars
+            else " -> " + rust_type(function.result)
+        )
         words = ["%s: %s" % (p.name, rust_type(p)) for p in function.parameters]
-        out.append(wrapped("    pub fn %s(" % function.name, words, ")%s;" % result, 100, "        "))
+        out.append(
+            wrapped("    pub fn %s(" % function.name, words, ")%s;" % result, 100, "        ")
+        )
     return "\n".join(out + ["}", ""])
 
 
-# -------------------------------------------------------------------------------------------------------- Fortran
+# ------------------------------------------------------------------------------------------ Fortran
 
-FORTRAN = {"int32_t": "integer(c_int32_t)", "uint32_t": "integer(c_int32_t)", "int64_t": "integer(c_int64_t)"}
-FORTRAN.update({"uint64_t": "integer(c_int64_t)", "double": "real(c_double)", "float": "real(c_float)"})
+FORTRAN = {
+    "int32_t": "integer(c_int32_t)",
+    "uint32_t": "integer(c_int32_t)",
+    "int64_t": "integer(c_int64_t)",
+}
+FORTRAN.update(
+    {"uint64_t": "integer(c_int64_t)", "double": "real(c_double)", "float": "real(c_float)"}
+)
 
 
 def fortran_declaration(parameter):
@@ -147,25 +188,40 @@ def fortran(description):
     """bn2d_raw.f90"""
     out = ["! SPDX-License-Identifier: MIT", "!> The C ABI as it is. " + NOTE, "module bn2d_raw"]
     out += ["  use, intrinsic :: iso_c_binding", "  implicit none", "  public", ""]
-    out += ["  integer(c_int32_t), parameter :: %s = %d" % constant for constant in description.constants]
+    out += [
+        "  integer(c_int32_t), parameter :: %s = %d" % constant
+        for constant in description.constants
+    ]
     out += ["", "  interface"]
     for function in description.functions:
         nothing = function.result.base == "void" and not function.result.stars
         kind = "subroutine" if nothing else "function"
-        tail = ") bind(C, name=\"%s\")" % function.name + ("" if nothing else " result(res)")
+        tail = ') bind(C, name="%s")' % function.name + ("" if nothing else " result(res)")
         names = [p.name for p in function.parameters]
-        out.append(wrapped("    %s %s(" % (kind, function.name), names, tail, 120, "        ", " &"))
+        out.append(
+            wrapped("    %s %s(" % (kind, function.name), names, tail, 120, "        ", " &")
+        )
         out.append("      import")
         out += ["      " + fortran_declaration(p) for p in function.parameters]
         if not nothing:
-            out.append("      %s :: res" % ("type(c_ptr)" if function.result.stars else FORTRAN[function.result.base]))
+            out.append(
+                "      %s :: res"
+                % ("type(c_ptr)" if function.result.stars else FORTRAN[function.result.base])
+            )
         out.append("    end %s" % kind)
     return "\n".join(out + ["  end interface", "end module bn2d_raw", ""])
 
 
-# ----------------------------------------------------------------------------------------------------------- Java
+# --------------------------------------------------------------------------------------------- Java
 
-JAVA = {"int32_t": "int", "uint32_t": "int", "int64_t": "long", "uint64_t": "long", "double": "double", "void": "void"}
+JAVA = {
+    "int32_t": "int",
+    "uint32_t": "int",
+    "int64_t": "long",
+    "uint64_t": "long",
+    "double": "double",
+    "void": "void",
+}
 JAVA_REFERENCE = {"int": "IntByReference", "long": "LongByReference", "double": "DoubleByReference"}
 
 
@@ -178,23 +234,36 @@ def java_type(parameter):
     if parameter.is_text or (parameter.kind == "value" and parameter.base == "char"):
         return "String"
     if parameter.is_result:
-        return JAVA_REFERENCE[JAVA[parameter.base]] if parameter.kind == "scalar" else "PointerByReference"
+        return (
+            JAVA_REFERENCE[JAVA[parameter.base]]
+            if parameter.kind == "scalar"
+            else "PointerByReference"
+        )
     return "byte[]" if parameter.base == "char" else "Pointer"
 
 
 def java(description):
     """org/bn2d/Raw.java"""
     out = ["// SPDX-License-Identifier: MIT", "package org.bn2d;", ""]
-    out += ["import com.sun.jna.Callback;", "import com.sun.jna.Library;", "import com.sun.jna.Native;"]
+    out += [
+        "import com.sun.jna.Callback;",
+        "import com.sun.jna.Library;",
+        "import com.sun.jna.Native;",
+    ]
     out += ["import com.sun.jna.NativeLibrary;", "import com.sun.jna.Pointer;"]
-    out += ["import com.sun.jna.ptr.%s;" % name
-            for name in ("DoubleByReference", "IntByReference", "LongByReference", "PointerByReference")]
+    out += [
+        "import com.sun.jna.ptr.%s;" % name
+        for name in ("DoubleByReference", "IntByReference", "LongByReference", "PointerByReference")
+    ]
     out += ["import java.util.Map;", ""]
     out += ["/** The C ABI as it is. %s */" % NOTE, "final class Raw {"]
     out += ["  static final int %s = %d;" % constant for constant in description.constants]
     out += ["", "  static {"]
-    out += ["    Map<String, ?> options = Map.of(Library.OPTION_STRING_ENCODING, \"UTF-8\");"]
-    out += ["    Native.register(Raw.class, NativeLibrary.getInstance(\"%s\", options));" % description.library]
+    out += ['    Map<String, ?> options = Map.of(Library.OPTION_STRING_ENCODING, "UTF-8");']
+    out += [
+        '    Native.register(Raw.class, NativeLibrary.getInstance("%s", options));'
+        % description.library
+    ]
     out += ["  }", "", "  private Raw() {}", ""]
     for function in description.functions:
         words = ["%s %s" % (java_type(p), p.name) for p in function.parameters]
@@ -207,9 +276,15 @@ def java(description):
     return text
 
 
-# ------------------------------------------------------------------------------------------------------------- C#
+# ----------------------------------------------------------------------------------------------- C#
 
-CSHARP = {"int32_t": "int", "uint32_t": "uint", "int64_t": "long", "uint64_t": "ulong", "double": "double"}
+CSHARP = {
+    "int32_t": "int",
+    "uint32_t": "uint",
+    "int64_t": "long",
+    "uint64_t": "ulong",
+    "double": "double",
+}
 CSHARP.update({"float": "float", "void": "void"})
 CSHARP_WORDS = {"out": "result", "record": "record", "params": "parameters"}
 
@@ -232,23 +307,40 @@ def csharp_type(parameter, release):
 
 def csharp(description):
     """Raw.cs"""
-    out = ["// SPDX-License-Identifier: MIT", "using System;", "using System.Runtime.InteropServices;", ""]
+    out = [
+        "// SPDX-License-Identifier: MIT",
+        "using System;",
+        "using System.Runtime.InteropServices;",
+        "",
+    ]
     out += ["namespace Bn2d", "{", "    /// <summary>The C ABI as it is. %s</summary>" % NOTE]
     out += ["    internal static class Raw", "    {"]
     out += ["        internal const int %s = %d;" % constant for constant in description.constants]
-    out += ["", "        private const string Library = \"%s\";" % description.library]
+    out += ["", '        private const string Library = "%s";' % description.library]
     for function in description.functions:
         release = function.name.endswith("_release")
-        words = ["%s %s" % (csharp_type(p, release), CSHARP_WORDS.get(p.name, p.name)) for p in function.parameters]
-        head = "        internal static extern %s %s(" % (csharp_type(function.result, False), function.name)
+        words = [
+            "%s %s" % (csharp_type(p, release), CSHARP_WORDS.get(p.name, p.name))
+            for p in function.parameters
+        ]
+        head = "        internal static extern %s %s(" % (
+            csharp_type(function.result, False),
+            function.name,
+        )
         out += ["", "        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]"]
         out.append(wrapped(head, words, ");", 100, " " * 12))
     return "\n".join(out + ["    }", "}", ""])
 
 
-# ----------------------------------------------------------------------------------------------------------- Ruby
+# --------------------------------------------------------------------------------------------- Ruby
 
-RUBY = {"int32_t": "INT32", "uint32_t": "UINT32", "int64_t": "INT64", "uint64_t": "UINT64", "double": "DOUBLE"}
+RUBY = {
+    "int32_t": "INT32",
+    "uint32_t": "UINT32",
+    "int64_t": "INT64",
+    "uint64_t": "UINT64",
+    "double": "DOUBLE",
+}
 RUBY.update({"float": "FLOAT", "void": "VOID"})
 
 
@@ -259,10 +351,25 @@ def ruby_type(parameter):
 
 def ruby(description):
     """lib/bn2d/raw.rb"""
-    out = ["# frozen_string_literal: true", "", "# SPDX-License-Identifier: MIT", "", "require 'fiddle'", ""]
+    out = [
+        "# frozen_string_literal: true",
+        "",
+        "# SPDX-License-Identifier: MIT",
+        "",
+        "require 'fiddle'",
+        "",
+    ]
     out += ["module Bn2d", "  # The C ABI as it is. " + NOTE, "  module Raw"]
-    out += ["    PTR = Fiddle::TYPE_VOIDP", "    VOID = Fiddle::TYPE_VOID", "    FLOAT = Fiddle::TYPE_FLOAT"]
-    out += ["    DOUBLE = Fiddle::TYPE_DOUBLE", "    INT32 = Fiddle::TYPE_INT32_T", "    UINT32 = -Fiddle::TYPE_INT32_T"]
+    out += [
+        "    PTR = Fiddle::TYPE_VOIDP",
+        "    VOID = Fiddle::TYPE_VOID",
+        "    FLOAT = Fiddle::TYPE_FLOAT",
+    ]
+    out += [
+        "    DOUBLE = Fiddle::TYPE_DOUBLE",
+        "    INT32 = Fiddle::TYPE_INT32_T",
+        "    UINT32 = -Fiddle::TYPE_INT32_T",
+    ]
     out += ["    INT64 = Fiddle::TYPE_INT64_T", "    UINT64 = -Fiddle::TYPE_INT64_T", ""]
     out += ["    %s = %d" % constant for constant in description.constants]
     out += ["", "    # Name: [types of the parameters, type of the result]", "    FUNCTIONS = {"]
@@ -274,15 +381,18 @@ def ruby(description):
     return "\n".join(out + ["    }.freeze", "  end", "end", ""])
 
 
-# ------------------------------------------------------------------------------------------------------------ Lua
+# ---------------------------------------------------------------------------------------------- Lua
 
 
 def lua(cdef):
     """bn2d_raw.lua"""
-    return "-- SPDX-License-Identifier: MIT\n-- bn2d.cdef as a Lua string. %s\nreturn [[\n%s]]\n" % (NOTE, cdef)
+    return (
+        "-- SPDX-License-Identifier: MIT\n-- bn2d.cdef as a Lua string. %s\nreturn [[\n%s]]\n"
+        % (NOTE, cdef)
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 
 def read(*path):
@@ -311,7 +421,9 @@ def main(arguments):
     stale = [name for name, text in made.items() if read(CAPI, name) != text]
     if arguments == ["--check"]:
         if stale:
-            print("stale: %s; run: python3 capi/api/bindings.py" % ", ".join(stale), file=sys.stderr)
+            print(
+                "stale: %s; run: python3 capi/api/bindings.py" % ", ".join(stale), file=sys.stderr
+            )
         return 1 if stale else 0
     for name in stale:
         os.makedirs(os.path.dirname(os.path.join(CAPI, name)), exist_ok=True)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes bn2d-api.json and bn2d.cdef from include/bn2d/bn2d.h and capi/functions.inc, and for each library above
-bn2d-<name>-api.json and bn2d-<name>.cdef from include/bn2d/<name>.h and capi/<name>/functions.inc.
+"""Writes bn2d-api.json and bn2d.cdef from include/bn2d/bn2d.h and capi/functions.inc, and for each
+library above bn2d-<name>-api.json and bn2d-<name>.cdef from include/bn2d/<name>.h and
+capi/<name>/functions.inc.
 
     python3 capi/api/generate.py            writes them beside this script
     python3 capi/api/generate.py --check    compares only, and fails where they are stale
@@ -9,14 +10,16 @@ bn2d-<name>-api.json and bn2d-<name>.cdef from include/bn2d/<name>.h and capi/<n
 The header stays the one source. What it has to say so that a machine can read it, too:
 
  - "Threads: ... Since 1.0." ends each comment; "@return BN2D_OK, ..." names the statuses beyond those of every function.
- - A view or an array is documented with its direction: @param[in], @param[out] or @param[in,out]. Handles, texts,
-   numbers and results (out, out_*, length) need no tag.
+ - A view or an array is documented with its direction: @param[in], @param[out] or @param[in,out].
+   Handles, texts, numbers and results (out, out_*, length) need no tag.
  - A pointer may be NULL exactly where the text of its @param says NULL.
  - "One of bn2d_dtype" and "Bits of bn2d_flag" give a number its enum; "Borrowed by the record" outlives the call.
- - A sentence that begins "As bn2d_forward_f32()": what is not told here (parameters, statuses, threads) is as there.
-   "@return as bn2d_f(), and BN2D_ERROR_A", "@return as bn2d_f() but BN2D_ERROR_B" add and take away.
+ - A sentence that begins "As bn2d_forward_f32()": what is not told here (parameters, statuses,
+   threads) is as there. "@return as bn2d_f(), and BN2D_ERROR_A", "@return as bn2d_f() but
+   BN2D_ERROR_B" add and take away.
 
-What is missing is an error with the line's name. Python's standard library alone; a build never runs this.
+What is missing is an error with the line's name. Python's standard library alone; a build never
+runs this.
 """
 
 import json
@@ -68,7 +71,7 @@ class Fault(Exception):
     """The header does not say something, or says two things."""
 
 
-# ------------------------------------------------------------------------------------------------ comments
+# ----------------------------------------------------------------------------------------- comments
 
 
 def plain(comment):
@@ -86,7 +89,7 @@ class Comment:
         text = plain(comment)
         found = re.search(r"\s*(?:Threads: (.+?)\.\s+)?Since (\d+\.\d+)\.$", text)
         if not found:
-            raise Fault(name + ": the comment does not end in \"Since <version>.\"")
+            raise Fault(name + ': the comment does not end in "Since <version>."')
         self.threads, self.since = found.groups()
         head, *tags = re.split(r"\s*@(?=param|return)", text[: found.start()])
         self.text = head
@@ -106,7 +109,7 @@ class Comment:
         self.likes = re.findall(r"bn2d_\w+", likes.group(1)) if likes else []
 
 
-# ---------------------------------------------------------------------------------------------- declarations
+# ------------------------------------------------------------------------------------- declarations
 
 
 class Header:
@@ -121,7 +124,9 @@ class Header:
         self.callbacks = []
         self.functions = []
         text = re.sub(r"^#ifdef __cplusplus\n.*?^#endif\n", "", text, flags=re.S | re.M)
-        for comment, name, value in re.findall(r"(/\*\*(?:[^*]|\*(?!/))*\*/\s*)?^#define (\w+) (\d+)$", text, flags=re.M):
+        for comment, name, value in re.findall(
+            r"(/\*\*(?:[^*]|\*(?!/))*\*/\s*)?^#define (\w+) (\d+)$", text, flags=re.M
+        ):
             self.defines.append((name, int(value), plain(comment.strip()) if comment else ""))
         text = re.sub(r"^#.*(?:\\\n.*)*\n", "", text, flags=re.M)
         self.tokens = TOKEN.findall(text)
@@ -150,7 +155,11 @@ class Header:
         while self.at < len(self.tokens) and self.tokens[self.at].startswith("/*"):
             comment = self.tokens[self.at]
             self.at += 1
-        return comment if comment and comment.startswith("/**") and not comment.startswith("/**<") else None
+        return (
+            comment
+            if comment and comment.startswith("/**") and not comment.startswith("/**<")
+            else None
+        )
 
     def comment_after(self):
         """The /**< */ behind a member."""
@@ -245,7 +254,10 @@ class Header:
         parameters = self.parameter_list()
         signature = ", ".join(kind["type"] for _, kind in parameters) or "void"
         members = [dict(name=parameter, **kind) for parameter, kind in parameters]
-        return {"type": "%s (*)(%s)" % (text, signature), "callback": {"result": text, "parameters": members}}, name
+        return {
+            "type": "%s (*)(%s)" % (text, signature),
+            "callback": {"result": text, "parameters": members},
+        }, name
 
     def parameter_list(self):
         self.take("(")
@@ -261,11 +273,12 @@ class Header:
                 return parameters
 
 
-# ------------------------------------------------------------------------------------------------ description
+# -------------------------------------------------------------------------------------- description
 
 
 class Description:
-    """bn2d-api.json as a dictionary; bn2d-<above>-api.json, where `below` is the header that it is on top of."""
+    """bn2d-api.json as a dictionary; bn2d-<above>-api.json, where `below` is the header that it is
+    on top of."""
 
     def __init__(self, header, listed, above="", below=None):
         self.header = header
@@ -290,7 +303,7 @@ class Description:
             raise Fault("functions.inc and the header have other functions, or another order")
         table = [fields for name, _, fields in self.header.structs if name == self.table][0]
         members = [field for field, _, _ in table]
-        first = members.index(declared[0][len("bn2d_"):])
+        first = members.index(declared[0][len("bn2d_") :])
         if ["bn2d_" + member for member in members[first:]] != list(self.slots):
             raise Fault("the slots of %s are not functions.inc in its order" % self.table)
         for name, kind, parameters, comment in self.header.functions[:-1]:
@@ -299,8 +312,10 @@ class Description:
             if (slot["result"], listed) != (kind["type"], [(p, k["type"]) for p, k in parameters]):
                 raise Fault("%s: its slot in %s is declared otherwise" % (name, self.table))
             if self.slots[name][1] != Comment(name, comment).since:
-                raise Fault("%s: since %s in functions.inc, %s in its comment" %
-                            (name, self.slots[name][1], Comment(name, comment).since))
+                raise Fault(
+                    "%s: since %s in functions.inc, %s in its comment"
+                    % (name, self.slots[name][1], Comment(name, comment).since)
+                )
 
     # What a function does not say itself, it has from those it is like.
     def lookup(self, name, find):
@@ -313,7 +328,7 @@ class Description:
     def threads(self, name):
         text = self.lookup(name, lambda comment: comment.threads)
         if text is None:
-            raise Fault(name + ": no \"Threads: ...\"")
+            raise Fault(name + ': no "Threads: ..."')
         like = re.fullmatch(r"as (bn2d_\w+)\(\)", text)
         return self.threads(like.group(1)) if like else text
 
@@ -340,7 +355,12 @@ class Description:
             if any("*" in p["type"] and not p["optional"] for p in parameters):
                 statuses.add("BN2D_ERROR_INVALID_ARGUMENT")
             ordered = sorted(statuses, key=self.statuses_in_order.index)
-            return {"type": kind["type"], "kind": "status", "statuses": ordered, **({"text": text} if text else {})}
+            return {
+                "type": kind["type"],
+                "kind": "status",
+                "statuses": ordered,
+                **({"text": text} if text else {}),
+            }
         if kind["type"] == "void":
             return {"type": "void", "kind": "nothing"}
         result = {"type": kind["type"], "kind": "value"}
@@ -351,7 +371,10 @@ class Description:
 
     def parameter(self, function, name, kind):
         # Documented here, or where this function is like another that has such a parameter.
-        direction, text = self.lookup(function, lambda comment: comment.parameters.get(name)) or (None, "")
+        direction, text = self.lookup(function, lambda comment: comment.parameters.get(name)) or (
+            None,
+            "",
+        )
         type_ = kind["type"]
         base = re.sub(r"\b(const|struct)\b|\*", " ", type_).split()[0]
         stars = type_.count("*")
@@ -363,25 +386,40 @@ class Description:
         elif stars == 0:
             result.update(kind="scalar", direction="in")
         elif base in self.handle_names:
-            result.update(kind="handle", direction="out" if stars == 2 else "in" if "const" in type_ else "inout")
+            result.update(
+                kind="handle",
+                direction="out" if stars == 2 else "in" if "const" in type_ else "inout",
+            )
         elif base in self.header.foreign:
             result.update(kind="foreign", direction="out")
         elif base in self.struct_names:
             result.update(kind="struct", direction=direction)
         elif type_ == "const char *":
             result.update(kind="text", direction="in")
-        elif (RESULT.fullmatch(name) and type_ != "void *"
-              and "const" not in type_.rsplit("*", 1)[0].replace("const char", "").replace("const void", "")):
-            result.update(kind="text" if base == "char" else "scalar" if base in SIZES else "pointer", direction="out")
-        elif base == "void" and any("callback" in other or other["type"] in self.callback_names
-                                    for other in self.signatures[function].values()):
+        elif (
+            RESULT.fullmatch(name)
+            and type_ != "void *"
+            and "const"
+            not in type_.rsplit("*", 1)[0].replace("const char", "").replace("const void", "")
+        ):
+            result.update(
+                kind="text" if base == "char" else "scalar" if base in SIZES else "pointer",
+                direction="out",
+            )
+        elif base == "void" and any(
+            "callback" in other or other["type"] in self.callback_names
+            for other in self.signatures[function].values()
+        ):
             result.update(kind="context", direction="in")
         else:
             result.update(kind="array", direction=direction)
         if result["direction"] is None:
             raise Fault("%s: %s needs @param[in], [out] or [in,out]" % (function, name))
         if direction is not None and result["direction"] not in (direction, "inout"):
-            raise Fault("%s: %s is %s by its type, @param says %s" % (function, name, result["direction"], direction))
+            raise Fault(
+                "%s: %s is %s by its type, @param says %s"
+                % (function, name, result["direction"], direction)
+            )
         if result["kind"] == "array" and "const" in type_ and result["direction"] != "in":
             raise Fault("%s: %s is written, but const" % (function, name))
         if stars or result["kind"] == "callback":
@@ -423,8 +461,10 @@ class Description:
         rule = self.threads(name)
         classes = THREADS.findall(rule)
         if not classes:
-            raise Fault("%s: \"Threads: %s\" names no rule" % (name, rule))
-        arguments = ", ".join(declared(parameter, kind_) for parameter, kind_ in parameters) or "void"
+            raise Fault('%s: "Threads: %s" names no rule' % (name, rule))
+        arguments = (
+            ", ".join(declared(parameter, kind_) for parameter, kind_ in parameters) or "void"
+        )
         return {
             "name": name,
             "prototype": "%s(%s);" % (joined(kind["type"], name), arguments),
@@ -438,7 +478,8 @@ class Description:
         }
 
     def layout(self, name, text, fields):
-        """Offsets and sizes as every 64-bit ABI lays them out; of the table, the part before the functions."""
+        """Offsets and sizes as every 64-bit ABI lays them out; of the table, the part before the
+        functions."""
         described, offset, largest = [], 0, 1
         slots = None
         for field, kind, comment in fields:
@@ -449,17 +490,44 @@ class Description:
             if "callback" in kind and slots is None:
                 slots = offset
             if slots is None:
-                described.append({"name": field, "type": kind["type"], "offset": offset, "size": size, "text": comment})
+                described.append(
+                    {
+                        "name": field,
+                        "type": kind["type"],
+                        "offset": offset,
+                        "size": size,
+                        "text": comment,
+                    }
+                )
             offset += size
-        result = {"name": name, "size": -(-offset // largest) * largest, "fields": described, "text": text}
+        result = {
+            "name": name,
+            "size": -(-offset // largest) * largest,
+            "fields": described,
+            "text": text,
+        }
         if slots is not None:
-            result["slots"] = {"offset": slots, "size": POINTER, "count": (offset - slots) // POINTER}
+            result["slots"] = {
+                "offset": slots,
+                "size": POINTER,
+                "count": (offset - slots) // POINTER,
+            }
         return result
 
     def handle(self, name, text):
-        made = [f["name"] for f in self.functions
-                for p in f["parameters"] if p["kind"] == "handle" and p["type"] == name + " **"]
-        return {"name": name, "made_by": made, "retain": name + "_retain", "release": name + "_release", "text": text}
+        made = [
+            f["name"]
+            for f in self.functions
+            for p in f["parameters"]
+            if p["kind"] == "handle" and p["type"] == name + " **"
+        ]
+        return {
+            "name": name,
+            "made_by": made,
+            "retain": name + "_retain",
+            "release": name + "_release",
+            "text": text,
+        }
 
     def constants(self):
         groups = [(name, text, values) for name, text, values in self.header.enums]
@@ -488,7 +556,9 @@ class Description:
                 "structs": [self.layout(*struct) for struct in self.header.structs],
                 "functions": self.functions,
             }
-        version = "%d.%d.%d" % tuple(value["BN2D_VERSION_" + part] for part in ("MAJOR", "MINOR", "PATCH"))
+        version = "%d.%d.%d" % tuple(
+            value["BN2D_VERSION_" + part] for part in ("MAJOR", "MINOR", "PATCH")
+        )
         return {
             "name": "bn2d",
             "version": version,
@@ -506,7 +576,7 @@ class Description:
         }
 
 
-# ----------------------------------------------------------------------------------------------------- output
+# ------------------------------------------------------------------------------------------- output
 
 
 def joined(type_, name):
@@ -529,8 +599,17 @@ def as_json(value, indent=0):
         return line
     pad = " " * (indent + 2)
     if isinstance(value, list):
-        return "[\n" + ",\n".join(pad + as_json(item, indent + 2) for item in value) + "\n" + " " * indent + "]"
-    members = ["%s%s: %s" % (pad, json.dumps(key), as_json(item, indent + 2)) for key, item in value.items()]
+        return (
+            "[\n"
+            + ",\n".join(pad + as_json(item, indent + 2) for item in value)
+            + "\n"
+            + " " * indent
+            + "]"
+        )
+    members = [
+        "%s%s: %s" % (pad, json.dumps(key), as_json(item, indent + 2))
+        for key, item in value.items()
+    ]
     return "{\n" + ",\n".join(members) + "\n" + " " * indent + "}"
 
 
@@ -541,7 +620,9 @@ def as_cdef(header, description):
     lines.append("enum { %s };" % values)
     for name, _, constants in header.enums:
         lines.append("enum %s {" % name)
-        lines.append(",\n".join("  %s = %d" % (constant, value) for constant, value, _ in constants))
+        lines.append(
+            ",\n".join("  %s = %d" % (constant, value) for constant, value, _ in constants)
+        )
         lines.append("};")
     lines += ["typedef struct %s %s;" % (name, name) for name, _ in header.handles]
     lines += ["struct %s;" % name for name in header.foreign]
@@ -561,7 +642,10 @@ def generate(header_text, list_text):
     header = Header(header_text)
     listed = re.findall(r'^BN2D_FUNCTION\("([\d.]+)", (\w+)\)', list_text, flags=re.M)
     description = Description(header, listed)
-    return {"bn2d-api.json": as_json(description.whole()) + "\n", "bn2d.cdef": as_cdef(header, description)}
+    return {
+        "bn2d-api.json": as_json(description.whole()) + "\n",
+        "bn2d.cdef": as_cdef(header, description),
+    }
 
 
 def generate_above(name, header_text, list_text, below_text):
@@ -569,8 +653,10 @@ def generate_above(name, header_text, list_text, below_text):
     header = Header(header_text)
     listed = re.findall(r'^BN2D_FUNCTION\("([\d.]+)", (\w+)\)', list_text, flags=re.M)
     description = Description(header, listed, name, Header(below_text))
-    return {"bn2d-%s-api.json" % name: as_json(description.whole()) + "\n",
-            "bn2d-%s.cdef" % name: as_cdef(header, description)}
+    return {
+        "bn2d-%s-api.json" % name: as_json(description.whole()) + "\n",
+        "bn2d-%s.cdef" % name: as_cdef(header, description),
+    }
 
 
 def read(*path):
@@ -592,11 +678,16 @@ def main(arguments):
     except Fault as fault:
         print("%s.h: %s" % (at, fault), file=sys.stderr)
         return 1
-    stale = [name for name, text in made.items()
-             if not os.path.exists(os.path.join(HERE, name)) or read(HERE, name) != text]
+    stale = [
+        name
+        for name, text in made.items()
+        if not os.path.exists(os.path.join(HERE, name)) or read(HERE, name) != text
+    ]
     if arguments == ["--check"]:
         if stale:
-            print("stale: %s; run: python3 capi/api/generate.py" % ", ".join(stale), file=sys.stderr)
+            print(
+                "stale: %s; run: python3 capi/api/generate.py" % ", ".join(stale), file=sys.stderr
+            )
         return 1 if stale else 0
     for name in stale:
         with open(os.path.join(HERE, name), "w", encoding="utf-8") as file:

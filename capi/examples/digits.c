@@ -3,25 +3,29 @@
  * Handwritten digits, with and without batch norm.
  *
  *     digits                          what follows
- *     digits --norm group --batch 2   trains one network: batch, group or instance norm or none, batches of any size
+ *     digits --norm group --batch 2   trains one network: batch, group or instance norm or none,
+ * batches of any size
  *
- * Trains the same small convolutional network twice, from the same weights, on the same batches, with the same
- * schedule: once with batch norm after each convolution, once with a plain bias in its place.
+ * Trains the same small convolutional network twice, from the same weights, on the same batches,
+ * with the same schedule: once with batch norm after each convolution, once with a plain bias in
+ * its place.
  *
  *     1x8x8 -> conv 3x3 -> batch norm | bias -> ReLU -> average 2x2 -> 16x4x4
- *           -> conv 3x3 -> batch norm | bias -> ReLU -> average 2x2 -> 32x2x2 -> linear -> 10 classes
+ *           -> conv 3x3 -> batch norm | bias -> ReLU -> average 2x2 -> 32x2x2 -> linear -> 10
+ * classes
  *
- * After each epoch it is tested on digits that it was not trained on. Averaging is the pooling that trains best with
- * batch norm; with max pooling the two end closer together, at about 95.5 and 94.6 %.
+ * After each epoch it is tested on digits that it was not trained on. Averaging is the pooling that
+ * trains best with batch norm; with max pooling the two end closer together, at about 95.5 and 94.6
+ * %.
  *
- * Then the network with batch norm is saved (safetensors), and a new process loads it, folds the batch norms into the
- * convolutions, and classifies the same digits with and without them.
+ * Then the network with batch norm is saved (safetensors), and a new process loads it, folds the
+ * batch norms into the convolutions, and classifies the same digits with and without them.
  *
- * The last lines of the output state whether batch norm, the file and folding did what they are for. The exit status is
- * 0 if so, 1 if not, 2 after an error.
+ * The last lines of the output state whether batch norm, the file and folding did what they are
+ * for. The exit status is 0 if so, 1 if not, 2 after an error.
  *
- * bn2d is used by norm_parameter(), by the functions of a stage and by those of "a saved network"; all other layers are
- * in layers.c.
+ * bn2d is used by norm_parameter(), by the functions of a stage and by those of "a saved network";
+ * all other layers are in layers.c.
  */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime, isatty, fork */
 
@@ -62,9 +66,11 @@ enum {
 static const double PI = 3.14159265358979323846;
 static const double LEARNING_RATE = 0.05, MOMENTUM = 0.9, WEIGHT_DECAY = 0.002;
 static const double FINAL_GOAL = 0.95; /* the test accuracy expected at the end with batch norm */
-static const double EARLY_GOAL = 0.90; /* the test accuracy expected in fewer epochs with batch norm than without */
+static const double EARLY_GOAL =
+    0.90; /* the test accuracy expected in fewer epochs with batch norm than without */
 
-/* ------------------------------------------------------------------------------------------ errors, memory, clock */
+/* ------------------------------------------------------------------------------------------
+ * errors, memory, clock */
 
 _Noreturn static void fail(const char *format, ...) {
   va_list arguments;
@@ -97,7 +103,8 @@ static double seconds(void) {
   return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* ------------------------------------------------------------------------------------------------- random numbers */
+/* -------------------------------------------------------------------------------------------------
+ * random numbers */
 
 /** SplitMix64. Not rand(), whose numbers differ from one C library to another. */
 static uint64_t random_bits(uint64_t *state) {
@@ -108,7 +115,9 @@ static uint64_t random_bits(uint64_t *state) {
 }
 
 /** Uniform in (0, 1), without either end. */
-static double random_uniform(uint64_t *state) { return ((double)(random_bits(state) >> 12) + 0.5) * 0x1p-52; }
+static double random_uniform(uint64_t *state) {
+  return ((double)(random_bits(state) >> 12) + 0.5) * 0x1p-52;
+}
 
 /** Standard normal, by the method of Box and Muller. */
 static double random_normal(uint64_t *state) {
@@ -124,7 +133,8 @@ static void shuffle(int count, int *order, uint64_t *state) {
   }
 }
 
-/* ----------------------------------------------------------------------------------------------------------- data */
+/* -------------------------------------------------------------------------------------------------
+ * data */
 
 typedef struct dataset {
   float *images; /* (TRAIN_IMAGES + TEST_IMAGES, 1, SIDE, SIDE), from 0 to 1 */
@@ -141,7 +151,8 @@ static dataset dataset_read(const char *path) {
       const int largest = column < PIXELS ? 16 : CLASSES - 1;
       int value;
       if (fscanf(file, column == 0 ? "%3d" : ",%3d", &value) != 1 || value < 0 || value > largest)
-        fail("%s: row %d, column %d is not a number from 0 to %d", path, row + 1, column + 1, largest);
+        fail("%s: row %d, column %d is not a number from 0 to %d", path, row + 1, column + 1,
+             largest);
       if (column < PIXELS)
         data.images[row * PIXELS + column] = (float)value / 16.0f;
       else
@@ -152,9 +163,11 @@ static dataset dataset_read(const char *path) {
   return data;
 }
 
-/* ----------------------------------------------------------------------------------------------------- parameters */
+/* -------------------------------------------------------------------------------------------------
+ * parameters */
 
-/** What training changes. The value and gradient of a norm are its own; the two handles keep them alive. */
+/** What training changes. The value and gradient of a norm are its own; the two handles keep them
+ * alive. */
 typedef struct parameter {
   int size;
   double decay;
@@ -169,15 +182,18 @@ static parameter new_bias(int size) {
                      .velocity = allocate_floats(size)};
 }
 
-/** He initialisation: gain 2 makes up for a ReLU that follows, 1 is for none. Only such weights decay. */
+/** He initialisation: gain 2 makes up for a ReLU that follows, 1 is for none. Only such weights
+ * decay. */
 static parameter new_weight(int rows, int columns, double gain, uint64_t *random) {
   parameter p = new_bias(rows * columns);
   p.decay = WEIGHT_DECAY;
-  for (int i = 0; i < p.size; ++i) p.value[i] = (float)(sqrt(gain / columns) * random_normal(random));
+  for (int i = 0; i < p.size; ++i)
+    p.value[i] = (float)(sqrt(gain / columns) * random_normal(random));
   return p;
 }
 
-/** The "weight" or "bias" of a norm, in place: what is written through these pointers, the module uses. */
+/** The "weight" or "bias" of a norm, in place: what is written through these pointers, the module
+ * uses. */
 static parameter norm_parameter(const bn2d_module *norm, const char *name, int channels) {
   parameter p = {.size = channels, .velocity = allocate_floats(channels)};
   void *value, *gradient;
@@ -210,7 +226,8 @@ static void parameter_release(parameter *p) {
   }
 }
 
-/* --------------------------------------------------------------------------------------------------------- stages */
+/* -------------------------------------------------------------------------------------------------
+ * stages */
 
 typedef enum norm_kind { NORM_NONE, NORM_BATCH, NORM_GROUP, NORM_INSTANCE } norm_kind;
 static const char *const NORM_NAMES[] = {"none", "batch", "group", "instance"};
@@ -231,11 +248,12 @@ static bn2d_module *norm_create(norm_kind kind, int channels) {
 /** Convolution, norm or bias, ReLU, pooling; and what their forward leaves for their backward. */
 typedef struct stage {
   conv_shape conv;
-  parameter weight;      /* of the convolution */
-  bn2d_module *norm;     /* NULL in the network without, and when it is folded */
-  bool is_folded;        /* into weight and bias */
-  parameter scale, bias; /* "weight" and "bias" of the norm; without it, none and the bias of the convolution */
-  bn2d_record *record;   /* between a forward and its backward */
+  parameter weight;  /* of the convolution */
+  bn2d_module *norm; /* NULL in the network without, and when it is folded */
+  bool is_folded;    /* into weight and bias */
+  parameter scale,
+      bias; /* "weight" and "bias" of the norm; without it, none and the bias of the convolution */
+  bn2d_record *record; /* between a forward and its backward */
   float *patches;
   float *z, *y, *pooled; /* outputs of the convolution, of the ReLU and of the pooling */
   float *dy, *dpooled;   /* gradients */
@@ -305,7 +323,8 @@ static void stage_release(stage *s) {
   bn2d_module_release(s->norm);
 }
 
-/* -------------------------------------------------------------------------------------------------------- network */
+/* -------------------------------------------------------------------------------------------------
+ * network */
 
 typedef struct network {
   int batch; /* the most images at a time */
@@ -334,12 +353,13 @@ static void network_forward(network *net, int n, const float *images, bool train
 }
 
 /** One step of training on n images. Returns the sum of their losses. */
-static double network_train(network *net, int n, const float *images, const int *labels, double rate) {
+static double network_train(network *net, int n, const float *images, const int *labels,
+                            double rate) {
   stage *const first = net->stages, *const last = first + STAGES - 1;
   network_forward(net, n, images, true);
   const double loss = cross_entropy(n, CLASSES, labels, net->logits);
-  linear_backward(n, FEATURES, CLASSES, net->weight.value, last->pooled, net->logits, net->weight.gradient,
-                  net->bias.gradient, last->dpooled);
+  linear_backward(n, FEATURES, CLASSES, net->weight.value, last->pooled, net->logits,
+                  net->weight.gradient, net->bias.gradient, last->dpooled);
   for (stage *s = last; s > first; --s) stage_backward(s, n, s[-1].dpooled);
   stage_backward(first, n, NULL);
   for (stage *s = first; s <= last; ++s) {
@@ -387,7 +407,8 @@ static void network_release(network *net) {
   free(net->logits);
 }
 
-/* ------------------------------------------------------------------------------------------------ a saved network */
+/* ------------------------------------------------------------------------------------------------
+ * a saved network */
 
 /** "conv1.weight" and the like, as PyTorch would name them; k counts from 0. */
 static const char *name_of(char (*buffer)[32], const char *layer, int k, const char *what) {
@@ -404,7 +425,8 @@ static void network_save(const network *net, const char *path, const int64_t *pr
   for (int k = 0; k < STAGES; ++k) {
     const stage *s = &net->stages[k];
     const int64_t shape[] = {s->conv.out, s->conv.in, 3, 3};
-    CHECK(bn2d_state_set_flat(state, name_of(&name, "conv", k, "weight"), BN2D_F32, shape, 4, s->weight.value));
+    CHECK(bn2d_state_set_flat(state, name_of(&name, "conv", k, "weight"), BN2D_F32, shape, 4,
+                              s->weight.value));
     CHECK(bn2d_state_set_module(state, name_of(&name, "bn", k, ""), s->norm));
   }
   CHECK(bn2d_state_set_flat(state, "fc.weight", BN2D_F32, linear, 2, net->weight.value));
@@ -427,7 +449,8 @@ static network network_load(const char *path, int64_t *predictions) {
   for (int k = 0; k < STAGES; ++k) {
     const stage *s = &net.stages[k];
     const int64_t shape[] = {s->conv.out, s->conv.in, 3, 3};
-    CHECK(bn2d_loader_add_flat(loader, name_of(&name, "conv", k, "weight"), BN2D_F32, shape, 4, s->weight.value));
+    CHECK(bn2d_loader_add_flat(loader, name_of(&name, "conv", k, "weight"), BN2D_F32, shape, 4,
+                               s->weight.value));
     CHECK(bn2d_loader_add_module(loader, name_of(&name, "bn", k, ""), s->norm));
   }
   CHECK(bn2d_loader_add_flat(loader, "fc.weight", BN2D_F32, linear, 2, net.weight.value));
@@ -439,15 +462,17 @@ static network network_load(const char *path, int64_t *predictions) {
   return net;
 }
 
-/** Batch norm becomes a part of the convolution before it. Returns the largest relative change of a weight. */
+/** Batch norm becomes a part of the convolution before it. Returns the largest relative change of a
+ * weight. */
 static double network_fold(network *net) {
   double largest = 0.0;
   for (stage *s = net->stages; s < net->stages + STAGES; ++s) {
     const conv_shape conv = s->conv;
     parameter bias = new_bias(conv.out);
     double change;
-    CHECK(bn2d_fold_into_previous_flat(s->norm, BN2D_LAYER_CONV, 1, BN2D_F32, conv.out, conv.in, 9, s->weight.value,
-                                       NULL, BN2D_F32, s->weight.value, bias.value, &change, NULL));
+    CHECK(bn2d_fold_into_previous_flat(s->norm, BN2D_LAYER_CONV, 1, BN2D_F32, conv.out, conv.in, 9,
+                                       s->weight.value, NULL, BN2D_F32, s->weight.value, bias.value,
+                                       &change, NULL));
     if (change > largest) largest = change;
     parameter_release(&s->scale);
     parameter_release(&s->bias);
@@ -466,7 +491,8 @@ static int count_equal(const int64_t *a, const int64_t *b) {
   return equal;
 }
 
-/** What the new process does: loads the network twice, folds one of them, and compares. The status to end with. */
+/** What the new process does: loads the network twice, folds one of them, and compares. The status
+ * to end with. */
 static int check_saved(const dataset *data, const char *path) {
   int64_t trained[TEST_IMAGES], loaded[TEST_IMAGES], folded[TEST_IMAGES];
   network nets[] = {network_load(path, trained), network_load(path, trained)};
@@ -482,13 +508,16 @@ static int check_saved(const dataset *data, const char *path) {
   const bool same = count_equal(trained, loaded) == TEST_IMAGES,
              same_folded = count_equal(loaded, folded) == TEST_IMAGES;
   printf(
-      "in a new process: test accuracy %.1f %%, %.0f images per second; folded %.1f %%, %.0f, %.1f %% of the time "
+      "in a new process: test accuracy %.1f %%, %.0f images per second; folded %.1f %%, %.0f, %.1f "
+      "%% of the time "
       "saved\n",
       100.0 * accuracy_of(data, loaded), TEST_IMAGES / best[0], 100.0 * accuracy_of(data, folded),
       TEST_IMAGES / best[1], 100.0 * (1.0 - best[1] / best[0]));
   printf("largest relative change of a weight by folding: %.2f\n\n", change);
-  printf("%-8s  the network from the file predicts what the trained one did\n", same ? "held" : "NOT HELD");
-  printf("%-8s  and predicts the same when batch norm is folded\n", same_folded ? "held" : "NOT HELD");
+  printf("%-8s  the network from the file predicts what the trained one did\n",
+         same ? "held" : "NOT HELD");
+  printf("%-8s  and predicts the same when batch norm is folded\n",
+         same_folded ? "held" : "NOT HELD");
   for (int k = 0; k < 2; ++k) network_release(&nets[k]);
   return same && same_folded ? 0 : 1;
 }
@@ -507,7 +536,8 @@ static bool check_in_new_process(const char *program, const char *data, const ch
   return WEXITSTATUS(status) == 0;
 }
 
-/* ------------------------------------------------------------------------------------------------------- training */
+/* -------------------------------------------------------------------------------------------------
+ * training */
 
 /** What was measured. */
 typedef struct history {
@@ -516,7 +546,8 @@ typedef struct history {
   double seconds, norm_seconds; /* training only, without tests */
 } history;
 
-/** On a terminal the line of an epoch grows while it is trained; elsewhere it is written once, at the end of the epoch.
+/** On a terminal the line of an epoch grows while it is trained; elsewhere it is written once, at
+ * the end of the epoch.
  */
 static void draw_progress(const char *title, int epoch, int epochs, int batches_done, int batches) {
   static const char bar[] = "==============================";
@@ -535,13 +566,15 @@ typedef struct plan {
   uint64_t seed;
 } plan;
 
-/** Trains a network, and saves it where there is a path. The learning rate is in proportion to the batch. */
+/** Trains a network, and saves it where there is a path. The learning rate is in proportion to the
+ * batch. */
 static history train(const dataset *data, plan p, const char *title, const char *path) {
   const int epochs = p.epochs, batches = (TRAIN_IMAGES + p.batch - 1) / p.batch;
   const double peak = LEARNING_RATE * p.batch / BATCH;
   uint64_t seed = p.seed;
   history result = {.epochs = epochs};
-  network net = network_create(p.norm, p.batch, &seed); /* uses up as many random numbers with a norm as without */
+  network net = network_create(p.norm, p.batch,
+                               &seed); /* uses up as many random numbers with a norm as without */
   int64_t predictions[TEST_IMAGES];
   float *images = allocate_floats(p.batch * PIXELS);
   int *labels = allocate(p.batch, sizeof(int)), order[TRAIN_IMAGES];
@@ -554,7 +587,8 @@ static history train(const dataset *data, plan p, const char *title, const char 
       const double start = seconds();
       const int first = batch * p.batch, n = batch < batches - 1 ? p.batch : TRAIN_IMAGES - first;
       for (int i = 0; i < n; ++i) {
-        memcpy(images + i * PIXELS, data->images + order[first + i] * PIXELS, PIXELS * sizeof(float));
+        memcpy(images + i * PIXELS, data->images + order[first + i] * PIXELS,
+               PIXELS * sizeof(float));
         labels[i] = data->labels[order[first + i]];
       }
       const double progress = (epoch + (double)batch / batches) / epochs;
@@ -574,16 +608,19 @@ static history train(const dataset *data, plan p, const char *title, const char 
   return result;
 }
 
-/* --------------------------------------------------------------------------------------------------------- report */
+/* -------------------------------------------------------------------------------------------------
+ * report */
 
 static void print_table(const history *with, const history *without) {
   printf("\n%-32s  with batch norm  without\n", "");
   for (int i = 0; i < with->epochs; ++i)
-    printf("test accuracy after epoch %-6d  %13.1f %%  %5.1f %%\n", i + 1, 100.0 * with->accuracy[i],
-           100.0 * without->accuracy[i]);
+    printf("test accuracy after epoch %-6d  %13.1f %%  %5.1f %%\n", i + 1,
+           100.0 * with->accuracy[i], 100.0 * without->accuracy[i]);
   const double images = (double)TRAIN_IMAGES * with->epochs;
-  printf("%-32s  %15.0f  %7.0f\n", "images per second, training", images / with->seconds, images / without->seconds);
-  printf("%-32s  %13.1f %%        -\n\n", "time in batch norm, training", 100.0 * with->norm_seconds / with->seconds);
+  printf("%-32s  %15.0f  %7.0f\n", "images per second, training", images / with->seconds,
+         images / without->seconds);
+  printf("%-32s  %13.1f %%        -\n\n", "time in batch norm, training",
+         100.0 * with->norm_seconds / with->seconds);
 }
 
 /** The first epoch that reached the accuracy, from 1; one more than the last where none did. */
@@ -597,13 +634,15 @@ static int first_epoch(const history *h, double accuracy) {
 static bool print_verdict(const history *with, const history *without) {
   const bool accurate = with->accuracy[with->epochs - 1] >= FINAL_GOAL;
   const bool early = first_epoch(with, EARLY_GOAL) < first_epoch(without, EARLY_GOAL);
-  printf("%-8s  %.0f %% or more at the end with batch norm\n", accurate ? "held" : "NOT HELD", 100.0 * FINAL_GOAL);
-  printf("%-8s  %.0f %% in fewer epochs with batch norm than without\n", early ? "held" : "NOT HELD",
-         100.0 * EARLY_GOAL);
+  printf("%-8s  %.0f %% or more at the end with batch norm\n", accurate ? "held" : "NOT HELD",
+         100.0 * FINAL_GOAL);
+  printf("%-8s  %.0f %% in fewer epochs with batch norm than without\n",
+         early ? "held" : "NOT HELD", 100.0 * EARLY_GOAL);
   return accurate && early;
 }
 
-/* -------------------------------------------------------------------------------------------------- command line */
+/* -------------------------------------------------------------------------------------------------
+ * command line */
 
 typedef struct options {
   const char *data, *save; /* save NULL: to a file that is deleted at the end */
@@ -633,7 +672,8 @@ static options options_read(int count, char **arguments) {
     const char *name = arguments[i], *value = i + 1 < count ? arguments[i + 1] : NULL;
     if (strcmp(name, "--help") == 0) {
       printf(
-          "usage: digits [--data PATH] [--epochs N] [--seed N] [--batch N] [--save PATH | --norm NORM | --check PATH]\n"
+          "usage: digits [--data PATH] [--epochs N] [--seed N] [--batch N] [--save PATH | --norm "
+          "NORM | --check PATH]\n"
           "NORM: batch, group, instance or none: trains this network alone\n"
           "defaults: --data %s --epochs %d --seed %d --batch %d\n",
           o.data, o.epochs, o.seed, o.batch);
@@ -668,8 +708,8 @@ int main(int count, char **arguments) {
   if (o.norm >= 0) {
     p.norm = (norm_kind)o.norm;
     const history h = train(&data, p, NORM_NAMES[p.norm], NULL);
-    printf("norm %s, batch %d, seed %d: test accuracy %.1f %%\n", NORM_NAMES[p.norm], p.batch, o.seed,
-           100.0 * h.accuracy[h.epochs - 1]);
+    printf("norm %s, batch %d, seed %d: test accuracy %.1f %%\n", NORM_NAMES[p.norm], p.batch,
+           o.seed, 100.0 * h.accuracy[h.epochs - 1]);
     free(data.images);
     free(data.labels);
     return 0;

@@ -1,27 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 /**
- * The layers around batch norm: convolution, bias, ReLU, pooling, linear, loss. Nothing here knows bn2d.
+ * The layers around batch norm: convolution, bias, ReLU, pooling, linear, loss. Nothing here knows
+ * bn2d.
  *
- * Activations are contiguous (n, channels, side, side) arrays of float, weights are row-major matrices. A backward
- * function adds to the gradients of parameters, as bn2d does, and overwrites the gradients of activations.
+ * Activations are contiguous (n, channels, side, side) arrays of float, weights are row-major
+ * matrices. A backward function adds to the gradients of parameters, as bn2d does, and overwrites
+ * the gradients of activations.
  */
 #ifndef BN2D_EXAMPLES_LAYERS_H
 #define BN2D_EXAMPLES_LAYERS_H
 
-/** A 3x3 convolution with padding 1 of side x side images. Its weight is an (out, in * 9) matrix. */
+/** A 3x3 convolution with padding 1 of side x side images. Its weight is an (out, in * 9) matrix.
+ */
 typedef struct conv_shape {
   int in, out, side;
 } conv_shape;
 
 /** Floats of the patches of one image: a matrix of in * 9 rows, a column for each pixel. */
 int conv_patches_size(conv_shape shape);
-/** y = weight * patches of x + bias, image by image; keeps the patches of all n images for backward. bias NULL: none.
+/** y = weight * patches of x + bias, image by image; keeps the patches of all n images for
+ * backward. bias NULL: none.
  */
-void conv_forward(conv_shape shape, int n, const float *weight, const float *bias, const float *x, float *patches,
-                  float *y);
+void conv_forward(conv_shape shape, int n, const float *weight, const float *bias, const float *x,
+                  float *patches, float *y);
 /** Overwrites the patches. dx may be NULL: not wanted. */
-void conv_backward(conv_shape shape, int n, const float *weight, float *patches, const float *dy, float *dweight,
-                   float *dx);
+void conv_backward(conv_shape shape, int n, const float *weight, float *patches, const float *dy,
+                   float *dweight, float *dx);
 
 /** y = x + bias, one bias for each channel of `pixels` pixels. */
 void bias_forward(int n, int channels, int pixels, const float *bias, const float *x, float *y);
@@ -37,11 +41,13 @@ void pool_forward(int planes, int side, const float *x, float *y);
 void pool_backward(int planes, int side, const float *dy, float *dx);
 
 /** y (n, out) = x (n, in) * transposed weight (out, in) + bias. */
-void linear_forward(int n, int in, int out, const float *weight, const float *bias, const float *x, float *y);
-void linear_backward(int n, int in, int out, const float *weight, const float *x, const float *dy, float *dweight,
-                     float *dbias, float *dx);
+void linear_forward(int n, int in, int out, const float *weight, const float *bias, const float *x,
+                    float *y);
+void linear_backward(int n, int in, int out, const float *weight, const float *x, const float *dy,
+                     float *dweight, float *dbias, float *dx);
 
-/** Softmax cross-entropy, summed over the batch. Replaces the logits by the gradient of its mean. */
+/** Softmax cross-entropy, summed over the batch. Replaces the logits by the gradient of its mean.
+ */
 double cross_entropy(int n, int classes, const int *labels, float *logits);
 
 #endif

@@ -12,10 +12,12 @@ int main(int argc, char **argv) {
   const bn2d_api *(*get_api)(uint32_t);
   memcpy(&get_api, &symbol, sizeof get_api); /* C has no cast from an object to a function */
   const bn2d_api *bn = get_api(BN2D_API_VERSION);
-  if (bn == NULL) return fprintf(stderr, "bn2d is older than version %d of its table\n", BN2D_API_VERSION), 1;
+  if (bn == NULL)
+    return fprintf(stderr, "bn2d is older than version %d of its table\n", BN2D_API_VERSION), 1;
 
   bn2d_module *module = NULL;
-  if (bn->module_create(64, NULL, &module) != BN2D_OK) return fprintf(stderr, "%s\n", bn->last_error()), 1;
+  if (bn->module_create(64, NULL, &module) != BN2D_OK)
+    return fprintf(stderr, "%s\n", bn->last_error()), 1;
   printf("bn2d %s is loaded\n", bn->version_string());
   bn->module_release(module);
   return dlclose(library);

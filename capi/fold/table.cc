@@ -18,13 +18,16 @@ constexpr size_t kFirst = offsetof(bn2d_fold_api, fold_into_previous);
 #define BN2D_FUNCTION(since, name)                                                      \
   static_assert(offsetof(bn2d_fold_api, name) == kFirst + slot_##name * sizeof(void *), \
                 "the table is in the order of the list");                               \
-  static_assert(std::is_same_v<decltype(bn2d_fold_api::name), decltype(&bn2d_##name)>, "table and prototype agree");
+  static_assert(std::is_same_v<decltype(bn2d_fold_api::name), decltype(&bn2d_##name)>,  \
+                "table and prototype agree");
 #include "functions.inc"
 #undef BN2D_FUNCTION
-static_assert(sizeof(bn2d_fold_api) == kFirst + slot_count * sizeof(void *), "every slot of the table is in the list");
+static_assert(sizeof(bn2d_fold_api) == kFirst + slot_count * sizeof(void *),
+              "every slot of the table is in the list");
 
 // End of version 1: these numbers never change.
-static_assert(kFirst == 16 && offsetof(bn2d_fold_api, fold_into_next_flat) == 16 + 3 * sizeof(void *));
+static_assert(kFirst == 16 &&
+              offsetof(bn2d_fold_api, fold_into_next_flat) == 16 + 3 * sizeof(void *));
 
 constexpr bn2d_fold_api kApi = {
     sizeof(bn2d_fold_api),

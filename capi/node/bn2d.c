@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Node.js addon (N-API 8): batch normalisation on typed arrays, without a copy. README.md tells how to use it. */
+/* Node.js addon (N-API 8): batch normalisation on typed arrays, without a copy. README.md tells how
+ * to use it. */
 #define NAPI_VERSION 8
 #include <bn2d/bn2d.h>
 #include <node_api.h>
@@ -8,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* -------------------------------------------------------------------------------------------------- errors */
+/* -------------------------------------------------------------------------------------------------
+ * errors */
 
 /* Throws a JavaScript Error with the code; returns NULL, for `return raise(...)`. */
 static napi_value raise(napi_env env, const char *code, const char *message) {
@@ -22,7 +24,8 @@ static bool ok(napi_env env, int32_t status) {
   return false;
 }
 
-/* ------------------------------------------------------------------------------------------------- objects */
+/* -------------------------------------------------------------------------------------------------
+ * objects */
 
 typedef struct module_object {
   bn2d_module *module;
@@ -65,12 +68,14 @@ static void *unwrapped(napi_env env, napi_value value, const napi_type_tag *tag,
   napi_valuetype type;
   if (napi_typeof(env, value, &type) == napi_ok && type == napi_object)
     (void)napi_check_object_type_tag(env, value, tag, &is);
-  if (!is || napi_unwrap(env, value, &data) != napi_ok) raise(env, "BN2D_ERROR_INVALID_HANDLE", what);
+  if (!is || napi_unwrap(env, value, &data) != napi_ok)
+    raise(env, "BN2D_ERROR_INVALID_HANDLE", what);
   return data;
 }
 
 /* Arguments of a call of a method: this and up to `most` values, missing ones undefined. */
-static module_object *arguments(napi_env env, napi_callback_info info, size_t most, napi_value *values) {
+static module_object *arguments(napi_env env, napi_callback_info info, size_t most,
+                                napi_value *values) {
   napi_value self;
   if (napi_get_cb_info(env, info, &most, values, &self, NULL) != napi_ok) return NULL;
   return unwrapped(env, self, &module_tag, "not called on a BatchNorm2d");
@@ -82,7 +87,8 @@ static bool absent(napi_env env, napi_value value) {
   return type == napi_undefined || type == napi_null;
 }
 
-/* --------------------------------------------------------------------------------------------------- values */
+/* -------------------------------------------------------------------------------------------------
+ * values */
 
 static napi_typedarray_type array_type(int32_t dtype) {
   return dtype == BN2D_F32   ? napi_float32_array
@@ -92,7 +98,8 @@ static napi_typedarray_type array_type(int32_t dtype) {
 }
 
 /* The memory of a typed array that must have this dtype and length. */
-static bool array(napi_env env, const char *name, napi_value value, int32_t dtype, size_t length, void **out) {
+static bool array(napi_env env, const char *name, napi_value value, int32_t dtype, size_t length,
+                  void **out) {
   char message[160];
   bool is = false, detached = true;
   napi_typedarray_type type;
@@ -133,7 +140,8 @@ static bool text(napi_env env, napi_value value, char *out, size_t capacity) {
 }
 
 /* One of some names; the first where it is absent. */
-static bool one_of(napi_env env, napi_value options, const char *what, const char *const *names, int32_t *out) {
+static bool one_of(napi_env env, napi_value options, const char *what, const char *const *names,
+                   int32_t *out) {
   char got[40], message[120];
   const napi_value value = member(env, options, what);
   *out = 0;
@@ -148,8 +156,8 @@ static bool one_of(napi_env env, napi_value options, const char *what, const cha
 static bool whole(napi_env env, napi_value value, const char *name, int64_t *out) {
   char message[80];
   double number = -1;
-  if (napi_get_value_double(env, value, &number) == napi_ok && number >= 0 && number <= 9007199254740991.0 &&
-      number == (double)(int64_t)number) {
+  if (napi_get_value_double(env, value, &number) == napi_ok && number >= 0 &&
+      number <= 9007199254740991.0 && number == (double)(int64_t)number) {
     *out = (int64_t)number;
     return true;
   }
@@ -157,18 +165,21 @@ static bool whole(napi_env env, napi_value value, const char *name, int64_t *out
   return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
 }
 
-/* -------------------------------------------------------------------------------------------------- module */
+/* -------------------------------------------------------------------------------------------------
+ * module */
 
 static bool set_options(napi_env env, napi_value given, bn2d_options *options) {
   napi_value names;
   uint32_t count = 0;
   if (absent(env, given)) return true;
-  if (napi_get_property_names(env, given, &names) != napi_ok || napi_get_array_length(env, names, &count) != napi_ok)
+  if (napi_get_property_names(env, given, &names) != napi_ok ||
+      napi_get_array_length(env, names, &count) != napi_ok)
     return false;
   for (uint32_t i = 0; i < count; ++i) {
     napi_value name, value;
     char name_text[64], value_text[64] = "None"; /* null: no momentum */
-    if (napi_get_element(env, names, i, &name) != napi_ok || !text(env, name, name_text, sizeof name_text) ||
+    if (napi_get_element(env, names, i, &name) != napi_ok ||
+        !text(env, name, name_text, sizeof name_text) ||
         napi_get_property(env, given, name, &value) != napi_ok)
       return false;
     if (!absent(env, value) && !text(env, value, value_text, sizeof value_text)) return false;
@@ -186,8 +197,8 @@ static napi_value construct(napi_env env, napi_callback_info info) {
   if (!object || napi_get_cb_info(env, info, &count, values, &self, NULL) != napi_ok ||
       napi_get_new_target(env, info, &target) != napi_ok || !target)
     raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "use new BatchNorm2d()");
-  else if (whole(env, values[0], "numFeatures", &object->features) && ok(env, bn2d_options_create(&options)) &&
-           set_options(env, values[1], options) &&
+  else if (whole(env, values[0], "numFeatures", &object->features) &&
+           ok(env, bn2d_options_create(&options)) && set_options(env, values[1], options) &&
            ok(env, bn2d_module_create(object->features, options, &object->module)) &&
            ok(env, bn2d_module_dtype(object->module, &object->dtype)) &&
            napi_type_tag_object(env, self, &module_tag) == napi_ok &&
@@ -231,7 +242,8 @@ static napi_value set_num_threads(napi_env env, napi_callback_info info) {
   int64_t threads;
   const module_object *self = arguments(env, info, 1, &value);
   if (!self || !whole(env, value, "threads", &threads)) return NULL;
-  return ok(env, bn2d_module_set_num_threads(self->module, threads > INT32_MAX ? INT32_MAX : (int32_t)threads))
+  return ok(env, bn2d_module_set_num_threads(self->module,
+                                             threads > INT32_MAX ? INT32_MAX : (int32_t)threads))
              ? undefined(env)
              : NULL;
 }
@@ -243,14 +255,16 @@ static napi_value to_string(napi_env env, napi_callback_info info) {
   return napi_create_string_utf8(env, buffer, NAPI_AUTO_LENGTH, &value) == napi_ok ? value : NULL;
 }
 
-/* ----------------------------------------------------------------------------------- forward and backward */
+/* ----------------------------------------------------------------------------------- forward and
+ * backward */
 
 static const char *const dtype_names[] = {"", "f32", "f64", "f16", "bf16", NULL};
 static const char *const layout_names[] = {"", "nchw", "nhwc", NULL};
 static const char *const activation_names[] = {"none", "relu", "leaky_relu", NULL};
 
 /* forward(x, [n, h, w], y, {z, activation, slope, layout, dtype}); made: NULL for infer. */
-static bool run(napi_env env, const module_object *self, const napi_value *values, record_object *made) {
+static bool run(napi_env env, const module_object *self, const napi_value *values,
+                record_object *made) {
   static const char *const names[] = {"n", "h", "w"};
   const napi_value options = values[3], z_value = member(env, options, "z"),
                    slope_value = member(env, options, "slope");
@@ -263,13 +277,15 @@ static bool run(napi_env env, const module_object *self, const napi_value *value
     return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "the extents must be [n, h, w]"), false;
   for (uint32_t i = 0; i < 3; ++i) {
     napi_value extent;
-    if (napi_get_element(env, values[1], i, &extent) != napi_ok || !whole(env, extent, names[i], &extents[i]))
+    if (napi_get_element(env, values[1], i, &extent) != napi_ok ||
+        !whole(env, extent, names[i], &extents[i]))
       return false;
     if (extents[i] != 0 && length > INT64_MAX / extents[i])
       return raise(env, "BN2D_ERROR_OVERFLOW", "the product of the extents is too large"), false;
     length *= extents[i];
   }
-  if (!one_of(env, options, "dtype", dtype_names, &dtype) || !one_of(env, options, "layout", layout_names, &layout) ||
+  if (!one_of(env, options, "dtype", dtype_names, &dtype) ||
+      !one_of(env, options, "layout", layout_names, &layout) ||
       !one_of(env, options, "activation", activation_names, &activation))
     return false;
   if (dtype == 0) dtype = self->dtype;
@@ -279,8 +295,8 @@ static bool run(napi_env env, const module_object *self, const napi_value *value
       !array(env, "y", values[2], dtype, (size_t)length, &y) ||
       (!absent(env, z_value) && !array(env, "z", z_value, dtype, (size_t)length, &z)))
     return false;
-  if (!ok(env, bn2d_forward_flat(self->module, dtype, layout, x, z, extents[0], extents[1], extents[2], activation,
-                                 slope, y, made ? &made->record : NULL)))
+  if (!ok(env, bn2d_forward_flat(self->module, dtype, layout, x, z, extents[0], extents[1],
+                                 extents[2], activation, slope, y, made ? &made->record : NULL)))
     return false;
   if (made) {
     made->dtype = dtype;
@@ -297,7 +313,8 @@ static napi_value infer(napi_env env, napi_callback_info info) {
   int32_t training = 0;
   const module_object *self = arguments(env, info, 4, values);
   if (!self || !ok(env, bn2d_module_is_training(self->module, &training))) return NULL;
-  if (training) return raise(env, "BN2D_ERROR_STATE", "infer needs eval mode, the module is in training mode");
+  if (training)
+    return raise(env, "BN2D_ERROR_STATE", "infer needs eval mode, the module is in training mode");
   return run(env, self, values, NULL) ? undefined(env) : NULL;
 }
 
@@ -326,7 +343,8 @@ static napi_value forward(napi_env env, napi_callback_info info) {
 }
 
 /* The array of a reference is where it was: nobody has transferred its memory. */
-static bool in_place(napi_env env, napi_ref reference, const record_object *record, const char *name) {
+static bool in_place(napi_env env, napi_ref reference, const record_object *record,
+                     const char *name) {
   napi_value value;
   void *data;
   return napi_get_reference_value(env, reference, &value) == napi_ok &&
@@ -340,21 +358,26 @@ static napi_value backward(napi_env env, napi_callback_info info) {
   const module_object *self = arguments(env, info, 4, values);
   const record_object *record = self ? unwrapped(env, values[0], &record_tag, "no record") : NULL;
   if (!record) return NULL;
-  if (!record->record) return raise(env, "BN2D_ERROR_INVALID_HANDLE", "the record has been released");
+  if (!record->record)
+    return raise(env, "BN2D_ERROR_INVALID_HANDLE", "the record has been released");
   if (!in_place(env, record->x, record, "x") || !in_place(env, record->y, record, "y") ||
       !array(env, "dy", values[1], record->dtype, record->length, &dy) ||
-      (!absent(env, values[2]) && !array(env, "dx", values[2], record->dtype, record->length, &dx)) ||
+      (!absent(env, values[2]) &&
+       !array(env, "dx", values[2], record->dtype, record->length, &dx)) ||
       (!absent(env, values[3]) && !array(env, "dz", values[3], record->dtype, record->length, &dz)))
     return NULL;
-  return ok(env, bn2d_backward_flat(self->module, record->record, record->dtype, record->layout, dy, dx, dz))
+  return ok(env, bn2d_backward_flat(self->module, record->record, record->dtype, record->layout, dy,
+                                    dx, dz))
              ? undefined(env)
              : NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------- tensors */
+/* -------------------------------------------------------------------------------------------------
+ * tensors */
 
 /* The tensor of a name with its dtype and length; the caller releases it. */
-static bn2d_tensor *find(napi_env env, const module_object *self, napi_value name, int32_t *dtype, size_t *length) {
+static bn2d_tensor *find(napi_env env, const module_object *self, napi_value name, int32_t *dtype,
+                         size_t *length) {
   char name_text[64];
   bn2d_tensor *tensor = NULL;
   uint64_t bytes = 0;
@@ -406,7 +429,9 @@ static napi_value limit_threads(napi_env env, napi_callback_info info) {
   int64_t threads;
   napi_get_cb_info(env, info, &count, &value, NULL, NULL);
   if (!whole(env, value, "threads", &threads)) return NULL;
-  return ok(env, bn2d_set_num_threads(threads > INT32_MAX ? INT32_MAX : (int32_t)threads)) ? undefined(env) : NULL;
+  return ok(env, bn2d_set_num_threads(threads > INT32_MAX ? INT32_MAX : (int32_t)threads))
+             ? undefined(env)
+             : NULL;
 }
 
 NAPI_MODULE_INIT() {
@@ -433,9 +458,10 @@ NAPI_MODULE_INIT() {
     properties[i].method = methods[i].call;
     properties[i].attributes = napi_default;
   }
-  if (napi_define_class(env, "BatchNorm2d", NAPI_AUTO_LENGTH, construct, NULL, count, properties, &constructor) !=
-          napi_ok ||
-      napi_create_function(env, "setNumThreads", NAPI_AUTO_LENGTH, limit_threads, NULL, &function) != napi_ok ||
+  if (napi_define_class(env, "BatchNorm2d", NAPI_AUTO_LENGTH, construct, NULL, count, properties,
+                        &constructor) != napi_ok ||
+      napi_create_function(env, "setNumThreads", NAPI_AUTO_LENGTH, limit_threads, NULL,
+                           &function) != napi_ok ||
       napi_create_string_utf8(env, bn2d_version_string(), NAPI_AUTO_LENGTH, &version) != napi_ok ||
       napi_set_named_property(env, exports, "BatchNorm2d", constructor) != napi_ok ||
       napi_set_named_property(env, exports, "setNumThreads", function) != napi_ok ||

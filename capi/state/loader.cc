@@ -26,7 +26,8 @@ namespace {
 Loading &loading_of(bn2d_loader *loader) { return *checked(loader, "loader").value; }
 
 const std::vector<Loader::Problem> &problems_of(const bn2d_loader *loader, int32_t problem) {
-  static_assert(BN2D_PROBLEM_MISSING == Loader::missing + 1 && BN2D_PROBLEM_UNEXPECTED == Loader::unexpected + 1 &&
+  static_assert(BN2D_PROBLEM_MISSING == Loader::missing + 1 &&
+                BN2D_PROBLEM_UNEXPECTED == Loader::unexpected + 1 &&
                 BN2D_PROBLEM_MISMATCHED == Loader::mismatched + 1);
   const Loader &value = checked(loader, "loader").value->loader;
   if (problem < BN2D_PROBLEM_MISSING || problem > BN2D_PROBLEM_MISMATCHED)
@@ -77,7 +78,8 @@ int32_t bn2d_loader_add_module(bn2d_loader *loader, const char *prefix, bn2d_mod
     const std::string before = required(prefix, "prefix");
     required(module, "module");
     ModuleTargets own(before, module);
-    const bool is_new = std::find(loading.modules.begin(), loading.modules.end(), module) == loading.modules.end();
+    const bool is_new =
+        std::find(loading.modules.begin(), loading.modules.end(), module) == loading.modules.end();
     // All memory first.
     loading.loader.reserve(own.targets.size());
     loading.tensors.reserve(loading.tensors.size() + own.tensors.size());
@@ -100,8 +102,8 @@ int32_t bn2d_loader_add(bn2d_loader *loader, const char *name, const bn2d_view *
     loading.loader.add(std::move(added));
   });
 }
-int32_t bn2d_loader_add_flat(bn2d_loader *loader, const char *name, int32_t dtype, const int64_t *shape, int32_t rank,
-                             void *data) {
+int32_t bn2d_loader_add_flat(bn2d_loader *loader, const char *name, int32_t dtype,
+                             const int64_t *shape, int32_t rank, void *data) {
   return guarded([&] {
     Loading &loading = loading_of(loader);
     state::Target added{required(name, "name"), array_of("data", dtype, shape, rank, data, true)};
@@ -114,7 +116,8 @@ int32_t bn2d_loader_load(bn2d_loader *loader, int32_t strict) {
   const NotCancellable here;
   return guarded([&] {
     Loading &loading = loading_of(loader);
-    if (strict != 0 && strict != 1) fail(Status::invalid_argument, "strict is %" PRId32 ", must be 0 or 1", strict);
+    if (strict != 0 && strict != 1)
+      fail(Status::invalid_argument, "strict is %" PRId32 ", must be 0 or 1", strict);
     std::vector<ModuleLock> locks;
     locks.reserve(loading.modules.size());
     for (bn2d_module *module : loading.modules) locks.emplace_back(module, true);
@@ -123,16 +126,18 @@ int32_t bn2d_loader_load(bn2d_loader *loader, int32_t strict) {
 }
 
 int32_t bn2d_loader_problem_count(const bn2d_loader *loader, int32_t problem, int64_t *out) {
-  return guarded([&] { *required(out, "out") = static_cast<int64_t>(problems_of(loader, problem).size()); });
+  return guarded(
+      [&] { *required(out, "out") = static_cast<int64_t>(problems_of(loader, problem).size()); });
 }
-int32_t bn2d_loader_problem_at(const bn2d_loader *loader, int32_t problem, int64_t index, const char **out_name,
-                               const char **out_text) {
+int32_t bn2d_loader_problem_at(const bn2d_loader *loader, int32_t problem, int64_t index,
+                               const char **out_name, const char **out_text) {
   return guarded([&] {
     required(out_name, "out_name");
     required(out_text, "out_text");
     const auto &problems = problems_of(loader, problem);
     if (index < 0 || static_cast<size_t>(index) >= problems.size())
-      fail(Status::not_found, "problem %" PRId64 " does not exist, there are %zu of this kind", index, problems.size());
+      fail(Status::not_found, "problem %" PRId64 " does not exist, there are %zu of this kind",
+           index, problems.size());
     *out_name = problems[static_cast<size_t>(index)].name.c_str();
     *out_text = problems[static_cast<size_t>(index)].text.c_str();
   });

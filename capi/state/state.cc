@@ -18,7 +18,8 @@ const State &state_of(const bn2d_state *state) { return *checked(state, "state")
 
 void check_index(const State &state, int64_t index) {
   if (index < 0 || index >= state.size())
-    fail(Status::not_found, "tensor %" PRId64 " does not exist, the state has %" PRId64, index, state.size());
+    fail(Status::not_found, "tensor %" PRId64 " does not exist, the state has %" PRId64, index,
+         state.size());
 }
 
 // Calls f(entry) and hands its value out.
@@ -63,7 +64,8 @@ int32_t bn2d_state_create(bn2d_state **out) {
   return make(out, [] { return std::make_shared<State>(); });
 }
 int32_t bn2d_state_open(const char *path, bn2d_state **out) {
-  return make(out, [&] { return std::make_shared<State>(state::file_source(required(path, "path"))); });
+  return make(out,
+              [&] { return std::make_shared<State>(state::file_source(required(path, "path"))); });
 }
 int32_t bn2d_state_parse(const void *data, uint64_t nbytes, bn2d_state **out) {
   return make(out, [&] {
@@ -91,7 +93,8 @@ int32_t bn2d_state_find(const bn2d_state *state, const char *name, int64_t *out)
     const State &s = state_of(state);
     const auto found = s.find(name);
     if (!found)
-      fail(Status::not_found, "no tensor is named %s, the state has %" PRId64, quoted(name).c_str(), s.size());
+      fail(Status::not_found, "no tensor is named %s, the state has %" PRId64, quoted(name).c_str(),
+           s.size());
     *out = *found;
   });
 }
@@ -107,7 +110,8 @@ int32_t bn2d_state_dtype_name(const bn2d_state *state, int64_t index, const char
   return get(state, index, out, [](const state::Entry &entry) { return entry.type->name; });
 }
 int32_t bn2d_state_rank(const bn2d_state *state, int64_t index, int32_t *out) {
-  return get(state, index, out, [](const state::Entry &entry) { return static_cast<int32_t>(entry.shape.size()); });
+  return get(state, index, out,
+             [](const state::Entry &entry) { return static_cast<int32_t>(entry.shape.size()); });
 }
 int32_t bn2d_state_dim(const bn2d_state *state, int64_t index, int32_t dimension, int64_t *out) {
   return get(state, index, out, [dimension](const state::Entry &entry) {
@@ -143,9 +147,11 @@ int32_t bn2d_state_copy_to(const bn2d_state *state, int64_t index, const bn2d_vi
 int32_t bn2d_state_set(bn2d_state *state, const char *name, const bn2d_view *source) {
   return guarded([&] { set(state, required(name, "name"), array_of("source", source, false)); });
 }
-int32_t bn2d_state_set_flat(bn2d_state *state, const char *name, int32_t dtype, const int64_t *shape, int32_t rank,
-                            const void *data) {
-  return guarded([&] { set(state, required(name, "name"), array_of("data", dtype, shape, rank, data, false)); });
+int32_t bn2d_state_set_flat(bn2d_state *state, const char *name, int32_t dtype,
+                            const int64_t *shape, int32_t rank, const void *data) {
+  return guarded([&] {
+    set(state, required(name, "name"), array_of("data", dtype, shape, rank, data, false));
+  });
 }
 
 int32_t bn2d_state_set_module(bn2d_state *state, const char *prefix, bn2d_module *module) {
@@ -171,15 +177,18 @@ int32_t bn2d_state_set_module(bn2d_state *state, const char *prefix, bn2d_module
 }
 
 int32_t bn2d_state_metadata_count(const bn2d_state *state, int64_t *out) {
-  return guarded([&] { *required(out, "out") = static_cast<int64_t>(state_of(state).metadata().size()); });
+  return guarded(
+      [&] { *required(out, "out") = static_cast<int64_t>(state_of(state).metadata().size()); });
 }
-int32_t bn2d_state_metadata_at(const bn2d_state *state, int64_t index, const char **out_key, const char **out_value) {
+int32_t bn2d_state_metadata_at(const bn2d_state *state, int64_t index, const char **out_key,
+                               const char **out_value) {
   return guarded([&] {
     required(out_key, "out_key");
     required(out_value, "out_value");
     const auto &metadata = state_of(state).metadata();
     if (index < 0 || static_cast<size_t>(index) >= metadata.size())
-      fail(Status::not_found, "metadata %" PRId64 " do not exist, the state has %zu", index, metadata.size());
+      fail(Status::not_found, "metadata %" PRId64 " do not exist, the state has %zu", index,
+           metadata.size());
     *out_key = metadata[static_cast<size_t>(index)].first.c_str();
     *out_value = metadata[static_cast<size_t>(index)].second.c_str();
   });
@@ -198,14 +207,16 @@ int32_t bn2d_state_save(const bn2d_state *state, const char *path) {
   });
 }
 
-int32_t bn2d_state_write(const bn2d_state *state, void *buffer, uint64_t capacity, uint64_t *length) {
+int32_t bn2d_state_write(const bn2d_state *state, void *buffer, uint64_t capacity,
+                         uint64_t *length) {
   return guarded_with_files([&] {
     const State &s = state_of(state);
     const uint64_t size = s.file_size();
     if (capacity > 0) {
       required(buffer, "buffer");
       if (size > capacity)
-        fail(Status::buffer_too_small, "the file needs %" PRIu64 " bytes, the buffer has %" PRIu64, size, capacity);
+        fail(Status::buffer_too_small, "the file needs %" PRIu64 " bytes, the buffer has %" PRIu64,
+             size, capacity);
       auto *at = static_cast<char *>(buffer);
       s.write([&](const void *data, size_t count) {
         std::memcpy(at, data, count);

@@ -23,12 +23,13 @@ struct Array {
 // Strides of contiguous elements, the last dimension fastest.
 std::vector<int64_t> contiguous_strides(const std::vector<int64_t> &shape);
 
-// Bytes of a tensor. Error `wrong` beyond 64 bits and for a part of a byte; `name` is for the message.
-uint64_t checked_nbytes(const std::string &name, const ElementType &type, const std::vector<int64_t> &shape,
-                        Status wrong);
+// Bytes of a tensor. Error `wrong` beyond 64 bits and for a part of a byte; `name` is for the
+// message.
+uint64_t checked_nbytes(const std::string &name, const ElementType &type,
+                        const std::vector<int64_t> &shape, Status wrong);
 
-// Checks extents, strides (0 or more; where it is written, no two elements in one place), data (not NULL, aligned) and
-// that nothing leaves the address space. The number of bytes.
+// Checks extents, strides (0 or more; where it is written, no two elements in one place), data (not
+// NULL, aligned) and that nothing leaves the address space. The number of bytes.
 uint64_t checked_nbytes(const std::string &name, const Array &array, bool is_written);
 
 // Copies all elements to contiguous memory, and back. The array has been checked.

@@ -1,5 +1,5 @@
-// The one error path: everything that a caller can get wrong leaves the core as an Error with a status and one line of
-// text.
+// The one error path: everything that a caller can get wrong leaves the core as an Error with a
+// status and one line of text.
 #pragma once
 #include <cstdint>
 #include <exception>
@@ -39,6 +39,7 @@ class Error : public std::exception {
 };
 
 // Throws an Error; the text states the fact and both values, in one line.
-[[noreturn]] void fail(Status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+[[noreturn]] void fail(Status status, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 }  // namespace bn2d

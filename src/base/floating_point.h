@@ -28,10 +28,11 @@ class FloatingPointMode {
 
 class QuietArithmetic {
  public:
-  // In this mode, or in the thread's own. Reading the register takes 2 ns, writing it 10: most hosts
-  // trap nothing, and have seen an inexact result before.
+  // In this mode, or in the thread's own. Reading the register takes 2 ns, writing it 10: most
+  // hosts trap nothing, and have seen an inexact result before.
   explicit QuietArithmetic(FloatingPointMode mode = {}) : before_(_mm_getcsr()) {
-    const unsigned wanted = mode.bits_ | FloatingPointMode::kMaskAll | (before_ & FloatingPointMode::kFlags);
+    const unsigned wanted =
+        mode.bits_ | FloatingPointMode::kMaskAll | (before_ & FloatingPointMode::kFlags);
     if (before_ != wanted) _mm_setcsr(wanted);
   }
   ~QuietArithmetic() {

@@ -27,9 +27,11 @@ constexpr unsigned kPlaces = 16;
 constexpr unsigned kTries = 4;
 Place g_places[kPlaces];  // never destroyed: a thread may still be in a call while the process ends
 
-// Where a thread looks first. Threads differ in the address of their stacks, and asking for that costs nothing.
+// Where a thread looks first. Threads differ in the address of their stacks, and asking for that
+// costs nothing.
 unsigned first_place() {
-  const auto address = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) >> 16);
+  const auto address =
+      static_cast<uint64_t>(reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) >> 16);
   return static_cast<unsigned>((address * 0x9E37'79B9'7F4A'7C15u) >> 60);
 }
 static_assert(kPlaces == 1u << 4);
@@ -48,12 +50,15 @@ bool give_back(unsigned first, Header *header) {
     std::atomic<Header *> &block = g_places[(first + i) % kPlaces].block;
     Header *empty = block.load(std::memory_order_relaxed);
     if (empty != nullptr) continue;
-    if (block.compare_exchange_strong(empty, header, std::memory_order_release, std::memory_order_relaxed)) return true;
+    if (block.compare_exchange_strong(empty, header, std::memory_order_release,
+                                      std::memory_order_relaxed))
+      return true;
   }
   return false;
 }
 
-// Powers of two, so that a few calls of different sizes soon end up with blocks that serve them all.
+// Powers of two, so that a few calls of different sizes soon end up with blocks that serve them
+// all.
 size_t rounded(size_t bytes) {
   size_t size = kSmallest;
   while (size < bytes && size < kLargestKept) size *= 2;

@@ -20,7 +20,8 @@ struct Geometry {
   int64_t outputs;
   // The channel of an element is that of its row, or of its column.
   bool by_row;
-  int64_t run;  // so many rows (or taps) in turn belong to one channel: more than one for a linear layer only
+  int64_t run;  // so many rows (or taps) in turn belong to one channel: more than one for a linear
+                // layer only
 
   int64_t row_length() const { return columns * taps; }
 };
@@ -28,7 +29,8 @@ struct Geometry {
 int64_t channels_of(const std::vector<double> &scale) { return static_cast<int64_t>(scale.size()); }
 
 [[noreturn]] void fail_channels(const char *what, int64_t found, int64_t channels) {
-  fail(Status::shape, "the layer has %" PRId64 " %s, the module %" PRId64 " channels", found, what, channels);
+  fail(Status::shape, "the layer has %" PRId64 " %s, the module %" PRId64 " channels", found, what,
+       channels);
 }
 
 Geometry geometry_of(const Layer &layer, int64_t channels) {
@@ -36,7 +38,9 @@ Geometry geometry_of(const Layer &layer, int64_t channels) {
   if (shape.size() < 2 || shape.size() > 8)
     fail(Status::shape, "weight has rank %zu, must be from 2 to 8", shape.size());
   if (layer.kind == LayerKind::linear && (shape.size() != 2 || layer.groups != 1))
-    fail(Status::shape, "a linear layer has a weight of rank 2 and 1 group, this one rank %zu and %" PRId64 " groups",
+    fail(Status::shape,
+         "a linear layer has a weight of rank 2 and 1 group, this one rank %zu and %" PRId64
+         " groups",
          shape.size(), layer.groups);
   Geometry g{};
   g.rows = shape[0];
@@ -45,13 +49,13 @@ Geometry geometry_of(const Layer &layer, int64_t channels) {
   for (size_t d = 2; d < shape.size(); ++d) g.taps *= shape[d];
   g.run = 1;
   if (layer.groups < 1 || g.rows % layer.groups != 0)
-    fail(Status::shape, "weight has %" PRId64 " rows, which are no multiple of %" PRId64 " groups", g.rows,
-         layer.groups);
+    fail(Status::shape, "weight has %" PRId64 " rows, which are no multiple of %" PRId64 " groups",
+         g.rows, layer.groups);
   // Inputs or outputs that lie along the columns, one group beside the other.
   int64_t across = 0;
   if (__builtin_mul_overflow(g.columns, layer.groups, &across))
-    fail(Status::overflow, "%" PRId64 " columns in %" PRId64 " groups are more than 64 bits count", g.columns,
-         layer.groups);
+    fail(Status::overflow, "%" PRId64 " columns in %" PRId64 " groups are more than 64 bits count",
+         g.columns, layer.groups);
   const bool is_previous = layer.side == Side::previous;
   g.by_row = is_previous != (layer.kind == LayerKind::transposed);
   g.outputs = layer.kind == LayerKind::transposed ? across : g.rows;
@@ -71,7 +75,8 @@ Geometry geometry_of(const Layer &layer, int64_t channels) {
   return g;
 }
 
-// -------------------------------------------------------------------------------------------------------- checks
+// -------------------------------------------------------------------------------------------------
+// checks
 
 uintptr_t begin_of(const Array &array) { return reinterpret_cast<uintptr_t>(array.data); }
 uintptr_t end_of(const Array &array) {
@@ -95,7 +100,8 @@ void check_floating(const char *name, const Array &array) {
 void check_vector(const char *name, const Array &array, int64_t length) {
   if (array.data == nullptr) return;
   if (array.shape.size() != 1 || array.shape[0] != length)
-    fail(Status::shape, "%s has shape %s, must have (%" PRId64 ")", name, text_of(array.shape).c_str(), length);
+    fail(Status::shape, "%s has shape %s, must have (%" PRId64 ")", name,
+         text_of(array.shape).c_str(), length);
 }
 
 void check(const Layer &layer, const Geometry &g) {
@@ -104,23 +110,27 @@ void check(const Layer &layer, const Geometry &g) {
   check_floating("out_weight", layer.out_weight);
   check_floating("out_bias", layer.out_bias);
   if (layer.out_weight.shape != layer.weight.shape)
-    fail(Status::shape, "out_weight has shape %s, weight %s", text_of(layer.out_weight.shape).c_str(),
-         text_of(layer.weight.shape).c_str());
+    fail(Status::shape, "out_weight has shape %s, weight %s",
+         text_of(layer.out_weight.shape).c_str(), text_of(layer.weight.shape).c_str());
   check_vector("bias", layer.bias, g.outputs);
   check_vector("out_bias", layer.out_bias, g.outputs);
   check_apart("out_weight", layer.out_weight, "out_bias", layer.out_bias);
   check_apart("out_weight", layer.out_weight, "bias", layer.bias);
   check_apart("out_bias", layer.out_bias, "weight", layer.weight);
-  if (!is_exactly(layer.out_weight, layer.weight)) check_apart("out_weight", layer.out_weight, "weight", layer.weight);
-  if (!is_exactly(layer.out_bias, layer.bias)) check_apart("out_bias", layer.out_bias, "bias", layer.bias);
-  if (g.row_length() > std::numeric_limits<blasint>::max() || g.rows > std::numeric_limits<blasint>::max())
-    fail(Status::overflow, "a row has %" PRId64 " weights, OpenBLAS takes at most %" PRId64, g.row_length(),
-         int64_t{std::numeric_limits<blasint>::max()});
+  if (!is_exactly(layer.out_weight, layer.weight))
+    check_apart("out_weight", layer.out_weight, "weight", layer.weight);
+  if (!is_exactly(layer.out_bias, layer.bias))
+    check_apart("out_bias", layer.out_bias, "bias", layer.bias);
+  if (g.row_length() > std::numeric_limits<blasint>::max() ||
+      g.rows > std::numeric_limits<blasint>::max())
+    fail(Status::overflow, "a row has %" PRId64 " weights, OpenBLAS takes at most %" PRId64,
+         g.row_length(), int64_t{std::numeric_limits<blasint>::max()});
 }
 
 void check_shift(const Layer &layer, const Geometry &g) {
   if (layer.padded)
-    fail(Status::state, "the shift is not 0 in every channel, and a layer with padding reads 0 beside it");
+    fail(Status::state,
+         "the shift is not 0 in every channel, and a layer with padding reads 0 beside it");
   if (layer.kind == LayerKind::transposed && g.taps > 1)
     fail(Status::state,
          "the shift is not 0 in every channel, and a transposed convolution of %" PRId64
@@ -128,7 +138,8 @@ void check_shift(const Layer &layer, const Geometry &g) {
          g.taps);
 }
 
-// ------------------------------------------------------------------------------------------------------ elements
+// -------------------------------------------------------------------------------------------------
+// elements
 
 // Rows of a weight, as doubles.
 class Rows {
@@ -172,7 +183,9 @@ class Staged {
   void store(int64_t index, int64_t count, const double *from) {
     store_elements(dtype(), bytes_.data(), index, count, from);
   }
-  void load(int64_t index, int64_t count, double *to) const { load_elements(dtype(), bytes_.data(), index, count, to); }
+  void load(int64_t index, int64_t count, double *to) const {
+    load_elements(dtype(), bytes_.data(), index, count, to);
+  }
   void write() const { scatter(bytes_.data(), array_); }
   const char *dtype_name() const { return bn2d::dtype_name(dtype()); }
 
@@ -182,17 +195,25 @@ class Staged {
   std::vector<std::byte> bytes_;
 };
 
-// ------------------------------------------------------------------------------------------------------- folding
+// -------------------------------------------------------------------------------------------------
+// folding
 
 class Folding {
  public:
-  Folding(const Layer &layer, const Geometry &g, const std::vector<double> &scale, const std::vector<double> &shift)
-      : layer_(layer), g_(g), scale_(scale), shift_(shift), weight_(layer.out_weight), bias_(layer.out_bias) {}
+  Folding(const Layer &layer, const Geometry &g, const std::vector<double> &scale,
+          const std::vector<double> &shift)
+      : layer_(layer),
+        g_(g),
+        scale_(scale),
+        shift_(shift),
+        weight_(layer.out_weight),
+        bias_(layer.out_bias) {}
 
   Outcome run() {
     new_bias_ = load_vector(layer_.bias, g_.outputs);
     const bool adds_shift =
-        layer_.side == Side::next && std::any_of(shift_.begin(), shift_.end(), [](double s) { return s != 0; });
+        layer_.side == Side::next &&
+        std::any_of(shift_.begin(), shift_.end(), [](double s) { return s != 0; });
     if (adds_shift) check_shift(layer_, g_);
     scale_weight(adds_shift);
     if (layer_.side == Side::previous) scale_bias();
@@ -204,24 +225,30 @@ class Folding {
   }
 
  private:
-  static constexpr int64_t kBlock = 1 << 17;  // elements in double: 1 MiB, which fits the caches of a core
+  static constexpr int64_t kBlock =
+      1 << 17;  // elements in double: 1 MiB, which fits the caches of a core
 
   int64_t group_of(int64_t row) const { return row / (g_.rows / layer_.groups); }
   // Channel of the first column of a row, where channels go by columns; else that of the whole row.
-  int64_t first_channel(int64_t row) const { return g_.by_row ? row / g_.run : group_of(row) * g_.columns; }
+  int64_t first_channel(int64_t row) const {
+    return g_.by_row ? row / g_.run : group_of(row) * g_.columns;
+  }
 
   // Blocks of rows of one group: added up with the shift, scaled, rounded.
   void scale_weight(bool adds_shift) {
     const int64_t length = g_.row_length();
     if (length == 0 || g_.rows == 0) return;
-    const int64_t in_group = g_.rows / layer_.groups, most = std::clamp<int64_t>(kBlock / length, 1, in_group);
-    std::vector<double> block(static_cast<size_t>(most * length)), stored(static_cast<size_t>(length));
+    const int64_t in_group = g_.rows / layer_.groups,
+                  most = std::clamp<int64_t>(kBlock / length, 1, in_group);
+    std::vector<double> block(static_cast<size_t>(most * length)),
+        stored(static_cast<size_t>(length));
     Rows rows(layer_.weight, g_);
     for (int64_t row = 0, count = 0; row < g_.rows; row += count) {
       count = std::min(most, (group_of(row) + 1) * in_group - row);
       for (int64_t i = 0; i < count; ++i) rows.load(row + i, block.data() + i * length);
       if (adds_shift) add_shift(row, count, block.data());
-      for (int64_t i = 0; i < count; ++i) scale_row(row + i, block.data() + i * length, stored.data());
+      for (int64_t i = 0; i < count; ++i)
+        scale_row(row + i, block.data() + i * length, stored.data());
     }
   }
 
@@ -231,15 +258,16 @@ class Folding {
     const auto rows = static_cast<blasint>(count), columns = static_cast<blasint>(length);
     if (g_.by_row) {  // a transposed convolution of one tap: rows are inputs
       double *const outputs = new_bias_.data() + group_of(row) * g_.columns;
-      cblas_dgemv(CblasRowMajor, CblasTrans, rows, columns, 1.0, block, columns, shift_.data() + row, 1, 1.0, outputs,
-                  1);
+      cblas_dgemv(CblasRowMajor, CblasTrans, rows, columns, 1.0, block, columns,
+                  shift_.data() + row, 1, 1.0, outputs, 1);
       return;
     }
     std::vector<double> shifts(static_cast<size_t>(length));
     for (int64_t j = 0; j < length; ++j)
-      shifts[static_cast<size_t>(j)] = shift_[static_cast<size_t>(first_channel(row) + j / g_.taps)];
-    cblas_dgemv(CblasRowMajor, CblasNoTrans, rows, columns, 1.0, block, columns, shifts.data(), 1, 1.0,
-                new_bias_.data() + row, 1);
+      shifts[static_cast<size_t>(j)] =
+          shift_[static_cast<size_t>(first_channel(row) + j / g_.taps)];
+    cblas_dgemv(CblasRowMajor, CblasNoTrans, rows, columns, 1.0, block, columns, shifts.data(), 1,
+                1.0, new_bias_.data() + row, 1);
   }
 
   void scale_row(int64_t row, double *values, double *stored) {
@@ -260,7 +288,8 @@ class Folding {
     for (int64_t j = 0; j < length; ++j) {
       if (std::isinf(stored[j]) && !was_infinite) fail_range("weight", values[j], weight_);
       if (values[j] == 0 || !std::isfinite(stored[j])) continue;
-      outcome_.rounding = std::max(outcome_.rounding, std::fabs(stored[j] - values[j]) / std::fabs(values[j]));
+      outcome_.rounding =
+          std::max(outcome_.rounding, std::fabs(stored[j] - values[j]) / std::fabs(values[j]));
     }
   }
 
@@ -279,11 +308,13 @@ class Folding {
     std::vector<double> stored(static_cast<size_t>(g_.outputs));
     bias_.load(0, g_.outputs, stored.data());
     for (size_t o = 0; o < stored.size(); ++o)
-      if (std::isinf(stored[o]) && std::isfinite(new_bias_[o])) fail_range("bias", new_bias_[o], bias_);
+      if (std::isinf(stored[o]) && std::isfinite(new_bias_[o]))
+        fail_range("bias", new_bias_[o], bias_);
   }
 
   [[noreturn]] static void fail_range(const char *what, double value, const Staged &staged) {
-    fail(Status::overflow, "a folded %s is %.9g, beyond the range of %s", what, value, staged.dtype_name());
+    fail(Status::overflow, "a folded %s is %.9g, beyond the range of %s", what, value,
+         staged.dtype_name());
   }
 
   const Layer &layer_;
@@ -296,14 +327,16 @@ class Folding {
 
 }  // namespace
 
-void check_apart(const char *name, const Array &written, const char *other_name, const Array &other) {
+void check_apart(const char *name, const Array &written, const char *other_name,
+                 const Array &other) {
   if (other.data == nullptr) return;
   if (begin_of(written) < end_of(other) && begin_of(other) < end_of(written))
-    fail(Status::overlap, "%s at %p and %s at %p share memory", name, static_cast<void *>(written.data), other_name,
-         static_cast<void *>(other.data));
+    fail(Status::overlap, "%s at %p and %s at %p share memory", name,
+         static_cast<void *>(written.data), other_name, static_cast<void *>(other.data));
 }
 
-Outcome fold(const Layer &layer, const std::vector<double> &scale, const std::vector<double> &shift) {
+Outcome fold(const Layer &layer, const std::vector<double> &scale,
+             const std::vector<double> &shift) {
   const Geometry g = geometry_of(layer, channels_of(scale));
   check(layer, g);
   return Folding(layer, g, scale, shift).run();

@@ -25,10 +25,12 @@ struct Outcome {
 };
 
 // Error overlap where both have memory in common.
-void check_apart(const char *name, const Array &written, const char *other_name, const Array &other);
+void check_apart(const char *name, const Array &written, const char *other_name,
+                 const Array &other);
 
-// Error shape, dtype, overlap, overflow, and state where the layer cannot take the shift; nothing has been written
-// then.
-Outcome fold(const Layer &layer, const std::vector<double> &scale, const std::vector<double> &shift);
+// Error shape, dtype, overlap, overflow, and state where the layer cannot take the shift; nothing
+// has been written then.
+Outcome fold(const Layer &layer, const std::vector<double> &scale,
+             const std::vector<double> &shift);
 
 }  // namespace bn2d::fold

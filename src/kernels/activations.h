@@ -4,8 +4,8 @@
 
 namespace bn2d::kernels {
 
-// kExp: e^-r for |r| <= ln 2 / 2; relative error 2.0e-8 (float), 1.6e-17 (double) before the roundings of its sum.
-// kTail: S of activations.inl.h; 3.0e-8 for t <= 13.3, 1.3e-16 for t <= 38.
+// kExp: e^-r for |r| <= ln 2 / 2; relative error 2.0e-8 (float), 1.6e-17 (double) before the
+// roundings of its sum. kTail: S of activations.inl.h; 3.0e-8 for t <= 13.3, 1.3e-16 for t <= 38.
 template <class A>
 struct ActivationConstants;
 
@@ -16,14 +16,16 @@ struct ActivationConstants<float> {
   static constexpr float kWhole = 0x1.8p23f;  // adding it rounds to a whole number
   static constexpr float kGrid = 0x1.8p19f;   // to a multiple of 2^-4
   static constexpr float kLog2E = 0x1.715476p+0f;
-  static constexpr float kLn2Hi = 0x1.62e4p-1f, kLn2Lo = 0x1.7f7d1cp-20f;  // 16 bits: its products with k are exact
+  static constexpr float kLn2Hi = 0x1.62e4p-1f,
+                         kLn2Lo = 0x1.7f7d1cp-20f;  // 16 bits: its products with k are exact
   // e^-v: where it is infinite, still finite, and 0. Gelu: where e^(-t^2/2) is 0.
   static constexpr float kInfinite = -88.8f, kFinite = -87, kZero = 88, kZeroOfGelu = 13.25f;
   static constexpr float kDensity = 0x1.988454p-2f;  // 1/sqrt(2*pi)
   static constexpr float kExp[] = {0x1p+0f,        -0x1p+0f,        0x1p-1f,        -0x1.555404p-3f,
                                    0x1.5554acp-5f, -0x1.126fb8p-7f, 0x1.6d7544p-10f};
-  static constexpr float kTail[] = {0x1.82b4bcp-3f, 0x1.373e3ap-2f,  0x1.8c6d9p-2f,   0x1.7dff5ap-2f, 0x1.eeda58p-3f,
-                                    0x1.eda6bcp-5f, -0x1.cea71ap-5f, -0x1.9d9646p-5f, 0x1.bbb6c4p-7f, 0x1.e5e228p-7f};
+  static constexpr float kTail[] = {
+      0x1.82b4bcp-3f, 0x1.373e3ap-2f,  0x1.8c6d9p-2f,   0x1.7dff5ap-2f, 0x1.eeda58p-3f,
+      0x1.eda6bcp-5f, -0x1.cea71ap-5f, -0x1.9d9646p-5f, 0x1.bbb6c4p-7f, 0x1.e5e228p-7f};
 };
 
 template <>

@@ -1,5 +1,5 @@
-// Activations that are functions of their argument alone: forward, and a gradient through them. Included once per SIMD
-// target.
+// Activations that are functions of their argument alone: forward, and a gradient through them.
+// Included once per SIMD target.
 #if defined(BN2D_KERNELS_ACTIVATIONS_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_ACTIVATIONS_INL_H
 #undef BN2D_KERNELS_ACTIVATIONS_INL_H
@@ -31,9 +31,10 @@ HWY_INLINE hn::Vec<D> Polynomial(D d, hn::Vec<D> v, const hn::TFromD<D> (&coeffi
   return sum;
 }
 
-// e^-(s + rest), where `rest` is what a rounding of s has lost. With k the nearest whole number to -s/ln 2 it is 2^k *
-// e^-r, and the bits of k + 1.5*2^23 end with those of k, so no conversion is needed. Where k is one more, or one less,
-// than that of a normal number, it becomes infinite, or 0.
+// e^-(s + rest), where `rest` is what a rounding of s has lost. With k the nearest whole number to
+// -s/ln 2 it is 2^k * e^-r, and the bits of k + 1.5*2^23 end with those of k, so no conversion is
+// needed. Where k is one more, or one less, than that of a normal number, it becomes infinite, or
+// 0.
 template <class D>
 HWY_INLINE hn::Vec<D> ExpOfMinus(D d, hn::Vec<D> s, hn::Vec<D> rest) {
   using C = ActivationConstants<hn::TFromD<D>>;
@@ -41,8 +42,10 @@ HWY_INLINE hn::Vec<D> ExpOfMinus(D d, hn::Vec<D> s, hn::Vec<D> rest) {
   const auto whole = hn::Set(d, C::kWhole);
   const auto shifted = hn::NegMulAdd(s, hn::Set(d, C::kLog2E), whole);
   const auto k = hn::Sub(shifted, whole);
-  const auto r = hn::MulAdd(k, hn::Set(d, C::kLn2Lo), hn::Add(hn::MulAdd(k, hn::Set(d, C::kLn2Hi), s), rest));
-  const auto power = hn::Add(hn::Set(du, C::kOneBits), hn::ShiftLeft<C::kMantissaBits>(hn::BitCast(du, shifted)));
+  const auto r =
+      hn::MulAdd(k, hn::Set(d, C::kLn2Lo), hn::Add(hn::MulAdd(k, hn::Set(d, C::kLn2Hi), s), rest));
+  const auto power =
+      hn::Add(hn::Set(du, C::kOneBits), hn::ShiftLeft<C::kMantissaBits>(hn::BitCast(du, shifted)));
   return hn::Mul(Polynomial(d, r, C::kExp), hn::BitCast(d, power));
 }
 
@@ -52,7 +55,8 @@ HWY_INLINE hn::Vec<D> Piecewise(D d, const ActivationJob &job, hn::Vec<D> v) {
   using A = hn::TFromD<D>;
   const auto zero = hn::Zero(d), one = hn::Set(d, A{1});
   const bool is_clamp = job.activation != Activation::hardswish, derives = job.gradient != nullptr;
-  const auto low = is_clamp ? zero : hn::Set(d, A{-3}), high = hn::Set(d, is_clamp ? static_cast<A>(job.bound) : A{3});
+  const auto low = is_clamp ? zero : hn::Set(d, A{-3}),
+             high = hn::Set(d, is_clamp ? static_cast<A>(job.bound) : A{3});
   auto inner = derives ? one : v, upper = derives ? one : v;
   if (is_clamp) {
     upper = derives ? zero : high;
@@ -66,7 +70,8 @@ HWY_INLINE hn::Vec<D> Piecewise(D d, const ActivationJob &job, hn::Vec<D> v) {
 }
 
 // Sigmoid, silu and gelu, or their derivatives. With e = e^-v
-//   sigmoid(v) = 1/(1 + e),  sigmoid' = e*sigmoid^2,  silu(v) = v/(1 + e),  silu' = sigmoid + v*sigmoid'
+//   sigmoid(v) = 1/(1 + e),  sigmoid' = e*sigmoid^2,  silu(v) = v/(1 + e),  silu' = sigmoid +
+//   v*sigmoid'
 // and with t = |v|, which keeps the digits of both tails,
 //   gelu(v) = max(v, 0) - t*Q(t), Q(t) = P(normal > t) = e^(-t^2/2) * u*S(u), u = 1/(1 + t/4)
 // S is a polynomial in u - 0.5.
@@ -75,8 +80,8 @@ HWY_INLINE hn::Vec<D> Smooth(D d, const ActivationJob &job, hn::Vec<D> v) {
   using A = hn::TFromD<D>;
   using C = ActivationConstants<A>;
   const auto zero = hn::Zero(d), one = hn::Set(d, A{1});
-  const bool is_gelu = job.activation == Activation::gelu, is_silu = job.activation == Activation::silu,
-             derives = job.gradient != nullptr;
+  const bool is_gelu = job.activation == Activation::gelu,
+             is_silu = job.activation == Activation::silu, derives = job.gradient != nullptr;
   const auto at_most = [&](hn::Vec<D> x, A most) HWY_ATTR {  // a NaN stays one
     return hn::IfThenElse(hn::Gt(x, hn::Set(d, most)), hn::Set(d, most), x);
   };

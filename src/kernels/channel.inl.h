@@ -1,4 +1,5 @@
-// Per-channel arithmetic of forward and backward, vectors along the channels of a group. Included once per SIMD target.
+// Per-channel arithmetic of forward and backward, vectors along the channels of a group. Included
+// once per SIMD target.
 #if defined(BN2D_KERNELS_CHANNEL_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_CHANNEL_INL_H
 #undef BN2D_KERNELS_CHANNEL_INL_H
@@ -62,7 +63,8 @@ struct MomentsOf {
       hn::StoreU(mean.lo, d, out.mean_lo + c);
       const auto negative = hn::Lt(m2.hi, zero);  // by rounding only
       const auto overflow = hn::Eq(squares.hi, hn::Set(d, HUGE_VAL));
-      hn::StoreU(hn::IfThenElse(overflow, squares.hi, hn::IfThenZeroElse(negative, m2.hi)), d, out.m2_hi + c);
+      hn::StoreU(hn::IfThenElse(overflow, squares.hi, hn::IfThenZeroElse(negative, m2.hi)), d,
+                 out.m2_hi + c);
       hn::StoreU(hn::IfThenZeroElse(hn::Or(overflow, negative), m2.lo), d, out.m2_lo + c);
     } else {
       const hn::Rebind<float, D> df;
@@ -73,12 +75,12 @@ struct MomentsOf {
       hn::StoreU(zero, d, out.mean_lo + c);
       hn::StoreU(m2, d, out.m2_hi + c);
       hn::StoreU(zero, d, out.m2_lo + c);
-      // Exact enough where the pivot is close to the mean, so that m2 has an eighth of the squares, and
-      // where these are far from both ends of the range of float. NaN is not. A pivot 2.6 deviations
-      // away costs 1.4 * 2^-24 of one where samples repeat, and one of 5 costs 3.
+      // Exact enough where the pivot is close to the mean, so that m2 has an eighth of the squares,
+      // and where these are far from both ends of the range of float. NaN is not. A pivot 2.6
+      // deviations away costs 1.4 * 2^-24 of one where samples repeat, and one of 5 costs 3.
       const auto close = hn::Ge(m2, hn::Mul(squares.hi, hn::Set(d, kLeastPart)));
-      const auto in_range =
-          hn::And(hn::Ge(squares.hi, hn::Mul(n, hn::Set(d, kLeastSquare))), hn::Lt(squares.hi, hn::Set(d, HUGE_VAL)));
+      const auto in_range = hn::And(hn::Ge(squares.hi, hn::Mul(n, hn::Set(d, kLeastSquare))),
+                                    hn::Lt(squares.hi, hn::Set(d, HUGE_VAL)));
       StoreFlags(d, hn::Not(hn::And(close, in_range)), of.inexact + c);
     }
   }
@@ -107,7 +109,8 @@ struct MergedMoments {
     using V = hn::Vec<D>;
     const auto of_b = hn::Set(d, count_b / count), product = hn::Set(d, weight);
     if constexpr (!kPair) {
-      const auto mean = hn::LoadU(d, a->mean_hi + c), delta = hn::Sub(hn::LoadU(d, b->mean_hi + c), mean);
+      const auto mean = hn::LoadU(d, a->mean_hi + c),
+                 delta = hn::Sub(hn::LoadU(d, b->mean_hi + c), mean);
       const auto m2 = hn::Add(hn::LoadU(d, a->m2_hi + c), hn::LoadU(d, b->m2_hi + c));
       hn::StoreU(hn::MulAdd(delta, of_b, mean), d, a->mean_hi + c);
       hn::StoreU(hn::MulAdd(hn::Mul(delta, delta), product, m2), d, a->m2_hi + c);
@@ -117,7 +120,8 @@ struct MergedMoments {
       const Pair<V> m2_a = LoadNumber<kPair>(d, a->m2_hi + c, a->m2_lo + c);
       const Pair<V> m2_b = LoadNumber<kPair>(d, b->m2_hi + c, b->m2_lo + c);
       const Pair<V> delta = Add(mean_b, Negate(mean));
-      const Pair<V> merged = Add(mean, Divide(Multiply(delta, hn::Set(d, count_b)), hn::Set(d, count)));
+      const Pair<V> merged =
+          Add(mean, Divide(Multiply(delta, hn::Set(d, count_b)), hn::Set(d, count)));
       const Pair<V> m2 = Add(Add(m2_a, m2_b), Multiply(Square(delta), product));
       const auto infinity = hn::Set(d, HUGE_VAL);
       const auto overflow = hn::Or(hn::Or(hn::Eq(m2_a.hi, infinity), hn::Eq(m2_b.hi, infinity)),
@@ -159,7 +163,8 @@ struct Variances {
   }
 };
 
-BN2D_SELDOM inline void VarianceOfMoments(int64_t channels, const Moments *moments, double divisor, double *var) {
+BN2D_SELDOM inline void VarianceOfMoments(int64_t channels, const Moments *moments, double divisor,
+                                          double *var) {
   if (moments->wide) {
     ForChannels(channels, Variances<true>{moments, divisor, var});
   } else {
@@ -170,10 +175,12 @@ BN2D_SELDOM inline void VarianceOfMoments(int64_t channels, const Moments *momen
 // A coefficient that is NaN, without a payload: see BF16BitsFromFloat.
 template <class D>
 HWY_INLINE hn::Vec<D> Canonical(D d, hn::Vec<D> v) {
-  return hn::IfThenElse(hn::IsNaN(v), hn::Set(d, std::numeric_limits<hn::TFromD<D>>::quiet_NaN()), v);
+  return hn::IfThenElse(hn::IsNaN(v), hn::Set(d, std::numeric_limits<hn::TFromD<D>>::quiet_NaN()),
+                        v);
 }
 
-// Numbers beyond the range of float become infinite; in its scalar vectors Highway makes them the largest float.
+// Numbers beyond the range of float become infinite; in its scalar vectors Highway makes them the
+// largest float.
 template <class D, class DF = hn::Rebind<float, D>>
 HWY_INLINE hn::Vec<DF> ToFloat(DF df, hn::Vec<D> v) {
 #if HWY_TARGET == HWY_SCALAR
@@ -191,7 +198,8 @@ HWY_INLINE void StoreSplit(D d, hn::Vec<D> hi, hn::Vec<D> lo, float *out_hi, flo
   const auto back = hn::PromoteTo(d, head);
   const auto finite = hn::Eq(hn::Sub(back, back), hn::Zero(d));
   hn::StoreU(head, df, out_hi);
-  hn::StoreU(ToFloat<D>(df, hn::IfThenElseZero(finite, hn::Add(hn::Sub(hi, back), lo))), df, out_lo);
+  hn::StoreU(ToFloat<D>(df, hn::IfThenElseZero(finite, hn::Add(hn::Sub(hi, back), lo))), df,
+             out_lo);
 }
 template <class D>
 HWY_INLINE void StoreSplit(D d, hn::Vec<D> hi, hn::Vec<D> lo, double *out_hi, double *out_lo) {
@@ -222,12 +230,13 @@ HWY_INLINE hn::Vec<D> LoadOr(D d, const double *array, int64_t c, double other) 
   return array ? hn::LoadU(d, array + c) : hn::Set(d, other);
 }
 
-// A factor in the range of the arithmetic type, where `made_of` is finite: infinity times a difference of 0 would be
-// NaN.
+// A factor in the range of the arithmetic type, where `made_of` is finite: infinity times a
+// difference of 0 would be NaN.
 template <class A, class D>
 HWY_INLINE hn::Vec<D> InRange(D d, hn::Vec<D> factor, hn::Vec<D> made_of) {
   const auto largest = hn::Set(d, static_cast<double>(std::numeric_limits<A>::max()));
-  const auto too_large = hn::And(hn::Gt(hn::Abs(factor), largest), hn::Le(hn::Abs(made_of), hn::Set(d, DBL_MAX)));
+  const auto too_large =
+      hn::And(hn::Gt(hn::Abs(factor), largest), hn::Le(hn::Abs(made_of), hn::Set(d, DBL_MAX)));
   return hn::IfThenElse(too_large, hn::CopySign(largest, factor), factor);
 }
 
@@ -277,7 +286,8 @@ struct StoredCenters {
     const auto center = LoadOr(d, mean, c, 0);
     MarkExtreme(d, IsAtLeast(d, center, SafeRange<A>::kCenter), c, out.extreme);
     StoreSplit(d, hn::Neg(center), hn::Neg(LoadOr(d, mean_lo, c, 0)),
-               Coefficient<A>(out, coefficient::minus_mean_hi, c), Coefficient<A>(out, coefficient::minus_mean_lo, c));
+               Coefficient<A>(out, coefficient::minus_mean_hi, c),
+               Coefficient<A>(out, coefficient::minus_mean_lo, c));
   }
 };
 template <class A>
@@ -301,7 +311,8 @@ BN2D_KERNEL inline void StoreCenters(int64_t channels, const double *mean, const
     ForChannels(channels, StoredCenters<float>{mean, mean_lo, out});
   }
 }
-BN2D_SELDOM inline void StoreFactors(int64_t channels, const double *factors, int k, const ChannelCoefficients &out) {
+BN2D_SELDOM inline void StoreFactors(int64_t channels, const double *factors, int k,
+                                     const ChannelCoefficients &out) {
   if (out.wide) {
     ForChannels(channels, StoredFactors<double>{factors, k, out});
   } else {
@@ -324,10 +335,12 @@ struct ForwardCoefficients {
     // With eps = 0 and a deviation near the smallest float this leaves the range of float.
     StoreAs(d, InRange<A>(d, scale, w), Coefficient<A>(out, coefficient::scale, c));
     StoreAs(d, b, Coefficient<A>(out, coefficient::shift, c));
-    auto extreme = hn::Or(IsExtremeScale<A>(d, w, inverse, scale), IsAtLeast(d, b, SafeRange<A>::kMost));
+    auto extreme =
+        hn::Or(IsExtremeScale<A>(d, w, inverse, scale), IsAtLeast(d, b, SafeRange<A>::kMost));
     if constexpr (sizeof(A) == sizeof(double)) {
       using R = SafeRange<double>;
-      const auto sums_hold = hn::And(hn::Ge(v, hn::Set(d, R::kLeastVariance)), hn::Le(v, hn::Set(d, R::kMostVariance)));
+      const auto sums_hold = hn::And(hn::Ge(v, hn::Set(d, R::kLeastVariance)),
+                                     hn::Le(v, hn::Set(d, R::kMostVariance)));
       extreme = hn::Or(extreme, hn::Not(sums_hold));  // NaN, too
     }
     MarkExtreme(d, extreme, c, out.extreme);
@@ -350,12 +363,14 @@ struct BackwardGradients {
   static HWY_INLINE hn::Vec<D> Total(D d, const Sums &sums, int64_t i) {
     return hn::Add(hn::LoadU(d, sums.hi + i), hn::LoadU(d, sums.lo + i));
   }
-  // What is subtracted and added where the mean of scale*g over a set stands for scale*g_mean: as much of it as a
-  // gradient of this channel can cancel, and the rest. True where sums of the set are extreme, or NaN.
+  // What is subtracted and added where the mean of scale*g over a set stands for scale*g_mean: as
+  // much of it as a gradient of this channel can cancel, and the rest. True where sums of the set
+  // are extreme, or NaN.
   template <class D, class V = hn::Vec<D>>
   HWY_NOINLINE hn::Mask<D> ShiftOfSet(D d, int64_t c, V scale) const {
     using namespace coefficient;
-    const Pair<V> mean = Divide(LoadNumber<true>(d, of.of_set->hi + c, of.of_set->lo + c), hn::Set(d, of.count));
+    const Pair<V> mean =
+        Divide(LoadNumber<true>(d, of.of_set->hi + c, of.of_set->lo + c), hn::Set(d, of.count));
     const V gradient = hn::Div(mean.hi, scale);
     const auto is_safe = hn::Lt(hn::Abs(gradient), hn::Set(d, SafeRange<A>::kMost));  // NaN is not
     A *const minus_gmean = Coefficient<A>(of.coefficients, b_minus_gmean, c);
@@ -376,15 +391,19 @@ struct BackwardGradients {
     if (of.sums != nullptr) {
       const auto scale = LoadAs(d, Coefficient<A>(out, b_scale, c));  // as the map has it
       const auto n = hn::Set(d, of.count);
-      const auto g = Total(d, *of.sums, c), g_xhat = hn::Mul(invstd, Total(d, *of.sums, kMaxGroup + c));
+      const auto g = Total(d, *of.sums, c),
+                 g_xhat = hn::Mul(invstd, Total(d, *of.sums, kMaxGroup + c));
       const auto g_mean = hn::Div(g, n), slope = hn::Div(g_xhat, n);
       hn::StoreU(g, d, of.sum_g + c);
       hn::StoreU(g_xhat, d, of.sum_g_xhat + c);
       StoreAs(d, hn::Neg(g_mean), Coefficient<A>(out, b_minus_gmean, c));
-      StoreAs(d, hn::Mul(scale, hn::Neg(hn::Add(LoadAs(d, Coefficient<A>(out, b_minus_gmean, c)), g_mean))),
+      StoreAs(d,
+              hn::Mul(scale,
+                      hn::Neg(hn::Add(LoadAs(d, Coefficient<A>(out, b_minus_gmean, c)), g_mean))),
               Coefficient<A>(out, b_shift, c));
-      const auto of_xhat =
-          of.of_set ? hn::Mul(invstd, hn::Div(Total(d, *of.of_set, kMaxGroup + c), n)) : hn::Mul(scale, slope);
+      const auto of_xhat = of.of_set
+                               ? hn::Mul(invstd, hn::Div(Total(d, *of.of_set, kMaxGroup + c), n))
+                               : hn::Mul(scale, slope);
       const auto of_x = hn::Mul(of_xhat, invstd);
       StoreAs(d, hn::Neg(of_x), Coefficient<A>(out, b_slope, c));
       extreme = hn::Or(extreme, IsExtremeScale<A>(d, of_xhat, invstd, of_x));
@@ -393,19 +412,21 @@ struct BackwardGradients {
       extreme = hn::Or(extreme, IsAtLeast(d, terms, SafeRange<A>::kMost));
       if (of.of_set) extreme = hn::Or(extreme, hn::Or(ShiftOfSet(d, c, scale), hn::IsNaN(of_x)));
       if constexpr (sizeof(A) == sizeof(double)) {
-        // The products that were summed are as large as gradients times 1/invstd. A sum: a NaN of either stays one,
-        // which a maximum does not promise.
+        // The products that were summed are as large as gradients times 1/invstd. A sum: a NaN of
+        // either stays one, which a maximum does not promise.
         const auto least = hn::Mul(hn::Max(invstd, hn::Set(d, 1.0)), hn::Set(d, R::kLeastGradient));
         const auto means = hn::Add(hn::Abs(g_mean), hn::Abs(slope));
-        const auto sums_hold = hn::And(hn::Ge(hn::Abs(slope), least), hn::Lt(means, hn::Set(d, R::kMost)));
+        const auto sums_hold =
+            hn::And(hn::Ge(hn::Abs(slope), least), hn::Lt(means, hn::Set(d, R::kMost)));
         extreme = hn::Or(extreme, IsOutside(d, invstd, R::kLeastInvstd, R::kMostInvstd));
         extreme = hn::Or(extreme, hn::Not(sums_hold));  // NaN, and gradients of 0, too
       } else {
         extreme = hn::Or(extreme, IsExtremeFactor<A>(d, invstd));
         extreme = hn::Or(extreme, IsExtremeFactor<A>(d, g_mean));
         extreme = hn::Or(extreme, IsExtremeFactor<A>(d, slope));
-        // A product of floats may lack 2^-150, all of it or its last bits, and 1/std makes that larger. Where the means
-        // are not far above it, and where they are NaN after an overflow, the sums are taken again.
+        // A product of floats may lack 2^-150, all of it or its last bits, and 1/std makes that
+        // larger. Where the means are not far above it, and where they are NaN after an overflow,
+        // the sums are taken again.
         const auto means = hn::Add(hn::Abs(g_mean), hn::Abs(slope));
         extreme = hn::Or(extreme, hn::Not(hn::Gt(means, hn::Mul(invstd, hn::Set(d, R::kLeast)))));
       }
@@ -415,7 +436,8 @@ struct BackwardGradients {
 };
 
 BN2D_SELDOM inline void GradientsOfBackward(const BackwardChannels &of) {
-  if (of.sums != nullptr) StoreCenters(of.channels, of.statistics.mean, of.statistics.mean_lo, of.coefficients);
+  if (of.sums != nullptr)
+    StoreCenters(of.channels, of.statistics.mean, of.statistics.mean_lo, of.coefficients);
   if (of.coefficients.wide) {
     ForChannels(of.channels, BackwardGradients<double>{of});
   } else {

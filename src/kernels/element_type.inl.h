@@ -1,6 +1,6 @@
-// The kernels of one element type on all SIMD targets: the whole of f32.cc, f64.cc, f16.cc and bf16.cc, which only name
-// the type (BN2D_ELEMENT), the table of the kernels (BN2D_TABLE) and themselves (BN2D_FILE). One file a
-// type, so that they compile side by side.
+// The kernels of one element type on all SIMD targets: the whole of f32.cc, f64.cc, f16.cc and
+// bf16.cc, which only name the type (BN2D_ELEMENT), the table of the kernels (BN2D_TABLE) and
+// themselves (BN2D_FILE). One file a type, so that they compile side by side.
 #include "kernels/targets.h"
 //
 #include "kernels/kernels.h"
@@ -47,12 +47,14 @@ constexpr TypeKernels BN2D_TABLE = {
     Pivots<BN2D_ELEMENT>,
     {{Sums<SumsOf::forward, Layout::planes>(), Sums<SumsOf::forward, Layout::channels>()},
      {Sums<SumsOf::backward, Layout::planes>(), Sums<SumsOf::backward, Layout::channels>()},
-     {Sums<SumsOf::double_backward, Layout::planes>(), Sums<SumsOf::double_backward, Layout::channels>()}},
+     {Sums<SumsOf::double_backward, Layout::planes>(),
+      Sums<SumsOf::double_backward, Layout::channels>()}},
     Reduce<sizeof(BN2D_ELEMENT) == sizeof(double)>,
     {{Map<MapOf::forward, Layout::planes>(), Map<MapOf::forward, Layout::channels>()},
      {Map<MapOf::backward, Layout::planes>(), Map<MapOf::backward, Layout::channels>()},
      {Map<MapOf::scale, Layout::planes>(), Map<MapOf::scale, Layout::channels>()},
-     {Map<MapOf::double_backward, Layout::planes>(), Map<MapOf::double_backward, Layout::channels>()}},
+     {Map<MapOf::double_backward, Layout::planes>(),
+      Map<MapOf::double_backward, Layout::channels>()}},
     ExpandMask<BN2D_ELEMENT>,
     PackMask<BN2D_ELEMENT>,
     LoadRow<BN2D_ELEMENT>,

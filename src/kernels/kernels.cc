@@ -1,5 +1,5 @@
-// The choice between the SIMD targets at run time, and the per-channel arithmetic. Our own table, not Highway's: that
-// one is shared by every user of libhwy in the process.
+// The choice between the SIMD targets at run time, and the per-channel arithmetic. Our own table,
+// not Highway's: that one is shared by every user of libhwy in the process.
 #include "kernels/targets.h"
 //
 #include <atomic>
@@ -52,8 +52,9 @@ constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
      N_##TARGET::StoreFactors, N_##TARGET::SideOfForward},                                         \
     {N_##TARGET::Activate<float>, N_##TARGET::Activate<double>}}},
 
-// The targets that this CPU has, as Highway's bits. Our own question: Highway's is in libhwy, and loading that alone
-// takes most of the time that loading this library may take (it looks at the timer, too).
+// The targets that this CPU has, as Highway's bits. Our own question: Highway's is in libhwy, and
+// loading that alone takes most of the time that loading this library may take (it looks at the
+// timer, too).
 int64_t SupportedTargets() {
 #if HWY_ARCH_X86
   __builtin_cpu_init();
@@ -61,11 +62,13 @@ int64_t SupportedTargets() {
   const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
 #define BN2D_CPU_HAS(NAME) (__builtin_cpu_supports(NAME) != 0)
   // What Highway compiles for each target.
-  const bool sse4 = BN2D_CPU_HAS("sse4.2") && BN2D_CPU_HAS("ssse3") && BN2D_CPU_HAS("pclmul") && BN2D_CPU_HAS("aes");
-  const bool avx2 =
-      sse4 && BN2D_CPU_HAS("avx2") && BN2D_CPU_HAS("fma") && BN2D_CPU_HAS("bmi") && BN2D_CPU_HAS("bmi2") && f16c;
-  const bool avx3 = avx2 && BN2D_CPU_HAS("avx512f") && BN2D_CPU_HAS("avx512cd") && BN2D_CPU_HAS("avx512bw") &&
-                    BN2D_CPU_HAS("avx512dq") && BN2D_CPU_HAS("avx512vl");
+  const bool sse4 = BN2D_CPU_HAS("sse4.2") && BN2D_CPU_HAS("ssse3") && BN2D_CPU_HAS("pclmul") &&
+                    BN2D_CPU_HAS("aes");
+  const bool avx2 = sse4 && BN2D_CPU_HAS("avx2") && BN2D_CPU_HAS("fma") && BN2D_CPU_HAS("bmi") &&
+                    BN2D_CPU_HAS("bmi2") && f16c;
+  const bool avx3 = avx2 && BN2D_CPU_HAS("avx512f") && BN2D_CPU_HAS("avx512cd") &&
+                    BN2D_CPU_HAS("avx512bw") && BN2D_CPU_HAS("avx512dq") &&
+                    BN2D_CPU_HAS("avx512vl");
 #undef BN2D_CPU_HAS
   return HWY_STATIC_TARGET | (sse4 ? HWY_SSE4 : 0) | (avx2 ? HWY_AVX2 : 0) | (avx3 ? HWY_AVX3 : 0);
 #else
@@ -73,8 +76,8 @@ int64_t SupportedTargets() {
 #endif
 }
 
-// All targets, best first. The last one is the fallback that every CPU has. Constant: nothing has to be initialised at
-// run time, which would take a lock.
+// All targets, best first. The last one is the fallback that every CPU has. Constant: nothing has
+// to be initialised at run time, which would take a lock.
 struct Entry {
   int64_t bit;
   Kernels kernels;
@@ -106,7 +109,9 @@ const Kernels &active() {
   return *kernels;
 }
 
-void set_active_for_test(const Kernels *kernels) { g_active.store(kernels, std::memory_order_release); }
+void set_active_for_test(const Kernels *kernels) {
+  g_active.store(kernels, std::memory_order_release);
+}
 
 void streaming_fence() { hwy::FlushStream(); }
 

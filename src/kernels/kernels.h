@@ -8,16 +8,18 @@
 //    channel.
 //
 // The order of summation is *canonical*: it follows from the shape alone. So a tensor has the same
-// sums contiguous, strided and channels_last, on any number of threads and with any width of vectors.
-// A plane is cut into rows of 16 positions, and rows into runs:
+// sums contiguous, strided and channels_last, on any number of threads and with any width of
+// vectors. A plane is cut into rows of 16 positions, and rows into runs:
 //
 //   position   0 1 2 3 4 5 6 7 | 8 9 10 11 12 13 14 15     row 0
 //             16 ...           | 24 ...                    row 1
 //   lane       0 1 2 3 4 5 6 7 | 0 1  2  3  4  5  6  7
 //
 //  - A *lane* takes every eighth position of a plane, so two elements of each row.
-//  - A *run* is up to 8 rows: as many whole planes as fit, one after another, or a part of one plane.
-//  - Float and half data are summed in float within a run, as a tree: over the first elements of the
+//  - A *run* is up to 8 rows: as many whole planes as fit, one after another, or a part of one
+//  plane.
+//  - Float and half data are summed in float within a run, as a tree: over the first elements of
+//  the
 //    rows, over the second ones, and both together. The 16 elements of a lane lose at most a few
 //    roundings of 2^-24 that way. The sum of a run goes to the lane's accumulator, a double.
 //  - Doubles go to their lane one by one, into pairs of doubles (hi, lo) with error-free
@@ -42,7 +44,8 @@ inline constexpr int accumulators_of(bool wide) { return wide ? 2 * kLanes : kLa
 inline constexpr int kMaxGroup = 128;  // channels of a group
 inline constexpr int kMaxSums = 5;     // sums of one kernel
 
-// Where a kernel finds the elements of a tensor: strides in elements. A NULL pointer: the tensor takes no part.
+// Where a kernel finds the elements of a tensor: strides in elements. A NULL pointer: the tensor
+// takes no part.
 struct Stream {
   void *data = nullptr;
   int64_t channel = 0, sample = 0, position = 0;
@@ -57,13 +60,14 @@ enum class Layout {
 };
 inline constexpr int kLayouts = 2;
 
-// The side of an activation: an element of `side` is changed in sign where side_sign of its channel is -0 (and not
-// where it is 0), and the gradient is damped where the result is at most side_threshold. With 0 and 0 the side is y, or
-// what stands for it; with others it is x, whose argument of the activation rises or falls in a whole channel.
+// The side of an activation: an element of `side` is changed in sign where side_sign of its channel
+// is -0 (and not where it is 0), and the gradient is damped where the result is at most
+// side_threshold. With 0 and 0 the side is y, or what stands for it; with others it is x, whose
+// argument of the activation rises or falls in a whole channel.
 
-// Sums, by operation. t = x - pivot; g = dy through the activation. The pivot keeps a large mean from
-// cancelling: forward's is close to the elements of the block (TypeKernels::pivots), that of the
-// others is the mean, rounded to the arithmetic type.
+// Sums, by operation. t = x - pivot; g = dy through the activation. The pivot keeps a large mean
+// from cancelling: forward's is close to the elements of the block (TypeKernels::pivots), that of
+// the others is the mean, rounded to the arithmetic type.
 enum class SumsOf {
   forward,          // t, t^2
   backward,         // g, g*t
@@ -73,22 +77,25 @@ inline constexpr int kSumsOps = 3;
 inline constexpr int sums_count(SumsOf op) { return op == SumsOf::double_backward ? 5 : 2; }
 
 struct SumsJob {
-  int64_t channels = 0, samples = 0, length = 0;  // a block: `length` positions of each of `samples` samples
-  Stream x, g, side, v;                           // side: tells which side of the activation an element is on
-  double slope = 0;                               // factor of the gradient where it is damped
-  int64_t next_samples = 0, next_positions = 0;   // from this block to the one that follows; 0: none
-  bool fetches = false;                           // what is read is fetched ahead: the caches do not hold it
-  bool in_double = false;                         // float and half data: not in float
-  bool first = true;                              // first piece of a block: accumulators start at 0
-  double *accumulators = nullptr;                 // planes: [channel][sum][k], channels: [sum][k][channel]
-  int64_t accumulator_stride = kMaxGroup;         // channels that these have room for
-  // Per channel, in the arithmetic type. What a mean of doubles has beyond its pivot is in center_lo.
+  int64_t channels = 0, samples = 0,
+          length = 0;    // a block: `length` positions of each of `samples` samples
+  Stream x, g, side, v;  // side: tells which side of the activation an element is on
+  double slope = 0;      // factor of the gradient where it is damped
+  int64_t next_samples = 0, next_positions = 0;  // from this block to the one that follows; 0: none
+  bool fetches = false;            // what is read is fetched ahead: the caches do not hold it
+  bool in_double = false;          // float and half data: not in float
+  bool first = true;               // first piece of a block: accumulators start at 0
+  double *accumulators = nullptr;  // planes: [channel][sum][k], channels: [sum][k][channel]
+  int64_t accumulator_stride = kMaxGroup;  // channels that these have room for
+  // Per channel, in the arithmetic type. What a mean of doubles has beyond its pivot is in
+  // center_lo.
   const void *pivot = nullptr;
   const double *center_lo = nullptr;
   const void *side_sign = nullptr, *side_threshold = nullptr;  // where there is a side
   void *buffer = nullptr;  // kSumsBufferBytes, for rows of small planes or of few channels
 
-  static constexpr Stream SumsJob::*kTensors[] = {&SumsJob::x, &SumsJob::g, &SumsJob::side, &SumsJob::v};
+  static constexpr Stream SumsJob::*kTensors[] = {&SumsJob::x, &SumsJob::g, &SumsJob::side,
+                                                  &SumsJob::v};
 };
 inline constexpr int64_t kSumsBufferBytes = 16 * 1024;
 
@@ -97,28 +104,31 @@ struct Sums {
   double hi[kMaxSums * kMaxGroup], lo[kMaxSums * kMaxGroup];
 };
 
-// Mean and sum of squared deviations of `count` elements of each channel of a group, as pairs of doubles.
+// Mean and sum of squared deviations of `count` elements of each channel of a group, as pairs of
+// doubles.
 struct Moments {
   double count;
   bool wide;  // of doubles. Else the low parts are 0.
   double mean_hi[kMaxGroup], mean_lo[kMaxGroup], m2_hi[kMaxGroup], m2_lo[kMaxGroup];
 };
 
-// Maps, by operation, with their coefficients: arrays over the group's channels in the arithmetic type (float, or
-// double for double data).
+// Maps, by operation, with their coefficients: arrays over the group's channels in the arithmetic
+// type (float, or double for double data).
 enum class MapOf {
-  forward,          // y = act((x-mean)*scale + shift + z); sign of the argument to `out2` where asked for
-  backward,         // dx = scale*(g-gmean) + shift + (x-mean)*slope; dz = g to `out2`
-  scale,            // dx = scale*g (frozen statistics: x is not read); dz = g to `out2`
-  double_backward,  // ddy = act'(c0 + c1*v + c2*xhat); dx = d0 + d1*(v-vmean) + d2*(g-gmean) + d3*xhat to `out2`
+  forward,   // y = act((x-mean)*scale + shift + z); sign of the argument to `out2` where asked for
+  backward,  // dx = scale*(g-gmean) + shift + (x-mean)*slope; dz = g to `out2`
+  scale,     // dx = scale*g (frozen statistics: x is not read); dz = g to `out2`
+  double_backward,  // ddy = act'(c0 + c1*v + c2*xhat); dx = d0 + d1*(v-vmean) + d2*(g-gmean) +
+                    // d3*xhat to `out2`
 };
 inline constexpr int kMapOps = 4;
 namespace coefficient {
 // All begin with -mean in two parts, of twice the arithmetic precision together.
 enum Forward { minus_mean_hi, minus_mean_lo, scale, shift };
-// Those of the side come last. Without an activation nobody writes them, but kernels may load them, unused.
-// A mean gradient is subtracted before anything is multiplied, so that equal gradients cancel exactly. `shift` is what
-// is left: the low part of that mean, or, where a set has several channels, what no gradient of this one cancels.
+// Those of the side come last. Without an activation nobody writes them, but kernels may load them,
+// unused. A mean gradient is subtracted before anything is multiplied, so that equal gradients
+// cancel exactly. `shift` is what is left: the low part of that mean, or, where a set has several
+// channels, what no gradient of this one cancels.
 enum Backward { b_scale = 2, b_minus_gmean, b_shift, b_slope, b_side_sign, b_side_threshold };
 enum Double {
   d_invstd = 2,
@@ -152,11 +162,14 @@ enum class Activation : int32_t {
   sigmoid = 8,
 };
 inline constexpr Activation kLastActivation = Activation::sigmoid;
-// The kernels of maps and sums know those that have two sides. The others are *pointwise*: kernels of their own,
-// between maps and sums that know of no activation (ops/pointwise.cc).
-inline constexpr bool is_pointwise(Activation activation) { return activation > Activation::leaky_relu; }
+// The kernels of maps and sums know those that have two sides. The others are *pointwise*: kernels
+// of their own, between maps and sums that know of no activation (ops/pointwise.cc).
+inline constexpr bool is_pointwise(Activation activation) {
+  return activation > Activation::leaky_relu;
+}
 
-// out = act(argument), or act'(argument)*gradient where that is given. Arrays of the arithmetic type, which may be one.
+// out = act(argument), or act'(argument)*gradient where that is given. Arrays of the arithmetic
+// type, which may be one.
 struct ActivationJob {
   Activation activation = Activation::none;
   double bound = 0;  // of clamp and relu6
@@ -177,8 +190,9 @@ struct MapJob {
   int64_t coefficient_stride = kMaxGroup;
   Activation activation = Activation::none;
   double slope = 0;
-  bool streaming = false;  // write past the caches; needs streaming_fence() before another thread reads
-  int64_t prefetch = 0;    // bytes ahead of what is read to fetch into L2 meanwhile
+  bool streaming =
+      false;  // write past the caches; needs streaming_fence() before another thread reads
+  int64_t prefetch = 0;  // bytes ahead of what is read to fetch into L2 meanwhile
 
   static constexpr Stream MapJob::*kTensors[] = {&MapJob::x, &MapJob::g,   &MapJob::side,
                                                  &MapJob::v, &MapJob::out, &MapJob::out2};
@@ -187,15 +201,16 @@ struct MapJob {
 // The kernels of one SIMD target for one element type.
 struct TypeKernels {
   // Targets of old CPUs have no kernels for Layout::channels: NULL.
-  // Pivots for the sums of forward, in the arithmetic type, from three elements of each channel of a
-  // block. stride: elements from channel to channel.
+  // Pivots for the sums of forward, in the arithmetic type, from three elements of each channel of
+  // a block. stride: elements from channel to channel.
   void (*pivots)(const void *const elements[3], int64_t stride, int64_t channels, void *pivots);
   void (*sums[kSumsOps][kLayouts])(const SumsJob &job);
   // Adds the lanes of each channel: accumulators -> sums. stride: accumulator_stride of the job.
-  void (*reduce)(int terms, Layout layout, int64_t channels, const double *accumulators, int64_t stride, Sums *sums);
+  void (*reduce)(int terms, Layout layout, int64_t channels, const double *accumulators,
+                 int64_t stride, Sums *sums);
   void (*map[kMapOps][kLayouts])(const MapJob &job);
-  // The side of an activation: `count` bits, 1 for positive, from and to elements +1 and -1. The rest of a last byte is
-  // not read, and written as 0.
+  // The side of an activation: `count` bits, 1 for positive, from and to elements +1 and -1. The
+  // rest of a last byte is not read, and written as 0.
   void (*expand_mask)(const uint8_t *bits, int64_t count, void *elements);
   void (*pack_mask)(const void *elements, int64_t count, uint8_t *bits);
   // `count` elements to and from an array of the arithmetic type.
@@ -246,8 +261,8 @@ struct BackwardChannels {
   int64_t channels;
   ChannelStatistics statistics;
   const Sums *sums;  // NULL: there are none, and only the factor of dx is written
-  // Of sets of several channels: the sums of scale*g and scale*g*(x-mean) over the set of each channel.
-  // NULL: a set is one channel.
+  // Of sets of several channels: the sums of scale*g and scale*g*(x-mean) over the set of each
+  // channel. NULL: a set is one channel.
   const Sums *of_set;
   double count;  // elements of a set
   ChannelCoefficients coefficients;
@@ -269,11 +284,14 @@ struct ChannelKernels {
   void (*gradients)(const BackwardChannels &channels);
   // What double backward needs of that one by one: -mean in two parts, where all coefficients
   // begin, and numbers as factors of the arithmetic type, which stay finite.
-  void (*centers)(int64_t channels, const double *mean, const double *mean_lo, const ChannelCoefficients &coefficients);
-  void (*factors)(int64_t channels, const double *numbers, int k, const ChannelCoefficients &coefficients);
+  void (*centers)(int64_t channels, const double *mean, const double *mean_lo,
+                  const ChannelCoefficients &coefficients);
+  void (*factors)(int64_t channels, const double *numbers, int k,
+                  const ChannelCoefficients &coefficients);
   // The side of the activation as a function of x, exactly as the forward map sees it, from the
   // coefficients of forward.
-  void (*side)(int64_t channels, const void *coefficients, int64_t stride, bool wide, void *sign, void *threshold);
+  void (*side)(int64_t channels, const void *coefficients, int64_t stride, bool wide, void *sign,
+               void *threshold);
 };
 
 struct Kernels {
@@ -282,14 +300,18 @@ struct Kernels {
   ChannelKernels channel;
   void (*activate[2])(const ActivationJob &job);  // floats, doubles
   const TypeKernels &of(DType dtype) const {
-    return *(dtype == DType::f64 ? f64 : dtype == DType::f16 ? f16 : dtype == DType::bf16 ? bf16 : f32);
+    return *(dtype == DType::f64    ? f64
+             : dtype == DType::f16  ? f16
+             : dtype == DType::bf16 ? bf16
+                                    : f32);
   }
 };
 
 // Channels of a group for an operation of so many sums: its accumulators are to stay in L1.
 inline constexpr int64_t max_group(int sums) { return sums <= 2 ? kMaxGroup : kMaxGroup / 2; }
 
-// The kernels in use: the best target that the CPU has, or the one named by BN2D_SIMD. Chosen at the first call.
+// The kernels in use: the best target that the CPU has, or the one named by BN2D_SIMD. Chosen at
+// the first call.
 const Kernels &active();
 // Tests run everything on each target.
 void set_active_for_test(const Kernels *kernels);

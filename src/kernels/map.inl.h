@@ -1,4 +1,5 @@
-// The maps over one block, for every operation, element type and layout. Included once per SIMD target.
+// The maps over one block, for every operation, element type and layout. Included once per SIMD
+// target.
 #if defined(BN2D_KERNELS_MAP_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_MAP_INL_H
 #undef BN2D_KERNELS_MAP_INL_H
@@ -43,7 +44,8 @@ struct PlaneCoefficients {
   }
 };
 
-// The coefficients of elements of which the first `left` belong to one channel and the others to the next.
+// The coefficients of elements of which the first `left` belong to one channel and the others to
+// the next.
 template <class D, class C>
 struct StraddlingCoefficients {
   static constexpr bool kAnyOrder = true;
@@ -51,7 +53,10 @@ struct StraddlingCoefficients {
   int64_t left;
   hn::Mask<D> first;
   HWY_INLINE StraddlingCoefficients(const C &b, const C &a, int64_t of_first)
-      : before(b), after(a), left(of_first), first(hn::FirstN(D(), static_cast<size_t>(of_first))) {}
+      : before(b),
+        after(a),
+        left(of_first),
+        first(hn::FirstN(D(), static_cast<size_t>(of_first))) {}
   HWY_INLINE hn::Vec<D> get(D d, int k, int64_t i) const {
     return hn::IfThenElse(first, before.get(d, k, i), after.get(d, k, i));
   }
@@ -102,19 +107,22 @@ struct Results {
   HWY_INLINE Results() {}  // see Pair
 };
 
-// What the activation lets through: v, or v*slope where it is damped; a slope of 0 gives 0 also for an infinite v.
+// What the activation lets through: v, or v*slope where it is damped; a slope of 0 gives 0 also for
+// an infinite v.
 template <class D>
 struct Through {
   hn::Vec<D> slope;
   hn::Mask<D> has_slope;
-  HWY_INLINE Through(D d, hn::TFromD<D> s) : slope(hn::Set(d, s)), has_slope(hn::Ne(slope, hn::Zero(d))) {}
+  HWY_INLINE Through(D d, hn::TFromD<D> s)
+      : slope(hn::Set(d, s)), has_slope(hn::Ne(slope, hn::Zero(d))) {}
   HWY_INLINE hn::Vec<D> operator()(hn::Vec<D> v, hn::Mask<D> is_damped) const {
     return hn::IfThenElse(is_damped, hn::IfThenElseZero(has_slope, hn::Mul(v, slope)), v);
   }
 };
 
-// Each body computes a vector of the elements from i on, with the coefficients `c`; `load` reads it from a tensor.
-// kAlwaysOut: `out` is never NULL. kHot: worth code of its own for streaming stores and for elements in parts.
+// Each body computes a vector of the elements from i on, with the coefficients `c`; `load` reads it
+// from a tensor. kAlwaysOut: `out` is never NULL. kHot: worth code of its own for streaming stores
+// and for elements in parts.
 
 // kFused: with a residual, an activation, or both.
 template <class T, bool kFused>
@@ -130,7 +138,8 @@ struct ForwardBody {
         z(kFused && job.v.data ? At<T>(job.v, c, n, p) : nullptr),
         out(At<T>(job.out, c, n, p)),
         out2(kFused && job.out2.data ? At<T>(job.out2, c, n, p) : nullptr),
-        slope(static_cast<A>(job.activation == Activation::none ? 1.0 : job.slope)) {}  // 1: no activation
+        slope(static_cast<A>(job.activation == Activation::none ? 1.0 : job.slope)) {
+  }  // 1: no activation
   static constexpr int kReads = kFused ? 2 : 1;
   HWY_INLINE const T *reads(int k) const { return k == 0 || z == nullptr ? x : z; }
   template <class D, class C, class Load>
@@ -175,9 +184,11 @@ struct BackwardBody {
   HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
     Results<hn::Vec<D>> r;
     auto vg = load(g + i);
-    if (kFused && side) vg = Through<D>(d, slope)(vg, Damped(d, load(side + i), c, coefficient::b_side_sign, i));
+    if (kFused && side)
+      vg = Through<D>(d, slope)(vg, Damped(d, load(side + i), c, coefficient::b_side_sign, i));
     const auto centered = hn::Add(vg, c.get(d, coefficient::b_minus_gmean, i));
-    const auto v = hn::MulAdd(centered, c.get(d, coefficient::b_scale, i), c.get(d, coefficient::b_shift, i));
+    const auto v =
+        hn::MulAdd(centered, c.get(d, coefficient::b_scale, i), c.get(d, coefficient::b_shift, i));
     r.out = hn::MulAdd(Centered(d, load(x + i), c, i), c.get(d, coefficient::b_slope, i), v);
     r.out2 = vg;
     return r;
@@ -205,7 +216,8 @@ struct ScaleBody {
     Results<hn::Vec<D>> r;
     r.out2 = load(g + i);
     if (kFused && side)
-      r.out2 = Through<D>(d, slope)(r.out2, Damped(d, load(side + i), c, coefficient::b_side_sign, i));
+      r.out2 =
+          Through<D>(d, slope)(r.out2, Damped(d, load(side + i), c, coefficient::b_side_sign, i));
     r.out = hn::Mul(r.out2, c.get(d, coefficient::b_scale, i));
     return r;
   }
@@ -257,7 +269,8 @@ struct DoubleBackwardBody {
   }
 };
 
-// Whether a body maps the elements of two vectors at a time, in parts: where the coefficients do not mind their order.
+// Whether a body maps the elements of two vectors at a time, in parts: where the coefficients do
+// not mind their order.
 template <class T, class Body, class C, class D>
 inline constexpr bool kInParts = Body::kHot &&C::kAnyOrder &&kParts<T, D> == 2;
 
@@ -265,19 +278,25 @@ inline constexpr bool kInParts = Body::kHot &&C::kAnyOrder &&kParts<T, D> == 2;
 template <class T, class Body, class C, class D>
 HWY_INLINE void MapVector(D d, const Body &body, int64_t i, const C &c, bool streaming) {
   if constexpr (kInParts<T, Body, C, D>) {
-    const auto even = body(d, i, c.template part<0>(), [&](const T *p) BN2D_INLINED { return LoadPart<0>(d, p); });
-    const auto odd = body(d, i, c.template part<1>(), [&](const T *p) BN2D_INLINED { return LoadPart<1>(d, p); });
+    const auto even = body(d, i, c.template part<0>(),
+                           [&](const T *p) BN2D_INLINED { return LoadPart<0>(d, p); });
+    const auto odd = body(d, i, c.template part<1>(),
+                          [&](const T *p) BN2D_INLINED { return LoadPart<1>(d, p); });
     if (Body::kAlwaysOut || body.out) StoreParts(d, even.out, odd.out, body.out + i, streaming);
-    if (body.out2) StoreParts(d, even.out2, odd.out2, body.out2 + i, streaming && !Body::kAlwaysOut && !body.out);
+    if (body.out2)
+      StoreParts(d, even.out2, odd.out2, body.out2 + i,
+                 streaming && !Body::kAlwaysOut && !body.out);
   } else {
     const auto r = body(d, i, c, [&](const T *p) BN2D_INLINED { return LoadElements(d, p); });
     if (Body::kAlwaysOut || body.out) StoreElements(d, r.out, body.out + i, streaming);
-    if (body.out2) StoreElements(d, r.out2, body.out2 + i, streaming && !Body::kAlwaysOut && !body.out);
+    if (body.out2)
+      StoreElements(d, r.out2, body.out2 + i, streaming && !Body::kAlwaysOut && !body.out);
   }
 }
 // Elements that MapVector maps at a time.
 template <class T, class Body, class C, class D>
-inline constexpr int64_t kStepOf = static_cast<int64_t>(hn::MaxLanes(D())) * (kInParts<T, Body, C, D> ? 2 : 1);
+inline constexpr int64_t kStepOf = static_cast<int64_t>(hn::MaxLanes(D())) *
+                                   (kInParts<T, Body, C, D> ? 2 : 1);
 
 // Whether the target has streaming stores that are worth their code.
 inline constexpr bool kStreams = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
@@ -286,13 +305,16 @@ inline constexpr int64_t kLineBytes = 64;
 
 // Elements [i, stop) of a row, a cache line at a time.
 template <class T, class Body, class C>
-HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, bool streaming, int64_t prefetch) {
+HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, bool streaming,
+                         int64_t prefetch) {
   using D = hn::ScalableTag<Arithmetic<T>>;
   const D d;
   constexpr int64_t kStep = kStepOf<T, Body, C, D>;
-  constexpr int64_t kSteps = std::max(kLineBytes / static_cast<int64_t>(sizeof(T)) / kStep, int64_t{1});
+  constexpr int64_t kSteps =
+      std::max(kLineBytes / static_cast<int64_t>(sizeof(T)) / kStep, int64_t{1});
   for (; i < stop; i += kSteps * kStep) {
-    for (int k = 0; k < Body::kReads; ++k) Prefetch(reinterpret_cast<const char *>(body.reads(k) + i) + prefetch);
+    for (int k = 0; k < Body::kReads; ++k)
+      Prefetch(reinterpret_cast<const char *>(body.reads(k) + i) + prefetch);
     if constexpr (kSteps <= 2) {
       MapVector<T>(d, body, i, c, streaming);
       if constexpr (kSteps == 2) MapVector<T>(d, body, i + kStep, c, streaming);
@@ -314,20 +336,22 @@ HWY_INLINE int64_t BeforeLine(const T *output) {
 
 // Elements [i, stop) of a row of planes, one by one.
 template <class T, class Body, class PlaneOf>
-BN2D_KERNEL void MapElements(const Body &body, int64_t i, int64_t stop, int64_t length, const PlaneOf &plane_of) {
+BN2D_KERNEL void MapElements(const Body &body, int64_t i, int64_t stop, int64_t length,
+                             const PlaneOf &plane_of) {
   const hn::CappedTag<Arithmetic<T>, 1> one;
   for (int64_t plane = i < length ? 0 : i / length; i < stop; ++plane) {
     const auto c = plane_of(plane);
-    for (const int64_t end = std::min(stop, (plane + 1) * length); i < end; ++i) MapVector<T>(one, body, i, c, false);
+    for (const int64_t end = std::min(stop, (plane + 1) * length); i < end; ++i)
+      MapVector<T>(one, body, i, c, false);
   }
 }
 
-// A row: memory without gaps, in `count` planes of `length` elements: plane_of(0), plane_of(1), ... A vector may reach
-// from one plane into the next, so that small planes run at full width, and streaming stores fill whole cache lines: a
-// line that is written in parts costs a read.
+// A row: memory without gaps, in `count` planes of `length` elements: plane_of(0), plane_of(1), ...
+// A vector may reach from one plane into the next, so that small planes run at full width, and
+// streaming stores fill whole cache lines: a line that is written in parts costs a read.
 template <class T, class Body, class PlaneOf>
-HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool streaming, int64_t prefetch,
-                       const PlaneOf &plane_of) {
+HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool streaming,
+                       int64_t prefetch, const PlaneOf &plane_of) {
   using D = hn::ScalableTag<Arithmetic<T>>;
   using C = std::decay_t<decltype(plane_of(0))>;
   const D d;
@@ -346,7 +370,8 @@ HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool str
     for (;;) {
       if constexpr (Body::kHot) {
         const int64_t stop = end - (end - i) % kLineLength;
-        streaming ? MapLines<T>(body, i, stop, now, true, prefetch) : MapLines<T>(body, i, stop, now, false, prefetch);
+        streaming ? MapLines<T>(body, i, stop, now, true, prefetch)
+                  : MapLines<T>(body, i, stop, now, false, prefetch);
         i = stop;
       }
       for (; i + kStep <= end; i += kStep) MapVector<T>(d, body, i, now, streaming);
@@ -373,17 +398,19 @@ HWY_INLINE void MapOverPlanes(const MapJob &job) {
   const int64_t joined = adjacent ? job.channels : 1;
   for (int64_t n = 0; n < job.samples; ++n)
     for (int64_t c = 0; c < job.channels; c += joined)
-      MapRow<T>(Body(job, c, n, 0), joined, job.length, job.streaming, job.prefetch, [&](int64_t plane) HWY_ATTR {
-        return PlaneCoefficients<Arithmetic<T>, Body::kCoefficients>(job, c + plane);
-      });
+      MapRow<T>(Body(job, c, n, 0), joined, job.length, job.streaming, job.prefetch,
+                [&](int64_t plane) HWY_ATTR {
+                  return PlaneCoefficients<Arithmetic<T>, Body::kCoefficients>(job, c + plane);
+                });
 }
 
 // ---- channels
 
-// Elements [i, stop) of kRows rows that are `step` elements apart, a vector at a time with its coefficients.
+// Elements [i, stop) of kRows rows that are `step` elements apart, a vector at a time with its
+// coefficients.
 template <int kRows, class T, class Body, class C, class D>
-HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, int64_t row, int64_t step, const C &c,
-                              bool streaming, int64_t prefetch) {
+HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, int64_t row,
+                              int64_t step, const C &c, bool streaming, int64_t prefetch) {
   constexpr int64_t kLineLength = kLineBytes / static_cast<int64_t>(sizeof(T));
   constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(D()));
   for (int64_t line = i; i + kWidth <= stop; i += kWidth) {
@@ -396,7 +423,8 @@ HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, in
     }
     const ColumnCoefficients<D, C, Body::kCoefficients> column(d, c, i);
 #pragma GCC unroll 2
-    for (int64_t r = 0; r < kRows; ++r) MapVector<T>(d, body, row + r * step + i, column, streaming);
+    for (int64_t r = 0; r < kRows; ++r)
+      MapVector<T>(d, body, row + r * step + i, column, streaming);
   }
   return i;
 }
@@ -407,8 +435,9 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
   const hn::ScalableTag<A> d;
   const hn::CappedTag<A, 1> one;
   const RowCoefficients<A, Body::kCoefficients> c(job);
-  // Short rows share what is loaded of the coefficients. Long ones would be two runs of memory at a time instead of
-  // one, and where stores stream, a core keeps few lines open that it has written in part.
+  // Short rows share what is loaded of the coefficients. Long ones would be two runs of memory at a
+  // time instead of one, and where stores stream, a core keeps few lines open that it has written
+  // in part.
   constexpr int64_t kRowsAtOnce = 2, kShortRowBytes = 512;
   const bool streaming = kStreams && Body::kHot && job.streaming;
   const int64_t step = job.out.position;
@@ -416,9 +445,11 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
   for (const auto tensor : MapJob::kTensors)
     same_step = same_step && ((job.*tensor).data == nullptr || (job.*tensor).position == step);
   constexpr bool kMayShare = hn::MaxLanes(d) > 1 && Body::kHot && kSpecialise;
-  const bool share = kMayShare && same_step && !streaming && step * static_cast<int64_t>(sizeof(T)) <= kShortRowBytes;
+  const bool share = kMayShare && same_step && !streaming &&
+                     step * static_cast<int64_t>(sizeof(T)) <= kShortRowBytes;
   const int64_t at_once = share ? kRowsAtOnce : 1;
-  const int64_t bytes_at_once = at_once * std::max(step, int64_t{1}) * static_cast<int64_t>(sizeof(T));
+  const int64_t bytes_at_once =
+      at_once * std::max(step, int64_t{1}) * static_cast<int64_t>(sizeof(T));
   const int64_t ahead = (job.prefetch + bytes_at_once - 1) / bytes_at_once * bytes_at_once;
   for (int64_t n = 0; n < job.samples; ++n) {
     const Body sample(job, 0, n, 0);
@@ -437,8 +468,8 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
       }
       for (int64_t r = 0; r < rows && (begin != 0 || end != job.channels); ++r)
         for (const bool is_head : {true, false})
-          MapColumns<1, T>(one, body, is_head ? 0 : end, is_head ? begin : job.channels, row + r * step, 0, c, false,
-                           0);
+          MapColumns<1, T>(one, body, is_head ? 0 : end, is_head ? begin : job.channels,
+                           row + r * step, 0, c, false, 0);
     }
   }
 }
@@ -482,14 +513,17 @@ inline bool IsPlain(const MapJob &job) {
 
 template <class T, Layout kLayout>
 void MapBackward(const MapJob &job) {
-  if (kSpecialisePlain<T> && IsPlain(job)) return MapBlock<T, kLayout, BackwardBody<T, !kSpecialisePlain<T>>>(job);
+  if (kSpecialisePlain<T> && IsPlain(job))
+    return MapBlock<T, kLayout, BackwardBody<T, !kSpecialisePlain<T>>>(job);
   MapBlock<T, kLayout, BackwardBody<T, true>>(job);
 }
 
 template <class T, Layout kLayout>
 void MapScale(const MapJob &job) {
-  constexpr bool kSpecialiseMap = kSpecialisePlain<T> && sizeof(T) > 2;  // half data hardly gain from it
-  if (kSpecialiseMap && IsPlain(job)) return MapBlock<T, kLayout, ScaleBody<T, !kSpecialiseMap>>(job);
+  constexpr bool kSpecialiseMap =
+      kSpecialisePlain<T> && sizeof(T) > 2;  // half data hardly gain from it
+  if (kSpecialiseMap && IsPlain(job))
+    return MapBlock<T, kLayout, ScaleBody<T, !kSpecialiseMap>>(job);
   MapBlock<T, kLayout, ScaleBody<T, true>>(job);
 }
 

@@ -1,5 +1,5 @@
-// The side of an activation as bits, 1 for positive, and as elements +1 and -1, which the other kernels take for the
-// activation's argument. Included once per SIMD target.
+// The side of an activation as bits, 1 for positive, and as elements +1 and -1, which the other
+// kernels take for the activation's argument. Included once per SIMD target.
 #if defined(BN2D_KERNELS_MASK_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_MASK_INL_H
 #undef BN2D_KERNELS_MASK_INL_H
@@ -14,7 +14,8 @@ HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Calls f(tag, first element, its bit in the byte) for vectors of at most a byte of bits, then for single elements.
+// Calls f(tag, first element, its bit in the byte) for vectors of at most a byte of bits, then for
+// single elements.
 template <class T, class F>
 HWY_INLINE void ForBits(int64_t count, const F &f) {
   const hn::CappedTag<Arithmetic<T>, 8> d;
@@ -30,9 +31,11 @@ template <class T>
 BN2D_SELDOM void ExpandMask(const uint8_t *bits, int64_t count, void *elements) {
   auto *out = static_cast<T *>(elements);
   ForBits<T>(count, [&](auto d, int64_t i, int bit) HWY_ATTR {
-    uint8_t byte[8] = {static_cast<uint8_t>(bits[i / 8] >> bit)};  // 8: what a mask is loaded from at least
+    uint8_t byte[8] = {
+        static_cast<uint8_t>(bits[i / 8] >> bit)};  // 8: what a mask is loaded from at least
     const auto plus = hn::Set(d, hn::TFromD<decltype(d)>{1});
-    StoreElements(d, hn::IfThenElse(hn::LoadMaskBits(d, byte), plus, hn::Neg(plus)), out + i, false);
+    StoreElements(d, hn::IfThenElse(hn::LoadMaskBits(d, byte), plus, hn::Neg(plus)), out + i,
+                  false);
   });
 }
 

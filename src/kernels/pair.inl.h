@@ -1,4 +1,5 @@
-// Vectors of numbers of twice the precision of double, as pairs (hi, lo). Included once per SIMD target.
+// Vectors of numbers of twice the precision of double, as pairs (hi, lo). Included once per SIMD
+// target.
 #if defined(BN2D_KERNELS_PAIR_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_PAIR_INL_H
 #undef BN2D_KERNELS_PAIR_INL_H
@@ -15,7 +16,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <class V>
 struct Pair {
   V hi, lo;
-  // Written out: gcc makes the implicit ones for the machine that it was called for, not for the SIMD target.
+  // Written out: gcc makes the implicit ones for the machine that it was called for, not for the
+  // SIMD target.
   HWY_INLINE Pair() {}
   HWY_INLINE Pair(V high, V low) : hi(high), lo(low) {}
 };
@@ -32,8 +34,8 @@ HWY_INLINE Pair<V> QuickTwoSum(V a, V b) {  // Dekker; |a| >= |b|
   return {sum, hn::Sub(b, hn::Sub(sum, a))};
 }
 #if HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR
-// Without a fused multiply-add: the halves of the factors have exact products (Veltkamp, Dekker). Beyond 2^996 a half
-// overflows; then there is no low part.
+// Without a fused multiply-add: the halves of the factors have exact products (Veltkamp, Dekker).
+// Beyond 2^996 a half overflows; then there is no low part.
 template <class V>
 HWY_INLINE V HighHalf(V a) {
   const hn::DFromV<V> d;

@@ -1,5 +1,5 @@
-// y before the activation, and on which side of the activation it is: as forward computes both, and backward tells the
-// side once more. Included once per SIMD target.
+// y before the activation, and on which side of the activation it is: as forward computes both, and
+// backward tells the side once more. Included once per SIMD target.
 #if defined(BN2D_KERNELS_PREACTIVATION_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_PREACTIVATION_INL_H
 #undef BN2D_KERNELS_PREACTIVATION_INL_H
@@ -14,8 +14,8 @@ HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// x - mean, with the mean in two parts: nothing cancels when |mean| is much larger than the deviation. The coefficients
-// are -mean, because an addition can take x straight from memory.
+// x - mean, with the mean in two parts: nothing cancels when |mean| is much larger than the
+// deviation. The coefficients are -mean, because an addition can take x straight from memory.
 template <class D, class C>
 HWY_INLINE hn::Vec<D> Centered(D d, hn::Vec<D> x, const C &coefficients, int64_t i) {
   return hn::Add(hn::Add(x, coefficients.get(d, coefficient::minus_mean_hi, i)),
@@ -28,8 +28,9 @@ HWY_INLINE hn::Vec<D> Argument(D d, hn::Vec<D> x, const C &coefficients, int64_t
                     coefficients.get(d, coefficient::shift, i));
 }
 
-// An element's gradient is *whole* or, on the other side of the activation, *damped* by the slope: at elements of the
-// side's tensor up to a threshold, after a change of their sign where the channel's `sign` is -0. NaN is none of them.
+// An element's gradient is *whole* or, on the other side of the activation, *damped* by the slope:
+// at elements of the side's tensor up to a threshold, after a change of their sign where the
+// channel's `sign` is -0. NaN is none of them.
 template <class D>
 HWY_INLINE hn::Mask<D> IsDamped(hn::Vec<D> side, hn::Vec<D> sign, hn::Vec<D> threshold) {
   return hn::Le(hn::Xor(side, sign), threshold);

@@ -50,7 +50,8 @@ inline A PivotOf(A a, A b, A c) {
 }
 
 template <class T>
-BN2D_SELDOM void Pivots(const void *const elements[3], int64_t stride, int64_t channels, void *pivots) {
+BN2D_SELDOM void Pivots(const void *const elements[3], int64_t stride, int64_t channels,
+                        void *pivots) {
   using A = Arithmetic<T>;
   const hn::CappedTag<A, 1> one;
   const auto at = [&](int i, int64_t c) HWY_ATTR {
@@ -79,7 +80,8 @@ HWY_INLINE Pair<hn::Vec<D>> AddNeighbours(D d, Pair<hn::Vec<D>> a, Pair<hn::Vec<
   return AddLanes<kPair>(a, b);
 #else
   using V = hn::Vec<D>;
-  if constexpr (!kPair) return {hn::Add(hn::ConcatEven(d, b.hi, a.hi), hn::ConcatOdd(d, b.hi, a.hi)), a.lo};
+  if constexpr (!kPair)
+    return {hn::Add(hn::ConcatEven(d, b.hi, a.hi), hn::ConcatOdd(d, b.hi, a.hi)), a.lo};
   return AddLanes<kPair>(Pair<V>{hn::ConcatEven(d, b.hi, a.hi), hn::ConcatEven(d, b.lo, a.lo)},
                          Pair<V>{hn::ConcatOdd(d, b.hi, a.hi), hn::ConcatOdd(d, b.lo, a.lo)});
 #endif
@@ -112,8 +114,8 @@ HWY_INLINE void StoreReduced(D d, Pair<hn::Vec<D>> sum, double *hi, double *lo) 
 // Planes: the lanes of a channel follow one another. As many channels at a time as a vector has
 // lanes, whose 8 vectors become one: with vectors of 2 the 4 vectors of each of 2 channels.
 template <bool kPair>
-HWY_INLINE void ReducePlanes(int terms, int term, int64_t channels, const double *accumulators, double *hi,
-                             double *lo) {
+HWY_INLINE void ReducePlanes(int terms, int term, int64_t channels, const double *accumulators,
+                             double *hi, double *lo) {
   const DoubleTag d;
   using P = Pair<hn::Vec<DoubleTag>>;
   constexpr int kVectors = kLanes / kDoubles;
@@ -127,26 +129,30 @@ HWY_INLINE void ReducePlanes(int terms, int term, int64_t channels, const double
                                term * accumulators_of(kPair) + i % kVectors * kDoubles;
       v[i] = P(hn::LoadU(d, of), kPair ? hn::LoadU(d, of + kLanes) : hn::Zero(d));
     }
-    const P sum = TreeOfEight(v, [&](P a, P b) BN2D_INLINED { return AddNeighbours<kPair>(d, a, b); });
+    const P sum =
+        TreeOfEight(v, [&](P a, P b) BN2D_INLINED { return AddNeighbours<kPair>(d, a, b); });
     StoreReduced<kPair>(d, sum, hi + c, lo + c);
   }
 }
 
 // Channels: a lane of all channels, then the next lane.
 template <bool kPair, class D>
-HWY_INLINE void ReduceLanesOfChannels(D d, const double *lanes, int64_t stride, double *hi, double *lo) {
+HWY_INLINE void ReduceLanesOfChannels(D d, const double *lanes, int64_t stride, double *hi,
+                                      double *lo) {
   using P = Pair<hn::Vec<D>>;
   P v[kLanes];
 #pragma GCC unroll 8
   for (int i = 0; i < kLanes; ++i)
-    v[i] = P(hn::LoadU(d, lanes + i * stride), kPair ? hn::LoadU(d, lanes + (kLanes + i) * stride) : hn::Zero(d));
-  StoreReduced<kPair>(d, TreeOfEight(v, [&](P a, P b) BN2D_INLINED { return AddLanes<kPair>(a, b); }), hi, lo);
+    v[i] = P(hn::LoadU(d, lanes + i * stride),
+             kPair ? hn::LoadU(d, lanes + (kLanes + i) * stride) : hn::Zero(d));
+  StoreReduced<kPair>(
+      d, TreeOfEight(v, [&](P a, P b) BN2D_INLINED { return AddLanes<kPair>(a, b); }), hi, lo);
 }
 
 // Results have room for kMaxGroup channels, a multiple of any vector.
 template <bool kPair>
-BN2D_KERNEL inline void Reduce(int terms, Layout layout, int64_t channels, const double *accumulators, int64_t stride,
-                               Sums *sums) {
+BN2D_KERNEL inline void Reduce(int terms, Layout layout, int64_t channels,
+                               const double *accumulators, int64_t stride, Sums *sums) {
   const DoubleTag d;
   const hn::CappedTag<double, 1> one;
   for (int term = 0; term < terms; ++term) {
@@ -157,7 +163,8 @@ BN2D_KERNEL inline void Reduce(int terms, Layout layout, int64_t channels, const
     }
     const double *at = accumulators + term * accumulators_of(kPair) * stride;
     int64_t c = 0;
-    for (; c + kDoubles <= channels; c += kDoubles) ReduceLanesOfChannels<kPair>(d, at + c, stride, hi + c, lo + c);
+    for (; c + kDoubles <= channels; c += kDoubles)
+      ReduceLanesOfChannels<kPair>(d, at + c, stride, hi + c, lo + c);
     for (; c < channels; ++c) ReduceLanesOfChannels<kPair>(one, at + c, stride, hi + c, lo + c);
   }
 }

@@ -8,10 +8,11 @@ namespace {
 
 const Stream &or_x(const Stream &given, const SumsJob &job) { return given.data ? given : job.x; }
 
-Offsets offsets_of(const SumsJob &job, int64_t element_bytes, int64_t Stream::*stride, int64_t count) {
+Offsets offsets_of(const SumsJob &job, int64_t element_bytes, int64_t Stream::*stride,
+                   int64_t count) {
   const int64_t bytes = count * element_bytes;
-  return {job.x.*stride * bytes, or_x(job.g, job).*stride * bytes, or_x(job.side, job).*stride * bytes,
-          or_x(job.v, job).*stride * bytes};
+  return {job.x.*stride * bytes, or_x(job.g, job).*stride * bytes,
+          or_x(job.side, job).*stride * bytes, or_x(job.v, job).*stride * bytes};
 }
 
 // a*i + b*j
@@ -22,7 +23,8 @@ Offsets combined(const Offsets &a, int64_t i, const Offsets &b, int64_t j) {
 Offsets times(const Offsets &a, int64_t i) { return combined(a, i, a, 0); }
 
 // (The sums of offsets from row to row were compiled wrongly by gcc 12: v got what belongs to g.)
-void set_pattern(int64_t planes, int64_t rows, int64_t tail, const Offsets &plane, const Offsets &row, Pattern *to) {
+void set_pattern(int64_t planes, int64_t rows, int64_t tail, const Offsets &plane,
+                 const Offsets &row, Pattern *to) {
   Pattern &pattern = *to;
   constexpr uint16_t kAll = 0xFFFF;
   if (tail != 0) pattern.tail = tail;
@@ -42,10 +44,14 @@ const char *bytes_of(const Stream &stream) { return static_cast<const char *>(st
 }  // namespace
 
 Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
-    : start{bytes_of(job.x), bytes_of(or_x(job.g, job)), bytes_of(or_x(job.side, job)), bytes_of(or_x(job.v, job))} {
-  const int64_t rows = (job.length + kRowElements - 1) / kRowElements, tail = job.length % kRowElements;
+    : start{bytes_of(job.x), bytes_of(or_x(job.g, job)), bytes_of(or_x(job.side, job)),
+            bytes_of(or_x(job.v, job))} {
+  const int64_t rows = (job.length + kRowElements - 1) / kRowElements,
+                tail = job.length % kRowElements;
   if (rows == 0) return;
-  const auto of = [&](int64_t Stream::*stride, int64_t count) { return offsets_of(job, bytes, stride, count); };
+  const auto of = [&](int64_t Stream::*stride, int64_t count) {
+    return offsets_of(job, bytes, stride, count);
+  };
   const Offsets sample = of(&Stream::sample, 1), row = of(&Stream::position, kRowElements);
   const int64_t planes = planes_of_run(job.length);
   turns = (job.samples + planes - 1) / planes;
@@ -57,9 +63,9 @@ Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
   next_turn = of(&Stream::sample, planes);
   next_run = of(&Stream::position, kRunElements);
   next_lane = of(&Stream::position, 1);
-  next_block =
-      combined(combined(of(&Stream::sample, job.next_samples), 1, of(&Stream::position, job.next_positions), 1), 1,
-               next_channel, 1 - job.channels);
+  next_block = combined(combined(of(&Stream::sample, job.next_samples), 1,
+                                 of(&Stream::position, job.next_positions), 1),
+                        1, next_channel, 1 - job.channels);
   second = of(&Stream::position, kLanes);
   if (rows >= kRowsOfRun) {
     whole = job.length / kRunElements;
@@ -87,16 +93,19 @@ void sum_over_planes(const SumsJob &job, int64_t element_bytes, bool needs_whole
   const Runs runs(job, element_bytes, needs_whole);
   if (runs.turns == 0) return;
   // Small planes that follow one another: all channels of a few samples, then of the next ones. The
-  // hardware follows that many runs of memory. Sample after sample of one channel would jump, often by
-  // a power of two, so that few sets of the caches hold all (64 channels of 4x4: three times as long).
+  // hardware follows that many runs of memory. Sample after sample of one channel would jump, often
+  // by a power of two, so that few sets of the caches hold all (64 channels of 4x4: three times as
+  // long).
   constexpr int64_t kSmallPlaneBytes = 512, kTurns = 2;
-  const bool in_order = job.length * element_bytes <= kSmallPlaneBytes && job.x.channel == job.length;
+  const bool in_order =
+      job.length * element_bytes <= kSmallPlaneBytes && job.x.channel == job.length;
   const int64_t at_once = in_order ? kTurns : runs.turns;
   Cursor of_turns = runs.start;
   for (int64_t begin = 0; begin < runs.turns; begin += at_once) {
     Cursor start = of_turns;
     for (int64_t c = 0; c < job.channels; ++c, start = start.plus(runs.next_channel))
-      add({job, runs, c, begin, std::min(begin + at_once, runs.turns), job.first && begin == 0, start});
+      add({job, runs, c, begin, std::min(begin + at_once, runs.turns), job.first && begin == 0,
+           start});
     of_turns = of_turns.plus(times(runs.next_turn, at_once));
   }
 }
@@ -106,15 +115,19 @@ namespace {
 void add_run(const SumsJob &job, const Runs &runs, const Cursor &from, const Pattern &pattern,
              void (*add_lane)(const LaneOfRun &lane)) {
   const unsigned rows = (1u << pattern.rows) - 1;
-  const auto rows_with = [&](int64_t position) { return rows & ~(position < pattern.tail ? 0u : pattern.ends); };
+  const auto rows_with = [&](int64_t position) {
+    return rows & ~(position < pattern.tail ? 0u : pattern.ends);
+  };
   // Two lanes later; of the last lanes, in the next run.
   constexpr int64_t kLater = 2;
   const Offsets later = times(runs.next_lane, kLater),
                 in_next = combined(runs.next_run, 1, runs.next_lane, kLater - kLanes);
   Cursor of_lane = from;
-  for (int64_t lane = 0; lane < kLanes && rows_with(lane) != 0; ++lane, of_lane = of_lane.plus(runs.next_lane)) {
-    add_lane({job, of_lane, of_lane.plus(runs.second), pattern, rows_with(lane), rows_with(lane + kLanes),
-              job.accumulators + lane * job.accumulator_stride, lane + kLater < kLanes ? later : in_next});
+  for (int64_t lane = 0; lane < kLanes && rows_with(lane) != 0;
+       ++lane, of_lane = of_lane.plus(runs.next_lane)) {
+    add_lane({job, of_lane, of_lane.plus(runs.second), pattern, rows_with(lane),
+              rows_with(lane + kLanes), job.accumulators + lane * job.accumulator_stride,
+              lane + kLater < kLanes ? later : in_next});
   }
 }
 
@@ -145,7 +158,8 @@ SumsJob job_of_columns(const SumsJob &job, bool wide, int64_t count, const F &ch
   for (const auto &[from, to] : {std::pair{&SumsJob::pivot, arrays.pivot},
                                  {&SumsJob::side_sign, arrays.sign},
                                  {&SumsJob::side_threshold, arrays.threshold}}) {
-    wide ? spread<double>(job.*from, count, channel_of, to) : spread<float>(job.*from, count, channel_of, to);
+    wide ? spread<double>(job.*from, count, channel_of, to)
+         : spread<float>(job.*from, count, channel_of, to);
     columns.*from = to;
   }
   spread<double>(job.center_lo, count, channel_of, arrays.center_lo);
@@ -153,11 +167,12 @@ SumsJob job_of_columns(const SumsJob &job, bool wide, int64_t count, const F &ch
   return columns;
 }
 
-// Rows of few channels that follow one another: the lanes of a row are one long row, in which each lane
-// of each channel is a column. Its accumulators follow one another, too.
+// Rows of few channels that follow one another: the lanes of a row are one long row, in which each
+// lane of each channel is a column. Its accumulators follow one another, too.
 bool has_few_channels(const SumsJob &job) {
   constexpr int64_t kMostChannels = 15;
-  bool few = job.buffer != nullptr && job.channels <= kMostChannels && job.accumulator_stride == job.channels;
+  bool few = job.buffer != nullptr && job.channels <= kMostChannels &&
+             job.accumulator_stride == job.channels;
   for (const auto tensor : SumsJob::kTensors)
     few = few && ((job.*tensor).data == nullptr || (job.*tensor).position == job.channels);
   return few;
@@ -173,15 +188,17 @@ void sum_over_channels(const SumsJob &job, int64_t element_bytes, bool wide, int
   const Runs runs(job, element_bytes, true);
   const bool few = runs.whole != 0 && has_few_channels(job);
   SumsJob columns = job;
-  if (few) columns = job_of_columns(job, wide, kLanes * job.channels, [&](int64_t i) { return i % job.channels; });
+  if (few)
+    columns = job_of_columns(job, wide, kLanes * job.channels,
+                             [&](int64_t i) { return i % job.channels; });
   Cursor of_turn = runs.start;
   for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
     Cursor from = of_turn;
     for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run)) {
       constexpr unsigned kAll = (1u << kRowsOfRun) - 1;
       if (few) {
-        add_lane({columns, from, from.plus(runs.second), runs.pattern_of_whole, kAll, kAll, job.accumulators,
-                  runs.next_run});
+        add_lane({columns, from, from.plus(runs.second), runs.pattern_of_whole, kAll, kAll,
+                  job.accumulators, runs.next_run});
       } else {
         add_run(job, runs, from, runs.pattern_of_whole, add_lane);
       }
@@ -200,22 +217,27 @@ bool sum_over_columns(const SumsJob &job, int64_t element_bytes, bool wide, int 
   ColumnArrays &arrays = *static_cast<ColumnArrays *>(job.buffer);
   const int64_t at_once = kColumns / job.length, step = accumulators_of(wide) / kLanes * kColumns;
   Cursor start = runs.start;
-  for (int64_t c = 0; c < job.channels; c += at_once, start = start.plus(times(runs.next_channel, at_once))) {
+  for (int64_t c = 0; c < job.channels;
+       c += at_once, start = start.plus(times(runs.next_channel, at_once))) {
     const int64_t channels = std::min(at_once, job.channels - c);
-    SumsJob columns = job_of_columns(job, wide, channels * job.length, [&](int64_t i) { return c + i / job.length; });
+    SumsJob columns = job_of_columns(job, wide, channels * job.length,
+                                     [&](int64_t i) { return c + i / job.length; });
     columns.accumulators = arrays.accumulators;
-    columns.accumulator_stride = kColumns / kLanes;  // the low parts of pairs come after all columns
+    columns.accumulator_stride =
+        kColumns / kLanes;  // the low parts of pairs come after all columns
     std::fill_n(arrays.accumulators, terms * step, 0.0);
     Cursor of_turn = start;
     for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
       const Pattern &rows = runs.rest(turn);
-      add_lane({columns, of_turn, of_turn, rows, (1u << rows.rows) - 1, 0, arrays.accumulators, runs.next_turn});
+      add_lane({columns, of_turn, of_turn, rows, (1u << rows.rows) - 1, 0, arrays.accumulators,
+                runs.next_turn});
     }
     double *to = job.accumulators + c * terms * accumulators_of(wide);
     for (int64_t i = 0; i < channels; ++i)
       for (int term = 0; term < terms; ++term)
         for (int64_t half = 0; half < accumulators_of(wide); half += kLanes, to += kLanes) {
-          const double *const from = arrays.accumulators + term * step + half / kLanes * kColumns + i * job.length;
+          const double *const from =
+              arrays.accumulators + term * step + half / kLanes * kColumns + i * job.length;
           std::fill(std::copy_n(from, job.length, to), to + kLanes, 0.0);
         }
   }

@@ -1,5 +1,5 @@
-// Where the rows and runs of a block are in memory (kernels.h says what they are), for the sums of any
-// element type. Offsets are in bytes.
+// Where the rows and runs of a block are in memory (kernels.h says what they are), for the sums of
+// any element type. Offsets are in bytes.
 #pragma once
 #include <cstdint>
 
@@ -31,7 +31,8 @@ struct Pattern {
 // The runs of a block. Each turn takes some planes: first `whole` runs of whole rows, then a run of
 // what is left. Examples, of 10 samples:
 //   plane 7x7    4 rows, the last one of 1 position; a turn takes 2 planes: 8 rows, no whole run
-//   plane 14x14  13 rows; a turn takes 1 plane: a whole run, and 5 rows, the last one of 4 positions
+//   plane 14x14  13 rows; a turn takes 1 plane: a whole run, and 5 rows, the last one of 4
+//   positions
 struct Runs {
   // needs_whole: whether pattern_of_whole is used.
   Runs(const SumsJob &job, int64_t element_bytes, bool needs_whole);
@@ -63,13 +64,15 @@ struct PlanesOfChannel {
 
 inline constexpr int64_t kRunsAhead = 16;
 
-// Where to fetch from while a run is read: the one that is read 8 runs later. Planes may be far from each
-// other, so it is counted in runs. An example with planes of 2 runs and 5 runs ahead: run 0 of a plane
-// fetches run 1 of the plane after the next one, and run 1 fetches run 0 of the third one after it.
+// Where to fetch from while a run is read: the one that is read 8 runs later. Planes may be far
+// from each other, so it is counted in runs. An example with planes of 2 runs and 5 runs ahead: run
+// 0 of a plane fetches run 1 of the plane after the next one, and run 1 fetches run 0 of the third
+// one after it.
 //
-// A core alone keeps too few lines on their way while it computes, and the hardware does not see where
-// a plane that is read continues. Within a plane it does, and 4 runs ahead are better (float planes of
-// 112x112 from memory, ns for 16 elements: 2.7; with 8 runs 3.4; jumps with 4 runs cost 200 ns each).
+// A core alone keeps too few lines on their way while it computes, and the hardware does not see
+// where a plane that is read continues. Within a plane it does, and 4 runs ahead are better (float
+// planes of 112x112 from memory, ns for 16 elements: 2.7; with 8 runs 3.4; jumps with 4 runs cost
+// 200 ns each).
 class Ahead {
  public:
   void start(const PlanesOfChannel &planes);
@@ -85,7 +88,8 @@ class Ahead {
     const bool is_now = run < runs.of_turn;
     // Half as far in the same plane.
     const int64_t bytes =
-        (is_now ? run - (runs.skipped == 0 ? kRunsAhead / 2 : 0) : run - runs.of_turn) * runs.run_bytes;
+        (is_now ? run - (runs.skipped == 0 ? kRunsAhead / 2 : 0) : run - runs.of_turn) *
+        runs.run_bytes;
     return (is_now ? now_ : then_).plus({bytes, bytes, bytes, bytes});
   }
 
@@ -117,9 +121,9 @@ struct LaneOfRun {
 void sum_over_channels(const SumsJob &job, int64_t element_bytes, bool wide, int terms,
                        void (*add_lane)(const LaneOfRun &lane));
 
-// The same for tiny planes that follow one another: planes of 8 elements at most, where a vector of one
-// plane would be mostly empty. Vectors run along the elements of several channels, each of which is a
-// lane of its own. False: the tensors are not like that, or the samples too few.
+// The same for tiny planes that follow one another: planes of 8 elements at most, where a vector of
+// one plane would be mostly empty. Vectors run along the elements of several channels, each of
+// which is a lane of its own. False: the tensors are not like that, or the samples too few.
 bool sum_over_columns(const SumsJob &job, int64_t element_bytes, bool wide, int terms,
                       void (*add_lane)(const LaneOfRun &lane));
 

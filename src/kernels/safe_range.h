@@ -5,8 +5,8 @@
 namespace bn2d::kernels {
 
 // Numbers up to which the arithmetic of maps keeps its precision. Differences of x and a mean below
-// kCenter do not overflow. Factors between the others (or 0) keep all their bits, and their products
-// with what they meet do, too.
+// kCenter do not overflow. Factors between the others (or 0) keep all their bits, and their
+// products with what they meet do, too.
 template <class A>
 struct SafeRange {
   static constexpr double kCenter = 0x1p100, kLeast = 0x1p-120, kMost = 0x1p100;

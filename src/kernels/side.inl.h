@@ -16,24 +16,30 @@ HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// The question is where a fused backward finds the side of the activation of an element, without y and
-// without a mask: for which x is the argument of the activation, as the forward map computes it, above 0?
+// The question is where a fused backward finds the side of the activation of an element, without y
+// and without a mask: for which x is the argument of the activation, as the forward map computes
+// it, above 0?
 //
-// The answer is one number for each channel, the *threshold*: elements up to it are damped. Why one:
-//  - The argument is (x - mean)*scale + shift, each step rounded. Rounding keeps order: where a <= b,
-//    rounded a <= rounded b. So it never falls with x where scale > 0, and never rises where scale < 0.
+// The answer is one number for each channel, the *threshold*: elements up to it are damped. Why
+// one:
+//  - The argument is (x - mean)*scale + shift, each step rounded. Rounding keeps order: where a <=
+//  b,
+//    rounded a <= rounded b. So it never falls with x where scale > 0, and never rises where scale
+//    < 0.
 //  - Where scale < 0, -x is compared instead: `sign` holds the -0 that flips it.
-//  - Where scale = 0 the argument is the shift, for any x but one so far away that x - mean overflows.
+//  - Where scale = 0 the argument is the shift, for any x but one so far away that x - mean
+//  overflows.
 //  - A NaN is never damped.
 //
-// An example in float: mean 0.1, scale 3, shift -1. Without rounding the sides part at x = 0.4333333...
-// With rounding the argument of 0.433333308 is -6.0e-8, so damped, and that of the next float,
-// 0.433333337, is 3.0e-8. So the threshold is 0.433333308, and a comparison with it says what forward
-// did, bit for bit.
+// An example in float: mean 0.1, scale 3, shift -1. Without rounding the sides part at x =
+// 0.4333333... With rounding the argument of 0.433333308 is -6.0e-8, so damped, and that of the
+// next float, 0.433333337, is 3.0e-8. So the threshold is 0.433333308, and a comparison with it
+// says what forward did, bit for bit.
 //
-// How it is found: floats have the order of their bits, after a change of the negative ones (Rank). The
-// search begins where the sides would part without rounding, goes up and down in steps of 1, 2, 4, ...
-// ranks until it has a damped and a whole number, and halves what is between. 5 ns a channel.
+// How it is found: floats have the order of their bits, after a change of the negative ones (Rank).
+// The search begins where the sides would part without rounding, goes up and down in steps of 1, 2,
+// 4, ... ranks until it has a damped and a whole number, and halves what is between. 5 ns a
+// channel.
 template <class A>
 struct SideOfChannels {
   const A *coefficients;
@@ -80,12 +86,15 @@ struct SideOfChannels {
     };
     const auto infinity = hn::Set(d, std::numeric_limits<A>::infinity());
     const auto lowest = Rank(d, hn::Neg(infinity)), highest = Rank(d, infinity);
-    const auto shift_of_x = hn::Add(hn::Add(of.value[coefficient::minus_mean_hi], of.value[coefficient::minus_mean_lo]),
-                                    hn::Div(of.value[coefficient::shift], scale));
-    const auto start = Rank(d, hn::IfThenElse(hn::IsNaN(shift_of_x), zero, hn::Xor(hn::Neg(shift_of_x), minus)));
+    const auto shift_of_x =
+        hn::Add(hn::Add(of.value[coefficient::minus_mean_hi], of.value[coefficient::minus_mean_lo]),
+                hn::Div(of.value[coefficient::shift], scale));
+    const auto start =
+        Rank(d, hn::IfThenElse(hn::IsNaN(shift_of_x), zero, hn::Xor(hn::Neg(shift_of_x), minus)));
 
     auto low = start, high = start;  // damped, or the lowest; whole, or the highest
-    for (auto reach = hn::TFromD<decltype(du)>{1}; reach != 0; reach = static_cast<decltype(reach)>(reach << 1)) {
+    for (auto reach = hn::TFromD<decltype(du)>{1}; reach != 0;
+         reach = static_cast<decltype(reach)>(reach << 1)) {
       const auto step = hn::Set(du, reach);
       low = hn::Sub(hn::Max(start, hn::Add(lowest, step)), step);
       high = hn::Add(hn::Min(start, hn::Sub(highest, step)), step);
@@ -105,18 +114,22 @@ struct SideOfChannels {
     hn::StoreU(minus, d, sign + c);
     // Where no number is damped, not even an infinite one is, whose argument is NaN.
     const auto none = hn::RebindMask(d, is_whole(low));
-    hn::StoreU(hn::IfThenElse(none, hn::Set(d, std::numeric_limits<A>::quiet_NaN()), OfRank(d, low)), d, threshold + c);
+    hn::StoreU(
+        hn::IfThenElse(none, hn::Set(d, std::numeric_limits<A>::quiet_NaN()), OfRank(d, low)), d,
+        threshold + c);
   }
 };
 
-BN2D_SELDOM inline void SideOfForward(int64_t channels, const void *coefficients, int64_t stride, bool wide, void *sign,
-                                      void *threshold) {
+BN2D_SELDOM inline void SideOfForward(int64_t channels, const void *coefficients, int64_t stride,
+                                      bool wide, void *sign, void *threshold) {
   if (wide) {
     ForChannels(channels, SideOfChannels<double>{static_cast<const double *>(coefficients), stride,
-                                                 static_cast<double *>(sign), static_cast<double *>(threshold)});
+                                                 static_cast<double *>(sign),
+                                                 static_cast<double *>(threshold)});
   } else {
-    ForChannels(channels, SideOfChannels<float>{static_cast<const float *>(coefficients), stride,
-                                                static_cast<float *>(sign), static_cast<float *>(threshold)});
+    ForChannels(channels,
+                SideOfChannels<float>{static_cast<const float *>(coefficients), stride,
+                                      static_cast<float *>(sign), static_cast<float *>(threshold)});
   }
 }
 

@@ -12,17 +12,21 @@ HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Whether kernels that know more of their job are worth code of their own: not on the targets of old CPUs.
+// Whether kernels that know more of their job are worth code of their own: not on the targets of
+// old CPUs.
 inline constexpr bool kSpecialise = HWY_TARGET != HWY_SSE4 && HWY_TARGET != HWY_SCALAR;
-// Whether vectors may run along channels. Old CPUs go without (Layout::channels has no kernels there): such
-// tensors are packed plane by plane, which is slower, and saves 80 KB.
+// Whether vectors may run along channels. Old CPUs go without (Layout::channels has no kernels
+// there): such tensors are packed plane by plane, which is slower, and saves 80 KB.
 inline constexpr bool kHasChannels = kSpecialise;
-// Those without an activation: a fifth faster for half data where few instructions convert it. For f64 it would be a
-// twentieth.
+// Those without an activation: a fifth faster for half data where few instructions convert it. For
+// f64 it would be a twentieth.
 template <class T>
-inline constexpr bool kSpecialisePlain = kSpecialise && (sizeof(T) == 4 || (sizeof(T) == 2 && HWY_TARGET <= HWY_AVX2));
+inline constexpr bool kSpecialisePlain = kSpecialise &&
+                                         (sizeof(T) == 4 ||
+                                          (sizeof(T) == 2 && HWY_TARGET <= HWY_AVX2));
 
-// A kernel. Those of old CPUs are written for size: marked as seldom run, they take three quarters of the code.
+// A kernel. Those of old CPUs are written for size: marked as seldom run, they take three quarters
+// of the code.
 #undef BN2D_KERNEL
 #undef BN2D_SELDOM
 #if HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR

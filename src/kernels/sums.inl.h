@@ -1,5 +1,5 @@
-// The sums of one block, for every operation, element type and layout. Included once per SIMD target.
-// kernels.h explains lanes, rows and runs.
+// The sums of one block, for every operation, element type and layout. Included once per SIMD
+// target. kernels.h explains lanes, rows and runs.
 #if defined(BN2D_KERNELS_SUMS_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_SUMS_INL_H
 #undef BN2D_KERNELS_SUMS_INL_H
@@ -32,7 +32,8 @@ using DoubleTag = hn::CappedTag<double, kLanes>;
 inline constexpr int kDoubles = static_cast<int>(hn::MaxLanes(DoubleTag()));
 // Vectors of elements are at most a row of floats, or the lanes of a row of doubles.
 template <In kIn>
-using ElementTag = std::conditional_t<kIn == In::runs, hn::CappedTag<float, kRowElements>, DoubleTag>;
+using ElementTag =
+    std::conditional_t<kIn == In::runs, hn::CappedTag<float, kRowElements>, DoubleTag>;
 
 // A lambda that must be inlined: sums that it refers to would live in memory.
 #undef BN2D_INLINED
@@ -53,7 +54,8 @@ inline constexpr bool kUnroll = kDoubles >= 4;
 // The vectors of a row that are summed one by one. Seldom used, or with many sums: less code.
 template <SumsOf kOf, In kIn>
 inline constexpr bool kUnrollRow = kUnroll &&kOf != SumsOf::double_backward &&
-                                   (kOf == SumsOf::forward || kDoubles == kLanes || kIn == In::pairs);
+                                   (kOf == SumsOf::forward || kDoubles == kLanes ||
+                                    kIn == In::pairs);
 
 // ---- elements
 
@@ -68,8 +70,8 @@ struct Elements {
 
 // What sums know of the activation when they are compiled. `any` is decided at run time.
 enum class Act { none, relu, sloped, any };
-// Half data spend their time on conversions. There `sloped` has a branch for relu: a kernel of its own would
-// be 2 to 3 % faster (bf16, one thread, in the caches), and all of them 29 KB.
+// Half data spend their time on conversions. There `sloped` has a branch for relu: a kernel of its
+// own would be 2 to 3 % faster (bf16, one thread, in the caches), and all of them 29 KB.
 template <class T>
 inline constexpr bool kKnowsRelu = sizeof(T) == sizeof(float);
 
@@ -90,8 +92,8 @@ class GradientThrough {
   HWY_INLINE hn::Vec<D> operator()(hn::Vec<D> g, hn::Mask<D> is_damped) const {
     if (is_relu_) return hn::IfThenZeroElse(is_damped, g);
     auto damped = hn::Mul(g, slope_);
-    // A slope such as 0.01 is not a float. Its rounding would be in each term of a sum, always in the
-    // same direction.
+    // A slope such as 0.01 is not a float. Its rounding would be in each term of a sum, always in
+    // the same direction.
     if constexpr (sizeof(A) == sizeof(float)) damped = hn::MulAdd(g, slope_, hn::Mul(g, rest_));
     return hn::IfThenElse(is_damped, damped, g);
   }
@@ -131,16 +133,20 @@ class Reader {
 
   // The elements `offset` and i elements after the cursor. load(pointer, padding) -> vector.
   template <class Load>
-  HWY_INLINE Elements<V> read(const Cursor &from, const Offsets &offset, int64_t i, const Load &load) const {
+  HWY_INLINE Elements<V> read(const Cursor &from, const Offsets &offset, int64_t i,
+                              const Load &load) const {
     const D d;
-    const auto at = [&](const char *p, int64_t bytes) HWY_ATTR { return reinterpret_cast<const T *>(p + bytes) + i; };
+    const auto at = [&](const char *p, int64_t bytes)
+                        HWY_ATTR { return reinterpret_cast<const T *>(p + bytes) + i; };
     Elements<V> e;
     e.x = load(at(from.x, offset.x), pivot_);
     e.t = hn::Sub(e.x, pivot_);
     e.g = e.v = hn::Zero(d);
     if constexpr (kOf != SumsOf::forward) {
       e.g = load(at(from.g, offset.g), hn::Zero(d));
-      if (has_side_) e.g = through_(e.g, IsDamped<D>(load(at(from.side, offset.side), hn::Zero(d)), sign_, threshold_));
+      if (has_side_)
+        e.g = through_(
+            e.g, IsDamped<D>(load(at(from.side, offset.side), hn::Zero(d)), sign_, threshold_));
     }
     if constexpr (kOf == SumsOf::double_backward) e.v = load(at(from.v, offset.v), hn::Zero(d));
     return e;
@@ -219,17 +225,20 @@ HWY_INLINE Terms<kOf, D> TermsOfTwo(D d, const Elements<V> &a, const Elements<V>
 template <SumsOf kOf, class D>
 HWY_INLINE Terms<kOf, D> AddTerms(const Terms<kOf, D> &a, const Terms<kOf, D> &b) {
   Terms<kOf, D> s;
-  Repeat<sums_count(kOf), true>([&](int k) BN2D_INLINED { s.term[k] = hn::Add(a.term[k], b.term[k]); });
+  Repeat<sums_count(kOf), true>([&](int k)
+                                    BN2D_INLINED { s.term[k] = hn::Add(a.term[k], b.term[k]); });
   return s;
 }
 
-// The tree over the rows of a run: ((0 1) (2 3)) ((4 5) (6 7)). leaf(k) reads the elements of row k;
-// those of a row that is not there are 0, so the second half may be left out.
+// The tree over the rows of a run: ((0 1) (2 3)) ((4 5) (6 7)). leaf(k) reads the elements of row
+// k; those of a row that is not there are 0, so the second half may be left out.
 template <SumsOf kOf, bool kUnrolled, class D, class Leaf>
 HWY_INLINE Terms<kOf, D> TreeOfRows(D d, int rows, const Leaf &leaf) {
   constexpr int kPairs = kRowsOfRun / 2;
   Terms<kOf, D> pair[kPairs];
-  const auto set_pair = [&](int k) BN2D_INLINED { pair[k] = TermsOfTwo<kOf>(d, leaf(2 * k), leaf(2 * k + 1)); };
+  const auto set_pair = [&](int k) BN2D_INLINED {
+    pair[k] = TermsOfTwo<kOf>(d, leaf(2 * k), leaf(2 * k + 1));
+  };
   if constexpr (kUnrolled) {
     set_pair(0);
     set_pair(1);
@@ -373,7 +382,8 @@ HWY_INLINE void FetchRow(const LaneOfRun &lane, const Cursor &from, int k, int64
   const int64_t bytes = c * static_cast<int64_t>(sizeof(T));
   Prefetch(from.x + offset.x + lane.later.x + bytes);
   if constexpr (kOf != SumsOf::forward) Prefetch(from.g + offset.g + lane.later.g + bytes);
-  if constexpr (kAct == Act::relu || kAct == Act::sloped) Prefetch(from.side + offset.side + lane.later.side + bytes);
+  if constexpr (kAct == Act::relu || kAct == Act::sloped)
+    Prefetch(from.side + offset.side + lane.later.side + bytes);
 }
 
 // The end of a plane costs few instructions with masks. Without, it is a function of its own.
@@ -383,8 +393,10 @@ HWY_INLINE void FetchRow(const LaneOfRun &lane, const Cursor &from, int k, int64
 #define BN2D_TAIL BN2D_KERNEL
 #endif
 template <class D, class R, class Last>
-BN2D_TAIL auto ReadTail(const R &reader, const Cursor &from, const Offsets &offset, int64_t i, const Last &last) {
-  return reader.read(from, offset, i, [&](const auto *p, hn::Vec<D> pad) BN2D_INLINED { return last.load(p, pad); });
+BN2D_TAIL auto ReadTail(const R &reader, const Cursor &from, const Offsets &offset, int64_t i,
+                        const Last &last) {
+  return reader.read(from, offset, i,
+                     [&](const auto *p, hn::Vec<D> pad) BN2D_INLINED { return last.load(p, pad); });
 }
 #undef BN2D_TAIL
 
@@ -400,7 +412,8 @@ class LanesOfPlane {
       : reader_(reader),
         last_(last),
         memory_(job.accumulators + c * kTerms * kAccumulators),
-        center_lo_(hn::Set(DoubleTag(), kIn == In::pairs && kOf != SumsOf::forward ? job.center_lo[c] : 0.0)) {
+        center_lo_(hn::Set(DoubleTag(),
+                           kIn == In::pairs && kOf != SumsOf::forward ? job.center_lo[c] : 0.0)) {
     for_each_sum([&](double *at, Sum &sum) BN2D_INLINED {
       if (first) {
         sum = Sum(hn::Zero(DoubleTag()));
@@ -410,7 +423,8 @@ class LanesOfPlane {
     });
   }
   HWY_INLINE void store() {
-    for_each_sum([&](double *at, const Sum &sum) BN2D_INLINED { StoreSum(DoubleTag(), sum, at, kLanes); });
+    for_each_sum([&](double *at, const Sum &sum)
+                     BN2D_INLINED { StoreSum(DoubleTag(), sum, at, kLanes); });
   }
 
   // Floats: a run of whole rows, one after another, while another one is fetched.
@@ -435,8 +449,8 @@ class LanesOfPlane {
       for (int k = 0; k < pattern.rows; ++k)
         Repeat<2 * kVectors, kUnrollRow<kOf, kIn>>([&](int j) BN2D_INLINED {
           if (is_there(pattern, k, j * kDoubles))
-            AddElements<kOf, kIn>(D(), read(from, pattern, k, j * kDoubles), reader_.pivot(), center_lo_,
-                                  sums_[j % kVectors]);
+            AddElements<kOf, kIn>(D(), read(from, pattern, k, j * kDoubles), reader_.pivot(),
+                                  center_lo_, sums_[j % kVectors]);
         });
     }
   }
@@ -459,10 +473,13 @@ class LanesOfPlane {
   static HWY_INLINE unsigned present(const Pattern &pattern, int k, int64_t i) {
     return pattern.present[k] >> i & ((1u << kSize) - 1);
   }
-  static HWY_INLINE bool is_there(const Pattern &pattern, int k, int64_t i) { return present(pattern, k, i) != 0; }
+  static HWY_INLINE bool is_there(const Pattern &pattern, int k, int64_t i) {
+    return present(pattern, k, i) != 0;
+  }
   HWY_INLINE Elements<V> read(const Cursor &from, const Pattern &pattern, int k, int64_t i) const {
     if constexpr (kSize > 1)
-      if (present(pattern, k, i) != (1u << kSize) - 1) return ReadTail<D>(reader_, from, pattern.offset[k], i, last_);
+      if (present(pattern, k, i) != (1u << kSize) - 1)
+        return ReadTail<D>(reader_, from, pattern.offset[k], i, last_);
     return reader_.read(from, pattern.offset[k], i, LoadWhole<D>());
   }
   // A row of floats, of which some, or all, may not be there. No branch depends on that.
@@ -481,13 +498,16 @@ class LanesOfPlane {
       const auto both = tree(0);
       const hn::Half<D> half;
       Repeat<kTerms, true>([&](int k) BN2D_INLINED {
-        add_floats(half, hn::Add(hn::LowerHalf(half, both.term[k]), hn::UpperHalf(half, both.term[k])), 0, k);
+        add_floats(half,
+                   hn::Add(hn::LowerHalf(half, both.term[k]), hn::UpperHalf(half, both.term[k])), 0,
+                   k);
       });
 #endif
     } else {
       Repeat<kLanes / kSize, kUnroll>([&](int j) BN2D_INLINED {
         const auto both = AddTerms(tree(j * kSize), tree(j * kSize + kLanes));
-        Repeat<kTerms, true>([&](int k) BN2D_INLINED { add_floats(D(), both.term[k], j * kSize, k); });
+        Repeat<kTerms, true>([&](int k)
+                                 BN2D_INLINED { add_floats(D(), both.term[k], j * kSize, k); });
       });
     }
   }
@@ -516,7 +536,8 @@ HWY_INLINE void AddPlanes(const PlanesOfChannel &planes) {
   Ahead ahead;
   if (fetches) ahead.start(planes);
   Cursor of_turn = planes.start;
-  for (int64_t turn = planes.begin; turn < planes.end; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
+  for (int64_t turn = planes.begin; turn < planes.end;
+       ++turn, of_turn = of_turn.plus(runs.next_turn)) {
     Cursor from = of_turn;
     const Pattern &rest = runs.rest(turn);
     if constexpr (kIn == In::runs) {
@@ -544,10 +565,12 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
   constexpr int kTerms = sums_count(kOf);
   const SumsJob &job = lane.job;
   const auto reader = ReaderOfChannels<kOf, T, kAct>(d, job, c);
-  const int64_t stride = job.accumulator_stride, term_step = accumulators_of(kIn == In::pairs) * stride;
+  const int64_t stride = job.accumulator_stride,
+                term_step = accumulators_of(kIn == In::pairs) * stride;
   double *const memory = lane.accumulators + c;
-  const auto read = [&](const Cursor &from, int k)
-                        BN2D_INLINED { return reader.read(from, lane.pattern.offset[k], c, LoadWhole<D>()); };
+  const auto read = [&](const Cursor &from, int k) BN2D_INLINED {
+    return reader.read(from, lane.pattern.offset[k], c, LoadWhole<D>());
+  };
   if constexpr (kIn == In::runs) {
     Terms<kOf, D> half[2];  // by a loop: less code
     Repeat<2, false>([&](int i) BN2D_INLINED {
@@ -571,14 +594,18 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
   } else {
     SumOf<kIn, D> sums[kTerms];
     const int64_t to_low = kLanes * stride;
-    Repeat<kTerms, kUnroll>([&](int k) BN2D_INLINED { LoadSum(d, memory + k * term_step, to_low, &sums[k]); });
-    const auto center_lo = kIn == In::pairs && kOf != SumsOf::forward ? hn::LoadU(d, job.center_lo + c) : hn::Zero(d);
+    Repeat<kTerms, kUnroll>(
+        [&](int k) BN2D_INLINED { LoadSum(d, memory + k * term_step, to_low, &sums[k]); });
+    const auto center_lo =
+        kIn == In::pairs && kOf != SumsOf::forward ? hn::LoadU(d, job.center_lo + c) : hn::Zero(d);
     for (int k = 0; k < 2 * lane.pattern.rows; ++k) {
       const bool is_first = k % 2 == 0;
       if ((is_first ? lane.rows_of_first : lane.rows_of_second) >> (k / 2) & 1u)
-        AddElements<kOf, kIn>(d, read(is_first ? lane.first : lane.second, k / 2), reader.pivot(), center_lo, sums);
+        AddElements<kOf, kIn>(d, read(is_first ? lane.first : lane.second, k / 2), reader.pivot(),
+                              center_lo, sums);
     }
-    Repeat<kTerms, kUnroll>([&](int k) BN2D_INLINED { StoreSum(d, sums[k], memory + k * term_step, to_low); });
+    Repeat<kTerms, kUnroll>(
+        [&](int k) BN2D_INLINED { StoreSum(d, sums[k], memory + k * term_step, to_low); });
   }
 }
 
@@ -589,15 +616,18 @@ HWY_INLINE void AddLane(const LaneOfRun &lane) {
   constexpr int64_t kSize = static_cast<int64_t>(hn::MaxLanes(d));
   int64_t c = 0;
   if constexpr (kIn == In::runs) {
-    // Whole lanes are always fetched ahead. Code of its own for what the caches hold would be 29 KB, and gains 3 % at
-    // most (backward of 56x56 in the caches).
+    // Whole lanes are always fetched ahead. Code of its own for what the caches hold would be 29
+    // KB, and gains 3 % at most (backward of 56x56 in the caches).
     if (lane.is_whole())
-      for (; c + kSize <= lane.job.channels; c += kSize) AddLaneOfChannels<kOf, T, kAct, kIn, true>(d, lane, c);
+      for (; c + kSize <= lane.job.channels; c += kSize)
+        AddLaneOfChannels<kOf, T, kAct, kIn, true>(d, lane, c);
   }
-  for (; c + kSize <= lane.job.channels; c += kSize) AddLaneOfChannels<kOf, T, kAct, kIn, false>(d, lane, c);
+  for (; c + kSize <= lane.job.channels; c += kSize)
+    AddLaneOfChannels<kOf, T, kAct, kIn, false>(d, lane, c);
   if constexpr (kSize > kLanes) {  // 8 columns of each channel are a multiple of this
     const hn::CappedTag<hn::TFromD<ElementTag<kIn>>, kLanes> eight;
-    for (; c + kLanes <= lane.job.channels; c += kLanes) AddLaneOfChannels<kOf, T, kAct, kIn, false>(eight, lane, c);
+    for (; c + kLanes <= lane.job.channels; c += kLanes)
+      AddLaneOfChannels<kOf, T, kAct, kIn, false>(eight, lane, c);
   }
   if constexpr (kSize > 1)
     for (; c < lane.job.channels; ++c) AddLaneOfChannels<kOf, T, kAct, kIn, false>(one, lane, c);
@@ -606,7 +636,9 @@ HWY_INLINE void AddLane(const LaneOfRun &lane) {
 // As functions. Sums that are seldom run are written for size.
 template <SumsOf kOf, class T, Act kAct, In kIn>
 struct Adder {
-  static BN2D_KERNEL void Planes(const PlanesOfChannel &planes) { AddPlanes<kOf, T, kAct, kIn>(planes); }
+  static BN2D_KERNEL void Planes(const PlanesOfChannel &planes) {
+    AddPlanes<kOf, T, kAct, kIn>(planes);
+  }
   static HWY_NOINLINE void Lane(const LaneOfRun &lane) { AddLane<kOf, T, kAct, kIn>(lane); }
 };
 template <class T, Act kAct, In kIn>
@@ -615,17 +647,22 @@ struct Adder<SumsOf::double_backward, T, kAct, kIn> {
   static HWY_NOINLINE __attribute__((cold)) void Planes(const PlanesOfChannel &planes) {
     AddPlanes<kOf, T, kAct, kIn>(planes);
   }
-  static HWY_NOINLINE __attribute__((cold)) void Lane(const LaneOfRun &lane) { AddLane<kOf, T, kAct, kIn>(lane); }
+  static HWY_NOINLINE __attribute__((cold)) void Lane(const LaneOfRun &lane) {
+    AddLane<kOf, T, kAct, kIn>(lane);
+  }
 };
 
 template <SumsOf kOf, class T, Layout kLayout, Act kAct, In kIn>
 void SumsOverLayout(const SumsJob &job) {
   if constexpr (kLayout == Layout::planes) {
     if constexpr (kHasChannels)
-      if (sum_over_columns(job, sizeof(T), kIn == In::pairs, sums_count(kOf), Adder<kOf, T, kAct, kIn>::Lane)) return;
+      if (sum_over_columns(job, sizeof(T), kIn == In::pairs, sums_count(kOf),
+                           Adder<kOf, T, kAct, kIn>::Lane))
+        return;
     sum_over_planes(job, sizeof(T), kIn != In::runs, Adder<kOf, T, kAct, kIn>::Planes);
   } else {
-    sum_over_channels(job, sizeof(T), kIn == In::pairs, sums_count(kOf), Adder<kOf, T, kAct, kIn>::Lane);
+    sum_over_channels(job, sizeof(T), kIn == In::pairs, sums_count(kOf),
+                      Adder<kOf, T, kAct, kIn>::Lane);
   }
 }
 

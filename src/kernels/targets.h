@@ -1,10 +1,10 @@
 // The SIMD targets that the kernels are compiled for. Included before any header of Highway.
 #pragma once
 
-// What we build for, by the bits of Highway's targets: on x86 AVX3 (AVX-512), AVX2, SSE4 and the scalar fallback,
-// without the variants of AVX-512 and the targets below SSE4, which would only add size. Elsewhere all but vectors of
-// unknown length (SVE, RVV), which cannot be members of our sums. BN2D_FEWER_TARGETS (sanitizers, which make compiling
-// slow): AVX2 and scalar only.
+// What we build for, by the bits of Highway's targets: on x86 AVX3 (AVX-512), AVX2, SSE4 and the
+// scalar fallback, without the variants of AVX-512 and the targets below SSE4, which would only add
+// size. Elsewhere all but vectors of unknown length (SVE, RVV), which cannot be members of our
+// sums. BN2D_FEWER_TARGETS (sanitizers, which make compiling slow): AVX2 and scalar only.
 #if defined(__x86_64__) && defined(BN2D_FEWER_TARGETS)
 #define HWY_DISABLED_TARGETS 0x79FF
 #elif defined(__x86_64__) || defined(__i386__)
@@ -13,8 +13,8 @@
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #endif
 
-// The fallback is HWY_SCALAR with every compiler. (Newer ones would get HWY_EMU128, which doubles the code of our
-// kernels.)
+// The fallback is HWY_SCALAR with every compiler. (Newer ones would get HWY_EMU128, which doubles
+// the code of our kernels.)
 #define HWY_BROKEN_EMU128 1
 
 #include "hwy/detect_targets.h"

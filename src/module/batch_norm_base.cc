@@ -16,33 +16,41 @@ uint64_t next_id() {
 }
 
 // Two arrays that may be NULL, the first of them written.
-void check_apart(const char *name, const ChannelArray &written, int64_t bytes, const char *other_name,
-                 const ChannelArray &other, int64_t other_bytes) {
+void check_apart(const char *name, const ChannelArray &written, int64_t bytes,
+                 const char *other_name, const ChannelArray &other, int64_t other_bytes) {
   if (!written.exists() || !other.exists()) return;
-  const auto begin = reinterpret_cast<uintptr_t>(written.data), other_begin = reinterpret_cast<uintptr_t>(other.data);
-  if (begin < other_begin + static_cast<uintptr_t>(other_bytes) && other_begin < begin + static_cast<uintptr_t>(bytes))
-    fail(Status::overlap, "%s at %p and %s at %p share memory", name, written.data, other_name, other.data);
+  const auto begin = reinterpret_cast<uintptr_t>(written.data),
+             other_begin = reinterpret_cast<uintptr_t>(other.data);
+  if (begin < other_begin + static_cast<uintptr_t>(other_bytes) &&
+      other_begin < begin + static_cast<uintptr_t>(bytes))
+    fail(Status::overlap, "%s at %p and %s at %p share memory", name, written.data, other_name,
+         other.data);
 }
 
 void check_channels(const Statistics &statistics, int64_t num_features) {
   if (statistics.num_features() != num_features)
-    fail(Status::shape, "the statistics are of %" PRId64 " channels, the module has num_features %" PRId64,
+    fail(Status::shape,
+         "the statistics are of %" PRId64 " channels, the module has num_features %" PRId64,
          statistics.num_features(), num_features);
 }
 
 void check_count(const Statistics &statistics, int64_t least) {
   if (statistics.count() < least)
-    fail(Status::too_few_values, "the statistics are of %" PRId64 " values per channel, %" PRId64 " are needed",
+    fail(Status::too_few_values,
+         "the statistics are of %" PRId64 " values per channel, %" PRId64 " are needed",
          statistics.count(), least);
 }
 
 // What has no sums between forward and backward has no two steps.
 void check_steps(const Record &record) {
   if (!record.batch_statistics)
-    fail(Status::state, "the record is of a forward on running statistics, whose backward has one step");
+    fail(Status::state,
+         "the record is of a forward on running statistics, whose backward has one step");
 }
 
-ChannelArray array_of(const std::shared_ptr<Tensor> &tensor) { return tensor ? tensor->array() : ChannelArray(); }
+ChannelArray array_of(const std::shared_ptr<Tensor> &tensor) {
+  return tensor ? tensor->array() : ChannelArray();
+}
 
 }  // namespace
 
@@ -52,22 +60,27 @@ BatchNormBase::BatchNormBase(int64_t num_features, const Options &options)
       id_(next_id()),
       momentum_(options.momentum.value_or(std::nan(""))),
       num_threads_(options.num_threads) {
-  if (num_features < 1) fail(Status::invalid_argument, "num_features is %" PRId64 ", must be 1 or more", num_features);
+  if (num_features < 1)
+    fail(Status::invalid_argument, "num_features is %" PRId64 ", must be 1 or more", num_features);
   check_extents("num_features", {1, num_features, 1, 1});
-  auto add = [&](const char *name, const char *gradient, Tensor::Kind kind, DType dtype, int64_t length, bool scalar,
-                 double initial) {
-    tensors_.push_back(std::make_shared<Tensor>(name, gradient, kind, dtype, length, scalar, initial));
+  auto add = [&](const char *name, const char *gradient, Tensor::Kind kind, DType dtype,
+                 int64_t length, bool scalar, double initial) {
+    tensors_.push_back(
+        std::make_shared<Tensor>(name, gradient, kind, dtype, length, scalar, initial));
     return tensors_.back();
   };
   const DType dtype = options.dtype;
   if (options.affine) {
     weight_ = add("weight", "weight.grad", Tensor::Kind::parameter, dtype, num_features, false, 1);
-    if (options.bias) bias_ = add("bias", "bias.grad", Tensor::Kind::parameter, dtype, num_features, false, 0);
+    if (options.bias)
+      bias_ = add("bias", "bias.grad", Tensor::Kind::parameter, dtype, num_features, false, 0);
   }
   if (options.track_running_stats) {
-    running_mean_ = add("running_mean", nullptr, Tensor::Kind::buffer, dtype, num_features, false, 0);
+    running_mean_ =
+        add("running_mean", nullptr, Tensor::Kind::buffer, dtype, num_features, false, 0);
     running_var_ = add("running_var", nullptr, Tensor::Kind::buffer, dtype, num_features, false, 1);
-    num_batches_tracked_ = add("num_batches_tracked", nullptr, Tensor::Kind::buffer, DType::i64, 1, true, 0);
+    num_batches_tracked_ =
+        add("num_batches_tracked", nullptr, Tensor::Kind::buffer, DType::i64, 1, true, 0);
   }
 }
 
@@ -79,7 +92,8 @@ std::string BatchNormBase::repr_of(const char *class_name) const {
   char text[240], ghost[48] = "";  // sums of strings would be 4 KB of code
   if (options_.ghost_batch_size != 0)
     std::snprintf(ghost, sizeof ghost, ", ghost_batch_size=%" PRId64, options_.ghost_batch_size);
-  std::snprintf(text, sizeof text, "%s(%" PRId64 ", eps=%s, momentum=%s, affine=%s, track_running_stats=%s%s)",
+  std::snprintf(text, sizeof text,
+                "%s(%" PRId64 ", eps=%s, momentum=%s, affine=%s, track_running_stats=%s%s)",
                 class_name, num_features_, python_float(options_.eps).c_str(),
                 std::isnan(now) ? "None" : python_float(now).c_str(), truth(options_.affine),
                 truth(options_.track_running_stats), ghost);
@@ -92,14 +106,16 @@ void BatchNormBase::train(bool training) {
 }
 
 void BatchNormBase::set_momentum(double momentum) {
-  if (norm() == Norm::group) fail(Status::state, "%.150s has no running statistics, so no momentum", repr().c_str());
+  if (norm() == Norm::group)
+    fail(Status::state, "%.150s has no running statistics, so no momentum", repr().c_str());
   const Gate::Pass pass(gate_, true);
   momentum_.store(momentum, std::memory_order_relaxed);
 }
 
 void BatchNormBase::set_frozen(bool frozen) {
   const Gate::Pass pass(gate_, true);
-  if (frozen && !running_mean_) fail(Status::state, "%.150s has no running statistics to be frozen", repr().c_str());
+  if (frozen && !running_mean_)
+    fail(Status::state, "%.150s has no running statistics to be frozen", repr().c_str());
   frozen_.store(frozen, std::memory_order_relaxed);
 }
 
@@ -142,7 +158,8 @@ void BatchNormBase::zero_grad() {
 // As a forward without elements, whose momentum is 1.
 void BatchNormBase::set_running_stats(const Statistics &statistics) {
   const Gate::Pass pass(gate_, true);
-  if (!running_mean_) fail(Status::state, "%.150s has no running statistics to set", repr().c_str());
+  if (!running_mean_)
+    fail(Status::state, "%.150s has no running statistics to set", repr().c_str());
   if (norm() != Norm::batch) check_given();  // those of an instance norm are not of the pool
   check_channels(statistics, num_features_);
   check_count(statistics, options_.biased_running_var ? 1 : 2);
@@ -159,7 +176,8 @@ void BatchNormBase::set_running_stats(const Statistics &statistics) {
 
 void BatchNormBase::scale_shift(ChannelArray scale, ChannelArray shift) const {
   const Gate::Pass pass(gate_, false);
-  if (!running_mean_) fail(Status::state, "%.150s has no running statistics: y depends on the batch", repr().c_str());
+  if (!running_mean_)
+    fail(Status::state, "%.150s has no running statistics: y depends on the batch", repr().c_str());
   const int64_t bytes = num_features_ * dtype_size(scale.dtype);
   const auto check_written = [&](const char *name, const ChannelArray &written) {
     check_array(name, written.data, bytes, dtype_size(written.dtype));
@@ -170,30 +188,34 @@ void BatchNormBase::scale_shift(ChannelArray scale, ChannelArray shift) const {
   check_written("shift", shift);
   check_apart("scale", scale, bytes, "shift", shift, bytes);
   for (int64_t c = 0; c < num_features_; ++c) {
-    const double variance = running_var_->array().get(c) + options_.eps, weight = weight_ ? weight_->array().get(c) : 1;
+    const double variance = running_var_->array().get(c) + options_.eps,
+                 weight = weight_ ? weight_->array().get(c) : 1;
     const double factor = variance == 0 ? 0 : weight / std::sqrt(variance);
     if (scale.exists()) scale.set(c, factor);
     // One rounding for product and sum.
     if (shift.exists())
-      shift.set(c, std::fma(-running_mean_->array().get(c), factor, bias_ ? bias_->array().get(c) : 0));
+      shift.set(
+          c, std::fma(-running_mean_->array().get(c), factor, bias_ ? bias_->array().get(c) : 0));
   }
 }
 
 void BatchNormBase::check_input(const char *what, const View &view) const {
   if (view.size.c != num_features())
-    fail(Status::shape, "%s has %" PRId64 " channels, the module has num_features %" PRId64, what, view.size.c,
-         num_features());
+    fail(Status::shape, "%s has %" PRId64 " channels, the module has num_features %" PRId64, what,
+         view.size.c, num_features());
   const DType dtype = view.dtype, own = options_.dtype;
   const bool mixed = own == DType::f32 && (dtype == DType::f16 || dtype == DType::bf16);
   if (dtype != own && !mixed)
-    fail(Status::dtype, "%s is %s, the module is %s; they must agree, or half data meet a float32 module", what,
+    fail(Status::dtype,
+         "%s is %s, the module is %s; they must agree, or half data meet a float32 module", what,
          dtype_name(dtype), dtype_name(own));
 }
 
 // Sets of the channels of one part of a batch cannot be put together from those of others.
 void BatchNormBase::check_given() const {
   if (norm() != Norm::batch || options_.ghost_batch_size != 0)
-    fail(Status::state, "%.150s takes no statistics from outside, only a batch norm without ghost batches does",
+    fail(Status::state,
+         "%.150s takes no statistics from outside, only a batch norm without ghost batches does",
          repr().c_str());
 }
 
@@ -202,10 +224,12 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   check_input("x", x);
   if (source.outside) check_given();
   const bool moves = moves_statistics();
-  // A batch norm without running statistics is never shared; norms of samples always are in eval mode.
+  // A batch norm without running statistics is never shared; norms of samples always are in eval
+  // mode.
   const Gate::Pass pass(gate_, moves || (!running_mean_ && norm() == Norm::batch));
   if (moves != moves_statistics())
-    fail(Status::busy, "the module's mode changed to %s during the call", moves ? "eval" : "training");
+    fail(Status::busy, "the module's mode changed to %s during the call",
+         moves ? "eval" : "training");
 
   ForwardCall call;
   call.x = x;
@@ -222,8 +246,9 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   // As in PyTorch, an instance norm does not count, and without momentum its averages stay.
   call.averages_sets = norm() == Norm::instance;
   const int64_t batches = call.batch_statistics ? call.sets.count(x.size) / num_features_ : 1;
-  int64_t *const counter =
-      moves && num_batches_tracked_ && norm() != Norm::instance ? checked_counter(batches) : nullptr;
+  int64_t *const counter = moves && num_batches_tracked_ && norm() != Norm::instance
+                               ? checked_counter(batches)
+                               : nullptr;
   if (std::isnan(momentum()) && counter) call.cumulative_from = *counter;
   call.averaging_factor = !std::isnan(momentum()) ? momentum()
                           : counter               ? 1.0 / static_cast<double>(*counter + 1)
@@ -257,7 +282,9 @@ int64_t *BatchNormBase::checked_counter(int64_t batches) const {
   int64_t *const counter = num_batches_tracked_->counter();
   const int64_t most = std::numeric_limits<int64_t>::max() - batches;
   if (*counter < 0 || *counter > most)
-    fail(Status::state, "num_batches_tracked is %" PRId64 ", must be from 0 to %" PRId64 " to count %" PRId64 " more",
+    fail(Status::state,
+         "num_batches_tracked is %" PRId64 ", must be from 0 to %" PRId64 " to count %" PRId64
+         " more",
          *counter, most, batches);
   return counter;
 }
@@ -273,18 +300,20 @@ std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {
   record->count = call.given.count;
   record->sets = call.sets;
   const int64_t parameters = call.fused.is_pointwise() ? 2 : 1;
-  record->statistics.resize(static_cast<size_t>(3 * call.sets.count(call.x.size) + parameters * num_features_));
+  record->statistics.resize(
+      static_cast<size_t>(3 * call.sets.count(call.x.size) + parameters * num_features_));
   record->y = View();
   record->z = call.fused.is_pointwise() ? call.z : View();
   record->mask.clear();
   record->side.clear();
   const bool has_activation = call.fused.has_sides();
   if (has_activation && call.batch_statistics && !call.z.exists()) {
-    // Backward reads x anyway for dx and dweight, and then no third tensor. With frozen statistics it does not, and x
-    // may be overwritten.
+    // Backward reads x anyway for dx and dweight, and then no third tensor. With frozen statistics
+    // it does not, and x may be overwritten.
     record->side.resize(static_cast<size_t>(2 * call.sets.channels * call.sets.count(call.x.size)));
   } else if (call.fused.activation == Activation::leaky_relu && call.fused.slope < 0) {
-    record->mask.resize(static_cast<size_t>(call.x.size.n * call.x.size.c * mask_plane_bytes(call.x.size.plane())));
+    record->mask.resize(
+        static_cast<size_t>(call.x.size.n * call.x.size.c * mask_plane_bytes(call.x.size.plane())));
     call.mask = record->mask.data();
   } else if (has_activation) {
     record->y = call.y;
@@ -295,7 +324,8 @@ std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {
 
 void BatchNormBase::check_record(const Record &record, const View &dy) const {
   if (record.module_id != id_)
-    fail(Status::state, "the record is of module %" PRIu64 ", this is module %" PRIu64, record.module_id, id_);
+    fail(Status::state, "the record is of module %" PRIu64 ", this is module %" PRIu64,
+         record.module_id, id_);
   check_same_dtype("dy", dy, "the recorded x", record.x);
   check_same_shape("dy", dy, "the recorded x", record.x);
 }
@@ -326,7 +356,8 @@ void BatchNormBase::run(BackwardCall &call, const Record &record) {
   if (call.needs_x()) {
     if (record.x_is_overwritten && call.dy.size.numel() > 0)
       fail(Status::state,
-           "the forward was in place, so x is gone, but weight.grad needs it: switch off weight's requires_grad");
+           "the forward was in place, so x is gone, but weight.grad needs it: switch off weight's "
+           "requires_grad");
     call.x = record.x;
   }
   check(call);
@@ -356,8 +387,8 @@ void BatchNormBase::backward_sums(const Record &record, const View &dy, double *
   run(call, record);
 }
 
-void BatchNormBase::backward_with_sums(const Record &record, const View &dy, const double *sums, const View &dx,
-                                       const View &dz) {
+void BatchNormBase::backward_with_sums(const Record &record, const View &dy, const double *sums,
+                                       const View &dx, const View &dz) {
   check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   BackwardCall call = backward_call(record, dy);
@@ -373,13 +404,15 @@ void BatchNormBase::backward_with_sums(const Record &record, const View &dy, con
   check(call);
 }
 
-void BatchNormBase::double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight,
-                                    const void *ddbias, const View &ddy, const View &dx) {
+void BatchNormBase::double_backward(const Record &record, const View &dy, const View &ddx,
+                                    const void *ddweight, const void *ddbias, const View &ddy,
+                                    const View &dx) {
   check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   check_record(record, dy);
   if (record.count != 0)
-    fail(Status::state, "the record's statistics are from outside, which double backward does not support");
+    fail(Status::state,
+         "the record's statistics are from outside, which double backward does not support");
   if (record.x_is_overwritten && dy.size.numel() > 0)
     fail(Status::state, "the forward was in place, so x is gone, but double backward needs it");
   DoubleBackwardCall call;

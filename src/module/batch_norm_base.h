@@ -1,4 +1,5 @@
-// State of a batch-normalisation module, whatever the rank of its input: parameters, buffers, mode, running statistics.
+// State of a batch-normalisation module, whatever the rank of its input: parameters, buffers, mode,
+// running statistics.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -33,7 +34,9 @@ class BatchNormBase {
   bool is_frozen() const { return frozen_.load(std::memory_order_relaxed); }
   double momentum() const { return momentum_.load(std::memory_order_relaxed); }  // NaN: none
   int32_t num_threads() const { return num_threads_.load(std::memory_order_relaxed); }
-  const Pool *pool() const { return pool_.load(std::memory_order_acquire); }  // NULL: that of the process
+  const Pool *pool() const {
+    return pool_.load(std::memory_order_acquire);
+  }  // NULL: that of the process
   // Parameters and buffers in their order; what does not exist is left out.
   const std::vector<std::shared_ptr<Tensor>> &tensors() const { return tensors_; }
   const std::shared_ptr<RecordPool> &records() const { return records_; }
@@ -56,17 +59,19 @@ class BatchNormBase {
   // The map of eval mode, y = scale*x + shift; NULL arrays are not wanted. Shared.
   void scale_shift(ChannelArray scale, ChannelArray shift) const;
 
-  // Views that do not exist: no residual, no gradient wanted. `record`: NULL, or where the record goes.
-  // `source`: of the statistics.
-  void forward(const View &x, const View &z, const Fused &fused, const View &y, const StatisticsSource &source,
-               std::unique_ptr<Record> *record);
+  // Views that do not exist: no residual, no gradient wanted. `record`: NULL, or where the record
+  // goes. `source`: of the statistics.
+  void forward(const View &x, const View &z, const Fused &fused, const View &y,
+               const StatisticsSource &source, std::unique_ptr<Record> *record);
   void backward(const Record &record, const View &dy, const View &dx, const View &dz);
-  // The same in two steps: the sums of this part of the batch and the gradients of the parameters, then dx and dz from
-  // the sums of all parts. 2*C doubles. Without sums the second step only checks what both need.
+  // The same in two steps: the sums of this part of the batch and the gradients of the parameters,
+  // then dx and dz from the sums of all parts. 2*C doubles. Without sums the second step only
+  // checks what both need.
   void backward_sums(const Record &record, const View &dy, double *sums);
-  void backward_with_sums(const Record &record, const View &dy, const double *sums, const View &dx, const View &dz);
-  void double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight, const void *ddbias,
-                       const View &ddy, const View &dx);
+  void backward_with_sums(const Record &record, const View &dy, const double *sums, const View &dx,
+                          const View &dz);
+  void double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight,
+                       const void *ddbias, const View &ddy, const View &dx);
 
  protected:
   // Options of this norm: Options::for_norm().
@@ -82,7 +87,8 @@ class BatchNormBase {
   void check_given() const;
   // Training as far as statistics are concerned.
   bool moves_statistics() const { return is_training() && !is_frozen(); }
-  int64_t *checked_counter(int64_t batches) const;  // error state where it cannot count so many more
+  int64_t *checked_counter(
+      int64_t batches) const;  // error state where it cannot count so many more
   std::unique_ptr<Record> make_record(ForwardCall &call) const;
   void check_record(const Record &record, const View &dy) const;
   BackwardCall backward_call(const Record &record, const View &dy) const;

@@ -1,5 +1,6 @@
-// Who may use a module at the same time: any number of readers, or one writer. Nobody waits: who comes at a bad time
-// gets Error busy, because waiting inside somebody's thread pool is how programs hang.
+// Who may use a module at the same time: any number of readers, or one writer. Nobody waits: who
+// comes at a bad time gets Error busy, because waiting inside somebody's thread pool is how
+// programs hang.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -9,14 +10,16 @@
 
 namespace bn2d {
 
-// A child of fork() has none of the threads that were in a call, and nobody there would ever leave. So the users are
-// counted together with the fork that they came after; those from before the last one do not count.
+// A child of fork() has none of the threads that were in a call, and nobody there would ever leave.
+// So the users are counted together with the fork that they came after; those from before the last
+// one do not count.
 class Gate {
  public:
   // For the time of a call.
   class Pass {
    public:
-    Pass(Gate &gate, bool exclusive) : gate_(gate), state_(gate.enter(exclusive)), exclusive_(exclusive) {}
+    Pass(Gate &gate, bool exclusive)
+        : gate_(gate), state_(gate.enter(exclusive)), exclusive_(exclusive) {}
     ~Pass() { gate_.leave(exclusive_, state_); }
     Pass(const Pass &) = delete;
     Pass &operator=(const Pass &) = delete;
@@ -27,7 +30,8 @@ class Gate {
     bool exclusive_;
   };
 
-  // From one call of the host to another. Counted beside the users, so that unlocking cannot end somebody's Pass.
+  // From one call of the host to another. Counted beside the users, so that unlocking cannot end
+  // somebody's Pass.
   void lock(bool exclusive) {
     enter(exclusive);
     const uint32_t generation = fork_generation();
@@ -51,7 +55,9 @@ class Gate {
 
  private:
   static constexpr uint32_t kWriter = UINT32_MAX;
-  static constexpr uint32_t generation_of(uint64_t state) { return static_cast<uint32_t>(state >> 32); }
+  static constexpr uint32_t generation_of(uint64_t state) {
+    return static_cast<uint32_t>(state >> 32);
+  }
   static constexpr uint32_t users_of(uint64_t state) { return static_cast<uint32_t>(state); }
   static constexpr uint64_t state_of(uint32_t generation, uint32_t users) {
     return (uint64_t{generation} << 32) | users;
@@ -65,18 +71,22 @@ class Gate {
       const uint32_t users = generation_of(state) == generation ? users_of(state) : 0;
       if (users == kWriter) fail(Status::busy, "the module is in exclusive use by another call");
       if (exclusive && users > 0)
-        fail(Status::busy, "the module is in shared use by %u calls, this one needs it alone", users);
+        fail(Status::busy, "the module is in shared use by %u calls, this one needs it alone",
+             users);
       then = state_of(generation, exclusive ? kWriter : users + 1);
-    } while (!state_.compare_exchange_weak(state, then, std::memory_order_acquire, std::memory_order_relaxed));
+    } while (!state_.compare_exchange_weak(state, then, std::memory_order_acquire,
+                                           std::memory_order_relaxed));
     return then;
   }
   // `state`: any since the matching enter(), of the same generation.
   void leave(bool exclusive, uint64_t state) {
     const uint32_t generation = generation_of(state);
     do {
-      if (generation_of(state) != generation) return;  // a child that forked inside a call has begun to count anew
-    } while (!state_.compare_exchange_weak(state, state_of(generation, exclusive ? 0 : users_of(state) - 1),
-                                           std::memory_order_release, std::memory_order_relaxed));
+      if (generation_of(state) != generation)
+        return;  // a child that forked inside a call has begun to count anew
+    } while (!state_.compare_exchange_weak(
+        state, state_of(generation, exclusive ? 0 : users_of(state) - 1), std::memory_order_release,
+        std::memory_order_relaxed));
   }
 
   std::atomic<uint64_t> state_{0};

@@ -1,5 +1,5 @@
-// GroupNorm: the channels of each sample in groups, each by its own statistics. Of one group it is a layer norm over
-// (C, H, W).
+// GroupNorm: the channels of each sample in groups, each by its own statistics. Of one group it is
+// a layer norm over (C, H, W).
 #pragma once
 #include "module/batch_norm_base.h"
 

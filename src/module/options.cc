@@ -99,7 +99,8 @@ void Options::set_protect_running_stats(int32_t value) {
   given_ |= kProtect;
 }
 void Options::set_ghost_batch_size(int64_t value) {
-  if (value < 0) fail(Status::invalid_argument, "ghost_batch_size is %" PRId64 ", must be 0 or more", value);
+  if (value < 0)
+    fail(Status::invalid_argument, "ghost_batch_size is %" PRId64 ", must be 0 or more", value);
   ghost_batch_size = value;
   given_ |= kGhost;
 }
@@ -113,7 +114,7 @@ Options Options::for_norm(Norm norm) const {
                 {kBiased, "biased_running_var"},
                 {kProtect, "protect_running_stats"},
                 {kGhost, "ghost_batch_size"}};
-  const unsigned refused = norm == Norm::group      ? kMomentum | kTrack | kBiased | kProtect | kGhost
+  const unsigned refused = norm == Norm::group ? kMomentum | kTrack | kBiased | kProtect | kGhost
                            : norm == Norm::instance ? kGhost
                                                     : 0U;
   for (const auto &option : kNames)
@@ -143,7 +144,8 @@ void Options::set_by_name(const char *name, const char *value) {
     return set_dtype(static_cast<int32_t>(named));
   }
   if (key == "device") {
-    if (std::string_view(value) != "cpu") fail(Status::device, "device '%.40s' is unsupported, only cpu is", value);
+    if (std::string_view(value) != "cpu")
+      fail(Status::device, "device '%.40s' is unsupported, only cpu is", value);
     return;
   }
   if (key == "num_threads") return set_num_threads(parse_int(name, value));
@@ -159,17 +161,20 @@ void Options::set_by_name(const char *name, const char *value) {
 }
 
 bool checked_flag(const char *name, int32_t value) {
-  if (value != 0 && value != 1) fail(Status::invalid_argument, "%s is %" PRId32 ", must be 0 or 1", name, value);
+  if (value != 0 && value != 1)
+    fail(Status::invalid_argument, "%s is %" PRId32 ", must be 0 or 1", name, value);
   return value != 0;
 }
 
 double checked_momentum(double value) {
-  if (!(value >= 0 && value <= 1)) fail(Status::invalid_argument, "momentum is %g, must be from 0 to 1", value);
+  if (!(value >= 0 && value <= 1))
+    fail(Status::invalid_argument, "momentum is %g, must be from 0 to 1", value);
   return value;
 }
 
 int32_t checked_thread_limit(int32_t value) {
-  if (value < 0) fail(Status::invalid_argument, "num_threads is %" PRId32 ", must be 0 or more", value);
+  if (value < 0)
+    fail(Status::invalid_argument, "num_threads is %" PRId32 ", must be 0 or more", value);
   return value;
 }
 
@@ -184,29 +189,32 @@ DType dtype_from_name(const char *name, Status unknown) {
                                      {"bfloat16", "bf16", DType::bf16},
                                      {"int64", "i64", DType::i64}};
   for (const Named &named : kNames)
-    if (std::strcmp(name, named.name) == 0 || std::strcmp(name, named.alias) == 0) return named.dtype;
+    if (std::strcmp(name, named.name) == 0 || std::strcmp(name, named.alias) == 0)
+      return named.dtype;
   fail(unknown, "no dtype is named '%.60s'", name);
 }
 
 DType checked_floating_dtype(int32_t value) {
   const DType dtype = static_cast<DType>(value);
   if (!is_floating(dtype))
-    fail(Status::dtype, "dtype %" PRId32 " (%s) is none of float32, float64, float16, bfloat16", value,
-         dtype_name(dtype));
+    fail(Status::dtype, "dtype %" PRId32 " (%s) is none of float32, float64, float16, bfloat16",
+         value, dtype_name(dtype));
   return dtype;
 }
 
 void check_device(const char *what, int32_t type, int32_t id) {
   if (type != kCpu)
-    fail(Status::device, "%s: device %s (%" PRId32 ") is unsupported, only cpu (1) is", what, device_name(type), type);
-  if (id != 0) fail(Status::device, "%s: device cpu:%" PRId32 " does not exist, only cpu:0 does", what, id);
+    fail(Status::device, "%s: device %s (%" PRId32 ") is unsupported, only cpu (1) is", what,
+         device_name(type), type);
+  if (id != 0)
+    fail(Status::device, "%s: device cpu:%" PRId32 " does not exist, only cpu:0 does", what, id);
 }
 
 std::string python_float(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
-  // std::to_chars alone takes whichever form is shorter; Python's choice depends on the magnitude, and
-  // a whole number keeps a ".0".
+  // std::to_chars alone takes whichever form is shorter; Python's choice depends on the magnitude,
+  // and a whole number keeps a ".0".
   const double magnitude = std::fabs(value);
   const bool fixed = value == 0 || (magnitude >= 1e-4 && magnitude < 1e16);
   char text[40];

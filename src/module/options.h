@@ -40,11 +40,19 @@ class Options {
   void set_num_threads(int32_t value);
   void set_by_name(const char *name, const char *value);
 
-  // What was not set takes the default of the norm. Throws where something was set that the norm does not have.
+  // What was not set takes the default of the norm. Throws where something was set that the norm
+  // does not have.
   Options for_norm(Norm norm) const;
 
  private:
-  enum Given : unsigned { kMomentum = 1, kAffine = 2, kTrack = 4, kBiased = 8, kProtect = 16, kGhost = 32 };
+  enum Given : unsigned {
+    kMomentum = 1,
+    kAffine = 2,
+    kTrack = 4,
+    kBiased = 8,
+    kProtect = 16,
+    kGhost = 32
+  };
   unsigned given_ = 0;
 };
 
@@ -60,7 +68,8 @@ DType checked_floating_dtype(int32_t value);
 // Throws device for anything but the CPU.
 void check_device(const char *what, int32_t type, int32_t id);
 
-// A double as Python's repr writes it: the fewest digits that read back the same, "1e-05", "0.1", "1.0".
+// A double as Python's repr writes it: the fewest digits that read back the same, "1e-05", "0.1",
+// "1.0".
 std::string python_float(double value);
 
 }  // namespace bn2d

@@ -1,5 +1,5 @@
-// What a forward leaves for its backward, and the pool in which a module keeps records for reuse, so that training
-// allocates nothing in steady state.
+// What a forward leaves for its backward, and the pool in which a module keeps records for reuse,
+// so that training allocates nothing in steady state.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -13,15 +13,18 @@ struct Record {
   uint64_t module_id = 0;
   DType dtype = DType::f32;
   View x, y,
-      z;  // borrowed; y only where the side of the activation is read off it, z where the activation is pointwise
+      z;  // borrowed; y only where the side of the activation is read off it, z where the
+          // activation is pointwise
   bool x_is_overwritten = false;  // the forward was in place
   Fused fused;
   bool batch_statistics = true;
   SetShape sets;
-  int64_t count = 0;               // values of each channel that statistics from outside are of; 0: those of x
-  std::vector<double> statistics;  // mean, low part of mean, invstd of each set; weight, bias of each channel
-  std::vector<double> side;        // where x tells the side of the activation: room for SavedStatistics::side
-  std::vector<uint8_t> mask;       // where neither x nor y can
+  int64_t count = 0;  // values of each channel that statistics from outside are of; 0: those of x
+  std::vector<double>
+      statistics;  // mean, low part of mean, invstd of each set; weight, bias of each channel
+  std::vector<double>
+      side;  // where x tells the side of the activation: room for SavedStatistics::side
+  std::vector<uint8_t> mask;  // where neither x nor y can
 
   SavedStatistics saved() const {
     double *base = const_cast<double *>(statistics.data());
@@ -56,7 +59,8 @@ class RecordPool {
   void give_back(std::unique_ptr<Record> record) noexcept {
     for (std::atomic<Record *> &place : idle_) {
       Record *empty = nullptr;
-      if (place.compare_exchange_strong(empty, record.get(), std::memory_order_release, std::memory_order_relaxed)) {
+      if (place.compare_exchange_strong(empty, record.get(), std::memory_order_release,
+                                        std::memory_order_relaxed)) {
         (void)record.release();
         return;
       }

@@ -26,17 +26,20 @@ void for_arrays(Moments *group, double *memory, int64_t stride, F f) {
 }
 
 // Pairs of doubles, whatever the data were: their kinds may be mixed.
-void load(const MomentArrays &from, int64_t channel, int64_t channels, int64_t stride, Moments *to) {
+void load(const MomentArrays &from, int64_t channel, int64_t channels, int64_t stride,
+          Moments *to) {
   to->count = static_cast<double>(from.count);
   to->wide = true;
-  for_arrays(to, from.values + channel, stride,
-             [&](double *in_group, const double *in_memory) { std::copy_n(in_memory, channels, in_group); });
+  for_arrays(to, from.values + channel, stride, [&](double *in_group, const double *in_memory) {
+    std::copy_n(in_memory, channels, in_group);
+  });
 }
 
 }  // namespace
 
 Statistics::Statistics(int64_t num_features) : num_features_(num_features) {
-  if (num_features < 1) fail(Status::invalid_argument, "num_features is %" PRId64 ", must be 1 or more", num_features);
+  if (num_features < 1)
+    fail(Status::invalid_argument, "num_features is %" PRId64 ", must be 1 or more", num_features);
   check_extents("num_features", {MomentArrays::kArrays, num_features, 1, 1});
   values_.resize(static_cast<size_t>(MomentArrays::kArrays * num_features));
 }
@@ -49,7 +52,8 @@ int64_t Statistics::count_with(int64_t more) const {
 
 void Statistics::accumulate(const View &x) {
   if (x.size.c != num_features_)
-    fail(Status::shape, "x has %" PRId64 " channels, the statistics are of %" PRId64, x.size.c, num_features_);
+    fail(Status::shape, "x has %" PRId64 " channels, the statistics are of %" PRId64, x.size.c,
+         num_features_);
   const Scratch scratch(values_.size() * sizeof(double));
   ForwardCall call;
   call.x = x;
@@ -64,8 +68,8 @@ void Statistics::accumulate(const View &x) {
 
 void Statistics::merge(const Statistics &other) {
   if (other.num_features_ != num_features_)
-    fail(Status::shape, "other is of %" PRId64 " channels, the statistics are of %" PRId64, other.num_features_,
-         num_features_);
+    fail(Status::shape, "other is of %" PRId64 " channels, the statistics are of %" PRId64,
+         other.num_features_, num_features_);
   merge(other.moments());
 }
 
@@ -83,7 +87,9 @@ void Statistics::merge(const MomentArrays &other) {
       load(other, c, channels, num_features_, from);
       kernels::active().channel.merge(channels, into, from);
       for_arrays(into, values_.data() + c, num_features_,
-                 [&](const double *in_group, double *in_memory) { std::copy_n(in_group, channels, in_memory); });
+                 [&](const double *in_group, double *in_memory) {
+                   std::copy_n(in_group, channels, in_memory);
+                 });
     }
   }
   count_ = count;
@@ -106,13 +112,15 @@ void Statistics::merge_exported(const double *exported) {
   const double *const squares = exported + 1 + 2 * num_features_;
   for (int64_t c = 0; c < num_features_ && count > 0; ++c)
     if (squares[c] < 0)
-      fail(Status::invalid_argument, "the sum of squared deviations of channel %" PRId64 " is %g, below 0", c,
-           squares[c]);
+      fail(Status::invalid_argument,
+           "the sum of squared deviations of channel %" PRId64 " is %g, below 0", c, squares[c]);
   merge(MomentArrays{const_cast<double *>(exported) + 1, static_cast<int64_t>(count)});
 }
 
 void Statistics::mean_var(double *mean, double *var) const {
-  if (count_ == 0) fail(Status::too_few_values, "the statistics are of no values, mean and variance need 1 or more");
+  if (count_ == 0)
+    fail(Status::too_few_values,
+         "the statistics are of no values, mean and variance need 1 or more");
   ForwardCall call;  // a running average that forgets all else
   call.x.size = {0, num_features_, 1, 1};
   call.running_mean = {DType::f64, mean};

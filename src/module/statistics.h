@@ -1,5 +1,5 @@
-// Statistics from outside: mean and sum of squared deviations of each channel, gathered from any number of tensors and
-// of other such objects, whose values may be elsewhere.
+// Statistics from outside: mean and sum of squared deviations of each channel, gathered from any
+// number of tensors and of other such objects, whose values may be elsewhere.
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -19,8 +19,8 @@ void *allocate(int64_t bytes) {
 
 void Tensor::Free::operator()(void *p) const { std::free(p); }
 
-Tensor::Tensor(const char *name, const char *gradient_name, Kind kind, DType dtype, int64_t length, bool is_scalar,
-               double initial)
+Tensor::Tensor(const char *name, const char *gradient_name, Kind kind, DType dtype, int64_t length,
+               bool is_scalar, double initial)
     : requires_grad(kind == Kind::parameter),
       name_(name),
       kind_(kind),
@@ -30,7 +30,8 @@ Tensor::Tensor(const char *name, const char *gradient_name, Kind kind, DType dty
       storage_(allocate(length * dtype_size(dtype))) {
   fill(initial);
   if (kind == Kind::parameter)
-    gradient_ = std::make_shared<Tensor>(gradient_name, nullptr, Kind::gradient, dtype, length, is_scalar, 0.0);
+    gradient_ = std::make_shared<Tensor>(gradient_name, nullptr, Kind::gradient, dtype, length,
+                                         is_scalar, 0.0);
 }
 
 void Tensor::fill(double value) {

@@ -14,8 +14,8 @@ class Tensor {
   enum class Kind : int32_t { parameter = 1, buffer = 2, gradient = 3 };
 
   // `length` elements, all `initial`; a scalar where is_scalar. A parameter gets its gradient.
-  Tensor(const char *name, const char *gradient_name, Kind kind, DType dtype, int64_t length, bool is_scalar,
-         double initial);
+  Tensor(const char *name, const char *gradient_name, Kind kind, DType dtype, int64_t length,
+         bool is_scalar, double initial);
 
   const char *name() const { return name_; }
   Kind kind() const { return kind_; }

@@ -11,7 +11,8 @@ void blend_into(const ChannelArray &gradient, const Group &g, double blend, cons
   gradient.store(g.channel, g.channels, blended);
 }
 
-void blend_kept_into(const ChannelArray &gradient, const KeptOfSets &kept, int64_t channels, double blend) {
+void blend_kept_into(const ChannelArray &gradient, const KeptOfSets &kept, int64_t channels,
+                     double blend) {
   if (!gradient.exists() || !kept.exists()) return;
   double sums[kernels::kMaxGroup];
   for (int64_t c = 0; c < channels; c += kernels::kMaxGroup) {

@@ -32,22 +32,26 @@ class AdditivePartial {
 
   void set_centers(const Group &g, const Accumulators &accumulators) const {
     for_sets(g, [&](int64_t set, int64_t first, int64_t channels) {
-      const double mean = saved_.mean ? saved_.mean[set] : 0, low = saved_.mean_lo ? saved_.mean_lo[set] : 0;
+      const double mean = saved_.mean ? saved_.mean[set] : 0,
+                   low = saved_.mean_lo ? saved_.mean_lo[set] : 0;
       for (int64_t i = first; i < first + channels; ++i) set_center(mean, low, i, accumulators);
     });
     if (!has_activation_) return;
     copy_side(0, g, accumulators.side_sign);
     copy_side(1, g, accumulators.side_threshold);
   }
-  void reduce(const Blockwise &blockwise, const Group &, const Group &part, int64_t, const Accumulators &accumulators,
-              Partial *sums, const Workspace<Partial> &) const {
+  void reduce(const Blockwise &blockwise, const Group &, const Group &part, int64_t,
+              const Accumulators &accumulators, Partial *sums, const Workspace<Partial> &) const {
     blockwise.reduce(kOf, part, accumulators, sums);
     if (accumulators.wide) return;
-    // From sums around the pivot, a float, to sums around the mean: g*(x-mean) = g*(x-pivot) - g*(mean-pivot).
+    // From sums around the pivot, a float, to sums around the mean: g*(x-mean) = g*(x-pivot) -
+    // g*(mean-pivot).
     for (int term = 1; term < std::min(kSums, 4); term += 2) {
-      double *const with_t = sums->hi + term * kernels::kMaxGroup, *const without = with_t - kernels::kMaxGroup;
+      double *const with_t = sums->hi + term * kernels::kMaxGroup, *const without =
+                                                                       with_t - kernels::kMaxGroup;
       const double *const rest = accumulators.center_lo + part.channel;
-      for (int64_t i = 0; i < part.channels; ++i) with_t[i] -= rest[i] == 0 ? 0.0 : rest[i] * without[i];
+      for (int64_t i = 0; i < part.channels; ++i)
+        with_t[i] -= rest[i] == 0 ? 0.0 : rest[i] * without[i];
     }
   }
 
@@ -87,7 +91,8 @@ class AdditivePartial {
     accumulators.center_lo[i] = rest;
   }
   // The sums of one channel of float or half data into own.extreme, in double.
-  [[gnu::cold]] void sum_in_double(const Blockwise &blockwise, int64_t channel, const Workspace<Partial> &own) const {
+  [[gnu::cold]] void sum_in_double(const Blockwise &blockwise, int64_t channel,
+                                   const Workspace<Partial> &own) const {
     const Group group = {channel, 1};
     const Accumulators of_one(own.of_one, kSums, 1, false);
     set_center(mean_of(channel), mean_lo_of(channel), 0, of_one);
@@ -104,12 +109,14 @@ class AdditivePartial {
   double of_set(const double *array, int64_t channel, double otherwise) const {
     return array ? array[channel / sets_.channels] : otherwise;
   }
-  // Calls f(set, first, channels) for the sets that a group has channels of, counted from its first.
+  // Calls f(set, first, channels) for the sets that a group has channels of, counted from its
+  // first.
   template <class F>
   void for_sets(const Group &g, const F &f) const {
     int64_t set = sets_.channels == 1 ? g.channel : g.channel / sets_.channels;
     for (int64_t done = 0; done < g.channels; ++set) {
-      const int64_t channels = std::min((set + 1) * sets_.channels - g.channel - done, g.channels - done);
+      const int64_t channels =
+          std::min((set + 1) * sets_.channels - g.channel - done, g.channels - done);
       f(set, done, channels);
       done += channels;
     }
@@ -118,10 +125,12 @@ class AdditivePartial {
   double mean_lo_of(int64_t channel) const { return of_set(saved_.mean_lo, channel, 0); }
   double invstd_of(int64_t channel) const { return of_set(saved_.invstd, channel, 0); }
   double weight_of(int64_t channel) const {
-    return saved_.weight ? saved_.weight[channel < sets_.size.c ? channel : channel % sets_.size.c] : 1;
+    return saved_.weight ? saved_.weight[channel < sets_.size.c ? channel : channel % sets_.size.c]
+                         : 1;
   }
   // Sums of a channel times a factor.
-  static void weigh(const Partial &sums, int term, int64_t i, double factor, Partial *to, int to_term) {
+  static void weigh(const Partial &sums, int term, int64_t i, double factor, Partial *to,
+                    int to_term) {
     const int64_t at = term * kernels::kMaxGroup + i, to_at = to_term * kernels::kMaxGroup + i;
     to->hi[to_at] = factor * sums.hi[at];
     const double low = std::fma(factor, sums.hi[at], -to->hi[to_at]) + factor * sums.lo[at];
@@ -135,11 +144,14 @@ class AdditivePartial {
   }
   // The same for one extreme channel: `first` is where its coefficients are.
   void set_side_of_extreme(int64_t channel, double *first, int64_t stride, int sign) const {
-    for (int k = 0; k < 2; ++k) first[(sign + k) * stride] = has_activation_ ? side_of(k, channel) : 0;
+    for (int k = 0; k < 2; ++k)
+      first[(sign + k) * stride] = has_activation_ ? side_of(k, channel) : 0;
   }
   // Side_sign (k = 0) or side_threshold (k = 1) of a channel; 0 where the side is not read from x.
   double side_of(int k, int64_t channel) const {
-    return saved_.side ? load_element(arithmetic_dtype(dtype_), saved_.side, k * channels_ + channel) : 0;
+    return saved_.side
+               ? load_element(arithmetic_dtype(dtype_), saved_.side, k * channels_ + channel)
+               : 0;
   }
 
  private:
@@ -150,7 +162,9 @@ class AdditivePartial {
     if (saved_.side == nullptr) {
       std::memset(to, 0, count);
     } else {
-      std::memcpy(to, static_cast<const std::byte *>(saved_.side) + (k * channels_ + g.channel) * bytes, count);
+      std::memcpy(to,
+                  static_cast<const std::byte *>(saved_.side) + (k * channels_ + g.channel) * bytes,
+                  count);
     }
   }
 
@@ -168,26 +182,30 @@ class AdditivePartial {
   const bool has_extreme_slope_;
 };
 
-// gradient <- blend*gradient + value for the channels of a group; with a blend of 0 the old value is not read.
+// gradient <- blend*gradient + value for the channels of a group; with a blend of 0 the old value
+// is not read.
 void blend_into(const ChannelArray &gradient, const Group &g, double blend, const double *value);
 // The same of sums over several sets, channel by channel; nothing where none were kept.
-void blend_kept_into(const ChannelArray &gradient, const KeptOfSets &kept, int64_t channels, double blend);
+void blend_kept_into(const ChannelArray &gradient, const KeptOfSets &kept, int64_t channels,
+                     double blend);
 // What sums over no elements do to a gradient of `channels` channels.
 void blend_nothing_into(const ChannelArray &gradient, int64_t channels, double blend);
 
-// A backward, whose tensors are `views`, with a last set of fewer samples. The gradients of the parameters come
-// together in double.
+// A backward, whose tensors are `views`, with a last set of fewer samples. The gradients of the
+// parameters come together in double.
 template <class Call, size_t kViews, size_t kGradients>
 void run_in_two(const Call &call, View Call::*const (&views)[kViews],
                 ChannelArray Call::*const (&gradients)[kGradients],
                 void (*run)(const Call *calls, int count, const Ready &before)) {
   const Extents &size = call.dy.size;
-  const int64_t rest = call.sets.rest(size), whole = size.n - rest, batches = whole / call.sets.samples;
+  const int64_t rest = call.sets.rest(size), whole = size.n - rest,
+                batches = whole / call.sets.samples;
   const Scratch sums(2 * kGradients * static_cast<size_t>(size.c) * sizeof(double));
   Call parts[2] = {call, call};
   double *memory = static_cast<double *>(sums.data());
   for (int k = 0; k < 2; ++k) {
-    for (const auto view : views) parts[k].*view = samples_of(call.*view, k == 0 ? 0 : whole, k == 0 ? whole : rest);
+    for (const auto view : views)
+      parts[k].*view = samples_of(call.*view, k == 0 ? 0 : whole, k == 0 ? whole : rest);
     for (const auto gradient : gradients) {
       if ((call.*gradient).exists()) parts[k].*gradient = {DType::f64, memory};
       memory += size.c;

@@ -1,4 +1,5 @@
-// Gradients of y = act(weight * xhat + bias + z), xhat = (x - mean) * invstd, with g = dy through the activation:
+// Gradients of y = act(weight * xhat + bias + z), xhat = (x - mean) * invstd, with g = dy through
+// the activation:
 //   dz = g,  dbias = sum g,  dweight = sum g*xhat
 //   batch statistics   dx = weight*invstd * (g - mean(g) - xhat*mean(g*xhat))
 //                         = scale*(g - mean(g)) + (x - mean)*slope
@@ -36,9 +37,11 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   // `argument`: of a pointwise activation, else NULL.
   Backward(const BackwardCall &call, const Argument *argument)
       : AdditivePartial(call),
-        map(call.batch_statistics && call.dx.exists() ? kernels::MapOf::backward : kernels::MapOf::scale),
-        has_sums(call.given_sums == nullptr && (map == kernels::MapOf::backward || call.sums != nullptr ||
-                                                call.dweight.exists() || call.dbias.exists())),
+        map(call.batch_statistics && call.dx.exists() ? kernels::MapOf::backward
+                                                      : kernels::MapOf::scale),
+        has_sums(call.given_sums == nullptr &&
+                 (map == kernels::MapOf::backward || call.sums != nullptr ||
+                  call.dweight.exists() || call.dbias.exists())),
         has_map(call.dx.exists() || call.dz.exists()),
         call_(call),
         argument_(argument),
@@ -48,15 +51,18 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
 
   // The sums of scale*g and of scale*g*(x - mean), with the scale that the map has.
   [[gnu::noinline]] const Partial &weighed(int, const Group &g, const Partial &total,
-                                           const MapCoefficients &coefficients, const Workspace &own) const {
+                                           const MapCoefficients &coefficients,
+                                           const Workspace &own) const {
     Numbers &numbers = *new (own.numbers) Numbers;
-    channel_.gradients({g.channels, statistics_of(g, &numbers), nullptr, nullptr, count_, coefficients.of_regular(),
-                        numbers.sum_g, numbers.sum_g_xhat});
-    const std::byte *const scales =
-        coefficients.regular + kernels::coefficient::b_scale * coefficients.stride * coefficients.size;
+    channel_.gradients({g.channels, statistics_of(g, &numbers), nullptr, nullptr, count_,
+                        coefficients.of_regular(), numbers.sum_g, numbers.sum_g_xhat});
+    const std::byte *const scales = coefficients.regular + kernels::coefficient::b_scale *
+                                                               coefficients.stride *
+                                                               coefficients.size;
     for (int64_t i = 0; i < g.channels; ++i) {
-      const double scale = is_wide() ? reinterpret_cast<const double *>(scales)[i]
-                                     : static_cast<double>(reinterpret_cast<const float *>(scales)[i]);
+      const double scale = is_wide()
+                               ? reinterpret_cast<const double *>(scales)[i]
+                               : static_cast<double>(reinterpret_cast<const float *>(scales)[i]);
       for (int term = 0; term < kSums; ++term) weigh(total, term, i, scale, own.part, term);
       // NaN makes all channels of the set extreme. A channel whose sums are 0 adds nothing.
       if (!has_safe_sums(total.hi[i], total.hi[kMaxGroup + i], numbers.invstd[i]))
@@ -72,13 +78,14 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     if (call_.given_sums) sums = given(g, own.total);
     std::memset(coefficients.is_extreme, has_extreme_slope_, static_cast<size_t>(g.channels));
     if (argument_) argument_->mark_extreme(g, coefficients.is_extreme);
-    channel_.gradients({g.channels, statistics_of(g, &numbers), sums, sums && has_wide_sets() ? own.pooled[0] : nullptr,
-                        count_, coefficients.of_regular(), numbers.sum_g, numbers.sum_g_xhat});
+    channel_.gradients({g.channels, statistics_of(g, &numbers), sums,
+                        sums && has_wide_sets() ? own.pooled[0] : nullptr, count_,
+                        coefficients.of_regular(), numbers.sum_g, numbers.sum_g_xhat});
     for (int64_t i = 0; call_.sums && i < g.channels; ++i) save_products(g.channel + i, *sums, i);
     set_side_of_map(g, coefficients, kernels::coefficient::b_side_sign);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
-      coefficients.is_extreme[i] =
-          set_extreme(blockwise, g.channel + i, i, sums != nullptr, coefficients.from(i), own, &numbers);
+      coefficients.is_extreme[i] = set_extreme(blockwise, g.channel + i, i, sums != nullptr,
+                                               coefficients.from(i), own, &numbers);
     if (sums == nullptr) return;
     if (kept_dbias_.exists()) kept_dbias_.keep(g, numbers.sum_g);
     if (kept_dweight_.exists()) kept_dweight_.keep(g, numbers.sum_g_xhat);
@@ -98,14 +105,16 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   struct Numbers {  // of a group
     double mean[kMaxGroup], mean_lo[kMaxGroup], invstd[kMaxGroup], weight[kMaxGroup];
     double sum_g[kMaxGroup], sum_g_xhat[kMaxGroup];
-    // The sums of weighed(), and what measure() finds, of the set that the last extreme channel belonged to.
+    // The sums of weighed(), and what measure() finds, of the set that the last extreme channel
+    // belonged to.
     int64_t extreme_set = -1;
     unbounded::Sum::Mean extreme_mean;
     unbounded::Number extreme_invstd, extreme_g, extreme_products;
   };
 
   bool has_wide_sets() const { return sets_.channels > 1; }
-  [[gnu::noinline]] kernels::ChannelStatistics statistics_of(const Group &g, Numbers *numbers) const {
+  [[gnu::noinline]] kernels::ChannelStatistics statistics_of(const Group &g,
+                                                             Numbers *numbers) const {
     const SavedStatistics &saved = call_.saved;
     if (sets_.batches() == 1 && !has_wide_sets()) {
       const auto at = [&](const double *array) { return array ? array + g.channel : nullptr; };
@@ -131,15 +140,16 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     using R = kernels::SafeRange<double>;
     if (sum_g == 0 && sum_product == 0) return true;
     const double sum = std::fabs(sum_g) + std::fabs(sum_product) * invstd;
-    const double least =
-        is_wide() ? std::max(invstd, 1.0) * R::kLeastGradient : invstd * kernels::SafeRange<float>::kLeast;
+    const double least = is_wide() ? std::max(invstd, 1.0) * R::kLeastGradient
+                                   : invstd * kernels::SafeRange<float>::kLeast;
     return sum >= least * count_ && sum < R::kMost;
   }
 
   // The sums that came from outside.
   const Partial *given(const Group &g, Partial *sums) const {
     for (int term = 0; term < kSums; ++term) {
-      std::copy_n(call_.given_sums + term * call_.dy.size.c + g.channel, g.channels, sums->hi + term * kMaxGroup);
+      std::copy_n(call_.given_sums + term * call_.dy.size.c + g.channel, g.channels,
+                  sums->hi + term * kMaxGroup);
       std::fill_n(sums->lo + term * kMaxGroup, g.channels, 0.0);
     }
     return sums;
@@ -149,24 +159,29 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     call_.sums[call_.dy.size.c + channel] = sums.hi[kMaxGroup + i] + sums.lo[kMaxGroup + i];
   }
 
-  // The coefficients of an extreme channel, number i of its group, and its sums once more. False: the channel is not
-  // extreme after all.
-  [[gnu::cold]] bool set_extreme(const Blockwise &blockwise, int64_t channel, int64_t i, bool has_sums,
-                                 const MapCoefficients &coefficients, const Workspace &own, Numbers *numbers) const {
+  // The coefficients of an extreme channel, number i of its group, and its sums once more. False:
+  // the channel is not extreme after all.
+  [[gnu::cold]] bool set_extreme(const Blockwise &blockwise, int64_t channel, int64_t i,
+                                 bool has_sums, const MapCoefficients &coefficients,
+                                 const Workspace &own, Numbers *numbers) const {
     double *const sum_g = numbers->sum_g + i, *const sum_g_xhat = numbers->sum_g_xhat + i;
     const bool is_of_argument = argument_ != nullptr && argument_->is_extreme(channel);
     if (has_sums && !is_of_argument && is_ordinary_map(channel, i, *sum_g, *sum_g_xhat, own) &&
-        (call_.given_sums && !is_wide() ? has_safe_factors(channel) : is_ordinary(blockwise, channel, own)))
+        (call_.given_sums && !is_wide() ? has_safe_factors(channel)
+                                        : is_ordinary(blockwise, channel, own)))
       return false;
-    is_wide() ? set_unbounded(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat)
-              : set_doubles(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat);
-    set_side_of_extreme(channel, coefficients.extreme, coefficients.stride, kernels::coefficient::b_side_sign);
+    is_wide()
+        ? set_unbounded(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat)
+        : set_doubles(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat);
+    set_side_of_extreme(channel, coefficients.extreme, coefficients.stride,
+                        kernels::coefficient::b_side_sign);
     return true;
   }
 
   // As doubles, whose range has room for those of float data.
-  void set_doubles(const Blockwise &blockwise, int64_t channel, bool has_sums, const MapCoefficients &coefficients,
-                   const Workspace &own, Numbers *numbers, double *sum_g, double *sum_g_xhat) const {
+  void set_doubles(const Blockwise &blockwise, int64_t channel, bool has_sums,
+                   const MapCoefficients &coefficients, const Workspace &own, Numbers *numbers,
+                   double *sum_g, double *sum_g_xhat) const {
     if (has_sums && has_wide_sets()) sum_set_in_double(blockwise, channel, own, numbers);
     if (call_.given_sums) {
       given({channel, 1}, own.extreme);
@@ -174,8 +189,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       sum_extreme(blockwise, channel, own);
       if (call_.sums) save_products(channel, *own.extreme, 0);
     }
-    const double mean = mean_of(channel), mean_lo = mean_lo_of(channel), invstd = invstd_of(channel),
-                 weight = weight_of(channel);
+    const double mean = mean_of(channel), mean_lo = mean_lo_of(channel),
+                 invstd = invstd_of(channel), weight = weight_of(channel);
     channel_.gradients({1,
                         {&mean, &mean_lo, &invstd, &weight},
                         has_sums ? own.extreme : nullptr,
@@ -186,35 +201,39 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                         sum_g_xhat});
   }
 
-  // The sums of a channel of float or half data into own.extreme. A pointwise activation has its argument as double
-  // there, too.
+  // The sums of a channel of float or half data into own.extreme. A pointwise activation has its
+  // argument as double there, too.
   void sum_extreme(const Blockwise &blockwise, int64_t channel, const Workspace &own) const {
     if (argument_ == nullptr) return sum_in_double(blockwise, channel, own);
     const unbounded::Sum::Mean mean = {mean_of(channel), mean_lo_of(channel)};
     unbounded::Gradients sums;
-    blockwise.visit(channel, own.buffer,
-                    [&](const kernels::MapJob &job) { unbounded::add_gradients(job, mean, 0, 0, &sums); });
+    blockwise.visit(channel, own.buffer, [&](const kernels::MapJob &job) {
+      unbounded::add_gradients(job, mean, 0, 0, &sums);
+    });
     own.extreme->hi[0] = sums.g.total().to_double();
     own.extreme->hi[kMaxGroup] = sums.products.total().to_double();
     own.extreme->lo[0] = own.extreme->lo[kMaxGroup] = 0;
   }
 
   // The sums of weighed() over the set of a channel into own.of_sets, in double.
-  void sum_set_in_double(const Blockwise &blockwise, int64_t channel, const Workspace &own, Numbers *numbers) const {
+  void sum_set_in_double(const Blockwise &blockwise, int64_t channel, const Workspace &own,
+                         Numbers *numbers) const {
     const int64_t set = channel / sets_.channels, first = set * sets_.channels;
     if (numbers->extreme_set == set) return;
     numbers->extreme_set = set;
     for (int64_t c = first; c < first + sets_.channels; ++c) {
       sum_extreme(blockwise, c, own);
       Partial *const weighed = c == first ? own.of_sets : own.part;
-      for (int term = 0; term < kSums; ++term) weigh(*own.extreme, term, 0, weight_of(c) * invstd_of(c), weighed, term);
+      for (int term = 0; term < kSums; ++term)
+        weigh(*own.extreme, term, 0, weight_of(c) * invstd_of(c), weighed, term);
       if (c != first) merge({0, 1}, own.of_sets, *own.part);
     }
   }
 
   // Of double data, as numbers without ends.
-  void set_unbounded(const Blockwise &blockwise, int64_t channel, bool has_sums, const MapCoefficients &coefficients,
-                     const Workspace &own, Numbers *numbers, double *sum_g, double *sum_g_xhat) const {
+  void set_unbounded(const Blockwise &blockwise, int64_t channel, bool has_sums,
+                     const MapCoefficients &coefficients, const Workspace &own, Numbers *numbers,
+                     double *sum_g, double *sum_g_xhat) const {
     using namespace kernels::coefficient;
     const auto sums_of = [&](int64_t c) {
       unbounded::Gradients sums;
@@ -235,7 +254,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       numbers->extreme_set = set;
       numbers->extreme_mean = {mean_of(channel), mean_lo_of(channel)};
       numbers->extreme_invstd = invstd_of(channel);
-      if (has_sums) measure(blockwise, channel, own, &numbers->extreme_mean, &numbers->extreme_invstd);
+      if (has_sums)
+        measure(blockwise, channel, own, &numbers->extreme_mean, &numbers->extreme_invstd);
       unbounded::Sum g, products;
       for (int64_t c = first; has_sums && has_wide_sets() && c < first + sets_.channels; ++c) {
         const unbounded::Gradients sums = sums_of(c);
@@ -257,13 +277,14 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       extreme::set_coefficient(coefficients, minus_mean_hi, -numbers->extreme_mean.hi);
       extreme::set_coefficient(coefficients, minus_mean_lo, -numbers->extreme_mean.lo);
       extreme::set_coefficient(coefficients, b_shift, -(g * invstd / count_));
-      extreme::set_coefficient(coefficients, b_slope, -(products * invstd * invstd * invstd / count_));
+      extreme::set_coefficient(coefficients, b_slope,
+                               -(products * invstd * invstd * invstd / count_));
     }
     extreme::set_coefficient(coefficients, b_scale, invstd * weight(channel));
   }
 
-  // Whether a channel is not extreme after all: only its sums were, because gradients are 0, or, of doubles, not
-  // finite, or because their products cancel.
+  // Whether a channel is not extreme after all: only its sums were, because gradients are 0, or, of
+  // doubles, not finite, or because their products cancel.
   bool is_ordinary(const Blockwise &blockwise, int64_t channel, const Workspace &own) const {
     using R = kernels::SafeRange<double>;
     const double invstd = invstd_of(channel), mean = mean_of(channel), weight = weight_of(channel);
@@ -272,7 +293,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     };
     if (is_wide()) {
       if (std::isnan(weight) || std::isnan(invstd)) return true;
-      if (!is_within(invstd, R::kLeastInvstd, R::kMostInvstd) || std::fabs(mean) >= R::kCenter) return false;
+      if (!is_within(invstd, R::kLeastInvstd, R::kMostInvstd) || std::fabs(mean) >= R::kCenter)
+        return false;
     } else if (!has_safe_factors(channel)) {
       return false;
     }
@@ -282,7 +304,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     blockwise.visit(channel, own.buffer, [&](const kernels::MapJob &job) {
       for (int64_t i = 0; i < unbounded::count(job); ++i) {
         const double factor = unbounded::is_damped(job, i, sign, threshold) ? job.slope : 1;
-        const double dy = unbounded::elements(job.g)[i], g = dy * factor, t = unbounded::elements(job.x)[i] - mean;
+        const double dy = unbounded::elements(job.g)[i], g = dy * factor,
+                     t = unbounded::elements(job.x)[i] - mean;
         is_zero = is_zero && (dy == 0 || factor == 0);
         is_finite = is_finite && std::isfinite(dy) && std::isfinite(t);
         has_products = has_products || (g != 0 && t != 0);
@@ -291,10 +314,15 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       }
     });
     if (!is_wide() || is_zero || !is_finite) return is_wide() || is_zero;
-    if (has_extreme_slope_ || !(weight == 0 || is_within(weight * invstd, R::kLeast, R::kMost))) return false;
-    const double scaled = weight * invstd * gradient;  // and the slope is not above that times 1/std
-    if (weight != 0 && (!is_within(scaled, 0x1p-500, R::kMost) || std::fabs(scaled * invstd) >= R::kMost)) return false;
-    return is_within(gradient, 0x1p-600, R::kMost) && (!has_products || is_within(product, 0x1p-600, R::kMost));
+    if (has_extreme_slope_ || !(weight == 0 || is_within(weight * invstd, R::kLeast, R::kMost)))
+      return false;
+    const double scaled =
+        weight * invstd * gradient;  // and the slope is not above that times 1/std
+    if (weight != 0 &&
+        (!is_within(scaled, 0x1p-500, R::kMost) || std::fabs(scaled * invstd) >= R::kMost))
+      return false;
+    return is_within(gradient, 0x1p-600, R::kMost) &&
+           (!has_products || is_within(product, 0x1p-600, R::kMost));
   }
 
   bool has_safe_factors(int64_t channel) const {
@@ -303,29 +331,32 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
            std::fabs(mean_of(channel)) < kernels::SafeRange<float>::kCenter;
   }
 
-  // Whether shift and slope of the map are safe where they do not follow from the sums of the channel alone: those of a
-  // set of several channels, and those that came from outside.
+  // Whether shift and slope of the map are safe where they do not follow from the sums of the
+  // channel alone: those of a set of several channels, and those that came from outside.
   [[gnu::cold]] bool is_ordinary_map(int64_t channel, int64_t i, double sum_g, double sum_g_xhat,
                                      const Workspace &own) const {
     const double invstd = invstd_of(channel), scale = weight_of(channel) * invstd;
     if (!has_wide_sets() && !call_.given_sums) return true;
     const double of_g = has_wide_sets() ? own.pooled[0]->hi[i] : scale * sum_g,
-                 of_xhat = has_wide_sets() ? own.pooled[0]->hi[kMaxGroup + i] * invstd : scale * sum_g_xhat;
+                 of_xhat = has_wide_sets() ? own.pooled[0]->hi[kMaxGroup + i] * invstd
+                                           : scale * sum_g_xhat;
     const auto is_safe = [&](double v) {
       using R = kernels::SafeRange<double>;
       if (!is_wide()) return kernels::is_safe_factor(v);
       return v == 0 || (std::fabs(v) >= R::kLeast && std::fabs(v) < R::kMost);
     };
     const double of_x = of_xhat / count_ * invstd;
-    return is_safe(of_g / count_) && is_safe(of_xhat / count_) && is_safe(of_x) && (of_x != 0 || of_xhat == 0);
+    return is_safe(of_g / count_) && is_safe(of_xhat / count_) && is_safe(of_x) &&
+           (of_x != 0 || of_xhat == 0);
   }
 
-  // A saved 1/std that no normal double holds: the deviation is near an end of the range. Then x tells more, where it
-  // is what was saved.
-  void measure(const Blockwise &blockwise, int64_t channel, const Workspace &own, unbounded::Sum::Mean *mean,
-               unbounded::Number *invstd) const {
+  // A saved 1/std that no normal double holds: the deviation is near an end of the range. Then x
+  // tells more, where it is what was saved.
+  void measure(const Blockwise &blockwise, int64_t channel, const Workspace &own,
+               unbounded::Sum::Mean *mean, unbounded::Number *invstd) const {
     const double saved = invstd_of(channel);
-    if (!call_.batch_statistics || call_.count != 0 || !call_.needs_x() || (saved >= 0x1p-1022 && std::isfinite(saved)))
+    if (!call_.batch_statistics || call_.count != 0 || !call_.needs_x() ||
+        (saved >= 0x1p-1022 && std::isfinite(saved)))
       return;
     const unbounded::Moments moments = extreme::moments(blockwise, channel, own.buffer);
     const unbounded::Number measured = moments.variance(count_).inverse_sqrt();
@@ -348,8 +379,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   if (mean.low()) call.saved.mean_lo = mean.low();
   Tensors tensors;
   tensors.g = call.dy;
-  // Sums over g alone still run through the kernel that also reads x; where there is no x, the unused sum takes g for
-  // it.
+  // Sums over g alone still run through the kernel that also reads x; where there is no x, the
+  // unused sum takes g for it.
   tensors.x = call.needs_x() ? call.x : View();
   tensors.out = call.dx;
   tensors.out2 = call.dz;
@@ -390,7 +421,8 @@ void backward(const BackwardCall &call) {
   } else if (call.sets.rest(call.dy.size) == 0) {
     backward_parts(&call, 1, Ready());
   } else {
-    run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::z, &C::dx, &C::dz}, {&C::dweight, &C::dbias}, backward_parts);
+    run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::z, &C::dx, &C::dz}, {&C::dweight, &C::dbias},
+                  backward_parts);
   }
 }
 

@@ -36,11 +36,13 @@ void scatter_run(const void *from, int64_t stride, int64_t count, std::byte *to)
   for (int64_t i = 0; i < count; ++i) target[i * stride] = source[i];
 }
 
-// Calls f(memory, offset, count) for each run of constant stride in positions [position, position + length) of a plane.
+// Calls f(memory, offset, count) for each run of constant stride in positions [position, position +
+// length) of a plane.
 template <class F>
 void for_each_run(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, F f) {
   if (plane_collapses(view))
-    return f(view.at(n, c, 0, 0) + position * view.stride.w * dtype_size(view.dtype), int64_t{0}, length);
+    return f(view.at(n, c, 0, 0) + position * view.stride.w * dtype_size(view.dtype), int64_t{0},
+             length);
   for (int64_t done = 0; done < length;) {
     const int64_t h = (position + done) / view.size.w, w = (position + done) % view.size.w;
     const int64_t count = std::min(view.size.w - w, length - done);
@@ -51,25 +53,28 @@ void for_each_run(const View &view, int64_t n, int64_t c, int64_t position, int6
 
 }  // namespace
 
-void gather(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, std::byte *to) {
+void gather(const View &view, int64_t n, int64_t c, int64_t position, int64_t length,
+            std::byte *to) {
   const int64_t bytes = dtype_size(view.dtype);
-  for_each_run(view, n, c, position, length, [&](const std::byte *from, int64_t offset, int64_t count) {
-    std::byte *target = to + offset * bytes;
-    if (view.stride.w == 1) {
-      std::memcpy(target, from, static_cast<size_t>(count * bytes));
-    } else if (view.stride.w == 0) {
-      repeat(from, bytes, count, target);
-    } else if (bytes == 4) {
-      gather_run<uint32_t>(from, view.stride.w, count, target);
-    } else if (bytes == 2) {
-      gather_run<uint16_t>(from, view.stride.w, count, target);
-    } else {
-      gather_run<uint64_t>(from, view.stride.w, count, target);
-    }
-  });
+  for_each_run(view, n, c, position, length,
+               [&](const std::byte *from, int64_t offset, int64_t count) {
+                 std::byte *target = to + offset * bytes;
+                 if (view.stride.w == 1) {
+                   std::memcpy(target, from, static_cast<size_t>(count * bytes));
+                 } else if (view.stride.w == 0) {
+                   repeat(from, bytes, count, target);
+                 } else if (bytes == 4) {
+                   gather_run<uint32_t>(from, view.stride.w, count, target);
+                 } else if (bytes == 2) {
+                   gather_run<uint16_t>(from, view.stride.w, count, target);
+                 } else {
+                   gather_run<uint64_t>(from, view.stride.w, count, target);
+                 }
+               });
 }
 
-void scatter(const std::byte *from, const View &view, int64_t n, int64_t c, int64_t position, int64_t length) {
+void scatter(const std::byte *from, const View &view, int64_t n, int64_t c, int64_t position,
+             int64_t length) {
   const int64_t bytes = dtype_size(view.dtype);
   for_each_run(view, n, c, position, length, [&](std::byte *to, int64_t offset, int64_t count) {
     const std::byte *source = from + offset * bytes;
@@ -109,7 +114,8 @@ kernels::Stream piece_stream(const View &view, const Blockwise::Piece &piece, st
   return stream;
 }
 
-// Calls f(sample, channel, first element in the packed copy) for the parts of planes that a piece has.
+// Calls f(sample, channel, first element in the packed copy) for the parts of planes that a piece
+// has.
 template <class F>
 void for_each_plane(const Blockwise::Piece &piece, F f) {
   for (int64_t c = 0; c < piece.channels; ++c)
@@ -128,13 +134,15 @@ kernels::Stream read_piece(const View &view, const Blockwise::Piece &piece, std:
 }
 
 // Elements of one channel as doubles, and back.
-void load_doubles(const View &view, const Blockwise::Piece &piece, std::byte *unconverted, double *to) {
+void load_doubles(const View &view, const Blockwise::Piece &piece, std::byte *unconverted,
+                  double *to) {
   for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
     gather(view, n, c, piece.position, piece.length, unconverted + at * dtype_size(view.dtype));
   });
   load_elements(view.dtype, unconverted, 0, piece.samples * piece.length, to);
 }
-void store_doubles(const double *from, std::byte *unconverted, const View &view, const Blockwise::Piece &piece) {
+void store_doubles(const double *from, std::byte *unconverted, const View &view,
+                   const Blockwise::Piece &piece) {
   store_elements(view.dtype, unconverted, 0, piece.samples * piece.length, from);
   for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
     scatter(unconverted + at * dtype_size(view.dtype), view, n, c, piece.position, piece.length);
@@ -168,17 +176,22 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
   bool planes = tensors.side_mask == nullptr && tensors.sign_mask == nullptr;
   bool channels = planes && kernels_.map[0][static_cast<int>(kernels::Layout::channels)] != nullptr;
   bool is_one_row = sets.batches() == 1 || sets.samples == 1;
-  for (const View *view : {&tensors.x, &tensors.g, &tensors.side, &tensors.v, &tensors.out, &tensors.out2}) {
+  for (const View *view :
+       {&tensors.x, &tensors.g, &tensors.side, &tensors.v, &tensors.out, &tensors.out2}) {
     if (!view->exists()) continue;
-    is_one_row = is_one_row && (sets.batches() == 1 || view->stride.n == sets.size.c * view->stride.c);
+    is_one_row =
+        is_one_row && (sets.batches() == 1 || view->stride.n == sets.size.c * view->stride.c);
     planes = planes && has_contiguous_planes(*view);
     channels = channels && has_contiguous_channels(*view);
   }
   if (!is_one_row) row_ = sets.size.c;
-  mode_ = channels && (prefers_channels(sets.size) || !planes) ? Mode::channels : planes ? Mode::planes : Mode::packed;
+  mode_ = channels && (prefers_channels(sets.size) || !planes) ? Mode::channels
+          : planes                                             ? Mode::planes
+                                                               : Mode::packed;
 }
 
-kernels::Stream Blockwise::stream(const View &view, const Group &group, const Blocks::Block &block) const {
+kernels::Stream Blockwise::stream(const View &view, const Group &group,
+                                  const Blocks::Block &block) const {
   kernels::Stream stream;
   if (!view.exists()) return stream;
   const Place place = place_of(group.channel);
@@ -220,7 +233,8 @@ Job Blockwise::job_of_piece(const Piece &piece, Packed &packed) const {
                            packed.read[2] + at * dtype_size(dtype_));
     });
     job.side = packed_stream(packed.read[2], piece);
-  } else if (tensors_.side.exists() && tensors_.x.exists() && same_elements(tensors_.side, tensors_.x)) {
+  } else if (tensors_.side.exists() && tensors_.x.exists() &&
+             same_elements(tensors_.side, tensors_.x)) {
     job.side = job.x;  // packed once
   } else {
     job.side = read_piece(tensors_.side, piece, packed.read[2]);
@@ -246,8 +260,9 @@ kernels::MapJob Blockwise::job_of_extreme_piece(const Piece &piece, Packed &pack
   job.v = read(tensors_.v, packed.read[3]);
   if (tensors_.side_mask != nullptr) {
     for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
-      kernels::active().f64->expand_mask(mask_at(tensors_.side_mask, piece, n, c), piece.length,
-                                         packed.read[2] + at * static_cast<int64_t>(sizeof(double)));
+      kernels::active().f64->expand_mask(
+          mask_at(tensors_.side_mask, piece, n, c), piece.length,
+          packed.read[2] + at * static_cast<int64_t>(sizeof(double)));
     });
     job.side = packed_stream(packed.read[2], piece);
   }
@@ -260,8 +275,8 @@ kernels::MapJob Blockwise::job_of_extreme_piece(const Piece &piece, Packed &pack
   return job;
 }
 
-// Calls f(piece) for the pieces of a block. Small planes come several samples at a time: whole runs of
-// the sums.
+// Calls f(piece) for the pieces of a block. Small planes come several samples at a time: whole runs
+// of the sums.
 template <class F>
 void Blockwise::for_each_piece(const Group &group, const Blocks::Block &block, const F &f) const {
   const int64_t samples = kernels::planes_of_run(block.length);
@@ -271,8 +286,9 @@ void Blockwise::for_each_piece(const Group &group, const Blocks::Block &block, c
   for (int64_t n = first; n < end; n += samples)
     for (int64_t done = 0; done < block.length; done += kPiece)
       for (int64_t c = 0; c < group.channels; c += at_once)
-        f(Piece{n, std::min(samples, end - n), place.channel + c, std::min(at_once, group.channels - c),
-                block.position + done, std::min(kPiece, block.length - done), c, n == first && done == 0});
+        f(Piece{n, std::min(samples, end - n), place.channel + c,
+                std::min(at_once, group.channels - c), block.position + done,
+                std::min(kPiece, block.length - done), c, n == first && done == 0});
 }
 
 // The bits of a part of a plane. Byte is const or not.
@@ -281,26 +297,29 @@ Byte *Blockwise::mask_at(Byte *mask, const Piece &piece, int64_t n, int64_t c) c
   return mask + (n * sets_.size.c + c) * mask_plane_bytes(size_.plane()) + piece.position / 8;
 }
 
-// From three places inside of the block: at its ends, images have borders. Thirteenths: a quarter of many samples is a
-// whole one, that is a corner of an image each time, and a quarter of many images is the border of a row.
-void Blockwise::read_pivots(const Group &group, const Blocks::Block &block, const Accumulators &accumulators) const {
+// From three places inside of the block: at its ends, images have borders. Thirteenths: a quarter
+// of many samples is a whole one, that is a corner of an image each time, and a quarter of many
+// images is the border of a row.
+void Blockwise::read_pivots(const Group &group, const Blocks::Block &block,
+                            const Accumulators &accumulators) const {
   const View &x = tensors_.x;
   const Place place = place_of(group.channel);
   const void *elements[3];
   for (int64_t i = 0; i < 3; ++i) {
     const auto part = [&](int64_t extent) { return extent * (4 * i + 3) / 13; };
     const int64_t position = block.position + part(block.length);
-    elements[i] = x.at(place.sample + block.first_sample + part(block.samples), place.channel, position / size_.w,
-                       position % size_.w);
+    elements[i] = x.at(place.sample + block.first_sample + part(block.samples), place.channel,
+                       position / size_.w, position % size_.w);
   }
   kernels_.pivots(elements, x.stride.c, group.channels, accumulators.pivot);
 }
 
-void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index, const Accumulators &accumulators,
-                           void *buffer) const {
+void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index,
+                           const Accumulators &accumulators, void *buffer) const {
   if (op == kernels::SumsOf::forward) read_pivots(group, blocks_.at(index), accumulators);
   // Gradients of parameters are sums over a channel of all sets.
-  const int64_t elements = op == kernels::SumsOf::forward ? sets_.values() : sets_.size.per_channel();
+  const int64_t elements =
+      op == kernels::SumsOf::forward ? sets_.values() : sets_.size.per_channel();
   add(op, group, index, accumulators, elements < kFewElements, buffer);
 }
 
@@ -309,12 +328,13 @@ void Blockwise::accumulate_in_double(kernels::SumsOf op, const Group &group, int
   add(op, group, index, accumulators, true, buffer);
 }
 
-void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index, const Accumulators &accumulators,
-                    bool in_double, void *buffer) const {
+void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index,
+                    const Accumulators &accumulators, bool in_double, void *buffer) const {
   const Blocks::Block block = blocks_.at(index);
   if (is_pointwise() && op == kernels::SumsOf::backward)
     return pointwise_sums(group, block, accumulators, in_double, buffer);
-  if (mode_ == Mode::packed) return packed_sums(op, group, block, accumulators, in_double, *new (buffer) Packed);
+  if (mode_ == Mode::packed)
+    return packed_sums(op, group, block, accumulators, in_double, *new (buffer) Packed);
   auto job = job_of<kernels::SumsJob>(group, block);
   job.in_double = in_double;
   job.fetches = size_.numel() * dtype_size(dtype_) > kHeldBytes;
@@ -339,17 +359,20 @@ void Blockwise::reduce(kernels::SumsOf op, const Group &part, const Accumulators
   const int64_t first = layout() == kernels::Layout::channels
                             ? part.channel
                             : part.channel * terms * kernels::accumulators_of(accumulators.wide);
-  kernels_.reduce(terms, layout(), part.channels, accumulators.lanes + first, accumulators.stride, sums);
+  kernels_.reduce(terms, layout(), part.channels, accumulators.lanes + first, accumulators.stride,
+                  sums);
 }
 
 void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
-                            const Accumulators &accumulators, bool in_double, Packed &packed) const {
+                            const Accumulators &accumulators, bool in_double,
+                            Packed &packed) const {
   for_each_piece(group, block, [&](const Piece &piece) {
     const int64_t c = piece.in_group;
     auto job = job_of_piece<kernels::SumsJob>(piece, packed);
     job.in_double = in_double;
     job.first = piece.is_first;
-    job.accumulators = accumulators.lanes + c * kernels::sums_count(op) * kernels::accumulators_of(accumulators.wide);
+    job.accumulators = accumulators.lanes +
+                       c * kernels::sums_count(op) * kernels::accumulators_of(accumulators.wide);
     job.pivot = accumulators.pivot_at(c);
     job.center_lo = accumulators.center_lo + c;
     job.side_sign = accumulators.side_sign_at(c);
@@ -367,11 +390,13 @@ void Blockwise::visit(int64_t channel, void *buffer, void *object,
 }
 
 void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
-                    const MapCoefficients &coefficients, bool streaming, int64_t next_group, void *buffer) const {
+                    const MapCoefficients &coefficients, bool streaming, int64_t next_group,
+                    void *buffer) const {
   for (int64_t c = 0; c < group.channels;) {
     const int64_t regular = coefficients.regular_channels(c, group.channels);
     if (regular != 0)
-      map_regular(op, {group.channel + c, regular}, block, coefficients.from(c), streaming, next_group, buffer);
+      map_regular(op, {group.channel + c, regular}, block, coefficients.from(c), streaming,
+                  next_group, buffer);
     c += regular;
     if (c == group.channels) break;
     map_extreme(op, group.channel + c, block, coefficients.from(c), *new (buffer) Packed);
@@ -383,8 +408,10 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
                             const MapCoefficients &coefficients, bool streaming, int64_t next_group,
                             void *buffer) const {
   const bool has_gradients = op != kernels::MapOf::forward && keeps_gradients();
-  if (is_pointwise() && !has_gradients) return pointwise_map(op, group, block, coefficients, streaming, buffer);
-  if (mode_ == Mode::packed) return packed_map(op, group, block, coefficients, streaming, *new (buffer) Packed);
+  if (is_pointwise() && !has_gradients)
+    return pointwise_map(op, group, block, coefficients, streaming, buffer);
+  if (mode_ == Mode::packed)
+    return packed_map(op, group, block, coefficients, streaming, *new (buffer) Packed);
   auto job = job_of<kernels::MapJob>(group, block);
   job.out = stream(tensors_.out, group, block);
   job.out2 = stream(tensors_.out2, group, block);
@@ -397,25 +424,29 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
     job.activation = tensors_.activation;
   }
   job.streaming = streaming;
-  // Where there is no next group, a little ahead in the same run of memory: the arithmetic of one vector leaves a core
-  // fewer lines on their way than a copy has (measured: a tenth of the time of eval; two tensors fill up sooner).
+  // Where there is no next group, a little ahead in the same run of memory: the arithmetic of one
+  // vector leaves a core fewer lines on their way than a copy has (measured: a tenth of the time of
+  // eval; two tensors fill up sooner).
   job.prefetch = op == kernels::MapOf::backward ? 1024 : 2048;
   if (mode_ == Mode::planes && next_group != 0)
-    job.prefetch = next_group * (tensors_.x.exists() ? tensors_.x : tensors_.g).stride.c * dtype_size(dtype_);
+    job.prefetch =
+        next_group * (tensors_.x.exists() ? tensors_.x : tensors_.g).stride.c * dtype_size(dtype_);
   if (map_long_rows(kernels_, op, layout(), job, dtype_, buffer)) return;
   kernels_.map[static_cast<int>(op)][static_cast<int>(layout())](job);
 }
 
 // The bits of signs that were written as elements +1 and -1.
-void Blockwise::pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs, int64_t element_bytes,
-                           const Piece &piece) const {
+void Blockwise::pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs,
+                           int64_t element_bytes, const Piece &piece) const {
   for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
-    kernels.pack_mask(signs + at * element_bytes, piece.length, mask_at(tensors_.sign_mask, piece, n, c));
+    kernels.pack_mask(signs + at * element_bytes, piece.length,
+                      mask_at(tensors_.sign_mask, piece, n, c));
   });
 }
 
 void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
-                           const MapCoefficients &coefficients, bool streaming, Packed &packed) const {
+                           const MapCoefficients &coefficients, bool streaming,
+                           Packed &packed) const {
   for_each_piece(group, block, [&](const Piece &piece) {
     auto job = job_of_piece<kernels::MapJob>(piece, packed);
     job.activation = tensors_.activation;
@@ -428,7 +459,8 @@ void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::
                     reinterpret_cast<uintptr_t>(job.out.data) % kLine == 0;
     kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
     write_piece(job.out, tensors_.out, piece, packed.written[0]);
-    if (tensors_.sign_mask == nullptr) return write_piece(job.out2, tensors_.out2, piece, packed.written[1]);
+    if (tensors_.sign_mask == nullptr)
+      return write_piece(job.out2, tensors_.out2, piece, packed.written[1]);
     pack_signs(kernels_, packed.written[1], dtype_size(dtype_), piece);
   });
 }
@@ -451,10 +483,12 @@ void Blockwise::map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Bl
     if (is_pointwise() && op == kernels::MapOf::forward)
       activate_doubles(packed.written[0], nullptr, packed.written[0], unbounded::count(job));
     const auto write = [&](const std::byte *from, const View &to) {
-      if (to.exists()) store_doubles(reinterpret_cast<const double *>(from), packed.unconverted, to, piece);
+      if (to.exists())
+        store_doubles(reinterpret_cast<const double *>(from), packed.unconverted, to, piece);
     };
     write(packed.written[0], tensors_.out);
-    if (tensors_.sign_mask != nullptr) return pack_signs(kernels, packed.written[1], sizeof(double), piece);
+    if (tensors_.sign_mask != nullptr)
+      return pack_signs(kernels, packed.written[1], sizeof(double), piece);
     write(packed.written[1], tensors_.out2);
   });
 }

@@ -1,5 +1,6 @@
-// Walks the elements of an operation's tensors block by block and feeds them to the kernels: straight from memory where
-// the layout allows, else through a small packed copy. The one place that knows layouts.
+// Walks the elements of an operation's tensors block by block and feeds them to the kernels:
+// straight from memory where the layout allows, else through a small packed copy. The one place
+// that knows layouts.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -15,10 +16,11 @@ class Argument;
 
 // The tensors of one call. A view without data takes no part.
 struct Tensors {
-  View x, g, side, v;                  // read; v: the residual, where a forward or a pointwise activation takes one
-  const uint8_t *side_mask = nullptr;  // instead of side: one bit per element, each plane in whole bytes; 1: positive
-  View out, out2;                      // written
-  uint8_t *sign_mask = nullptr;        // written (forward): 1 where the activation's argument is positive
+  View x, g, side, v;  // read; v: the residual, where a forward or a pointwise activation takes one
+  const uint8_t *side_mask =
+      nullptr;     // instead of side: one bit per element, each plane in whole bytes; 1: positive
+  View out, out2;  // written
+  uint8_t *sign_mask = nullptr;  // written (forward): 1 where the activation's argument is positive
   kernels::Activation activation = kernels::Activation::none;
   double slope = 0;
   double bound = 0;                    // of a pointwise activation
@@ -27,14 +29,18 @@ struct Tensors {
 };
 
 // `length` elements of a channel, from `position` on, to and from a packed copy.
-void gather(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, std::byte *to);
-void scatter(const std::byte *from, const View &view, int64_t n, int64_t c, int64_t position, int64_t length);
+void gather(const View &view, int64_t n, int64_t c, int64_t position, int64_t length,
+            std::byte *to);
+void scatter(const std::byte *from, const View &view, int64_t n, int64_t c, int64_t position,
+             int64_t length);
 
 int64_t mask_plane_bytes(int64_t plane);
 
-// Where tensors are contiguous both as planes and as channels (planes of one element), vectors along the channels are
-// the fuller ones.
-inline bool prefers_channels(const Extents &size) { return size.plane() < 8 && size.c > size.plane(); }
+// Where tensors are contiguous both as planes and as channels (planes of one element), vectors
+// along the channels are the fuller ones.
+inline bool prefers_channels(const Extents &size) {
+  return size.plane() < 8 && size.c > size.plane();
+}
 
 // The sums of a group while its elements are added, and what they are around.
 struct Accumulators {
@@ -63,7 +69,9 @@ struct Accumulators {
   void *side_threshold_at(int64_t c) const { return at(side_threshold, c); }
 
  private:
-  void *at(void *array, int64_t c) const { return static_cast<std::byte *>(array) + c * (wide ? 8 : 4); }
+  void *at(void *array, int64_t c) const {
+    return static_cast<std::byte *>(array) + c * (wide ? 8 : 4);
+  }
 };
 
 // The coefficients of a map for some channels: coefficient k of channel c at [k*stride + c].
@@ -100,8 +108,12 @@ struct MapCoefficients {
     const void *found = std::memchr(is_extreme + first, 1, static_cast<size_t>(channels - first));
     return found ? static_cast<const uint8_t *>(found) - is_extreme - first : channels - first;
   }
-  kernels::ChannelCoefficients of_regular() const { return {regular, stride, size == 8, is_extreme}; }
-  kernels::ChannelCoefficients of_extreme(int64_t c) const { return {extreme + c, stride, true, nullptr}; }
+  kernels::ChannelCoefficients of_regular() const {
+    return {regular, stride, size == 8, is_extreme};
+  }
+  kernels::ChannelCoefficients of_extreme(int64_t c) const {
+    return {extreme + c, stride, true, nullptr};
+  }
 
  private:
   static constexpr int64_t regular_bytes(int count, int64_t size, int64_t channels) {
@@ -128,13 +140,16 @@ class Blockwise {
   static constexpr int64_t kBufferBytes = 48 * 1024;
   static constexpr int64_t kPointwiseBytes = 64 * 1024;  // more, where the activation is pointwise
   struct PointwiseBuffers;
-  int64_t buffer_bytes() const { return is_pointwise() ? kBufferBytes + kPointwiseBytes : kBufferBytes; }
+  int64_t buffer_bytes() const {
+    return is_pointwise() ? kBufferBytes + kPointwiseBytes : kBufferBytes;
+  }
 
   Blockwise(const Tensors &tensors, const Sets &sets, DType dtype);
 
   const Sets &sets() const { return sets_; }
   const Blocks &blocks() const { return blocks_; }
-  // Channels that are one after another in memory, a constant stride apart: those of a sample, or all.
+  // Channels that are one after another in memory, a constant stride apart: those of a sample, or
+  // all.
   int64_t row() const { return row_; }
   MemoryOrder order() const {
     return mode_ == Mode::planes     ? MemoryOrder::planes
@@ -145,23 +160,27 @@ class Blockwise {
   int64_t max_group() const { return mode_ == Mode::packed ? 16 : kernels::kMaxGroup; }
 
   // Adds the elements of one block for a group. Pivots for the sums of forward are read first.
-  void accumulate(kernels::SumsOf op, const Group &group, int64_t block, const Accumulators &accumulators,
-                  void *buffer) const;
+  void accumulate(kernels::SumsOf op, const Group &group, int64_t block,
+                  const Accumulators &accumulators, void *buffer) const;
   // Float and half data: the same in double, around the pivot that is there.
-  void accumulate_in_double(kernels::SumsOf op, const Group &group, int64_t block, const Accumulators &accumulators,
-                            void *buffer) const;
+  void accumulate_in_double(kernels::SumsOf op, const Group &group, int64_t block,
+                            const Accumulators &accumulators, void *buffer) const;
   // The sums of some channels of that group, counted from its first.
-  void reduce(kernels::SumsOf op, const Group &part, const Accumulators &accumulators, kernels::Sums *sums) const;
+  void reduce(kernels::SumsOf op, const Group &part, const Accumulators &accumulators,
+              kernels::Sums *sums) const;
 
-  // The map over one block, or any other part, of a group. `next_group`: channels to the group whose elements are
-  // fetched into L2 meanwhile; 0: there is none.
-  void map(kernels::MapOf op, const Group &group, const Blocks::Block &block, const MapCoefficients &coefficients,
-           bool streaming, int64_t next_group, void *buffer) const;
+  // The map over one block, or any other part, of a group. `next_group`: channels to the group
+  // whose elements are fetched into L2 meanwhile; 0: there is none.
+  void map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
+           const MapCoefficients &coefficients, bool streaming, int64_t next_group,
+           void *buffer) const;
 
-  // Calls f(job) for the pieces of one channel, in the order of memory, with its tensors as packed doubles.
+  // Calls f(job) for the pieces of one channel, in the order of memory, with its tensors as packed
+  // doubles.
   template <class F>
   void visit(int64_t channel, void *buffer, F f) const {
-    visit(channel, buffer, &f, [](void *object, const kernels::MapJob &job) { (*static_cast<F *>(object))(job); });
+    visit(channel, buffer, &f,
+          [](void *object, const kernels::MapJob &job) { (*static_cast<F *>(object))(job); });
   }
   // The same for all channels of its set.
   template <class F>
@@ -182,14 +201,16 @@ class Blockwise {
     return mode_ == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
   }
   void map_regular(kernels::MapOf op, const Group &group, const Blocks::Block &block,
-                   const MapCoefficients &coefficients, bool streaming, int64_t next_group, void *buffer) const;
+                   const MapCoefficients &coefficients, bool streaming, int64_t next_group,
+                   void *buffer) const;
   [[gnu::cold]] void map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Block &block,
                                  const MapCoefficients &coefficients, Packed &packed) const;
-  void add(kernels::SumsOf op, const Group &group, int64_t block, const Accumulators &accumulators, bool in_double,
-           void *buffer) const;
-  void read_pivots(const Group &group, const Blocks::Block &block, const Accumulators &accumulators) const;
-  void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block, const Accumulators &accumulators,
-                   bool in_double, Packed &packed) const;
+  void add(kernels::SumsOf op, const Group &group, int64_t block, const Accumulators &accumulators,
+           bool in_double, void *buffer) const;
+  void read_pivots(const Group &group, const Blocks::Block &block,
+                   const Accumulators &accumulators) const;
+  void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
+                   const Accumulators &accumulators, bool in_double, Packed &packed) const;
   void packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                   const MapCoefficients &coefficients, bool streaming, Packed &packed) const;
   // What a job of the sums or of a map reads.
@@ -204,8 +225,8 @@ class Blockwise {
   void for_each_piece(const Group &group, const Blocks::Block &block, const F &f) const;
   template <class Byte>
   Byte *mask_at(Byte *mask, const Piece &piece, int64_t n, int64_t c) const;
-  void pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs, int64_t element_bytes,
-                  const Piece &piece) const;
+  void pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs,
+                  int64_t element_bytes, const Piece &piece) const;
   kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const;
   // Where in the tensors the samples of a channel of a set begin.
   struct Place {
@@ -220,34 +241,39 @@ class Blockwise {
   bool is_pointwise() const { return kernels::is_pointwise(tensors_.activation); }
   void pointwise_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                      const MapCoefficients &coefficients, bool streaming, void *buffer) const;
-  void pointwise_sums(const Group &group, const Blocks::Block &block, const Accumulators &accumulators, bool in_double,
-                      void *buffer) const;
-  kernels::Stream gradients_of_box(const Group &group, const Blocks::Block &box, std::byte *x, std::byte *g,
-                                   PointwiseBuffers &own) const;
-  void map_box(kernels::MapOf op, const kernels::Stream &x, const kernels::Stream &g, const kernels::Stream &v,
-               const Group &group, const Blocks::Block &box, const MapCoefficients &coefficients, std::byte *out,
-               PointwiseBuffers &own) const;
-  [[gnu::cold]] void activate_extreme(const Piece &piece, Packed &packed, const kernels::MapJob &job) const;
-  kernels::ActivationJob activation_job(const void *argument, const void *gradient, void *out, int64_t count) const;
+  void pointwise_sums(const Group &group, const Blocks::Block &block,
+                      const Accumulators &accumulators, bool in_double, void *buffer) const;
+  kernels::Stream gradients_of_box(const Group &group, const Blocks::Block &box, std::byte *x,
+                                   std::byte *g, PointwiseBuffers &own) const;
+  void map_box(kernels::MapOf op, const kernels::Stream &x, const kernels::Stream &g,
+               const kernels::Stream &v, const Group &group, const Blocks::Block &box,
+               const MapCoefficients &coefficients, std::byte *out, PointwiseBuffers &own) const;
+  [[gnu::cold]] void activate_extreme(const Piece &piece, Packed &packed,
+                                      const kernels::MapJob &job) const;
+  kernels::ActivationJob activation_job(const void *argument, const void *gradient, void *out,
+                                        int64_t count) const;
   void activate_doubles(const void *argument, const void *gradient, void *out, int64_t count) const;
-  void activate_box(const Group &group, const Blocks::Block &box, const std::byte *gradient, std::byte *out,
-                    bool streaming, PointwiseBuffers &own) const;
+  void activate_box(const Group &group, const Blocks::Block &box, const std::byte *gradient,
+                    std::byte *out, bool streaming, PointwiseBuffers &own) const;
   std::byte *direct_box(const View &view, const Group &group, const Blocks::Block &box) const;
   // Half data would lose digits.
   bool keeps_gradients() const {
-    return tensors_.lends_out && mode_ != Mode::packed && dtype_size(dtype_) == arithmetic_size(dtype_);
+    return tensors_.lends_out && mode_ != Mode::packed &&
+           dtype_size(dtype_) == arithmetic_size(dtype_);
   }
   kernels::Stream box_stream(std::byte *buffer, const Group &group, const Blocks::Block &box) const;
-  kernels::Stream read_box(const View &view, const Group &group, const Blocks::Block &box, std::byte *buffer,
-                           PointwiseBuffers &own) const;
+  kernels::Stream read_box(const View &view, const Group &group, const Blocks::Block &box,
+                           std::byte *buffer, PointwiseBuffers &own) const;
   void load_box(const View &view, const Group &group, const Blocks::Block &box, std::byte *to,
                 PointwiseBuffers &own) const;
-  void store_box(std::byte *from, const View &view, const Group &group, const Blocks::Block &box, bool streaming,
-                 PointwiseBuffers &own) const;
+  void store_box(std::byte *from, const View &view, const Group &group, const Blocks::Block &box,
+                 bool streaming, PointwiseBuffers &own) const;
   template <class F>
-  void for_each_row(const View &view, const Group &group, const Blocks::Block &box, const F &f) const;
+  void for_each_row(const View &view, const Group &group, const Blocks::Block &box,
+                    const F &f) const;
   template <class F>
-  void for_each_box(const Group &group, const Blocks::Block &block, bool whole_runs, const F &f) const;
+  void for_each_box(const Group &group, const Blocks::Block &block, bool whole_runs,
+                    const F &f) const;
 
   const Tensors &tensors_;
   Sets sets_;

@@ -21,12 +21,13 @@ void for_channels_of_module(const Sets &sets, const Group &g, const F &f) {
 }
 
 inline void load_for(const Sets &sets, const Group &g, const ChannelArray &array, double *to) {
-  for_channels_of_module(
-      sets, g, [&](int64_t first, int64_t channels, int64_t offset) { array.load(first, channels, to + offset); });
+  for_channels_of_module(sets, g, [&](int64_t first, int64_t channels, int64_t offset) {
+    array.load(first, channels, to + offset);
+  });
 }
 
-// A last set of fewer samples is a call of its own. Both calls get their memory before the first one writes anything:
-// an operation that is ready runs those that came before it.
+// A last set of fewer samples is a call of its own. Both calls get their memory before the first
+// one writes anything: an operation that is ready runs those that came before it.
 struct Ready {
   const void *object = nullptr;
   void (*call)(const void *) = nullptr;
@@ -48,8 +49,8 @@ inline View samples_of(const View &view, int64_t first, int64_t count) {
   return some;
 }
 // Statistics and side behind those of the first samples, which have `batches` sets of samples.
-inline SavedStatistics behind(const SavedStatistics &saved, const SetShape &sets, const Extents &size, int64_t batches,
-                              DType dtype) {
+inline SavedStatistics behind(const SavedStatistics &saved, const SetShape &sets,
+                              const Extents &size, int64_t batches, DType dtype) {
   SavedStatistics rest = saved;
   const int64_t before = batches * (size.c / sets.channels);
   for (double **array : {&rest.mean, &rest.mean_lo, &rest.invstd})
@@ -67,10 +68,13 @@ class KeptOfSets {
   KeptOfSets(const Sets &sets, bool wanted)
       : channels_(sets.size.c),
         batches_(sets.batches()),
-        scratch_(wanted && batches_ > 1 ? static_cast<size_t>(channels_ * batches_) * sizeof(double) : 0) {}
+        scratch_(wanted && batches_ > 1 ? static_cast<size_t>(channels_ * batches_) * sizeof(double)
+                                        : 0) {}
 
   bool exists() const { return scratch_.data() != nullptr; }
-  void keep(const Group &g, const double *values) const { std::copy_n(values, g.channels, data() + g.channel); }
+  void keep(const Group &g, const double *values) const {
+    std::copy_n(values, g.channels, data() + g.channel);
+  }
   double at(int64_t batch, int64_t c) const { return data()[batch * channels_ + c]; }
   double sum(int64_t c) const {
     double sum = 0, low = 0;

@@ -16,15 +16,18 @@ void check_fused(const Fused &fused, DType dtype) {
   const int32_t activation = static_cast<int32_t>(fused.activation);
   constexpr auto kLast = static_cast<int32_t>(kernels::kLastActivation);
   if (activation < 0 || activation > kLast)
-    fail(Status::invalid_argument, "activation is %" PRId32 ", known are 0 to %" PRId32, activation, kLast);
-  const double most = dtype == DType::f64 ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
+    fail(Status::invalid_argument, "activation is %" PRId32 ", known are 0 to %" PRId32, activation,
+         kLast);
+  const double most =
+      dtype == DType::f64 ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
   if (fused.activation == Activation::clamp && !(fused.slope > 0 && fused.slope <= most))
-    fail(Status::invalid_argument, "slope of clamp, its upper bound, is %g, must be above 0 and at most %g for %s data",
+    fail(Status::invalid_argument,
+         "slope of clamp, its upper bound, is %g, must be above 0 and at most %g for %s data",
          fused.slope, most, dtype_name(dtype));
   if (fused.activation != Activation::leaky_relu) return;
   if (!(std::fabs(fused.slope) <= most))
-    fail(Status::invalid_argument, "slope of leaky relu is %g, must be from %g to %g for %s data", fused.slope, -most,
-         most, dtype_name(dtype));
+    fail(Status::invalid_argument, "slope of leaky relu is %g, must be from %g to %g for %s data",
+         fused.slope, -most, most, dtype_name(dtype));
 }
 
 void check_read(const char *what, const View &view, const char *leading_name, const View &leading) {
@@ -33,57 +36,67 @@ void check_read(const char *what, const View &view, const char *leading_name, co
   check_layout(what, view);
 }
 
-void check_written(const char *what, const View &view, const char *leading_name, const View &leading) {
+void check_written(const char *what, const View &view, const char *leading_name,
+                   const View &leading) {
   check_read(what, view, leading_name, leading);
   if (overlaps_itself(view))
     fail(Status::layout,
-         "%s: strides (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 ") make elements of the output share memory",
+         "%s: strides (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64
+         ") make elements of the output share memory",
          what, view.stride.n, view.stride.c, view.stride.h, view.stride.w);
 }
 
 void check_leading(const char *what, const View &view) {
   check_extents(what, view.size);
   if (!is_floating(view.dtype))
-    fail(Status::dtype, "%s: dtype is %s, must be float32, float64, float16 or bfloat16", what, dtype_name(view.dtype));
+    fail(Status::dtype, "%s: dtype is %s, must be float32, float64, float16 or bfloat16", what,
+         dtype_name(view.dtype));
   check_layout(what, view);
 }
 
 // The side of the activation comes from x, from y or from a mask.
-void check_side(const Fused &fused, bool side_of_x, const View &y, const uint8_t *mask, const char *leading_name,
-                const View &leading) {
+void check_side(const Fused &fused, bool side_of_x, const View &y, const uint8_t *mask,
+                const char *leading_name, const View &leading) {
   check_fused(fused, leading.dtype);
   if (!fused.has_sides() || side_of_x) return;
   if (mask == nullptr && y.exists()) check_read("y", y, leading_name, leading);
   if (leading.size.numel() == 0) return;
   if (mask == nullptr && !y.exists())
-    fail(Status::invalid_argument, "y and mask are both NULL, the activation's gradient needs one of them");
+    fail(Status::invalid_argument,
+         "y and mask are both NULL, the activation's gradient needs one of them");
   if (mask == nullptr && fused.activation == Activation::leaky_relu && fused.slope < 0)
-    fail(Status::invalid_argument, "mask is NULL, and y cannot tell the side of the activation with a slope of %g",
+    fail(Status::invalid_argument,
+         "mask is NULL, and y cannot tell the side of the activation with a slope of %g",
          fused.slope);
 }
 
 void check_sets(const SetShape &sets, const Extents &size) {
   if (sets.samples < 0)
-    fail(Status::invalid_argument, "samples of a set are %" PRId64 ", must be 0 (all) or more", sets.samples);
+    fail(Status::invalid_argument, "samples of a set are %" PRId64 ", must be 0 (all) or more",
+         sets.samples);
   if (sets.channels < 1)
-    fail(Status::invalid_argument, "channels of a set are %" PRId64 ", must be 1 or more", sets.channels);
+    fail(Status::invalid_argument, "channels of a set are %" PRId64 ", must be 1 or more",
+         sets.channels);
   if (size.c % sets.channels != 0)
-    fail(Status::shape, "the tensor has %" PRId64 " channels, no multiple of the %" PRId64 " of a set", size.c,
+    fail(Status::shape,
+         "the tensor has %" PRId64 " channels, no multiple of the %" PRId64 " of a set", size.c,
          sets.channels);
 }
 
 void check_values(const ForwardCall &call) {
   const Extents &size = call.x.size;
-  const int64_t rest = call.sets.rest(size), samples = rest != 0 ? rest : call.sets.of(size).samples;
-  if (size.c == 0 || samples * call.sets.channels * size.plane() != 1 || call.least_values <= 1) return;
+  const int64_t rest = call.sets.rest(size),
+                samples = rest != 0 ? rest : call.sets.of(size).samples;
+  if (size.c == 0 || samples * call.sets.channels * size.plane() != 1 || call.least_values <= 1)
+    return;
   if (call.sets.is_all(size))
     fail(Status::too_few_values,
-         "batch statistics need more than 1 value per channel, got shape (%" PRId64 ", %" PRId64 ", %" PRId64
-         ", %" PRId64 ")",
+         "batch statistics need more than 1 value per channel, got shape (%" PRId64 ", %" PRId64
+         ", %" PRId64 ", %" PRId64 ")",
          size.n, size.c, size.h, size.w);
   fail(Status::too_few_values,
-       "statistics of %" PRId64 " sample(s) need more than 1 value per channel, got shape (%" PRId64 ", %" PRId64
-       ", %" PRId64 ", %" PRId64 ")",
+       "statistics of %" PRId64 " sample(s) need more than 1 value per channel, got shape (%" PRId64
+       ", %" PRId64 ", %" PRId64 ", %" PRId64 ")",
        samples, size.n, size.c, size.h, size.w);
 }
 
@@ -102,9 +115,10 @@ bool reads_y(const Call &call) {
   return call.fused.has_sides() && !call.side_of_x() && call.mask == nullptr;
 }
 
-// The memory of the tensors and arrays of a call: first what it reads, then what it writes. What is only read may share
-// memory; what is written shares none with anything else, or the result would depend on who comes first. Most tensors
-// are far apart, which a comparison of addresses tells; only where the ranges meet is the exact question asked.
+// The memory of the tensors and arrays of a call: first what it reads, then what it writes. What is
+// only read may share memory; what is written shares none with anything else, or the result would
+// depend on who comes first. Most tensors are far apart, which a comparison of addresses tells;
+// only where the ranges meet is the exact question asked.
 class Footprint {
  public:
   // Of sets that are samples, an empty batch has none.
@@ -117,11 +131,14 @@ class Footprint {
   void reads(const char *name, const double *array, int64_t count) {
     add_elements(name, array, count * size_.c, 8, false);
   }
-  void reads_of_sets(const char *name, const double *array) { add_elements(name, array, sets_, 8, false); }
+  void reads_of_sets(const char *name, const double *array) {
+    add_elements(name, array, sets_, 8, false);
+  }
   void reads_mask(const uint8_t *mask) { add_elements("mask", mask, mask_bytes(), 1, false); }
 
   // `exact`, `exact_too`: tensors that it may be, element by element.
-  void writes(const char *name, const View &view, const View *exact = nullptr, const View *exact_too = nullptr) {
+  void writes(const char *name, const View &view, const View *exact = nullptr,
+              const View *exact_too = nullptr) {
     exact_ = exact;
     exact_too_ = exact_too;
     add_view(name, view, true);
@@ -130,7 +147,9 @@ class Footprint {
   void writes(const char *name, const double *array, int64_t count) {
     add_elements(name, array, count * size_.c, 8, true);
   }
-  void writes_of_sets(const char *name, const double *array) { add_elements(name, array, sets_, 8, true); }
+  void writes_of_sets(const char *name, const double *array) {
+    add_elements(name, array, sets_, 8, true);
+  }
   void writes_mask(const uint8_t *mask) { add_elements("mask", mask, mask_bytes(), 1, true); }
 
  private:
@@ -149,17 +168,18 @@ class Footprint {
     add_elements(name, array.data, size_.c, dtype_size(array.dtype), is_written);
   }
   // These two are not inlined at each of their many calls.
-  __attribute__((noinline)) void add_elements(const char *name, const void *data, int64_t count, int64_t element,
-                                              bool is_written) {
+  __attribute__((noinline)) void add_elements(const char *name, const void *data, int64_t count,
+                                              int64_t element, bool is_written) {
     if (data == nullptr) return;
     int64_t bytes;  // an empty batch may have 2^60 channels: more bytes than there are addresses
     if (__builtin_mul_overflow(count, element, &bytes)) bytes = std::numeric_limits<int64_t>::max();
     check_array(name, data, bytes, element);
     add(name, nullptr, data, bytes, is_written);
   }
-  __attribute__((noinline)) void add(const char *name, const View *view, const void *data, int64_t bytes,
-                                     bool is_written) {
-    const auto begin = reinterpret_cast<uintptr_t>(data), end = begin + static_cast<uintptr_t>(bytes);
+  __attribute__((noinline)) void add(const char *name, const View *view, const void *data,
+                                     int64_t bytes, bool is_written) {
+    const auto begin = reinterpret_cast<uintptr_t>(data),
+               end = begin + static_cast<uintptr_t>(bytes);
     if (begin == end) return;
     Region &region = regions_[count_];
     region.name = name;
@@ -171,13 +191,15 @@ class Footprint {
     ++count_;
   }
 
-  __attribute__((noinline, cold)) void check_apart(const Region &written, const Region &other) const {
-    const bool may_be_exact =
-        written.view != nullptr && other.view != nullptr && (other.view == exact_ || other.view == exact_too_);
+  __attribute__((noinline, cold)) void check_apart(const Region &written,
+                                                   const Region &other) const {
+    const bool may_be_exact = written.view != nullptr && other.view != nullptr &&
+                              (other.view == exact_ || other.view == exact_too_);
     if (may_be_exact && same_elements(*written.view, *other.view)) return;
     if (share(written, other))
       fail(Status::overlap, "%s at %p and %s at %p share memory%s", written.name,
-           reinterpret_cast<void *>(written.begin), other.name, reinterpret_cast<void *>(other.begin),
+           reinterpret_cast<void *>(written.begin), other.name,
+           reinterpret_cast<void *>(other.begin),
            may_be_exact ? " without being exactly the same elements" : "");
   }
   static bool share(const Region &a, const Region &b) {
@@ -253,18 +275,21 @@ void check_memory(const DoubleBackwardCall &call) {
 
 }  // namespace
 
-void check_same_shape(const char *what, const View &view, const char *leading_name, const View &leading) {
+void check_same_shape(const char *what, const View &view, const char *leading_name,
+                      const View &leading) {
   if (view.size == leading.size) return;
   const Extents &a = view.size, &b = leading.size;
   fail(Status::shape,
-       "%s has shape (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "), %s has (%" PRId64 ", %" PRId64 ", %" PRId64
-       ", %" PRId64 ")",
+       "%s has shape (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "), %s has (%" PRId64
+       ", %" PRId64 ", %" PRId64 ", %" PRId64 ")",
        what, a.n, a.c, a.h, a.w, leading_name, b.n, b.c, b.h, b.w);
 }
 
-void check_same_dtype(const char *what, const View &view, const char *leading_name, const View &leading) {
+void check_same_dtype(const char *what, const View &view, const char *leading_name,
+                      const View &leading) {
   if (view.dtype != leading.dtype)
-    fail(Status::dtype, "%s is %s, %s is %s", what, dtype_name(view.dtype), leading_name, dtype_name(leading.dtype));
+    fail(Status::dtype, "%s is %s, %s is %s", what, dtype_name(view.dtype), leading_name,
+         dtype_name(leading.dtype));
 }
 
 namespace {
@@ -277,10 +302,12 @@ void check_kept(const ForwardCall &call) {
          static_cast<int32_t>(call.fused.activation));
   if (!call.keeps_x || call.x.size.numel() == 0) return;
   if ((call.batch_statistics || is_pointwise) && same_elements(call.y, call.x))
-    fail(Status::overlap, "y and x are both at %p, but backward %s needs x unchanged", static_cast<void *>(call.x.data),
+    fail(Status::overlap, "y and x are both at %p, but backward %s needs x unchanged",
+         static_cast<void *>(call.x.data),
          is_pointwise ? "through this activation" : "on batch statistics");
   if (is_pointwise && call.z.exists() && same_elements(call.y, call.z))
-    fail(Status::overlap, "y and z are both at %p, but backward through this activation needs z unchanged",
+    fail(Status::overlap,
+         "y and z are both at %p, but backward through this activation needs z unchanged",
          static_cast<void *>(call.z.data));
 }
 

@@ -1,7 +1,7 @@
-// Gradients of L = <v, dx> + <ddweight, dweight> + <ddbias, dbias>, the linear form that a gradient of gradients is
-// made of. With w = weight, s = invstd, g = dy through the activation, h = w g, mean() over a set of M elements,
-// P(u) = u - mean(u) - xhat*mean(u*xhat), a = mean(v*xhat), b = mean(h*xhat),
-// A = <P(v), h> = sum(v*h) - M*mean(v)*mean(h) - M*a*b:
+// Gradients of L = <v, dx> + <ddweight, dweight> + <ddbias, dbias>, the linear form that a gradient
+// of gradients is made of. With w = weight, s = invstd, g = dy through the activation, h = w g,
+// mean() over a set of M elements, P(u) = u - mean(u) - xhat*mean(u*xhat), a = mean(v*xhat), b =
+// mean(h*xhat), A = <P(v), h> = sum(v*h) - M*mean(v)*mean(h) - M*a*b:
 //   dx = s P(h), so  dL/dg = w s P(v) + ddweight xhat + ddbias,
 //                    dL/dw = s (sum(v*g) - mean(v)*sum(g) - a*sum(g*xhat)), sums over the channel.
 //   With ds/dx_i = -s^2 xhat_i / M and dxhat_j/dx_i = s (delta_ij - 1/M - xhat_i xhat_j / M):
@@ -39,14 +39,17 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
         count_(static_cast<double>(sets_.values())),
         kept_dweight_(sets_, call.dweight.exists()) {}
 
-  // First the sums of v, v*t, h, h*t and v*h, then those of d2*g and d2*g*t, which need the first ones.
-  [[gnu::noinline]] const Partial &weighed(int pooling, const Group &g, const Partial &total, const MapCoefficients &,
+  // First the sums of v, v*t, h, h*t and v*h, then those of d2*g and d2*g*t, which need the first
+  // ones.
+  [[gnu::noinline]] const Partial &weighed(int pooling, const Group &g, const Partial &total,
+                                           const MapCoefficients &,
                                            const Workspace<Partial> &own) const {
     for (int64_t i = 0; i < g.channels; ++i) {
       const int64_t channel = g.channel + i;
       const double w = weight_of(channel);
       const double factors[2][kSums] = {{1, 1, w, w, w}, {0, 0, 0, 0, 0}};
-      for (int term = 0; term < kSums; ++term) weigh(total, term, i, factors[pooling][term], own.part, term);
+      for (int term = 0; term < kSums; ++term)
+        weigh(total, term, i, factors[pooling][term], own.part, term);
       if (pooling == 0) continue;
       const double d2 = held(gradient_factor(channel, of_pooled(*own.pooled[0], 1, i)), is_wide());
       weigh(total, 2, i, d2, own.part, 0);
@@ -55,27 +58,35 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
     return *own.part;
   }
 
-  void finish(const Blockwise &, const Group &group, const Partial *sums, const MapCoefficients &coefficients,
-              const Workspace<Partial> &own) const {
+  void finish(const Blockwise &, const Group &group, const Partial *sums,
+              const MapCoefficients &coefficients, const Workspace<Partial> &own) const {
     // Doubles are not computed apart here.
-    std::memset(coefficients.is_extreme, has_extreme_slope_ && !is_wide(), static_cast<size_t>(group.channels));
+    std::memset(coefficients.is_extreme, has_extreme_slope_ && !is_wide(),
+                static_cast<size_t>(group.channels));
     for (int64_t i = 0; i < group.channels; i += kAtOnce)
-      finish({group.channel + i, std::min(kAtOnce, group.channels - i)}, i, *sums, own, coefficients.from(i));
+      finish({group.channel + i, std::min(kAtOnce, group.channels - i)}, i, *sums, own,
+             coefficients.from(i));
   }
 
   // As that of backward.
-  void add_sets() const { blend_kept_into(call_.dweight, kept_dweight_, sets_.size.c, call_.blend); }
+  void add_sets() const {
+    blend_kept_into(call_.dweight, kept_dweight_, sets_.size.c, call_.blend);
+  }
 
  private:
   static constexpr int64_t kAtOnce = 16;  // channels: their numbers are on the stack
   using Numbers = double[kernels::kMaxCoefficients][kAtOnce];
 
-  static double held(double factor, bool wide) { return wide ? factor : rounded_to(DType::f32, factor); }
+  static double held(double factor, bool wide) {
+    return wide ? factor : rounded_to(DType::f32, factor);
+  }
   static double total_of(const Partial &sums, int term, int64_t i) {
     return sums.hi[term * kMaxGroup + i] + sums.lo[term * kMaxGroup + i];
   }
   // A mean over the set, from sums over it.
-  double of_pooled(const Partial &sums, int term, int64_t i) const { return total_of(sums, term, i) / count_; }
+  double of_pooled(const Partial &sums, int term, int64_t i) const {
+    return total_of(sums, term, i) / count_;
+  }
   double ddweight_of(int64_t channel) const {
     return call_.ddweight.exists() ? call_.ddweight.get(channel % sets_.size.c) : 0.0;
   }
@@ -100,7 +111,8 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
       // Means over the set.
       const auto mean = [&](int term, double factor) {
         if (!batch) return 0.0;
-        return has_wide_sets ? of_pooled(*own.pooled[0], term, first + i) : factor * (total(term) / count_);
+        return has_wide_sets ? of_pooled(*own.pooled[0], term, first + i)
+                             : factor * (total(term) / count_);
       };
       const double vmean = mean(0, 1), a = s * mean(1, 1), hmean = mean(2, w), b = s * mean(3, w);
       const double products = batch ? mean(4, w) - (vmean * hmean + a * b) : 0.0;  // A/M
@@ -126,13 +138,15 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
     if (is_wide()) out.extreme = nullptr;
     store(group, value, out);
     set_side_of_map(group, coefficients, d_side_sign);
-    for (int64_t i = 0; (i += coefficients.regular_channels(i, group.channels)) < group.channels; ++i)
+    for (int64_t i = 0; (i += coefficients.regular_channels(i, group.channels)) < group.channels;
+         ++i)
       set_extreme(group.channel + i, i, value, coefficients.from(i));
     if (kept_dweight_.exists()) kept_dweight_.keep(group, dweight);
     if (sets_.batches() == 1) blend_into(call_.dweight, group, call_.blend, dweight);
   }
 
-  void store(const Group &group, const Numbers &value, const kernels::ChannelCoefficients &out) const {
+  void store(const Group &group, const Numbers &value,
+             const kernels::ChannelCoefficients &out) const {
     using namespace kernels::coefficient;
     double shift[kAtOnce], low[kAtOnce];
     for (int64_t i = 0; i < group.channels; ++i) {
@@ -150,7 +164,8 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
         rest[i] = d2 * (held(mean, out.wide) - mean);
       } else {  // the mean of d2*g
         const double gradient = mean / d2;
-        gmean[i] = std::fabs(gradient) < kernels::SafeRange<float>::kMost ? -held(gradient, out.wide) : 0;
+        gmean[i] =
+            std::fabs(gradient) < kernels::SafeRange<float>::kMost ? -held(gradient, out.wide) : 0;
         rest[i] = -std::fma(gmean[i], d2, mean);
       }
     }
@@ -162,7 +177,8 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   }
 
   // The same numbers as doubles, whose range has room for those of float data.
-  void set_extreme(int64_t channel, int64_t i, const Numbers &value, const MapCoefficients &coefficients) const {
+  void set_extreme(int64_t channel, int64_t i, const Numbers &value,
+                   const MapCoefficients &coefficients) const {
     using namespace kernels::coefficient;
     Numbers own;
     for (int k = d_invstd; k <= d_minus_gmean; ++k) own[k][0] = value[k][i];
@@ -177,7 +193,8 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
 };
 
 // One call after another.
-[[gnu::noinline]] void double_backward_parts(const DoubleBackwardCall *calls, int count, const Ready &before) {
+[[gnu::noinline]] void double_backward_parts(const DoubleBackwardCall *calls, int count,
+                                             const Ready &before) {
   DoubleBackwardCall call = *calls;
   const Extents &size = call.dy.size;
   const ExactMean mean(call, true);
@@ -218,7 +235,8 @@ void double_backward(const DoubleBackwardCall &call) {
   } else if (call.sets.rest(call.dy.size) == 0) {
     double_backward_parts(&call, 1, Ready());
   } else {
-    run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::ddx, &C::ddy, &C::dx}, {&C::dweight}, double_backward_parts);
+    run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::ddx, &C::ddy, &C::dx}, {&C::dweight},
+                  double_backward_parts);
   }
 }
 

@@ -2,8 +2,8 @@
 
 namespace bn2d {
 
-ExactMean::ExactMean(const View &x, const SetShape &sets, const SavedStatistics &saved, int32_t thread_limit,
-                     const Pool *pool, bool wanted)
+ExactMean::ExactMean(const View &x, const SetShape &sets, const SavedStatistics &saved,
+                     int32_t thread_limit, const Pool *pool, bool wanted)
     : scratch_(wanted ? static_cast<size_t>(2 * sets.of(x.size).count()) * sizeof(double) : 0) {
   if (!wanted) return;
   const int64_t count = sets.of(x.size).count();

@@ -1,4 +1,5 @@
-// y = act((x - mean) * invstd * weight + bias + z), with the statistics of the batch or the running ones.
+// y = act((x - mean) * invstd * weight + bias + z), with the statistics of the batch or the running
+// ones.
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -38,24 +39,30 @@ class Forward {
         kept_mean_(sets_, has_sums && (call.running_mean.exists() || call.running_var.exists())),
         kept_var_(sets_, has_sums && call.running_var.exists()) {}
 
-  static void set_centers(const Group &, const Accumulators &) {}  // read by the kernel: the first element of a block
+  static void set_centers(const Group &, const Accumulators &) {
+  }  // read by the kernel: the first element of a block
   void reduce(const Blockwise &blockwise, const Group &group, const Group &part, int64_t block,
               const Accumulators &accumulators, Moments *moments, const Workspace &own) const {
     blockwise.reduce(kSumsOf, part, accumulators, own.sums);
     const double count = static_cast<double>(blockwise.blocks().at(block).elements());
-    channel_.moments(
-        {part.channels, count, is_wide_, accumulators.pivot_at(part.channel), own.sums, moments, own.inexact});
+    channel_.moments({part.channels, count, is_wide_, accumulators.pivot_at(part.channel), own.sums,
+                      moments, own.inexact});
     if (is_wide_) return;
     // Sums of 0: all elements are equal, or their squares are nothing beside eps.
     for (int64_t i = 0; i < part.channels && call_.eps >= 0x1p-100; ++i)
       own.inexact[i] &= own.sums->hi[i] != 0 || own.sums->hi[kMaxGroup + i] != 0;
     for (int64_t i = 0; i < part.channels; ++i)
-      if (own.inexact[i]) sum_again(blockwise, group.channel + part.channel + i, block, moments, i, own);
+      if (own.inexact[i])
+        sum_again(blockwise, group.channel + part.channel + i, block, moments, i, own);
   }
 
-  void merge(const Group &g, Moments *into, const Moments &from) const { channel_.merge(g.channels, into, &from); }
+  void merge(const Group &g, Moments *into, const Moments &from) const {
+    channel_.merge(g.channels, into, &from);
+  }
 
-  static std::array<double *, kDoubles> arrays(Moments &m) { return {m.mean_hi, m.mean_lo, m.m2_hi, m.m2_lo}; }
+  static std::array<double *, kDoubles> arrays(Moments &m) {
+    return {m.mean_hi, m.mean_lo, m.m2_hi, m.m2_lo};
+  }
   void set_count(int64_t elements, Moments *m) const {
     m->count = static_cast<double>(elements);
     m->wide = is_wide_;
@@ -64,7 +71,8 @@ class Forward {
     to->count = from.count;
     to->wide = from.wide;
   }
-  static const Moments &weighed(int, const Group &, const Moments &total, const MapCoefficients &, const Workspace &) {
+  static const Moments &weighed(int, const Group &, const Moments &total, const MapCoefficients &,
+                                const Workspace &) {
     return total;
   }
   // Pairs of doubles, whatever the data are of.
@@ -81,7 +89,8 @@ class Forward {
     static_assert(sizeof(Numbers) <= kNumbersBytes);
     if (call_.moments) {
       for (int k = 0; k < kDoubles; ++k)
-        std::copy_n(arrays(*moments)[k], g.channels, call_.moments + k * call_.x.size.c + g.channel);
+        std::copy_n(arrays(*moments)[k], g.channels,
+                    call_.moments + k * call_.x.size.c + g.channel);
       return;
     }
     const bool is_of_x = moments != nullptr;
@@ -97,12 +106,14 @@ class Forward {
                            s.bias_or_null(call_), coefficients.of_regular(), s.invstd});
     if (call_.saved.side) save_side(g, coefficients);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
-      coefficients.is_extreme[i] =
-          is_wide_ ? set_unbounded(blockwise, g.channel + i, i, is_of_x, &numbers, coefficients.from(i), own)
-                   : set_extreme(g.channel + i, i, &s, coefficients.from(i));
+      coefficients.is_extreme[i] = is_wide_
+                                       ? set_unbounded(blockwise, g.channel + i, i, is_of_x,
+                                                       &numbers, coefficients.from(i), own)
+                                       : set_extreme(g.channel + i, i, &s, coefficients.from(i));
     if (moments && sets_.batches() == 1) update_running(g, &numbers);
     if (moments && kept_mean_.exists()) kept_mean_.keep(g, s.mean);
-    if (moments && kept_var_.exists()) kept_var_.keep(g, call_.biased_running_var ? s.var : numbers.unbiased);
+    if (moments && kept_var_.exists())
+      kept_var_.keep(g, call_.biased_running_var ? s.var : numbers.unbiased);
     save_statistics(g, s);
   }
 
@@ -112,13 +123,15 @@ class Forward {
     if (!kept_mean_.exists()) return;
     for (int64_t c = 0; c < sets_.size.c; ++c) {
       for (int64_t batch = 0; batch < batches; ++batch) {
-        double mean = kept_mean_.at(batch, c), var = kept_var_.exists() ? kept_var_.at(batch, c) : 0;
+        double mean = kept_mean_.at(batch, c),
+               var = kept_var_.exists() ? kept_var_.at(batch, c) : 0;
         if (call_.averages_sets) {
           mean = kept_mean_.sum(c) / static_cast<double>(batches);
           var = kept_var_.exists() ? kept_var_.sum(c) / static_cast<double>(batches) : 0;
         }
-        const double factor = call_.cumulative_from < 0 ? call_.averaging_factor
-                                                        : 1 / static_cast<double>(call_.cumulative_from + batch + 1);
+        const double factor = call_.cumulative_from < 0
+                                  ? call_.averaging_factor
+                                  : 1 / static_cast<double>(call_.cumulative_from + batch + 1);
         double new_mean, new_var;
         move_running({c, 1}, &mean, &var, factor, &new_mean, &new_var);
         if (call_.averages_sets) break;
@@ -128,9 +141,14 @@ class Forward {
 
  private:
   struct Statistics {  // of a group
-    double mean[kMaxGroup], mean_lo[kMaxGroup], var[kMaxGroup], invstd[kMaxGroup], weight[kMaxGroup], bias[kMaxGroup];
-    const double *weight_or_null(const ForwardCall &call) const { return call.weight.exists() ? weight : nullptr; }
-    const double *bias_or_null(const ForwardCall &call) const { return call.bias.exists() ? bias : nullptr; }
+    double mean[kMaxGroup], mean_lo[kMaxGroup], var[kMaxGroup], invstd[kMaxGroup],
+        weight[kMaxGroup], bias[kMaxGroup];
+    const double *weight_or_null(const ForwardCall &call) const {
+      return call.weight.exists() ? weight : nullptr;
+    }
+    const double *bias_or_null(const ForwardCall &call) const {
+      return call.bias.exists() ? bias : nullptr;
+    }
   };
   struct Averages {  // the running statistics after this batch
     double mean[kMaxGroup], var[kMaxGroup];
@@ -141,10 +159,10 @@ class Forward {
     double unbiased[kMaxGroup];  // variance
   };
 
-  // In double: a block of a channel that float could not sum exactly enough. The pivot is the mean that
-  // is known; where that was infinite, the first sums are the way to a better one.
-  void sum_again(const Blockwise &blockwise, int64_t channel, int64_t block, Moments *moments, int64_t i,
-                 const Workspace &own) const {
+  // In double: a block of a channel that float could not sum exactly enough. The pivot is the mean
+  // that is known; where that was infinite, the first sums are the way to a better one.
+  void sum_again(const Blockwise &blockwise, int64_t channel, int64_t block, Moments *moments,
+                 int64_t i, const Workspace &own) const {
     const Accumulators of_one(own.of_one, kSums, 1, false);
     float &pivot = *static_cast<float *>(of_one.pivot);
     double mean = moments->mean_hi[i];
@@ -168,7 +186,8 @@ class Forward {
       std::copy_n(moments->mean_hi, g.channels, s->mean);
       std::copy_n(moments->mean_lo, g.channels, s->mean_lo);
       channel_.variance(g.channels, moments, count_, s->var);
-      if (call_.running_var.exists()) channel_.variance(g.channels, moments, count_ - 1, numbers->unbiased);
+      if (call_.running_var.exists())
+        channel_.variance(g.channels, moments, count_ - 1, numbers->unbiased);
     } else {
       call_.running_mean.load(g.channel, g.channels, s->mean);
       call_.running_var.load(g.channel, g.channels, s->var);
@@ -178,24 +197,30 @@ class Forward {
     if (call_.bias.exists()) load_for(sets_, g, call_.bias, s->bias);
   }
 
-  // The coefficients of an extreme channel, number i of its group, as doubles, whose range has room for those of float
-  // data.
-  [[gnu::cold]] bool set_extreme(int64_t channel, int64_t i, Statistics *s, const MapCoefficients &coefficients) const {
+  // The coefficients of an extreme channel, number i of its group, as doubles, whose range has room
+  // for those of float data.
+  [[gnu::cold]] bool set_extreme(int64_t channel, int64_t i, Statistics *s,
+                                 const MapCoefficients &coefficients) const {
     channel_.coefficients({1, s->mean + i, s->mean_lo + i, s->var + i, call_.eps,
-                           call_.weight.exists() ? s->weight + i : nullptr, call_.bias.exists() ? s->bias + i : nullptr,
-                           coefficients.of_extreme(0), s->invstd + i});
+                           call_.weight.exists() ? s->weight + i : nullptr,
+                           call_.bias.exists() ? s->bias + i : nullptr, coefficients.of_extreme(0),
+                           s->invstd + i});
     if (!call_.saved.side) return true;
     double side[2];
     channel_.side(1, coefficients.extreme, coefficients.stride, true, &side[0], &side[1]);
     // x is compared as it is in memory: the largest float counts that is not above the threshold.
     for (int k = 0; k < 2; ++k)
-      store_element(arithmetic_dtype(call_.x.dtype), saved_side(k, channel), 0, extreme::round_down(side[k]));
+      store_element(arithmetic_dtype(call_.x.dtype), saved_side(k, channel), 0,
+                    extreme::round_down(side[k]));
     return true;
   }
 
-  // The same of doubles, with the statistics of the batch once more. False: the channel is not extreme after all.
-  [[gnu::cold]] bool set_unbounded(const Blockwise &blockwise, int64_t channel, int64_t i, bool of_batch,
-                                   Numbers *numbers, const MapCoefficients &coefficients, const Workspace &own) const {
+  // The same of doubles, with the statistics of the batch once more. False: the channel is not
+  // extreme after all.
+  [[gnu::cold]] bool set_unbounded(const Blockwise &blockwise, int64_t channel, int64_t i,
+                                   bool of_batch, Numbers *numbers,
+                                   const MapCoefficients &coefficients,
+                                   const Workspace &own) const {
     using namespace kernels::coefficient;
     Statistics &s = numbers->statistics;
     unbounded::Number mean = s.mean[i], mean_lo = s.mean_lo[i], var = s.var[i];
@@ -212,7 +237,8 @@ class Forward {
     }
     const unbounded::Number invstd = (var + call_.eps).inverse_sqrt();
     s.invstd[i] = invstd.to_double();
-    const unbounded::Forward forward = {-mean, -mean_lo, call_.weight.exists() ? invstd * s.weight[i] : invstd,
+    const unbounded::Forward forward = {-mean, -mean_lo,
+                                        call_.weight.exists() ? invstd * s.weight[i] : invstd,
                                         call_.bias.exists() ? s.bias[i] : 0.0};
     extreme::set_coefficient(coefficients, minus_mean_hi, forward.minus_mean);
     extreme::set_coefficient(coefficients, minus_mean_lo, forward.minus_mean_lo);
@@ -230,13 +256,14 @@ class Forward {
     if (!call_.running_mean.exists() && !call_.running_var.exists()) return;
     const Statistics &s = numbers->statistics;
     Averages &averages = numbers->averages;
-    move_running(g, s.mean, call_.biased_running_var ? s.var : numbers->unbiased, call_.averaging_factor, averages.mean,
-                 averages.var);
+    move_running(g, s.mean, call_.biased_running_var ? s.var : numbers->unbiased,
+                 call_.averaging_factor, averages.mean, averages.var);
   }
 
-  // By one batch with this mean and variance of each channel. `new_mean`, `new_var`: room for the averages.
-  void move_running(const Group &g, const double *mean, const double *var, double factor, double *new_mean,
-                    double *new_var) const {
+  // By one batch with this mean and variance of each channel. `new_mean`, `new_var`: room for the
+  // averages.
+  void move_running(const Group &g, const double *mean, const double *var, double factor,
+                    double *new_mean, double *new_var) const {
     average(call_.running_mean, g, mean, factor, new_mean);
     average(call_.running_var, g, var, factor, new_var);
     if (call_.protect_running_stats) protect(g, new_mean, new_var);
@@ -245,7 +272,8 @@ class Forward {
   }
 
   // The running average of an array after this batch.
-  static void average(const ChannelArray &running, const Group &g, const double *value, double m, double *average) {
+  static void average(const ChannelArray &running, const Group &g, const double *value, double m,
+                      double *average) {
     if (!running.exists()) return;
     running.load(g.channel, g.channels, average);
     for (int64_t i = 0; i < g.channels; ++i) {
@@ -255,8 +283,8 @@ class Forward {
     }
   }
 
-  // Channels for which one of the arrays would hold a number that is not finite keep what they had. A
-  // variance that double holds may still overflow where it is stored: {1e20, -1e20} in float.
+  // Channels for which one of the arrays would hold a number that is not finite keep what they had.
+  // A variance that double holds may still overflow where it is stored: {1e20, -1e20} in float.
   void protect(const Group &g, double *mean, double *var) const {
     const auto holds = [](const ChannelArray &running, double value) {
       return !running.exists() || std::isfinite(rounded_to(running.dtype, value));
@@ -282,7 +310,8 @@ class Forward {
       return;
     }
     for (int64_t i = 0; i < g.channels; ++i)
-      if ((g.channel + i) % sets_.channels == 0) saved[(g.channel + i) / sets_.channels] = values[i];
+      if ((g.channel + i) % sets_.channels == 0)
+        saved[(g.channel + i) / sets_.channels] = values[i];
   }
 
   // Where side_sign (k = 0) or side_threshold (k = 1) of a channel is saved.
@@ -292,8 +321,8 @@ class Forward {
   }
 
   void save_side(const Group &g, const MapCoefficients &coefficients) const {
-    channel_.side(g.channels, coefficients.regular, coefficients.stride, is_wide_, saved_side(0, g.channel),
-                  saved_side(1, g.channel));
+    channel_.side(g.channels, coefficients.regular, coefficients.stride, is_wide_,
+                  saved_side(0, g.channel), saved_side(1, g.channel));
   }
 
   const ForwardCall &call_;
@@ -333,7 +362,8 @@ void save_parameters(const ForwardCall &call) {
   const Repeats repeats(tensors, call.x.size);
   const Blockwise blockwise(tensors, call.sets.of(call.x.size), call.x.dtype);
   const Forward operation(call);
-  const bool in_place = call.y.data == call.x.data || call.y.data == call.z.data;  // its lines are in cache already
+  const bool in_place =
+      call.y.data == call.x.data || call.y.data == call.z.data;  // its lines are in cache already
   const Schedule<Forward> schedule(operation, blockwise, call, call.x.dtype, 1, !in_place);
   const Scratch scratch(schedule.scratch_bytes());
   const auto run = [&] {
@@ -347,7 +377,8 @@ void save_parameters(const ForwardCall &call) {
 
 void forward_in_two(const ForwardCall &call) {
   const Extents &size = call.x.size;
-  const int64_t rest = call.sets.rest(size), whole = size.n - rest, batches = whole / call.sets.samples;
+  const int64_t rest = call.sets.rest(size), whole = size.n - rest,
+                batches = whole / call.sets.samples;
   ForwardCall parts[2] = {call, call};
   ForwardCall &first = parts[0], &last = parts[1];
   for (const auto view : {&ForwardCall::x, &ForwardCall::z, &ForwardCall::y}) {

@@ -22,10 +22,11 @@ bool all_streams(const Job &job, const F &holds) {
   return true;
 }
 
-// `count` rows of `elements` elements, from element `first` of sample `n` on. next(stream): elements from row to row.
+// `count` rows of `elements` elements, from element `first` of sample `n` on. next(stream):
+// elements from row to row.
 template <class Job, class F>
-Job rows_of(const Job &job, int64_t n, int64_t first, int64_t elements, int64_t count, int64_t element_bytes,
-            const F &next) {
+Job rows_of(const Job &job, int64_t n, int64_t first, int64_t elements, int64_t count,
+            int64_t element_bytes, const F &next) {
   Job rows = job;
   rows.channels = elements;
   rows.samples = 1;
@@ -47,8 +48,8 @@ bool follow_one_another(Layout layout, const Stream &s, int64_t channels, int64_
 
 // coefficients[k][channel] -> expanded[k][element], for rows of `positions` of each channel.
 template <class A>
-void expand(Layout layout, const MapJob &job, int64_t first, int64_t channels, int64_t positions, int64_t count,
-            void *expanded) {
+void expand(Layout layout, const MapJob &job, int64_t first, int64_t channels, int64_t positions,
+            int64_t count, void *expanded) {
   A *out = static_cast<A *>(expanded);
   for (int64_t k = 0; k < count; ++k) {
     const A *from = static_cast<const A *>(job.coefficients) + k * job.coefficient_stride + first;
@@ -62,8 +63,8 @@ void expand(Layout layout, const MapJob &job, int64_t first, int64_t channels, i
 
 class LongRowMap {
  public:
-  LongRowMap(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout, const MapJob &job, DType dtype,
-             void *buffer)
+  LongRowMap(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout,
+             const MapJob &job, DType dtype, void *buffer)
       : map_(kernels.map[static_cast<int>(op)][static_cast<int>(Layout::channels)]),
         layout_(layout),
         job_(job),
@@ -79,13 +80,15 @@ class LongRowMap {
   // A row: the planes of some channels of a sample. Worth its coefficients from a few samples on.
   bool planes() {
     const int64_t fewest_samples = job_.length <= kSmallPlane ? 8 : 64;
-    if (job_.length > 2 * kSmallPlane || job_.samples < fewest_samples || job_.channels < 2) return false;
+    if (job_.length > 2 * kSmallPlane || job_.samples < fewest_samples || job_.channels < 2)
+      return false;
     const int64_t at_once = std::min(job_.channels, most_elements_ / job_.length);
     if (at_once < 2) return false;
     for (int64_t c = 0; c < job_.channels; c += at_once) {
       const int64_t channels = std::min(at_once, job_.channels - c);
       set_coefficients(c, channels, job_.length);
-      map(0, c * job_.length, channels * job_.length, job_.samples, [](const Stream &s) { return s.sample; });
+      map(0, c * job_.length, channels * job_.length, job_.samples,
+          [](const Stream &s) { return s.sample; });
     }
     return true;
   }
@@ -98,8 +101,10 @@ class LongRowMap {
     if (step == 1 && (c >= enough || !job_.streaming)) return false;
     const int64_t positions = step * std::max(enough / (c * step), int64_t{1});
     if (c * positions > most_elements_) return false;
-    const bool one_run = all_streams(job_, [&](const Stream &s) { return s.sample == c * job_.length; });
-    const int64_t runs = one_run ? 1 : job_.samples, length = one_run ? job_.samples * job_.length : job_.length;
+    const bool one_run =
+        all_streams(job_, [&](const Stream &s) { return s.sample == c * job_.length; });
+    const int64_t runs = one_run ? 1 : job_.samples,
+                  length = one_run ? job_.samples * job_.length : job_.length;
     if (length < 4 * positions) return false;
     set_coefficients(0, c, positions);
     for (int64_t n = 0; n < runs; ++n) {
@@ -115,8 +120,8 @@ class LongRowMap {
 
   // Positions up to where a row of the output begins with a cache line; 0 also where none does.
   int64_t positions_to_line(int64_t n) const {
-    const auto address =
-        reinterpret_cast<uintptr_t>(job_.out.data) + static_cast<uintptr_t>(n * job_.out.sample * bytes_);
+    const auto address = reinterpret_cast<uintptr_t>(job_.out.data) +
+                         static_cast<uintptr_t>(n * job_.out.sample * bytes_);
     for (int64_t p = 0; p < kLine / bytes_; ++p)
       if ((address + static_cast<uintptr_t>(p * job_.channels * bytes_)) % kLine == 0) return p;
     return 0;
@@ -147,13 +152,15 @@ class LongRowMap {
 
 template <class Job>
 bool is_long(Layout layout, const Job &job) {
-  return all_streams(job, [&](const Stream &s) { return follow_one_another(layout, s, job.channels, job.length); });
+  return all_streams(job, [&](const Stream &s) {
+    return follow_one_another(layout, s, job.channels, job.length);
+  });
 }
 
 }  // namespace
 
-bool map_long_rows(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout, const MapJob &job,
-                   DType dtype, void *buffer) {
+bool map_long_rows(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout,
+                   const MapJob &job, DType dtype, void *buffer) {
   if (kernels.map[0][static_cast<int>(Layout::channels)] == nullptr) return false;
   return is_long(layout, job) && LongRowMap(kernels, op, layout, job, dtype, buffer).run();
 }

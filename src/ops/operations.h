@@ -1,8 +1,8 @@
-// Forward, backward and double backward on views and plain pointers: the whole mathematics, without a module. The
-// module and the stateless functions of the C ABI are thin users of these.
+// Forward, backward and double backward on views and plain pointers: the whole mathematics, without
+// a module. The module and the stateless functions of the C ABI are thin users of these.
 //
-// Each operation checks everything first and throws Error with nothing changed; after the checks and the allocation of
-// its scratch it cannot fail. An empty tensor is a success without elements.
+// Each operation checks everything first and throws Error with nothing changed; after the checks
+// and the allocation of its scratch it cannot fail. An empty tensor is a success without elements.
 #pragma once
 #include <cstdint>
 
@@ -22,20 +22,25 @@ struct ChannelArray {
   bool exists() const { return data != nullptr; }
   double get(int64_t c) const { return load_element(dtype, data, c); }
   void set(int64_t c, double value) const { store_element(dtype, data, c, value); }
-  void load(int64_t c, int64_t count, double *to) const { load_elements(dtype, data, c, count, to); }
-  void store(int64_t c, int64_t count, const double *from) const { store_elements(dtype, data, c, count, from); }
+  void load(int64_t c, int64_t count, double *to) const {
+    load_elements(dtype, data, c, count, to);
+  }
+  void store(int64_t c, int64_t count, const double *from) const {
+    store_elements(dtype, data, c, count, from);
+  }
 };
 
-// Statistics and weight of a forward, as backward needs them: a double for each set of statistics, and C of the weight.
-// NULL: not wanted (forward) or 0, 1 (backward). The mean has a low part, because a double cannot hold the mean of
-// doubles far from 0 exactly enough.
+// Statistics and weight of a forward, as backward needs them: a double for each set of statistics,
+// and C of the weight. NULL: not wanted (forward) or 0, 1 (backward). The mean has a low part,
+// because a double cannot hold the mean of doubles far from 0 exactly enough.
 struct SavedStatistics {
   double *mean = nullptr, *mean_lo = nullptr, *invstd = nullptr, *weight = nullptr;
-  // The side of the activation as a function of x: side_sign and side_threshold of kernels.h, one for each channel of
-  // the sets, in the arithmetic type of the data. A backward that has them reads x, which dx and dweight need anyway,
-  // and neither y nor a mask.
+  // The side of the activation as a function of x: side_sign and side_threshold of kernels.h, one
+  // for each channel of the sets, in the arithmetic type of the data. A backward that has them
+  // reads x, which dx and dweight need anyway, and neither y nor a mask.
   void *side = nullptr;
-  double *bias = nullptr;  // C doubles, for the argument of a pointwise activation. NULL: not wanted (forward)
+  double *bias =
+      nullptr;  // C doubles, for the argument of a pointwise activation. NULL: not wanted (forward)
 };
 
 struct Fused {
@@ -48,8 +53,8 @@ struct Fused {
   bool has_sides() const { return activation != Activation::none && !is_pointwise(); }
 };
 
-// Statistics of `count` values of each channel as they are kept and sent: the mean, its low part, the
-// sum of squared deviations, its low part. C doubles each, one array after the other.
+// Statistics of `count` values of each channel as they are kept and sent: the mean, its low part,
+// the sum of squared deviations, its low part. C doubles each, one array after the other.
 struct MomentArrays {
   double *values = nullptr;
   int64_t count = 0;
@@ -61,19 +66,21 @@ struct ForwardCall {
   View x, z, y;  // z may not exist
   Fused fused;
   ChannelArray weight, bias, running_mean, running_var;
-  SetShape sets;             // of the statistics; where there are running ones, sets are of one channel
+  SetShape sets;  // of the statistics; where there are running ones, sets are of one channel
   int64_t least_values = 2;  // that a set must have
   bool batch_statistics = true;
   double averaging_factor = 0.1, eps = 1e-5;
-  // Of several sets of samples: the running statistics move once, by the average of all sets. Else once for each set,
-  // in order, with the factors 1/(cumulative_from + 1), 1/(cumulative_from + 2), ... where that is 0 or more.
+  // Of several sets of samples: the running statistics move once, by the average of all sets. Else
+  // once for each set, in order, with the factors 1/(cumulative_from + 1), 1/(cumulative_from + 2),
+  // ... where that is 0 or more.
   bool averages_sets = false;
   int64_t cumulative_from = -1;
   bool biased_running_var = false, protect_running_stats = false;
-  uint8_t *mask = nullptr;    // written: side of the activation
-  SavedStatistics saved;      // written
-  bool keeps_x = false;       // a record will borrow x, and z where backward reads it: not to be overwritten
-  MomentArrays given;         // instead of the statistics of x; x, z and y may be empty all the same
+  uint8_t *mask = nullptr;  // written: side of the activation
+  SavedStatistics saved;    // written
+  bool keeps_x =
+      false;  // a record will borrow x, and z where backward reads it: not to be overwritten
+  MomentArrays given;  // instead of the statistics of x; x, z and y may be empty all the same
   double *moments = nullptr;  // written (as MomentArrays): the statistics of x, and nothing else
   int32_t thread_limit = 0;
   const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
@@ -82,8 +89,10 @@ void check(const ForwardCall &call);
 void forward(const ForwardCall &call);
 
 struct BackwardCall {
-  View x, dy, y;  // x may not exist where nothing needs it; y: only to read the side of the activation
-  View z;         // of forward; only for a pointwise activation, whose argument is made of x, z and saved.bias again
+  View x, dy,
+      y;   // x may not exist where nothing needs it; y: only to read the side of the activation
+  View z;  // of forward; only for a pointwise activation, whose argument is made of x, z and
+           // saved.bias again
   const uint8_t *mask = nullptr;
   Fused fused;
   SavedStatistics saved;
@@ -93,7 +102,8 @@ struct BackwardCall {
   double blend = 1;  // dweight <- blend*dweight + ...
   View dx, dz;       // each may not exist: not wanted
   ChannelArray dweight, dbias;
-  // The two steps of a backward whose batch is in several parts. Sums are those of g and of g*(x - mean), C each.
+  // The two steps of a backward whose batch is in several parts. Sums are those of g and of g*(x -
+  // mean), C each.
   int64_t count = 0;                   // values that the statistics are of; 0: those of x
   double *sums = nullptr;              // written: the sums of this part
   const double *given_sums = nullptr;  // instead of the sums of this part
@@ -101,8 +111,8 @@ struct BackwardCall {
   const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
   bool side_of_x() const { return fused.has_sides() && saved.side != nullptr; }
   bool needs_x() const {
-    return dweight.exists() || sums != nullptr || (batch_statistics && dx.exists()) || side_of_x() ||
-           fused.is_pointwise();
+    return dweight.exists() || sums != nullptr || (batch_statistics && dx.exists()) ||
+           side_of_x() || fused.is_pointwise();
   }
 };
 void check(const BackwardCall &call);
@@ -129,7 +139,9 @@ void check(const DoubleBackwardCall &call);
 void double_backward(const DoubleBackwardCall &call);
 
 // Shape, dtype, layout of the tensors of a call, seen from the leading one.
-void check_same_shape(const char *what, const View &view, const char *leading_name, const View &leading);
-void check_same_dtype(const char *what, const View &view, const char *leading_name, const View &leading);
+void check_same_shape(const char *what, const View &view, const char *leading_name,
+                      const View &leading);
+void check_same_dtype(const char *what, const View &view, const char *leading_name,
+                      const View &leading);
 
 }  // namespace bn2d

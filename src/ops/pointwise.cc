@@ -1,12 +1,14 @@
 // Pointwise activations: box by box, small enough for L1, in the arithmetic type.
 //
-//   forward    a map without activation writes the argument into a buffer, the activation is applied there, and the box
+//   forward    a map without activation writes the argument into a buffer, the activation is
+//   applied there, and the box
 //              is stored
-//   backward   the argument is made again of x and z, dy becomes g = dy*act'(argument) in a buffer, and sums and maps
-//              without activation take g from there. Where dx has room for it, the sums leave g there for the map,
-//              which then is an ordinary one
-// So there is one kernel for all of them, and the kernels of maps and sums do not know them. Half data pass through the
-// kernels of floats.
+//   backward   the argument is made again of x and z, dy becomes g = dy*act'(argument) in a buffer,
+//   and sums and maps
+//              without activation take g from there. Where dx has room for it, the sums leave g
+//              there for the map, which then is an ordinary one
+// So there is one kernel for all of them, and the kernels of maps and sums do not know them. Half
+// data pass through the kernels of floats.
 #include "ops/pointwise.h"
 
 #include <algorithm>
@@ -27,11 +29,13 @@ using kernels::Stream;
 Argument::Argument(const Sets &sets, DType dtype, const SavedStatistics &saved)
     : sets_(sets),
       saved_(saved),
-      scratch_(static_cast<size_t>(MapCoefficients::bytes(kCoefficients, arithmetic_size(dtype), sets.counted().c))),
+      scratch_(static_cast<size_t>(
+          MapCoefficients::bytes(kCoefficients, arithmetic_size(dtype), sets.counted().c))),
       coefficients_(scratch_.data(), kCoefficients, arithmetic_size(dtype), sets.counted().c) {
   using namespace kernels::coefficient;
   const kernels::ChannelKernels &channel = kernels::active().channel;
-  const double most = dtype == DType::f64 ? kernels::SafeRange<double>::kMost : kernels::SafeRange<float>::kMost;
+  const double most =
+      dtype == DType::f64 ? kernels::SafeRange<double>::kMost : kernels::SafeRange<float>::kMost;
   const int64_t channels = sets.counted().c;
   uint8_t *const is_extreme = coefficients_.is_extreme;
   std::memset(is_extreme, 0, static_cast<size_t>(channels));
@@ -49,7 +53,8 @@ Argument::Argument(const Sets &sets, DType dtype, const SavedStatistics &saved)
     }
     channel.centers(count, mean, mean_lo, some.of_regular());
     channel.factors(count, factor, scale, some.of_regular());
-    store_elements(arithmetic_dtype(dtype), some.regular + shift * some.stride * some.size, 0, count, bias);
+    store_elements(arithmetic_dtype(dtype), some.regular + shift * some.stride * some.size, 0,
+                   count, bias);
   }
   for (int64_t c = 0; sets.channels > 1 && c < channels; c += sets.channels)
     if (std::memchr(is_extreme + c, 1, static_cast<size_t>(sets.channels)) != nullptr)
@@ -61,27 +66,32 @@ unbounded::Number Argument::coefficient(int k, int64_t channel) const {
   if (k == minus_mean_hi) return -at(saved_.mean, channel);
   if (k == minus_mean_lo) return -at(saved_.mean_lo, channel);
   if (k == shift) return saved_.bias[channel % sets_.size.c];
-  return unbounded::Number(at(saved_.invstd, channel)) * unbounded::Number(saved_.weight[channel % sets_.size.c]);
+  return unbounded::Number(at(saved_.invstd, channel)) *
+         unbounded::Number(saved_.weight[channel % sets_.size.c]);
 }
 
 // ---- boxes
 
 namespace {
-// Of the arithmetic type. Where vectors run along channels, the sums need 128 positions at a time: then g has more.
+// Of the arithmetic type. Where vectors run along channels, the sums need 128 positions at a time:
+// then g has more.
 constexpr int64_t kBoxBytes = 8 * 1024, kSumsBoxBytes = 32 * 1024, kLine = 64;
 }  // namespace
 
 struct Blockwise::PointwiseBuffers {
-  alignas(kLine) std::byte kernel[std::max(kernels::kSumsBufferBytes, kLongRowsBytes)];  // for one that needs it
+  alignas(kLine) std::byte
+      kernel[std::max(kernels::kSumsBufferBytes, kLongRowsBytes)];  // for one that needs it
   alignas(kLine) std::byte x[kSumsBoxBytes];
   alignas(kLine) std::byte g[kSumsBoxBytes + kLine];
   alignas(kLine) std::byte argument[kBoxBytes];
   alignas(kLine) std::byte packed[kBoxBytes];  // elements that are not in the arithmetic type yet
 };
-static_assert(sizeof(Blockwise::PointwiseBuffers) <= Blockwise::kBufferBytes + Blockwise::kPointwiseBytes);
+static_assert(sizeof(Blockwise::PointwiseBuffers) <=
+              Blockwise::kBufferBytes + Blockwise::kPointwiseBytes);
 
 // A box without gaps: sample after sample; in each, channels or positions change fastest.
-Stream Blockwise::box_stream(std::byte *buffer, const Group &group, const Blocks::Block &box) const {
+Stream Blockwise::box_stream(std::byte *buffer, const Group &group,
+                             const Blocks::Block &box) const {
   Stream stream;
   stream.data = buffer;
   stream.sample = group.channels * box.length;
@@ -90,22 +100,30 @@ Stream Blockwise::box_stream(std::byte *buffer, const Group &group, const Blocks
   return stream;
 }
 
-// The memory of a box that is one run, with elements of the arithmetic type; NULL: it is not like that.
-std::byte *Blockwise::direct_box(const View &view, const Group &group, const Blocks::Block &box) const {
-  if (!view.exists() || mode_ == Mode::packed || dtype_size(dtype_) != arithmetic_size(dtype_)) return nullptr;
+// The memory of a box that is one run, with elements of the arithmetic type; NULL: it is not like
+// that.
+std::byte *Blockwise::direct_box(const View &view, const Group &group,
+                                 const Blocks::Block &box) const {
+  if (!view.exists() || mode_ == Mode::packed || dtype_size(dtype_) != arithmetic_size(dtype_))
+    return nullptr;
   const Stream at = stream(view, group, box);
   const bool rows = layout() == Layout::channels;
-  const int64_t row = rows ? group.channels : box.length, count = rows ? box.length : group.channels;
+  const int64_t row = rows ? group.channels : box.length,
+                count = rows ? box.length : group.channels;
   const bool joined = count == 1 || (rows ? at.position : at.channel) == row;
-  return joined && (box.samples == 1 || at.sample == row * count) ? static_cast<std::byte *>(at.data) : nullptr;
+  return joined && (box.samples == 1 || at.sample == row * count)
+             ? static_cast<std::byte *>(at.data)
+             : nullptr;
 }
 
 // Calls f(memory, first element in the box, count) for runs of memory of a tensor.
 template <class F>
-void Blockwise::for_each_row(const View &view, const Group &group, const Blocks::Block &box, const F &f) const {
+void Blockwise::for_each_row(const View &view, const Group &group, const Blocks::Block &box,
+                             const F &f) const {
   const Stream in_box = box_stream(nullptr, group, box), in_view = stream(view, group, box);
   const bool rows = layout() == Layout::channels;
-  int64_t count = rows ? group.channels : box.length, middle = rows ? box.length : group.channels, outer = box.samples;
+  int64_t count = rows ? group.channels : box.length, middle = rows ? box.length : group.channels,
+          outer = box.samples;
   const int64_t step = rows ? in_view.position : in_view.channel;
   if (step == count) {
     count *= middle;
@@ -118,11 +136,12 @@ void Blockwise::for_each_row(const View &view, const Group &group, const Blocks:
   std::byte *const start = static_cast<std::byte *>(in_view.data);
   for (int64_t n = 0; n < outer; ++n)
     for (int64_t i = 0; i < middle; ++i)
-      f(start + (n * in_view.sample + i * step) * dtype_size(dtype_), n * in_box.sample + i * count, count);
+      f(start + (n * in_view.sample + i * step) * dtype_size(dtype_), n * in_box.sample + i * count,
+        count);
 }
 
-void Blockwise::load_box(const View &view, const Group &group, const Blocks::Block &box, std::byte *to,
-                         PointwiseBuffers &own) const {
+void Blockwise::load_box(const View &view, const Group &group, const Blocks::Block &box,
+                         std::byte *to, PointwiseBuffers &own) const {
   const int64_t bytes = arithmetic_size(dtype_), element = dtype_size(dtype_);
   if (mode_ != Mode::packed)
     return for_each_row(view, group, box, [&](const std::byte *from, int64_t at, int64_t count) {
@@ -132,38 +151,43 @@ void Blockwise::load_box(const View &view, const Group &group, const Blocks::Blo
   const Place place = place_of(group.channel);
   for (int64_t n = 0; n < box.samples; ++n)
     for (int64_t c = 0; c < group.channels; ++c, at += box.length * element)
-      gather(view, place.sample + box.first_sample + n, place.channel + c, box.position, box.length, at);
+      gather(view, place.sample + box.first_sample + n, place.channel + c, box.position, box.length,
+             at);
   if (element != bytes) kernels_.load_row(own.packed, group.channels * box.elements(), to);
 }
 
-void Blockwise::store_box(std::byte *from, const View &view, const Group &group, const Blocks::Block &box,
-                          bool streaming, PointwiseBuffers &own) const {
+void Blockwise::store_box(std::byte *from, const View &view, const Group &group,
+                          const Blocks::Block &box, bool streaming, PointwiseBuffers &own) const {
   const int64_t bytes = arithmetic_size(dtype_), element = dtype_size(dtype_);
   if (mode_ != Mode::packed)
     return for_each_row(view, group, box, [&](std::byte *to, int64_t at, int64_t count) {
       kernels_.store_row(from + at * bytes, count, to, streaming);
     });
   const std::byte *at = element == bytes ? from : own.packed;
-  if (element != bytes) kernels_.store_row(from, group.channels * box.elements(), own.packed, false);
+  if (element != bytes)
+    kernels_.store_row(from, group.channels * box.elements(), own.packed, false);
   const Place place = place_of(group.channel);
   for (int64_t n = 0; n < box.samples; ++n)
     for (int64_t c = 0; c < group.channels; ++c, at += box.length * element)
-      scatter(at, view, place.sample + box.first_sample + n, place.channel + c, box.position, box.length);
+      scatter(at, view, place.sample + box.first_sample + n, place.channel + c, box.position,
+              box.length);
 }
 
 // A box of a tensor in the arithmetic type: where it is, or in the buffer.
-Stream Blockwise::read_box(const View &view, const Group &group, const Blocks::Block &box, std::byte *buffer,
-                           PointwiseBuffers &own) const {
+Stream Blockwise::read_box(const View &view, const Group &group, const Blocks::Block &box,
+                           std::byte *buffer, PointwiseBuffers &own) const {
   if (!view.exists()) return {};
-  if (mode_ != Mode::packed && dtype_size(dtype_) == arithmetic_size(dtype_)) return stream(view, group, box);
+  if (mode_ != Mode::packed && dtype_size(dtype_) == arithmetic_size(dtype_))
+    return stream(view, group, box);
   load_box(view, group, box, buffer, own);
   return box_stream(buffer, group, box);
 }
 
-// Calls f(group, box) for the boxes of a block. whole_runs: each has whole runs of the sums (kernels.h), and those of a
-// channel come in their order.
+// Calls f(group, box) for the boxes of a block. whole_runs: each has whole runs of the sums
+// (kernels.h), and those of a channel come in their order.
 template <class F>
-void Blockwise::for_each_box(const Group &group, const Blocks::Block &block, bool whole_runs, const F &f) const {
+void Blockwise::for_each_box(const Group &group, const Blocks::Block &block, bool whole_runs,
+                             const F &f) const {
   const bool rows = layout() == Layout::channels;
   const int64_t most = (whole_runs && rows ? kSumsBoxBytes : kBoxBytes) / arithmetic_size(dtype_);
   const int64_t fewest_samples = whole_runs ? kernels::planes_of_run(block.length) : 1;
@@ -177,15 +201,18 @@ void Blockwise::for_each_box(const Group &group, const Blocks::Block &block, boo
     length = whole(most / (channels * fewest_samples), fewest_positions, block.length);
   } else {
     length = std::min(block.length, most);
-    channels = length < block.length ? 1 : whole(most / (length * fewest_samples), 1, group.channels);
+    channels =
+        length < block.length ? 1 : whole(most / (length * fewest_samples), 1, group.channels);
   }
   const bool is_all = length == block.length && channels == group.channels;
   const int64_t samples =
-      is_all ? std::max(most / (length * channels) / fewest_samples, int64_t{1}) * fewest_samples : fewest_samples;
+      is_all ? std::max(most / (length * channels) / fewest_samples, int64_t{1}) * fewest_samples
+             : fewest_samples;
   const int64_t end = block.first_sample + block.samples;
   const auto visit = [&](int64_t n, int64_t c, int64_t p) {
     f(Group{group.channel + c, std::min(channels, group.channels - c)},
-      Blocks::Block{n, std::min(samples, end - n), block.position + p, std::min(length, block.length - p)});
+      Blocks::Block{n, std::min(samples, end - n), block.position + p,
+                    std::min(length, block.length - p)});
   };
   for (int64_t n = block.first_sample; n < end; n += samples) {
     if (rows) {
@@ -200,8 +227,8 @@ void Blockwise::for_each_box(const Group &group, const Blocks::Block &block, boo
 
 // ---- maps and sums
 
-kernels::ActivationJob Blockwise::activation_job(const void *argument, const void *gradient, void *out,
-                                                 int64_t count) const {
+kernels::ActivationJob Blockwise::activation_job(const void *argument, const void *gradient,
+                                                 void *out, int64_t count) const {
   kernels::ActivationJob job;
   job.activation = tensors_.activation;
   job.bound = tensors_.bound;
@@ -211,14 +238,16 @@ kernels::ActivationJob Blockwise::activation_job(const void *argument, const voi
   job.count = count;
   return job;
 }
-void Blockwise::activate_doubles(const void *argument, const void *gradient, void *out, int64_t count) const {
+void Blockwise::activate_doubles(const void *argument, const void *gradient, void *out,
+                                 int64_t count) const {
   kernels::active().activate[1](activation_job(argument, gradient, out, count));
 }
 
-// The same of a box in own.argument, while that which follows in memory is fetched: the arithmetic takes longer than
-// that, and the hardware does not look so far.
-void Blockwise::activate_box(const Group &group, const Blocks::Block &box, const std::byte *gradient, std::byte *out,
-                             bool streaming, PointwiseBuffers &own) const {
+// The same of a box in own.argument, while that which follows in memory is fetched: the arithmetic
+// takes longer than that, and the hardware does not look so far.
+void Blockwise::activate_box(const Group &group, const Blocks::Block &box,
+                             const std::byte *gradient, std::byte *out, bool streaming,
+                             PointwiseBuffers &own) const {
   const int64_t count = group.channels * box.elements(), element = dtype_size(dtype_);
   kernels::ActivationJob job = activation_job(own.argument, gradient, out, count);
   job.streaming = streaming && reinterpret_cast<uintptr_t>(out) % kLine == 0;
@@ -226,8 +255,10 @@ void Blockwise::activate_box(const Group &group, const Blocks::Block &box, const
   const auto ahead = [&](const View &view) -> const char * {
     const Stream at = stream(view, group, box);
     const bool rows = layout() == Layout::channels;
-    const bool follows = rows ? at.position == group.channels : group.channels == 1 || at.channel == box.length;
-    return view.exists() && follows ? static_cast<const char *>(at.data) + count * element : nullptr;
+    const bool follows =
+        rows ? at.position == group.channels : group.channels == 1 || at.channel == box.length;
+    return view.exists() && follows ? static_cast<const char *>(at.data) + count * element
+                                    : nullptr;
   };
   job.ahead[0] = ahead(tensors_.x);
   if (gradient != nullptr) job.ahead[1] = ahead(tensors_.g);
@@ -235,8 +266,9 @@ void Blockwise::activate_box(const Group &group, const Blocks::Block &box, const
 }
 
 // A map without activation, into a box.
-void Blockwise::map_box(kernels::MapOf op, const Stream &x, const Stream &g, const Stream &v, const Group &group,
-                        const Blocks::Block &box, const MapCoefficients &coefficients, std::byte *out,
+void Blockwise::map_box(kernels::MapOf op, const Stream &x, const Stream &g, const Stream &v,
+                        const Group &group, const Blocks::Block &box,
+                        const MapCoefficients &coefficients, std::byte *out,
                         PointwiseBuffers &own) const {
   kernels::MapJob job;
   job.channels = group.channels;
@@ -256,12 +288,13 @@ void Blockwise::map_box(kernels::MapOf op, const Stream &x, const Stream &g, con
 }
 
 // Fills g with dy*act'(argument) of a box; returns where its x is. `x`: a buffer for that.
-Stream Blockwise::gradients_of_box(const Group &group, const Blocks::Block &box, std::byte *x, std::byte *g,
-                                   PointwiseBuffers &own) const {
+Stream Blockwise::gradients_of_box(const Group &group, const Blocks::Block &box, std::byte *x,
+                                   std::byte *g, PointwiseBuffers &own) const {
   const Argument &argument = *tensors_.argument;
   const Stream of_x = read_box(tensors_.x, group, box, x, own);
   const Stream of_z = read_box(tensors_.v, group, box, own.argument, own);
-  map_box(kernels::MapOf::forward, of_x, {}, of_z, group, box, argument.from(group.channel), own.argument, own);
+  map_box(kernels::MapOf::forward, of_x, {}, of_z, group, box, argument.from(group.channel),
+          own.argument, own);
   const std::byte *gradient = direct_box(tensors_.g, group, box);
   if (gradient == nullptr) {
     load_box(tensors_.g, group, box, g, own);
@@ -272,7 +305,8 @@ Stream Blockwise::gradients_of_box(const Group &group, const Blocks::Block &box,
 }
 
 void Blockwise::pointwise_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
-                              const MapCoefficients &coefficients, bool streaming, void *buffer) const {
+                              const MapCoefficients &coefficients, bool streaming,
+                              void *buffer) const {
   PointwiseBuffers &own = *new (buffer) PointwiseBuffers;
   for_each_box(group, block, false, [&](const Group &some, const Blocks::Block &box) {
     const MapCoefficients own_coefficients = coefficients.from(some.channel - group.channel);
@@ -287,34 +321,41 @@ void Blockwise::pointwise_map(kernels::MapOf op, const Group &group, const Block
     }
     const Stream x = gradients_of_box(some, box, own.x, own.g, own);
     if (tensors_.out.exists()) {
-      map_box(op, x, box_stream(own.g, some, box), {}, some, box, own_coefficients, own.argument, own);
+      map_box(op, x, box_stream(own.g, some, box), {}, some, box, own_coefficients, own.argument,
+              own);
       store_box(own.argument, tensors_.out, some, box, streaming, own);
     }
-    if (tensors_.out2.exists()) store_box(own.g, tensors_.out2, some, box, streaming && !tensors_.out.exists(), own);
+    if (tensors_.out2.exists())
+      store_box(own.g, tensors_.out2, some, box, streaming && !tensors_.out.exists(), own);
   });
 }
 
 // The sums of backward.
-void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block, const Accumulators &accumulators,
-                               bool in_double, void *buffer) const {
+void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block,
+                               const Accumulators &accumulators, bool in_double,
+                               void *buffer) const {
   PointwiseBuffers &own = *new (buffer) PointwiseBuffers;
   constexpr kernels::SumsOf kOf = kernels::SumsOf::backward;
   const bool rows = layout() == Layout::channels;
   const int64_t bytes = arithmetic_size(dtype_);
-  const int64_t of_channel = rows ? 1 : kernels::sums_count(kOf) * kernels::accumulators_of(accumulators.wide);
+  const int64_t of_channel =
+      rows ? 1 : kernels::sums_count(kOf) * kernels::accumulators_of(accumulators.wide);
   for_each_box(group, block, true, [&](const Group &some, const Blocks::Block &box) {
     kernels::SumsJob job;
     // What is large for L1 passes through it in parts.
     const int64_t length =
-        rows ? std::min(box.length, std::max(kBoxBytes / bytes / some.channels, int64_t{1})) : box.length;
+        rows ? std::min(box.length, std::max(kBoxBytes / bytes / some.channels, int64_t{1}))
+             : box.length;
     const int64_t samples = rows ? 1 : box.samples;
     const Stream out = stream(tensors_.out, some, box);
     const bool is_direct =
-        keeps_gradients() && (rows ? out.position == some.channels : direct_box(tensors_.out, some, box) != nullptr);
+        keeps_gradients() &&
+        (rows ? out.position == some.channels : direct_box(tensors_.out, some, box) != nullptr);
     for (int64_t n = 0; n < box.samples; n += samples)
       for (int64_t p = 0; p < box.length; p += length) {
         const int64_t at = (n * box.length + p) * some.channels * bytes;
-        const Blocks::Block part = {box.first_sample + n, samples, box.position + p, std::min(length, box.length - p)};
+        const Blocks::Block part = {box.first_sample + n, samples, box.position + p,
+                                    std::min(length, box.length - p)};
         std::byte *const g = is_direct ? direct_box(tensors_.out, some, part) : own.g + at;
         const Stream x = gradients_of_box(some, part, own.x + at, g, own);
         if (n == 0 && p == 0) job.x = x;
@@ -333,12 +374,15 @@ void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block, c
     job.pivot = accumulators.pivot_at(c);
     job.center_lo = accumulators.center_lo + c;
     if (rows) job.buffer = own.kernel;
-    kernels::active().of(arithmetic_dtype(dtype_)).sums[static_cast<int>(kOf)][static_cast<int>(layout())](job);
+    kernels::active()
+        .of(arithmetic_dtype(dtype_))
+        .sums[static_cast<int>(kOf)][static_cast<int>(layout())](job);
   });
 }
 
 // Backward of an extreme channel: g of a piece of doubles.
-void Blockwise::activate_extreme(const Piece &piece, Packed &packed, const kernels::MapJob &job) const {
+void Blockwise::activate_extreme(const Piece &piece, Packed &packed,
+                                 const kernels::MapJob &job) const {
   constexpr int kCount = kernels::coefficient_count(kernels::MapOf::forward);
   const Argument &argument = *tensors_.argument;
   const int64_t channel = piece.n / sets_.samples * sets_.size.c + piece.channel;

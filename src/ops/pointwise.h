@@ -14,17 +14,21 @@ class Argument {
 
   // Those of the forward map, from channel c on.
   MapCoefficients from(int64_t c) const { return coefficients_.from(c); }
-  // Whether the arithmetic type has too little range for a channel (ops/extreme.h), or for another one of its set.
+  // Whether the arithmetic type has too little range for a channel (ops/extreme.h), or for another
+  // one of its set.
   bool is_extreme(int64_t channel) const { return coefficients_.is_extreme[channel] != 0; }
   void mark_extreme(const Group &g, uint8_t *is_extreme) const {
-    for (int64_t i = 0; i < g.channels; ++i) is_extreme[i] |= coefficients_.is_extreme[g.channel + i];
+    for (int64_t i = 0; i < g.channels; ++i)
+      is_extreme[i] |= coefficients_.is_extreme[g.channel + i];
   }
   // A coefficient of one channel, as a number without ends.
   unbounded::Number coefficient(int k, int64_t channel) const;
 
  private:
   static constexpr int kCoefficients = kernels::coefficient_count(kernels::MapOf::forward);
-  double at(const double *of_sets, int64_t channel) const { return of_sets[channel / sets_.channels]; }
+  double at(const double *of_sets, int64_t channel) const {
+    return of_sets[channel / sets_.channels];
+  }
   const Sets sets_;
   const SavedStatistics &saved_;
   const Scratch scratch_;

@@ -43,10 +43,13 @@ View written_out(const View &view, Aim aim) {
   View out = view;
   Extents &size = out.size;
   if (view.stride.n == 0) size.n = 1;
-  const auto unless_one = [](int64_t extent, int64_t stride) { return extent == 1 ? int64_t{0} : stride; };
+  const auto unless_one = [](int64_t extent, int64_t stride) {
+    return extent == 1 ? int64_t{0} : stride;
+  };
   if (aim == Aim::planes) {
     if (view.stride.c == 0) size.c = 1;
-    out.stride = {unless_one(size.n, size.c * size.plane()), unless_one(size.c, size.plane()), size.w, 1};
+    out.stride = {unless_one(size.n, size.c * size.plane()), unless_one(size.c, size.plane()),
+                  size.w, 1};
   } else {
     if (view.stride.h == 0 && view.stride.w == 0) size.h = size.w = 1;
     const int64_t position = unless_one(size.plane(), size.c);
@@ -56,14 +59,16 @@ View written_out(const View &view, Aim aim) {
 }
 
 void copy_elements(const View &from, const View &to) {
-  const int64_t element = dtype_size(from.dtype), step = from.stride.w * element, to_step = to.stride.w * element;
+  const int64_t element = dtype_size(from.dtype), step = from.stride.w * element,
+                to_step = to.stride.w * element;
   for (int64_t n = 0; n < to.size.n; ++n)
     for (int64_t c = 0; c < to.size.c; ++c)
       for (int64_t h = 0; h < to.size.h; ++h) {
         const std::byte *source = from.at(n, c, h, 0);
         std::byte *target = to.at(n, c, h, 0);
         for (int64_t w = 0; w < to.size.w; ++w, source += step, target += to_step)
-          for (int64_t half = 0; half < element; half += 2) std::memcpy(target + half, source + half, 2);
+          for (int64_t half = 0; half < element; half += 2)
+            std::memcpy(target + half, source + half, 2);
       }
 }
 

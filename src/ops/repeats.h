@@ -1,13 +1,14 @@
-// Tensors that read one element again and again, with strides of 0: the gradient of a sum is an expanded scalar.
+// Tensors that read one element again and again, with strides of 0: the gradient of a sum is an
+// expanded scalar.
 #pragma once
 #include "base/scratch.h"
 #include "ops/blockwise.h"
 
 namespace bn2d {
 
-// Lets the kernels read such tensors straight from memory, where otherwise the whole call would go through packed
-// copies: a plane, or a row of channels, is written out once and takes the place of all that are like it. Only where
-// that is little beside the call.
+// Lets the kernels read such tensors straight from memory, where otherwise the whole call would go
+// through packed copies: a plane, or a row of channels, is written out once and takes the place of
+// all that are like it. Only where that is little beside the call.
 class Repeats {
  public:
   // Points `tensors` at the copies, which live as long as this.

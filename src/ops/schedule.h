@@ -1,6 +1,7 @@
 // The order in which an operation goes through its tensors, common to all operations:
 //  - whole:  each unit is a group of channels; its sums, then its map, while it is in cache;
-//  - split:  (1) sums of all (block, group), (2) the merge of each group's blocks, in index order, (3) one map of the
+//  - split:  (1) sums of all (block, group), (2) the merge of each group's blocks, in index order,
+//  (3) one map of the
 //            whole tensor, tile by tile;
 //  - map only: what needs no sums.
 // The bits are the same: sums are always merged block by block in index order.
@@ -19,7 +20,8 @@ namespace bn2d {
 //   void set_centers(group, Accumulators)       what they are around
 //   using Partial;                              sums of one or several blocks of a group
 //   void reduce(blockwise, group, part, block, Accumulators, Partial *, Workspace)
-//                                               those of some channels of the group, counted from its first
+//                                               those of some channels of the group, counted from
+//                                               its first
 //   void merge(group, Partial *into, const Partial &from)
 //   static constexpr int kDoubles               doubles of a Partial per channel
 //   static auto arrays(Partial &)               where they are: an array of kMaxGroup for each
@@ -27,24 +29,26 @@ namespace bn2d {
 //   static void copy_count(const Partial &, Partial *)
 //   static constexpr int kPoolings              how often sets of several channels are summed up
 //   const Partial &weighed(pooling, group, total, MapCoefficients, Workspace)
-//                                               what of each channel is summed up; may be in own.part
+//                                               what of each channel is summed up; may be in
+//                                               own.part
 //   void finish(blockwise, group, Partial *total, MapCoefficients, Workspace)
 //                                               statistics, and the coefficients of the map
 //   kernels::MapOf map; bool has_sums, has_map
 
-// Memory of one worker, from the scratch of the call: a caller's stack may be small (a thread of musl
-// has 128 KiB).
+// Memory of one worker, from the scratch of the call: a caller's stack may be small (a thread of
+// musl has 128 KiB).
 template <class Partial>
 struct Workspace {
   double *accumulators;             // of a group
   double *of_one;                   // accumulators of one channel, of doubles
   void *coefficients;               // of a group that is summed and mapped as a whole
   Partial *total, *part, *extreme;  // extreme: of one channel
-  Partial *of_sets, *pooled[2];     // of sets of several channels: one each, and for each of their channels
-  kernels::Sums *sums;              // of one block
-  uint8_t *inexact;                 // kMaxGroup bytes
-  void *numbers;                    // kNumbersBytes: the numbers of a group that finish() works with
-  void *buffer;                     // Blockwise::kBufferBytes
+  Partial *of_sets,
+      *pooled[2];       // of sets of several channels: one each, and for each of their channels
+  kernels::Sums *sums;  // of one block
+  uint8_t *inexact;     // kMaxGroup bytes
+  void *numbers;        // kNumbersBytes: the numbers of a group that finish() works with
+  void *buffer;         // Blockwise::kBufferBytes
 };
 
 inline constexpr int64_t kNumbersBytes = 10 * kernels::kMaxGroup * 8;
@@ -55,8 +59,8 @@ class Schedule {
   using Partial = typename Operation::Partial;
 
   template <class Call>
-  Schedule(const Operation &operation, const Blockwise &blockwise, const Call &call, DType dtype, int reads,
-           bool may_stream)
+  Schedule(const Operation &operation, const Blockwise &blockwise, const Call &call, DType dtype,
+           int reads, bool may_stream)
       : operation_(operation),
         blockwise_(blockwise),
         pool_(call.pool ? *call.pool : process_pool()),
@@ -75,7 +79,8 @@ class Schedule {
     work.order = blockwise.order();
     const Machine machine = machine_for_call(pool_, call.thread_limit, work);
     if (operation.has_sums)
-      plan_ = make_plan(work, machine, std::min(blockwise.max_group(), kernels::max_group(Operation::kSums)));
+      plan_ = make_plan(work, machine,
+                        std::min(blockwise.max_group(), kernels::max_group(Operation::kSums)));
     workers_ = plan_.workers;
     if (!operation.has_sums || plan_.split) {
       map_workers_ = useful_workers(work, machine);
@@ -87,7 +92,9 @@ class Schedule {
   }
 
   // Bytes of scratch that run() needs.
-  size_t scratch_bytes() const { return static_cast<size_t>(shared_bytes_ + workers_ * worker_bytes_); }
+  size_t scratch_bytes() const {
+    return static_cast<size_t>(shared_bytes_ + workers_ * worker_bytes_);
+  }
 
   [[gnu::noinline]] void run(void *memory) const noexcept {
     std::byte *const start = static_cast<std::byte *>(memory);
@@ -104,7 +111,8 @@ class Schedule {
     const int64_t of_row = divide_up(row_, size), first = index % of_row * size;
     return {index / of_row * row_ + first, std::min(size, row_ - first)};
   }
-  // Once a thread, not once a unit: a fence waits until all is written, and nothing else goes on meanwhile.
+  // Once a thread, not once a unit: a fence waits until all is written, and nothing else goes on
+  // meanwhile.
   void (*fence() const)() { return streaming_ ? kernels::streaming_fence : nullptr; }
   bool wide() const { return arithmetic_bytes_ == 8; }
   Group group(int64_t index) const { return group_at(index, plan_.group); }
@@ -118,7 +126,8 @@ class Schedule {
   // workspace for each.
   void set_offsets() {
     const bool whole = operation_.has_sums && !plan_.split;
-    const int64_t accumulators = operation_.has_sums ? Accumulators::doubles(Operation::kSums, plan_.group, wide()) : 0;
+    const int64_t accumulators =
+        operation_.has_sums ? Accumulators::doubles(Operation::kSums, plan_.group, wide()) : 0;
     partial_bytes_ = plan_.split ? in_lines(size_.c * plan_.blocks * Operation::kDoubles * 8) : 0;
     shared_bytes_ = whole ? 0 : partial_bytes_ + in_lines(coefficient_bytes(size_.c));
     of_one_at_ = in_lines(accumulators * 8);
@@ -138,7 +147,9 @@ class Schedule {
   }
   Workspace<Partial> workspace(std::byte *scratch, int worker) const {
     std::byte *const start = scratch + shared_bytes_ + worker * worker_bytes_;
-    const auto partial = [&](int k) { return reinterpret_cast<Partial *>(start + partials_at_ + k * kPartialBytes); };
+    const auto partial = [&](int k) {
+      return reinterpret_cast<Partial *>(start + partials_at_ + k * kPartialBytes);
+    };
     return {reinterpret_cast<double *>(start),
             reinterpret_cast<double *>(start + of_one_at_),
             start + coefficients_at_,
@@ -162,7 +173,8 @@ class Schedule {
       operation_.set_centers(g, accumulators);
       for (int64_t block = 0; block < plan_.blocks; ++block) {
         blockwise_.accumulate(Operation::kSumsOf, g, block, accumulators, own.buffer);
-        operation_.reduce(blockwise_, g, {0, g.channels}, block, accumulators, block == 0 ? own.total : own.part, own);
+        operation_.reduce(blockwise_, g, {0, g.channels}, block, accumulators,
+                          block == 0 ? own.total : own.part, own);
         if (block != 0) operation_.merge(g, own.total, *own.part);
       }
       const MapCoefficients coefficients = coefficients_in(own.coefficients, plan_.group);
@@ -172,8 +184,10 @@ class Schedule {
       }
       operation_.finish(blockwise_, g, own.total, coefficients, own);
       if (!operation_.has_map) return;
-      for (int64_t block = plan_.blocks - 1; block >= 0; --block)  // what was read last is still the hottest
-        blockwise_.map(operation_.map, g, blockwise_.blocks().at(block), coefficients, streaming_, next, own.buffer);
+      for (int64_t block = plan_.blocks - 1; block >= 0;
+           --block)  // what was read last is still the hottest
+        blockwise_.map(operation_.map, g, blockwise_.blocks().at(block), coefficients, streaming_,
+                       next, own.buffer);
     };
     for_each_unit(pool_, plan_.workers, plan_.groups, Order::forward, unit, fence());
   }
@@ -216,22 +230,27 @@ class Schedule {
       const Workspace<Partial> own = workspace(scratch, worker);
       const auto parts = [&](auto f) {
         for (int64_t first = 0; first < all.channels; first += kernels::kMaxGroup) {
-          const Group g = {all.channel + first, std::min<int64_t>(kernels::kMaxGroup, all.channels - first)};
+          const Group g = {all.channel + first,
+                           std::min<int64_t>(kernels::kMaxGroup, all.channels - first)};
           total(g, own);
           f(g);
         }
       };
       for (int pooling = 0; together_ > 1 && pooling < Operation::kPoolings; ++pooling) {
         parts([&](const Group &g) {
-          add_to_sets(pooling, g, *own.total, coefficients.from(g.channel), g.channel == all.channel, own);
+          add_to_sets(pooling, g, *own.total, coefficients.from(g.channel),
+                      g.channel == all.channel, own);
         });
         spread(all, own, own.pooled[pooling]);
       }
-      parts([&](const Group &g) { operation_.finish(blockwise_, g, own.total, coefficients.from(g.channel), own); });
+      parts([&](const Group &g) {
+        operation_.finish(blockwise_, g, own.total, coefficients.from(g.channel), own);
+      });
     };
     for_each_unit(pool_, plan_.workers, plan_.units(), Order::forward, sum);
     // Merging is short; it is shared out only where there is much of it.
-    for_each_unit(pool_, size_.c * plan_.blocks > 4096 ? plan_.workers : 1, groups_of_all(), Order::forward, finish);
+    for_each_unit(pool_, size_.c * plan_.blocks > 4096 ? plan_.workers : 1, groups_of_all(),
+                  Order::forward, finish);
     run_map(scratch, coefficients, Order::reverse);  // what was read last is still the hottest
   }
 
@@ -240,9 +259,10 @@ class Schedule {
       std::copy_n(Operation::arrays(partial)[k], g.channels, memory + k * size_.c);
   }
 
-  // Adds the channels of sets to what there is of each set in own.of_sets: those of several whole sets, or some of one
-  // set that is larger than a group. The channels of a set are merged as a tree, halves of it at a time: the first one
-  // with the first of the second half, and so on; an odd one waits until the end. So merges are of many channels.
+  // Adds the channels of sets to what there is of each set in own.of_sets: those of several whole
+  // sets, or some of one set that is larger than a group. The channels of a set are merged as a
+  // tree, halves of it at a time: the first one with the first of the second half, and so on; an
+  // odd one waits until the end. So merges are of many channels.
   [[gnu::noinline]] void add_to_sets(int pooling, const Group &g, const Partial &total,
                                      const MapCoefficients &coefficients, bool is_first,
                                      const Workspace<Partial> &own) const {
@@ -274,14 +294,18 @@ class Schedule {
   }
   // From set after set to channel after channel: the same channel of all sets is together.
   static void turn(const Partial &from, int64_t of_set, int64_t sets, Partial *to) {
-    const auto sources = Operation::arrays(const_cast<Partial &>(from)), targets = Operation::arrays(*to);
+    const auto sources = Operation::arrays(const_cast<Partial &>(from)),
+               targets = Operation::arrays(*to);
     for (int k = 0; k < Operation::kDoubles; ++k)
       for (int64_t set = 0; set < sets; ++set)
-        for (int64_t c = 0; c < of_set; ++c) targets[k][c * sets + set] = sources[k][set * of_set + c];
+        for (int64_t c = 0; c < of_set; ++c)
+          targets[k][c * sets + set] = sources[k][set * of_set + c];
   }
   static void move(const Partial &from, int64_t first, int64_t count, Partial *to) {
-    const auto sources = Operation::arrays(const_cast<Partial &>(from)), targets = Operation::arrays(*to);
-    for (int k = 0; k < Operation::kDoubles; ++k) std::copy_n(sources[k] + first, count, targets[k]);
+    const auto sources = Operation::arrays(const_cast<Partial &>(from)),
+               targets = Operation::arrays(*to);
+    for (int k = 0; k < Operation::kDoubles; ++k)
+      std::copy_n(sources[k] + first, count, targets[k]);
   }
   static void copy_count(const Partial &from, Partial *to) { Operation::copy_count(from, to); }
   // What the sets have, for each of their channels.
@@ -290,8 +314,8 @@ class Schedule {
     const int64_t channels = std::min<int64_t>(g.channels, kernels::kMaxGroup);
     for (int k = 0; k < Operation::kDoubles; ++k)
       for (int64_t set = 0; set * together_ < channels; ++set)
-        std::fill(targets[k] + set * together_, targets[k] + std::min(channels, (set + 1) * together_),
-                  sources[k][set]);
+        std::fill(targets[k] + set * together_,
+                  targets[k] + std::min(channels, (set + 1) * together_), sources[k][set]);
     operation_.set_count(blockwise_.sets().values(), to);
   }
 
@@ -299,18 +323,21 @@ class Schedule {
     const MapCoefficients coefficients = coefficients_in(scratch, size_.c);
     auto finish = [&](int64_t index, int worker) {
       const Group g = group_at(index, finished());
-      operation_.finish(blockwise_, g, nullptr, coefficients.from(g.channel), workspace(scratch, worker));
+      operation_.finish(blockwise_, g, nullptr, coefficients.from(g.channel),
+                        workspace(scratch, worker));
     };
-    for_each_unit(pool_, size_.c > 4096 ? map_workers_ : 1, groups_of_all(), Order::forward, finish);
+    for_each_unit(pool_, size_.c > 4096 ? map_workers_ : 1, groups_of_all(), Order::forward,
+                  finish);
     run_map(scratch, coefficients, Order::forward);
   }
 
-  [[gnu::noinline]] void run_map(std::byte *scratch, const MapCoefficients &coefficients, Order order) const {
+  [[gnu::noinline]] void run_map(std::byte *scratch, const MapCoefficients &coefficients,
+                                 Order order) const {
     if (!operation_.has_map) return;
     auto unit = [&](int64_t index, int worker) {
       const Tiles::Tile tile = tiles_.at(index);
-      blockwise_.map(operation_.map, tile.group, tile.block, coefficients.from(tile.group.channel), streaming_, 0,
-                     workspace(scratch, worker).buffer);
+      blockwise_.map(operation_.map, tile.group, tile.block, coefficients.from(tile.group.channel),
+                     streaming_, 0, workspace(scratch, worker).buffer);
     };
     for_each_unit(pool_, map_workers_, tiles_.count, order, unit, fence());
   }
@@ -330,8 +357,8 @@ class Schedule {
   bool streaming_ = false;
   // Of scratch: see set_offsets().
   int64_t partial_bytes_ = 0, shared_bytes_ = 0, worker_bytes_ = 0;
-  int64_t coefficients_at_ = 0, partials_at_ = 0, sums_at_ = 0, inexact_at_ = 0, of_one_at_ = 0, numbers_at_ = 0,
-          buffer_at_ = 0;
+  int64_t coefficients_at_ = 0, partials_at_ = 0, sums_at_ = 0, inexact_at_ = 0, of_one_at_ = 0,
+          numbers_at_ = 0, buffer_at_ = 0;
 };
 
 }  // namespace bn2d

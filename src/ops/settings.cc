@@ -14,7 +14,8 @@ namespace {
 std::atomic<int32_t> g_thread_limit{0};
 std::atomic<int64_t> g_streaming_threshold{-1};
 
-// Asked at first use. No static local: the lock around its initialisation might be another thread's in a fork.
+// Asked at first use. No static local: the lock around its initialisation might be another thread's
+// in a fork.
 int64_t l2_bytes() {
   static std::atomic<int64_t> known{0};
   int64_t bytes = known.load(std::memory_order_relaxed);
@@ -43,7 +44,8 @@ Machine machine_for_call(const Pool &pool, int32_t module_limit, const Work &wor
   int limit = thread_limit();
   if (module_limit > 0 && (limit == 0 || module_limit < limit)) limit = module_limit;
   // A small call does not even ask how many threads there are.
-  if (limit != 1 && work.effort() >= 2 * kEffortWorthAThread) machine.threads = available_threads(pool);
+  if (limit != 1 && work.effort() >= 2 * kEffortWorthAThread)
+    machine.threads = available_threads(pool);
   if (limit > 0) machine.threads = std::min(machine.threads, limit);
   return machine;
 }

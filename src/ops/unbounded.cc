@@ -31,12 +31,18 @@ Number through(const Number &v, bool damped, double slope) {
 // The coefficients of a map, and what its job reads and writes, element by element.
 class Elements {
  public:
-  Elements(const kernels::MapJob &job, const int32_t *exponents) : job_(job), exponents_(exponents) {}
+  Elements(const kernels::MapJob &job, const int32_t *exponents)
+      : job_(job), exponents_(exponents) {}
 
-  double plain(int k) const { return static_cast<const double *>(job_.coefficients)[k * job_.coefficient_stride]; }
-  Number coefficient(int k) const { return Number(plain(k), exponents_[k * job_.coefficient_stride]); }
+  double plain(int k) const {
+    return static_cast<const double *>(job_.coefficients)[k * job_.coefficient_stride];
+  }
+  Number coefficient(int k) const {
+    return Number(plain(k), exponents_[k * job_.coefficient_stride]);
+  }
   Number gradient(int64_t i, int side_sign) const {
-    return through(elements(job_.g)[i], is_damped(job_, i, plain(side_sign), plain(side_sign + 1)), job_.slope);
+    return through(elements(job_.g)[i], is_damped(job_, i, plain(side_sign), plain(side_sign + 1)),
+                   job_.slope);
   }
   void write(int64_t i, const Number &out) const { write(job_.out, i, out); }
   void write2(int64_t i, const Number &out) const { write(job_.out2, i, out); }
@@ -51,8 +57,8 @@ class Elements {
 
 void map_forward(const kernels::MapJob &job, const Elements &e) {
   using namespace kernels::coefficient;
-  const Forward forward = {e.coefficient(minus_mean_hi), e.coefficient(minus_mean_lo), e.coefficient(scale),
-                           e.coefficient(shift)};
+  const Forward forward = {e.coefficient(minus_mean_hi), e.coefficient(minus_mean_lo),
+                           e.coefficient(scale), e.coefficient(shift)};
   for (int64_t i = 0; i < count(job); ++i) {
     Number v = forward.argument(elements(job.x)[i]);
     if (job.v.data != nullptr) v = v + Number(elements(job.v)[i]);
@@ -62,13 +68,13 @@ void map_forward(const kernels::MapJob &job, const Elements &e) {
   }
 }
 
-// dx = scale*(g-gmean) + shift + (x-mean)*slope with a gmean of 0, or without what comes from statistics of the batch;
-// dz = g.
+// dx = scale*(g-gmean) + shift + (x-mean)*slope with a gmean of 0, or without what comes from
+// statistics of the batch; dz = g.
 void map_gradients(const kernels::MapJob &job, const Elements &e, bool centered) {
   using namespace kernels::coefficient;
   const auto of = [&](int k) { return centered ? e.coefficient(k) : Number(); };
-  const Number mean = of(minus_mean_hi), mean_lo = of(minus_mean_lo), shift = of(b_shift), slope = of(b_slope),
-               scale = e.coefficient(b_scale);
+  const Number mean = of(minus_mean_hi), mean_lo = of(minus_mean_lo), shift = of(b_shift),
+               slope = of(b_slope), scale = e.coefficient(b_scale);
   for (int64_t i = 0; i < count(job); ++i) {
     const Number g = e.gradient(i, b_side_sign);
     Number v = g * scale;
@@ -90,7 +96,8 @@ constexpr uint64_t kHighest = kSignBit | kExponentBits, kLowest = ~kHighest;  //
 }  // namespace
 
 // These stay functions of their own: inlined, they would be 20 KB.
-__attribute__((noinline)) Number::Number(double value, int scale) : significand(value), exponent(scale) {
+__attribute__((noinline)) Number::Number(double value, int scale)
+    : significand(value), exponent(scale) {
   uint64_t bits = bits_of(value);
   if ((bits & kExponentBits) == 0) {  // 0, or subnormal
     bits = bits_of(value * 0x1p54);
@@ -115,7 +122,9 @@ Number Number::inverse_sqrt() const {
 __attribute__((noinline)) Number operator+(const Number &a, const Number &b) {
   const bool ordered = a.exponent >= b.exponent;
   const Number &large = ordered ? a : b, &small = ordered ? b : a;
-  return Number(large.significand + small.significand * power_of_two(small.exponent - large.exponent), large.exponent);
+  return Number(
+      large.significand + small.significand * power_of_two(small.exponent - large.exponent),
+      large.exponent);
 }
 
 __attribute__((noinline)) void Sum::add(const Number &v) {
@@ -162,18 +171,19 @@ void add_squares(const kernels::MapJob &job, Moments *moments) {
     const Number x = elements(job.x)[i], t = x - mean.hi, part = t - x;
     const Number error = (x - (t - part)) - (mean.hi + part) - mean.lo;
     moments->squares.add(t * t);
-    // What the rounding of the square lost, and what the error adds: 2*t*error + error^2. Far from 0 it is not small
-    // beside t: the mean of 2^52 and 2^52 + 1 has a low part of a half.
-    moments->squares.add(
-        Number(std::fma(t.significand, t.significand, -(t.significand * t.significand)), 2 * t.exponent));
+    // What the rounding of the square lost, and what the error adds: 2*t*error + error^2. Far from
+    // 0 it is not small beside t: the mean of 2^52 and 2^52 + 1 has a low part of a half.
+    moments->squares.add(Number(
+        std::fma(t.significand, t.significand, -(t.significand * t.significand)), 2 * t.exponent));
     moments->squares.add((t + t + error) * error);
   }
 }
 
-void add_gradients(const kernels::MapJob &job, const Sum::Mean &mean, double side_sign, double side_threshold,
-                   Gradients *gradients) {
+void add_gradients(const kernels::MapJob &job, const Sum::Mean &mean, double side_sign,
+                   double side_threshold, Gradients *gradients) {
   for (int64_t i = 0; i < count(job); ++i) {
-    const Number g = through(elements(job.g)[i], is_damped(job, i, side_sign, side_threshold), job.slope);
+    const Number g =
+        through(elements(job.g)[i], is_damped(job, i, side_sign, side_threshold), job.slope);
     gradients->g.add(g);
     gradients->products.add(g * (Number(elements(job.x)[i]) - mean.hi - mean.lo));
   }

@@ -54,9 +54,12 @@ class Sum {
   int exponent_ = -Number::kEnd;
 };
 
-// The elements of a job of one channel, as packed doubles, and whether the gradient of one is damped.
+// The elements of a job of one channel, as packed doubles, and whether the gradient of one is
+// damped.
 inline int64_t count(const kernels::MapJob &job) { return job.samples * job.length; }
-inline const double *elements(const kernels::Stream &stream) { return static_cast<const double *>(stream.data); }
+inline const double *elements(const kernels::Stream &stream) {
+  return static_cast<const double *>(stream.data);
+}
 inline bool is_damped(const kernels::MapJob &job, int64_t i, double sign, double threshold) {
   if (job.side.data == nullptr) return false;
   const double side = elements(job.side)[i];
@@ -77,16 +80,19 @@ struct Gradients {
 // The argument of the activation, of one channel, without z.
 struct Forward {
   Number minus_mean, minus_mean_lo, scale, shift;
-  Number argument(double x) const { return (Number(x) + minus_mean + minus_mean_lo) * scale + shift; }
+  Number argument(double x) const {
+    return (Number(x) + minus_mean + minus_mean_lo) * scale + shift;
+  }
   // As kernels::ChannelKernels::side.
   void find_side(double *sign, double *threshold) const;
 };
 
 void add_elements(const kernels::MapJob &job, Sum *sum);
 void add_squares(const kernels::MapJob &job, Moments *moments);
-void add_gradients(const kernels::MapJob &job, const Sum::Mean &mean, double side_sign, double side_threshold,
-                   Gradients *gradients);
-// Coefficient k is job.coefficients[k*stride] * 2^exponents[k*stride]; those of the side have no exponent.
+void add_gradients(const kernels::MapJob &job, const Sum::Mean &mean, double side_sign,
+                   double side_threshold, Gradients *gradients);
+// Coefficient k is job.coefficients[k*stride] * 2^exponents[k*stride]; those of the side have no
+// exponent.
 void map(kernels::MapOf op, const kernels::MapJob &job, const int32_t *exponents);
 
 }  // namespace bn2d::unbounded

@@ -1,6 +1,6 @@
-// The OpenMP runtime of the process, found at run time: we are not linked with one, and a second one
-// would be one too many. libgomp's entry for a parallel region, GOMP_parallel, is also what LLVM's and
-// Intel's runtimes have for programs made by GCC.
+// The OpenMP runtime of the process, found at run time: we are not linked with one, and a second
+// one would be one too many. libgomp's entry for a parallel region, GOMP_parallel, is also what
+// LLVM's and Intel's runtimes have for programs made by GCC.
 #include <dlfcn.h>
 #include <link.h>
 
@@ -59,9 +59,11 @@ bool load_local(Runtime *runtime) {
         Names &found = *static_cast<Names *>(context);
         const char *const slash = std::strrchr(object->dlpi_name, '/');
         const char *const file = slash ? slash + 1 : object->dlpi_name;
-        const bool is_runtime = std::strncmp(file, "libgomp", 7) == 0 || std::strncmp(file, "libomp", 6) == 0 ||
+        const bool is_runtime = std::strncmp(file, "libgomp", 7) == 0 ||
+                                std::strncmp(file, "libomp", 6) == 0 ||
                                 std::strncmp(file, "libiomp5", 8) == 0;
-        if (!is_runtime || found.count == Names::kMost || std::strlen(object->dlpi_name) >= sizeof found.path[0])
+        if (!is_runtime || found.count == Names::kMost ||
+            std::strlen(object->dlpi_name) >= sizeof found.path[0])
           return 0;
         std::strcpy(found.path[found.count++], object->dlpi_name);
         return 0;

@@ -41,7 +41,8 @@ class Sharing {
   void work(int worker) {
     at_work_.fetch_add(1, std::memory_order_relaxed);
     const bool exists = worker >= 0 && worker < workers_;
-    if (exists && !shares_[worker].has_worker.exchange(true, std::memory_order_acquire)) take_units(worker);
+    if (exists && !shares_[worker].has_worker.exchange(true, std::memory_order_acquire))
+      take_units(worker);
     at_work_.fetch_sub(1, std::memory_order_release);
   }
   // What the pool has left out.
@@ -81,10 +82,11 @@ void run_alone(int64_t units, Order order, UnitFunction f, void (*after)()) {
 }
 
 void run_tbb(int workers, WorkerFunction work, void *context) {
-  // Captured here, so that the workers follow the caller's floating-point mode and not that of whoever made the
-  // arena.
-  tbb::task_group_context settings(tbb::task_group_context::isolated,
-                                   tbb::task_group_context::default_traits | tbb::task_group_context::fp_settings);
+  // Captured here, so that the workers follow the caller's floating-point mode and not that of
+  // whoever made the arena.
+  tbb::task_group_context settings(
+      tbb::task_group_context::isolated,
+      tbb::task_group_context::default_traits | tbb::task_group_context::fp_settings);
   // Isolated: while it waits, this thread must not pick up a task of the host that calls us again.
   tbb::this_task_arena::isolate([&] {
     tbb::parallel_for(
@@ -96,9 +98,9 @@ void run_tbb(int workers, WorkerFunction work, void *context) {
   });
 }
 
-// Whether oneTBB may be asked. Its first start must not fail: where it throws half way, for lack of memory, 2021.8
-// leaves its own lock taken, and whoever asks next spins for ever. So one thread starts it, without others beside it,
-// and it is asked for nothing more once it has thrown.
+// Whether oneTBB may be asked. Its first start must not fail: where it throws half way, for lack of
+// memory, 2021.8 leaves its own lock taken, and whoever asks next spins for ever. So one thread
+// starts it, without others beside it, and it is asked for nothing more once it has thrown.
 enum class Engine : int { untouched, starting, ready, failed };
 std::atomic<Engine> g_engine{Engine::untouched};
 
@@ -123,21 +125,24 @@ bool engine_is_ready() noexcept {
   return engine == Engine::ready;
 }
 
-bool is_tbb(const Pool &pool) { return pool.kind != PoolKind::openmp && pool.kind != PoolKind::host; }
+bool is_tbb(const Pool &pool) {
+  return pool.kind != PoolKind::openmp && pool.kind != PoolKind::host;
+}
 
 // The pool has thrown: oneTBB for lack of memory or threads, or a host's function.
 void has_failed(const Pool &pool) noexcept {
   if (is_tbb(pool)) g_engine.store(Engine::failed, std::memory_order_relaxed);
 }
 
-// The fork after which this process first asked a pool for anything, plus one; 0: it has not. The workers and locks of
-// a pool that was asked before a fork are of no use after it.
+// The fork after which this process first asked a pool for anything, plus one; 0: it has not. The
+// workers and locks of a pool that was asked before a fork are of no use after it.
 std::atomic<uint64_t> g_asked_since{0};
 
 bool may_ask(const Pool &pool) noexcept {
   const uint64_t now = uint64_t{fork_generation()} + 1;
   uint64_t since = g_asked_since.load(std::memory_order_relaxed);
-  if (since == 0 && g_asked_since.compare_exchange_strong(since, now, std::memory_order_relaxed)) since = now;
+  if (since == 0 && g_asked_since.compare_exchange_strong(since, now, std::memory_order_relaxed))
+    since = now;
   return since == now && (!is_tbb(pool) || engine_is_ready());
 }
 
@@ -191,7 +196,8 @@ void for_each_unit(const Pool &pool, int workers, int64_t units, Order order, Un
   Sharing sharing(many ? many.get() : few, workers, units, order, f, after);
   try {
     run_workers(
-        pool, workers, [](void *context, int32_t w) { static_cast<Sharing *>(context)->work(w); }, &sharing);
+        pool, workers, [](void *context, int32_t w) { static_cast<Sharing *>(context)->work(w); },
+        &sharing);
   } catch (...) {
     has_failed(pool);  // what is left is done below
   }

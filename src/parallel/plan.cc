@@ -8,7 +8,8 @@ namespace {
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Busiest share over mean share at worst, of `units` units with at most `unit` of `total` elements each.
+// Busiest share over mean share at worst, of `units` units with at most `unit` of `total` elements
+// each.
 double imbalance(int64_t units, int workers, int64_t unit, int64_t total) {
   return static_cast<double>(divide_up(units, workers)) * static_cast<double>(unit) * workers /
          static_cast<double>(total);
@@ -16,8 +17,9 @@ double imbalance(int64_t units, int workers, int64_t unit, int64_t total) {
 
 constexpr double kWorstImbalance = 1.1;
 
-// A group of planes that ends in the middle of a cache line makes two groups write that line in parts. So groups are
-// multiples of the channels that fill whole lines, where they are large enough.
+// A group of planes that ends in the middle of a cache line makes two groups write that line in
+// parts. So groups are multiples of the channels that fill whole lines, where they are large
+// enough.
 int64_t whole_lines(const Work &work, int64_t channels, int64_t at_most) {
   constexpr int64_t kLine = 64;
   const int64_t step = kLine / std::gcd(kLine, work.size.plane() * work.element_bytes);
@@ -41,7 +43,8 @@ Blocks make_blocks(const Extents &size) {
   const int64_t target = std::max(kBlockElements, divide_up(elements, kMaxBlocksPerChannel));
   if (blocks.plane >= target) {
     blocks.parts_per_plane = (blocks.plane + target / 2) / target;
-    blocks.part = divide_up(divide_up(blocks.plane, blocks.parts_per_plane), kBlockAlignment) * kBlockAlignment;
+    blocks.part = divide_up(divide_up(blocks.plane, blocks.parts_per_plane), kBlockAlignment) *
+                  kBlockAlignment;
     blocks.parts_per_plane = divide_up(blocks.plane, blocks.part);
     blocks.count = blocks.samples * blocks.parts_per_plane;
   } else {
@@ -64,23 +67,30 @@ Blocks::Block Blocks::at(int64_t index) const {
     const int64_t position = index % parts_per_plane * part;
     return {index / parts_per_plane, 1, position, std::min(part, plane - position)};
   }
-  const int64_t first = samples * index / count, last = samples * (index + 1) / count;  // of even size
+  const int64_t first = samples * index / count,
+                last = samples * (index + 1) / count;  // of even size
   return {first, last - first, 0, plane};
 }
 
 int useful_workers(const Work &work, const Machine &machine) {
-  return static_cast<int>(std::clamp<int64_t>(work.effort() / kEffortWorthAThread, 1, machine.threads));
+  return static_cast<int>(
+      std::clamp<int64_t>(work.effort() / kEffortWorthAThread, 1, machine.threads));
 }
 
 namespace {
 
-int64_t groups_of(const Work &work, int64_t group) { return work.rows() * divide_up(work.row_channels(), group); }
+int64_t groups_of(const Work &work, int64_t group) {
+  return work.rows() * divide_up(work.row_channels(), group);
+}
 
-// Whether whole groups balance; tries smaller ones before it gives up: one pass from memory beats two.
+// Whether whole groups balance; tries smaller ones before it gives up: one pass from memory beats
+// two.
 bool find_whole_groups(const Work &work, Plan &plan) {
   for (int64_t group = plan.group; group >= 1; group = group > 1 ? group / 2 : 0) {
     const int64_t groups = groups_of(work, group);
-    if (groups < plan.workers || imbalance(groups, plan.workers, group, work.size.c) > kWorstImbalance) continue;
+    if (groups < plan.workers ||
+        imbalance(groups, plan.workers, group, work.size.c) > kWorstImbalance)
+      continue;
     plan.group = group;
     plan.groups = groups;
     return true;
@@ -89,35 +99,39 @@ bool find_whole_groups(const Work &work, Plan &plan) {
 }
 
 // `may_be_whole`: units may be groups as a whole.
-Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_group, bool may_be_whole) {
+Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_group,
+                      bool may_be_whole) {
   const int64_t channels = work.size.c, row = work.row_channels();
   const int64_t channel_bytes = work.size.per_channel() * work.element_bytes * work.reads;
   const bool channels_last = work.order == MemoryOrder::channels;
   Plan plan;
   plan.blocks = make_blocks(work.size).count;
   plan.workers = useful_workers(work, machine);
-  if (may_be_whole && plan.workers == 1 && channel_bytes * channels <= machine.l2_bytes && row <= max_group) {
+  if (may_be_whole && plan.workers == 1 && channel_bytes * channels <= machine.l2_bytes &&
+      row <= max_group) {
     plan.group = row;
     plan.groups = work.rows();
     return plan;
   }
 
-  // A row of channels is one sample, or a few, and is still in the caches when it is mapped: group norm of 32x64x56x56
-  // takes two thirds of the time of three phases. Narrow groups would read each line several times.
+  // A row of channels is one sample, or a few, and is still in the caches when it is mapped: group
+  // norm of 32x64x56x56 takes two thirds of the time of three phases. Narrow groups would read each
+  // line several times.
   constexpr int64_t kLeastRowBytes = 256, kRowInCaches = 8;  // of L2
   plan.group = std::min(max_group, row);
-  if (channels_last && may_be_whole && work.rows() > 1 && channel_bytes * row <= kRowInCaches * machine.l2_bytes &&
-      find_whole_groups(work, plan) &&
+  if (channels_last && may_be_whole && work.rows() > 1 &&
+      channel_bytes * row <= kRowInCaches * machine.l2_bytes && find_whole_groups(work, plan) &&
       (plan.group == row || plan.group * work.together * work.element_bytes >= kLeastRowBytes))
     return plan;
   if (channels_last || !may_be_whole) {
-    // Groups are pieces of rows: going through memory in its order twice is faster than finding a group in cache again.
+    // Groups are pieces of rows: going through memory in its order twice is faster than finding a
+    // group in cache again.
     plan.split = true;
     plan.group = std::min(channels_last ? kWideGroup * max_group : max_group, row);
   } else {
-    // Channels that together fill a fraction of L2: summed and normalised while they are there, the next ones on the
-    // way. A tensor that stays in the caches as a whole is read again fast enough, and where a group is some planes of
-    // each of many samples, long runs of memory matter more.
+    // Channels that together fill a fraction of L2: summed and normalised while they are there, the
+    // next ones on the way. A tensor that stays in the caches as a whole is read again fast enough,
+    // and where a group is some planes of each of many samples, long runs of memory matter more.
     constexpr int64_t kRunBytes = 64 * 1024;
     const auto fit = [](int64_t bytes, int64_t each) {
       return std::max(bytes / std::max(each, int64_t{1}), int64_t{1});
@@ -125,7 +139,8 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
     int64_t fits = fit(machine.l2_bytes / 4, channel_bytes);
     if (work.bytes() < machine.cached_bytes()) {
       const int64_t of_caches = fit(machine.cached_bytes() / machine.threads / 4, channel_bytes);
-      fits = std::max(fits, std::min(of_caches, fit(kRunBytes, work.size.plane() * work.element_bytes)));
+      fits = std::max(fits,
+                      std::min(of_caches, fit(kRunBytes, work.size.plane() * work.element_bytes)));
     }
     plan.group = std::min({fits, max_group, row});
     plan.group = whole_lines(work, plan.group, std::min({2 * fits, max_group, row}));
@@ -138,9 +153,10 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
     plan.split = true;
   }
   plan.groups = groups_of(work, plan.group);
-  const int64_t smallest = channels_last ? std::max<int64_t>(1, 32 / work.element_bytes) : 1;  // half a cache line
-  while (plan.group > smallest &&
-         imbalance(plan.groups * plan.blocks, plan.workers, plan.group, channels * plan.blocks) > kWorstImbalance) {
+  const int64_t smallest =
+      channels_last ? std::max<int64_t>(1, 32 / work.element_bytes) : 1;  // half a cache line
+  while (plan.group > smallest && imbalance(plan.groups * plan.blocks, plan.workers, plan.group,
+                                            channels * plan.blocks) > kWorstImbalance) {
     plan.group = divide_up(plan.group, 2);
     plan.groups = groups_of(work, plan.group);
   }
@@ -174,7 +190,8 @@ int64_t unit_elements(const Plan &plan, const Work &work, int64_t unit) {
   return channels * make_blocks(work.size).at(unit / plan.groups).elements();
 }
 
-// The length of the parts of a whole that are about `part` long and of even size; a multiple of `step` (or the whole).
+// The length of the parts of a whole that are about `part` long and of even size; a multiple of
+// `step` (or the whole).
 int64_t even_part(int64_t whole, int64_t part, int64_t step) {
   const int64_t parts = divide_up(whole, std::max(part, step));
   return std::min(whole, divide_up(divide_up(whole, parts), step) * step);
@@ -194,7 +211,8 @@ Tiles make_tiles(const Work &work, int workers) {
     tiles.count = 1;
     return tiles;
   }
-  const int64_t elements = std::clamp(work.size.numel() / (workers * kTilesOfAWorker), kSmallest, kLargest);
+  const int64_t elements =
+      std::clamp(work.size.numel() / (workers * kTilesOfAWorker), kSmallest, kLargest);
   tiles.channels_first = work.order == MemoryOrder::planes;
   if (work.order == MemoryOrder::channels) {
     tiles.channels = std::min(c, elements);
@@ -204,15 +222,20 @@ Tiles make_tiles(const Work &work, int workers) {
     constexpr int64_t kStridedPositions = 256;
     const bool contiguous = work.order == MemoryOrder::planes;
     // Whole cache lines; whole bytes of a mask.
-    tiles.positions = even_part(plane, contiguous ? elements : kStridedPositions, contiguous ? 64 : 8);
-    tiles.channels = contiguous && tiles.positions < plane ? 1 : even_part(c, elements / tiles.positions, 1);
-    // Planes of a few elements are mapped as rows of several planes, whose coefficients serve several samples.
-    if (tiles.positions == plane) tiles.channels = whole_lines(work, tiles.channels, std::min(2 * tiles.channels, c));
-    if (plane <= kSmallPlane) tiles.channels = even_part(c, elements / plane / kSamplesOfSmallPlanes, 1);
+    tiles.positions =
+        even_part(plane, contiguous ? elements : kStridedPositions, contiguous ? 64 : 8);
+    tiles.channels =
+        contiguous && tiles.positions < plane ? 1 : even_part(c, elements / tiles.positions, 1);
+    // Planes of a few elements are mapped as rows of several planes, whose coefficients serve
+    // several samples.
+    if (tiles.positions == plane)
+      tiles.channels = whole_lines(work, tiles.channels, std::min(2 * tiles.channels, c));
+    if (plane <= kSmallPlane)
+      tiles.channels = even_part(c, elements / plane / kSamplesOfSmallPlanes, 1);
   }
   tiles.samples = even_part(work.size.n, elements / (tiles.channels * tiles.positions), 1);
-  tiles.count_of_row =
-      divide_up(work.size.n, tiles.samples) * divide_up(c, tiles.channels) * divide_up(plane, tiles.positions);
+  tiles.count_of_row = divide_up(work.size.n, tiles.samples) * divide_up(c, tiles.channels) *
+                       divide_up(plane, tiles.positions);
   tiles.count = work.rows() * tiles.count_of_row;
   return tiles;
 }

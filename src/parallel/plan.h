@@ -7,14 +7,15 @@
 //   |        |        |        |  group  some channels, all their elements
 //   | group  | group  | group  |  block  a part of a group: whole planes, or a part of one plane
 //   |--------|        |        |  unit   what a thread takes to sum: a group, or a block of one
-//   | block  |        |        |  tile   what a thread takes to map on its own: a long run of memory
+//   | block  |        |        |  tile   what a thread takes to map on its own: a long run of
+//   memory
 //   |--------|        |        |  piece  a packed copy of some planes (ops/blockwise.h)
 //   | block  |        |        |  run    up to 128 elements of a channel (kernels/kernels.h), in
 //   +--------+--------+--------+         rows of 16, of which each of 8 lanes has two
 //
-// Blocks follow from the shape alone, so that the result does not depend on threads. Units are groups as
-// a whole where that balances: a channel is then summed and normalised while it is in cache. Else, and
-// where the channels are what is contiguous, they are single blocks.
+// Blocks follow from the shape alone, so that the result does not depend on threads. Units are
+// groups as a whole where that balances: a channel is then summed and normalised while it is in
+// cache. Else, and where the channels are what is contiguous, they are single blocks.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -27,7 +28,8 @@ namespace bn2d {
 struct Blocks {
   int64_t samples = 0, plane = 0;  // the channel
   int64_t parts_per_plane = 1;     // 1: blocks are runs of whole planes
-  int64_t part = 0;                // elements of a part, a multiple of kBlockAlignment unless it is the whole plane
+  int64_t part =
+      0;  // elements of a part, a multiple of kBlockAlignment unless it is the whole plane
   int64_t count = 0;
 
   struct Block {
@@ -42,30 +44,33 @@ struct Group {
   int64_t channel, channels;
 };
 
-inline constexpr int64_t kBlockElements = 6144;        // large enough to make the cost of a merge small
-inline constexpr int64_t kBlockAlignment = 128;        // a run of the sums (kernels/kernels.h)
+inline constexpr int64_t kBlockElements = 6144;  // large enough to make the cost of a merge small
+inline constexpr int64_t kBlockAlignment = 128;  // a run of the sums (kernels/kernels.h)
 inline constexpr int64_t kMaxBlocksPerChannel = 4096;  // bounds the memory for partial sums
 
 Blocks make_blocks(const Extents &size);
 
-// Below this effort (bytes gone through in cache, see Work) one thread is done before a second one has woken up.
-// Measured on 2 CPUs with one and two threads: calls one after another break even at about twice as much (training of
-// 200 KB); after a pause of 300 us two threads are still a sixth slower there.
+// Below this effort (bytes gone through in cache, see Work) one thread is done before a second one
+// has woken up. Measured on 2 CPUs with one and two threads: calls one after another break even at
+// about twice as much (training of 200 KB); after a pause of 300 us two threads are still a sixth
+// slower there.
 inline constexpr int64_t kEffortWorthAThread = 192 * 1024;
 
 struct Machine {
   int threads = 1;
   int64_t l2_bytes = 1 << 20;  // of one core
 
-  // What the caches hold: the tensors of a call that together are smaller stay there for whoever reads the output. The
-  // size of L3 is not to be trusted (a virtual machine reports one that it shares with strangers), so it is taken as a
-  // few times the L2 of the threads at work, and not more than a few MiB each: where L2 is large, L3 has less for each
-  // core. Measured with a reader: bench rows "consumer".
+  // What the caches hold: the tensors of a call that together are smaller stay there for whoever
+  // reads the output. The size of L3 is not to be trusted (a virtual machine reports one that it
+  // shares with strangers), so it is taken as a few times the L2 of the threads at work, and not
+  // more than a few MiB each: where L2 is large, L3 has less for each core. Measured with a reader:
+  // bench rows "consumer".
   int64_t cached_bytes() const { return threads * std::min(16 * l2_bytes, int64_t{8} << 20); }
 };
 
-// Groups of rows of channels that are summed alone may have so many times the channels of others: long runs of memory
-// matter more than accumulators that stay in L1 (measured: up to a quarter of the time).
+// Groups of rows of channels that are summed alone may have so many times the channels of others:
+// long runs of memory matter more than accumulators that stay in L1 (measured: up to a quarter of
+// the time).
 inline constexpr int64_t kWideGroup = 8;
 
 struct Plan {
@@ -89,8 +94,8 @@ struct Work {
   int reads = 1;   // tensors read by the sums, or by the map where there are none
   int passes = 1;  // 2: by the sums and by the map
   MemoryOrder order = MemoryOrder::planes;
-  // Channels that are one after another in memory, a constant stride apart. No group reaches from one
-  // such row into the next. 0: all channels are one row.
+  // Channels that are one after another in memory, a constant stride apart. No group reaches from
+  // one such row into the next. 0: all channels are one row.
   int64_t row = 0;
   int64_t together = 1;  // channels of a set (tensor/sets.h)
 
@@ -99,17 +104,19 @@ struct Work {
   int64_t output_bytes() const { return size.numel() * element_bytes; }
   int64_t bytes() const { return (reads + 1) * output_bytes(); }
 
-  // What the call costs a thread that has everything in cache, in bytes: each element, with those that it is computed
-  // in, once for each tensor read and each pass. A channel costs as much as 64 elements (measured with planes of 49 and
-  // 196).
+  // What the call costs a thread that has everything in cache, in bytes: each element, with those
+  // that it is computed in, once for each tensor read and each pass. A channel costs as much as 64
+  // elements (measured with planes of 49 and 196).
   int64_t effort() const {
     constexpr int64_t kElementsOfChannel = 64, kComputedBytes = 4;
-    return (size.numel() + kElementsOfChannel * size.c) * std::max(element_bytes, kComputedBytes) * reads * passes;
+    return (size.numel() + kElementsOfChannel * size.c) * std::max(element_bytes, kComputedBytes) *
+           reads * passes;
   }
 };
 
-// Units for an operation with sums, of groups of at most `max_group` channels, or kWideGroup times as many where a
-// split plan sums rows of channels. Where units are whole groups, these have whole sets.
+// Units for an operation with sums, of groups of at most `max_group` channels, or kWideGroup times
+// as many where a split plan sums rows of channels. Where units are whole groups, these have whole
+// sets.
 Plan make_plan(const Work &work, const Machine &machine, int64_t max_group);
 
 // How many threads are worth waking up for the work.
@@ -129,7 +136,8 @@ struct Tiles {
   Tile at(int64_t index) const;
 };
 
-// Planes up to which a map is done by rows of planes, and the samples that a tile of such planes is to have.
+// Planes up to which a map is done by rows of planes, and the samples that a tile of such planes is
+// to have.
 inline constexpr int64_t kSmallPlane = 15, kSamplesOfSmallPlanes = 32;
 
 Tiles make_tiles(const Work &work, int workers);

@@ -1,9 +1,9 @@
-// Who runs the workers of a call: oneTBB, the OpenMP runtime that the process has already, or a function
-// of the host.
+// Who runs the workers of a call: oneTBB, the OpenMP runtime that the process has already, or a
+// function of the host.
 //
-// A process with two pools pays for it: the workers of one spin for a while after each parallel region,
-// and those of the other wake up onto the same cores. So a host that computes with OpenMP (PyTorch does)
-// gives its runtime to us, too.
+// A process with two pools pays for it: the workers of one spin for a while after each parallel
+// region, and those of the other wake up onto the same cores. So a host that computes with OpenMP
+// (PyTorch does) gives its runtime to us, too.
 #pragma once
 #include <cstdint>
 
@@ -12,8 +12,8 @@ namespace bn2d {
 enum class PoolKind : int32_t { process = 0, tbb = 1, openmp = 2, host = 3 };
 
 using WorkerFunction = void (*)(void *context, int32_t worker);
-// Calls work(context, w) for the w in [0, workers), and returns when all calls have. It may leave some
-// out.
+// Calls work(context, w) for the w in [0, workers), and returns when all calls have. It may leave
+// some out.
 using RunWorkers = void (*)(void *user, int32_t workers, WorkerFunction work, void *context);
 
 struct Pool {
@@ -32,8 +32,8 @@ PoolKind checked_pool_kind(int32_t kind);
 void set_process_pool(const Pool *pool);
 const Pool &process_pool();
 
-// The OpenMP runtime: how many threads a region from here would have (1 inside another region), and a
-// region of `workers` threads.
+// The OpenMP runtime: how many threads a region from here would have (1 inside another region), and
+// a region of `workers` threads.
 int openmp_threads();
 void run_openmp(int32_t workers, WorkerFunction work, void *context);
 

@@ -4,7 +4,8 @@
 
 namespace bn2d::state {
 
-// Error io: "cannot open 'path': No such file or directory". error 0: without a reason of the system.
+// Error io: "cannot open 'path': No such file or directory". error 0: without a reason of the
+// system.
 [[noreturn]] void fail_file(const char *what, const std::string &path, int error);
 
 }  // namespace bn2d::state

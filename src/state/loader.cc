@@ -18,8 +18,8 @@ int64_t count_of(const std::vector<int64_t> &shape) {
 }
 
 // Elements of one floating type as those of another, rounded to nearest even.
-void convert(const ElementType &from_type, const std::byte *from, const ElementType &to_type, std::byte *to,
-             int64_t count) {
+void convert(const ElementType &from_type, const std::byte *from, const ElementType &to_type,
+             std::byte *to, int64_t count) {
   constexpr int64_t kPiece = 512;
   double values[kPiece];
   for (int64_t done = 0, piece = 0; done < count; done += piece) {
@@ -49,7 +49,8 @@ bool dtypes_fit(const Target &target, const ElementType &stored) {
 }
 
 bool shapes_fit(const Target &target, const std::vector<int64_t> &stored) {
-  if (target.kind == Target::Kind::counter) return stored.empty() || stored == std::vector<int64_t>{1};
+  if (target.kind == Target::Kind::counter)
+    return stored.empty() || stored == std::vector<int64_t>{1};
   return stored == target.array.shape;
 }
 
@@ -57,7 +58,8 @@ bool shapes_fit(const Target &target, const std::vector<int64_t> &stored) {
 
 void Loader::reserve(size_t targets) {
   // Twice as much each time: a loop of reserve() and add() stays linear.
-  if (targets_.capacity() - targets_.size() < targets) targets_.reserve(2 * targets_.size() + targets);
+  if (targets_.capacity() - targets_.size() < targets)
+    targets_.reserve(2 * targets_.size() + targets);
   if (prefixes_.capacity() == prefixes_.size()) prefixes_.reserve(2 * prefixes_.size() + 1);
 }
 
@@ -74,13 +76,14 @@ std::vector<Loader::Match> Loader::match() {
     const Entry &entry = state_->entry(*index);
     if (!shapes_fit(target, entry.shape)) {
       shape_is_wrong = true;
-      add_problem(mismatched, target.name,
-                  "has shape " + text_of(entry.shape) + ", must have " + text_of(target.array.shape));
-    } else if (!dtypes_fit(target, *entry.type)) {
-      dtype_is_wrong_ = true;
       add_problem(
           mismatched, target.name,
-          std::string("has dtype ") + entry.type->name + ", which does not convert to " + target.array.type->name);
+          "has shape " + text_of(entry.shape) + ", must have " + text_of(target.array.shape));
+    } else if (!dtypes_fit(target, *entry.type)) {
+      dtype_is_wrong_ = true;
+      add_problem(mismatched, target.name,
+                  std::string("has dtype ") + entry.type->name + ", which does not convert to " +
+                      target.array.type->name);
     } else {
       matches.push_back({&target, *index});
     }
@@ -96,22 +99,28 @@ void Loader::find_unexpected() {
   for (int64_t i = 0; i < state_->size(); ++i) {
     const std::string &name = state_->entry(i).name;
     if (wanted.count(name) != 0) continue;
-    const bool is_under_one = std::any_of(prefixes.begin(), prefixes.end(), [&](std::string_view prefix) {
-      return name.compare(0, prefix.size(), prefix) == 0;
-    });
+    const bool is_under_one = std::any_of(
+        prefixes.begin(), prefixes.end(),
+        [&](std::string_view prefix) { return name.compare(0, prefix.size(), prefix) == 0; });
     if (is_under_one) add_problem(unexpected, name, "is unexpected");
   }
 }
 
 void Loader::check(bool strict) const {
-  const size_t counts[kTroubles] = {strict ? problems_[missing].size() : 0, strict ? problems_[unexpected].size() : 0,
+  const size_t counts[kTroubles] = {strict ? problems_[missing].size() : 0,
+                                    strict ? problems_[unexpected].size() : 0,
                                     problems_[mismatched].size()};
   if (counts[missing] + counts[unexpected] + counts[mismatched] == 0) return;
-  const Trouble first = counts[mismatched] > 0 ? mismatched : counts[missing] > 0 ? missing : unexpected;
-  const Status status = first != mismatched ? Status::not_found : dtype_is_wrong_ ? Status::dtype : Status::shape;
+  const Trouble first = counts[mismatched] > 0 ? mismatched
+                        : counts[missing] > 0  ? missing
+                                               : unexpected;
+  const Status status = first != mismatched ? Status::not_found
+                        : dtype_is_wrong_   ? Status::dtype
+                                            : Status::shape;
   const Problem &problem = problems_[first].front();
-  fail(status, "%s %s (missing: %zu, unexpected: %zu, mismatched: %zu)", quoted(problem.name).c_str(),
-       problem.text.c_str(), problems_[missing].size(), problems_[unexpected].size(), problems_[mismatched].size());
+  fail(status, "%s %s (missing: %zu, unexpected: %zu, mismatched: %zu)",
+       quoted(problem.name).c_str(), problem.text.c_str(), problems_[missing].size(),
+       problems_[unexpected].size(), problems_[mismatched].size());
 }
 
 void Loader::load(bool strict) {

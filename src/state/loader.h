@@ -15,7 +15,8 @@ namespace bn2d::state {
 struct Target {
   enum class Kind {
     plain,    // the same shape; floating types convert, others are the same
-    counter,  // num_batches_tracked: a scalar or one element, of an integer type; old checkpoints lack it
+    counter,  // num_batches_tracked: a scalar or one element, of an integer type; old checkpoints
+              // lack it
   };
   std::string name;
   Array array;  // has been checked
@@ -37,9 +38,9 @@ class Loader {
   // Every name that begins so belongs to a module: one that is no target is unexpected.
   void add_prefix(std::string prefix) { prefixes_.push_back(std::move(prefix)); }
 
-  // Reads and converts everything, then writes it. Error not_found for missing (where strict) or unexpected names
-  // (where strict), shape or dtype for mismatched ones, io; nothing has been written then. problems() are those of this
-  // call.
+  // Reads and converts everything, then writes it. Error not_found for missing (where strict) or
+  // unexpected names (where strict), shape or dtype for mismatched ones, io; nothing has been
+  // written then. problems() are those of this call.
   void load(bool strict);
   const std::vector<Problem> &problems(Trouble trouble) const { return problems_[trouble]; }
 

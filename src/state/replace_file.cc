@@ -16,8 +16,9 @@
 namespace bn2d::state {
 namespace {
 
-// A write beyond the process's limit of file sizes sends SIGXFSZ, which ends the process unless the host is prepared.
-// Held back on this thread, it leaves the error EFBIG; the one that waits is taken away.
+// A write beyond the process's limit of file sizes sends SIGXFSZ, which ends the process unless the
+// host is prepared. Held back on this thread, it leaves the error EFBIG; the one that waits is
+// taken away.
 class NoFileSizeSignal {
  public:
   NoFileSizeSignal() {
@@ -56,7 +57,8 @@ struct Target {
   explicit Target(const std::string &given) : path(given) {
     struct stat link {};
     if (::lstat(given.c_str(), &link) == 0 && S_ISLNK(link.st_mode)) {
-      const std::unique_ptr<char, void (*)(void *)> real(::realpath(given.c_str(), nullptr), std::free);
+      const std::unique_ptr<char, void (*)(void *)> real(::realpath(given.c_str(), nullptr),
+                                                         std::free);
       if (!real) fail_file("cannot follow the link", given, errno);
       path = real.get();
     }
@@ -125,7 +127,8 @@ class TemporaryFile {
   void sync_folder() const {
     const std::string folder = folder_of(target_.path);
     const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return;  // a folder that may be written but not read: the file itself is on the disk
+    if (fd < 0)
+      return;  // a folder that may be written but not read: the file itself is on the disk
     try {
       sync(fd, folder);
     } catch (...) {

@@ -19,7 +19,8 @@ namespace {
 
 class Memory final : public Source {
  public:
-  Memory(std::unique_ptr<std::byte[]> bytes, uint64_t size) : bytes_(std::move(bytes)), size_(size) {}
+  Memory(std::unique_ptr<std::byte[]> bytes, uint64_t size)
+      : bytes_(std::move(bytes)), size_(size) {}
   uint64_t size() const override { return size_; }
   void read(uint64_t offset, uint64_t count, void *to) const override {
     if (count > 0) std::memcpy(to, bytes_.get() + offset, count);
@@ -60,8 +61,8 @@ class File final : public Source {
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) fail_file("cannot read", path_, errno);
       if (got == 0)
-        fail(Status::io, "the file has become shorter: %" PRIu64 " bytes, was %" PRIu64 ": %.120s", offset, size_,
-             path_.c_str());
+        fail(Status::io, "the file has become shorter: %" PRIu64 " bytes, was %" PRIu64 ": %.120s",
+             offset, size_, path_.c_str());
       at += got;
       offset += static_cast<uint64_t>(got);
       count -= static_cast<uint64_t>(got);
@@ -69,7 +70,8 @@ class File final : public Source {
   }
   const std::byte *data() const override {
     if (map_ == nullptr && size_ > 0)
-      fail(Status::io, "the file could not be mapped, its %" PRIu64 " bytes can only be copied: %.120s", size_,
+      fail(Status::io,
+           "the file could not be mapped, its %" PRIu64 " bytes can only be copied: %.120s", size_,
            path_.c_str());
     return map_;
   }
@@ -97,6 +99,8 @@ std::shared_ptr<const Source> memory_source(std::unique_ptr<std::byte[]> bytes, 
   return std::make_shared<Memory>(std::move(bytes), size);
 }
 
-std::shared_ptr<const Source> file_source(const std::string &path) { return std::make_shared<File>(path); }
+std::shared_ptr<const Source> file_source(const std::string &path) {
+  return std::make_shared<File>(path);
+}
 
 }  // namespace bn2d::state

@@ -1,7 +1,8 @@
 // Where the bytes of a state lie: in memory of ours, or in a file.
 //
-// A file is read with pread, not through its mapping: a page that somebody has cut off the file meanwhile is an error
-// there, and a SIGBUS here. The mapping is for hosts that ask for a pointer to the data.
+// A file is read with pread, not through its mapping: a page that somebody has cut off the file
+// meanwhile is an error there, and a SIGBUS here. The mapping is for hosts that ask for a pointer
+// to the data.
 #pragma once
 #include <cstddef>
 #include <cstdint>

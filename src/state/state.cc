@@ -11,10 +11,12 @@ State::State() : metadata_{{"format", "pt"}} {}
 
 State::State(std::shared_ptr<const Source> source) {
   if (source->size() < kLengthBytes)
-    fail(Status::format, "the file has %" PRIu64 " bytes, a safetensors file at least 10", source->size());
+    fail(Status::format, "the file has %" PRIu64 " bytes, a safetensors file at least 10",
+         source->size());
   uint8_t first[kLengthBytes];
   source->read(0, kLengthBytes, first);
-  const uint64_t length = checked_header_length(first, source->size()), start = kLengthBytes + length;
+  const uint64_t length = checked_header_length(first, source->size()),
+                 start = kLengthBytes + length;
   std::string text(length, '\0');
   source->read(kLengthBytes, length, text.data());
   Header header = parse_header(text, source->size() - start);
@@ -89,8 +91,8 @@ void State::drop_from(int64_t index) noexcept {
 void State::set_metadata(const std::string &key, const std::string &value) {
   check_text("key", key);
   check_text("value", value);
-  const auto found =
-      std::find_if(metadata_.begin(), metadata_.end(), [&](const auto &pair) { return pair.first == key; });
+  const auto found = std::find_if(metadata_.begin(), metadata_.end(),
+                                  [&](const auto &pair) { return pair.first == key; });
   if (value.empty()) {
     if (found != metadata_.end()) metadata_.erase(found);
   } else if (found != metadata_.end()) {

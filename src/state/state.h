@@ -27,7 +27,8 @@ struct NewTensor {
 
 class State {
  public:
-  // No tensors. The metadata says "format": "pt", without which Python's transformers do not read a file.
+  // No tensors. The metadata says "format": "pt", without which Python's transformers do not read a
+  // file.
   State();
   // What a whole safetensors file holds. Error format where it is none, io.
   explicit State(std::shared_ptr<const Source> source);
@@ -42,14 +43,16 @@ class State {
   void read(int64_t index, void *to) const;
   const std::byte *data(int64_t index) const;
 
-  // New tensors, or new values for those that have these names (no name twice). All of them or none.
+  // New tensors, or new values for those that have these names (no name twice). All of them or
+  // none.
   void set(std::vector<NewTensor> tensors);
 
   // In the order in which they were read or set. An empty value takes a key away.
   const std::vector<std::pair<std::string, std::string>> &metadata() const { return metadata_; }
   void set_metadata(const std::string &key, const std::string &value);
 
-  // The file: header and data, tensors of wide elements first, so that each is aligned, then by name.
+  // The file: header and data, tensors of wide elements first, so that each is aligned, then by
+  // name.
   uint64_t file_size() const;
   void write(const Put &put) const;
 
@@ -68,8 +71,9 @@ class State {
   void append(Item item);
   void drop_from(int64_t index) noexcept;
 
-  std::deque<Item> items_;                     // never moved: names_ points into it
-  std::map<std::string_view, int64_t> names_;  // a tree: names that were chosen to collide cost no more than others
+  std::deque<Item> items_;  // never moved: names_ points into it
+  std::map<std::string_view, int64_t>
+      names_;  // a tree: names that were chosen to collide cost no more than others
   std::vector<std::pair<std::string, std::string>> metadata_;
 };
 

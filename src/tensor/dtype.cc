@@ -18,12 +18,13 @@ float float_of(uint32_t bits) {
   return value;
 }
 
-// Float nearest to `value` rounded to *odd*: an inexact result gets an odd last bit, so that a second rounding to a
-// type that is at least two bits shorter gives what one rounding of `value` would have given (Boldo and Melquiond,
-// 2008).
+// Float nearest to `value` rounded to *odd*: an inexact result gets an odd last bit, so that a
+// second rounding to a type that is at least two bits shorter gives what one rounding of `value`
+// would have given (Boldo and Melquiond, 2008).
 float round_to_odd(double value) {
   float nearest = static_cast<float>(value);
-  if (static_cast<double>(nearest) == value || std::isnan(value) || std::isinf(nearest)) return nearest;
+  if (static_cast<double>(nearest) == value || std::isnan(value) || std::isinf(nearest))
+    return nearest;
   uint32_t bits = bits_of(nearest);
   if (bits & 1) return nearest;
   const bool too_far = std::fabs(static_cast<double>(nearest)) > std::fabs(value);
@@ -72,10 +73,11 @@ f16 to_f16(double value) {
   const uint32_t bits = bits_of(v);
   const uint32_t sign = (bits >> 16) & 0x8000u;
   const uint32_t magnitude = bits & 0x7FFFFFFFu;
-  if (magnitude > 0x7F800000u) return {static_cast<uint16_t>(sign | 0x7E00u)};   // NaN
-  if (magnitude >= 0x477FF000u) return {static_cast<uint16_t>(sign | 0x7C00u)};  // 65520 and up round to infinity
-  if (magnitude <
-      0x38800000u) {  // below 2^-14: a multiple of 2^-24, rounded by an addition in which that is the last bit
+  if (magnitude > 0x7F800000u) return {static_cast<uint16_t>(sign | 0x7E00u)};  // NaN
+  if (magnitude >= 0x477FF000u)
+    return {static_cast<uint16_t>(sign | 0x7C00u)};  // 65520 and up round to infinity
+  if (magnitude < 0x38800000u) {  // below 2^-14: a multiple of 2^-24, rounded by an addition in
+                                  // which that is the last bit
     const float shifted = float_of(magnitude) + 0.5f;
     return {static_cast<uint16_t>(sign | (bits_of(shifted) - 0x3F000000u))};
   }
@@ -85,7 +87,8 @@ f16 to_f16(double value) {
 
 bf16 to_bf16(double value) {
   const uint32_t bits = bits_of(round_to_odd(value));
-  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return {static_cast<uint16_t>((bits >> 16) | 0x40u)};  // NaN stays NaN
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u)
+    return {static_cast<uint16_t>((bits >> 16) | 0x40u)};  // NaN stays NaN
   return {static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1)) >> 16)};
 }
 
@@ -144,7 +147,8 @@ void load_elements(DType dtype, const void *array, int64_t index, int64_t count,
 void store_elements(DType dtype, void *array, int64_t index, int64_t count, const double *from) {
   with_type(dtype, [&](auto *type) {
     auto *to = static_cast<decltype(type)>(array) + index;
-    for (int64_t i = 0; i < count; ++i) to[i] = rounded<std::remove_pointer_t<decltype(type)>>(from[i]);
+    for (int64_t i = 0; i < count; ++i)
+      to[i] = rounded<std::remove_pointer_t<decltype(type)>>(from[i]);
   });
 }
 

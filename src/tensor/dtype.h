@@ -1,4 +1,5 @@
-// Element types: names, sizes, and the conversion of single elements. Whole arrays are converted in src/kernels.
+// Element types: names, sizes, and the conversion of single elements. Whole arrays are converted in
+// src/kernels.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -26,7 +27,9 @@ constexpr int64_t dtype_size(DType dtype) {  // bytes; 0 for an unknown one
 }
 bool is_floating(DType dtype);  // f32, f64, f16, bf16
 // What it is computed in.
-constexpr DType arithmetic_dtype(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
+constexpr DType arithmetic_dtype(DType dtype) {
+  return dtype == DType::f64 ? DType::f64 : DType::f32;
+}
 constexpr int64_t arithmetic_size(DType dtype) { return dtype_size(arithmetic_dtype(dtype)); }
 
 // Storage of a half: the bits. Arithmetic happens in float.

@@ -1,7 +1,8 @@
-// The question "do two strided boxes share a byte" is a bounded linear Diophantine equation: is there a choice of
-// indices with sum(coefficient*index) = distance? It is NP-hard in general and easy for the at most nine terms that
-// occur here: the search goes from the largest coefficient down and leaves a branch as soon as the rest cannot reach
-// the target any more or the gcd of the rest does not divide it (the method of NumPy's solve_may_share_memory).
+// The question "do two strided boxes share a byte" is a bounded linear Diophantine equation: is
+// there a choice of indices with sum(coefficient*index) = distance? It is NP-hard in general and
+// easy for the at most nine terms that occur here: the search goes from the largest coefficient
+// down and leaves a branch as soon as the rest cannot reach the target any more or the gcd of the
+// rest does not divide it (the method of NumPy's solve_may_share_memory).
 #include "tensor/overlap.h"
 
 #include <algorithm>
@@ -17,7 +18,8 @@ using Wide = __int128;  // distances of pointers times strides never overflow in
 template <class T, class F>
 void sort(T *values, int count, const F &before) {
   for (int i = 1; i < count; ++i)
-    for (int j = i; j > 0 && before(values[j], values[j - 1]); --j) std::swap(values[j], values[j - 1]);
+    for (int j = i; j > 0 && before(values[j], values[j - 1]); --j)
+      std::swap(values[j], values[j - 1]);
 }
 
 struct Term {
@@ -31,7 +33,8 @@ struct Equation {
   Wide reach[10] = {};       // reach[i]: largest sum of terms i and on
   int64_t divisor[10] = {};  // divisor[i]: gcd of the coefficients of terms i and on
 
-  // Equal coefficients are one: views of one tensor have the same strides, and only the sum of two indices counts.
+  // Equal coefficients are one: views of one tensor have the same strides, and only the sum of two
+  // indices counts.
   void add(int64_t coefficient, int64_t bound) {
     if (bound <= 0 || coefficient == 0) return;
     for (int i = 0; i < count; ++i)
@@ -47,16 +50,19 @@ struct Equation {
   }
 };
 
-// A search this long means strides that no layout has; the answer is then the safe one: that they share memory.
+// A search this long means strides that no layout has; the answer is then the safe one: that they
+// share memory.
 constexpr int kMostSteps = 100000;
 
 bool solvable(const Equation &equation, int i, Wide target, int &steps) {
   if (target == 0) return true;
-  if (i == equation.count || target < 0 || target > equation.reach[i] || target % equation.divisor[i] != 0)
+  if (i == equation.count || target < 0 || target > equation.reach[i] ||
+      target % equation.divisor[i] != 0)
     return false;
   const Term &term = equation.terms[i];
   const Wide most = std::min<Wide>(term.bound, target / term.coefficient);
-  const Wide rest = target - equation.reach[i + 1];  // what the others cannot reach falls to this term
+  const Wide rest =
+      target - equation.reach[i + 1];  // what the others cannot reach falls to this term
   const Wide least = rest <= 0 ? 0 : (rest + term.coefficient - 1) / term.coefficient;
   for (Wide index = most; index >= least; --index) {
     if (++steps > kMostSteps) return true;
@@ -79,7 +85,8 @@ struct Axes {
                bytes(v.stride.w, v.dtype)} {}
   // Strides that matter have been checked; others, of an empty tensor, may wrap.
   static int64_t bytes(int64_t stride, DType dtype) {
-    return static_cast<int64_t>(static_cast<uint64_t>(stride) * static_cast<uint64_t>(dtype_size(dtype)));
+    return static_cast<int64_t>(static_cast<uint64_t>(stride) *
+                                static_cast<uint64_t>(dtype_size(dtype)));
   }
   Wide reach() const {
     Wide sum = 0;
@@ -102,9 +109,12 @@ bool is_nested(const Axes &axes, int64_t element) {
 }
 
 // Whether two boxes of elements share a byte.
-bool share(const Axes &p, Wide start_a, int64_t element_a, const Axes &q, Wide start_b, int64_t element_b) {
-  if (start_a + p.reach() + element_a <= start_b || start_b + q.reach() + element_b <= start_a) return false;
-  // start_a + sum(p*i) + byte_a = start_b + sum(q*j) + byte_b; with j' = extent-1-j all terms become positive.
+bool share(const Axes &p, Wide start_a, int64_t element_a, const Axes &q, Wide start_b,
+           int64_t element_b) {
+  if (start_a + p.reach() + element_a <= start_b || start_b + q.reach() + element_b <= start_a)
+    return false;
+  // start_a + sum(p*i) + byte_a = start_b + sum(q*j) + byte_b; with j' = extent-1-j all terms
+  // become positive.
   Equation equation;
   for (int i = 0; i < 4; ++i) {
     equation.add(p.stride[i], p.extent[i] - 1);
@@ -135,7 +145,8 @@ bool share_memory(const View &view, uintptr_t begin, uintptr_t end) {
   if (view.size.numel() == 0 || begin >= end) return false;
   View one;  // a range is one long element
   one.size = {1, 1, 1, 1};
-  return share(Axes(view), address(view), dtype_size(view.dtype), Axes(one), begin, static_cast<int64_t>(end - begin));
+  return share(Axes(view), address(view), dtype_size(view.dtype), Axes(one), begin,
+               static_cast<int64_t>(end - begin));
 }
 
 bool overlaps_itself(const View &view) {
@@ -147,8 +158,9 @@ bool overlaps_itself(const View &view) {
   const Axes axes(view);
   const int64_t element = dtype_size(view.dtype);
   if (is_nested(axes, element)) return false;
-  // A difference of two indices, not all zero, that leads nowhere: for the first axis where they differ the difference
-  // is at least 1, on later axes it is in [-(extent-1), extent-1], shifted here to start at 0.
+  // A difference of two indices, not all zero, that leads nowhere: for the first axis where they
+  // differ the difference is at least 1, on later axes it is in [-(extent-1), extent-1], shifted
+  // here to start at 0.
   for (int first = 0; first < 4; ++first) {
     if (axes.extent[first] <= 1) continue;
     Equation equation;

@@ -22,8 +22,8 @@ namespace bn2d {
 //   channel   0  1  2  0  1  2
 //   number    0  1  2  3  4  5
 //
-// The channels of a set follow one another. What a module has of each channel (weight, running_mean)
-// is number c, statistics are number s*C/channels + c/channels.
+// The channels of a set follow one another. What a module has of each channel (weight,
+// running_mean) is number c, statistics are number s*C/channels + c/channels.
 struct Sets {
   Extents size;          // of the tensors
   int64_t samples = 0;   // of a set; divides size.n

@@ -23,13 +23,15 @@ void check_extents(const char *what, const Extents &size) {
   static constexpr char kNames[] = "NCHW";
   for (int i = 0; i < 4; ++i)
     if (extents[i] < 0)
-      fail(Status::shape, "%s: extent %c is %" PRId64 ", must be 0 or more", what, kNames[i], extents[i]);
+      fail(Status::shape, "%s: extent %c is %" PRId64 ", must be 0 or more", what, kNames[i],
+           extents[i]);
   int64_t bytes = kWidestElement;
   for (int64_t extent : extents)
     if (extent != 0 && !multiply(bytes, extent, &bytes))
       fail(Status::overflow,
-           "%s: shape (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 ") has more bytes than 64 bits count", what,
-           size.n, size.c, size.h, size.w);
+           "%s: shape (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64
+           ") has more bytes than 64 bits count",
+           what, size.n, size.c, size.h, size.w);
 }
 
 View contiguous_view(void *data, DType dtype, const Extents &size) {
@@ -51,26 +53,31 @@ void normalise_strides(View &view) {
   if (size.h <= 1) stride.h = wrapping_product(stride.w, size.w);
   if (size.c <= 1) stride.c = size.plane() > 1 ? wrapping_product(stride.h, size.h) : 1;
   if (size.n <= 1)
-    stride.n = wrapping_product(channels_innermost ? stride.h : stride.c, channels_innermost ? size.h : size.c);
+    stride.n = wrapping_product(channels_innermost ? stride.h : stride.c,
+                                channels_innermost ? size.h : size.c);
 }
 
 void check_layout(const char *what, const View &view) {
   const Extents &size = view.size;
   if (size.numel() == 0) return;
   if (view.data == nullptr)
-    fail(Status::invalid_argument, "%s: data is NULL, but the shape has %" PRId64 " elements", what, size.numel());
+    fail(Status::invalid_argument, "%s: data is NULL, but the shape has %" PRId64 " elements", what,
+         size.numel());
   const int64_t extents[4] = {size.n, size.c, size.h, size.w};
   const int64_t strides[4] = {view.stride.n, view.stride.c, view.stride.h, view.stride.w};
   static constexpr char kNames[] = "NCHW";
   int64_t last = 0;  // index of the last element
   for (int i = 0; i < 4; ++i) {
     if (extents[i] > 1 && strides[i] < 0)
-      fail(Status::layout, "%s: stride %c is %" PRId64 ", must be 0 or more", what, kNames[i], strides[i]);
+      fail(Status::layout, "%s: stride %c is %" PRId64 ", must be 0 or more", what, kNames[i],
+           strides[i]);
     int64_t reach, elements;
-    if (!multiply(extents[i] - 1, strides[i], &reach) || __builtin_add_overflow(last, reach, &last) ||
-        __builtin_add_overflow(last, int64_t{1}, &elements) || !multiply(elements, kWidestElement, &reach))
-      fail(Status::overflow, "%s: extent %" PRId64 " times stride %" PRId64 " (%c) leaves 64 bits", what, extents[i],
-           strides[i], kNames[i]);
+    if (!multiply(extents[i] - 1, strides[i], &reach) ||
+        __builtin_add_overflow(last, reach, &last) ||
+        __builtin_add_overflow(last, int64_t{1}, &elements) ||
+        !multiply(elements, kWidestElement, &reach))
+      fail(Status::overflow, "%s: extent %" PRId64 " times stride %" PRId64 " (%c) leaves 64 bits",
+           what, extents[i], strides[i], kNames[i]);
   }
   const int64_t element = dtype_size(view.dtype);
   check_array(what, view.data, (last + 1) * element, element);
@@ -80,12 +87,16 @@ void check_array(const char *what, const void *data, int64_t bytes, int64_t elem
   const auto begin = reinterpret_cast<uintptr_t>(data);
   uintptr_t end;
   if ((begin & static_cast<uintptr_t>(element - 1)) != 0)
-    fail(Status::layout, "%s: data %p is not aligned to its elements of %" PRId64 " bytes", what, data, element);
+    fail(Status::layout, "%s: data %p is not aligned to its elements of %" PRId64 " bytes", what,
+         data, element);
   if (__builtin_add_overflow(begin, static_cast<uintptr_t>(bytes), &end))
-    fail(Status::overflow, "%s: %" PRId64 " bytes from %p on leave the address space", what, bytes, data);
+    fail(Status::overflow, "%s: %" PRId64 " bytes from %p on leave the address space", what, bytes,
+         data);
 }
 
-bool plane_collapses(const View &view) { return view.size.h <= 1 || view.stride.h == view.size.w * view.stride.w; }
+bool plane_collapses(const View &view) {
+  return view.size.h <= 1 || view.stride.h == view.size.w * view.stride.w;
+}
 
 bool has_contiguous_planes(const View &view) {
   return view.size.plane() <= 1 || (view.stride.w == 1 && plane_collapses(view));

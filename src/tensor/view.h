@@ -32,23 +32,24 @@ struct View {
   }
 };
 
-// Checks that extents are not negative and that their product fits 64 bits, in bytes of the widest dtype. `what` names
-// the tensor in the error.
+// Checks that extents are not negative and that their product fits 64 bits, in bytes of the widest
+// dtype. `what` names the tensor in the error.
 void check_extents(const char *what, const Extents &size);
 
 // View of contiguous NCHW elements.
 View contiguous_view(void *data, DType dtype, const Extents &size);
 
-// Gives the strides of extents 0 and 1, which never matter, the values they have in the densest layout, so that later
-// questions about the layout need no special case.
+// Gives the strides of extents 0 and 1, which never matter, the values they have in the densest
+// layout, so that later questions about the layout need no special case.
 void normalise_strides(View &view);
 
-// Checks strides (0 or more, products within 64 bits), data (not NULL where there are elements, aligned to them), and
-// that the address space does not end inside. A stride of 0 reads one element many times; for what is written, see
-// overlaps_itself().
+// Checks strides (0 or more, products within 64 bits), data (not NULL where there are elements,
+// aligned to them), and that the address space does not end inside. A stride of 0 reads one element
+// many times; for what is written, see overlaps_itself().
 void check_layout(const char *what, const View &view);
 
-// Checks that an array of `bytes` bytes is aligned to its elements and that the address space does not end inside.
+// Checks that an array of `bytes` bytes is aligned to its elements and that the address space does
+// not end inside.
 void check_array(const char *what, const void *data, int64_t bytes, int64_t element);
 
 // From the first byte of a checked view to behind its last one; 0 without elements.
@@ -56,8 +57,8 @@ inline int64_t span_bytes(const View &view) {
   const Extents &size = view.size;
   if (size.numel() == 0) return 0;
   const Strides &stride = view.stride;
-  const int64_t last =
-      (size.n - 1) * stride.n + (size.c - 1) * stride.c + (size.h - 1) * stride.h + (size.w - 1) * stride.w;
+  const int64_t last = (size.n - 1) * stride.n + (size.c - 1) * stride.c + (size.h - 1) * stride.h +
+                       (size.w - 1) * stride.w;
   return (last + 1) * dtype_size(view.dtype);
 }
 

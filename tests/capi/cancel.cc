@@ -1,4 +1,5 @@
-// pthread_cancel: no function of the library is a cancellation point. A request waits until the caller has its status.
+// pthread_cancel: no function of the library is a cancellation point. A request waits until the
+// caller has its status.
 #include <pthread.h>
 #include <unistd.h>
 
@@ -17,7 +18,8 @@ struct Outcome {
   bool ended = false;     // and the thread was then cancelled, as it was asked to be
 };
 
-// Runs the call on a thread that has been asked to end before: it would at the first cancellation point.
+// Runs the call on a thread that has been asked to end before: it would at the first cancellation
+// point.
 Outcome call_when_cancelled(const std::function<void()> &call) {
   struct Job {
     const std::function<void()> *call;
@@ -41,13 +43,16 @@ Outcome call_when_cancelled(const std::function<void()> &call) {
 }  // namespace
 
 TEST_CASE("cancel alone: the first large call", "[.]") {
-  // oneTBB starts: it reads files, loads libraries and makes threads, each of them a cancellation point.
+  // oneTBB starts: it reads files, loads libraries and makes threads, each of them a cancellation
+  // point.
   const int64_t n = 8, c = 16, side = 64;
   std::vector<float> x(static_cast<size_t>(n * c * side * side), 1.0f), y(x.size());
   bn2d_module *module = nullptr;
   if (bn2d_module_create(c, nullptr, &module) != BN2D_OK) _exit(2);
   int32_t status = BN2D_ERROR_INTERNAL;
-  const auto forward = [&] { status = bn2d_forward_f32(module, x.data(), n, side, side, y.data(), nullptr); };
+  const auto forward = [&] {
+    status = bn2d_forward_f32(module, x.data(), n, side, side, y.data(), nullptr);
+  };
   const Outcome outcome = call_when_cancelled(forward);
   if (!outcome.returned || status != BN2D_OK) _exit(3);
   if (!outcome.ended) _exit(4);
@@ -57,12 +62,15 @@ TEST_CASE("cancel alone: the first large call", "[.]") {
 }
 
 TEST_CASE("cancel: during the first large call", "[cancel]") {
-  // Catches a cancellation that is swallowed half way, on which the C library aborts (-6), and one that unwinds oneTBB.
-  for (int round = 0; round < 5; ++round) CHECK(run_alone("cancel alone: the first large call", "") == kWell);
+  // Catches a cancellation that is swallowed half way, on which the C library aborts (-6), and one
+  // that unwinds oneTBB.
+  for (int round = 0; round < 5; ++round)
+    CHECK(run_alone("cancel alone: the first large call", "") == kWell);
 }
 
 TEST_CASE("cancel: during every function", "[cancel]") {
-  // Catches a function that is a cancellation point, and one that leaves cancellation switched off, or on.
+  // Catches a function that is a cancellation point, and one that leaves cancellation switched off,
+  // or on.
   for (const FunctionEntry &entry : all_functions()) {
     INFO("bn2d_" << entry.name);
     World world;
@@ -74,8 +82,8 @@ TEST_CASE("cancel: during every function", "[cancel]") {
   const int64_t n = 8, c = 16, side = 64;
   std::vector<float> x(static_cast<size_t>(n * c * side * side), 1.0f), y(x.size());
   const Module module = make_module(c);
-  const Outcome outcome =
-      call_when_cancelled([&] { (void)bn2d_forward_f32(module.get(), x.data(), n, side, side, y.data(), nullptr); });
+  const Outcome outcome = call_when_cancelled(
+      [&] { (void)bn2d_forward_f32(module.get(), x.data(), n, side, side, y.data(), nullptr); });
   CHECK(outcome.returned);
   CHECK(outcome.ended);
   int before = 0, after = 0;

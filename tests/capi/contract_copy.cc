@@ -32,7 +32,8 @@ std::vector<To> convert(const std::vector<From> &values, int32_t from, int32_t t
   const Module other = module_of(count, from);
   std::memcpy(data_of<From>(other, "bias"), values.data(), values.size() * sizeof(From));
   std::vector<To> out(values.size());
-  REQUIRE(bn2d_tensor_copy_to(tensor_of(other, "bias").get(), View::vector(out.data(), to, count)) == BN2D_OK);
+  REQUIRE(bn2d_tensor_copy_to(tensor_of(other, "bias").get(),
+                              View::vector(out.data(), to, count)) == BN2D_OK);
   CHECK(std::memcmp(in.data(), out.data(), in.size() * sizeof(To)) == 0);
   return in;
 }
@@ -40,7 +41,8 @@ std::vector<To> convert(const std::vector<From> &values, int32_t from, int32_t t
 }  // namespace
 
 TEST_CASE("copy: every bit pattern of the half types", "[copy]") {
-  // Catches a wrong subnormal, a flushed one, an infinity or a NaN that becomes a number, in either direction.
+  // Catches a wrong subnormal, a flushed one, an infinity or a NaN that becomes a number, in either
+  // direction.
   for (const int32_t dtype : {BN2D_F16, BN2D_BF16}) {
     INFO(bn2d_dtype_name(dtype));
     const HalfFormat format = half_format(dtype);
@@ -58,8 +60,9 @@ TEST_CASE("copy: every bit pattern of the half types", "[copy]") {
         bad += !std::isnan(floats[i]) || !std::isnan(doubles[i]) || !half_is_nan(format, back[i]) ||
                !half_is_nan(format, back_from_doubles[i]) || !half_is_nan(format, same[i]);
       } else {
-        bad += floats[i] != expected || std::signbit(floats[i]) != std::signbit(expected) || doubles[i] != expected ||
-               back[i] != all[i] || back_from_doubles[i] != all[i] || same[i] != all[i];
+        bad += floats[i] != expected || std::signbit(floats[i]) != std::signbit(expected) ||
+               doubles[i] != expected || back[i] != all[i] || back_from_doubles[i] != all[i] ||
+               same[i] != all[i];
       }
     }
     CHECK(bad == 0);
@@ -67,7 +70,8 @@ TEST_CASE("copy: every bit pattern of the half types", "[copy]") {
 }
 
 TEST_CASE("copy: rounding to nearest even into the half types", "[copy]") {
-  // Catches truncation, ties away from zero, a double rounding by way of float32, an overflow that wraps.
+  // Catches truncation, ties away from zero, a double rounding by way of float32, an overflow that
+  // wraps.
   for (const int32_t dtype : {BN2D_F16, BN2D_BF16}) {
     INFO(bn2d_dtype_name(dtype));
     const HalfFormat format = half_format(dtype);
@@ -76,15 +80,17 @@ TEST_CASE("copy: rounding to nearest even into the half types", "[copy]") {
       const double low = half_value(format, static_cast<uint16_t>(i));
       double high = half_value(format, static_cast<uint16_t>(i + 1));
       if (!std::isfinite(low)) break;
-      if (!std::isfinite(high)) high = std::ldexp(1.0, format.bias() + 1);  // where overflow starts: half way to here
+      if (!std::isfinite(high))
+        high = std::ldexp(1.0, format.bias() + 1);  // where overflow starts: half way to here
       const double tie = low + (high - low) / 2;
-      for (const double v : {tie, std::nextafter(tie, 0.0), std::nextafter(tie, high), low + (high - low) / 4,
-                             low + (high - low) * 3 / 4}) {
+      for (const double v : {tie, std::nextafter(tie, 0.0), std::nextafter(tie, high),
+                             low + (high - low) / 4, low + (high - low) * 3 / 4}) {
         doubles.push_back(v);
         doubles.push_back(-v);
       }
     }
-    for (const double v : {DBL_MAX, DBL_MIN, 5e-324, 65504.0, 65519.99, 65520.0, 3.4e38, double{FLT_MAX}, 1e39}) {
+    for (const double v :
+         {DBL_MAX, DBL_MIN, 5e-324, 65504.0, 65519.99, 65520.0, 3.4e38, double{FLT_MAX}, 1e39}) {
       doubles.push_back(v);
       doubles.push_back(-v);
     }
@@ -98,18 +104,19 @@ TEST_CASE("copy: rounding to nearest even into the half types", "[copy]") {
     int bad = 0;
     size_t first_bad = 0;
     for (size_t i = 0; i < doubles.size(); ++i) {
-      const bool wrong =
-          from_doubles[i] != half_bits(format, doubles[i]) || from_floats[i] != half_bits(format, double{floats[i]});
+      const bool wrong = from_doubles[i] != half_bits(format, doubles[i]) ||
+                         from_floats[i] != half_bits(format, double{floats[i]});
       if (wrong && bad++ == 0) first_bad = i;
     }
-    INFO("first wrong value " << doubles[first_bad] << " -> " << std::hex << from_doubles[first_bad] << ", from float "
-                              << from_floats[first_bad]);
+    INFO("first wrong value " << doubles[first_bad] << " -> " << std::hex << from_doubles[first_bad]
+                              << ", from float " << from_floats[first_bad]);
     CHECK(bad == 0);
   }
 }
 
 TEST_CASE("copy: between the half types, and float64 to float32", "[copy]") {
-  // Catches a conversion by way of a narrower type, and float64 to float32 that is not the compiler's.
+  // Catches a conversion by way of a narrower type, and float64 to float32 that is not the
+  // compiler's.
   const double inf = std::numeric_limits<double>::infinity();
   const std::vector<double> doubles = {0.0,
                                        -0.0,
@@ -139,7 +146,8 @@ TEST_CASE("copy: between the half types, and float64 to float32", "[copy]") {
   std::vector<uint16_t> all(65536);
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint16_t>(i);
   for (const bool to_bfloat : {true, false}) {
-    const HalfFormat from = to_bfloat ? kBinary16 : kBfloat16, to = to_bfloat ? kBfloat16 : kBinary16;
+    const HalfFormat from = to_bfloat ? kBinary16 : kBfloat16,
+                     to = to_bfloat ? kBfloat16 : kBinary16;
     const std::vector<uint16_t> out =
         convert<uint16_t>(all, to_bfloat ? BN2D_F16 : BN2D_BF16, to_bfloat ? BN2D_BF16 : BN2D_F16);
     int bad = 0;
@@ -157,11 +165,14 @@ TEST_CASE("copy: with strides", "[copy]") {
     const Module module = make_module(33);
     const Tensor tensor = tensor_of(module, "weight");
     std::vector<double> memory(33 * 7 + 8, -5.0);
-    for (int64_t i = 0; i < 33; ++i) memory[static_cast<size_t>(i * stride)] = static_cast<double>(i) + 0.5;
+    for (int64_t i = 0; i < 33; ++i)
+      memory[static_cast<size_t>(i * stride)] = static_cast<double>(i) + 0.5;
     const std::vector<double> before = memory;
-    CHECK(bn2d_tensor_copy_from(tensor.get(), View::vector(memory.data(), BN2D_F64, 33, stride)) == BN2D_OK);
+    CHECK(bn2d_tensor_copy_from(tensor.get(), View::vector(memory.data(), BN2D_F64, 33, stride)) ==
+          BN2D_OK);
     bool good = true;
-    for (int64_t i = 0; i < 33; ++i) good = good && data_of<float>(tensor)[i] == static_cast<float>(i) + 0.5f;
+    for (int64_t i = 0; i < 33; ++i)
+      good = good && data_of<float>(tensor)[i] == static_cast<float>(i) + 0.5f;
     CHECK(good);
     for (int64_t i = 0; i < 33; ++i) memory[static_cast<size_t>(i * stride)] = 0;
     View target = View::vector(memory.data() - 1, BN2D_F64, 33, stride);
@@ -187,7 +198,8 @@ TEST_CASE("copy: with strides", "[copy]") {
 }
 
 TEST_CASE("copy: the counter", "[copy]") {
-  // Catches a counter that goes through a floating dtype (2^53 + 1 would not survive), and one that converts.
+  // Catches a counter that goes through a floating dtype (2^53 + 1 would not survive), and one that
+  // converts.
   const Module module = make_module(3);
   const Tensor counter = tensor_of(module, "num_batches_tracked");
   int64_t value = (int64_t{1} << 53) + 1, out = 0;
@@ -203,23 +215,30 @@ TEST_CASE("copy: the counter", "[copy]") {
   Snapshot before;
   before.add("module", module.get());
   before.add("number", &number, sizeof number);
-  check_fails("float32 into int64", BN2D_ERROR_DTYPE, before, {"float32", "int64"},
-              [&] { return bn2d_tensor_copy_from(counter.get(), View::scalar(&number, BN2D_F32)); });
+  check_fails("float32 into int64", BN2D_ERROR_DTYPE, before, {"float32", "int64"}, [&] {
+    return bn2d_tensor_copy_from(counter.get(), View::scalar(&number, BN2D_F32));
+  });
   check_fails("int64 into float32", BN2D_ERROR_DTYPE, before, {"float32", "int64"},
               [&] { return bn2d_tensor_copy_to(counter.get(), View::scalar(&number, BN2D_F32)); });
   std::vector<int64_t> integers(3, 5);
   check_fails("int64 into weight", BN2D_ERROR_DTYPE, before, {"float32", "int64"}, [&] {
-    return bn2d_tensor_copy_from(tensor_of(module, "weight").get(), View::vector(integers.data(), BN2D_I64, 3));
+    return bn2d_tensor_copy_from(tensor_of(module, "weight").get(),
+                                 View::vector(integers.data(), BN2D_I64, 3));
   });
   check_fails("weight into int64", BN2D_ERROR_DTYPE, before, {"float32", "int64"}, [&] {
-    return bn2d_tensor_copy_to(tensor_of(module, "weight").get(), View::vector(integers.data(), BN2D_I64, 3));
+    return bn2d_tensor_copy_to(tensor_of(module, "weight").get(),
+                               View::vector(integers.data(), BN2D_I64, 3));
   });
   for (const int64_t length : {0, 2, 3}) {
     check_fails("a vector into a scalar", BN2D_ERROR_SHAPE, before, {std::to_string(length), "1"},
-                [&] { return bn2d_tensor_copy_from(counter.get(), View::vector(integers.data(), BN2D_I64, length)); });
+                [&] {
+                  return bn2d_tensor_copy_from(counter.get(),
+                                               View::vector(integers.data(), BN2D_I64, length));
+                });
   }
   // A vector of one element is how many hosts keep a scalar.
-  CHECK(bn2d_tensor_copy_from(counter.get(), View::vector(integers.data(), BN2D_I64, 1)) == BN2D_OK);
+  CHECK(bn2d_tensor_copy_from(counter.get(), View::vector(integers.data(), BN2D_I64, 1)) ==
+        BN2D_OK);
   CHECK(*data_of<int64_t>(counter) == 5);
   CHECK(bn2d_tensor_copy_to(counter.get(), View::vector(&out, BN2D_I64, 1)) == BN2D_OK);
   CHECK(out == 5);
@@ -235,7 +254,8 @@ TEST_CASE("copy: from one element, read again and again", "[copy]") {
 }
 
 TEST_CASE("copy: what is refused", "[copy]") {
-  // Catches a copy that trusts the view: a wrong length, rank, dtype, device or stride would read or write beside it.
+  // Catches a copy that trusts the view: a wrong length, rank, dtype, device or stride would read
+  // or write beside it.
   struct Fault {
     const char *name;
     std::function<void(View &)> spoil;
@@ -259,7 +279,10 @@ TEST_CASE("copy: what is refused", "[copy]") {
       {"device 0", [](View &v) { v->device_type = 0; }, BN2D_ERROR_DEVICE, {"0"}},
       {"stride -1", [](View &v) { v.set_stride(0, -1); }, BN2D_ERROR_LAYOUT, {"-1"}},
       {"stride INT64_MAX", [](View &v) { v.set_stride(0, INT64_MAX); }, BN2D_ERROR_OVERFLOW, {}},
-      {"stride INT64_MAX / 7", [](View &v) { v.set_stride(0, INT64_MAX / 7); }, BN2D_ERROR_OVERFLOW, {}},
+      {"stride INT64_MAX / 7",
+       [](View &v) { v.set_stride(0, INT64_MAX / 7); },
+       BN2D_ERROR_OVERFLOW,
+       {}},
       {"no data", [](View &v) { v->data = nullptr; }, BN2D_ERROR_INVALID_ARGUMENT, {"NULL"}},
       {"no shape", [](View &v) { v->shape = nullptr; }, BN2D_ERROR_INVALID_ARGUMENT, {"NULL"}},
       {"an offset around the address space",
@@ -269,7 +292,8 @@ TEST_CASE("copy: what is refused", "[copy]") {
   };
   const Module module = make_module(7);
   give_character(module);
-  for (const char *name : {"weight", "bias", "running_mean", "running_var", "weight.grad", "bias.grad"}) {
+  for (const char *name :
+       {"weight", "bias", "running_mean", "running_var", "weight.grad", "bias.grad"}) {
     const Tensor tensor = tensor_of(module, name);
     std::vector<float> memory(64, 3.25f);
     Snapshot before;
@@ -305,7 +329,8 @@ TEST_CASE("copy: a copy into a training module is seen by the next forward", "[c
   std::vector<float> y(2), z(2);
   REQUIRE(bn2d_forward_f32(module.get(), x.data(), 2, 1, 1, y.data(), nullptr) == BN2D_OK);
   double three = 3;
-  REQUIRE(bn2d_tensor_copy_from(tensor_of(module, "bias").get(), View::vector(&three, BN2D_F64, 1)) == BN2D_OK);
+  REQUIRE(bn2d_tensor_copy_from(tensor_of(module, "bias").get(),
+                                View::vector(&three, BN2D_F64, 1)) == BN2D_OK);
   REQUIRE(bn2d_forward_f32(module.get(), x.data(), 2, 1, 1, z.data(), nullptr) == BN2D_OK);
   CHECK(z[0] == Approx(y[0] + 3));
   CHECK(z[1] == Approx(y[1] + 3));

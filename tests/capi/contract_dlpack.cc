@@ -21,8 +21,9 @@ namespace real {  // the real header declares the same names as the mirror
 using namespace bn2d_test;
 
 // Catches a view that is not a DLTensor after a cast.
-#define SAME_FIELD(ours, theirs)                                                                          \
-  static_assert(offsetof(bn2d_view, ours) == offsetof(DLTensorMirror, theirs), "the offset of " #theirs); \
+#define SAME_FIELD(ours, theirs)                                               \
+  static_assert(offsetof(bn2d_view, ours) == offsetof(DLTensorMirror, theirs), \
+                "the offset of " #theirs);                                     \
   static_assert(sizeof(bn2d_view::ours) == sizeof(DLTensorMirror::theirs), "the size of " #theirs)
 SAME_FIELD(data, data);
 SAME_FIELD(device_type, device_type);
@@ -37,8 +38,9 @@ SAME_FIELD(byte_offset, byte_offset);
 static_assert(sizeof(bn2d_view) == sizeof(DLTensorMirror), "the size of DLTensor");
 
 #ifdef BN2D_TEST_REAL_DLPACK
-#define REAL_FIELD(ours, theirs) \
-  static_assert(offsetof(bn2d_view, ours) == offsetof(real::DLTensor, theirs), "the offset of " #theirs)
+#define REAL_FIELD(ours, theirs)                                               \
+  static_assert(offsetof(bn2d_view, ours) == offsetof(real::DLTensor, theirs), \
+                "the offset of " #theirs)
 REAL_FIELD(data, data);
 REAL_FIELD(device_type, device.device_type);
 REAL_FIELD(device_id, device.device_id);
@@ -50,15 +52,21 @@ REAL_FIELD(shape, shape);
 REAL_FIELD(strides, strides);
 REAL_FIELD(byte_offset, byte_offset);
 static_assert(sizeof(bn2d_view) == sizeof(real::DLTensor), "the size of DLTensor");
-static_assert(sizeof(DLManagedTensor) == sizeof(real::DLManagedTensor), "the size of DLManagedTensor");
-static_assert(int{real::kDLCPU} == BN2D_CPU && int{real::kDLCUDA} == BN2D_CUDA && int{real::kDLROCM} == BN2D_ROCM,
+static_assert(sizeof(DLManagedTensor) == sizeof(real::DLManagedTensor),
+              "the size of DLManagedTensor");
+static_assert(int{real::kDLCPU} == BN2D_CPU && int{real::kDLCUDA} == BN2D_CUDA &&
+                  int{real::kDLROCM} == BN2D_ROCM,
               "the numbers of the devices");
-static_assert(int{real::kDLInt} == 0 && int{real::kDLFloat} == 2 && int{real::kDLBfloat} == 4, "the dtype codes");
+static_assert(int{real::kDLInt} == 0 && int{real::kDLFloat} == 2 && int{real::kDLBfloat} == 4,
+              "the dtype codes");
 #ifdef DLPACK_MAJOR_VERSION
-static_assert(sizeof(DLManagedTensorVersioned) == sizeof(real::DLManagedTensorVersioned), "the versioned struct");
-static_assert(offsetof(DLManagedTensorVersioned, dl_tensor) == offsetof(real::DLManagedTensorVersioned, dl_tensor),
+static_assert(sizeof(DLManagedTensorVersioned) == sizeof(real::DLManagedTensorVersioned),
+              "the versioned struct");
+static_assert(offsetof(DLManagedTensorVersioned, dl_tensor) ==
+                  offsetof(real::DLManagedTensorVersioned, dl_tensor),
               "the offset of dl_tensor");
-static_assert(offsetof(DLManagedTensorVersioned, flags) == offsetof(real::DLManagedTensorVersioned, flags),
+static_assert(offsetof(DLManagedTensorVersioned, flags) ==
+                  offsetof(real::DLManagedTensorVersioned, flags),
               "the offset of flags");
 #endif
 #endif
@@ -69,7 +77,8 @@ struct Half {
   int32_t dtype;
   uint8_t code, bits;
 };
-const std::vector<Half> kDtypes = {{BN2D_F32, 2, 32}, {BN2D_F64, 2, 64}, {BN2D_F16, 2, 16}, {BN2D_BF16, 4, 16}};
+const std::vector<Half> kDtypes = {
+    {BN2D_F32, 2, 32}, {BN2D_F64, 2, 64}, {BN2D_F16, 2, 16}, {BN2D_BF16, 4, 16}};
 
 template <class Managed>
 Managed *export_of(const bn2d_tensor *tensor) {
@@ -95,7 +104,8 @@ void check_export() {
     settings.dtype = half.dtype;
     Module module = make_module(7, settings);
     give_character(module);
-    for (const char *name : {"weight", "bias", "running_mean", "running_var", "weight.grad", "bias.grad"}) {
+    for (const char *name :
+         {"weight", "bias", "running_mean", "running_var", "weight.grad", "bias.grad"}) {
       INFO(name);
       const Tensor tensor = tensor_of(module, name);
       Managed *managed = export_of<Managed>(tensor.get());
@@ -155,19 +165,23 @@ TEST_CASE("dlpack: fields of an export", "[dlpack]") {
   check_export<DLManagedTensor>();
 }
 
-TEST_CASE("dlpack: an export outlives module and tensor, and is deleted on any thread", "[dlpack]") {
+TEST_CASE("dlpack: an export outlives module and tensor, and is deleted on any thread",
+          "[dlpack]") {
   // Catches an export that borrows; with the sanitiser a use after free or a leak.
   check_lives_on<DLManagedTensorVersioned>();
   check_lives_on<DLManagedTensor>();
 }
 
 TEST_CASE("dlpack: an export is a view, by a cast", "[dlpack]") {
-  // Catches a view that is compared by more than its DLTensor part: the export of one tensor copied into another.
+  // Catches a view that is compared by more than its DLTensor part: the export of one tensor copied
+  // into another.
   const Module from = make_module(5), to = make_module(5);
   give_character(from);
-  DLManagedTensorVersioned *managed = export_of<DLManagedTensorVersioned>(tensor_of(from, "bias").get());
+  DLManagedTensorVersioned *managed =
+      export_of<DLManagedTensorVersioned>(tensor_of(from, "bias").get());
   CHECK(bn2d_tensor_copy_from(tensor_of(to, "weight").get(),
                               reinterpret_cast<const bn2d_view *>(&managed->dl_tensor)) == BN2D_OK);
-  CHECK(std::memcmp(data_of<float>(from, "bias"), data_of<float>(to, "weight"), 5 * sizeof(float)) == 0);
+  CHECK(std::memcmp(data_of<float>(from, "bias"), data_of<float>(to, "weight"),
+                    5 * sizeof(float)) == 0);
   managed->deleter(managed);
 }

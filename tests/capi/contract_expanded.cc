@@ -1,4 +1,5 @@
-// Tensors with strides of 0, as an expanded tensor has: read like a dense copy of theirs, never written.
+// Tensors with strides of 0, as an expanded tensor has: read like a dense copy of theirs, never
+// written.
 #include <cmath>
 #include <cstring>
 
@@ -19,7 +20,9 @@ struct Elements {
   Elements(int32_t d, size_t count) : dtype(d), size(bn2d_dtype_size(d)), bytes(count * size) {}
   void set(size_t i, double value) {
     const auto f = static_cast<float>(value);
-    const uint16_t h = dtype == BN2D_F16 || dtype == BN2D_BF16 ? half_bits(half_format(dtype), value) : uint16_t{0};
+    const uint16_t h = dtype == BN2D_F16 || dtype == BN2D_BF16
+                           ? half_bits(half_format(dtype), value)
+                           : uint16_t{0};
     const void *from = dtype == BN2D_F64   ? static_cast<const void *>(&value)
                        : dtype == BN2D_F32 ? static_cast<const void *>(&f)
                                            : &h;
@@ -27,7 +30,8 @@ struct Elements {
   }
 };
 
-// A tensor of which `expanded` dimensions have one element that is read again and again, and the same written out.
+// A tensor of which `expanded` dimensions have one element that is read again and again, and the
+// same written out.
 struct Twins {
   Elements memory, written_out;
   View expanded, dense;
@@ -58,8 +62,9 @@ struct Twins {
 };
 
 // The bytes of everything that one call of each operation computes.
-std::vector<unsigned char> results(int32_t dtype, const Extents &shape, bool nhwc, bool batch, const View &x,
-                                   const View &z, const View &side, const View &dy, const View &ddx) {
+std::vector<unsigned char> results(int32_t dtype, const Extents &shape, bool nhwc, bool batch,
+                                   const View &x, const View &z, const View &side, const View &dy,
+                                   const View &ddx) {
   const auto count = static_cast<size_t>(count_of(shape)), channels = static_cast<size_t>(shape[1]);
   const Extents strides = nhwc ? nhwc_strides(shape) : nchw_strides(shape);
   std::vector<Elements> out(6, Elements(dtype, count));
@@ -75,25 +80,32 @@ std::vector<unsigned char> results(int32_t dtype, const Extents &shape, bool nhw
   std::vector<unsigned char> mask(mask_bytes);
   int failed = 0;
   // Plain, fused with a mask.
-  failed += bn2d_batch_norm_forward(x, nullptr, at(0), dtype, array(0), array(1), array(2), array(3), batch, 0.5, 1e-3,
-                                    0, BN2D_ACT_NONE, 0, nullptr, mean.data(), invstd.data()) != BN2D_OK;
-  failed += bn2d_batch_norm_forward(x, z, at(1), dtype, array(0), array(1), array(2), array(3), batch, 0.5, 1e-3, 0,
-                                    BN2D_ACT_LEAKY_RELU, 0.25, mask.data(), nullptr, nullptr) != BN2D_OK;
+  failed += bn2d_batch_norm_forward(x, nullptr, at(0), dtype, array(0), array(1), array(2),
+                                    array(3), batch, 0.5, 1e-3, 0, BN2D_ACT_NONE, 0, nullptr,
+                                    mean.data(), invstd.data()) != BN2D_OK;
+  failed += bn2d_batch_norm_forward(x, z, at(1), dtype, array(0), array(1), array(2), array(3),
+                                    batch, 0.5, 1e-3, 0, BN2D_ACT_LEAKY_RELU, 0.25, mask.data(),
+                                    nullptr, nullptr) != BN2D_OK;
   // Plain, with y, with a mask.
-  failed += bn2d_batch_norm_backward(x, dy, nullptr, nullptr, dtype, array(0), mean.data(), invstd.data(), batch,
-                                     BN2D_ACT_NONE, 0, 0, at(2), nullptr, array(4), array(5)) != BN2D_OK;
+  failed += bn2d_batch_norm_backward(x, dy, nullptr, nullptr, dtype, array(0), mean.data(),
+                                     invstd.data(), batch, BN2D_ACT_NONE, 0, 0, at(2), nullptr,
+                                     array(4), array(5)) != BN2D_OK;
   std::vector<unsigned char> all = out[2].bytes;
-  failed += bn2d_batch_norm_backward(x, dy, side, nullptr, dtype, array(0), mean.data(), invstd.data(), batch,
-                                     BN2D_ACT_LEAKY_RELU, 0.25, 1, at(2), at(3), array(4), array(5)) != BN2D_OK;
-  for (const size_t i : {size_t{2}, size_t{3}}) all.insert(all.end(), out[i].bytes.begin(), out[i].bytes.end());
-  failed += bn2d_batch_norm_backward(x, dy, nullptr, mask.data(), dtype, array(0), mean.data(), invstd.data(), batch,
-                                     BN2D_ACT_RELU, 0, 1, at(2), at(3), array(4), array(5)) != BN2D_OK;
-  failed +=
-      bn2d_batch_norm_double_backward(x, dy, side, nullptr, dtype, array(0), mean.data(), invstd.data(), batch,
-                                      BN2D_ACT_RELU, 0, ddx, array(0), array(1), 0, at(4), at(5), array(6)) != BN2D_OK;
+  failed += bn2d_batch_norm_backward(x, dy, side, nullptr, dtype, array(0), mean.data(),
+                                     invstd.data(), batch, BN2D_ACT_LEAKY_RELU, 0.25, 1, at(2),
+                                     at(3), array(4), array(5)) != BN2D_OK;
+  for (const size_t i : {size_t{2}, size_t{3}})
+    all.insert(all.end(), out[i].bytes.begin(), out[i].bytes.end());
+  failed += bn2d_batch_norm_backward(x, dy, nullptr, mask.data(), dtype, array(0), mean.data(),
+                                     invstd.data(), batch, BN2D_ACT_RELU, 0, 1, at(2), at(3),
+                                     array(4), array(5)) != BN2D_OK;
+  failed += bn2d_batch_norm_double_backward(x, dy, side, nullptr, dtype, array(0), mean.data(),
+                                            invstd.data(), batch, BN2D_ACT_RELU, 0, ddx, array(0),
+                                            array(1), 0, at(4), at(5), array(6)) != BN2D_OK;
   CHECK(failed == 0);
   for (const std::vector<Elements> *some : {&out, &arrays})
-    for (const Elements &elements : *some) all.insert(all.end(), elements.bytes.begin(), elements.bytes.end());
+    for (const Elements &elements : *some)
+      all.insert(all.end(), elements.bytes.begin(), elements.bytes.end());
   all.insert(all.end(), mask.begin(), mask.end());
   return all;
 }
@@ -101,36 +113,40 @@ std::vector<unsigned char> results(int32_t dtype, const Extents &shape, bool nhw
 }  // namespace
 
 TEST_CASE("expanded: the same bits as from a dense copy", "[expanded]") {
-  // Catches a layout that is taken for contiguous although it repeats, in any operation, dtype and fused form, and a
-  // refusal.
+  // Catches a layout that is taken for contiguous although it repeats, in any operation, dtype and
+  // fused form, and a refusal.
   struct Case {
     Extents shape;
     bool small;
   };
-  for (const Extents &shape : {Extents{3, 5, 4, 6}, Extents{2, 33, 3, 3}, Extents{9, 4, 2, 1}, Extents{4, 3, 1, 1},
-                               Extents{2, 2, 70, 71}, Extents{2, 16, 24, 24}}) {
+  for (const Extents &shape :
+       {Extents{3, 5, 4, 6}, Extents{2, 33, 3, 3}, Extents{9, 4, 2, 1}, Extents{4, 3, 1, 1},
+        Extents{2, 2, 70, 71}, Extents{2, 16, 24, 24}}) {
     const bool large = count_of(shape) > 2000;
     for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
       for (const bool nhwc : {false, true}) {
         for (const bool batch : {true, false}) {
           for (unsigned expand = 1; expand < 16; ++expand) {
             if (large && (expand % 3 == 2 || !batch)) continue;  // time
-            const Twins x(dtype, shape, 0, nhwc, 1), z(dtype, shape, 0, nhwc, 2), y(dtype, shape, 0, nhwc, 3),
-                dy(dtype, shape, 0, nhwc, 4), ddx(dtype, shape, 0, nhwc, 5);
+            const Twins x(dtype, shape, 0, nhwc, 1), z(dtype, shape, 0, nhwc, 2),
+                y(dtype, shape, 0, nhwc, 3), dy(dtype, shape, 0, nhwc, 4),
+                ddx(dtype, shape, 0, nhwc, 5);
             const Twins tx(dtype, shape, expand, nhwc, 1), tz(dtype, shape, expand, nhwc, 2),
                 ty(dtype, shape, expand, nhwc, 3), tdy(dtype, shape, expand, nhwc, 4),
                 tddx(dtype, shape, expand, nhwc, 5);
-            INFO(bn2d_dtype_name(dtype) << " shape " << shape[0] << " " << shape[1] << " " << shape[2] << " "
-                                        << shape[3] << (nhwc ? " NHWC" : " NCHW") << (batch ? " batch" : " frozen")
-                                        << " expanded " << expand);
+            INFO(bn2d_dtype_name(dtype)
+                 << " shape " << shape[0] << " " << shape[1] << " " << shape[2] << " " << shape[3]
+                 << (nhwc ? " NHWC" : " NCHW") << (batch ? " batch" : " frozen") << " expanded "
+                 << expand);
             // The gradient alone, what else is read, and all.
             const auto both = [&](bool gradient, bool rest) {
               const auto run = [&](bool expanded) {
                 const auto pick = [&](const Twins &own, const Twins &twins, bool is_expanded) {
                   return !is_expanded ? own.dense : expanded ? twins.expanded : twins.dense;
                 };
-                return results(dtype, shape, nhwc, batch, pick(x, tx, rest), pick(z, tz, rest), pick(y, ty, rest),
-                               pick(dy, tdy, gradient), pick(ddx, tddx, gradient));
+                return results(dtype, shape, nhwc, batch, pick(x, tx, rest), pick(z, tz, rest),
+                               pick(y, ty, rest), pick(dy, tdy, gradient),
+                               pick(ddx, tddx, gradient));
               };
               return run(true) == run(false);
             };
@@ -145,7 +161,8 @@ TEST_CASE("expanded: the same bits as from a dense copy", "[expanded]") {
 }
 
 TEST_CASE("expanded: y at the memory of x, but repeating it", "[expanded]") {
-  // Catches a kernel that takes the side of the activation for x because both begin at the same address.
+  // Catches a kernel that takes the side of the activation for x because both begin at the same
+  // address.
   const Extents shape{4, 3, 16, 16};
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
     for (const bool nhwc : {false, true}) {
@@ -157,7 +174,8 @@ TEST_CASE("expanded: y at the memory of x, but repeating it", "[expanded]") {
       const View side(x.written_out.bytes.data(), dtype, shape, repeating);
       Elements copy(dtype, static_cast<size_t>(count_of(shape)));
       const size_t sample = size_t{3} * 16 * 16 * copy.size;
-      for (size_t n = 0; n < 4; ++n) std::memcpy(copy.bytes.data() + n * sample, x.written_out.bytes.data(), sample);
+      for (size_t n = 0; n < 4; ++n)
+        std::memcpy(copy.bytes.data() + n * sample, x.written_out.bytes.data(), sample);
       const View dense(copy.bytes.data(), dtype, shape, strides);
       INFO(bn2d_dtype_name(dtype) << (nhwc ? " NHWC" : " NCHW"));
       CHECK(results(dtype, shape, nhwc, true, x.dense, x.dense, side, dy.dense, dy.dense) ==
@@ -178,10 +196,11 @@ TEST_CASE("expanded: with a module, recorded", "[expanded]") {
       std::vector<float> y(420), dx(420);
       const View out(y.data(), BN2D_F32, shape), back(dx.data(), BN2D_F32, shape);
       bn2d_record *raw = nullptr;
-      REQUIRE(bn2d_forward_act(module.get(), expanded ? x.expanded : x.dense, nullptr, BN2D_ACT_RELU, 0, out, &raw) ==
-              BN2D_OK);
+      REQUIRE(bn2d_forward_act(module.get(), expanded ? x.expanded : x.dense, nullptr,
+                               BN2D_ACT_RELU, 0, out, &raw) == BN2D_OK);
       const Record record(raw);
-      REQUIRE(bn2d_backward(module.get(), raw, expanded ? dy.expanded : dy.dense, back, nullptr) == BN2D_OK);
+      REQUIRE(bn2d_backward(module.get(), raw, expanded ? dy.expanded : dy.dense, back, nullptr) ==
+              BN2D_OK);
       const float *gradient = data_of<float>(module, "weight.grad");
       dx.insert(dx.end(), gradient, gradient + 3);
       dx.insert(dx.end(), y.begin(), y.end());
@@ -193,7 +212,8 @@ TEST_CASE("expanded: with a module, recorded", "[expanded]") {
 }
 
 TEST_CASE("expanded: outputs are refused", "[expanded]") {
-  // Catches an output whose elements are one, and an expanded input that shares memory with an output.
+  // Catches an output whose elements are one, and an expanded input that shares memory with an
+  // output.
   const Extents shape{2, 3, 2, 2};
   std::vector<float> memory(128, 1.5f);
   const View x(memory.data(), BN2D_F32, shape), dy(memory.data() + 32, BN2D_F32, shape);
@@ -204,21 +224,24 @@ TEST_CASE("expanded: outputs are refused", "[expanded]") {
     View out(memory.data() + 64, BN2D_F32, shape);
     out.set_stride(i, 0);
     check_fails("y", BN2D_ERROR_LAYOUT, before, {"0"}, [&] {
-      return bn2d_batch_norm_forward(x, nullptr, out, BN2D_F32, nullptr, nullptr, nullptr, nullptr, 1, 0, 1e-5, 0,
-                                     BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr);
+      return bn2d_batch_norm_forward(x, nullptr, out, BN2D_F32, nullptr, nullptr, nullptr, nullptr,
+                                     1, 0, 1e-5, 0, BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr);
     });
     for (const bool as_dx : {true, false}) {
       check_fails(as_dx ? "dx" : "dz", BN2D_ERROR_LAYOUT, before, {"0"}, [&] {
-        return bn2d_batch_norm_backward(x, dy, nullptr, nullptr, BN2D_F32, nullptr, saved, saved, 1, BN2D_ACT_NONE, 0,
-                                        0, as_dx ? out.get() : nullptr, as_dx ? nullptr : out.get(), nullptr, nullptr);
+        return bn2d_batch_norm_backward(x, dy, nullptr, nullptr, BN2D_F32, nullptr, saved, saved, 1,
+                                        BN2D_ACT_NONE, 0, 0, as_dx ? out.get() : nullptr,
+                                        as_dx ? nullptr : out.get(), nullptr, nullptr);
       });
     }
   }
   for (const int64_t at : {0, 11, 23, 24}) {  // one element, in and behind the output
-    const View one(memory.data() + 64 + at, BN2D_F32, shape, {0, 0, 0, 0}), out(memory.data() + 64, BN2D_F32, shape);
+    const View one(memory.data() + 64 + at, BN2D_F32, shape, {0, 0, 0, 0}),
+        out(memory.data() + 64, BN2D_F32, shape);
     const auto call = [&] {
-      return bn2d_batch_norm_forward(one, nullptr, out, BN2D_F32, nullptr, nullptr, nullptr, nullptr, 1, 0, 1e-5, 0,
-                                     BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr);
+      return bn2d_batch_norm_forward(one, nullptr, out, BN2D_F32, nullptr, nullptr, nullptr,
+                                     nullptr, 1, 0, 1e-5, 0, BN2D_ACT_NONE, 0, nullptr, nullptr,
+                                     nullptr);
     };
     if (at == 24) {
       CHECK(call() == BN2D_OK);

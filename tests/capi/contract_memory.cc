@@ -1,6 +1,6 @@
-// When memory runs out: every allocation of every call fails once. The program's own operator new and aligned_alloc
-// come before those of the C and C++ libraries, also for the library under test; the sanitisers have theirs, so not
-// with them.
+// When memory runs out: every allocation of every call fails once. The program's own operator new
+// and aligned_alloc come before those of the C and C++ libraries, also for the library under test;
+// the sanitisers have theirs, so not with them.
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #include <algorithm>
 #include <cstddef>
@@ -27,8 +27,10 @@ bool fails_now() {
 
 void *aligned(size_t alignment, size_t bytes) {
   void *memory = nullptr;
-  return posix_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment, bytes) == 0 ? memory
-                                                                                                      : nullptr;
+  return posix_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment, bytes) ==
+                 0
+             ? memory
+             : nullptr;
 }
 
 void *allocate(size_t alignment, size_t bytes) {
@@ -49,18 +51,24 @@ void *allocate_or_throw(size_t alignment, size_t bytes) {
 #define NOINLINE __attribute__((noinline))
 NOINLINE void *operator new(size_t bytes) { return allocate_or_throw(0, bytes); }
 NOINLINE void *operator new[](size_t bytes) { return allocate_or_throw(0, bytes); }
-NOINLINE void *operator new(size_t bytes, const std::nothrow_t &) noexcept { return allocate(0, bytes); }
-NOINLINE void *operator new[](size_t bytes, const std::nothrow_t &) noexcept { return allocate(0, bytes); }
+NOINLINE void *operator new(size_t bytes, const std::nothrow_t &) noexcept {
+  return allocate(0, bytes);
+}
+NOINLINE void *operator new[](size_t bytes, const std::nothrow_t &) noexcept {
+  return allocate(0, bytes);
+}
 NOINLINE void *operator new(size_t bytes, std::align_val_t alignment) {
   return allocate_or_throw(static_cast<size_t>(alignment), bytes);
 }
 NOINLINE void *operator new[](size_t bytes, std::align_val_t alignment) {
   return allocate_or_throw(static_cast<size_t>(alignment), bytes);
 }
-NOINLINE void *operator new(size_t bytes, std::align_val_t alignment, const std::nothrow_t &) noexcept {
+NOINLINE void *operator new(size_t bytes, std::align_val_t alignment,
+                            const std::nothrow_t &) noexcept {
   return allocate(static_cast<size_t>(alignment), bytes);
 }
-NOINLINE void *operator new[](size_t bytes, std::align_val_t alignment, const std::nothrow_t &) noexcept {
+NOINLINE void *operator new[](size_t bytes, std::align_val_t alignment,
+                              const std::nothrow_t &) noexcept {
   return allocate(static_cast<size_t>(alignment), bytes);
 }
 NOINLINE void operator delete(void *memory) noexcept { std::free(memory); }
@@ -69,18 +77,24 @@ NOINLINE void operator delete(void *memory, size_t) noexcept { std::free(memory)
 NOINLINE void operator delete[](void *memory, size_t) noexcept { std::free(memory); }
 NOINLINE void operator delete(void *memory, std::align_val_t) noexcept { std::free(memory); }
 NOINLINE void operator delete[](void *memory, std::align_val_t) noexcept { std::free(memory); }
-NOINLINE void operator delete(void *memory, size_t, std::align_val_t) noexcept { std::free(memory); }
-NOINLINE void operator delete[](void *memory, size_t, std::align_val_t) noexcept { std::free(memory); }
-// Clang would hide it with the rest of the program (-fvisibility=hidden); GCC follows its declaration.
-extern "C" __attribute__((visibility("default"))) void *aligned_alloc(size_t alignment, size_t bytes) {
+NOINLINE void operator delete(void *memory, size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}
+NOINLINE void operator delete[](void *memory, size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}
+// Clang would hide it with the rest of the program (-fvisibility=hidden); GCC follows its
+// declaration.
+extern "C" __attribute__((visibility("default"))) void *aligned_alloc(size_t alignment,
+                                                                      size_t bytes) {
   return fails_now() ? nullptr : aligned(alignment, bytes);
 }
 
 using namespace bn2d_test;
 
 TEST_CASE("memory: each allocation of each call fails once", "[memory]") {
-  // Catches an exception that crosses the boundary, a counter or an output that moved before the allocation, a handle
-  // that was half made, and an exclusive call that keeps the module.
+  // Catches an exception that crosses the boundary, a counter or an output that moved before the
+  // allocation, a handle that was half made, and an exclusive call that keeps the module.
   int failures = 0;
   std::vector<std::string> covered;
   for (const FunctionEntry &entry : all_functions()) {
@@ -110,7 +124,8 @@ TEST_CASE("memory: each allocation of each call fails once", "[memory]") {
       CHECK(message_fault(message.c_str()) == "");
       CHECK(message.find(kMarker) == std::string::npos);
       CHECK(before.difference() == "");
-      CHECK(entry.call_with(world, static_cast<size_t>(-1), nullptr) == BN2D_OK);  // and with memory it works again
+      CHECK(entry.call_with(world, static_cast<size_t>(-1), nullptr) ==
+            BN2D_OK);  // and with memory it works again
     }
     // What makes something that no pool holds.
     if (entry.name == "module_create" || entry.name.find("to_dlpack") != std::string::npos)
@@ -139,14 +154,16 @@ numerics::Around failing_once(std::map<std::string, int> &failures) {
   };
 }
 
-TEST_CASE("memory: operations on so many channels that no pool has their working memory", "[memory]") {
-  // Catches the same in every operation: a result, a counter or a gradient of a call that failed shows as other bits
-  // than those of a run that had all the memory.
+TEST_CASE("memory: operations on so many channels that no pool has their working memory",
+          "[memory]") {
+  // Catches the same in every operation: a result, a counter or a gradient of a call that failed
+  // shows as other bits than those of a run that had all the memory.
   std::map<std::string, int> failures;
   const numerics::Around failing = failing_once(failures);
   numerics::Case c;
   c.e = {1, 700000, 1, 2};
-  c.x = c.y = c.dx = c.z = c.dz = numerics::Layout::nhwc;  // planned as a whole, so its memory grows with the channels
+  c.x = c.y = c.dx = c.z = c.dz =
+      numerics::Layout::nhwc;  // planned as a whole, so its memory grows with the channels
   c.residual = true;
   for (const bool stateless : {false, true}) {
     for (const double slope : {0.25, -0.5}) {  // the second needs a mask
@@ -161,16 +178,18 @@ TEST_CASE("memory: operations on so many channels that no pool has their working
   // Without kernels for rows of channels, groups of them are packed, whose memory does not grow.
   const std::string target = bn2d_simd_target();
   if (target == "SSE4" || target == "SCALAR") return;
-  for (const char *function : {"bn2d_forward_act", "bn2d_backward", "bn2d_double_backward", "bn2d_batch_norm_forward",
-                               "bn2d_batch_norm_backward", "bn2d_batch_norm_double_backward"}) {
+  for (const char *function :
+       {"bn2d_forward_act", "bn2d_backward", "bn2d_double_backward", "bn2d_batch_norm_forward",
+        "bn2d_batch_norm_backward", "bn2d_batch_norm_double_backward"}) {
     INFO(function);
     CHECK(failures[function] > 0);
   }
 }
 
-TEST_CASE("memory: norms of so many sets that no pool has their working memory", "[memory][norms]") {
-  // Catches the same in the other norms: ghost batches that have moved the running statistics when the memory for the
-  // last of them, which is shorter, is missing.
+TEST_CASE("memory: norms of so many sets that no pool has their working memory",
+          "[memory][norms]") {
+  // Catches the same in the other norms: ghost batches that have moved the running statistics when
+  // the memory for the last of them, which is shorter, is missing.
   std::map<std::string, int> failures;
   const numerics::Around failing = failing_once(failures);
   numerics::NormCase c;
@@ -197,9 +216,11 @@ TEST_CASE("memory: norms of so many sets that no pool has their working memory",
 
 TEST_CASE("memory: large tensors, whose working memory is not in any pool", "[memory]") {
   // Catches the same in the paths that small tensors do not take: split planes, half dtypes, masks.
-  {  // oneTBB starts, with all the memory that it wants: else the rest of this program would have one thread.
+  {  // oneTBB starts, with all the memory that it wants: else the rest of this program would have
+     // one thread.
     std::vector<float> x(size_t{8} * 16 * 64 * 64, 1.0f);
-    REQUIRE(bn2d_forward_f32(make_module(16).get(), x.data(), 8, 64, 64, x.data(), nullptr) == BN2D_OK);
+    REQUIRE(bn2d_forward_f32(make_module(16).get(), x.data(), 8, 64, 64, x.data(), nullptr) ==
+            BN2D_OK);
   }
   int failures = 0;
   for (const int32_t dtype : {BN2D_F32, BN2D_BF16}) {
@@ -213,11 +234,13 @@ TEST_CASE("memory: large tensors, whose working memory is not in any pool", "[me
           std::vector<float> x(static_cast<size_t>(count_of(shape))), y(x.size()), dx(x.size());
           for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 17);
           const Extents strides = until % 2 == 0 ? nchw_strides(shape) : nhwc_strides(shape);
-          const View view_x(x.data(), dtype, shape, strides), view_y(y.data(), dtype, shape, strides);
+          const View view_x(x.data(), dtype, shape, strides),
+              view_y(y.data(), dtype, shape, strides);
           const View view_dx(dx.data(), dtype, shape, strides);
           bn2d_record *raw = nullptr;
           const auto forward = [&] {
-            return bn2d_forward_act(module.get(), view_x, nullptr, BN2D_ACT_LEAKY_RELU, -0.5, view_y, &raw);
+            return bn2d_forward_act(module.get(), view_x, nullptr, BN2D_ACT_LEAKY_RELU, -0.5,
+                                    view_y, &raw);
           };
           Record record;
           if (call > 0) {
@@ -231,10 +254,11 @@ TEST_CASE("memory: large tensors, whose working memory is not in any pool", "[me
           before.add("record", &raw, sizeof raw);
           t_failed = false;
           t_until_failure = until;
-          const int32_t status =
-              call == 0   ? forward()
-              : call == 1 ? bn2d_backward(module.get(), raw, view_x, view_dx, nullptr)
-                          : bn2d_double_backward(module.get(), raw, view_x, view_y, nullptr, nullptr, view_dx, nullptr);
+          const int32_t status = call == 0 ? forward()
+                                 : call == 1
+                                     ? bn2d_backward(module.get(), raw, view_x, view_dx, nullptr)
+                                     : bn2d_double_backward(module.get(), raw, view_x, view_y,
+                                                            nullptr, nullptr, view_dx, nullptr);
           t_until_failure = -1;
           const std::string difference = before.difference();
           if (call == 0 && raw != nullptr) record.reset(raw);
@@ -255,7 +279,8 @@ TEST_CASE("memory: large tensors, whose working memory is not in any pool", "[me
 }
 
 TEST_CASE("memory: training allocates nothing once it has begun", "[memory]") {
-  // Catches a record, a handle or working memory that goes back to the system instead of into its pool.
+  // Catches a record, a handle or working memory that goes back to the system instead of into its
+  // pool.
   const Extents shape{2, 40, 30, 20};
   std::vector<float> x(static_cast<size_t>(count_of(shape)), 1.0f), y(x.size()), dx(x.size());
   x[17] = 3.0f;
@@ -270,8 +295,9 @@ TEST_CASE("memory: training allocates nothing once it has begun", "[memory]") {
       for (int step = 0; step < 5; ++step) {
         t_allocations = 0;
         bn2d_record *record = nullptr;
-        const int32_t forward = bn2d_forward_act(module.get(), view_x, residual ? view_x.get() : nullptr,
-                                                 BN2D_ACT_LEAKY_RELU, slope, view_y, &record);
+        const int32_t forward =
+            bn2d_forward_act(module.get(), view_x, residual ? view_x.get() : nullptr,
+                             BN2D_ACT_LEAKY_RELU, slope, view_y, &record);
         const int32_t backward = bn2d_backward(module.get(), record, view_y, view_dx, nullptr);
         bn2d_record_release(record);
         if (step >= 2) allocations += t_allocations;

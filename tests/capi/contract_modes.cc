@@ -1,4 +1,5 @@
-// A module's mode that changes while a call begins: at each instruction of the call, one after the other.
+// A module's mode that changes while a call begins: at each instruction of the call, one after the
+// other.
 #if defined(__x86_64__) && defined(__linux__)
 #include <signal.h>
 #include <ucontext.h>
@@ -9,7 +10,8 @@ using namespace bn2d_test;
 
 namespace {
 
-// What the trap after each instruction does: nothing, and after the last of so many steps bn2d_module_eval().
+// What the trap after each instruction does: nothing, and after the last of so many steps
+// bn2d_module_eval().
 bn2d_module *volatile g_module;
 const volatile int64_t *volatile g_counter;
 volatile int g_steps;
@@ -34,12 +36,13 @@ void on_trap(int, siginfo_t *, void *context) {
 }  // namespace
 
 TEST_CASE("modes: eval while a training step begins", "[modes]") {
-  // Catches a forward that goes by a mode that it read before it had the module: what follows is a training step, and
-  // one more count, although eval mode has been confirmed.
+  // Catches a forward that goes by a mode that it read before it had the module: what follows is a
+  // training step, and one more count, although eval mode has been confirmed.
   const Module module = make_module(2);
   const float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
   float y[8];
-  REQUIRE(bn2d_forward_f32(module.get(), x, 1, 2, 2, y, nullptr) == BN2D_OK);  // what happens once has happened
+  REQUIRE(bn2d_forward_f32(module.get(), x, 1, 2, 2, y, nullptr) ==
+          BN2D_OK);  // what happens once has happened
   g_module = module.get();
   g_counter = data_of<int64_t>(module, "num_batches_tracked");
   struct sigaction action {

@@ -35,7 +35,8 @@ int32_t requires_grad(const Tensor &tensor) {
 
 // x of (2, c, 2, 2) and a training step over it with both passes.
 struct Step {
-  explicit Step(int64_t channels) : c(channels), x(static_cast<size_t>(8 * c)), y(x.size()), dx(x.size()) {
+  explicit Step(int64_t channels)
+      : c(channels), x(static_cast<size_t>(8 * c)), y(x.size()), dx(x.size()) {
     for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * i % 13);
   }
   Record forward(const Module &module) {
@@ -125,8 +126,8 @@ TEST_CASE("module: number of features", "[module]") {
   // Catches a module of nothing, and a product that wraps to a small allocation.
   bn2d_module *out = nullptr;
   for (const int64_t bad : {int64_t{0}, int64_t{-1}, INT64_MIN}) {
-    check_fails("num_features " + std::to_string(bad), BN2D_ERROR_INVALID_ARGUMENT, Snapshot(), {std::to_string(bad)},
-                [&] { return bn2d_module_create(bad, nullptr, &out); });
+    check_fails("num_features " + std::to_string(bad), BN2D_ERROR_INVALID_ARGUMENT, Snapshot(),
+                {std::to_string(bad)}, [&] { return bn2d_module_create(bad, nullptr, &out); });
     CHECK(out == nullptr);
   }
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
@@ -142,7 +143,8 @@ TEST_CASE("module: number of features", "[module]") {
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 TEST_CASE("module: no memory", "[module]") {
-  // Catches an exception of the allocator that crosses the boundary. (The sanitisers end the program instead.)
+  // Catches an exception of the allocator that crosses the boundary. (The sanitisers end the
+  // program instead.)
   bn2d_module *out = nullptr;
   check_fails("2^58 features", BN2D_ERROR_OUT_OF_MEMORY,
               [&] { return bn2d_module_create(int64_t{1} << 58, nullptr, &out); });
@@ -168,10 +170,12 @@ TEST_CASE("module: train and eval", "[module]") {
 }
 
 TEST_CASE("module: the counter and the statistics move in training only", "[module]") {
-  // Catches a count per record, per backward or in eval; statistics that move in eval or not without a record.
+  // Catches a count per record, per backward or in eval; statistics that move in eval or not
+  // without a record.
   Step step(3);
   const Module module = make_module(3);
-  REQUIRE(bn2d_forward_f32(module.get(), step.x.data(), 2, 2, 2, step.y.data(), nullptr) == BN2D_OK);
+  REQUIRE(bn2d_forward_f32(module.get(), step.x.data(), 2, 2, 2, step.y.data(), nullptr) ==
+          BN2D_OK);
   CHECK(batches_of(module) == 1);
   const std::vector<double> unrecorded = values_of(module, "running_mean");
   CHECK(unrecorded != std::vector<double>(3, 0.0));
@@ -186,7 +190,8 @@ TEST_CASE("module: the counter and the statistics move in training only", "[modu
     CHECK(values_of(other, "running_mean") == unrecorded);
   }
   REQUIRE(bn2d_module_eval(module.get()) == BN2D_OK);
-  const std::vector<double> mean = values_of(module, "running_mean"), var = values_of(module, "running_var");
+  const std::vector<double> mean = values_of(module, "running_mean"),
+                            var = values_of(module, "running_var");
   const Record record = step.forward(module);
   step.backward(module, record);
   CHECK(batches_of(module) == 1);
@@ -195,15 +200,18 @@ TEST_CASE("module: the counter and the statistics move in training only", "[modu
 }
 
 TEST_CASE("module: momentum 0 freezes, 1 takes the last batch, none averages", "[module]") {
-  // Catches a momentum on the wrong side of the blend, and an average that counts before or after the wrong moment.
-  const std::vector<float> first = {0, 2}, second = {4, 12};  // means 1, 8; unbiased variances 2, 32
+  // Catches a momentum on the wrong side of the blend, and an average that counts before or after
+  // the wrong moment.
+  const std::vector<float> first = {0, 2},
+                           second = {4, 12};  // means 1, 8; unbiased variances 2, 32
   std::vector<float> y(2);
   const auto run = [&](const Settings &settings) {
     const Module module = make_module(1, settings);
     REQUIRE(bn2d_forward_f32(module.get(), first.data(), 2, 1, 1, y.data(), nullptr) == BN2D_OK);
     REQUIRE(bn2d_forward_f32(module.get(), second.data(), 2, 1, 1, y.data(), nullptr) == BN2D_OK);
     CHECK(batches_of(module) == 2);
-    return std::vector<double>{values_of(module, "running_mean")[0], values_of(module, "running_var")[0]};
+    return std::vector<double>{values_of(module, "running_mean")[0],
+                               values_of(module, "running_var")[0]};
   };
   Settings settings;
   settings.momentum = 0;
@@ -238,7 +246,8 @@ TEST_CASE("module: eval uses the running statistics", "[module]") {
   settings.eps = 0;
   const Module module = make_module(2, settings);
   REQUIRE(bn2d_module_eval(module.get()) == BN2D_OK);
-  float *mean = data_of<float>(module, "running_mean"), *var = data_of<float>(module, "running_var");
+  float *mean = data_of<float>(module, "running_mean"),
+        *var = data_of<float>(module, "running_var");
   mean[0] = 1;
   mean[1] = -2;
   var[0] = 4;
@@ -247,7 +256,8 @@ TEST_CASE("module: eval uses the running statistics", "[module]") {
   data_of<float>(module, "bias")[1] = 1;
   const std::vector<float> x = {5, -1.5f};
   std::vector<float> y(2);
-  REQUIRE(bn2d_forward_f32(module.get(), x.data(), 1, 1, 1, y.data(), nullptr) == BN2D_OK);  // 1 value is enough here
+  REQUIRE(bn2d_forward_f32(module.get(), x.data(), 1, 1, 1, y.data(), nullptr) ==
+          BN2D_OK);  // 1 value is enough here
   CHECK(y == std::vector<float>{2, 4});
 }
 
@@ -265,7 +275,8 @@ TEST_CASE("module: resets", "[module]") {
     REQUIRE(bn2d_tensor_copy_from(tensor_of(module, "weight.grad").get(), source) == BN2D_OK);
     REQUIRE(bn2d_tensor_copy_from(tensor_of(module, "bias.grad").get(), source) == BN2D_OK);
     REQUIRE(bn2d_module_eval(module.get()) == BN2D_OK);
-    const std::vector<double> weight = values_of(module, "weight"), bias = values_of(module, "bias");
+    const std::vector<double> weight = values_of(module, "weight"),
+                              bias = values_of(module, "bias");
 
     CHECK(bn2d_module_reset_running_stats(module.get()) == BN2D_OK);
     CHECK(values_of(module, "running_mean") == std::vector<double>(3, 0.0));
@@ -319,7 +330,8 @@ TEST_CASE("module: resets and zero_grad of a module without parameters or buffer
 }
 
 TEST_CASE("module: requires_grad", "[module]") {
-  // Catches a switch that counts at forward instead of at backward, switches both parameters, or exists on a buffer.
+  // Catches a switch that counts at forward instead of at backward, switches both parameters, or
+  // exists on a buffer.
   Step step(3);
   const Module module = make_module(3);
   const Tensor weight = tensor_of(module, "weight"), bias = tensor_of(module, "bias");
@@ -346,7 +358,8 @@ TEST_CASE("module: requires_grad", "[module]") {
     check_fails("requires_grad", BN2D_ERROR_INVALID_ARGUMENT, before, {std::to_string(odd)},
                 [&] { return bn2d_tensor_set_requires_grad(weight.get(), odd); });
   }
-  for (const char *name : {"running_mean", "running_var", "num_batches_tracked", "weight.grad", "bias.grad"}) {
+  for (const char *name :
+       {"running_mean", "running_var", "num_batches_tracked", "weight.grad", "bias.grad"}) {
     const Tensor tensor = tensor_of(module, name);
     INFO(name);
     CHECK(requires_grad(tensor) == 0);
@@ -405,8 +418,8 @@ TEST_CASE("module: eps = 0 and a constant channel", "[module]") {
 }
 
 TEST_CASE("module: a counter that the host has set beyond its range", "[module]") {
-  // Catches an average over -1 + 1 = 0 batches, whose factor is infinite, and a counter that overflows. Where nothing
-  // counts, nobody asks.
+  // Catches an average over -1 + 1 = 0 batches, whose factor is infinite, and a counter that
+  // overflows. Where nothing counts, nobody asks.
   const std::vector<float> x = {1, 2, 3, 4};
   std::vector<float> y(4);
   for (const bool has_momentum : {true, false}) {
@@ -423,8 +436,10 @@ TEST_CASE("module: a counter that the host has set beyond its range", "[module]"
       before.add("y", y);
       before.add("record", &raw, sizeof raw);
       for (const int64_t n : {1, 0}) {  // an empty batch counts, too
-        check_fails("a training step", BN2D_ERROR_STATE, before, {std::to_string(value), "9223372036854775806"},
-                    [&] { return bn2d_forward_f32(module.get(), x.data(), n, 2, 2, y.data(), &raw); });
+        check_fails("a training step", BN2D_ERROR_STATE, before,
+                    {std::to_string(value), "9223372036854775806"}, [&] {
+                      return bn2d_forward_f32(module.get(), x.data(), n, 2, 2, y.data(), &raw);
+                    });
       }
       REQUIRE(bn2d_module_eval(module.get()) == BN2D_OK);
       CHECK(bn2d_forward_f32(module.get(), x.data(), 1, 2, 2, y.data(), nullptr) == BN2D_OK);

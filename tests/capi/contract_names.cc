@@ -10,8 +10,10 @@ using namespace bn2d_test;
 
 TEST_CASE("names: version and descriptions", "[names]") {
   // Catches a version that was raised in one place only, and descriptions of more than one line.
-  CHECK(bn2d_version() == BN2D_VERSION_MAJOR * 1000000u + BN2D_VERSION_MINOR * 1000u + BN2D_VERSION_PATCH);
-  const std::string text = std::to_string(BN2D_VERSION_MAJOR) + "." + std::to_string(BN2D_VERSION_MINOR) + "." +
+  CHECK(bn2d_version() ==
+        BN2D_VERSION_MAJOR * 1000000u + BN2D_VERSION_MINOR * 1000u + BN2D_VERSION_PATCH);
+  const std::string text = std::to_string(BN2D_VERSION_MAJOR) + "." +
+                           std::to_string(BN2D_VERSION_MINOR) + "." +
                            std::to_string(BN2D_VERSION_PATCH);
   CHECK(bn2d_version_string() == text);
   CHECK(bn2d_version_string() == bn2d_version_string());  // static
@@ -97,8 +99,8 @@ TEST_CASE("names: every constant of the header is found by its name, and listed"
   before.add("name", &name, sizeof name);
   before.add("value", &value, sizeof value);
   for (const int32_t index : {-1, count, INT32_MAX, INT32_MIN}) {
-    check_fails("index " + std::to_string(index), BN2D_ERROR_NOT_FOUND, before, {std::to_string(index)},
-                [&] { return bn2d_constant_at(index, &name, &value); });
+    check_fails("index " + std::to_string(index), BN2D_ERROR_NOT_FOUND, before,
+                {std::to_string(index)}, [&] { return bn2d_constant_at(index, &name, &value); });
   }
   for (const char *unknown : {"", "BN2D_", "BN2D_F3", "BN2D_F32 ", "bn2d_f32", "F32"}) {
     check_fails(std::string("constant ") + unknown, BN2D_ERROR_NOT_FOUND, before, {},
@@ -121,9 +123,10 @@ TEST_CASE("names: statuses and dtypes", "[names]") {
     const char *name, *alias;
     uint64_t bytes;
   };
-  for (const Dtype &d : {Dtype{BN2D_F32, "float32", "f32", 4}, Dtype{BN2D_F64, "float64", "f64", 8},
-                         Dtype{BN2D_F16, "float16", "f16", 2}, Dtype{BN2D_BF16, "bfloat16", "bf16", 2},
-                         Dtype{BN2D_I64, "int64", "i64", 8}}) {
+  for (const Dtype &d :
+       {Dtype{BN2D_F32, "float32", "f32", 4}, Dtype{BN2D_F64, "float64", "f64", 8},
+        Dtype{BN2D_F16, "float16", "f16", 2}, Dtype{BN2D_BF16, "bfloat16", "bf16", 2},
+        Dtype{BN2D_I64, "int64", "i64", 8}}) {
     INFO(d.name);
     CHECK(bn2d_dtype_name(d.dtype) == std::string(d.name));
     CHECK(bn2d_dtype_size(d.dtype) == d.bytes);
@@ -146,20 +149,27 @@ TEST_CASE("names: statuses and dtypes", "[names]") {
   }
 }
 
-TEST_CASE("names: a long or odd name gives a message that still is one line of at most 255 bytes", "[names]") {
-  // Catches a buffer overrun, and text of the caller that breaks the message into two lines or cuts a UTF-8 sequence.
+TEST_CASE("names: a long or odd name gives a message that still is one line of at most 255 bytes",
+          "[names]") {
+  // Catches a buffer overrun, and text of the caller that breaks the message into two lines or cuts
+  // a UTF-8 sequence.
   int64_t value = 0;
   const std::string long_name(10000, 'x');
   check_fails("10000 characters", BN2D_ERROR_NOT_FOUND,
               [&] { return bn2d_constant_by_name(long_name.c_str(), &value); });
   for (size_t length = 180; length < 260; ++length) {
-    std::string accents(length % 3, 'e');  // so that a cut falls on each of a character's three bytes
+    std::string accents(length % 3,
+                        'e');  // so that a cut falls on each of a character's three bytes
     while (accents.size() < length) accents += "\xe2\x82\xac";
-    check_fails("euros", BN2D_ERROR_NOT_FOUND, [&] { return bn2d_constant_by_name(accents.c_str(), &value); });
+    check_fails("euros", BN2D_ERROR_NOT_FOUND,
+                [&] { return bn2d_constant_by_name(accents.c_str(), &value); });
   }
-  check_fails("two lines", BN2D_ERROR_NOT_FOUND, [&] { return bn2d_constant_by_name("a\nb\r\tc", &value); });
-  check_fails("no UTF-8", BN2D_ERROR_NOT_FOUND, [&] { return bn2d_constant_by_name("a\xff\xc0z", &value); });
-  check_fails("a format", BN2D_ERROR_NOT_FOUND, [&] { return bn2d_constant_by_name("%s%n%d", &value); });
+  check_fails("two lines", BN2D_ERROR_NOT_FOUND,
+              [&] { return bn2d_constant_by_name("a\nb\r\tc", &value); });
+  check_fails("no UTF-8", BN2D_ERROR_NOT_FOUND,
+              [&] { return bn2d_constant_by_name("a\xff\xc0z", &value); });
+  check_fails("a format", BN2D_ERROR_NOT_FOUND,
+              [&] { return bn2d_constant_by_name("%s%n%d", &value); });
 }
 
 TEST_CASE("names: the message belongs to its thread and stays until the next failure", "[names]") {
@@ -196,7 +206,8 @@ TEST_CASE("names: the message belongs to its thread and stays until the next fai
 
 TEST_CASE("names: a library on top sets the message of its thread", "[names]") {
   // Catches a message that is not kept, kept in two lines, or beyond the buffer.
-  for (const int32_t status : {int32_t{BN2D_ERROR_IO}, int32_t{BN2D_ERROR_FORMAT}, 7, 0, INT32_MIN}) {
+  for (const int32_t status :
+       {int32_t{BN2D_ERROR_IO}, int32_t{BN2D_ERROR_FORMAT}, 7, 0, INT32_MIN}) {
     CHECK(bn2d_set_last_error(status, "disk\nfull: \xe2\x82\xac") == status);
     CHECK(bn2d_last_error() == std::string("disk?full: \xe2\x82\xac"));
   }
@@ -240,7 +251,8 @@ TEST_CASE("names: the streaming threshold changes no result", "[names]") {
       give_character(module);
       REQUIRE(bn2d_set_streaming_threshold(threshold) == BN2D_OK);
       std::vector<float> y(count + 16, 99.0f);
-      CHECK(bn2d_forward_f32(module.get(), x.data() + shift, n, h, w, y.data() + shift, nullptr) == BN2D_OK);
+      CHECK(bn2d_forward_f32(module.get(), x.data() + shift, n, h, w, y.data() + shift, nullptr) ==
+            BN2D_OK);
       if (expected.empty()) expected = y;
       INFO("threshold " << threshold << " shift " << shift);
       CHECK(y == expected);

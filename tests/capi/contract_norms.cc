@@ -1,4 +1,5 @@
-// The contract of group, instance and ghost batch norm: what is refused, defaults, modes, counters, empty batches.
+// The contract of group, instance and ghost batch norm: what is refused, defaults, modes, counters,
+// empty batches.
 #include <cmath>
 #include <limits>
 
@@ -67,14 +68,16 @@ constexpr Extents kShape{3, 4, 2, 3};
 constexpr size_t kCount = 3 * 4 * 2 * 3;
 std::vector<float> numbers(size_t count, unsigned seed = 1) {
   std::vector<float> values(count);
-  for (size_t i = 0; i < count; ++i) values[i] = static_cast<float>((i * 37 + seed * 11) % 29) * 0.25f - 2.0f;
+  for (size_t i = 0; i < count; ++i)
+    values[i] = static_cast<float>((i * 37 + seed * 11) % 29) * 0.25f - 2.0f;
   return values;
 }
 
 }  // namespace
 
 TEST_CASE("norms contract: kinds, defaults and texts", "[norms]") {
-  // Catches defaults of another norm, a kind that is not told, and a text that differs from PyTorch's in a blank.
+  // Catches defaults of another norm, a kind that is not told, and a text that differs from
+  // PyTorch's in a blank.
   const Module group = group_norm(2, 4), layer = group_norm(1, 64), instance = instance_norm(4);
   const Module ghost = ghost_norm(4, 32), batch = make_module(4);
   CHECK(norm_of(group) == BN2D_NORM_GROUP);
@@ -86,14 +89,18 @@ TEST_CASE("norms contract: kinds, defaults and texts", "[norms]") {
   CHECK(number_of(instance, &bn2d_module_num_groups) == 0);
   CHECK(number_of(batch, &bn2d_module_num_groups) == 0);
   CHECK(number_of(ghost, &bn2d_module_ghost_batch_size) == 32);
-  for (const Module *other : {&group, &instance, &batch}) CHECK(number_of(*other, &bn2d_module_ghost_batch_size) == 0);
+  for (const Module *other : {&group, &instance, &batch})
+    CHECK(number_of(*other, &bn2d_module_ghost_batch_size) == 0);
 
   CHECK(repr_of(group) == "GroupNorm(2, 4, eps=1e-05, affine=True)");
   CHECK(repr_of(layer) == "GroupNorm(1, 64, eps=1e-05, affine=True)");
-  CHECK(repr_of(instance) == "InstanceNorm2d(4, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)");
-  CHECK(repr_of(batch) == "BatchNorm2d(4, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)");
+  CHECK(repr_of(instance) ==
+        "InstanceNorm2d(4, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)");
+  CHECK(repr_of(batch) ==
+        "BatchNorm2d(4, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)");
   CHECK(repr_of(ghost) ==
-        "BatchNorm2d(4, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True, ghost_batch_size=32)");
+        "BatchNorm2d(4, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True, "
+        "ghost_batch_size=32)");
   CHECK(repr_of(tracking_instance_norm(7, false)) ==
         "InstanceNorm2d(7, eps=1e-05, momentum=None, affine=False, track_running_stats=True)");
   const Options options = bare_options();
@@ -110,7 +117,8 @@ TEST_CASE("norms contract: kinds, defaults and texts", "[norms]") {
   } const all[] = {{group, true, false}, {instance, false, false}, {ghost, true, true}};
   for (const auto &[module, affine, tracks] : all) {
     INFO(repr_of(module));
-    for (const char *name : {"weight", "bias", "weight.grad", "bias.grad"}) CHECK(has_tensor(module, name) == affine);
+    for (const char *name : {"weight", "bias", "weight.grad", "bias.grad"})
+      CHECK(has_tensor(module, name) == affine);
     for (const char *name : {"running_mean", "running_var", "num_batches_tracked"})
       CHECK(has_tensor(module, name) == tracks);
     int32_t flag = -1;
@@ -132,21 +140,24 @@ TEST_CASE("norms contract: numbers of groups and channels", "[norms]") {
   bn2d_module *out = sentinel<bn2d_module *>();
   Snapshot before;
   before.add("out", &out, sizeof out);
-  constexpr int64_t kLeast = std::numeric_limits<int64_t>::min(), kMost = std::numeric_limits<int64_t>::max();
+  constexpr int64_t kLeast = std::numeric_limits<int64_t>::min(),
+                    kMost = std::numeric_limits<int64_t>::max();
   const auto create = [&](int64_t groups, int64_t channels) {
     return bn2d_group_norm_create(groups, channels, nullptr, &out);
   };
-  check_fails("3 of 4", BN2D_ERROR_INVALID_ARGUMENT, before, {"num_channels", "4", "num_groups", "3"},
-              [&] { return create(3, 4); });
-  check_fails("8 of 4", BN2D_ERROR_INVALID_ARGUMENT, before, {"4", "8"}, [&] { return create(8, 4); });
+  check_fails("3 of 4", BN2D_ERROR_INVALID_ARGUMENT, before,
+              {"num_channels", "4", "num_groups", "3"}, [&] { return create(3, 4); });
+  check_fails("8 of 4", BN2D_ERROR_INVALID_ARGUMENT, before, {"4", "8"},
+              [&] { return create(8, 4); });
   check_fails("most of 4", BN2D_ERROR_INVALID_ARGUMENT, before, {"4", std::to_string(kMost)},
               [&] { return create(kMost, 4); });
   for (const int64_t wrong : {int64_t{0}, int64_t{-1}, kLeast}) {
-    check_fails("groups", BN2D_ERROR_INVALID_ARGUMENT, before, {"num_groups", std::to_string(wrong)},
-                [&] { return create(wrong, 4); });
-    check_fails("channels", BN2D_ERROR_INVALID_ARGUMENT, before, {"num_channels", std::to_string(wrong)},
-                [&] { return create(1, wrong); });
-    check_fails("features", BN2D_ERROR_INVALID_ARGUMENT, before, {"num_features", std::to_string(wrong)},
+    check_fails("groups", BN2D_ERROR_INVALID_ARGUMENT, before,
+                {"num_groups", std::to_string(wrong)}, [&] { return create(wrong, 4); });
+    check_fails("channels", BN2D_ERROR_INVALID_ARGUMENT, before,
+                {"num_channels", std::to_string(wrong)}, [&] { return create(1, wrong); });
+    check_fails("features", BN2D_ERROR_INVALID_ARGUMENT, before,
+                {"num_features", std::to_string(wrong)},
                 [&] { return bn2d_instance_norm_create(wrong, nullptr, &out); });
   }
   check_fails("too many", BN2D_ERROR_OVERFLOW, before, {}, [&] { return create(1, kMost); });
@@ -154,26 +165,31 @@ TEST_CASE("norms contract: numbers of groups and channels", "[norms]") {
   // Stateless: num_groups against the channels of x.
   World w;
   const auto forward = [&](int64_t groups) {
-    return bn2d_group_norm_forward(w.view_x, nullptr, w.view_y, groups, BN2D_F32, nullptr, nullptr, 1e-5, BN2D_ACT_NONE,
-                                   0, nullptr, w.set_mean.data(), w.set_invstd.data());
+    return bn2d_group_norm_forward(w.view_x, nullptr, w.view_y, groups, BN2D_F32, nullptr, nullptr,
+                                   1e-5, BN2D_ACT_NONE, 0, nullptr, w.set_mean.data(),
+                                   w.set_invstd.data());
   };
   const auto backward = [&](int64_t groups) {
-    return bn2d_group_norm_backward(w.view_x, w.view_dy, nullptr, nullptr, groups, BN2D_F32, nullptr, w.set_mean.data(),
-                                    w.set_invstd.data(), BN2D_ACT_NONE, 0, 0, w.view_dx, nullptr, nullptr, nullptr);
+    return bn2d_group_norm_backward(w.view_x, w.view_dy, nullptr, nullptr, groups, BN2D_F32,
+                                    nullptr, w.set_mean.data(), w.set_invstd.data(), BN2D_ACT_NONE,
+                                    0, 0, w.view_dx, nullptr, nullptr, nullptr);
   };
   const auto twice = [&](int64_t groups) {
-    return bn2d_group_norm_double_backward(w.view_x, w.view_dy, nullptr, nullptr, groups, BN2D_F32, nullptr,
-                                           w.set_mean.data(), w.set_invstd.data(), BN2D_ACT_NONE, 0, w.view_ddx,
-                                           nullptr, nullptr, 0, w.view_ddy, w.view_dx, nullptr);
+    return bn2d_group_norm_double_backward(w.view_x, w.view_dy, nullptr, nullptr, groups, BN2D_F32,
+                                           nullptr, w.set_mean.data(), w.set_invstd.data(),
+                                           BN2D_ACT_NONE, 0, w.view_ddx, nullptr, nullptr, 0,
+                                           w.view_ddy, w.view_dx, nullptr);
   };
-  for (const auto &call : {std::function<int32_t(int64_t)>(forward), std::function<int32_t(int64_t)>(backward),
-                           std::function<int32_t(int64_t)>(twice)}) {
+  for (const auto &call :
+       {std::function<int32_t(int64_t)>(forward), std::function<int32_t(int64_t)>(backward),
+        std::function<int32_t(int64_t)>(twice)}) {
     const Snapshot all = w.snapshot();
     for (const int64_t wrong : {int64_t{0}, int64_t{-3}, kLeast})
       check_fails("groups", BN2D_ERROR_INVALID_ARGUMENT, all, {"num_groups", std::to_string(wrong)},
                   [&] { return call(wrong); });
     for (const int64_t wrong : {int64_t{2}, int64_t{6}, kMost})
-      check_fails("no divisor", BN2D_ERROR_SHAPE, all, {"3", std::to_string(wrong)}, [&] { return call(wrong); });
+      check_fails("no divisor", BN2D_ERROR_SHAPE, all, {"3", std::to_string(wrong)},
+                  [&] { return call(wrong); });
     CHECK(call(1) == BN2D_OK);
     CHECK(call(3) == BN2D_OK);
   }
@@ -186,12 +202,15 @@ TEST_CASE("norms contract: options that make no sense are refused by name", "[no
     bool of_group, of_instance;  // whether the norm has it
   };
   for (const Option &o :
-       {Option{"eps", "0.5", true, true}, Option{"affine", "True", true, true}, Option{"bias", "False", true, true},
-        Option{"dtype", "float64", true, true}, Option{"device", "cpu", true, true},
-        Option{"num_threads", "2", true, true}, Option{"momentum", "0.1", false, true},
-        Option{"momentum", "None", false, true}, Option{"track_running_stats", "True", false, true},
-        Option{"track_running_stats", "False", false, true}, Option{"biased_running_var", "True", false, true},
-        Option{"protect_running_stats", "True", false, true}, Option{"ghost_batch_size", "32", false, false}}) {
+       {Option{"eps", "0.5", true, true}, Option{"affine", "True", true, true},
+        Option{"bias", "False", true, true}, Option{"dtype", "float64", true, true},
+        Option{"device", "cpu", true, true}, Option{"num_threads", "2", true, true},
+        Option{"momentum", "0.1", false, true}, Option{"momentum", "None", false, true},
+        Option{"track_running_stats", "True", false, true},
+        Option{"track_running_stats", "False", false, true},
+        Option{"biased_running_var", "True", false, true},
+        Option{"protect_running_stats", "True", false, true},
+        Option{"ghost_batch_size", "32", false, false}}) {
     INFO(o.name << " = " << o.value);
     const Options options = bare_options();
     REQUIRE(bn2d_options_set_by_name(options.get(), o.name, o.value) == BN2D_OK);
@@ -208,15 +227,16 @@ TEST_CASE("norms contract: options that make no sense are refused by name", "[no
         bn2d_module_release(out);
         out = sentinel<bn2d_module *>();
       } else {
-        check_fails(o.name, BN2D_ERROR_INVALID_ARGUMENT, before, {o.name, group ? "GroupNorm" : "InstanceNorm2d"},
-                    create);
+        check_fails(o.name, BN2D_ERROR_INVALID_ARGUMENT, before,
+                    {o.name, group ? "GroupNorm" : "InstanceNorm2d"}, create);
       }
     }
     CHECK(make_module(4, options.get()) != nullptr);  // a batch norm has them all
   }
   const Options options = bare_options();
   for (const int64_t wrong : {int64_t{-1}, std::numeric_limits<int64_t>::min()})
-    check_fails("ghosts", BN2D_ERROR_INVALID_ARGUMENT, Snapshot(), {"ghost_batch_size", std::to_string(wrong)},
+    check_fails("ghosts", BN2D_ERROR_INVALID_ARGUMENT, Snapshot(),
+                {"ghost_batch_size", std::to_string(wrong)},
                 [&] { return bn2d_options_set_ghost_batch_size(options.get(), wrong); });
   for (const char *wrong : {"-1", "", "2.5", "two", "3 "})
     check_fails("ghosts by name", BN2D_ERROR_INVALID_ARGUMENT, Snapshot(), {"ghost_batch_size"},
@@ -239,12 +259,15 @@ TEST_CASE("norms contract: a group norm has neither running statistics nor modes
   Snapshot before;
   before.add("module", module.get());
   std::vector<float> scale(4), shift(4);
-  check_fails("scale_shift", BN2D_ERROR_STATE, before, {"GroupNorm|running"},
-              [&] { return bn2d_module_scale_shift(module.get(), BN2D_F32, scale.data(), shift.data(), 4); });
-  check_fails("frozen", BN2D_ERROR_STATE, before, {}, [&] { return bn2d_module_set_frozen(module.get(), 1); });
+  check_fails("scale_shift", BN2D_ERROR_STATE, before, {"GroupNorm|running"}, [&] {
+    return bn2d_module_scale_shift(module.get(), BN2D_F32, scale.data(), shift.data(), 4);
+  });
+  check_fails("frozen", BN2D_ERROR_STATE, before, {},
+              [&] { return bn2d_module_set_frozen(module.get(), 1); });
   check_fails("channels", BN2D_ERROR_SHAPE, before, {"3", "4"}, [&] {
     const std::vector<float> three(18);
-    return bn2d_forward(module.get(), View(const_cast<float *>(three.data()), BN2D_F32, {1, 3, 2, 3}),
+    return bn2d_forward(module.get(),
+                        View(const_cast<float *>(three.data()), BN2D_F32, {1, 3, 2, 3}),
                         View(y.data(), BN2D_F32, {1, 3, 2, 3}), nullptr);
   });
   CHECK(bn2d_module_reset_running_stats(module.get()) == BN2D_OK);
@@ -253,8 +276,9 @@ TEST_CASE("norms contract: a group norm has neither running statistics nor modes
 }
 
 TEST_CASE("norms contract: running statistics of an instance norm", "[norms]") {
-  // Catches the variance of the pool in place of the average, a counter that counts, and buffers that move without
-  // momentum. In PyTorch: F.instance_norm with use_input_stats, whose averages are over the samples.
+  // Catches the variance of the pool in place of the average, a counter that counts, and buffers
+  // that move without momentum. In PyTorch: F.instance_norm with use_input_stats, whose averages
+  // are over the samples.
   const std::vector<float> x = numbers(kCount);
   std::vector<float> y(kCount);
   double mean[4] = {}, var[4] = {};
@@ -262,7 +286,8 @@ TEST_CASE("norms contract: running statistics of an instance norm", "[norms]") {
     for (size_t c = 0; c < 4; ++c) {
       double m = 0, v = 0;
       for (size_t i = 0; i < 6; ++i) m += x[(n * 4 + c) * 6 + i] / 6.0;
-      for (size_t i = 0; i < 6; ++i) v += (x[(n * 4 + c) * 6 + i] - m) * (x[(n * 4 + c) * 6 + i] - m) / 5.0;
+      for (size_t i = 0; i < 6; ++i)
+        v += (x[(n * 4 + c) * 6 + i] - m) * (x[(n * 4 + c) * 6 + i] - m) / 5.0;
       mean[c] += m / 3;
       var[c] += v / 3;
     }
@@ -280,7 +305,8 @@ TEST_CASE("norms contract: running statistics of an instance norm", "[norms]") {
   CHECK(floats(still, "running_var", 4) == std::vector<float>(4, 1.0f));
   CHECK(batches_of(still) == 0);
 
-  // Eval with tracking is batch norm's, and shared; forward in eval mode without tracking uses the instance's.
+  // Eval with tracking is batch norm's, and shared; forward in eval mode without tracking uses the
+  // instance's.
   const Module batch = make_module(4);
   for (const char *name : {"running_mean", "running_var"})
     std::memcpy(data_of<float>(batch, name), data_of<float>(module, name), 4 * sizeof(float));
@@ -302,18 +328,22 @@ TEST_CASE("norms contract: running statistics of an instance norm", "[norms]") {
 }
 
 TEST_CASE("norms contract: too few values", "[norms]") {
-  // Catches a variance of one value, a rest of ghost batches that is found after the others have moved, and a group
-  // norm that refuses what is well defined.
+  // Catches a variance of one value, a rest of ghost batches that is found after the others have
+  // moved, and a group norm that refuses what is well defined.
   std::vector<float> x = numbers(20), y(20, 77.0f);
   bn2d_record *record = sentinel<bn2d_record *>();
-  const auto view = [&](std::vector<float> &data, const Extents &shape) { return View(data.data(), BN2D_F32, shape); };
-  const auto refused = [&](const Module &module, const Extents &shape, const std::vector<std::string> &words) {
+  const auto view = [&](std::vector<float> &data, const Extents &shape) {
+    return View(data.data(), BN2D_F32, shape);
+  };
+  const auto refused = [&](const Module &module, const Extents &shape,
+                           const std::vector<std::string> &words) {
     Snapshot before;
     before.add("module", module.get());
     before.add("y", y);
     before.add("record", &record, sizeof record);
-    check_fails(repr_of(module), BN2D_ERROR_TOO_FEW_VALUES, before, words,
-                [&] { return bn2d_forward(module.get(), view(x, shape), view(y, shape), &record); });
+    check_fails(repr_of(module), BN2D_ERROR_TOO_FEW_VALUES, before, words, [&] {
+      return bn2d_forward(module.get(), view(x, shape), view(y, shape), &record);
+    });
   };
   const Module instance = instance_norm(4), tracking = tracking_instance_norm(4);
   refused(instance, {5, 4, 1, 1}, {"1"});
@@ -321,28 +351,33 @@ TEST_CASE("norms contract: too few values", "[norms]") {
   REQUIRE(bn2d_module_eval(instance.get()) == BN2D_OK);
   REQUIRE(bn2d_module_eval(tracking.get()) == BN2D_OK);
   refused(instance, {5, 4, 1, 1}, {"1"});
-  CHECK(bn2d_forward(tracking.get(), view(x, {5, 4, 1, 1}), view(y, {5, 4, 1, 1}), nullptr) == BN2D_OK);
+  CHECK(bn2d_forward(tracking.get(), view(x, {5, 4, 1, 1}), view(y, {5, 4, 1, 1}), nullptr) ==
+        BN2D_OK);
 
   y.assign(20, 77.0f);
   const Module ghost = ghost_norm(4, 2), of_one = ghost_norm(4, 1);
   refused(ghost, {5, 4, 1, 1}, {"1"});  // 2 + 2 + 1
   refused(of_one, {5, 4, 1, 1}, {"1"});
-  CHECK(bn2d_forward(ghost.get(), view(x, {4, 4, 1, 1}), view(y, {4, 4, 1, 1}), nullptr) == BN2D_OK);
+  CHECK(bn2d_forward(ghost.get(), view(x, {4, 4, 1, 1}), view(y, {4, 4, 1, 1}), nullptr) ==
+        BN2D_OK);
   CHECK(batches_of(ghost) == 2);
-  CHECK(bn2d_forward(ghost.get(), view(x, {3, 2, 1, 2}), view(y, {3, 2, 1, 2}), nullptr) == BN2D_ERROR_SHAPE);
+  CHECK(bn2d_forward(ghost.get(), view(x, {3, 2, 1, 2}), view(y, {3, 2, 1, 2}), nullptr) ==
+        BN2D_ERROR_SHAPE);
   const Module two = ghost_norm(2, 2);
-  CHECK(bn2d_forward(two.get(), view(x, {3, 2, 1, 2}), view(y, {3, 2, 1, 2}), nullptr) == BN2D_OK);  // a rest of 2
+  CHECK(bn2d_forward(two.get(), view(x, {3, 2, 1, 2}), view(y, {3, 2, 1, 2}), nullptr) ==
+        BN2D_OK);  // a rest of 2
   CHECK(batches_of(two) == 2);
 
   const Module group = group_norm(4, 4);
   give_character(group);
-  REQUIRE(bn2d_forward(group.get(), view(x, {5, 4, 1, 1}), view(y, {5, 4, 1, 1}), nullptr) == BN2D_OK);
+  REQUIRE(bn2d_forward(group.get(), view(x, {5, 4, 1, 1}), view(y, {5, 4, 1, 1}), nullptr) ==
+          BN2D_OK);
   for (size_t i = 0; i < 20; ++i) CHECK(y[i] == data_of<float>(group, "bias")[i % 4]);
 }
 
 TEST_CASE("norms contract: an empty batch", "[norms]") {
-  // Catches an average of no samples, and a set of no values that is refused or read. PyTorch's instance norm makes
-  // the buffers NaN.
+  // Catches an average of no samples, and a set of no values that is refused or read. PyTorch's
+  // instance norm makes the buffers NaN.
   for (const Extents &shape : {Extents{0, 4, 2, 3}, Extents{2, 4, 0, 3}}) {
     std::vector<Module> modules;
     modules.push_back(group_norm(2, 4));
@@ -353,8 +388,10 @@ TEST_CASE("norms contract: an empty batch", "[norms]") {
       INFO(repr_of(module) << " of " << shape[0] << " samples");
       give_character(module);
       const bool tracks = has_tensor(module, "running_mean");
-      const std::vector<float> mean = tracks ? floats(module, "running_mean", 4) : std::vector<float>();
-      const std::vector<float> var = tracks ? floats(module, "running_var", 4) : std::vector<float>();
+      const std::vector<float> mean =
+          tracks ? floats(module, "running_mean", 4) : std::vector<float>();
+      const std::vector<float> var =
+          tracks ? floats(module, "running_var", 4) : std::vector<float>();
       float none = 0;
       const View x(&none, BN2D_F32, shape);
       float other = 0;
@@ -368,24 +405,27 @@ TEST_CASE("norms contract: an empty batch", "[norms]") {
         CHECK(floats(module, "running_mean", 4) == mean);
         CHECK(floats(module, "running_var", 4) == var);
       }
-      if (has_tensor(module, "weight.grad")) CHECK(floats(module, "weight.grad", 4) == std::vector<float>(4, 0.0f));
+      if (has_tensor(module, "weight.grad"))
+        CHECK(floats(module, "weight.grad", 4) == std::vector<float>(4, 0.0f));
     }
   }
 }
 
 TEST_CASE("norms contract: an empty batch has no statistics", "[norms]") {
-  // Catches arrays that are taken for longer than N*num_groups: here all of them begin at one address.
+  // Catches arrays that are taken for longer than N*num_groups: here all of them begin at one
+  // address.
   float none = 0;
   alignas(double) float dbias[4] = {1, 2, 3, 4};
   double saved = 7;
   const View x(&none, BN2D_F32, {0, 4, 2, 3});
   for (const int64_t groups : {int64_t{1}, int64_t{2}, int64_t{4}}) {
-    CHECK(bn2d_group_norm_forward(x, nullptr, x, groups, BN2D_F32, nullptr, nullptr, 1e-5, BN2D_ACT_NONE, 0, nullptr,
-                                  &saved, &saved) == BN2D_OK);
+    CHECK(bn2d_group_norm_forward(x, nullptr, x, groups, BN2D_F32, nullptr, nullptr, 1e-5,
+                                  BN2D_ACT_NONE, 0, nullptr, &saved, &saved) == BN2D_OK);
     CHECK(saved == 7);
     auto *const in_dbias = reinterpret_cast<double *>(dbias);
-    CHECK(bn2d_group_norm_backward(x, x, nullptr, nullptr, groups, BN2D_F32, nullptr, in_dbias, in_dbias, BN2D_ACT_NONE,
-                                   0, 1, x, nullptr, nullptr, dbias) == BN2D_OK);
+    CHECK(bn2d_group_norm_backward(x, x, nullptr, nullptr, groups, BN2D_F32, nullptr, in_dbias,
+                                   in_dbias, BN2D_ACT_NONE, 0, 1, x, nullptr, nullptr,
+                                   dbias) == BN2D_OK);
     CHECK(dbias[3] == 4);
   }
 }
@@ -407,7 +447,8 @@ TEST_CASE("norms contract: ghost batches and a counter at its end", "[norms]") {
 }
 
 TEST_CASE("norms contract: a record keeps the norm of its forward", "[norms]") {
-  // Catches a record that another norm takes, and sums of sets that go to the wrong channel of weight.grad.
+  // Catches a record that another norm takes, and sums of sets that go to the wrong channel of
+  // weight.grad.
   const Module group = group_norm(2, 4), instance = instance_norm(4);
   std::vector<float> x = numbers(kCount), y(kCount), dy = numbers(kCount, 5), dx(kCount, 77.0f);
   bn2d_record *raw = nullptr;

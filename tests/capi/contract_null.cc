@@ -66,8 +66,10 @@ TEST_CASE("null: the table of valid calls has every function of functions.inc", 
   CHECK(listed.size() == std::set<std::string>(listed.begin(), listed.end()).size());
 }
 
-TEST_CASE("null: the valid call of every function succeeds and leaves the message alone", "[null]") {
-  // Catches a table whose calls fail for another reason than the spoilt argument, and successes that write a message.
+TEST_CASE("null: the valid call of every function succeeds and leaves the message alone",
+          "[null]") {
+  // Catches a table whose calls fail for another reason than the spoilt argument, and successes
+  // that write a message.
   for (const FunctionEntry &entry : all_functions()) {
     INFO("bn2d_" << entry.name);
     World world;
@@ -84,8 +86,8 @@ TEST_CASE("null: the valid call of every function succeeds and leaves the messag
 }
 
 TEST_CASE("null: NULL for each pointer in turn", "[null]") {
-  // Catches a missing check (a crash), a wrong status, a half-written result, and a NULL that is documented but
-  // refused.
+  // Catches a missing check (a crash), a wrong status, a half-written result, and a NULL that is
+  // documented but refused.
   for (const FunctionEntry &entry : all_functions()) {
     for (size_t i = 0; i < entry.pointers.size(); ++i) {
       const PointerParameter &parameter = entry.pointers[i];
@@ -107,15 +109,17 @@ TEST_CASE("null: NULL for each pointer in turn", "[null]") {
   }
 }
 
-TEST_CASE("handles: a handle of each other kind is INVALID_HANDLE and stays untouched", "[handles]") {
+TEST_CASE("handles: a handle of each other kind is INVALID_HANDLE and stays untouched",
+          "[handles]") {
   // Catches a missing tag check, by which an options object would be used as a module.
   for (const FunctionEntry &entry : all_functions()) {
     for (size_t i = 0; i < entry.pointers.size(); ++i) {
       if (entry.pointers[i].kind == Kind::none) continue;
-      for (const Kind other : {Kind::options, Kind::module, Kind::tensor, Kind::record, Kind::statistics}) {
+      for (const Kind other :
+           {Kind::options, Kind::module, Kind::tensor, Kind::record, Kind::statistics}) {
         if (other == entry.pointers[i].kind) continue;
-        const std::string what = "bn2d_" + entry.name + ": " + entry.pointers[i].name + " of kind " +
-                                 std::to_string(static_cast<int>(other));
+        const std::string what = "bn2d_" + entry.name + ": " + entry.pointers[i].name +
+                                 " of kind " + std::to_string(static_cast<int>(other));
         INFO(what);
         World world;
         const Snapshot before = world.snapshot();
@@ -132,18 +136,22 @@ TEST_CASE("handles: a handle of each other kind is INVALID_HANDLE and stays unto
   }
 }
 
-TEST_CASE("handles: a released handle is INVALID_HANDLE, and releasing it again does nothing", "[handles]") {
-  // Catches use after free (with the sanitiser even a read), and a second release that takes somebody else's reference.
+TEST_CASE("handles: a released handle is INVALID_HANDLE, and releasing it again does nothing",
+          "[handles]") {
+  // Catches use after free (with the sanitiser even a read), and a second release that takes
+  // somebody else's reference.
   for (const FunctionEntry &entry : all_functions()) {
     for (size_t i = 0; i < entry.pointers.size(); ++i) {
       if (entry.pointers[i].kind == Kind::none) continue;
-      const std::string what = "bn2d_" + entry.name + ": " + entry.pointers[i].name + " released before";
+      const std::string what =
+          "bn2d_" + entry.name + ": " + entry.pointers[i].name + " released before";
       INFO(what);
       World world;
       const Snapshot before = world.snapshot();
       if (entry.returns_status) {
-        check_fails(what, BN2D_ERROR_INVALID_HANDLE, before, {},
-                    [&] { return entry.call_with(world, i, dead_handle(world, entry.pointers[i].kind)); });
+        check_fails(what, BN2D_ERROR_INVALID_HANDLE, before, {}, [&] {
+          return entry.call_with(world, i, dead_handle(world, entry.pointers[i].kind));
+        });
       } else {
         for (int again = 0; again < 3; ++again) {
           (void)entry.call_with(world, i, dead_handle(world, entry.pointers[i].kind));
@@ -167,10 +175,12 @@ TEST_CASE("null: NULL inside a view, where a shape or elements are needed", "[nu
     for (const Slot &slot : slots) {
       const View good = *slot.view;
       (*slot.view)->data = nullptr;
-      check_fails(std::string(function) + ", no data in " + slot.name, BN2D_ERROR_INVALID_ARGUMENT, before, {}, call);
+      check_fails(std::string(function) + ", no data in " + slot.name, BN2D_ERROR_INVALID_ARGUMENT,
+                  before, {}, call);
       *slot.view = good;
       (*slot.view)->shape = nullptr;
-      check_fails(std::string(function) + ", no shape in " + slot.name, BN2D_ERROR_INVALID_ARGUMENT, before, {}, call);
+      check_fails(std::string(function) + ", no shape in " + slot.name, BN2D_ERROR_INVALID_ARGUMENT,
+                  before, {}, call);
       *slot.view = good;
     }
   };
@@ -178,26 +188,37 @@ TEST_CASE("null: NULL inside a view, where a shape or elements are needed", "[nu
   spoil("forward", {{"x", &w.view_x}, {"y", &w.view_y}},
         [&] { return bn2d_forward(w.module.get(), w.view_x, w.view_y, &w.outs.record); });
   spoil("forward_act", {{"x", &w.view_x}, {"z", &w.view_z}, {"y", &w.view_y}}, [&] {
-    return bn2d_forward_act(w.module.get(), w.view_x, w.view_z, BN2D_ACT_RELU, 0, w.view_y, &w.outs.record);
+    return bn2d_forward_act(w.module.get(), w.view_x, w.view_z, BN2D_ACT_RELU, 0, w.view_y,
+                            &w.outs.record);
   });
-  spoil("backward", {{"dy", &w.view_dy}, {"dx", &w.view_dx}, {"dz", &w.view_dz}},
-        [&] { return bn2d_backward(w.module.get(), w.record.get(), w.view_dy, w.view_dx, w.view_dz); });
-  spoil("double_backward", {{"dy", &w.view_dy}, {"ddx", &w.view_ddx}, {"ddy", &w.view_ddy}, {"dx", &w.view_dx}}, [&] {
-    return bn2d_double_backward(w.module.get(), w.record.get(), w.view_dy, w.view_ddx, w.ddweight.data(),
-                                w.ddbias.data(), w.view_ddy, w.view_dx);
+  spoil("backward", {{"dy", &w.view_dy}, {"dx", &w.view_dx}, {"dz", &w.view_dz}}, [&] {
+    return bn2d_backward(w.module.get(), w.record.get(), w.view_dy, w.view_dx, w.view_dz);
   });
+  spoil("double_backward",
+        {{"dy", &w.view_dy}, {"ddx", &w.view_ddx}, {"ddy", &w.view_ddy}, {"dx", &w.view_dx}}, [&] {
+          return bn2d_double_backward(w.module.get(), w.record.get(), w.view_dy, w.view_ddx,
+                                      w.ddweight.data(), w.ddbias.data(), w.view_ddy, w.view_dx);
+        });
   spoil("tensor_copy_from", {{"source", &w.view_copy}},
         [&] { return bn2d_tensor_copy_from(w.tensor.get(), w.view_copy); });
-  spoil("tensor_copy_to", {{"target", &w.view_copy}}, [&] { return bn2d_tensor_copy_to(w.tensor.get(), w.view_copy); });
+  spoil("tensor_copy_to", {{"target", &w.view_copy}},
+        [&] { return bn2d_tensor_copy_to(w.tensor.get(), w.view_copy); });
   spoil("batch_norm_forward", {{"x", &w.view_x}, {"z", &w.view_z}, {"y", &w.view_y}}, [&] {
-    return bn2d_batch_norm_forward(w.view_x, w.view_z, w.view_y, BN2D_F32, w.weight.data(), w.bias.data(),
-                                   w.running_mean.data(), w.running_var.data(), 1, 0.1, 1e-5, 0, BN2D_ACT_RELU, 0,
-                                   w.mask.data(), w.saved_mean.data(), w.saved_invstd.data());
+    return bn2d_batch_norm_forward(w.view_x, w.view_z, w.view_y, BN2D_F32, w.weight.data(),
+                                   w.bias.data(), w.running_mean.data(), w.running_var.data(), 1,
+                                   0.1, 1e-5, 0, BN2D_ACT_RELU, 0, w.mask.data(),
+                                   w.saved_mean.data(), w.saved_invstd.data());
   });
   spoil("batch_norm_backward",
-        {{"x", &w.view_x}, {"dy", &w.view_dy}, {"y", &w.view_y}, {"dx", &w.view_dx}, {"dz", &w.view_dz}}, [&] {
-          return bn2d_batch_norm_backward(w.view_x, w.view_dy, w.view_y, nullptr, BN2D_F32, w.weight.data(),
-                                          w.saved_mean.data(), w.saved_invstd.data(), 1, BN2D_ACT_RELU, 0, 0, w.view_dx,
+        {{"x", &w.view_x},
+         {"dy", &w.view_dy},
+         {"y", &w.view_y},
+         {"dx", &w.view_dx},
+         {"dz", &w.view_dz}},
+        [&] {
+          return bn2d_batch_norm_backward(w.view_x, w.view_dy, w.view_y, nullptr, BN2D_F32,
+                                          w.weight.data(), w.saved_mean.data(),
+                                          w.saved_invstd.data(), 1, BN2D_ACT_RELU, 0, 0, w.view_dx,
                                           w.view_dz, w.dweight.data(), w.dbias.data());
         });
   spoil("batch_norm_double_backward",
@@ -208,10 +229,10 @@ TEST_CASE("null: NULL inside a view, where a shape or elements are needed", "[nu
          {"ddy", &w.view_ddy},
          {"dx", &w.view_dx}},
         [&] {
-          return bn2d_batch_norm_double_backward(w.view_x, w.view_dy, w.view_z, nullptr, BN2D_F32, w.weight.data(),
-                                                 w.saved_mean.data(), w.saved_invstd.data(), 1, BN2D_ACT_RELU, 0,
-                                                 w.view_ddx, w.ddweight.data(), w.ddbias.data(), 0, w.view_ddy,
-                                                 w.view_dx, w.dweight.data());
+          return bn2d_batch_norm_double_backward(
+              w.view_x, w.view_dy, w.view_z, nullptr, BN2D_F32, w.weight.data(),
+              w.saved_mean.data(), w.saved_invstd.data(), 1, BN2D_ACT_RELU, 0, w.view_ddx,
+              w.ddweight.data(), w.ddbias.data(), 0, w.view_ddy, w.view_dx, w.dweight.data());
         });
 }
 

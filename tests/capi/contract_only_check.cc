@@ -7,8 +7,8 @@
 
 using namespace bn2d_test;
 
-// Catches: a backward that believes dy's shape where x is not read. Its mask, one bit for each recorded element, is
-// then read past its end.
+// Catches: a backward that believes dy's shape where x is not read. Its mask, one bit for each
+// recorded element, is then read past its end.
 TEST_CASE("only check: dy has the recorded shape, also where x is not needed", "[records][views]") {
   const Extents shape{2, 3, 4, 5}, larger{64, 3, 40, 50};
   std::vector<float> x(120), y(120), dy(384000, 1.0f), dx(384000, 7.0f);
@@ -19,16 +19,18 @@ TEST_CASE("only check: dy has the recorded shape, also where x is not needed", "
   for (const int32_t activation : {BN2D_ACT_NONE, BN2D_ACT_LEAKY_RELU}) {
     INFO("activation " << activation);
     bn2d_record *raw = nullptr;
-    REQUIRE(bn2d_forward_act(module.get(), View(x.data(), BN2D_F32, shape), nullptr, activation, -0.5,
-                             View(y.data(), BN2D_F32, shape), &raw) == BN2D_OK);
+    REQUIRE(bn2d_forward_act(module.get(), View(x.data(), BN2D_F32, shape), nullptr, activation,
+                             -0.5, View(y.data(), BN2D_F32, shape), &raw) == BN2D_OK);
     const Record record(raw);
-    for (const Extents &other : {larger, Extents{1, 3, 4, 5}, Extents{2, 3, 5, 4}, Extents{0, 3, 4, 5}}) {
+    for (const Extents &other :
+         {larger, Extents{1, 3, 4, 5}, Extents{2, 3, 5, 4}, Extents{0, 3, 4, 5}}) {
       const View gradient(dy.data(), BN2D_F32, other), result(dx.data(), BN2D_F32, other);
       Snapshot before;
       before.add("module", module.get());
       before.add("dx", dx);
-      check_fails("dy of another shape", BN2D_ERROR_SHAPE, before, {"dy"},
-                  [&] { return bn2d_backward(module.get(), record.get(), gradient, result, nullptr); });
+      check_fails("dy of another shape", BN2D_ERROR_SHAPE, before, {"dy"}, [&] {
+        return bn2d_backward(module.get(), record.get(), gradient, result, nullptr);
+      });
     }
   }
 }
@@ -55,14 +57,15 @@ TEST_CASE("only check: a flag that is refused stays as it was", "[options]") {
   }
 }
 
-// Catches: a double backward that overwrites the gradient of the weight, which backward has written before.
+// Catches: a double backward that overwrites the gradient of the weight, which backward has written
+// before.
 TEST_CASE("only check: double backward adds to the weight's gradient", "[records]") {
   Scene scene;
   bn2d_module *const module = scene.module.get();
   float *const gradient = data_of<float>(scene.module, "weight.grad");
   const auto double_backward = [&] {
-    REQUIRE(bn2d_double_backward(module, scene.record.get(), scene.views["dy"], scene.views["ddx"], nullptr, nullptr,
-                                 scene.views["ddy"], nullptr) == BN2D_OK);
+    REQUIRE(bn2d_double_backward(module, scene.record.get(), scene.views["dy"], scene.views["ddx"],
+                                 nullptr, nullptr, scene.views["ddy"], nullptr) == BN2D_OK);
   };
   REQUIRE(bn2d_module_zero_grad(module) == BN2D_OK);
   double_backward();
@@ -106,37 +109,42 @@ TEST_CASE("only check: an exported vector says its stride", "[dlpack]") {
 
 // Catches: bytes that decode to a character of ASCII, but are no UTF-8, in the text of an error.
 TEST_CASE("only check: an error repeats no overlong or surrogate character", "[names]") {
-  for (const char *name : {"\xE0\x80\xAF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x80\x80\xAF", "\xF0\x8F\xBF\xBF",
-                           "\xF4\x90\x80\x80", "\xC0\xAF", "\xC1\xBF", "\xF5\x80\x80\x80", "\x80", "\xE2\x82"}) {
+  for (const char *name :
+       {"\xE0\x80\xAF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x80\x80\xAF", "\xF0\x8F\xBF\xBF",
+        "\xF4\x90\x80\x80", "\xC0\xAF", "\xC1\xBF", "\xF5\x80\x80\x80", "\x80", "\xE2\x82"}) {
     int64_t value = 0;
     REQUIRE(bn2d_constant_by_name(name, &value) == BN2D_ERROR_NOT_FOUND);
-    CHECK(std::string(bn2d_last_error()) == "no constant is named '" + std::string(std::strlen(name), '?') + "'");
+    CHECK(std::string(bn2d_last_error()) ==
+          "no constant is named '" + std::string(std::strlen(name), '?') + "'");
   }
-  for (const char *name : {"\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF",
-                           "\xC2\x80", "\xDF\xBF"}) {
+  for (const char *name : {"\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xF0\x90\x80\x80",
+                           "\xF4\x8F\xBF\xBF", "\xC2\x80", "\xDF\xBF"}) {
     int64_t value = 0;
     REQUIRE(bn2d_constant_by_name(name, &value) == BN2D_ERROR_NOT_FOUND);
     CHECK(std::string(bn2d_last_error()) == "no constant is named '" + std::string(name) + "'");
   }
 }
 
-// Catches: a gradient of more channels than a group has, of which only the first group is scaled where there are no
-// elements to sum.
-TEST_CASE("only check: backward of no elements scales the gradients of all channels", "[stateless]") {
+// Catches: a gradient of more channels than a group has, of which only the first group is scaled
+// where there are no elements to sum.
+TEST_CASE("only check: backward of no elements scales the gradients of all channels",
+          "[stateless]") {
   constexpr int64_t kChannels = 300;
   const std::vector<double> statistics(kChannels, 1.0);
   for (const double blend : {0.5, 0.0}) {
     std::vector<float> dweight(kChannels, 4.0f), dbias(kChannels, 8.0f);
     const View empty(nullptr, BN2D_F32, {0, kChannels, 2, 2});
-    REQUIRE(bn2d_batch_norm_backward(empty, empty, nullptr, nullptr, BN2D_F32, nullptr, statistics.data(),
-                                     statistics.data(), 1, BN2D_ACT_NONE, 0, blend, empty, nullptr, dweight.data(),
+    REQUIRE(bn2d_batch_norm_backward(empty, empty, nullptr, nullptr, BN2D_F32, nullptr,
+                                     statistics.data(), statistics.data(), 1, BN2D_ACT_NONE, 0,
+                                     blend, empty, nullptr, dweight.data(),
                                      dbias.data()) == BN2D_OK);
     CHECK(dweight == std::vector<float>(kChannels, static_cast<float>(4 * blend)));
     CHECK(dbias == std::vector<float>(kChannels, static_cast<float>(8 * blend)));
     dweight.assign(kChannels, 4.0f);
-    REQUIRE(bn2d_batch_norm_double_backward(empty, empty, nullptr, nullptr, BN2D_F32, nullptr, statistics.data(),
-                                            statistics.data(), 1, BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr, blend,
-                                            empty, nullptr, dweight.data()) == BN2D_OK);
+    REQUIRE(bn2d_batch_norm_double_backward(empty, empty, nullptr, nullptr, BN2D_F32, nullptr,
+                                            statistics.data(), statistics.data(), 1, BN2D_ACT_NONE,
+                                            0, nullptr, nullptr, nullptr, blend, empty, nullptr,
+                                            dweight.data()) == BN2D_OK);
     CHECK(dweight == std::vector<float>(kChannels, static_cast<float>(4 * blend)));
   }
 }
@@ -153,21 +161,24 @@ TEST_CASE("only check: relu ignores the slope", "[records][stateless]") {
     REQUIRE(bn2d_module_zero_grad(module) == BN2D_OK);
     for (const bn2d_view *z : {static_cast<const bn2d_view *>(nullptr), scene.views["z"].get()}) {
       bn2d_record *raw = nullptr;
-      REQUIRE(bn2d_forward_act(module, scene.views["x"], z, BN2D_ACT_RELU, slope, scene.views["y"], &raw) == BN2D_OK);
+      REQUIRE(bn2d_forward_act(module, scene.views["x"], z, BN2D_ACT_RELU, slope, scene.views["y"],
+                               &raw) == BN2D_OK);
       const Record record(raw);
       keep("y");
-      REQUIRE(bn2d_backward(module, raw, scene.views["dy"], scene.views["dx"], scene.views["dz"]) == BN2D_OK);
+      REQUIRE(bn2d_backward(module, raw, scene.views["dy"], scene.views["dx"], scene.views["dz"]) ==
+              BN2D_OK);
       keep("dx");
       keep("dz");
-      REQUIRE(bn2d_double_backward(module, raw, scene.views["dy"], scene.views["ddx"], nullptr, nullptr,
-                                   scene.views["ddy"], scene.views["dx"]) == BN2D_OK);
+      REQUIRE(bn2d_double_backward(module, raw, scene.views["dy"], scene.views["ddx"], nullptr,
+                                   nullptr, scene.views["ddy"], scene.views["dx"]) == BN2D_OK);
       keep("ddy");
       keep("dx");
     }
-    REQUIRE(bn2d_batch_norm_backward(scene.views["x"], scene.views["dy"], scene.views["y"], nullptr, BN2D_F32,
-                                     scene.weight.data(), scene.saved_mean.data(), scene.saved_invstd.data(), 1,
-                                     BN2D_ACT_RELU, slope, 0, scene.views["dx"], scene.views["dz"],
-                                     scene.dweight.data(), scene.dbias.data()) == BN2D_OK);
+    REQUIRE(bn2d_batch_norm_backward(scene.views["x"], scene.views["dy"], scene.views["y"], nullptr,
+                                     BN2D_F32, scene.weight.data(), scene.saved_mean.data(),
+                                     scene.saved_invstd.data(), 1, BN2D_ACT_RELU, slope, 0,
+                                     scene.views["dx"], scene.views["dz"], scene.dweight.data(),
+                                     scene.dbias.data()) == BN2D_OK);
     keep("dx");
     keep("dz");
     all.insert(all.end(), scene.dweight.begin(), scene.dweight.end());
@@ -181,9 +192,10 @@ TEST_CASE("only check: relu ignores the slope", "[records][stateless]") {
   CHECK(run(-3) == want);
 }
 
-// Catches: one release too many that takes the module's hold, so that the next caller's reference fills the gap and
-// is gone when the module ends.
-TEST_CASE("only check: a reference taken after one release too many outlives the module", "[lifetime]") {
+// Catches: one release too many that takes the module's hold, so that the next caller's reference
+// fills the gap and is gone when the module ends.
+TEST_CASE("only check: a reference taken after one release too many outlives the module",
+          "[lifetime]") {
   Module module = make_module(3);
   bn2d_tensor *const stale = given_back(tensor_of(module, "weight"));
   bn2d_tensor_release(stale);  // and once more

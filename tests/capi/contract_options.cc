@@ -30,8 +30,8 @@ std::string described(bn2d_options *options) {
   int32_t threads = -1, dtype = -1;
   REQUIRE(bn2d_module_get_num_threads(module.get(), &threads) == BN2D_OK);
   REQUIRE(bn2d_module_dtype(module.get(), &dtype) == BN2D_OK);
-  return repr_of(module) + " " + std::to_string(has_tensor(module, "bias")) + " " + std::to_string(threads) + " " +
-         std::to_string(dtype);
+  return repr_of(module) + " " + std::to_string(has_tensor(module, "bias")) + " " +
+         std::to_string(threads) + " " + std::to_string(dtype);
 }
 
 double eps_of(const Module &module) {
@@ -63,7 +63,8 @@ std::vector<std::string> listing(const Module &module) {
   }
   bn2d_tensor *raw = nullptr;
   for (const int32_t beyond : {-1, count, INT32_MAX, INT32_MIN}) {
-    check_fails("tensor_at " + std::to_string(beyond), BN2D_ERROR_NOT_FOUND, Snapshot(), {std::to_string(beyond)},
+    check_fails("tensor_at " + std::to_string(beyond), BN2D_ERROR_NOT_FOUND, Snapshot(),
+                {std::to_string(beyond)},
                 [&] { return bn2d_module_tensor_at(module.get(), beyond, &raw); });
     CHECK(raw == nullptr);
   }
@@ -81,8 +82,9 @@ TEST_CASE("options: defaults", "[options]") {
   const Module module = make_module(2);
   CHECK(described(options.get()) == described(nullptr));
   CHECK(described(fresh.get()) == described(nullptr));
-  CHECK(described(nullptr) == "BatchNorm2d(2, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True) 1 0 " +
-                                  std::to_string(BN2D_F32));
+  CHECK(described(nullptr) ==
+        "BatchNorm2d(2, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True) 1 0 " +
+            std::to_string(BN2D_F32));
   CHECK(eps_of(module) == 1e-5);
   CHECK(momentum_of(module) == 0.1);
   int32_t type = -1, id = -1;
@@ -92,7 +94,8 @@ TEST_CASE("options: defaults", "[options]") {
 }
 
 TEST_CASE("options: numbers, valid and not", "[options]") {
-  // Catches a bound that is off by one or a NaN that slips through a comparison; a refused value leaves the old one.
+  // Catches a bound that is off by one or a NaN that slips through a comparison; a refused value
+  // leaves the old one.
   const Options options = make_options();
   bn2d_options *raw = options.get();
   for (const double eps : {0.0, 5e-324, 1e-5, 1.0, 1e300, DBL_MAX}) {
@@ -115,7 +118,8 @@ TEST_CASE("options: numbers, valid and not", "[options]") {
     check_fails("eps", BN2D_ERROR_INVALID_ARGUMENT, [&] { return bn2d_options_set_eps(raw, eps); });
   }
   for (const double momentum : {-5e-324, -0.1, std::nextafter(1.0, 2.0), 2.0, kInf, -kInf, kNaN}) {
-    check_fails("momentum", BN2D_ERROR_INVALID_ARGUMENT, [&] { return bn2d_options_set_momentum(raw, momentum); });
+    check_fails("momentum", BN2D_ERROR_INVALID_ARGUMENT,
+                [&] { return bn2d_options_set_momentum(raw, momentum); });
   }
   check_fails("eps -2", BN2D_ERROR_INVALID_ARGUMENT, Snapshot(), {"-2|-2.0"},
               [&] { return bn2d_options_set_eps(raw, -2.0); });
@@ -147,8 +151,8 @@ TEST_CASE("options: numbers, valid and not", "[options]") {
   struct Device {
     int32_t type, id;
   };
-  for (const Device &d : {Device{BN2D_CUDA, 0}, Device{BN2D_ROCM, 0}, Device{0, 0}, Device{-1, 0}, Device{BN2D_CPU, 1},
-                          Device{BN2D_CPU, -1}, Device{77, 5}}) {
+  for (const Device &d : {Device{BN2D_CUDA, 0}, Device{BN2D_ROCM, 0}, Device{0, 0}, Device{-1, 0},
+                          Device{BN2D_CPU, 1}, Device{BN2D_CPU, -1}, Device{77, 5}}) {
     check_fails("device " + std::to_string(d.type) + ":" + std::to_string(d.id), BN2D_ERROR_DEVICE,
                 [&] { return bn2d_options_set_device(raw, d.type, d.id); });
   }
@@ -156,7 +160,8 @@ TEST_CASE("options: numbers, valid and not", "[options]") {
 }
 
 TEST_CASE("options: by name and text", "[options]") {
-  // Catches a name that sets another option, a value that is read only in part, and a refused value that took.
+  // Catches a name that sets another option, a value that is read only in part, and a refused value
+  // that took.
   struct Line {
     const char *name, *value;
     int32_t status;
@@ -223,7 +228,8 @@ TEST_CASE("options: by name and text", "[options]") {
       CHECK(described(options.get()) == before);
     }
   }
-  for (const char *name : {"affine", "bias", "track_running_stats", "biased_running_var", "protect_running_stats"}) {
+  for (const char *name :
+       {"affine", "bias", "track_running_stats", "biased_running_var", "protect_running_stats"}) {
     INFO(name);
     const Options options = make_options();
     for (const char *value : {"False", "0", "True", "1"}) {
@@ -245,7 +251,9 @@ TEST_CASE("options: a name sets the option that its setter sets", "[options]") {
     }
     return described(options.get());
   };
-  const auto by_settings = [](const Settings &settings) { return described(make_options(settings).get()); };
+  const auto by_settings = [](const Settings &settings) {
+    return described(make_options(settings).get());
+  };
   Settings s;
   s.eps = 0.25;
   s.momentum = 0.75;
@@ -271,8 +279,8 @@ TEST_CASE("options: a name sets the option that its setter sets", "[options]") {
 TEST_CASE("options: biased_running_var and protect_running_stats do what they say", "[options]") {
   // Catches a flag that is stored but never used, or that its name does not reach.
   const float inf = std::numeric_limits<float>::infinity();
-  const std::vector<float> x = {0, 2, 1,
-                                inf};  // channel 0: mean 1, biased variance 1, unbiased 2; channel 1: not finite
+  const std::vector<float> x = {
+      0, 2, 1, inf};  // channel 0: mean 1, biased variance 1, unbiased 2; channel 1: not finite
   std::vector<float> y(4);
   for (const bool biased : {false, true}) {
     for (const bool protect : {false, true}) {
@@ -283,8 +291,10 @@ TEST_CASE("options: biased_running_var and protect_running_stats do what they sa
         settings.protect = !named && protect;
         const Options options = make_options(settings);
         if (named) {
-          REQUIRE(bn2d_options_set_by_name(options.get(), "biased_running_var", biased ? "True" : "False") == BN2D_OK);
-          REQUIRE(bn2d_options_set_by_name(options.get(), "protect_running_stats", protect ? "1" : "0") == BN2D_OK);
+          REQUIRE(bn2d_options_set_by_name(options.get(), "biased_running_var",
+                                           biased ? "True" : "False") == BN2D_OK);
+          REQUIRE(bn2d_options_set_by_name(options.get(), "protect_running_stats",
+                                           protect ? "1" : "0") == BN2D_OK);
         }
         const Module module = make_module(2, options.get());
         REQUIRE(bn2d_forward_f32(module.get(), x.data(), 1, 1, 2, y.data(), nullptr) == BN2D_OK);
@@ -337,9 +347,11 @@ TEST_CASE("options: what is switched off does not exist", "[options]") {
         std::vector<std::string> expected;
         if (affine) expected.emplace_back("weight");
         if (affine && bias) expected.emplace_back("bias");
-        if (track) expected.insert(expected.end(), {"running_mean", "running_var", "num_batches_tracked"});
+        if (track)
+          expected.insert(expected.end(), {"running_mean", "running_var", "num_batches_tracked"});
         CHECK(listing(module) == expected);
-        for (const char *name : {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}) {
+        for (const char *name :
+             {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}) {
           const bool exists = std::find(expected.begin(), expected.end(), name) != expected.end();
           const bool parameter = std::string(name) == "weight" || std::string(name) == "bias";
           for (const std::string &look : {std::string(name), std::string(name) + ".grad"}) {
@@ -349,8 +361,9 @@ TEST_CASE("options: what is switched off does not exist", "[options]") {
             if (there) {
               CHECK(has_tensor(module, look.c_str()));
             } else {
-              check_fails(look, BN2D_ERROR_NOT_FOUND, Snapshot(), {look},
-                          [&] { return bn2d_module_tensor_by_name(module.get(), look.c_str(), &raw); });
+              check_fails(look, BN2D_ERROR_NOT_FOUND, Snapshot(), {look}, [&] {
+                return bn2d_module_tensor_by_name(module.get(), look.c_str(), &raw);
+              });
               CHECK(raw == nullptr);
             }
           }
@@ -364,15 +377,18 @@ TEST_CASE("options: what is switched off does not exist", "[options]") {
     }
   }
   const Module module = make_module(3);
-  for (const char *name : {"", "Weight", "weight ", "weigh", "weights", "grad", "weight.grad.grad", ".grad"}) {
+  for (const char *name :
+       {"", "Weight", "weight ", "weigh", "weights", "grad", "weight.grad.grad", ".grad"}) {
     bn2d_tensor *raw = nullptr;
-    check_fails(name, BN2D_ERROR_NOT_FOUND, [&] { return bn2d_module_tensor_by_name(module.get(), name, &raw); });
+    check_fails(name, BN2D_ERROR_NOT_FOUND,
+                [&] { return bn2d_module_tensor_by_name(module.get(), name, &raw); });
     CHECK(raw == nullptr);
   }
 }
 
 TEST_CASE("repr: as Python prints it", "[repr]") {
-  // Catches printf's idea of a short number (1e-5, 0.10000000000000001, 1), and fields beyond the five.
+  // Catches printf's idea of a short number (1e-5, 0.10000000000000001, 1), and fields beyond the
+  // five.
   struct Line {
     int64_t features;
     Settings settings;
@@ -388,12 +404,18 @@ TEST_CASE("repr: as Python prints it", "[repr]") {
     return s;
   };
   std::vector<Line> lines = {
-      {64, settings(1e-5, 0.1), "BatchNorm2d(64, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"},
-      {1, settings(1e-3, 0.01), "BatchNorm2d(1, eps=0.001, momentum=0.01, affine=True, track_running_stats=True)"},
-      {2, settings(1e-4, 0.5), "BatchNorm2d(2, eps=0.0001, momentum=0.5, affine=True, track_running_stats=True)"},
-      {3, settings(0.0, 0.0), "BatchNorm2d(3, eps=0.0, momentum=0.0, affine=True, track_running_stats=True)"},
-      {3, settings(1.0, 1.0), "BatchNorm2d(3, eps=1.0, momentum=1.0, affine=True, track_running_stats=True)"},
-      {3, settings(1e-5, kNaN), "BatchNorm2d(3, eps=1e-05, momentum=None, affine=True, track_running_stats=True)"},
+      {64, settings(1e-5, 0.1),
+       "BatchNorm2d(64, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"},
+      {1, settings(1e-3, 0.01),
+       "BatchNorm2d(1, eps=0.001, momentum=0.01, affine=True, track_running_stats=True)"},
+      {2, settings(1e-4, 0.5),
+       "BatchNorm2d(2, eps=0.0001, momentum=0.5, affine=True, track_running_stats=True)"},
+      {3, settings(0.0, 0.0),
+       "BatchNorm2d(3, eps=0.0, momentum=0.0, affine=True, track_running_stats=True)"},
+      {3, settings(1.0, 1.0),
+       "BatchNorm2d(3, eps=1.0, momentum=1.0, affine=True, track_running_stats=True)"},
+      {3, settings(1e-5, kNaN),
+       "BatchNorm2d(3, eps=1e-05, momentum=None, affine=True, track_running_stats=True)"},
       {3, settings(1e-5, 0.1, false),
        "BatchNorm2d(3, eps=1e-05, momentum=0.1, affine=False, track_running_stats=True)"},
       {3, settings(1e-5, 0.1, true, false),
@@ -401,16 +423,21 @@ TEST_CASE("repr: as Python prints it", "[repr]") {
       {100000, settings(1e-5, kNaN, false, false),
        "BatchNorm2d(100000, eps=1e-05, momentum=None, affine=False, track_running_stats=False)"},
       {3, settings(5e-324, 0.30000000000000004),
-       "BatchNorm2d(3, eps=5e-324, momentum=0.30000000000000004, affine=True, track_running_stats=True)"},
+       "BatchNorm2d(3, eps=5e-324, momentum=0.30000000000000004, affine=True, "
+       "track_running_stats=True)"},
       {3, settings(DBL_MAX, 1.0 / 3),
        "BatchNorm2d(3, eps=1.7976931348623157e+308, momentum=0.3333333333333333, affine=True, "
        "track_running_stats=True)"},
-      {3, settings(1e16, 1e-16), "BatchNorm2d(3, eps=1e+16, momentum=1e-16, affine=True, track_running_stats=True)"},
+      {3, settings(1e16, 1e-16),
+       "BatchNorm2d(3, eps=1e+16, momentum=1e-16, affine=True, track_running_stats=True)"},
       {3, settings(1e15, 0.00012345),
-       "BatchNorm2d(3, eps=1000000000000000.0, momentum=0.00012345, affine=True, track_running_stats=True)"},
+       "BatchNorm2d(3, eps=1000000000000000.0, momentum=0.00012345, affine=True, "
+       "track_running_stats=True)"},
       {3, settings(123456789.125, 1.5e-5),
-       "BatchNorm2d(3, eps=123456789.125, momentum=1.5e-05, affine=True, track_running_stats=True)"},
-      {3, settings(1e22, 1e-100), "BatchNorm2d(3, eps=1e+22, momentum=1e-100, affine=True, track_running_stats=True)"},
+       "BatchNorm2d(3, eps=123456789.125, momentum=1.5e-05, affine=True, "
+       "track_running_stats=True)"},
+      {3, settings(1e22, 1e-100),
+       "BatchNorm2d(3, eps=1e+22, momentum=1e-100, affine=True, track_running_stats=True)"},
   };
   Line quiet = lines[0];  // what has no field leaves the text alone
   quiet.settings.bias = false;
@@ -419,11 +446,13 @@ TEST_CASE("repr: as Python prints it", "[repr]") {
   quiet.settings.threads = 7;
   quiet.settings.dtype = BN2D_F16;
   lines.push_back(quiet);
-  for (const Line &line : lines) CHECK(repr_of(make_module(line.features, line.settings)) == line.text);
+  for (const Line &line : lines)
+    CHECK(repr_of(make_module(line.features, line.settings)) == line.text);
 }
 
 TEST_CASE("repr: buffers", "[repr]") {
-  // Catches a text without its NUL, an overrun by one, and a length that is written by a call that fails.
+  // Catches a text without its NUL, an overrun by one, and a length that is written by a call that
+  // fails.
   const Module module = make_module(64);
   const std::string text = repr_of(module);
   for (size_t capacity = 1; capacity < text.size() + 8; ++capacity) {
@@ -457,7 +486,8 @@ TEST_CASE("repr: buffers", "[repr]") {
 }
 
 TEST_CASE("options: numbers do not depend on the host's locale", "[options][locale]") {
-  // Catches strtod, printf or a stream with the global locale: "0.5" read as 0, "0,5" accepted, 100.000 printed.
+  // Catches strtod, printf or a stream with the global locale: "0.5" read as 0, "0,5" accepted,
+  // 100.000 printed.
   int32_t good = -1, bad = 0;
   double eps = -1;
   bool comma = false;
@@ -478,5 +508,6 @@ TEST_CASE("options: numbers do not depend on the host's locale", "[options][loca
   CHECK(good == BN2D_OK);
   CHECK(bad == BN2D_ERROR_INVALID_ARGUMENT);
   CHECK(eps == 0.125);
-  CHECK(text == "BatchNorm2d(100000, eps=0.125, momentum=0.1, affine=True, track_running_stats=True)");
+  CHECK(text ==
+        "BatchNorm2d(100000, eps=0.125, momentum=0.1, affine=True, track_running_stats=True)");
 }

@@ -19,8 +19,8 @@ struct Gradients {
 // A backward from zero gradients.
 Gradients gradients_of(Scene &scene) {
   REQUIRE(bn2d_module_zero_grad(scene.module.get()) == BN2D_OK);
-  REQUIRE(bn2d_backward(scene.module.get(), scene.record.get(), scene.views["dy"], scene.views["dx"],
-                        scene.views["dz"]) == BN2D_OK);
+  REQUIRE(bn2d_backward(scene.module.get(), scene.record.get(), scene.views["dy"],
+                        scene.views["dx"], scene.views["dz"]) == BN2D_OK);
   const float *dweight = data_of<float>(scene.module, "weight.grad"),
               *dbias = data_of<float>(scene.module, "bias.grad");
   return {scene.memories["dx"], scene.memories["dz"], {dweight, dweight + 6}, {dbias, dbias + 6}};
@@ -28,19 +28,20 @@ Gradients gradients_of(Scene &scene) {
 
 void record_again(Scene &scene, int32_t activation, double slope) {
   bn2d_record *raw = nullptr;
-  REQUIRE(bn2d_forward_act(scene.module.get(), scene.views["x"], scene.views["z"], activation, slope, scene.views["y"],
-                           &raw) == BN2D_OK);
+  REQUIRE(bn2d_forward_act(scene.module.get(), scene.views["x"], scene.views["z"], activation,
+                           slope, scene.views["y"], &raw) == BN2D_OK);
   scene.record.reset(raw);
 }
 
 }  // namespace
 
 TEST_CASE("records: used twice gives twice the gradient", "[records]") {
-  // Catches a record that backward uses up, and a gradient that is overwritten instead of accumulated.
+  // Catches a record that backward uses up, and a gradient that is overwritten instead of
+  // accumulated.
   Scene scene;
   const Gradients once = gradients_of(scene);
-  REQUIRE(bn2d_backward(scene.module.get(), scene.record.get(), scene.views["dy"], scene.views["dx"],
-                        scene.views["dz"]) == BN2D_OK);
+  REQUIRE(bn2d_backward(scene.module.get(), scene.record.get(), scene.views["dy"],
+                        scene.views["dx"], scene.views["dz"]) == BN2D_OK);
   CHECK(scene.memories["dx"] == once.dx);
   CHECK(scene.memories["dz"] == once.dz);
   for (size_t c = 0; c < 6; ++c) {
@@ -67,9 +68,11 @@ TEST_CASE("records: statistics and weight are those of its forward", "[records]"
       CHECK(gradients_of(scene) == expected);
       REQUIRE(bn2d_module_train(scene.module.get(), eval) == BN2D_OK);  // the other mode
       CHECK(gradients_of(scene) == expected);
-      const View other_x(scene.data("ddx"), BN2D_F32, {4, 6, 2, 2}), other_y(scene.data("ddy"), BN2D_F32, {4, 6, 2, 2});
+      const View other_x(scene.data("ddx"), BN2D_F32, {4, 6, 2, 2}),
+          other_y(scene.data("ddy"), BN2D_F32, {4, 6, 2, 2});
       bn2d_record *raw = nullptr;
-      REQUIRE(bn2d_forward(scene.module.get(), other_x, other_y, &raw) == BN2D_OK);  // another forward
+      REQUIRE(bn2d_forward(scene.module.get(), other_x, other_y, &raw) ==
+              BN2D_OK);  // another forward
       CHECK(gradients_of(scene) == expected);
       bn2d_record_release(raw);
       REQUIRE(bn2d_module_set_num_threads(scene.module.get(), 1) == BN2D_OK);
@@ -79,7 +82,8 @@ TEST_CASE("records: statistics and weight are those of its forward", "[records]"
 }
 
 TEST_CASE("records: a negative slope needs no y", "[records]") {
-  // Catches a side that is read off y where y cannot tell; the mask lives in the record, so y may go.
+  // Catches a side that is read off y where y cannot tell; the mask lives in the record, so y may
+  // go.
   for (const bool eval : {false, true}) {
     Scene scene;
     REQUIRE(bn2d_module_train(scene.module.get(), !eval) == BN2D_OK);
@@ -100,22 +104,27 @@ TEST_CASE("records: without an activation y is not borrowed", "[records]") {
   }
   CHECK(gradients_of(scene) == expected);
   CHECK(expected.dz == gradients_of(scene).dz);
-  CHECK(std::equal(scene.data("dy"), scene.data("dy") + 180, scene.data("dz")));  // no activation: dz is dy
+  CHECK(std::equal(scene.data("dy"), scene.data("dy") + 180,
+                   scene.data("dz")));  // no activation: dz is dy
 }
 
 TEST_CASE("records: of another module", "[records]") {
-  // Catches a record that is used with the wrong weights, also where the other module lies where the first one was.
+  // Catches a record that is used with the wrong weights, also where the other module lies where
+  // the first one was.
   Scene scene;
   const Snapshot before = scene.snapshot();
   const auto refuse = [&](const Module &other, const char *what) {
     check_fails(what, BN2D_ERROR_STATE, before, {}, [&] {
-      return bn2d_backward(other.get(), scene.record.get(), scene.views["dy"], scene.views["dx"], scene.views["dz"]);
+      return bn2d_backward(other.get(), scene.record.get(), scene.views["dy"], scene.views["dx"],
+                           scene.views["dz"]);
     });
-    check_fails(what, BN2D_ERROR_STATE, before, {},
-                [&] { return bn2d_backward_f32(other.get(), scene.record.get(), scene.data("dy"), scene.data("dx")); });
     check_fails(what, BN2D_ERROR_STATE, before, {}, [&] {
-      return bn2d_double_backward(other.get(), scene.record.get(), scene.views["dy"], scene.views["ddx"], nullptr,
-                                  nullptr, scene.views["ddy"], scene.views["dx"]);
+      return bn2d_backward_f32(other.get(), scene.record.get(), scene.data("dy"), scene.data("dx"));
+    });
+    check_fails(what, BN2D_ERROR_STATE, before, {}, [&] {
+      return bn2d_double_backward(other.get(), scene.record.get(), scene.views["dy"],
+                                  scene.views["ddx"], nullptr, nullptr, scene.views["ddy"],
+                                  scene.views["dx"]);
     });
   };
   const Module other = make_module(6);
@@ -130,7 +139,8 @@ TEST_CASE("records: of another module", "[records]") {
   const Record orphan(raw);
   first.reset();
   std::vector<Module> later;
-  for (int i = 0; i < 64; ++i) later.push_back(make_module(6));  // one of them may get the memory of the first
+  for (int i = 0; i < 64; ++i)
+    later.push_back(make_module(6));  // one of them may get the memory of the first
   int accepted = 0;
   for (const Module &module : later) {
     if (bn2d_backward_f32(module.get(), raw, x.data(), y.data()) != BN2D_ERROR_STATE) ++accepted;
@@ -159,8 +169,8 @@ TEST_CASE("records: used and released on other threads", "[records][threads]") {
   const Gradients expected = gradients_of(plain);
   int32_t status = BN2D_ERROR_INTERNAL;
   std::thread([&] {
-    status =
-        bn2d_backward(scene.module.get(), scene.record.get(), scene.views["dy"], scene.views["dx"], scene.views["dz"]);
+    status = bn2d_backward(scene.module.get(), scene.record.get(), scene.views["dy"],
+                           scene.views["dx"], scene.views["dz"]);
     scene.record.reset();
   }).join();
   CHECK(status == BN2D_OK);
@@ -169,7 +179,8 @@ TEST_CASE("records: used and released on other threads", "[records][threads]") {
 }
 
 TEST_CASE("records: frozen in place of x", "[records]") {
-  // Catches a weight gradient from an x that is overwritten, and a refusal where only dx or the bias is wanted.
+  // Catches a weight gradient from an x that is overwritten, and a refusal where only dx or the
+  // bias is wanted.
   const Module module = make_module(3);
   give_character(module);
   REQUIRE(bn2d_module_eval(module.get()) == BN2D_OK);
@@ -188,14 +199,16 @@ TEST_CASE("records: frozen in place of x", "[records]") {
         view_y(y.data(), BN2D_F32, shape);
     const View view_expected(expected.data(), BN2D_F32, shape), view_dx(dx.data(), BN2D_F32, shape);
     bn2d_record *raw = nullptr;
-    REQUIRE(bn2d_forward_act(module.get(), view_x, nullptr, activation, 0, view_y, &raw) == BN2D_OK);
+    REQUIRE(bn2d_forward_act(module.get(), view_x, nullptr, activation, 0, view_y, &raw) ==
+            BN2D_OK);
     const Record apart(raw);
     REQUIRE(bn2d_backward(module.get(), raw, view_dy, view_expected, nullptr) == BN2D_OK);
     const float dbias = data_of<float>(module, "bias.grad")[1];
 
     std::vector<float> memory = x;
     const View in_place(memory.data(), BN2D_F32, shape);
-    REQUIRE(bn2d_forward_act(module.get(), in_place, nullptr, activation, 0, in_place, &raw) == BN2D_OK);
+    REQUIRE(bn2d_forward_act(module.get(), in_place, nullptr, activation, 0, in_place, &raw) ==
+            BN2D_OK);
     const Record record(raw);
     CHECK(memory == y);
     Snapshot before;
@@ -216,8 +229,8 @@ TEST_CASE("records: frozen in place of x", "[records]") {
 }
 
 TEST_CASE("records: any output of backward may be left out", "[records]") {
-  // Catches an output that is written or needed although it is not wanted, and results that depend on what else is
-  // wanted.
+  // Catches an output that is written or needed although it is not wanted, and results that depend
+  // on what else is wanted.
   for (const bool eval : {false, true}) {
     Scene scene;
     REQUIRE(bn2d_module_train(scene.module.get(), !eval) == BN2D_OK);
@@ -227,13 +240,16 @@ TEST_CASE("records: any output of backward may be left out", "[records]") {
       INFO("eval " << eval << " wanted " << wanted);
       const bool dx = (wanted & 1) != 0, dz = (wanted & 2) != 0;
       REQUIRE(bn2d_module_zero_grad(scene.module.get()) == BN2D_OK);
-      REQUIRE(bn2d_tensor_set_requires_grad(tensor_of(scene.module, "weight").get(), (wanted & 4) != 0) == BN2D_OK);
-      REQUIRE(bn2d_tensor_set_requires_grad(tensor_of(scene.module, "bias").get(), (wanted & 8) != 0) == BN2D_OK);
+      REQUIRE(bn2d_tensor_set_requires_grad(tensor_of(scene.module, "weight").get(),
+                                            (wanted & 4) != 0) == BN2D_OK);
+      REQUIRE(bn2d_tensor_set_requires_grad(tensor_of(scene.module, "bias").get(),
+                                            (wanted & 8) != 0) == BN2D_OK);
       std::fill(scene.memories["dx"].begin(), scene.memories["dx"].end(), -3.0f);
       std::fill(scene.memories["dz"].begin(), scene.memories["dz"].end(), -3.0f);
       const bn2d_view *view_dx = dx ? scene.views["dx"].get() : nullptr;
       const bn2d_view *view_dz = dz ? scene.views["dz"].get() : nullptr;
-      REQUIRE(bn2d_backward(scene.module.get(), scene.record.get(), scene.views["dy"], view_dx, view_dz) == BN2D_OK);
+      REQUIRE(bn2d_backward(scene.module.get(), scene.record.get(), scene.views["dy"], view_dx,
+                            view_dz) == BN2D_OK);
       const auto part = [](const std::vector<float> &v) {
         return std::vector<float>(v.begin() + Scene::kMargin, v.begin() + Scene::kMargin + 180);
       };
@@ -249,7 +265,8 @@ TEST_CASE("records: any output of backward may be left out", "[records]") {
 }
 
 TEST_CASE("records: gradients take over any layout", "[records]") {
-  // Catches a contiguous backward that assumes that x was contiguous, too: of a record only the extents count.
+  // Catches a contiguous backward that assumes that x was contiguous, too: of a record only the
+  // extents count.
   Scene scene, plain;
   const View nhwc_y(scene.data("y"), BN2D_F32, Scene::kShape, nhwc_strides(Scene::kShape));
   View nhwc_x(scene.data("x"), BN2D_F32, Scene::kShape, nhwc_strides(Scene::kShape));
@@ -266,21 +283,24 @@ TEST_CASE("records: gradients take over any layout", "[records]") {
   REQUIRE(bn2d_forward(plain.module.get(), plain.views["x"], plain.views["y"], &raw) == BN2D_OK);
   plain.record.reset(raw);
   for (Scene *one : {&scene, &plain}) {
-    REQUIRE(bn2d_backward_f32(one->module.get(), one->record.get(), one->data("dy"), one->data("dx")) == BN2D_OK);
+    REQUIRE(bn2d_backward_f32(one->module.get(), one->record.get(), one->data("dy"),
+                              one->data("dx")) == BN2D_OK);
   }
   float worst = 0;
-  for (size_t i = 0; i < 180; ++i) worst = std::max(worst, std::fabs(scene.data("dx")[i] - plain.data("dx")[i]));
+  for (size_t i = 0; i < 180; ++i)
+    worst = std::max(worst, std::fabs(scene.data("dx")[i] - plain.data("dx")[i]));
   CHECK(worst < 1e-4f);
 }
 
 TEST_CASE("records: a failing backward accumulates nothing", "[records]") {
-  // Catches gradients that are added before the outputs are checked (the accumulators hold something here).
+  // Catches gradients that are added before the outputs are checked (the accumulators hold
+  // something here).
   Scene scene;
   (void)gradients_of(scene);
   const Snapshot before = scene.snapshot();
   scene.views["dz"].set_extent(3, 4);
   check_fails("dz of another width", BN2D_ERROR_SHAPE, before, {"4", "5"}, [&] {
-    return bn2d_backward(scene.module.get(), scene.record.get(), scene.views["dy"], scene.views["dx"],
-                         scene.views["dz"]);
+    return bn2d_backward(scene.module.get(), scene.record.get(), scene.views["dy"],
+                         scene.views["dx"], scene.views["dz"]);
   });
 }

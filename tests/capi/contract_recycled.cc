@@ -1,4 +1,5 @@
-// Records come from a pool: what one has kept from the forward before must not reach the backward of the next.
+// Records come from a pool: what one has kept from the forward before must not reach the backward
+// of the next.
 #include <limits>
 
 #include "support/numerics_case.h"
@@ -7,8 +8,8 @@ namespace {
 
 using namespace numerics;
 
-// A forward that leaves a record of its own kind: with a side read from x, with a borrowed y, with a mask, with
-// nothing. A pooled record goes from each of these to each.
+// A forward that leaves a record of its own kind: with a side read from x, with a borrowed y, with
+// a mask, with nothing. A pooled record goes from each of these to each.
 struct Kind {
   const char *name;
   bool training, residual;
@@ -48,10 +49,12 @@ class Bench {
     NUMERICS_OK(bn2d_module_train(module, kind.training));
     NUMERICS_OK(bn2d_module_zero_grad(module));
     Record record;  // back into the pool at the end
-    NUMERICS_OK(bn2d_forward_act(module, x_.view(), kind.residual ? z_.view() : nullptr, kind.activation, kind.slope,
-                                 y_.view(), record.out()));
-    NUMERICS_OK(bn2d_backward(module, record, dy_.view(), dx_.view(), kind.residual ? dz_.view() : nullptr));
-    return {dx_.bits(), kind.residual ? dz_.bits() : Bits(), module.bits("weight.grad"), module.bits("bias.grad")};
+    NUMERICS_OK(bn2d_forward_act(module, x_.view(), kind.residual ? z_.view() : nullptr,
+                                 kind.activation, kind.slope, y_.view(), record.out()));
+    NUMERICS_OK(bn2d_backward(module, record, dy_.view(), dx_.view(),
+                              kind.residual ? dz_.view() : nullptr));
+    return {dx_.bits(), kind.residual ? dz_.bits() : Bits(), module.bits("weight.grad"),
+            module.bits("bias.grad")};
   }
 
   static constexpr Extents kShape{3, 5, 4, 7};
@@ -63,8 +66,8 @@ class Bench {
 
 }  // namespace
 
-// Catches: a record from the pool whose side, mask or y of the forward before is not cleared: backward then damps the
-// gradient where the other activation was negative.
+// Catches: a record from the pool whose side, mask or y of the forward before is not cleared:
+// backward then damps the gradient where the other activation was negative.
 TEST_CASE("recycled: a record knows nothing of the forward before", "[records][recycled]") {
   for (const Kind &second : kKinds) {
     Gradients fresh;
@@ -76,23 +79,27 @@ TEST_CASE("recycled: a record knows nothing of the forward before", "[records][r
       INFO(first.name << ", then " << second.name);
       Module module(Bench::kShape.c);
       Bench(61).run(module, first);
-      // Frozen statistics are those that the module was made with, whatever the first forward has averaged in.
+      // Frozen statistics are those that the module was made with, whatever the first forward has
+      // averaged in.
       NUMERICS_OK(bn2d_module_reset_running_stats(module));
       CHECK(Bench(62).run(module, second) == fresh);
     }
   }
 }
 
-// Catches: statistics or a mask that stay as large as the largest tensor of the forwards before, or as small.
+// Catches: statistics or a mask that stay as large as the largest tensor of the forwards before, or
+// as small.
 TEST_CASE("recycled: a record fits the shape of its own forward", "[records][recycled]") {
   Module module(3);
   const auto gradients = [&](const Extents &e, const Kind &kind) {
     Random random(63);
-    Tensor x(BN2D_F32, e, channel_values(random, BN2D_F32, e, 0.5)), y(BN2D_F32, e), dx(BN2D_F32, e);
+    Tensor x(BN2D_F32, e, channel_values(random, BN2D_F32, e, 0.5)), y(BN2D_F32, e),
+        dx(BN2D_F32, e);
     Tensor dy(BN2D_F32, e, normal_values(random, BN2D_F32, e.size()));
     NUMERICS_OK(bn2d_module_train(module, kind.training));
     Record record;
-    NUMERICS_OK(bn2d_forward_act(module, x.view(), nullptr, kind.activation, kind.slope, y.view(), record.out()));
+    NUMERICS_OK(bn2d_forward_act(module, x.view(), nullptr, kind.activation, kind.slope, y.view(),
+                                 record.out()));
     NUMERICS_OK(bn2d_backward(module, record, dy.view(), dx.view(), nullptr));
     return dx.bits();
   };

@@ -17,10 +17,12 @@ TEST_CASE("statistics: what the object refuses", "[statistics]") {
   const Snapshot before = w.snapshot();
   bn2d_statistics *const s = w.statistics.get();
   for (const int64_t features : {int64_t{0}, int64_t{-1}})
-    check_fails("no channels", BN2D_ERROR_INVALID_ARGUMENT, before, {std::to_string(features), "num_features"},
+    check_fails("no channels", BN2D_ERROR_INVALID_ARGUMENT, before,
+                {std::to_string(features), "num_features"},
                 [&] { return bn2d_statistics_create(features, &w.outs.statistics); });
-  check_fails("more channels than bytes", BN2D_ERROR_OVERFLOW, before, {},
-              [&] { return bn2d_statistics_create(std::numeric_limits<int64_t>::max() / 16, &w.outs.statistics); });
+  check_fails("more channels than bytes", BN2D_ERROR_OVERFLOW, before, {}, [&] {
+    return bn2d_statistics_create(std::numeric_limits<int64_t>::max() / 16, &w.outs.statistics);
+  });
 
   const Extents other_shape{2, 4, 2, 2};
   std::vector<float> of_four(16);
@@ -37,9 +39,11 @@ TEST_CASE("statistics: what the object refuses", "[statistics]") {
               [&] { return bn2d_statistics_accumulate(s, spoilt); });
   spoilt = w.view_x;
   spoilt->byte_offset = 1;
-  check_fails("x not aligned", BN2D_ERROR_LAYOUT, before, {}, [&] { return bn2d_statistics_accumulate(s, spoilt); });
+  check_fails("x not aligned", BN2D_ERROR_LAYOUT, before, {},
+              [&] { return bn2d_statistics_accumulate(s, spoilt); });
   check_fails("an unknown layout", BN2D_ERROR_INVALID_ARGUMENT, before, {"3"}, [&] {
-    return bn2d_statistics_accumulate_flat(s, BN2D_F32, 3, w.x.data(), World::kN, World::kH, World::kW);
+    return bn2d_statistics_accumulate_flat(s, BN2D_F32, 3, w.x.data(), World::kN, World::kH,
+                                           World::kW);
   });
 
   const Statistics of_four_channels = make_statistics(4);
@@ -49,22 +53,28 @@ TEST_CASE("statistics: what the object refuses", "[statistics]") {
     const std::string said = std::to_string(length);
     check_fails("export", BN2D_ERROR_SHAPE, before, {said, std::to_string(kLength)},
                 [&] { return bn2d_statistics_export(s, w.exported_values.data(), length); });
-    check_fails("merge exported", BN2D_ERROR_SHAPE, before, {said, std::to_string(kLength)},
-                [&] { return bn2d_statistics_merge_exported(s, w.exported_values.data(), length); });
-    check_fails("mean and variance", BN2D_ERROR_SHAPE, before, {said},
-                [&] { return bn2d_statistics_mean_var(s, w.saved_mean.data(), w.saved_invstd.data(), length); });
+    check_fails("merge exported", BN2D_ERROR_SHAPE, before, {said, std::to_string(kLength)}, [&] {
+      return bn2d_statistics_merge_exported(s, w.exported_values.data(), length);
+    });
+    check_fails("mean and variance", BN2D_ERROR_SHAPE, before, {said}, [&] {
+      return bn2d_statistics_mean_var(s, w.saved_mean.data(), w.saved_invstd.data(), length);
+    });
   }
-  auto *const askew = reinterpret_cast<double *>(reinterpret_cast<char *>(w.exported_values.data()) + 4);
-  check_fails("export askew", BN2D_ERROR_LAYOUT, before, {}, [&] { return bn2d_statistics_export(s, askew, kLength); });
+  auto *const askew =
+      reinterpret_cast<double *>(reinterpret_cast<char *>(w.exported_values.data()) + 4);
+  check_fails("export askew", BN2D_ERROR_LAYOUT, before, {},
+              [&] { return bn2d_statistics_export(s, askew, kLength); });
   check_fails("merge askew", BN2D_ERROR_LAYOUT, before, {},
               [&] { return bn2d_statistics_merge_exported(s, askew, kLength); });
   check_fails("mean askew", BN2D_ERROR_LAYOUT, before, {},
               [&] { return bn2d_statistics_mean_var(s, askew, nullptr, World::kC); });
-  check_fails("mean and variance in one array", BN2D_ERROR_OVERLAP, before, {},
-              [&] { return bn2d_statistics_mean_var(s, w.saved_mean.data(), w.saved_mean.data(), World::kC); });
+  check_fails("mean and variance in one array", BN2D_ERROR_OVERLAP, before, {}, [&] {
+    return bn2d_statistics_mean_var(s, w.saved_mean.data(), w.saved_mean.data(), World::kC);
+  });
   const Statistics none = make_statistics(World::kC);
-  check_fails("mean of no values", BN2D_ERROR_TOO_FEW_VALUES, before, {},
-              [&] { return bn2d_statistics_mean_var(none.get(), w.saved_mean.data(), nullptr, World::kC); });
+  check_fails("mean of no values", BN2D_ERROR_TOO_FEW_VALUES, before, {}, [&] {
+    return bn2d_statistics_mean_var(none.get(), w.saved_mean.data(), nullptr, World::kC);
+  });
 
   const auto with = [&](size_t at, double value) {
     std::vector<double> values = exported(w.other_statistics.get());
@@ -74,74 +84,89 @@ TEST_CASE("statistics: what the object refuses", "[statistics]") {
   for (const double count : {-1.0, 0.5, 0x1p53 + 2, HUGE_VAL, -HUGE_VAL, std::nan("")})
     check_fails("a count of " + std::to_string(count), BN2D_ERROR_INVALID_ARGUMENT, before, {},
                 [&] { return bn2d_statistics_merge_exported(s, with(0, count).data(), kLength); });
-  check_fails("a negative square", BN2D_ERROR_INVALID_ARGUMENT, before, {"1"},
-              [&] { return bn2d_statistics_merge_exported(s, with(1 + 2 * World::kC + 1, -1).data(), kLength); });
+  check_fails("a negative square", BN2D_ERROR_INVALID_ARGUMENT, before, {"1"}, [&] {
+    return bn2d_statistics_merge_exported(s, with(1 + 2 * World::kC + 1, -1).data(), kLength);
+  });
   check_fails("more values than a double counts", BN2D_ERROR_OVERFLOW, before, {},
               [&] { return bn2d_statistics_merge_exported(s, with(0, 0x1p53).data(), kLength); });
 }
 
 TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
-  // Catches statistics that are used where they do not belong, a count that is found after something has moved, and
-  // checks that a call which only checks leaves out.
+  // Catches statistics that are used where they do not belong, a count that is found after
+  // something has moved, and checks that a call which only checks leaves out.
   World w;
-  const Statistics none = make_statistics(World::kC), other = make_statistics(4), one = make_statistics(World::kC);
+  const Statistics none = make_statistics(World::kC), other = make_statistics(4),
+                   one = make_statistics(World::kC);
   const View of_one(w.x.data(), BN2D_F32, {1, World::kC, 1, 1});
   REQUIRE(bn2d_statistics_accumulate(one.get(), of_one) == BN2D_OK);
   const auto forward = [&](const Statistics &statistics, const View &y) {
-    return bn2d_forward_with_statistics(w.module.get(), statistics.get(), w.view_x, nullptr, BN2D_ACT_NONE, 0, y,
-                                        &w.outs.record);
+    return bn2d_forward_with_statistics(w.module.get(), statistics.get(), w.view_x, nullptr,
+                                        BN2D_ACT_NONE, 0, y, &w.outs.record);
   };
   Snapshot before = w.snapshot();
-  check_fails("other channels", BN2D_ERROR_SHAPE, before, {"4", "3"}, [&] { return forward(other, w.view_y); });
-  check_fails("no values", BN2D_ERROR_TOO_FEW_VALUES, before, {"0", "2"}, [&] { return forward(none, w.view_y); });
-  check_fails("one value", BN2D_ERROR_TOO_FEW_VALUES, before, {"1", "2"}, [&] { return forward(one, w.view_y); });
+  check_fails("other channels", BN2D_ERROR_SHAPE, before, {"4", "3"},
+              [&] { return forward(other, w.view_y); });
+  check_fails("no values", BN2D_ERROR_TOO_FEW_VALUES, before, {"0", "2"},
+              [&] { return forward(none, w.view_y); });
+  check_fails("one value", BN2D_ERROR_TOO_FEW_VALUES, before, {"1", "2"},
+              [&] { return forward(one, w.view_y); });
   const Statistics unknown;  // only checks
   CHECK(forward(unknown, w.view_y) == BN2D_OK);
   CHECK(before.difference() == "");
   check_fails("y of another shape", BN2D_ERROR_SHAPE, before, {}, [&] {
     return forward(unknown, View(w.y.data(), BN2D_F32, {1, World::kC, 2, 3}));
   });
-  check_fails("in place", BN2D_ERROR_OVERLAP, before, {}, [&] { return forward(unknown, w.view_x); });
+  check_fails("in place", BN2D_ERROR_OVERLAP, before, {},
+              [&] { return forward(unknown, w.view_x); });
   auto *const counter = data_of<int64_t>(w.module, "num_batches_tracked");
   *counter = -1;
   before = w.snapshot();
-  check_fails("a counter below 0", BN2D_ERROR_STATE, before, {"-1"}, [&] { return forward(unknown, w.view_y); });
+  check_fails("a counter below 0", BN2D_ERROR_STATE, before, {"-1"},
+              [&] { return forward(unknown, w.view_y); });
   *counter = 1;
 
   const auto sums = [&](const bn2d_record *record, int64_t length, double *to) {
     return bn2d_backward_sums(w.module.get(), record, w.view_dy, to, length);
   };
   const auto with_sums = [&](const bn2d_record *record, int64_t length, const double *from) {
-    return bn2d_backward_with_sums(w.module.get(), record, w.view_dy, from, length, w.view_dx, nullptr);
+    return bn2d_backward_with_sums(w.module.get(), record, w.view_dy, from, length, w.view_dx,
+                                   nullptr);
   };
   before = w.snapshot();
   for (const int64_t length : {2 * World::kC - 1, World::kC, int64_t{0}}) {
     check_fails("sums of another length", BN2D_ERROR_SHAPE, before, {std::to_string(length), "6"},
                 [&] { return sums(w.record.get(), length, w.sums.data()); });
-    check_fails("given sums of another length", BN2D_ERROR_SHAPE, before, {std::to_string(length), "6"},
+    check_fails("given sums of another length", BN2D_ERROR_SHAPE, before,
+                {std::to_string(length), "6"},
                 [&] { return with_sums(w.record.get(), length, w.sums.data()); });
   }
   auto *const in_dy = reinterpret_cast<double *>(w.dy.data());
-  check_fails("sums in dy", BN2D_ERROR_OVERLAP, before, {}, [&] { return sums(w.record.get(), 6, in_dy); });
+  check_fails("sums in dy", BN2D_ERROR_OVERLAP, before, {},
+              [&] { return sums(w.record.get(), 6, in_dy); });
   auto *const in_dx = reinterpret_cast<double *>(w.dx.data());
-  check_fails("dx over the sums", BN2D_ERROR_OVERLAP, before, {}, [&] { return with_sums(w.record.get(), 6, in_dx); });
+  check_fails("dx over the sums", BN2D_ERROR_OVERLAP, before, {},
+              [&] { return with_sums(w.record.get(), 6, in_dx); });
   CHECK(with_sums(w.record.get(), 6, nullptr) == BN2D_OK);
   CHECK(before.difference() == "");
   const Extents of_channels{1, World::kC, 1, 1};
   std::vector<float> small(3);
-  const View x_small(small.data(), BN2D_F32, of_channels), y_small(w.y.data(), BN2D_F32, of_channels);
+  const View x_small(small.data(), BN2D_F32, of_channels),
+      y_small(w.y.data(), BN2D_F32, of_channels);
   const View in_dweight(data_of<float>(w.module, "weight.grad"), BN2D_F32, of_channels);
   bn2d_record *of_small = nullptr;
-  REQUIRE(bn2d_forward_with_statistics(w.module.get(), w.statistics.get(), x_small, nullptr, BN2D_ACT_NONE, 0, y_small,
-                                       &of_small) == BN2D_OK);
+  REQUIRE(bn2d_forward_with_statistics(w.module.get(), w.statistics.get(), x_small, nullptr,
+                                       BN2D_ACT_NONE, 0, y_small, &of_small) == BN2D_OK);
   const Record small_record(of_small);
   before = w.snapshot();
   check_fails("dy that the first step would write to", BN2D_ERROR_OVERLAP, before, {}, [&] {
-    return bn2d_backward_with_sums(w.module.get(), of_small, in_dweight, nullptr, 6, nullptr, nullptr);
+    return bn2d_backward_with_sums(w.module.get(), of_small, in_dweight, nullptr, 6, nullptr,
+                                   nullptr);
   });
   auto *const askew = reinterpret_cast<double *>(reinterpret_cast<char *>(w.sums.data()) + 4);
-  check_fails("sums askew", BN2D_ERROR_LAYOUT, before, {}, [&] { return sums(w.record.get(), 6, askew); });
-  check_fails("given sums askew", BN2D_ERROR_LAYOUT, before, {}, [&] { return with_sums(w.record.get(), 6, askew); });
+  check_fails("sums askew", BN2D_ERROR_LAYOUT, before, {},
+              [&] { return sums(w.record.get(), 6, askew); });
+  check_fails("given sums askew", BN2D_ERROR_LAYOUT, before, {},
+              [&] { return with_sums(w.record.get(), 6, askew); });
 
   // A record whose statistics are from outside has no double backward.
   REQUIRE(forward(w.statistics, w.view_y) == BN2D_OK);
@@ -149,11 +174,12 @@ TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
   w.outs.record = sentinel<bn2d_record *>();
   before = w.snapshot();
   check_fails("double backward", BN2D_ERROR_STATE, before, {}, [&] {
-    return bn2d_double_backward(w.module.get(), given.get(), w.view_dy, w.view_ddx, nullptr, nullptr, w.view_ddy,
-                                nullptr);
+    return bn2d_double_backward(w.module.get(), given.get(), w.view_dy, w.view_ddx, nullptr,
+                                nullptr, w.view_ddy, nullptr);
   });
 
-  // On running statistics, in eval mode and frozen, there is nothing to be given and nothing to be summed.
+  // On running statistics, in eval mode and frozen, there is nothing to be given and nothing to be
+  // summed.
   for (const bool frozen : {false, true}) {
     REQUIRE(bn2d_module_train(w.module.get(), frozen) == BN2D_OK);
     REQUIRE(bn2d_module_set_frozen(w.module.get(), frozen) == BN2D_OK);
@@ -166,9 +192,12 @@ TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
     before = w.snapshot();
     check_fails("forward", BN2D_ERROR_STATE, before, {frozen ? "frozen" : "eval"},
                 [&] { return forward(w.statistics, w.view_y); });
-    check_fails("only a check", BN2D_ERROR_STATE, before, {}, [&] { return forward(unknown, w.view_y); });
-    check_fails("the first step", BN2D_ERROR_STATE, before, {}, [&] { return sums(raw, 6, w.sums.data()); });
-    check_fails("the second step", BN2D_ERROR_STATE, before, {}, [&] { return with_sums(raw, 6, w.sums.data()); });
+    check_fails("only a check", BN2D_ERROR_STATE, before, {},
+                [&] { return forward(unknown, w.view_y); });
+    check_fails("the first step", BN2D_ERROR_STATE, before, {},
+                [&] { return sums(raw, 6, w.sums.data()); });
+    check_fails("the second step", BN2D_ERROR_STATE, before, {},
+                [&] { return with_sums(raw, 6, w.sums.data()); });
   }
 }
 
@@ -190,14 +219,17 @@ TEST_CASE("statistics: other norms take none", "[statistics]") {
     REQUIRE(bn2d_forward(module.get(), w.view_x, w.view_y, &record_of_it) == BN2D_OK);
     const Record record(record_of_it);
     const Snapshot before = w.snapshot();
-    check_fails("forward", BN2D_ERROR_STATE, before, {"Norm2d|GroupNorm|InstanceNorm2d|BatchNorm2d"}, [&] {
-      return bn2d_forward_with_statistics(module.get(), w.statistics.get(), w.view_x, nullptr, BN2D_ACT_NONE, 0,
-                                          w.view_y, nullptr);
+    check_fails("forward", BN2D_ERROR_STATE, before,
+                {"Norm2d|GroupNorm|InstanceNorm2d|BatchNorm2d"}, [&] {
+                  return bn2d_forward_with_statistics(module.get(), w.statistics.get(), w.view_x,
+                                                      nullptr, BN2D_ACT_NONE, 0, w.view_y, nullptr);
+                });
+    check_fails("the first step", BN2D_ERROR_STATE, before, {}, [&] {
+      return bn2d_backward_sums(module.get(), record.get(), w.view_dy, w.sums.data(), 6);
     });
-    check_fails("the first step", BN2D_ERROR_STATE, before, {},
-                [&] { return bn2d_backward_sums(module.get(), record.get(), w.view_dy, w.sums.data(), 6); });
     check_fails("the second step", BN2D_ERROR_STATE, before, {}, [&] {
-      return bn2d_backward_with_sums(module.get(), record.get(), w.view_dy, w.sums.data(), 6, w.view_dx, nullptr);
+      return bn2d_backward_with_sums(module.get(), record.get(), w.view_dy, w.sums.data(), 6,
+                                     w.view_dx, nullptr);
     });
   }
   CHECK(bn2d_module_set_running_stats(modules[0].get(), w.statistics.get()) == BN2D_ERROR_STATE);
@@ -211,17 +243,22 @@ TEST_CASE("statistics: which running statistics can be set", "[statistics]") {
   Settings settings;
   settings.track = false;
   const Module untracked = make_module(World::kC, settings);
-  const Statistics none = make_statistics(World::kC), other = make_statistics(4), one = make_statistics(World::kC);
+  const Statistics none = make_statistics(World::kC), other = make_statistics(4),
+                   one = make_statistics(World::kC);
   const View of_one(w.x.data(), BN2D_F32, {1, World::kC, 1, 1});
   REQUIRE(bn2d_statistics_accumulate(one.get(), of_one) == BN2D_OK);
   const Snapshot before = w.snapshot();
   const auto set = [&](const Module &module, const Statistics &statistics) {
     return bn2d_module_set_running_stats(module.get(), statistics.get());
   };
-  check_fails("no buffers", BN2D_ERROR_STATE, before, {"BatchNorm2d"}, [&] { return set(untracked, w.statistics); });
-  check_fails("other channels", BN2D_ERROR_SHAPE, before, {"4", "3"}, [&] { return set(w.module, other); });
-  check_fails("no values", BN2D_ERROR_TOO_FEW_VALUES, before, {"0", "2"}, [&] { return set(w.module, none); });
-  check_fails("one value", BN2D_ERROR_TOO_FEW_VALUES, before, {"1", "2"}, [&] { return set(w.module, one); });
+  check_fails("no buffers", BN2D_ERROR_STATE, before, {"BatchNorm2d"},
+              [&] { return set(untracked, w.statistics); });
+  check_fails("other channels", BN2D_ERROR_SHAPE, before, {"4", "3"},
+              [&] { return set(w.module, other); });
+  check_fails("no values", BN2D_ERROR_TOO_FEW_VALUES, before, {"0", "2"},
+              [&] { return set(w.module, none); });
+  check_fails("one value", BN2D_ERROR_TOO_FEW_VALUES, before, {"1", "2"},
+              [&] { return set(w.module, one); });
   REQUIRE(bn2d_module_try_lock(w.module.get(), 0) == BN2D_OK);
   check_fails("busy", BN2D_ERROR_BUSY, before, {}, [&] { return set(w.module, w.statistics); });
   REQUIRE(bn2d_module_unlock(w.module.get(), 0) == BN2D_OK);
@@ -229,7 +266,8 @@ TEST_CASE("statistics: which running statistics can be set", "[statistics]") {
   settings.track = true;
   settings.biased = true;
   const Module biased = make_module(World::kC, settings);
-  check_fails("no values, biased", BN2D_ERROR_TOO_FEW_VALUES, before, {"0", "1"}, [&] { return set(biased, none); });
+  check_fails("no values, biased", BN2D_ERROR_TOO_FEW_VALUES, before, {"0", "1"},
+              [&] { return set(biased, none); });
   CHECK(set(biased, one) == BN2D_OK);
   for (int c = 0; c < World::kC; ++c) {
     CHECK(data_of<float>(biased, "running_mean")[c] == w.x[static_cast<size_t>(c)]);
@@ -238,7 +276,8 @@ TEST_CASE("statistics: which running statistics can be set", "[statistics]") {
 }
 
 TEST_CASE("living module: momentum", "[statistics][modes]") {
-  // Catches a setter that only the getter hears of, a momentum that is not checked, and a repr of before.
+  // Catches a setter that only the getter hears of, a momentum that is not checked, and a repr of
+  // before.
   World w;
   bn2d_module *const module = w.module.get();
   const auto repr = [&] {
@@ -248,11 +287,13 @@ TEST_CASE("living module: momentum", "[statistics][modes]") {
   };
   Snapshot before = w.snapshot();
   for (const double wrong : {-0.1, 1.1, std::nan(""), HUGE_VAL})
-    check_fails("momentum " + std::to_string(wrong), BN2D_ERROR_INVALID_ARGUMENT, before, {"momentum"},
-                [&] { return bn2d_module_set_momentum(module, wrong); });
+    check_fails("momentum " + std::to_string(wrong), BN2D_ERROR_INVALID_ARGUMENT, before,
+                {"momentum"}, [&] { return bn2d_module_set_momentum(module, wrong); });
   REQUIRE(bn2d_module_try_lock(module, 0) == BN2D_OK);
-  check_fails("busy", BN2D_ERROR_BUSY, before, {}, [&] { return bn2d_module_set_momentum(module, 0.5); });
-  check_fails("busy", BN2D_ERROR_BUSY, before, {}, [&] { return bn2d_module_set_momentum_none(module); });
+  check_fails("busy", BN2D_ERROR_BUSY, before, {},
+              [&] { return bn2d_module_set_momentum(module, 0.5); });
+  check_fails("busy", BN2D_ERROR_BUSY, before, {},
+              [&] { return bn2d_module_set_momentum_none(module); });
   REQUIRE(bn2d_module_unlock(module, 0) == BN2D_OK);
 
   REQUIRE(bn2d_module_set_momentum(module, 1) == BN2D_OK);
@@ -260,10 +301,12 @@ TEST_CASE("living module: momentum", "[statistics][modes]") {
   REQUIRE(bn2d_forward(module, w.view_x, w.view_y, nullptr) == BN2D_OK);
   double mean[3], var[3];
   REQUIRE(bn2d_statistics_mean_var(w.statistics.get(), mean, var, 3) == BN2D_OK);
-  for (int c = 0; c < 3; ++c) CHECK(data_of<float>(w.module, "running_mean")[c] == static_cast<float>(mean[c]));
+  for (int c = 0; c < 3; ++c)
+    CHECK(data_of<float>(w.module, "running_mean")[c] == static_cast<float>(mean[c]));
 
   REQUIRE(bn2d_module_set_momentum_none(module) == BN2D_OK);
-  CHECK(repr() == "BatchNorm2d(3, eps=1e-05, momentum=None, affine=True, track_running_stats=True)");
+  CHECK(repr() ==
+        "BatchNorm2d(3, eps=1e-05, momentum=None, affine=True, track_running_stats=True)");
   int32_t has = -1;
   double momentum = 0;
   REQUIRE(bn2d_module_momentum(module, &has, &momentum) == BN2D_OK);
@@ -277,8 +320,8 @@ TEST_CASE("living module: momentum", "[statistics][modes]") {
 }
 
 TEST_CASE("living module: frozen", "[statistics][modes]") {
-  // Catches a frozen module that still updates or counts, one that train() thaws, and another backward than that of
-  // eval mode.
+  // Catches a frozen module that still updates or counts, one that train() thaws, and another
+  // backward than that of eval mode.
   World w;
   bn2d_module *const module = w.module.get();
   Settings settings;
@@ -291,12 +334,15 @@ TEST_CASE("living module: frozen", "[statistics][modes]") {
   check_fails("2", BN2D_ERROR_INVALID_ARGUMENT, before, {"2", "frozen"},
               [&] { return bn2d_module_set_frozen(module, 2); });
   REQUIRE(bn2d_module_try_lock(module, 0) == BN2D_OK);
-  check_fails("busy", BN2D_ERROR_BUSY, before, {}, [&] { return bn2d_module_set_frozen(module, 1); });
+  check_fails("busy", BN2D_ERROR_BUSY, before, {},
+              [&] { return bn2d_module_set_frozen(module, 1); });
   REQUIRE(bn2d_module_unlock(module, 0) == BN2D_OK);
 
   struct Results {
     std::vector<float> y, dx, dweight;
-    bool operator==(const Results &o) const { return y == o.y && dx == o.dx && dweight == o.dweight; }
+    bool operator==(const Results &o) const {
+      return y == o.y && dx == o.dx && dweight == o.dweight;
+    }
   };
   const auto run = [&] {
     REQUIRE(bn2d_module_zero_grad(module) == BN2D_OK);
@@ -324,7 +370,8 @@ TEST_CASE("living module: frozen", "[statistics][modes]") {
   CHECK(training == 1);
 
   const int64_t batches = batches_of(w.module);
-  const float mean = data_of<float>(w.module, "running_mean")[0], var = data_of<float>(w.module, "running_var")[0];
+  const float mean = data_of<float>(w.module, "running_mean")[0],
+              var = data_of<float>(w.module, "running_var")[0];
   CHECK(run() == in_eval);
   CHECK(batches_of(w.module) == batches);
   CHECK(data_of<float>(w.module, "running_mean")[0] == mean);

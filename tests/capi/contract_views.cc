@@ -1,4 +1,5 @@
-// What every function refuses in a view, slot by slot: the status, both values in the message, and nothing changed.
+// What every function refuses in a view, slot by slot: the status, both values in the message, and
+// nothing changed.
 #include <algorithm>
 #include <limits>
 
@@ -23,7 +24,10 @@ const std::vector<Fault> &faults() {
       {"rank 5", [](View &v) { v->ndim = 5; }, BN2D_ERROR_SHAPE, {"5", "4"}},
       {"rank 0", [](View &v) { v->ndim = 0; }, BN2D_ERROR_SHAPE, {"0", "4"}},
       {"rank -1", [](View &v) { v->ndim = -1; }, BN2D_ERROR_SHAPE, {"-1", "4"}},
-      {"rank INT32_MAX", [](View &v) { v->ndim = INT32_MAX; }, BN2D_ERROR_SHAPE, {"2147483647", "4"}},
+      {"rank INT32_MAX",
+       [](View &v) { v->ndim = INT32_MAX; },
+       BN2D_ERROR_SHAPE,
+       {"2147483647", "4"}},
       {"N", [](View &v) { v.set_extent(0, 11); }, BN2D_ERROR_SHAPE, {"11", "2"}},
       {"C", [](View &v) { v.set_extent(1, 41); }, BN2D_ERROR_SHAPE, {"41", "6"}},
       {"H", [](View &v) { v.set_extent(2, 13); }, BN2D_ERROR_SHAPE, {"13", "3"}},
@@ -32,7 +36,10 @@ const std::vector<Fault> &faults() {
        [](View &v) { v.set_extent(1, 1); },
        BN2D_ERROR_SHAPE,
        {"1", "6"}},
-      {"N = 0 in one tensor only", [](View &v) { v.set_extent(0, 0); }, BN2D_ERROR_SHAPE, {"0", "2"}},
+      {"N = 0 in one tensor only",
+       [](View &v) { v.set_extent(0, 0); },
+       BN2D_ERROR_SHAPE,
+       {"0", "2"}},
       {"N = -3", [](View &v) { v.set_extent(0, -3); }, BN2D_ERROR_SHAPE, {"-3"}},
       {"W = INT64_MIN", [](View &v) { v.set_extent(3, INT64_MIN); }, BN2D_ERROR_SHAPE, {}},
       {"N and C exchanged",
@@ -65,7 +72,10 @@ const std::vector<Fault> &faults() {
       {"0 lanes", [](View &v) { v->dtype_lanes = 0; }, BN2D_ERROR_DTYPE, {"0"}},
       // Device.
       {"CUDA", [](View &v) { v->device_type = BN2D_CUDA; }, BN2D_ERROR_DEVICE, {"2|cuda|CUDA"}},
-      {"ROCm", [](View &v) { v->device_type = BN2D_ROCM; }, BN2D_ERROR_DEVICE, {"10|rocm|ROCM|ROCm"}},
+      {"ROCm",
+       [](View &v) { v->device_type = BN2D_ROCM; },
+       BN2D_ERROR_DEVICE,
+       {"10|rocm|ROCM|ROCm"}},
       {"device 0", [](View &v) { v->device_type = 0; }, BN2D_ERROR_DEVICE, {"0"}},
       {"device 12345", [](View &v) { v->device_type = 12345; }, BN2D_ERROR_DEVICE, {"12345"}},
       {"device -1", [](View &v) { v->device_type = -1; }, BN2D_ERROR_DEVICE, {"-1"}},
@@ -106,7 +116,10 @@ const std::vector<Fault> &faults() {
        true},
       // Overflow.
       {"stride INT64_MAX", [](View &v) { v.set_stride(0, INT64_MAX); }, BN2D_ERROR_OVERFLOW, {}},
-      {"stride INT64_MAX / 2", [](View &v) { v.set_stride(1, INT64_MAX / 2); }, BN2D_ERROR_OVERFLOW, {}},
+      {"stride INT64_MAX / 2",
+       [](View &v) { v.set_stride(1, INT64_MAX / 2); },
+       BN2D_ERROR_OVERFLOW,
+       {}},
       {"strides whose sum leaves 64 bits",
        [](View &v) {
          v.set_stride(0, INT64_MAX / 8);
@@ -149,20 +162,22 @@ TEST_CASE("views: the calls of the table succeed as they are", "[views]") {
 }
 
 TEST_CASE("views: every fault in every tensor of every call", "[views]") {
-  // Catches a tensor whose view is not checked, checked after something was written, or refused with another status.
+  // Catches a tensor whose view is not checked, checked after something was written, or refused
+  // with another status.
   for (const ViewCall &call : all_view_calls()) {
     Scene scene;
     const Snapshot before = scene.snapshot();
     std::vector<std::string> slots = call.inputs;
     slots.insert(slots.end(), call.outputs.begin(), call.outputs.end());
     for (const std::string &slot : slots) {
-      const bool output = std::find(call.outputs.begin(), call.outputs.end(), slot) != call.outputs.end();
+      const bool output =
+          std::find(call.outputs.begin(), call.outputs.end(), slot) != call.outputs.end();
       for (const Fault &fault : faults()) {
         if (fault.outputs_only && !output) continue;
         const View good = scene.views[slot];
         fault.spoil(scene.views[slot]);
-        check_fails(call.name + ": " + slot + " with " + fault.name, fault.status, before, fault.words,
-                    [&] { return call.call(scene); });
+        check_fails(call.name + ": " + slot + " with " + fault.name, fault.status, before,
+                    fault.words, [&] { return call.call(scene); });
         scene.views[slot] = good;
       }
     }
@@ -170,8 +185,8 @@ TEST_CASE("views: every fault in every tensor of every call", "[views]") {
 }
 
 TEST_CASE("views: every fault in all tensors at once", "[views]") {
-  // Catches a check that only compares the tensors with each other. A forward without a module has no C to compare
-  // with.
+  // Catches a check that only compares the tensors with each other. A forward without a module has
+  // no C to compare with.
   for (const ViewCall &call : all_view_calls()) {
     Scene scene;
     const Snapshot before = scene.snapshot();
@@ -200,29 +215,37 @@ TEST_CASE("views: a record's dtype and shape count for backward", "[views]") {
   const Snapshot before = scene.snapshot();
   std::vector<double> doubles(400, 1.0);
   const View dy(doubles.data(), BN2D_F64, Scene::kShape);
-  check_fails("dy and dx of float64", BN2D_ERROR_DTYPE, before, {"float64", "float32"},
-              [&] { return bn2d_backward(scene.module.get(), scene.record.get(), dy, dy, nullptr); });
-  check_fails("bn2d_backward_f64 with a float32 record", BN2D_ERROR_DTYPE, before, {"float64", "float32"}, [&] {
-    return bn2d_backward_f64(scene.module.get(), scene.record.get(), doubles.data(), doubles.data());
+  check_fails("dy and dx of float64", BN2D_ERROR_DTYPE, before, {"float64", "float32"}, [&] {
+    return bn2d_backward(scene.module.get(), scene.record.get(), dy, dy, nullptr);
   });
+  check_fails("bn2d_backward_f64 with a float32 record", BN2D_ERROR_DTYPE, before,
+              {"float64", "float32"}, [&] {
+                return bn2d_backward_f64(scene.module.get(), scene.record.get(), doubles.data(),
+                                         doubles.data());
+              });
   CHECK(doubles == std::vector<double>(400, 1.0));
 
-  // Also where x is not needed, so that nothing else would notice: frozen, and no gradient of the weight.
+  // Also where x is not needed, so that nothing else would notice: frozen, and no gradient of the
+  // weight.
   REQUIRE(bn2d_module_eval(scene.module.get()) == BN2D_OK);
   REQUIRE(bn2d_tensor_set_requires_grad(tensor_of(scene.module, "weight").get(), 0) == BN2D_OK);
   std::vector<uint16_t> halves(400, 0x3c00);
-  const View half(halves.data(), BN2D_F16, Scene::kShape), half_dx(halves.data() + 200, BN2D_F16, Scene::kShape);
+  const View half(halves.data(), BN2D_F16, Scene::kShape),
+      half_dx(halves.data() + 200, BN2D_F16, Scene::kShape);
   bn2d_record *raw = nullptr;
   REQUIRE(bn2d_forward(scene.module.get(), scene.views["x"], scene.views["y"], &raw) == BN2D_OK);
   const Record frozen(raw);
   REQUIRE(bn2d_forward(scene.module.get(), half, half_dx, &raw) == BN2D_OK);
   const Record frozen_half(raw);
   const Snapshot now = scene.snapshot();
-  check_fails("float16 gradients of a float32 record", BN2D_ERROR_DTYPE, now, {"float16", "float32"},
-              [&] { return bn2d_backward(scene.module.get(), frozen.get(), half, half_dx, nullptr); });
-  check_fails("float32 gradients of a float16 record", BN2D_ERROR_DTYPE, now, {"float16", "float32"}, [&] {
-    return bn2d_backward_f32(scene.module.get(), frozen_half.get(), scene.data("dy"), scene.data("dx"));
-  });
+  check_fails(
+      "float16 gradients of a float32 record", BN2D_ERROR_DTYPE, now, {"float16", "float32"},
+      [&] { return bn2d_backward(scene.module.get(), frozen.get(), half, half_dx, nullptr); });
+  check_fails("float32 gradients of a float16 record", BN2D_ERROR_DTYPE, now,
+              {"float16", "float32"}, [&] {
+                return bn2d_backward_f32(scene.module.get(), frozen_half.get(), scene.data("dy"),
+                                         scene.data("dx"));
+              });
 }
 
 TEST_CASE("views: contiguous calls name both dtypes", "[views]") {
@@ -237,8 +260,9 @@ TEST_CASE("views: contiguous calls name both dtypes", "[views]") {
     bn2d_record *record = nullptr;
     before.add("record", &record, sizeof record);
     before.add("x", x);
-    check_fails("forward_f32", BN2D_ERROR_DTYPE, before, {"float32", bn2d_dtype_name(dtype)},
-                [&] { return bn2d_forward_f32(module.get(), x.data(), 2, 2, 1, x.data(), &record); });
+    check_fails("forward_f32", BN2D_ERROR_DTYPE, before, {"float32", bn2d_dtype_name(dtype)}, [&] {
+      return bn2d_forward_f32(module.get(), x.data(), 2, 2, 1, x.data(), &record);
+    });
   }
   const Module module = make_module(2);
   Snapshot before;
@@ -261,7 +285,8 @@ TEST_CASE("views: which data a module takes", "[views]") {
       std::vector<double> x(8), y(8), dx(8);
       for (size_t i = 0; i < 4; ++i) x[i] = static_cast<double>(i);
       const Extents shape{2, 2, 1, 2};
-      const View in(x.data(), data_dtype, shape), out(y.data(), data_dtype, shape), back(dx.data(), data_dtype, shape);
+      const View in(x.data(), data_dtype, shape), out(y.data(), data_dtype, shape),
+          back(dx.data(), data_dtype, shape);
       bn2d_record *raw = nullptr;
       if (accepted) {
         CHECK(bn2d_forward(module.get(), in, out, &raw) == BN2D_OK);
@@ -272,12 +297,14 @@ TEST_CASE("views: which data a module takes", "[views]") {
         before.add("module", module.get());
         before.add("y", y);
         before.add("record", &raw, sizeof raw);
-        check_fails("forward", BN2D_ERROR_DTYPE, before, {bn2d_dtype_name(data_dtype), bn2d_dtype_name(module_dtype)},
+        check_fails("forward", BN2D_ERROR_DTYPE, before,
+                    {bn2d_dtype_name(data_dtype), bn2d_dtype_name(module_dtype)},
                     [&] { return bn2d_forward(module.get(), in, out, &raw); });
       }
       std::vector<double> parameters(2, 1.0);
-      const int32_t status = bn2d_batch_norm_forward(in, nullptr, out, module_dtype, nullptr, nullptr, nullptr, nullptr,
-                                                     1, 0.1, 1e-5, 0, BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr);
+      const int32_t status = bn2d_batch_norm_forward(in, nullptr, out, module_dtype, nullptr,
+                                                     nullptr, nullptr, nullptr, 1, 0.1, 1e-5, 0,
+                                                     BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr);
       CHECK(status == (accepted ? BN2D_OK : BN2D_ERROR_DTYPE));
     }
   }
@@ -293,42 +320,48 @@ TEST_CASE("views: extents whose product leaves 64 bits", "[views]") {
   before.add("memory", memory);
   before.add("record", &record, sizeof record);
   const int64_t big = int64_t{1} << 40;
-  const std::vector<Extents> shapes = {{big, 3, big, big},
-                                       {INT64_MAX, 3, 1, 1},
-                                       {1, 3, INT64_MAX, 2},
-                                       {1, 3, INT64_MAX / 3 + 1, 1},
-                                       {1, 3, int64_t{1} << 61, 1},  // the elements fit, their bytes do not
-                                       {int64_t{1} << 32, 3, int64_t{1} << 32, 1},  // wraps to 0
-                                       {1, 3, 3074457345618258604, 2}};
+  const std::vector<Extents> shapes = {
+      {big, 3, big, big},
+      {INT64_MAX, 3, 1, 1},
+      {1, 3, INT64_MAX, 2},
+      {1, 3, INT64_MAX / 3 + 1, 1},
+      {1, 3, int64_t{1} << 61, 1},                 // the elements fit, their bytes do not
+      {int64_t{1} << 32, 3, int64_t{1} << 32, 1},  // wraps to 0
+      {1, 3, 3074457345618258604, 2}};
   for (const Extents &s : shapes) {
-    const std::string what = std::to_string(s[0]) + " " + std::to_string(s[2]) + " " + std::to_string(s[3]);
+    const std::string what =
+        std::to_string(s[0]) + " " + std::to_string(s[2]) + " " + std::to_string(s[3]);
     check_fails("forward_f32 " + what, BN2D_ERROR_OVERFLOW, before, {}, [&] {
-      return bn2d_forward_f32(module.get(), memory.data(), s[0], s[2], s[3], memory.data() + 32, &record);
+      return bn2d_forward_f32(module.get(), memory.data(), s[0], s[2], s[3], memory.data() + 32,
+                              &record);
     });
     const View x(memory.data(), BN2D_F32, s), y(memory.data() + 32, BN2D_F32, s);
     check_fails("forward " + what, BN2D_ERROR_OVERFLOW, before, {},
                 [&] { return bn2d_forward(module.get(), x, y, &record); });
     check_fails("batch_norm_forward " + what, BN2D_ERROR_OVERFLOW, before, {}, [&] {
-      return bn2d_batch_norm_forward(x, nullptr, y, BN2D_F32, nullptr, nullptr, nullptr, nullptr, 1, 0.1, 1e-5, 0,
-                                     BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr);
+      return bn2d_batch_norm_forward(x, nullptr, y, BN2D_F32, nullptr, nullptr, nullptr, nullptr, 1,
+                                     0.1, 1e-5, 0, BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr);
     });
   }
   struct Negative {
     int64_t n, h, w;
   };
-  for (const Negative &e : {Negative{-1, 2, 2}, Negative{1, -2, 2}, Negative{1, 2, -7}, Negative{-1, -1, 4},
-                            Negative{INT64_MIN, 1, 1}, Negative{0, -1, 2}}) {
-    check_fails(
-        "a negative extent", BN2D_ERROR_SHAPE, before,
-        {std::to_string(e.n < 0   ? e.n
-                        : e.h < 0 ? e.h
-                                  : e.w)},
-        [&] { return bn2d_forward_f32(module.get(), memory.data(), e.n, e.h, e.w, memory.data() + 32, &record); });
+  for (const Negative &e : {Negative{-1, 2, 2}, Negative{1, -2, 2}, Negative{1, 2, -7},
+                            Negative{-1, -1, 4}, Negative{INT64_MIN, 1, 1}, Negative{0, -1, 2}}) {
+    check_fails("a negative extent", BN2D_ERROR_SHAPE, before,
+                {std::to_string(e.n < 0   ? e.n
+                                : e.h < 0 ? e.h
+                                          : e.w)},
+                [&] {
+                  return bn2d_forward_f32(module.get(), memory.data(), e.n, e.h, e.w,
+                                          memory.data() + 32, &record);
+                });
   }
 }
 
 TEST_CASE("views: one value per channel", "[views]") {
-  // Catches a division by M - 1 = 0, and an error in a mode that does not need statistics of the batch.
+  // Catches a division by M - 1 = 0, and an error in a mode that does not need statistics of the
+  // batch.
   std::vector<float> x = {1, 2, 3}, y(3, 9.0f);
   for (const bool track : {true, false}) {
     for (const bool biased : {false, true}) {
@@ -350,12 +383,14 @@ TEST_CASE("views: one value per channel", "[views]") {
           CHECK(bn2d_forward(module.get(), in, out, nullptr) == BN2D_OK);
           continue;
         }
-        check_fails("forward_f32", BN2D_ERROR_TOO_FEW_VALUES, before, {"1"},
-                    [&] { return bn2d_forward_f32(module.get(), x.data(), 1, 1, 1, y.data(), &record); });
+        check_fails("forward_f32", BN2D_ERROR_TOO_FEW_VALUES, before, {"1"}, [&] {
+          return bn2d_forward_f32(module.get(), x.data(), 1, 1, 1, y.data(), &record);
+        });
         check_fails("forward", BN2D_ERROR_TOO_FEW_VALUES, before, {"1"},
                     [&] { return bn2d_forward(module.get(), in, out, nullptr); });
-        check_fails("forward_act", BN2D_ERROR_TOO_FEW_VALUES, before, {"1"},
-                    [&] { return bn2d_forward_act(module.get(), in, nullptr, BN2D_ACT_RELU, 0, out, nullptr); });
+        check_fails("forward_act", BN2D_ERROR_TOO_FEW_VALUES, before, {"1"}, [&] {
+          return bn2d_forward_act(module.get(), in, nullptr, BN2D_ACT_RELU, 0, out, nullptr);
+        });
       }
     }
   }
@@ -366,17 +401,20 @@ TEST_CASE("views: one value per channel", "[views]") {
   before.add("mean", mean);
   before.add("var", var);
   const auto stateless = [&](int32_t batch_stats) {
-    return bn2d_batch_norm_forward(in, nullptr, out, BN2D_F32, nullptr, nullptr, mean.data(), var.data(), batch_stats,
-                                   0.1, 1e-5, 0, BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr);
+    return bn2d_batch_norm_forward(in, nullptr, out, BN2D_F32, nullptr, nullptr, mean.data(),
+                                   var.data(), batch_stats, 0.1, 1e-5, 0, BN2D_ACT_NONE, 0, nullptr,
+                                   nullptr, nullptr);
   };
-  check_fails("batch_norm_forward", BN2D_ERROR_TOO_FEW_VALUES, before, {"1"}, [&] { return stateless(1); });
+  check_fails("batch_norm_forward", BN2D_ERROR_TOO_FEW_VALUES, before, {"1"},
+              [&] { return stateless(1); });
   CHECK(stateless(0) == BN2D_OK);
 }
 
 TEST_CASE("views: no elements", "[views]") {
-  // Catches a division by M = 0, statistics that become NaN, a counter that stays, an output that is written.
-  for (const Extents &shape :
-       {Extents{0, 3, 2, 2}, Extents{2, 3, 0, 2}, Extents{2, 3, 2, 0}, Extents{0, 3, 0, 0}, Extents{1, 3, 0, 1}}) {
+  // Catches a division by M = 0, statistics that become NaN, a counter that stays, an output that
+  // is written.
+  for (const Extents &shape : {Extents{0, 3, 2, 2}, Extents{2, 3, 0, 2}, Extents{2, 3, 2, 0},
+                               Extents{0, 3, 0, 0}, Extents{1, 3, 0, 1}}) {
     for (const bool eval : {false, true}) {
       for (const bool with_memory : {false, true}) {
         for (const int32_t activation : {BN2D_ACT_NONE, BN2D_ACT_LEAKY_RELU}) {
@@ -385,26 +423,31 @@ TEST_CASE("views: no elements", "[views]") {
           INFO(what);
           const Module module = make_module(3);
           give_character(module);
-          for (const char *name : {"weight.grad", "bias.grad"}) data_of<float>(module, name)[1] = 4.0f;
+          for (const char *name : {"weight.grad", "bias.grad"})
+            data_of<float>(module, name)[1] = 4.0f;
           REQUIRE(bn2d_module_train(module.get(), !eval) == BN2D_OK);
           std::vector<float> x(8, 1.0f), y(8, 2.0f), dx(8, 3.0f);
           Snapshot before;
           before.add("y", y);
           before.add("dx", dx);
-          for (const char *name : {"weight", "bias", "running_mean", "running_var", "weight.grad", "bias.grad"}) {
+          for (const char *name :
+               {"weight", "bias", "running_mean", "running_var", "weight.grad", "bias.grad"}) {
             before.add(name, data_of<float>(module, name), 3 * sizeof(float));
           }
           const View in(with_memory ? x.data() : nullptr, BN2D_F32, shape);
           const View out(with_memory ? y.data() : nullptr, BN2D_F32, shape);
           const View back(with_memory ? dx.data() : nullptr, BN2D_F32, shape);
           bn2d_record *raw = nullptr;
-          CHECK(bn2d_forward_act(module.get(), in, nullptr, activation, -0.5, out, &raw) == BN2D_OK);
+          CHECK(bn2d_forward_act(module.get(), in, nullptr, activation, -0.5, out, &raw) ==
+                BN2D_OK);
           const Record record(raw);
           REQUIRE(raw != nullptr);
           CHECK(batches_of(module) == (eval ? 0 : 1));
           CHECK(bn2d_backward(module.get(), raw, in, back, back) == BN2D_OK);
-          CHECK(bn2d_double_backward(module.get(), raw, in, in, nullptr, nullptr, back, back) == BN2D_OK);
-          CHECK(bn2d_forward_f32(module.get(), nullptr, shape[0], shape[2], shape[3], nullptr, nullptr) == BN2D_OK);
+          CHECK(bn2d_double_backward(module.get(), raw, in, in, nullptr, nullptr, back, back) ==
+                BN2D_OK);
+          CHECK(bn2d_forward_f32(module.get(), nullptr, shape[0], shape[2], shape[3], nullptr,
+                                 nullptr) == BN2D_OK);
           CHECK(batches_of(module) == (eval ? 0 : 2));
           CHECK(before.difference() == "");
         }
@@ -414,7 +457,8 @@ TEST_CASE("views: no elements", "[views]") {
 }
 
 TEST_CASE("views: no elements, but other faults", "[views]") {
-  // Catches a tensor without memory that is taken for one that was not given: its view is still checked.
+  // Catches a tensor without memory that is taken for one that was not given: its view is still
+  // checked.
   struct Fault {
     const char *name;
     std::function<void(View &)> spoil;
@@ -436,8 +480,8 @@ TEST_CASE("views: no elements, but other faults", "[views]") {
       view->data = nullptr;
     }
     bn2d_record *raw = nullptr;
-    REQUIRE(bn2d_forward_act(scene.module.get(), scene.views["x"], scene.views["z"], BN2D_ACT_RELU, 0, scene.views["y"],
-                             &raw) == BN2D_OK);
+    REQUIRE(bn2d_forward_act(scene.module.get(), scene.views["x"], scene.views["z"], BN2D_ACT_RELU,
+                             0, scene.views["y"], &raw) == BN2D_OK);
     scene.record.reset(raw);
     INFO(call.name);
     CHECK(call.call(scene) == BN2D_OK);
@@ -470,15 +514,16 @@ TEST_CASE("views: no elements, without a module", "[views]") {
   before.add("dweight", dweight);
   before.add("dbias", dbias);
   std::vector<double> saved_mean(3, 0.0), saved_invstd(3, 1.0);
-  CHECK(bn2d_batch_norm_forward(empty, empty, empty, BN2D_F32, nullptr, nullptr, mean.data(), var.data(), 1, 0.1, 1e-5,
-                                0, BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr) == BN2D_OK);
-  CHECK(bn2d_batch_norm_backward(empty, empty, nullptr, nullptr, BN2D_F32, nullptr, saved_mean.data(),
-                                 saved_invstd.data(), 1, BN2D_ACT_NONE, 0, 1, empty, nullptr, dweight.data(),
-                                 dbias.data()) == BN2D_OK);
+  CHECK(bn2d_batch_norm_forward(empty, empty, empty, BN2D_F32, nullptr, nullptr, mean.data(),
+                                var.data(), 1, 0.1, 1e-5, 0, BN2D_ACT_NONE, 0, nullptr, nullptr,
+                                nullptr) == BN2D_OK);
+  CHECK(bn2d_batch_norm_backward(empty, empty, nullptr, nullptr, BN2D_F32, nullptr,
+                                 saved_mean.data(), saved_invstd.data(), 1, BN2D_ACT_NONE, 0, 1,
+                                 empty, nullptr, dweight.data(), dbias.data()) == BN2D_OK);
   CHECK(before.difference() == "");
-  CHECK(bn2d_batch_norm_backward(empty, empty, nullptr, nullptr, BN2D_F32, nullptr, saved_mean.data(),
-                                 saved_invstd.data(), 1, BN2D_ACT_NONE, 0, 0, empty, nullptr, dweight.data(),
-                                 dbias.data()) == BN2D_OK);
+  CHECK(bn2d_batch_norm_backward(empty, empty, nullptr, nullptr, BN2D_F32, nullptr,
+                                 saved_mean.data(), saved_invstd.data(), 1, BN2D_ACT_NONE, 0, 0,
+                                 empty, nullptr, dweight.data(), dbias.data()) == BN2D_OK);
   CHECK(dweight == std::vector<float>(3, 0.0f));  // overwritten: the sum over nothing
   CHECK(dbias == std::vector<float>(3, 0.0f));
 }
@@ -489,7 +534,8 @@ TEST_CASE("views: the stride of an extent of 0 or 1 does not matter", "[views]")
   for (const int64_t odd : {int64_t{0}, int64_t{-1}, INT64_MAX, INT64_MIN}) {
     INFO("stride " << odd);
     const Module module = make_module(2);
-    const View plain_x(x.data(), BN2D_F32, {3, 2, 1, 1}), plain_y(expected.data(), BN2D_F32, {3, 2, 1, 1});
+    const View plain_x(x.data(), BN2D_F32, {3, 2, 1, 1}),
+        plain_y(expected.data(), BN2D_F32, {3, 2, 1, 1});
     REQUIRE(bn2d_forward(module.get(), plain_x, plain_y, nullptr) == BN2D_OK);
     const View odd_x(x.data(), BN2D_F32, {3, 2, 1, 1}, {2, 1, odd, odd});
     const View odd_y(y.data(), BN2D_F32, {3, 2, 1, 1}, {2, 1, odd, odd});
@@ -525,8 +571,8 @@ TEST_CASE("views: byte_offset is added to data", "[views]") {
     view->byte_offset = 9 * sizeof(float);
   }
   for (Scene *one : {&plain, &scene}) {
-    REQUIRE(bn2d_backward(one->module.get(), one->record.get(), one->views["dy"], one->views["dx"], one->views["dz"]) ==
-            BN2D_OK);
+    REQUIRE(bn2d_backward(one->module.get(), one->record.get(), one->views["dy"], one->views["dx"],
+                          one->views["dz"]) == BN2D_OK);
   }
   CHECK(scene.memories["dx"] == plain.memories["dx"]);
   CHECK(scene.memories["dz"] == plain.memories["dz"]);
@@ -548,13 +594,15 @@ TEST_CASE("views: an input may overlap itself", "[views]") {
   give_character(module);
   Scene plain;
   std::vector<float> expected(copy.size());
-  REQUIRE(bn2d_forward_f32(plain.module.get(), copy.data(), 2, 3, 5, expected.data(), nullptr) == BN2D_OK);
+  REQUIRE(bn2d_forward_f32(plain.module.get(), copy.data(), 2, 3, 5, expected.data(), nullptr) ==
+          BN2D_OK);
   REQUIRE(bn2d_forward(scene.module.get(), scene.views["x"], scene.views["y"], nullptr) == BN2D_OK);
   CHECK(std::vector<float>(scene.data("y"), scene.data("y") + copy.size()) == expected);
 }
 
 TEST_CASE("views: strides that interleave but do not overlap are a valid output", "[views]") {
-  // Catches an overlap check that wants strides nested: here the strides are positive and no two elements meet.
+  // Catches an overlap check that wants strides nested: here the strides are positive and no two
+  // elements meet.
   const Module module = make_module(3);
   std::vector<float> x = {1, 2, 4, 8, 16, 32}, y(16, 99.0f), expected(6);
   REQUIRE(bn2d_forward_f32(module.get(), x.data(), 2, 1, 1, expected.data(), nullptr) == BN2D_OK);
@@ -582,32 +630,36 @@ TEST_CASE("views: views are read during the call only", "[views]") {
       std::memset(&x, 0x5a, sizeof x);
       std::memset(&y, 0x5a, sizeof y);
     }
-    REQUIRE(bn2d_backward(one->module.get(), one->record.get(), one->views["dy"], one->views["dx"], one->views["dz"]) ==
-            BN2D_OK);
+    REQUIRE(bn2d_backward(one->module.get(), one->record.get(), one->views["dy"], one->views["dx"],
+                          one->views["dz"]) == BN2D_OK);
   }
   CHECK(scene.memories["dx"] == other.memories["dx"]);
   CHECK(scene.memories["dz"] == other.memories["dz"]);
 }
 
 TEST_CASE("views: the activation and its slope", "[views]") {
-  // Catches an activation that is used as an index, and a slope that is checked where it does not count.
+  // Catches an activation that is used as an index, and a slope that is checked where it does not
+  // count.
   Scene scene;
-  const double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  const double inf = std::numeric_limits<double>::infinity(),
+               nan = std::numeric_limits<double>::quiet_NaN();
   const Snapshot before = scene.snapshot();
   const auto forward = [&](int32_t activation, double slope) {
-    return bn2d_forward_act(scene.module.get(), scene.views["x"], nullptr, activation, slope, scene.views["y"],
-                            nullptr);
+    return bn2d_forward_act(scene.module.get(), scene.views["x"], nullptr, activation, slope,
+                            scene.views["y"], nullptr);
   };
   for (const int32_t odd : {9, -1, INT32_MAX, INT32_MIN}) {
     check_fails("activation", BN2D_ERROR_INVALID_ARGUMENT, before, {std::to_string(odd)},
                 [&] { return forward(odd, 0.1); });
   }
   for (const double slope : {inf, -inf, nan}) {
-    check_fails("slope", BN2D_ERROR_INVALID_ARGUMENT, before, {}, [&] { return forward(BN2D_ACT_LEAKY_RELU, slope); });
+    check_fails("slope", BN2D_ERROR_INVALID_ARGUMENT, before, {},
+                [&] { return forward(BN2D_ACT_LEAKY_RELU, slope); });
   }
   for (const double slope : {inf, nan}) {
     CHECK(forward(BN2D_ACT_NONE, slope) == BN2D_OK);
     CHECK(forward(BN2D_ACT_RELU, slope) == BN2D_OK);
   }
-  for (const double slope : {0.0, -0.5, 1.0, 2.0, 1e30}) CHECK(forward(BN2D_ACT_LEAKY_RELU, slope) == BN2D_OK);
+  for (const double slope : {0.0, -0.5, 1.0, 2.0, 1e30})
+    CHECK(forward(BN2D_ACT_LEAKY_RELU, slope) == BN2D_OK);
 }

@@ -1,10 +1,10 @@
-// When oneTBB cannot start: what it asks of the system while the first large call runs fails, one request at a time,
-// each in a new process. The program's own malloc and pthread_create come before those of the C library, also for
-// oneTBB; the sanitizers have theirs, so not with them. oneTBB's allocator maps its memory behind our back: a limit of
-// the address space stops that.
+// When oneTBB cannot start: what it asks of the system while the first large call runs fails, one
+// request at a time, each in a new process. The program's own malloc and pthread_create come before
+// those of the C library, also for oneTBB; the sanitizers have theirs, so not with them. oneTBB's
+// allocator maps its memory behind our back: a limit of the address space stops that.
 //
-// One malloc fails, not all from then on: then glibc itself aborts, which needs memory to pass an exception on through
-// pthread_once.
+// One malloc fails, not all from then on: then glibc itself aborts, which needs memory to pass an
+// exception on through pthread_once.
 #include <unistd.h>  // says whether it is glibc's
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #include <dlfcn.h>
@@ -54,7 +54,8 @@ EXPORTED void *malloc(size_t bytes) {
 EXPORTED void *calloc(size_t count, size_t bytes) {
   return request_fails(kMalloc) ? (errno = ENOMEM, nullptr) : __libc_calloc(count, bytes);
 }
-EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument) {
+EXPORTED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                            void *(*run)(void *), void *argument) {
   using Function = int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
   static const auto next = reinterpret_cast<Function>(dlsym(RTLD_NEXT, "pthread_create"));
   return request_fails(kThread) ? EAGAIN : next(thread, attributes, run, argument);
@@ -75,17 +76,20 @@ TEST_CASE("faults alone: the start of oneTBB", "[.]") {
   const auto forward = [&](std::vector<float> &to) {
     return bn2d_forward_f32(module, x.data(), n, side, side, to.data(), nullptr);
   };
-  if (bn2d_set_num_threads(1) != BN2D_OK || forward(expected) != BN2D_OK) _exit(2);  // without oneTBB
+  if (bn2d_set_num_threads(1) != BN2D_OK || forward(expected) != BN2D_OK)
+    _exit(2);  // without oneTBB
   if (bn2d_set_num_threads(0) != BN2D_OK) _exit(2);
   g_all = all != 0;
   rlimit before{}, limit{};
   if (what == kAddressSpace) {
     long pages = 0;
     std::FILE *const statm = std::fopen("/proc/self/statm", "r");
-    if (statm == nullptr || std::fscanf(statm, "%ld", &pages) != 1 || std::fclose(statm) != 0) _exit(2);
+    if (statm == nullptr || std::fscanf(statm, "%ld", &pages) != 1 || std::fclose(statm) != 0)
+      _exit(2);
     getrlimit(RLIMIT_AS, &before);
     limit = before;
-    limit.rlim_cur = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE)) + static_cast<rlim_t>(until) * kStep;
+    limit.rlim_cur =
+        static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE)) + static_cast<rlim_t>(until) * kStep;
     setrlimit(RLIMIT_AS, &limit);
   }
   g_until_failure[what] = until;
@@ -106,11 +110,12 @@ TEST_CASE("faults alone: the start of oneTBB", "[.]") {
 }
 
 TEST_CASE("faults: oneTBB cannot start", "[faults]") {
-  // Catches a second call that waits for ever for what the first one did not finish (-14), and an exception or a signal
-  // that gets out.
+  // Catches a second call that waits for ever for what the first one did not finish (-14), and an
+  // exception or a signal that gets out.
   const auto outcome = [](What what, int until, bool all) {
     return run_alone("faults alone: the start of oneTBB",
-                     std::to_string(what) + " " + std::to_string(until) + " " + (all ? "1" : "0"), 10);
+                     std::to_string(what) + " " + std::to_string(until) + " " + (all ? "1" : "0"),
+                     10);
   };
   int until = 0;
   for (; until < 200; ++until) {

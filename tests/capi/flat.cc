@@ -12,7 +12,8 @@ struct FlatCase {
 std::vector<FlatCase> flat_cases() {
   std::vector<FlatCase> cases;
   for (const int32_t layout : {BN2D_NCHW, BN2D_NHWC}) {
-    for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) cases.push_back({dtype, dtype, layout});
+    for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16})
+      cases.push_back({dtype, dtype, layout});
     cases.push_back({BN2D_BF16, BN2D_F32, layout});
   }
   return cases;
@@ -22,8 +23,8 @@ Layout layout_of(const FlatCase &c) { return c.layout == BN2D_NHWC ? Layout::nhw
 
 }  // namespace
 
-// Catches: extents or strides in another order than the layout has, a dtype that is lost on the way, arguments that are
-// passed on in another place.
+// Catches: extents or strides in another order than the layout has, a dtype that is lost on the
+// way, arguments that are passed on in another place.
 TEST_CASE("flat: a module's functions have the bits of those with views", "[flat]") {
   const Extents e{2, 5, 3, 4};
   for (const FlatCase &c : flat_cases()) {
@@ -36,8 +37,10 @@ TEST_CASE("flat: a module's functions have the bits of those with views", "[flat
     const Layout layout = layout_of(c);
     Tensor x(c.data, e, in.x, layout), z(c.data, e, in.z, layout), dy(c.data, e, in.dy, layout),
         ddx(c.data, e, in.ddx, layout);
-    Tensor y[2] = {{c.data, e, layout}, {c.data, e, layout}}, dx[2] = {{c.data, e, layout}, {c.data, e, layout}},
-           dz[2] = {{c.data, e, layout}, {c.data, e, layout}}, ddy[2] = {{c.data, e, layout}, {c.data, e, layout}};
+    Tensor y[2] = {{c.data, e, layout}, {c.data, e, layout}},
+           dx[2] = {{c.data, e, layout}, {c.data, e, layout}},
+           dz[2] = {{c.data, e, layout}, {c.data, e, layout}},
+           ddy[2] = {{c.data, e, layout}, {c.data, e, layout}};
     Array ddweight(c.module, in.ddweight), ddbias(c.module, in.ddbias);
     Bits grad[2];
     for (const int flat : {0, 1}) {
@@ -48,16 +51,19 @@ TEST_CASE("flat: a module's functions have the bits of those with views", "[flat
       module.set("bias", in.bias);
       Record record;
       if (flat == 1) {
-        NUMERICS_OK(bn2d_forward_flat(module, c.data, c.layout, x.data(), z.data(), e.n, e.h, e.w, BN2D_ACT_LEAKY_RELU,
-                                      0.25, y[1].data(), record.out()));
-        NUMERICS_OK(bn2d_backward_flat(module, record, c.data, c.layout, dy.data(), dx[1].data(), dz[1].data()));
-        NUMERICS_OK(bn2d_double_backward_flat(module, record, c.data, c.layout, dy.data(), ddx.data(), ddweight.data(),
-                                              ddbias.data(), ddy[1].data(), nullptr));
+        NUMERICS_OK(bn2d_forward_flat(module, c.data, c.layout, x.data(), z.data(), e.n, e.h, e.w,
+                                      BN2D_ACT_LEAKY_RELU, 0.25, y[1].data(), record.out()));
+        NUMERICS_OK(bn2d_backward_flat(module, record, c.data, c.layout, dy.data(), dx[1].data(),
+                                       dz[1].data()));
+        NUMERICS_OK(bn2d_double_backward_flat(module, record, c.data, c.layout, dy.data(),
+                                              ddx.data(), ddweight.data(), ddbias.data(),
+                                              ddy[1].data(), nullptr));
       } else {
-        NUMERICS_OK(bn2d_forward_act(module, x.view(), z.view(), BN2D_ACT_LEAKY_RELU, 0.25, y[0].view(), record.out()));
+        NUMERICS_OK(bn2d_forward_act(module, x.view(), z.view(), BN2D_ACT_LEAKY_RELU, 0.25,
+                                     y[0].view(), record.out()));
         NUMERICS_OK(bn2d_backward(module, record, dy.view(), dx[0].view(), dz[0].view()));
-        NUMERICS_OK(bn2d_double_backward(module, record, dy.view(), ddx.view(), ddweight.data(), ddbias.data(),
-                                         ddy[0].view(), nullptr));
+        NUMERICS_OK(bn2d_double_backward(module, record, dy.view(), ddx.view(), ddweight.data(),
+                                         ddbias.data(), ddy[0].view(), nullptr));
       }
       grad[flat] = module.bits("weight.grad");
     }
@@ -69,7 +75,8 @@ TEST_CASE("flat: a module's functions have the bits of those with views", "[flat
   }
 }
 
-// Catches: the same for the functions without a module, and arrays of another length than there are channels.
+// Catches: the same for the functions without a module, and arrays of another length than there are
+// channels.
 TEST_CASE("flat: the stateless functions have the bits of those with views", "[flat]") {
   const Extents e{2, 5, 3, 4};
   for (const FlatCase &c : flat_cases()) {
@@ -92,21 +99,23 @@ TEST_CASE("flat: the stateless functions have the bits of those with views", "[f
       std::vector<uint8_t> mask(100);
       if (flat == 1) {
         NUMERICS_OK(bn2d_batch_norm_forward_flat(
-            c.data, c.layout, e.n, e.c, e.h, e.w, x.data(), z.data(), y.data(), c.module, e.c, weight.data(),
-            bias.data(), running_mean.data(), running_var.data(), 1, 0.5, 1e-3, BN2D_FLAG_BIASED_RUNNING_VAR,
-            BN2D_ACT_LEAKY_RELU, 0.5, mask.data(), doubles(mean), doubles(invstd)));
-        NUMERICS_OK(bn2d_batch_norm_backward_flat(c.data, c.layout, e.n, e.c, e.h, e.w, x.data(), dy.data(), nullptr,
-                                                  mask.data(), c.module, e.c, weight.data(), doubles(mean),
-                                                  doubles(invstd), 1, BN2D_ACT_LEAKY_RELU, 0.5, 0.25, dx.data(),
-                                                  dz.data(), dweight.data(), dbias.data()));
+            c.data, c.layout, e.n, e.c, e.h, e.w, x.data(), z.data(), y.data(), c.module, e.c,
+            weight.data(), bias.data(), running_mean.data(), running_var.data(), 1, 0.5, 1e-3,
+            BN2D_FLAG_BIASED_RUNNING_VAR, BN2D_ACT_LEAKY_RELU, 0.5, mask.data(), doubles(mean),
+            doubles(invstd)));
+        NUMERICS_OK(bn2d_batch_norm_backward_flat(
+            c.data, c.layout, e.n, e.c, e.h, e.w, x.data(), dy.data(), nullptr, mask.data(),
+            c.module, e.c, weight.data(), doubles(mean), doubles(invstd), 1, BN2D_ACT_LEAKY_RELU,
+            0.5, 0.25, dx.data(), dz.data(), dweight.data(), dbias.data()));
       } else {
-        NUMERICS_OK(bn2d_batch_norm_forward(x.view(), z.view(), y.view(), c.module, weight.data(), bias.data(),
-                                            running_mean.data(), running_var.data(), 1, 0.5, 1e-3,
-                                            BN2D_FLAG_BIASED_RUNNING_VAR, BN2D_ACT_LEAKY_RELU, 0.5, mask.data(),
-                                            doubles(mean), doubles(invstd)));
-        NUMERICS_OK(bn2d_batch_norm_backward(x.view(), dy.view(), nullptr, mask.data(), c.module, weight.data(),
-                                             doubles(mean), doubles(invstd), 1, BN2D_ACT_LEAKY_RELU, 0.5, 0.25,
-                                             dx.view(), dz.view(), dweight.data(), dbias.data()));
+        NUMERICS_OK(bn2d_batch_norm_forward(
+            x.view(), z.view(), y.view(), c.module, weight.data(), bias.data(), running_mean.data(),
+            running_var.data(), 1, 0.5, 1e-3, BN2D_FLAG_BIASED_RUNNING_VAR, BN2D_ACT_LEAKY_RELU,
+            0.5, mask.data(), doubles(mean), doubles(invstd)));
+        NUMERICS_OK(bn2d_batch_norm_backward(x.view(), dy.view(), nullptr, mask.data(), c.module,
+                                             weight.data(), doubles(mean), doubles(invstd), 1,
+                                             BN2D_ACT_LEAKY_RELU, 0.5, 0.25, dx.view(), dz.view(),
+                                             dweight.data(), dbias.data()));
       }
       y_bits[flat] = y.bits();
       dx_bits[flat] = dx.bits();
@@ -126,8 +135,9 @@ TEST_CASE("flat: the stateless functions have the bits of those with views", "[f
 TEST_CASE("flat: errors name the fact and both values", "[flat]") {
   float x[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, y[12] = {}, weight[64] = {};
   const auto forward = [&](int32_t dtype, int32_t layout, int64_t features) {
-    return bn2d_batch_norm_forward_flat(dtype, layout, 2, 3, 1, 2, x, nullptr, y, BN2D_F32, features, weight, nullptr,
-                                        nullptr, nullptr, 1, 0, 1e-5, 0, BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr);
+    return bn2d_batch_norm_forward_flat(dtype, layout, 2, 3, 1, 2, x, nullptr, y, BN2D_F32,
+                                        features, weight, nullptr, nullptr, nullptr, 1, 0, 1e-5, 0,
+                                        BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr);
   };
   CHECK(forward(BN2D_F32, BN2D_NCHW, 3) == BN2D_OK);
   CHECK(forward(BN2D_F32, BN2D_NCHW, 64) == BN2D_ERROR_SHAPE);

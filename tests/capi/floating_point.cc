@@ -1,5 +1,6 @@
-// A call leaves the floating-point environment of its thread as it was: flags, masks, rounding, and does not trap where
-// the host traps invalid operations, divisions by zero and overflows. On ordinary and on extreme, finite numbers.
+// A call leaves the floating-point environment of its thread as it was: flags, masks, rounding, and
+// does not trap where the host traps invalid operations, divisions by zero and overflows. On
+// ordinary and on extreme, finite numbers.
 #include <cfenv>
 
 #include "support/contract_functions.h"
@@ -72,7 +73,8 @@ class Watch {
   bool toggle_ = false;
 };
 
-// Around a call: with traps, as a host sets them. A trap ends the program, which the framework reports.
+// Around a call: with traps, as a host sets them. A trap ends the program, which the framework
+// reports.
 Around trapped() {
   return [](const char *, const std::function<int32_t()> &call) {
     std::feclearexcept(FE_ALL_EXCEPT);
@@ -101,8 +103,8 @@ void run_all(const Around &around) {
 
 }  // namespace
 
-// Catches: lanes behind the last element that hold 0/0, conversions of infinities, a sum tried in a range that is too
-// small, on any SIMD target (simd.*).
+// Catches: lanes behind the last element that hold 0/0, conversions of infinities, a sum tried in a
+// range that is too small, on any SIMD target (simd.*).
 TEST_CASE("floating point: no call of an operation changes an exception flag", "[floating_point]") {
   Watch watch;
   run_all(watch.around());
@@ -111,7 +113,8 @@ TEST_CASE("floating point: no call of an operation changes an exception flag", "
   CHECK(watch.calls > 8000);
 }
 
-// Catches: the same in a worker thread, whose trap would end the program; traps that a call switches off for good.
+// Catches: the same in a worker thread, whose trap would end the program; traps that a call
+// switches off for good.
 TEST_CASE("floating point: no call of an operation traps", "[floating_point]") {
   run_all(trapped());
   Case c;  // large enough for other threads
@@ -165,8 +168,10 @@ TEST_CASE("floating point: copies of tensors change no flag", "[floating_point]"
         write_element(other, &memory[i * size_of(other)], rounded(other, values[i]));
       const View view = View::vector(memory.data(), other, static_cast<int64_t>(std::size(values)));
       INFO(bn2d_dtype_name(own) << " and " << bn2d_dtype_name(other));
-      const Changed from = flags_changed_by([&] { CHECK(bn2d_tensor_copy_from(weight.get(), view) == BN2D_OK); });
-      const Changed to = flags_changed_by([&] { CHECK(bn2d_tensor_copy_to(weight.get(), view) == BN2D_OK); });
+      const Changed from =
+          flags_changed_by([&] { CHECK(bn2d_tensor_copy_from(weight.get(), view) == BN2D_OK); });
+      const Changed to =
+          flags_changed_by([&] { CHECK(bn2d_tensor_copy_to(weight.get(), view) == BN2D_OK); });
       CHECK(names_of(from.raised | to.raised) == "none");
       CHECK(names_of(from.lowered | to.lowered) == "none");
     }

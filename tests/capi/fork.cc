@@ -1,5 +1,6 @@
-// fork() beside threads that are in the middle of our functions: the child works, on its one thread, with everything
-// that the parent had. Children assert nothing themselves: they tell by their status what went wrong.
+// fork() beside threads that are in the middle of our functions: the child works, on its one
+// thread, with everything that the parent had. Children assert nothing themselves: they tell by
+// their status what went wrong.
 #if !defined(__SANITIZE_THREAD__)
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,11 +45,14 @@ int32_t train(bn2d_module *module, Small &data) {
 }  // namespace
 
 TEST_CASE("fork: beside threads that compute and make handles", "[fork][threads]") {
-  // Catches a lock that another thread held at the fork (of the handles, of working memory, of records): after
-  // 2 to 20 forks there was one.
+  // Catches a lock that another thread held at the fork (of the handles, of working memory, of
+  // records): after 2 to 20 forks there was one.
 #if defined(__SANITIZE_ADDRESS__)
-  // The address sanitizer of gcc 12 does not free its own locks in a child: 1 in some hundred hangs in its malloc.
-  WARN("not beside threads that allocate: the address sanitizer's malloc does not survive that fork");
+  // The address sanitizer of gcc 12 does not free its own locks in a child: 1 in some hundred hangs
+  // in its malloc.
+  WARN(
+      "not beside threads that allocate: the address sanitizer's malloc does not survive that "
+      "fork");
   return;
 #endif
   std::array<Module, 3> modules;
@@ -88,12 +92,14 @@ TEST_CASE("fork: beside threads that compute and make handles", "[fork][threads]
   INFO("after " << forks << " forks; -1: the child hung");
   CHECK(outcome == 0);
   Small data;
-  for (const Module &module : modules) CHECK(train(module.get(), data) == BN2D_OK);  // the parent goes on
+  for (const Module &module : modules)
+    CHECK(train(module.get(), data) == BN2D_OK);  // the parent goes on
 }
 
 TEST_CASE("fork: a module that another thread is using", "[fork][threads]") {
-  // Catches a module that answers BUSY in the child for ever, whether the other thread reads it or has it alone; that
-  // the parent's thread is no longer seen in the parent; and a child that lets two into the module in its turn.
+  // Catches a module that answers BUSY in the child for ever, whether the other thread reads it or
+  // has it alone; that the parent's thread is no longer seen in the parent; and a child that lets
+  // two into the module in its turn.
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   for (const bool training : {true, false}) {
     INFO((training ? "training" : "eval"));
@@ -115,10 +121,12 @@ TEST_CASE("fork: a module that another thread is using", "[fork][threads]") {
       if (bn2d_module_train(module.get(), 0) != BN2D_OK) return 2;
       if (bn2d_module_train(module.get(), 1) != BN2D_OK) return 3;
       if (forward(own.data(), out.data()) != BN2D_OK) return 4;
-      return in_child([&] { return forward(own.data(), out.data()) == BN2D_OK ? 0 : 5; });  // and its child
+      return in_child(
+          [&] { return forward(own.data(), out.data()) == BN2D_OK ? 0 : 5; });  // and its child
     });
     CHECK(outcome == 0);
-    CHECK(bn2d_module_train(module.get(), 1) == BN2D_ERROR_BUSY);  // in the parent nothing has changed
+    CHECK(bn2d_module_train(module.get(), 1) ==
+          BN2D_ERROR_BUSY);  // in the parent nothing has changed
     gate.open();
     user.join();
     CHECK(status == BN2D_OK);
@@ -127,13 +135,15 @@ TEST_CASE("fork: a module that another thread is using", "[fork][threads]") {
 }
 
 TEST_CASE("fork: while another thread is in a large call", "[fork][threads]") {
-  // Catches a child that asks oneTBB, whose workers and locks it has from the parent, half way through anything.
+  // Catches a child that asks oneTBB, whose workers and locks it has from the parent, half way
+  // through anything.
   const int64_t n = 8, c = 16, side = 64;
   const auto count = static_cast<size_t>(n * c * side * side);
   std::vector<float> x(count);
   for (size_t i = 0; i < count; ++i) x[i] = static_cast<float>(i * 2654435761u % 1000) * 0.001f;
   std::vector<float> expected(count);
-  REQUIRE(bn2d_forward_f32(make_module(c).get(), x.data(), n, side, side, expected.data(), nullptr) == BN2D_OK);
+  REQUIRE(bn2d_forward_f32(make_module(c).get(), x.data(), n, side, side, expected.data(),
+                           nullptr) == BN2D_OK);
   std::atomic<bool> stop{false};
   std::thread busy([&] {
     const Module module = make_module(c);
@@ -147,7 +157,8 @@ TEST_CASE("fork: while another thread is in a large call", "[fork][threads]") {
       std::vector<float> y(count);
       if (bn2d_module_create(c, nullptr, &module) != BN2D_OK) return 1;
       for (int k = 0; k < 2; ++k) {
-        if (bn2d_forward_f32(module, x.data(), n, side, side, y.data(), nullptr) != BN2D_OK) return 2;
+        if (bn2d_forward_f32(module, x.data(), n, side, side, y.data(), nullptr) != BN2D_OK)
+          return 2;
         if (y != expected) return 3;
       }
       return 0;

@@ -15,7 +15,9 @@ using namespace bn2d_test;
 
 namespace {
 
-bool is_dead(bn2d_options *handle) { return bn2d_options_set_eps(handle, 1e-5) == BN2D_ERROR_INVALID_HANDLE; }
+bool is_dead(bn2d_options *handle) {
+  return bn2d_options_set_eps(handle, 1e-5) == BN2D_ERROR_INVALID_HANDLE;
+}
 bool is_dead(bn2d_module *handle) {
   int32_t out = 0;
   return bn2d_module_is_training(handle, &out) == BN2D_ERROR_INVALID_HANDLE;
@@ -34,13 +36,16 @@ bool is_dead(bn2d_record *handle) {
 class Family {
  public:
   // module, five tensors, two gradients, a record, two exports.
-  static constexpr int kModule = 0, kTensors = 1, kGradients = 6, kRecord = 8, kExport = 9, kLegacy = 10, kSize = 11;
+  static constexpr int kModule = 0, kTensors = 1, kGradients = 6, kRecord = 8, kExport = 9,
+                       kLegacy = 10, kSize = 11;
 
   Family() {
     bn2d_module_create(4, nullptr, &module_);
-    const char *names[] = {"weight",      "bias",     "running_mean", "running_var", "num_batches_tracked",
-                           "weight.grad", "bias.grad"};
-    for (int i = 0; i < 7; ++i) bn2d_module_tensor_by_name(module_, names[i], &tensors_[static_cast<size_t>(i)]);
+    const char *names[] = {
+        "weight",      "bias",     "running_mean", "running_var", "num_batches_tracked",
+        "weight.grad", "bias.grad"};
+    for (int i = 0; i < 7; ++i)
+      bn2d_module_tensor_by_name(module_, names[i], &tensors_[static_cast<size_t>(i)]);
     bn2d_forward_f32(module_, x_.data(), 2, 1, 1, y_.data(), &record_);
     bn2d_tensor_to_dlpack(tensors_[0], &export_);
     bn2d_tensor_to_dlpack_legacy(tensors_[2], &legacy_);
@@ -59,7 +64,8 @@ class Family {
     }
     released_[static_cast<size_t>(slot)] = true;
   }
-  // Uses everything that is still held: reads and writes its memory. True where all of it answers as it should.
+  // Uses everything that is still held: reads and writes its memory. True where all of it answers
+  // as it should.
   bool works() {
     bool good = true;
     if (!released_[kModule]) {
@@ -73,7 +79,8 @@ class Family {
       void *data = nullptr;
       uint64_t bytes = 0;
       good = good && bn2d_tensor_data(tensors_[i], &data) == BN2D_OK;
-      good = good && bn2d_tensor_nbytes(tensors_[i], &bytes) == BN2D_OK && bytes == (i == 4 ? 8 : 16);
+      good =
+          good && bn2d_tensor_nbytes(tensors_[i], &bytes) == BN2D_OK && bytes == (i == 4 ? 8 : 16);
       if (good) std::memset(data, 0, bytes);
     }
     if (!released_[1]) {  // a parameter knows its gradient, also without the module
@@ -104,7 +111,8 @@ class Family {
 }  // namespace
 
 TEST_CASE("lifetime: references are counted", "[lifetime]") {
-  // Catches a retain or release that does not count, and a handle that lives on after its last reference.
+  // Catches a retain or release that does not count, and a handle that lives on after its last
+  // reference.
   const auto count = [](auto *handle, auto retain, auto release) {
     for (int i = 0; i < 5; ++i) REQUIRE(retain(handle) == BN2D_OK);
     for (int i = 0; i < 5; ++i) {
@@ -128,7 +136,8 @@ TEST_CASE("lifetime: references are counted", "[lifetime]") {
     float y[2];
     REQUIRE(bn2d_forward_f32(module.get(), x, 2, 1, 1, y, &record) == BN2D_OK);
   }
-  count(tensor, bn2d_tensor_retain, bn2d_tensor_release);  // the module is gone: the last reference is ours
+  count(tensor, bn2d_tensor_retain,
+        bn2d_tensor_release);  // the module is gone: the last reference is ours
   count(record, bn2d_record_retain, bn2d_record_release);
 }
 
@@ -145,7 +154,8 @@ TEST_CASE("lifetime: a retained module survives the release of its creator", "[l
 }
 
 TEST_CASE("lifetime: each look-up is one reference of the caller", "[lifetime]") {
-  // Catches a look-up that hands out the module's own reference: the second release would come too early, or leak.
+  // Catches a look-up that hands out the module's own reference: the second release would come too
+  // early, or leak.
   Module module = make_module(3);
   bn2d_tensor *first = tensor_of(module, "bias").release();
   bn2d_tensor *second = nullptr;
@@ -160,7 +170,8 @@ TEST_CASE("lifetime: each look-up is one reference of the caller", "[lifetime]")
 }
 
 TEST_CASE("lifetime: looking a tensor up gives the same pointer each time", "[lifetime]") {
-  // Catches a new handle (and a new identity) per look-up, by index, by name, and through the parameter.
+  // Catches a new handle (and a new identity) per look-up, by index, by name, and through the
+  // parameter.
   const Module module = make_module(3);
   int32_t count = 0;
   REQUIRE(bn2d_module_tensor_count(module.get(), &count) == BN2D_OK);
@@ -173,7 +184,8 @@ TEST_CASE("lifetime: looking a tensor up gives the same pointer each time", "[li
     REQUIRE(bn2d_tensor_name(by_index, &name) == BN2D_OK);
     INFO(name);
     CHECK(tensor_of(module, name).get() == by_index);
-    CHECK(tensor_of(module, name).get() == by_index);  // also when the last one was given back in between
+    CHECK(tensor_of(module, name).get() ==
+          by_index);  // also when the last one was given back in between
     all.insert(by_index);
   }
   for (const char *parameter : {"weight", "bias"}) {
@@ -192,7 +204,8 @@ TEST_CASE("lifetime: storage never moves", "[lifetime]") {
   const Module module = make_module(5);
   std::vector<const void *> before;
   const std::vector<const char *> names = {
-      "weight", "bias", "running_mean", "running_var", "num_batches_tracked", "weight.grad", "bias.grad"};
+      "weight",      "bias",     "running_mean", "running_var", "num_batches_tracked",
+      "weight.grad", "bias.grad"};
   for (const char *name : names) {
     before.push_back(data_of<void>(module, name));
     CHECK(reinterpret_cast<uintptr_t>(before.back()) % 64 == 0);  // aligned to 64 bytes
@@ -244,7 +257,8 @@ TEST_CASE("lifetime: a gradient keeps working after its parameter", "[lifetime]"
 }
 
 TEST_CASE("lifetime: handing a tensor back once too often does not harm the module", "[lifetime]") {
-  // Catches the reference that a confused finaliser takes away from the module leading to a use after free.
+  // Catches the reference that a confused finaliser takes away from the module leading to a use
+  // after free.
   Module module = make_module(3);
   bn2d_tensor *weight = given_back(tensor_of(module, "weight"));  // the module has its own
   for (int i = 0; i < 4; ++i) bn2d_tensor_release(weight);
@@ -256,7 +270,8 @@ TEST_CASE("lifetime: handing a tensor back once too often does not harm the modu
 }
 
 TEST_CASE("lifetime: no order of release hurts {module, 5 tensors}", "[lifetime]") {
-  // Catches an order in which something is freed twice, too early (sanitiser) or never (leak checker).
+  // Catches an order in which something is freed twice, too early (sanitiser) or never (leak
+  // checker).
   std::array<int, 6> order{};
   std::iota(order.begin(), order.end(), 0);
   int bad = 0;
@@ -271,11 +286,13 @@ TEST_CASE("lifetime: no order of release hurts {module, 5 tensors}", "[lifetime]
   CHECK(bad == 0);
 }
 
-TEST_CASE("lifetime: no order of release hurts {module, parameter, gradient, buffer, record, 2 exports}",
-          "[lifetime]") {
+TEST_CASE(
+    "lifetime: no order of release hurts {module, parameter, gradient, buffer, record, 2 exports}",
+    "[lifetime]") {
   // As before, with the kinds that hold each other: a parameter its gradient, an export its tensor.
-  std::array<int, 7> order = {Family::kModule, Family::kTensors, Family::kTensors + 2, Family::kGradients,
-                              Family::kRecord, Family::kExport,  Family::kLegacy};
+  std::array<int, 7> order = {Family::kModule,    Family::kTensors, Family::kTensors + 2,
+                              Family::kGradients, Family::kRecord,  Family::kExport,
+                              Family::kLegacy};
   std::sort(order.begin(), order.end());
   int bad = 0;
   do {
@@ -319,7 +336,8 @@ TEST_CASE("lifetime: all released at the same time from many threads", "[lifetim
   for (int round = 0; round < 50; ++round) {
     Family family;
     std::vector<std::thread> threads;
-    for (int slot = 0; slot < Family::kSize; ++slot) threads.emplace_back([&family, slot] { family.release(slot); });
+    for (int slot = 0; slot < Family::kSize; ++slot)
+      threads.emplace_back([&family, slot] { family.release(slot); });
     for (std::thread &thread : threads) thread.join();
   }
   Module module = make_module(2);
@@ -345,8 +363,9 @@ TEST_CASE("lifetime: all released at the same time from many threads", "[lifetim
 }
 
 TEST_CASE("lifetime: a dead handle stays dead while 65,535 others come and go", "[lifetime]") {
-  // Catches a slot that is given to the next object too soon, so that a stale handle works on a stranger, and a
-  // finaliser that runs twice ends it. For ever this cannot hold, memory being finite; what bn2d.h promises must.
+  // Catches a slot that is given to the next object too soon, so that a stale handle works on a
+  // stranger, and a finaliser that runs twice ends it. For ever this cannot hold, memory being
+  // finite; what bn2d.h promises must.
   constexpr int kOthers = 65535;
   const auto check = [](auto make, auto release) {
     auto *dead = make();
@@ -393,7 +412,8 @@ TEST_CASE("lifetime: a dead handle stays dead while 65,535 others come and go", 
 }
 
 TEST_CASE("lifetime: a dead handle stays dead while many live ones die", "[lifetime]") {
-  // Catches a queue of free slots that counts those made, not those that ended, or hands them out in another order.
+  // Catches a queue of free slots that counts those made, not those that ended, or hands them out
+  // in another order.
   std::vector<Options> many;
   for (int i = 0; i < 5000; ++i) many.push_back(make_options());
   bn2d_options *dead = many.front().get();
@@ -411,7 +431,8 @@ TEST_CASE("lifetime: a dead handle stays dead while many live ones die", "[lifet
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // 33 million calls
 TEST_CASE("lifetime: references have a limit that is an error", "[lifetime]") {
-  // Catches a count that runs over into the parent's hold: the object would never die, or die while it is in use.
+  // Catches a count that runs over into the parent's hold: the object would never die, or die while
+  // it is in use.
   constexpr int64_t kMost = (int64_t{1} << 24) - 1;
   Module module = make_module(1);
   bn2d_tensor *weight = tensor_of(module, "weight").release();
@@ -421,7 +442,8 @@ TEST_CASE("lifetime: references have a limit that is an error", "[lifetime]") {
   CHECK(bad == 0);
   check_fails("retain", BN2D_ERROR_OVERFLOW, [&] { return bn2d_tensor_retain(weight); });
   bn2d_tensor *another = nullptr;
-  check_fails("look-up", BN2D_ERROR_OVERFLOW, [&] { return bn2d_module_tensor_at(module.get(), 0, &another); });
+  check_fails("look-up", BN2D_ERROR_OVERFLOW,
+              [&] { return bn2d_module_tensor_at(module.get(), 0, &another); });
   CHECK(another == nullptr);
   for (int64_t i = 1; i < kMost; ++i) bn2d_tensor_release(weight);
   CHECK_FALSE(is_dead(weight));
@@ -434,8 +456,10 @@ TEST_CASE("lifetime: references have a limit that is an error", "[lifetime]") {
 }
 #endif
 
-TEST_CASE("lifetime: handles made and ended on many threads are all different", "[lifetime][threads]") {
-  // Catches a slot that two threads get at the same time, or that gets lost: each object is still what its thread made.
+TEST_CASE("lifetime: handles made and ended on many threads are all different",
+          "[lifetime][threads]") {
+  // Catches a slot that two threads get at the same time, or that gets lost: each object is still
+  // what its thread made.
   std::atomic<int> bad{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
@@ -445,7 +469,8 @@ TEST_CASE("lifetime: handles made and ended on many threads are all different", 
         bn2d_module *&slot = held[i % 16];
         int64_t features = 0;
         const int64_t before = 100 * t + i % 16 + 1;
-        if (slot && (bn2d_module_num_features(slot, &features) != BN2D_OK || features != before)) ++bad;
+        if (slot && (bn2d_module_num_features(slot, &features) != BN2D_OK || features != before))
+          ++bad;
         bn2d_module_release(slot);
         if (slot && !is_dead(slot)) ++bad;
         if (bn2d_module_create(before, nullptr, &slot) != BN2D_OK) ++bad;

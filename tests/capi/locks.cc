@@ -71,10 +71,12 @@ TEST_CASE("locks: what was not locked cannot be unlocked", "[locks]") {
   std::vector<float> y(8);
   int32_t status = BN2D_ERROR_INTERNAL;
   std::thread thread([&] {
-    status = bn2d_forward_f32(module.get(), static_cast<const float *>(gate.data()), 1, 2, 2, y.data(), nullptr);
+    status = bn2d_forward_f32(module.get(), static_cast<const float *>(gate.data()), 1, 2, 2,
+                              y.data(), nullptr);
   });
   const bool inside = gate.wait_until_touched();
-  const int32_t unlocked = bn2d_module_unlock(module.get(), 1), locked = bn2d_module_try_lock(module.get(), 0);
+  const int32_t unlocked = bn2d_module_unlock(module.get(), 1),
+                locked = bn2d_module_try_lock(module.get(), 0);
   gate.open();
   thread.join();
   CHECK(inside);
@@ -90,8 +92,8 @@ TEST_CASE("locks: a child finds the module unlocked", "[locks]") {
   const pid_t child = fork();
   if (child == 0) {
     const bool refused = bn2d_module_unlock(module.get(), 1) == BN2D_ERROR_STATE;
-    const bool free =
-        bn2d_module_try_lock(module.get(), 1) == BN2D_OK && bn2d_module_unlock(module.get(), 1) == BN2D_OK;
+    const bool free = bn2d_module_try_lock(module.get(), 1) == BN2D_OK &&
+                      bn2d_module_unlock(module.get(), 1) == BN2D_OK;
     _exit(refused && free ? 0 : 1);
   }
   int status = -1;

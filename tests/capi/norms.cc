@@ -7,17 +7,19 @@ using namespace numerics;
 
 // All kinds, with sizes on both sides of vectors, lanes, groups of 128 channels, and blocks.
 NormCase random_case(Random &random) {
-  static const std::vector<Extents> shapes = {{2, 4, 3, 3},  {3, 6, 1, 1},   {1, 8, 5, 7},    {5, 12, 2, 2},
-                                              {2, 32, 9, 9}, {4, 3, 17, 16}, {2, 160, 4, 4},  {1, 300, 3, 5},
-                                              {9, 2, 8, 8},  {2, 6, 40, 41}, {3, 264, 1, 2},  {2, 2, 90, 95},
-                                              {6, 64, 7, 7}, {40, 16, 2, 3}, {1, 1, 20, 400}, {2, 512, 6, 6}};
+  static const std::vector<Extents> shapes = {
+      {2, 4, 3, 3},  {3, 6, 1, 1},   {1, 8, 5, 7},    {5, 12, 2, 2},
+      {2, 32, 9, 9}, {4, 3, 17, 16}, {2, 160, 4, 4},  {1, 300, 3, 5},
+      {9, 2, 8, 8},  {2, 6, 40, 41}, {3, 264, 1, 2},  {2, 2, 90, 95},
+      {6, 64, 7, 7}, {40, 16, 2, 3}, {1, 1, 20, 400}, {2, 512, 6, 6}};
   static const std::vector<std::pair<int32_t, int32_t>> dtypes = {
       {BN2D_F32, BN2D_F32}, {BN2D_F64, BN2D_F64},   {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32},
       {BN2D_F16, BN2D_F16}, {BN2D_BF16, BN2D_BF16}, {BN2D_F32, BN2D_F32}};
   NormCase c;
   c.e = shapes[random.below(shapes.size())];
   std::tie(c.data, c.module) = dtypes[random.below(dtypes.size())];
-  c.norm = std::vector<int32_t>{BN2D_NORM_GROUP, BN2D_NORM_GROUP, BN2D_NORM_INSTANCE, BN2D_NORM_BATCH}[random.below(4)];
+  c.norm = std::vector<int32_t>{BN2D_NORM_GROUP, BN2D_NORM_GROUP, BN2D_NORM_INSTANCE,
+                                BN2D_NORM_BATCH}[random.below(4)];
   std::vector<int64_t> divisors;
   for (int64_t g = 1; g <= c.e.c; ++g)
     if (c.e.c % g == 0) divisors.push_back(g);
@@ -60,7 +62,8 @@ NormCase case_of(const Extents &e, int32_t norm, int64_t groups = 1) {
 
 }  // namespace
 
-// Catches: any wrong formula, index of a set, a weight of another channel, a layout that is walked wrongly.
+// Catches: any wrong formula, index of a set, a weight of another channel, a layout that is walked
+// wrongly.
 TEST_CASE("norms: forward, backward and double backward against the oracle", "[norms]") {
   Random random(901);
   for (int round = 0; round < 700; ++round) {
@@ -72,7 +75,8 @@ TEST_CASE("norms: forward, backward and double backward against the oracle", "[n
   }
 }
 
-// Catches: an order of summation that depends on threads, on the layout, or on how samples lie in memory.
+// Catches: an order of summation that depends on threads, on the layout, or on how samples lie in
+// memory.
 TEST_CASE("norms: the same bits on any number of threads and in any layout", "[norms]") {
   Random random(902);
   for (int round = 0; round < 60; ++round) {
@@ -97,11 +101,12 @@ TEST_CASE("norms: the same bits on any number of threads and in any layout", "[n
   }
 }
 
-// Large tensors are cut into blocks, groups and three phases. Catches: a set that is put together wrongly there.
+// Large tensors are cut into blocks, groups and three phases. Catches: a set that is put together
+// wrongly there.
 TEST_CASE("norms: large sets in several blocks", "[norms]") {
   Random random(903);
-  for (const Extents e :
-       {Extents{2, 8, 130, 131}, Extents{1, 320, 30, 31}, Extents{2, 260, 28, 28}, Extents{3, 2, 200, 90}})
+  for (const Extents e : {Extents{2, 8, 130, 131}, Extents{1, 320, 30, 31}, Extents{2, 260, 28, 28},
+                          Extents{3, 2, 200, 90}})
     for (const int64_t groups : {int64_t{1}, int64_t{2}, e.c / 2, e.c})
       for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
         NormCase c = case_of(e, BN2D_NORM_GROUP, groups);
@@ -144,7 +149,8 @@ TEST_CASE("norms: one idea, the same bits", "[norms]") {
   }
 }
 
-// Catches: running statistics or a counter that ghost batches move in another way than a loop over them.
+// Catches: running statistics or a counter that ghost batches move in another way than a loop over
+// them.
 TEST_CASE("norms: ghost batches are a loop over parts of the batch", "[norms]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64})
     for (const bool cumulative : {false, true})
@@ -166,7 +172,8 @@ TEST_CASE("norms: ghost batches are a loop over parts of the batch", "[norms]") 
         for (int64_t n = 0; n < c.e.n; n += size, ++parts) {
           const Extents part{std::min(size, c.e.n - n), c.e.c, c.e.h, c.e.w};
           const auto begin = in.x.begin() + static_cast<long>(n * c.e.c * c.e.plane());
-          Tensor x_part(dtype, part, Values(begin, begin + static_cast<long>(part.size()))), y_part(dtype, part);
+          Tensor x_part(dtype, part, Values(begin, begin + static_cast<long>(part.size()))),
+              y_part(dtype, part);
           NUMERICS_OK(bn2d_forward(plain, x_part.view(), y_part.view(), nullptr));
           const Bits of_part = y_part.bits();
           bits.insert(bits.end(), of_part.begin(), of_part.end());
@@ -175,7 +182,8 @@ TEST_CASE("norms: ghost batches are a loop over parts of the batch", "[norms]") 
         CHECK(ghosts.counter() == parts);
         CHECK(plain.counter() == parts);
         for (const char *name : {"running_mean", "running_var"})
-          CHECK(first_difference(ghosts.output(name, c.e.c).bits, plain.output(name, c.e.c).bits) == -1);
+          CHECK(first_difference(ghosts.output(name, c.e.c).bits, plain.output(name, c.e.c).bits) ==
+                -1);
         // Eval mode is that of a batch norm.
         Tensor y_plain(dtype, c.e);
         NUMERICS_OK(bn2d_module_eval(ghosts));
@@ -186,7 +194,8 @@ TEST_CASE("norms: ghost batches are a loop over parts of the batch", "[norms]") 
       }
 }
 
-// PyTorch's GroupNorm(3, 3) of (2, 3, 1, 1) returns noise of 1e-6. Catches: a variance of one value that is not 0.
+// PyTorch's GroupNorm(3, 3) of (2, 3, 1, 1) returns noise of 1e-6. Catches: a variance of one value
+// that is not 0.
 TEST_CASE("norms: one value alone gives the bias, and no gradient", "[norms]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16})
     for (const double eps : {1e-5, 0.0}) {
@@ -196,7 +205,8 @@ TEST_CASE("norms: one value alone gives the bias, and no gradient", "[norms]") {
       INFO(describe(c));
       Inputs in = random_inputs(c, 5);
       const Outputs got = run(c, in);
-      const Values y = got.at("y").values(), dx = got.at("dx").values(), dweight = got.at("dweight").values();
+      const Values y = got.at("y").values(), dx = got.at("dx").values(),
+                   dweight = got.at("dweight").values();
       for (size_t i = 0; i < y.size(); ++i) {
         CHECK(y[i] == in.bias[i % 3]);
         CHECK(dx[i] == 0);
@@ -205,7 +215,8 @@ TEST_CASE("norms: one value alone gives the bias, and no gradient", "[norms]") {
     }
 }
 
-// Catches: sums and coefficients that leave the range of their type for the channels of one set alone.
+// Catches: sums and coefficients that leave the range of their type for the channels of one set
+// alone.
 TEST_CASE("norms: any power of two in front of a sample, weights and gradients", "[norms][range]") {
   Random random(905);
   for (int round = 0; round < 240; ++round) {
@@ -220,11 +231,13 @@ TEST_CASE("norms: any power of two in front of a sample, weights and gradients",
     if (random.coin()) c.eps = 0;
     const int reach = c.data == BN2D_F64 ? 900 : 110;
     const auto power = [&] {
-      return std::ldexp(1.0, static_cast<int>(random.below(static_cast<uint64_t>(2 * reach))) - reach);
+      return std::ldexp(1.0,
+                        static_cast<int>(random.below(static_cast<uint64_t>(2 * reach))) - reach);
     };
     Inputs in = random_inputs(c, 12000 + static_cast<uint64_t>(round));
     const auto scale = [&](Values &values, size_t first, size_t count, double factor) {
-      for (size_t i = first; i < first + count; ++i) values[i] = rounded(c.data, values[i] * factor);
+      for (size_t i = first; i < first + count; ++i)
+        values[i] = rounded(c.data, values[i] * factor);
     };
     const auto sample = static_cast<size_t>(c.e.c * c.e.plane());
     for (size_t n = 0; n < static_cast<size_t>(c.e.n); ++n) {
@@ -248,7 +261,8 @@ TEST_CASE("norms: what is not finite stays in its set", "[norms]") {
     c.x = c.y = c.dx = layout;
     Inputs in = random_inputs(c, 6);
     const Outputs clean = run(c, in);
-    in.x[static_cast<size_t>((1 * 8 + 3) * 25 + 7)] = std::numeric_limits<double>::quiet_NaN();  // sample 1, group 1
+    in.x[static_cast<size_t>((1 * 8 + 3) * 25 + 7)] =
+        std::numeric_limits<double>::quiet_NaN();  // sample 1, group 1
     const Outputs got = run(c, in);
     for (const char *name : {"y", "dx"})
       for (size_t i = 0; i < in.x.size(); ++i) {

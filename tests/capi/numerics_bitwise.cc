@@ -1,5 +1,5 @@
-// The same numbers give the same bits: whatever the threads, the layout, the alignment, the place of the result, the
-// function that was called, and whatever the neighbouring channels hold.
+// The same numbers give the same bits: whatever the threads, the layout, the alignment, the place
+// of the result, the function that was called, and whatever the neighbouring channels hold.
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/task_arena.h>
 
@@ -12,7 +12,9 @@ using namespace numerics;
 // Sets the streaming threshold back when the test ends.
 class Streaming {
  public:
-  explicit Streaming(int64_t bytes) : before_(bn2d_get_streaming_threshold()) { bn2d_set_streaming_threshold(bytes); }
+  explicit Streaming(int64_t bytes) : before_(bn2d_get_streaming_threshold()) {
+    bn2d_set_streaming_threshold(bytes);
+  }
   ~Streaming() { bn2d_set_streaming_threshold(before_); }
   Streaming(const Streaming &) = delete;
   Streaming &operator=(const Streaming &) = delete;
@@ -34,9 +36,11 @@ Values permuted(const Extents &e, const Values &values, const std::vector<int64_
 
 }  // namespace
 
-// Catches: a partition or an order of summation that depends on the number of threads; a race; a temporary shared by
-// two workers. The shapes are so large that the work is split, over channels and within one.
-TEST_CASE("bitwise: the result does not depend on the number of threads", "[numerics][bitwise][threads]") {
+// Catches: a partition or an order of summation that depends on the number of threads; a race; a
+// temporary shared by two workers. The shapes are so large that the work is split, over channels
+// and within one.
+TEST_CASE("bitwise: the result does not depend on the number of threads",
+          "[numerics][bitwise][threads]") {
   // More workers than cores, so that 7 threads are 7 wherever this runs.
   const tbb::global_control control(tbb::global_control::max_allowed_parallelism, 8);
   tbb::task_arena arena(7);
@@ -79,18 +83,20 @@ TEST_CASE("bitwise: the result does not depend on the number of threads", "[nume
   }
 }
 
-// Catches: a kernel for one layout, alignment or in-place form that adds in another order, a rounding more in a strided
-// copy, module and stateless functions that go different ways, streaming stores that write something else.
+// Catches: a kernel for one layout, alignment or in-place form that adds in another order, a
+// rounding more in a strided copy, module and stateless functions that go different ways, streaming
+// stores that write something else.
 TEST_CASE("bitwise: the result depends on the numbers alone", "[numerics][bitwise]") {
   Random random(4711);
-  const std::vector<std::pair<int32_t, int32_t>> dtypes = {{BN2D_F32, BN2D_F32}, {BN2D_F64, BN2D_F64},
-                                                           {BN2D_F16, BN2D_F16}, {BN2D_BF16, BN2D_BF16},
-                                                           {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
-  const std::vector<Extents> shapes = {{2, 3, 64, 64},   {5, 17, 7, 7},  {32, 8, 14, 14}, {1, 64, 5, 9}, {2, 3, 61, 67},
-                                       {33, 65, 1, 1},   {4, 1, 33, 31}, {1, 3, 1, 4101}, {3, 2, 1, 2},  {16, 24, 2, 3},
-                                       {1, 2, 128, 129}, {7, 33, 4, 4},  {2, 1, 100, 100}};
-  const std::vector<Activation> activations = {no_activation, relu, Activation{Activation::leaky, 0.1},
-                                               Activation{Activation::leaky, -0.5}};
+  const std::vector<std::pair<int32_t, int32_t>> dtypes = {
+      {BN2D_F32, BN2D_F32},   {BN2D_F64, BN2D_F64}, {BN2D_F16, BN2D_F16},
+      {BN2D_BF16, BN2D_BF16}, {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
+  const std::vector<Extents> shapes = {
+      {2, 3, 64, 64},   {5, 17, 7, 7},  {32, 8, 14, 14}, {1, 64, 5, 9}, {2, 3, 61, 67},
+      {33, 65, 1, 1},   {4, 1, 33, 31}, {1, 3, 1, 4101}, {3, 2, 1, 2},  {16, 24, 2, 3},
+      {1, 2, 128, 129}, {7, 33, 4, 4},  {2, 1, 100, 100}};
+  const std::vector<Activation> activations = {
+      no_activation, relu, Activation{Activation::leaky, 0.1}, Activation{Activation::leaky, -0.5}};
   const std::vector<int64_t> streaming = {-1, 0, 1, int64_t{1} << 40};
   int failures = 0;
   for (int i = 0; i < 220 && failures < 10; ++i) {
@@ -116,7 +122,8 @@ TEST_CASE("bitwise: the result depends on the numbers alone", "[numerics][bitwis
       other.dz = static_cast<Layout>(random.below(7));
       if (variant == 0) other.y = other.z = other.dx = other.dz = other.x = Layout::nhwc;
       if (variant == 1) other.y = other.z = other.dx = other.dz = other.x;
-      if (variant == 2) other.y = other.z = other.dx = other.dz = other.x = Layout::nchw, other.plain = true;
+      if (variant == 2)
+        other.y = other.z = other.dx = other.dz = other.x = Layout::nchw, other.plain = true;
       other.in_place = static_cast<InPlace>(random.below(3));
       other.gradient_in_place = static_cast<GradientInPlace>(random.below(3));
       other.stateless = random.coin();
@@ -141,7 +148,8 @@ TEST_CASE("bitwise: the result depends on the numbers alone", "[numerics][bitwis
 
 // Catches: the same at sizes where the work is split and stores stream.
 TEST_CASE("bitwise: NCHW and NHWC give the same bits, large tensors", "[numerics][bitwise]") {
-  for (const Extents e : {Extents{8, 64, 56, 56}, Extents{2, 3, 224, 224}, Extents{64, 128, 7, 7}}) {
+  for (const Extents e :
+       {Extents{8, 64, 56, 56}, Extents{2, 3, 224, 224}, Extents{64, 128, 7, 7}}) {
     Case c;
     c.e = e;
     Inputs in = random_inputs(c, 11);
@@ -152,19 +160,22 @@ TEST_CASE("bitwise: NCHW and NHWC give the same bits, large tensors", "[numerics
   }
 }
 
-// Catches: sums of a wide group of channels that are taken for those, or for the pivots, of other channels of the group
-// or of another worker. Every channel has a mean of its own, so that all of these are far off.
+// Catches: sums of a wide group of channels that are taken for those, or for the pivots, of other
+// channels of the group or of another worker. Every channel has a mean of its own, so that all of
+// these are far off.
 TEST_CASE("bitwise: NCHW and NHWC give the same bits, many channels", "[numerics][bitwise]") {
   const tbb::global_control control(tbb::global_control::max_allowed_parallelism, 4);
   tbb::task_arena arena(3);
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
-    for (const Extents e : {Extents{2, 300, 5, 9}, Extents{3, 1100, 7, 3}, Extents{60, 260, 7, 7}}) {
+    for (const Extents e :
+         {Extents{2, 300, 5, 9}, Extents{3, 1100, 7, 3}, Extents{60, 260, 7, 7}}) {
       Case c;
       c.e = e;
       c.data = c.module = dtype;
       Inputs in = random_inputs(c, 13);
       for (size_t i = 0; i < in.x.size(); ++i)
-        in.x[i] = rounded(dtype, in.x[i] + 3.0 * static_cast<double>(static_cast<int64_t>(i) / e.plane() % e.c));
+        in.x[i] = rounded(
+            dtype, in.x[i] + 3.0 * static_cast<double>(static_cast<int64_t>(i) / e.plane() % e.c));
       const Outputs nchw = run(c, in);
       c.x = c.y = c.z = c.dx = c.dz = Layout::nhwc;
       for (const int count : {1, 3}) {
@@ -190,12 +201,13 @@ TEST_CASE("bitwise: repeated runs give the same bits", "[numerics][bitwise]") {
   }
 }
 
-// Catches: channels that are summed together with their neighbours (lanes of NHWC, the last vector of a row), a tail of
-// channels that goes another way than the full vectors.
+// Catches: channels that are summed together with their neighbours (lanes of NHWC, the last vector
+// of a row), a tail of channels that goes another way than the full vectors.
 TEST_CASE("bitwise: permuted channels give permuted results", "[numerics][bitwise]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
     for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::channel_slice}) {
-      for (const Extents e : {Extents{3, 37, 14, 14}, Extents{2, 5, 61, 67}, Extents{40, 67, 1, 3}}) {
+      for (const Extents e :
+           {Extents{3, 37, 14, 14}, Extents{2, 5, 61, 67}, Extents{40, 67, 1, 3}}) {
         Case c;
         c.e = e;
         c.data = c.module = dtype;
@@ -206,11 +218,12 @@ TEST_CASE("bitwise: permuted channels give permuted results", "[numerics][bitwis
         const Inputs in = random_inputs(c, 14);
         std::vector<int64_t> order;
         for (int64_t i = 0; i < e.c; ++i) order.push_back(i);
-        for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.below(static_cast<int64_t>(i))]);
+        for (size_t i = order.size(); i > 1; --i)
+          std::swap(order[i - 1], order[random.below(static_cast<int64_t>(i))]);
         Inputs shuffled = in;
         for (Values Inputs::*member :
-             {&Inputs::x, &Inputs::z, &Inputs::dy, &Inputs::ddx, &Inputs::weight, &Inputs::bias, &Inputs::running_mean,
-              &Inputs::running_var, &Inputs::ddweight, &Inputs::ddbias}) {
+             {&Inputs::x, &Inputs::z, &Inputs::dy, &Inputs::ddx, &Inputs::weight, &Inputs::bias,
+              &Inputs::running_mean, &Inputs::running_var, &Inputs::ddweight, &Inputs::ddbias}) {
           shuffled.*member = permuted(e, in.*member, order);
         }
         const Outputs straight = run(c, in), crossed = run(c, shuffled);
@@ -225,9 +238,11 @@ TEST_CASE("bitwise: permuted channels give permuted results", "[numerics][bitwis
 }
 
 // Catches: a partition by channels whose sums depend on how many channels there are.
-TEST_CASE("bitwise: a channel on its own gives the bits it gives among others", "[numerics][bitwise]") {
+TEST_CASE("bitwise: a channel on its own gives the bits it gives among others",
+          "[numerics][bitwise]") {
   for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
-    for (const Extents e : {Extents{4, 40, 14, 14}, Extents{2, 3, 150, 151}, Extents{100, 9, 1, 1}}) {
+    for (const Extents e :
+         {Extents{4, 40, 14, 14}, Extents{2, 3, 150, 151}, Extents{100, 9, 1, 1}}) {
       Case c;
       c.e = e;
       c.x = c.y = c.dx = c.dz = layout;
@@ -238,10 +253,11 @@ TEST_CASE("bitwise: a channel on its own gives the bits it gives among others", 
       single.e.c = 1;
       Inputs part;
       for (Values Inputs::*member : {&Inputs::x, &Inputs::z, &Inputs::dy, &Inputs::ddx}) {
-        oracle::for_channel(e, channel, [&](int64_t i) { (part.*member).push_back((in.*member)[i]); });
+        oracle::for_channel(e, channel,
+                            [&](int64_t i) { (part.*member).push_back((in.*member)[i]); });
       }
-      for (Values Inputs::*member : {&Inputs::weight, &Inputs::bias, &Inputs::running_mean, &Inputs::running_var,
-                                     &Inputs::ddweight, &Inputs::ddbias}) {
+      for (Values Inputs::*member : {&Inputs::weight, &Inputs::bias, &Inputs::running_mean,
+                                     &Inputs::running_var, &Inputs::ddweight, &Inputs::ddbias}) {
         part.*member = {(in.*member)[channel]};
       }
       INFO(describe(c));

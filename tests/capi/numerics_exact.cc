@@ -1,9 +1,10 @@
-// Exact data, after benchdnn: every sum, statistic and result of these tensors is a number that the arithmetic holds,
-// so that equality, not a tolerance, is asked for. A tolerance hides one lost or doubled element among thousands;
-// equality does not.
+// Exact data, after benchdnn: every sum, statistic and result of these tensors is a number that the
+// arithmetic holds, so that equality, not a tolerance, is asked for. A tolerance hides one lost or
+// doubled element among thousands; equality does not.
 //
-// Channel c has the mean 0.25 * 2^(c mod 7). Its elements lie in pairs mean +- d, half of the pairs with d = 0.5, half
-// with d = 0.5, 2.5 or 5.5 by c mod 3. The variance is 0.25, 3.25 or 15.25, with eps = 0.75 1/invstd is 1, 2 or 4.
+// Channel c has the mean 0.25 * 2^(c mod 7). Its elements lie in pairs mean +- d, half of the pairs
+// with d = 0.5, half with d = 0.5, 2.5 or 5.5 by c mod 3. The variance is 0.25, 3.25 or 15.25, with
+// eps = 0.75 1/invstd is 1, 2 or 4.
 #include "support/numerics_case.h"
 
 namespace {
@@ -12,9 +13,9 @@ using namespace numerics;
 
 constexpr double exact_eps = 0.75;
 
-const std::vector<std::pair<int32_t, int32_t>> dtype_pairs = {{BN2D_F32, BN2D_F32}, {BN2D_F64, BN2D_F64},
-                                                              {BN2D_F16, BN2D_F16}, {BN2D_BF16, BN2D_BF16},
-                                                              {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
+const std::vector<std::pair<int32_t, int32_t>> dtype_pairs = {
+    {BN2D_F32, BN2D_F32},   {BN2D_F64, BN2D_F64}, {BN2D_F16, BN2D_F16},
+    {BN2D_BF16, BN2D_BF16}, {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
 
 // Pairs in random places: a block of a channel is not balanced, only the channel is.
 Values exact_x(Random &random, const Extents &e) {
@@ -24,7 +25,8 @@ Values exact_x(Random &random, const Extents &e) {
     const double wide = c % 3 == 0 ? 0.5 : c % 3 == 1 ? 2.5 : 5.5;
     std::vector<int64_t> places;
     oracle::for_channel(e, c, [&](int64_t i) { places.push_back(i); });
-    for (size_t i = places.size(); i > 1; --i) std::swap(places[i - 1], places[random.below(static_cast<int64_t>(i))]);
+    for (size_t i = places.size(); i > 1; --i)
+      std::swap(places[i - 1], places[random.below(static_cast<int64_t>(i))]);
     for (size_t i = 0; i < places.size(); ++i) {
       const double d = i % 4 < 2 ? 0.5 : wide;
       x[places[i]] = mean + (i % 2 == 0 ? d : -d);
@@ -65,11 +67,14 @@ void check(const Case &c, const std::vector<double> &gradients) {
 
 }  // namespace
 
-// Catches: an element lost, counted twice or taken from the neighbouring channel; a wrong M; biased for unbiased; the
-// two weights of the running statistics exchanged; a half rounded twice or by truncation.
-TEST_CASE("exact data: training forward and running statistics, every dtype and layout", "[numerics][exact]") {
-  for (const Extents e : {Extents{4, 21, 4, 4}, Extents{2, 7, 8, 16}, Extents{1, 3, 64, 64}, Extents{4, 9, 7, 7},
-                          Extents{8, 3, 28, 28}, Extents{32, 8, 1, 2}, Extents{4, 17, 1, 1}, Extents{2, 64, 2, 1}}) {
+// Catches: an element lost, counted twice or taken from the neighbouring channel; a wrong M; biased
+// for unbiased; the two weights of the running statistics exchanged; a half rounded twice or by
+// truncation.
+TEST_CASE("exact data: training forward and running statistics, every dtype and layout",
+          "[numerics][exact]") {
+  for (const Extents e :
+       {Extents{4, 21, 4, 4}, Extents{2, 7, 8, 16}, Extents{1, 3, 64, 64}, Extents{4, 9, 7, 7},
+        Extents{8, 3, 28, 28}, Extents{32, 8, 1, 2}, Extents{4, 17, 1, 1}, Extents{2, 64, 2, 1}}) {
     for (const auto &[data, module] : dtype_pairs) {
       // The mean of a block is a double only where the length of the block is a power of two.
       const bool power_of_two = (e.per_channel() & (e.per_channel() - 1)) == 0;
@@ -84,7 +89,8 @@ TEST_CASE("exact data: training forward and running statistics, every dtype and 
           c.y = layout;
           c.eps = exact_eps;
           c.momentum = 0.5;
-          // M/(M-1) is no double: the last bit of an f64 variance may then depend on the order of the two operations.
+          // M/(M-1) is no double: the last bit of an f64 variance may then depend on the order of
+          // the two operations.
           c.biased = biased || data == BN2D_F64;
           c.record = false;
           c.stateless = biased;
@@ -95,9 +101,11 @@ TEST_CASE("exact data: training forward and running statistics, every dtype and 
   }
 }
 
-// Catches: running statistics that are not the ones used; eval that writes a buffer; weight or bias of another channel.
+// Catches: running statistics that are not the ones used; eval that writes a buffer; weight or bias
+// of another channel.
 TEST_CASE("exact data: eval forward and frozen backward", "[numerics][exact]") {
-  for (const Extents e : {Extents{2, 21, 4, 4}, Extents{1, 64, 7, 7}, Extents{3, 5, 61, 67}, Extents{1, 1, 1, 1}}) {
+  for (const Extents e :
+       {Extents{2, 21, 4, 4}, Extents{1, 64, 7, 7}, Extents{3, 5, 61, 67}, Extents{1, 1, 1, 1}}) {
     for (const auto &[data, module] : dtype_pairs) {
       for (Layout layout : all_layouts) {
         Case c;
@@ -114,13 +122,18 @@ TEST_CASE("exact data: eval forward and frozen backward", "[numerics][exact]") {
   }
 }
 
-// Catches: a sum of backward that loses an element; a factor of M; the gradient of weight with the wrong sign; an
-// activation that takes the wrong side at 0, where many elements lie here: the gradient at 0 is 0 (relu) or the slope
-// (leaky).
-TEST_CASE("exact data: backward with activation and residual, elements exactly at 0", "[numerics][exact]") {
-  const Activation activations[] = {
-      no_activation, relu, {Activation::leaky, 0.5}, {Activation::leaky, -0.5}, {Activation::leaky, 0}};
-  for (const Extents e : {Extents{4, 7, 4, 4}, Extents{1, 3, 64, 64}, Extents{2, 21, 8, 16}, Extents{8, 64, 2, 1}}) {
+// Catches: a sum of backward that loses an element; a factor of M; the gradient of weight with the
+// wrong sign; an activation that takes the wrong side at 0, where many elements lie here: the
+// gradient at 0 is 0 (relu) or the slope (leaky).
+TEST_CASE("exact data: backward with activation and residual, elements exactly at 0",
+          "[numerics][exact]") {
+  const Activation activations[] = {no_activation,
+                                    relu,
+                                    {Activation::leaky, 0.5},
+                                    {Activation::leaky, -0.5},
+                                    {Activation::leaky, 0}};
+  for (const Extents e :
+       {Extents{4, 7, 4, 4}, Extents{1, 3, 64, 64}, Extents{2, 21, 8, 16}, Extents{8, 64, 2, 1}}) {
     for (const auto &[data, module] : dtype_pairs) {
       for (const Activation &activation : activations) {
         for (const bool residual : {false, true}) {
@@ -141,7 +154,8 @@ TEST_CASE("exact data: backward with activation and residual, elements exactly a
           Expected want = expect(c, in, false);
           want.double_gradient = {};
           Outputs got = run(c, in);
-          got.erase("ddy"), got.erase("dx2"), got.erase("dweight2");  // not exact for so many elements: next test
+          got.erase("ddy"), got.erase("dx2"),
+              got.erase("dweight2");  // not exact for so many elements: next test
           check_exact(c, want, got);
         }
       }
@@ -153,7 +167,8 @@ TEST_CASE("exact data: backward with activation and residual, elements exactly a
 TEST_CASE("exact data: double backward", "[numerics][exact]") {
   for (const Extents e : {Extents{2, 7, 2, 4}, Extents{1, 21, 4, 4}, Extents{16, 9, 1, 1}}) {
     for (const auto &[data, module] : dtype_pairs) {
-      for (const Activation &activation : {no_activation, relu, Activation{Activation::leaky, -0.5}}) {
+      for (const Activation &activation :
+           {no_activation, relu, Activation{Activation::leaky, -0.5}}) {
         for (const Mode mode : {Mode::train, Mode::eval, Mode::no_track}) {
           Case c;
           c.e = e;

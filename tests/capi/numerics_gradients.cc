@@ -1,5 +1,6 @@
-// Gradients against differences of the library's own forward and backward in f64: independent of every formula in
-// support/oracle.h. And what accumulates, what a record keeps, what requires_grad switches off.
+// Gradients against differences of the library's own forward and backward in f64: independent of
+// every formula in support/oracle.h. And what accumulates, what a record keeps, what requires_grad
+// switches off.
 #include "support/numerics_case.h"
 
 namespace {
@@ -18,7 +19,8 @@ double slope_of(Values &values, size_t i, F f) {
     values[i] = at;
     return result;
   };
-  return (8 * (around(step) - around(-step)) - (around(2 * step) - around(-2 * step))) / (12 * step);
+  return (8 * (around(step) - around(-step)) - (around(2 * step) - around(-2 * step))) /
+         (12 * step);
 }
 
 double dot(const Values &a, const Values &b) {
@@ -46,7 +48,8 @@ Inputs smooth_inputs(const Case &c) {
 
 void check_gradient(const char *name, const Values &analytic, const Values &numeric) {
   double worst = 0;
-  for (size_t i = 0; i < analytic.size(); ++i) worst = std::max(worst, std::fabs(analytic[i] - numeric[i]));
+  for (size_t i = 0; i < analytic.size(); ++i)
+    worst = std::max(worst, std::fabs(analytic[i] - numeric[i]));
   INFO(name << ": largest deviation " << worst);
   REQUIRE(analytic.size() == numeric.size());
   CHECK(worst <= 1e-8 * std::max(1.0, largest(analytic)));
@@ -55,8 +58,8 @@ void check_gradient(const char *name, const Values &analytic, const Values &nume
 std::vector<Case> cases() {
   std::vector<Case> cases;
   for (const Mode mode : {Mode::train, Mode::eval, Mode::no_track}) {
-    for (const Activation &activation :
-         {no_activation, relu, Activation{Activation::leaky, 0.1}, Activation{Activation::leaky, -0.5}}) {
+    for (const Activation &activation : {no_activation, relu, Activation{Activation::leaky, 0.1},
+                                         Activation{Activation::leaky, -0.5}}) {
       for (const bool residual : {false, true}) {
         Case c;
         c.e = {2, 3, 2, 2};
@@ -118,19 +121,22 @@ TEST_CASE("gradients: double backward is the derivative of backward", "[numerics
   }
 }
 
-// Catches: overwriting for accumulating; a record that is used up; a gradient that is added with the wrong rounding.
+// Catches: overwriting for accumulating; a record that is used up; a gradient that is added with
+// the wrong rounding.
 TEST_CASE("gradients: they accumulate, and a record serves twice", "[numerics][gradients]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
     const Extents e{3, 5, 6, 7};
     Random random(60);
     const Values a = channel_values(random, dtype, e), b = channel_values(random, dtype, e);
-    const Values dya = normal_values(random, dtype, e.size()), dyb = normal_values(random, dtype, e.size());
+    const Values dya = normal_values(random, dtype, e.size()),
+                 dyb = normal_values(random, dtype, e.size());
     Module module(e.c, [&] {
       ModuleOptions o;
       o.dtype = dtype;
       return o;
     }());
-    Tensor xa(dtype, e, a), xb(dtype, e, b), y(dtype, e), da(dtype, e, dya), db(dtype, e, dyb), dx(dtype, e);
+    Tensor xa(dtype, e, a), xb(dtype, e, b), y(dtype, e), da(dtype, e, dya), db(dtype, e, dyb),
+        dx(dtype, e);
     Record first, second;
     NUMERICS_OK(bn2d_forward(module, xa.view(), y.view(), first.out()));
     NUMERICS_OK(bn2d_forward(module, xb.view(), y.view(), second.out()));
@@ -148,7 +154,8 @@ TEST_CASE("gradients: they accumulate, and a record serves twice", "[numerics][g
     for (int64_t c = 0; c < e.c; ++c) {
       INFO(name_of(dtype, dtype) << " channel " << c);
       const auto near = [&](double sum, double p, double q) {
-        const Real unit = oracle::ulp(format_of(dtype), std::max({std::fabs(p), std::fabs(q), std::fabs(sum)}));
+        const Real unit =
+            oracle::ulp(format_of(dtype), std::max({std::fabs(p), std::fabs(q), std::fabs(sum)}));
         CHECK(std::fabs(sum - (p + q)) <= 2 * unit);  // p was rounded once, the sum once
       };
       near(weight_sum[c], weight_a[c], weight_b[c]);
@@ -156,7 +163,8 @@ TEST_CASE("gradients: they accumulate, and a record serves twice", "[numerics][g
     }
     module.zero_grad();
     CHECK(module.get("weight.grad") == Values(e.c, 0.0));
-    NUMERICS_OK(bn2d_backward(module, first, da.view(), nullptr, nullptr));  // dx not wanted: the same sums
+    NUMERICS_OK(
+        bn2d_backward(module, first, da.view(), nullptr, nullptr));  // dx not wanted: the same sums
     CHECK(module.get("weight.grad") == weight_a);
     CHECK(module.get("bias.grad") == bias_a);
     if (!is_half(dtype)) {
@@ -169,12 +177,14 @@ TEST_CASE("gradients: they accumulate, and a record serves twice", "[numerics][g
   }
 }
 
-// Catches: a gradient that is written although it is switched off; a switch that is read at forward, not at backward.
+// Catches: a gradient that is written although it is switched off; a switch that is read at
+// forward, not at backward.
 TEST_CASE("gradients: requires_grad off leaves the gradient untouched", "[numerics][gradients]") {
   const Extents e{3, 4, 6, 7};
   Random random(61);
   for (const Mode mode : {Mode::train, Mode::eval}) {
-    const Values values = channel_values(random, BN2D_F32, e), gradients = normal_values(random, BN2D_F32, e.size());
+    const Values values = channel_values(random, BN2D_F32, e),
+                 gradients = normal_values(random, BN2D_F32, e.size());
     Module module(e.c);
     if (mode == Mode::eval) module.eval();
     Tensor x(BN2D_F32, e, values), y(BN2D_F32, e), dy(BN2D_F32, e, gradients), dx(BN2D_F32, e),
@@ -197,7 +207,8 @@ TEST_CASE("gradients: requires_grad off leaves the gradient untouched", "[numeri
       CHECK(first_difference(dx.bits(), all) == -1);
       module.zero_grad();
       module.set("weight.grad", marker);
-      NUMERICS_OK(bn2d_double_backward(module, record, dy.view(), ddx.view(), nullptr, nullptr, nullptr, nullptr));
+      NUMERICS_OK(bn2d_double_backward(module, record, dy.view(), ddx.view(), nullptr, nullptr,
+                                       nullptr, nullptr));
       CHECK((module.get("weight.grad") == marker) == (std::string(off) == "weight"));
       CHECK(module.get("bias.grad") == Values(e.c, 0.0));  // no second derivative by bias
       module.require_grad(off, true);
@@ -205,12 +216,15 @@ TEST_CASE("gradients: requires_grad off leaves the gradient untouched", "[numeri
   }
 }
 
-// Catches: a record that reads weight or running statistics at backward instead of keeping those of its forward.
-TEST_CASE("gradients: a record keeps the weight and the statistics of its forward", "[numerics][gradients]") {
+// Catches: a record that reads weight or running statistics at backward instead of keeping those of
+// its forward.
+TEST_CASE("gradients: a record keeps the weight and the statistics of its forward",
+          "[numerics][gradients]") {
   const Extents e{3, 4, 6, 7};
   Random random(62);
   for (const Mode mode : {Mode::train, Mode::eval}) {
-    const Values values = channel_values(random, BN2D_F32, e), gradients = normal_values(random, BN2D_F32, e.size());
+    const Values values = channel_values(random, BN2D_F32, e),
+                 gradients = normal_values(random, BN2D_F32, e.size());
     Module module(e.c);
     module.set("weight", {1, 2, 3, 4});
     if (mode == Mode::eval) module.eval();
@@ -232,7 +246,8 @@ TEST_CASE("gradients: a record keeps the weight and the statistics of its forwar
   }
 }
 
-// Catches: a missing term where an argument is NULL (it means zero), an output that changes when another is not wanted.
+// Catches: a missing term where an argument is NULL (it means zero), an output that changes when
+// another is not wanted.
 TEST_CASE("gradients: what is NULL is zero or not wanted", "[numerics][gradients]") {
   for (const bool batch : {true, false}) {
     Case c;
@@ -251,17 +266,20 @@ TEST_CASE("gradients: what is NULL is zero or not wanted", "[numerics][gradients
     }
     Tensor x(BN2D_F32, c.e, in.x), y(BN2D_F32, c.e), dy(BN2D_F32, c.e, in.dy);
     Record record;
-    NUMERICS_OK(bn2d_forward_act(module, x.view(), nullptr, BN2D_ACT_RELU, 0, y.view(), record.out()));
+    NUMERICS_OK(
+        bn2d_forward_act(module, x.view(), nullptr, BN2D_ACT_RELU, 0, y.view(), record.out()));
     for (int given = 0; given < 8; ++given) {
       Inputs part = in;
       if ((given & 1) == 0) part.ddx.assign(part.ddx.size(), 0.0);
       if ((given & 2) == 0) part.ddweight.assign(part.ddweight.size(), 0.0);
       if ((given & 4) == 0) part.ddbias.assign(part.ddbias.size(), 0.0);
       const Expected want = expect(c, part, true);
-      Tensor ddx(BN2D_F32, c.e, part.ddx), ddy(BN2D_F32, c.e), dx2(BN2D_F32, c.e), alone(BN2D_F32, c.e);
+      Tensor ddx(BN2D_F32, c.e, part.ddx), ddy(BN2D_F32, c.e), dx2(BN2D_F32, c.e),
+          alone(BN2D_F32, c.e);
       Array ddweight(BN2D_F32, part.ddweight), ddbias(BN2D_F32, part.ddbias);
       const auto call = [&](const bn2d_view *a, const bn2d_view *b) {
-        return bn2d_double_backward(module, record, dy.view(), (given & 1) != 0 ? ddx.view() : nullptr,
+        return bn2d_double_backward(module, record, dy.view(),
+                                    (given & 1) != 0 ? ddx.view() : nullptr,
                                     (given & 2) != 0 ? ddweight.data() : nullptr,
                                     (given & 4) != 0 ? ddbias.data() : nullptr, a, b);
       };
@@ -280,8 +298,8 @@ TEST_CASE("gradients: what is NULL is zero or not wanted", "[numerics][gradients
   }
 }
 
-// Catches: a mean that loses its low part on the way to backward or double backward. All data are integers, so what is
-// added to them changes nothing but the mean, which no double holds.
+// Catches: a mean that loses its low part on the way to backward or double backward. All data are
+// integers, so what is added to them changes nothing but the mean, which no double holds.
 TEST_CASE("gradients: of data far from zero as of those around it", "[numerics][gradients]") {
   const struct {
     int32_t dtype;

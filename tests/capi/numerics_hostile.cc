@@ -1,4 +1,5 @@
-// Numbers that break naive code: large means, constant channels, outliers, the ends of the range, NaN.
+// Numbers that break naive code: large means, constant channels, outliers, the ends of the range,
+// NaN.
 #include <cstring>
 
 #include "support/numerics_case.h"
@@ -35,9 +36,10 @@ bool all_finite(const Output &output) {
 
 }  // namespace
 
-// Catches: a mean that is off by a rounding, so that a constant channel gets a variance; 0 * inf with eps = 0;
-// statistics merged block by block whose rounding leaves a residue.
-TEST_CASE("hostile: a constant channel has variance 0 and y is bias, exactly", "[numerics][hostile]") {
+// Catches: a mean that is off by a rounding, so that a constant channel gets a variance; 0 * inf
+// with eps = 0; statistics merged block by block whose rounding leaves a residue.
+TEST_CASE("hostile: a constant channel has variance 0 and y is bias, exactly",
+          "[numerics][hostile]") {
   const std::vector<Extents> shapes = {{2, 3, 7, 7},     {32, 2, 14, 14}, {1, 2, 61, 67},
                                        {3, 1, 300, 301}, {50, 9, 1, 1},   {1, 1, 1, 3}};
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
@@ -93,11 +95,12 @@ TEST_CASE("hostile: frozen variance 0 with eps 0 gives bias", "[numerics][hostil
   }
 }
 
-// Catches: systematic rounding: every partial sum of 1.1f + 1.1f + ... is rounded the same way, errors add up instead
-// of cancelling. Also in backward, where dy is all alike.
+// Catches: systematic rounding: every partial sum of 1.1f + 1.1f + ... is rounded the same way,
+// errors add up instead of cancelling. Also in backward, where dy is all alike.
 TEST_CASE("hostile: equal values and pairs, systematic rounding", "[numerics][hostile]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_BF16}) {
-    for (const Extents e : {Extents{2, 2, 61, 67}, Extents{32, 3, 14, 14}, Extents{4, 2, 128, 128}}) {
+    for (const Extents e :
+         {Extents{2, 2, 61, 67}, Extents{32, 3, 14, 14}, Extents{4, 2, 128, 128}}) {
       for (const int pattern : {0, 1, 2, 3}) {
         Case c = case_of(e, dtype);
         Inputs in = random_inputs(c, 23);
@@ -110,7 +113,8 @@ TEST_CASE("hostile: equal values and pairs, systematic rounding", "[numerics][ho
             if (pattern == 0) in.x[i] = k % 2 == 0 ? v : -v;
             if (pattern == 1) in.x[i] = 2 * k < m ? v : -v;
             if (pattern == 2) in.x[i] = rounded(dtype, 0.1 * static_cast<double>(k));
-            if (pattern == 3) in.x[i] = rounded(dtype, 100 + static_cast<double>(k) / static_cast<double>(m));
+            if (pattern == 3)
+              in.x[i] = rounded(dtype, 100 + static_cast<double>(k) / static_cast<double>(m));
             in.dy[i] = v;
             in.ddx[i] = -v;
             ++k;
@@ -123,8 +127,8 @@ TEST_CASE("hostile: equal values and pairs, systematic rounding", "[numerics][ho
   }
 }
 
-// Catches: statistics relative to the first element (or the first of a block), which fail when just that one is far
-// away.
+// Catches: statistics relative to the first element (or the first of a block), which fail when just
+// that one is far away.
 TEST_CASE("hostile: an outlier first, last or in the middle", "[numerics][hostile]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64}) {
     for (const Extents e : {Extents{2, 3, 61, 67}, Extents{16, 5, 14, 14}}) {
@@ -138,8 +142,9 @@ TEST_CASE("hostile: an outlier first, last or in the middle", "[numerics][hostil
             in.x = normal_values(random, dtype, e.size(), 0.5, 0.01);
             for (int64_t ch = 0; ch < e.c; ++ch) {
               int64_t k = 0;
-              oracle::for_channel(e, ch,
-                                  [&](int64_t i) { in.x[i] = k++ == place ? rounded(dtype, outlier) : in.x[i]; });
+              oracle::for_channel(e, ch, [&](int64_t i) {
+                in.x[i] = k++ == place ? rounded(dtype, outlier) : in.x[i];
+              });
             }
             INFO("place " << place << ", outlier " << outlier);
             check(c, in, "outlier: ");
@@ -150,8 +155,8 @@ TEST_CASE("hostile: an outlier first, last or in the middle", "[numerics][hostil
   }
 }
 
-// Catches: squares that overflow or vanish in f32, coefficients of backward like invstd^3 that do, a running_var that
-// is inf although f32 can hold it.
+// Catches: squares that overflow or vanish in f32, coefficients of backward like invstd^3 that do,
+// a running_var that is inf although f32 can hold it.
 TEST_CASE("hostile: values from 1e-30 to 1e30", "[numerics][hostile]") {
   const Extents e{4, 3, 15, 17};
   for (const int32_t dtype : {BN2D_F32, BN2D_BF16, BN2D_F64}) {
@@ -167,7 +172,8 @@ TEST_CASE("hostile: values from 1e-30 to 1e30", "[numerics][hostile]") {
           const Expected want = expect(c, in);
           Outputs got = run(c, in);
           INFO(describe(c));
-          // dx and ddx of 1e-30 and 1e30 leave the range of f32 twice over: what is promised is the first derivative.
+          // dx and ddx of 1e-30 and 1e30 leave the range of f32 twice over: what is promised is the
+          // first derivative.
           if (size < 1e-20 && eps == 0) got.erase("dx2"), got.erase("dweight2");
           check_case(c, want, got, "range: ");
           for (double v : got["y"].values()) {
@@ -183,7 +189,8 @@ TEST_CASE("hostile: values from 1e-30 to 1e30", "[numerics][hostile]") {
   }
 }
 
-// Catches: f16 statistics in f16 arithmetic (a sum leaves 65504 at once), running_var of f16 saturated or NaN.
+// Catches: f16 statistics in f16 arithmetic (a sum leaves 65504 at once), running_var of f16
+// saturated or NaN.
 TEST_CASE("hostile: the ends of f16", "[numerics][hostile]") {
   for (const int32_t module : {BN2D_F16, BN2D_F32}) {
     for (const double size : {20000.0, 200.0, 1e-4, 1e-6, 6e-8}) {
@@ -198,8 +205,9 @@ TEST_CASE("hostile: the ends of f16", "[numerics][hostile]") {
   }
 }
 
-// Catches: sums of half data, which are not taken around a pivot, that cancel where the mean is large or the numbers
-// are of very different size; what is left of a gradient after one subtraction per block.
+// Catches: sums of half data, which are not taken around a pivot, that cancel where the mean is
+// large or the numbers are of very different size; what is left of a gradient after one subtraction
+// per block.
 TEST_CASE("hostile: half data far from 0, and of all sizes at once", "[numerics][hostile]") {
   struct Kind {
     int32_t dtype;
@@ -216,9 +224,12 @@ TEST_CASE("hostile: half data far from 0, and of all sizes at once", "[numerics]
         Random random(37);
         const Values noise = normal_values(random, kind.dtype, c.e.size());
         for (size_t i = 0; i < in.x.size(); ++i) {
-          const int power = static_cast<int>(i * 7919 % static_cast<size_t>(kind.binades)) - kind.binades / 2;
+          const int power =
+              static_cast<int>(i * 7919 % static_cast<size_t>(kind.binades)) - kind.binades / 2;
           const bool differs = what[0] == 't' ? noise[i] > 0 : i % 5000 == 4321;
-          in.x[i] = what[0] == 'a' ? std::copysign(std::ldexp(1.0, power), noise[i]) : differs ? kind.next : kind.large;
+          in.x[i] = what[0] == 'a' ? std::copysign(std::ldexp(1.0, power), noise[i])
+                    : differs      ? kind.next
+                                   : kind.large;
         }
         INFO(what);
         check(c, in, "half: ");
@@ -227,8 +238,8 @@ TEST_CASE("hostile: half data far from 0, and of all sizes at once", "[numerics]
   }
 }
 
-// Catches: flush-to-zero, reciprocal approximations that fail for subnormal numbers; 0 * inf where 1/std leaves the
-// range.
+// Catches: flush-to-zero, reciprocal approximations that fail for subnormal numbers; 0 * inf where
+// 1/std leaves the range.
 TEST_CASE("hostile: subnormal numbers", "[numerics][hostile]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_BF16, BN2D_F64}) {
     const double size = dtype == BN2D_F64 ? 1e-310 : 1e-40;
@@ -241,15 +252,18 @@ TEST_CASE("hostile: subnormal numbers", "[numerics][hostile]") {
     const Expected want = expect(c, in);
     Outputs got = run(c, in);
     INFO(describe(c));
-    // Beyond the bound by what one unit of the smallest numbers becomes: no mean lies between two of them.
+    // Beyond the bound by what one unit of the smallest numbers becomes: no mean lies between two
+    // of them.
     const Real unit = oracle::ulp(format_of(dtype), 0);
     const auto within = [&](const char *name, const Reals &values, const Reals &scale) {
       const Values have = got[name].values();
       bool good = true;
       for (int64_t ch = 0; ch < c.e.c; ++ch) {
         const Real gain = std::fabs(in.weight[ch]) * want.statistics.invstd[ch];
-        const Real limit = bound_of(dtype) * oracle::ulp(arithmetic_of(dtype), scale[ch]) + (1 + gain) * unit;
-        oracle::for_channel(c.e, ch, [&](int64_t i) { good &= std::fabs(have[i] - values[i]) <= limit; });
+        const Real limit =
+            bound_of(dtype) * oracle::ulp(arithmetic_of(dtype), scale[ch]) + (1 + gain) * unit;
+        oracle::for_channel(c.e, ch,
+                            [&](int64_t i) { good &= std::fabs(have[i] - values[i]) <= limit; });
       }
       INFO(name);
       CHECK(good);
@@ -266,8 +280,8 @@ TEST_CASE("hostile: subnormal numbers", "[numerics][hostile]") {
   }
 }
 
-// Catches: 1/std or weight/std that leaves the range of the arithmetic (f64: of double) and makes NaN of a difference
-// of 0: of an x that is the mean, of equal gradients.
+// Catches: 1/std or weight/std that leaves the range of the arithmetic (f64: of double) and makes
+// NaN of a difference of 0: of an x that is the mean, of equal gradients.
 TEST_CASE("hostile: 1/std beyond the range, with eps 0", "[numerics][hostile]") {
   const struct {
     int32_t dtype;
@@ -295,7 +309,8 @@ TEST_CASE("hostile: 1/std beyond the range, with eps 0", "[numerics][hostile]") 
   }
 }
 
-// Catches: sums in one f32 accumulator, too few levels of a pairwise sum, a count kept in a float (2^24).
+// Catches: sums in one f32 accumulator, too few levels of a pairwise sum, a count kept in a float
+// (2^24).
 TEST_CASE("hostile: 2^22 values of a channel, a constant and noise", "[numerics][hostile]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64}) {
     Case c = case_of({1, 1, 2048, 2048}, dtype);
@@ -311,7 +326,8 @@ TEST_CASE("hostile: 2^22 values of a channel, a constant and noise", "[numerics]
   check(c, in, "2^21: ");
 }
 
-// Catches: a lane of NHWC or the end of a vector that carries NaN to a neighbour; work that two channels share.
+// Catches: a lane of NHWC or the end of a vector that carries NaN to a neighbour; work that two
+// channels share.
 TEST_CASE("hostile: NaN and infinity stay in their channel", "[numerics][hostile]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
     for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::permuted}) {
@@ -326,7 +342,9 @@ TEST_CASE("hostile: NaN and infinity stay in their channel", "[numerics][hostile
           const Outputs clean = run(c, in);
           const int64_t channel = e.c / 2;
           int64_t k = 0;
-          oracle::for_channel(e, channel, [&](int64_t i) { in.x[i] = k++ == e.per_channel() / 3 ? poison : in.x[i]; });
+          oracle::for_channel(e, channel, [&](int64_t i) {
+            in.x[i] = k++ == e.per_channel() / 3 ? poison : in.x[i];
+          });
           const Outputs poisoned = run(c, in);
           INFO(describe(c) << " poison " << poison);
           for (const auto &[name, output] : clean) {
@@ -334,7 +352,8 @@ TEST_CASE("hostile: NaN and infinity stay in their channel", "[numerics][hostile
             const int64_t plane = have.size() == static_cast<size_t>(e.c) ? 1 : e.plane();
             int64_t wrong = 0;
             for (size_t i = 0; i < have.size(); ++i) {
-              if (static_cast<int64_t>(i) / plane % e.c != channel && have[i] != output.bits[i]) ++wrong;
+              if (static_cast<int64_t>(i) / plane % e.c != channel && have[i] != output.bits[i])
+                ++wrong;
             }
             INFO(name << ": values of other channels that have changed");
             CHECK(wrong == 0);
@@ -347,8 +366,10 @@ TEST_CASE("hostile: NaN and infinity stay in their channel", "[numerics][hostile
   }
 }
 
-// Catches: a conversion to half precision that rounds a NaN: memory poisoned with 0xFF bytes became 0 in bf16.
-TEST_CASE("hostile: every NaN of a float32 weight is a NaN in half precision", "[numerics][hostile]") {
+// Catches: a conversion to half precision that rounds a NaN: memory poisoned with 0xFF bytes became
+// 0 in bf16.
+TEST_CASE("hostile: every NaN of a float32 weight is a NaN in half precision",
+          "[numerics][hostile]") {
   const uint8_t bf16[4] = {4, 16, 1, 0}, f16[4] = {2, 16, 1, 0};  // DLPack code, bits, lanes
   for (const uint8_t *type : {bf16, f16})
     for (const uint32_t bits : {0xFFFFFFFFu, 0x7FFFFFFFu, 0x7F800001u, 0xFFC00000u}) {
@@ -382,12 +403,13 @@ TEST_CASE("hostile: every NaN of a float32 weight is a NaN in half precision", "
     }
 }
 
-// Catches: a channel with NaN or infinity in dy that spoils the gradients of others; an infinite mean of g that has
-// become the largest float.
+// Catches: a channel with NaN or infinity in dy that spoils the gradients of others; an infinite
+// mean of g that has become the largest float.
 TEST_CASE("hostile: NaN and infinity in dy stay in their channel", "[numerics][hostile]") {
   for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
-    for (const auto &[mode, bad] : {std::pair(Mode::train, not_a_number), std::pair(Mode::eval, not_a_number),
-                                    std::pair(Mode::train, std::numeric_limits<double>::infinity())}) {
+    for (const auto &[mode, bad] :
+         {std::pair(Mode::train, not_a_number), std::pair(Mode::eval, not_a_number),
+          std::pair(Mode::train, std::numeric_limits<double>::infinity())}) {
       Case c = case_of({3, 19, 9, 11}, BN2D_F32);
       c.mode = mode;
       c.x = c.y = c.dx = layout;
@@ -414,7 +436,8 @@ TEST_CASE("hostile: NaN and infinity in dy stay in their channel", "[numerics][h
   }
 }
 
-// Catches: a weight of 0 or an infinite running variance that makes 0 * inf; a bias lost where weight is 0.
+// Catches: a weight of 0 or an infinite running variance that makes 0 * inf; a bias lost where
+// weight is 0.
 TEST_CASE("hostile: weight 0 gives bias and no gradient", "[numerics][hostile]") {
   for (const Mode mode : {Mode::train, Mode::eval}) {
     Case c = case_of({4, 3, 10, 11}, BN2D_F32);
@@ -427,7 +450,8 @@ TEST_CASE("hostile: weight 0 gives bias and no gradient", "[numerics][hostile]")
     check_case(c, want, got, "weight 0: ");
     bool is_bias = true, no_gradient = true;
     const Values y = got.at("y").values(), dx = got.at("dx").values();
-    oracle::for_channel(c.e, 0, [&](int64_t i) { is_bias &= y[i] == in.bias[0], no_gradient &= dx[i] == 0; });
+    oracle::for_channel(
+        c.e, 0, [&](int64_t i) { is_bias &= y[i] == in.bias[0], no_gradient &= dx[i] == 0; });
     CHECK(is_bias);
     CHECK(no_gradient);
   }

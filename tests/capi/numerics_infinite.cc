@@ -1,4 +1,5 @@
-// Infinite numbers whose exact result is not NaN: damped by an activation, summed, or kept out by a momentum of 0.
+// Infinite numbers whose exact result is not NaN: damped by an activation, summed, or kept out by a
+// momentum of 0.
 #include "support/numerics_case.h"
 
 namespace {
@@ -25,15 +26,17 @@ const std::vector<size_t> kPlaces = {0, 17, 98, 99 + 64, 6 * 99 - 1};
 
 }  // namespace
 
-// Catches: relu as a product with a slope of 0, which makes NaN of -inf, and of an infinite dy that it damps: in y, dx,
-// dz, and in the sums of all others.
-TEST_CASE("infinite: relu gives 0 for -inf, and no gradient where dy is infinite", "[numerics][infinite]") {
+// Catches: relu as a product with a slope of 0, which makes NaN of -inf, and of an infinite dy that
+// it damps: in y, dx, dz, and in the sums of all others.
+TEST_CASE("infinite: relu gives 0 for -inf, and no gradient where dy is infinite",
+          "[numerics][infinite]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16})
     for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::permuted})
       for (const bool training : {false, true}) {
         INFO(name_of(dtype, dtype) << " " << name_of(layout) << " training " << training);
         Random random(71);
-        Values x = normal_values(random, dtype, kShape.size()), dy = normal_values(random, dtype, kShape.size());
+        Values x = normal_values(random, dtype, kShape.size()),
+               dy = normal_values(random, dtype, kShape.size());
         Values clean = dy;
         for (const size_t i : kPlaces) {
           x[i] = training ? -8 : -infinity;  // far on the damped side
@@ -43,10 +46,12 @@ TEST_CASE("infinite: relu gives 0 for -inf, and no gradient where dy is infinite
         const auto run = [&](const Values &gradient) {
           Module module(kShape.c, plain(dtype));
           if (!training) identity(module);
-          Tensor in(dtype, kShape, x, layout), out(dtype, kShape, layout), g(dtype, kShape, gradient, layout);
+          Tensor in(dtype, kShape, x, layout), out(dtype, kShape, layout),
+              g(dtype, kShape, gradient, layout);
           Tensor dx(dtype, kShape, layout), dz(dtype, kShape, layout);
           Record record;
-          NUMERICS_OK(bn2d_forward_act(module, in.view(), nullptr, BN2D_ACT_RELU, 0, out.view(), record.out()));
+          NUMERICS_OK(bn2d_forward_act(module, in.view(), nullptr, BN2D_ACT_RELU, 0, out.view(),
+                                       record.out()));
           if (!training) module.require_grad("weight", false);  // 0 * -inf is NaN by right
           NUMERICS_OK(bn2d_backward(module, record, g.view(), dx.view(), dz.view()));
           for (const size_t i : kPlaces) {
@@ -63,22 +68,27 @@ TEST_CASE("infinite: relu gives 0 for -inf, and no gradient where dy is infinite
 }
 
 // Catches: the same in double backward, whose kernels are others.
-TEST_CASE("infinite: double backward through relu ignores an infinite dy that it damps", "[numerics][infinite]") {
+TEST_CASE("infinite: double backward through relu ignores an infinite dy that it damps",
+          "[numerics][infinite]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_BF16})
     for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
       INFO(name_of(dtype, dtype) << " " << name_of(layout));
       Random random(72);
-      Values x = normal_values(random, dtype, kShape.size()), dy = normal_values(random, dtype, kShape.size());
+      Values x = normal_values(random, dtype, kShape.size()),
+             dy = normal_values(random, dtype, kShape.size());
       const Values ddx = normal_values(random, dtype, kShape.size());
       Values clean = dy;
       for (const size_t i : kPlaces) x[i] = -8, dy[i] = infinity, clean[i] = 1;
       const auto run = [&](const Values &gradient) {
         Module module(kShape.c, plain(dtype));
-        Tensor in(dtype, kShape, x, layout), out(dtype, kShape, layout), g(dtype, kShape, gradient, layout);
+        Tensor in(dtype, kShape, x, layout), out(dtype, kShape, layout),
+            g(dtype, kShape, gradient, layout);
         Tensor v(dtype, kShape, ddx, layout), ddy(dtype, kShape, layout), dx(dtype, kShape, layout);
         Record record;
-        NUMERICS_OK(bn2d_forward_act(module, in.view(), nullptr, BN2D_ACT_RELU, 0, out.view(), record.out()));
-        NUMERICS_OK(bn2d_double_backward(module, record, g.view(), v.view(), nullptr, nullptr, ddy.view(), dx.view()));
+        NUMERICS_OK(bn2d_forward_act(module, in.view(), nullptr, BN2D_ACT_RELU, 0, out.view(),
+                                     record.out()));
+        NUMERICS_OK(bn2d_double_backward(module, record, g.view(), v.view(), nullptr, nullptr,
+                                         ddy.view(), dx.view()));
         for (const size_t i : kPlaces) CHECK(ddy.get()[i] == 0);
         Bits all = dx.bits();
         for (const Bits &bits : {ddy.bits(), module.bits("weight.grad")})
@@ -89,9 +99,10 @@ TEST_CASE("infinite: double backward through relu ignores an infinite dy that it
     }
 }
 
-// Catches: a NaN on its way through an activation that damps the gradient there. Forward lets it through, so the
-// gradient does too.
-TEST_CASE("infinite: where the argument of the activation is NaN the gradient is whole", "[numerics][infinite]") {
+// Catches: a NaN on its way through an activation that damps the gradient there. Forward lets it
+// through, so the gradient does too.
+TEST_CASE("infinite: where the argument of the activation is NaN the gradient is whole",
+          "[numerics][infinite]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16})
     for (const bool training : {false, true}) {
       INFO(name_of(dtype, dtype) << " training " << training);
@@ -103,7 +114,8 @@ TEST_CASE("infinite: where the argument of the activation is NaN the gradient is
       if (!training) identity(module);
       Tensor in(dtype, kShape, x), out(dtype, kShape), g(dtype, kShape, dy), dz(dtype, kShape);
       Record record;
-      NUMERICS_OK(bn2d_forward_act(module, in.view(), nullptr, BN2D_ACT_RELU, 0, out.view(), record.out()));
+      NUMERICS_OK(
+          bn2d_forward_act(module, in.view(), nullptr, BN2D_ACT_RELU, 0, out.view(), record.out()));
       NUMERICS_OK(bn2d_backward(module, record, g.view(), nullptr, dz.view()));
       const Values y = out.get(), through = dz.get();
       for (const size_t i : kPlaces) {
@@ -120,14 +132,16 @@ TEST_CASE("infinite: where the argument of the activation is NaN the gradient is
     }
 }
 
-// Catches: an infinite sum whose low part, NaN, is added to it: in the lanes of a block, and where blocks merge.
+// Catches: an infinite sum whose low part, NaN, is added to it: in the lanes of a block, and where
+// blocks merge.
 TEST_CASE("infinite: dbias is infinite where the sum of dy is", "[numerics][infinite]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16})
     for (const Layout layout : {Layout::nchw, Layout::nhwc})
       for (const Extents &e : {Extents{2, 3, 9, 11}, Extents{3, 3, 64, 64}})  // one block, three
         for (const double sign : {1.0, -1.0}) {
           const double largest = static_cast<double>(std::numeric_limits<double>::max());
-          INFO(name_of(dtype, dtype) << " " << name_of(layout) << " plane " << e.plane() << " sign " << sign);
+          INFO(name_of(dtype, dtype)
+               << " " << name_of(layout) << " plane " << e.plane() << " sign " << sign);
           Random random(74);
           Values dy = normal_values(random, dtype, e.size());
           dy[5] = sign * infinity;  // channel 0
@@ -149,10 +163,11 @@ TEST_CASE("infinite: dbias is infinite where the sum of dy is", "[numerics][infi
         }
 }
 
-// Catches: 0 times infinity in the average. A factor of 0 keeps the running statistics whatever the batch is, and a
-// factor of 1 takes the batch whatever they were.
-TEST_CASE("infinite: momentum 0 keeps out an infinite batch, momentum 1 forgets an infinite average",
-          "[numerics][infinite][state]") {
+// Catches: 0 times infinity in the average. A factor of 0 keeps the running statistics whatever the
+// batch is, and a factor of 1 takes the batch whatever they were.
+TEST_CASE(
+    "infinite: momentum 0 keeps out an infinite batch, momentum 1 forgets an infinite average",
+    "[numerics][infinite][state]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_BF16})
     for (const double bad : {infinity, -infinity, std::numeric_limits<double>::quiet_NaN()}) {
       INFO(name_of(dtype, dtype) << " " << bad);
@@ -184,9 +199,10 @@ TEST_CASE("infinite: momentum 0 keeps out an infinite batch, momentum 1 forgets 
     }
 }
 
-// Catches: the halves of a factor near the largest double overflow where there is no fused multiply-add, and the error
-// of the product, NaN, gets into a sum that is finite.
-TEST_CASE("infinite: products of the largest doubles with small ones are finite", "[numerics][infinite]") {
+// Catches: the halves of a factor near the largest double overflow where there is no fused
+// multiply-add, and the error of the product, NaN, gets into a sum that is finite.
+TEST_CASE("infinite: products of the largest doubles with small ones are finite",
+          "[numerics][infinite]") {
   const Extents e{2, 2, 3, 7};
   Values x(static_cast<size_t>(e.size()), 0.0), dy(x.size(), 0.0);
   x[4] = 0x1p1020;  // channel 0
@@ -204,9 +220,11 @@ TEST_CASE("infinite: products of the largest doubles with small ones are finite"
   CHECK(module.get("bias.grad") == Values({0x1p-1000, 8}));
 }
 
-// Catches: protection that looks at one of the two running statistics alone. A channel keeps both or moves both.
-TEST_CASE("infinite: a protected channel whose running mean cannot be finite keeps its variance, too",
-          "[numerics][infinite][state]") {
+// Catches: protection that looks at one of the two running statistics alone. A channel keeps both
+// or moves both.
+TEST_CASE(
+    "infinite: a protected channel whose running mean cannot be finite keeps its variance, too",
+    "[numerics][infinite][state]") {
   ModuleOptions options;
   options.protect = true;
   for (const bool mean : {false, true}) {
@@ -225,7 +243,8 @@ TEST_CASE("infinite: a protected channel whose running mean cannot be finite kee
   }
 }
 
-// Catches: 0 times an infinite sum, where the mean is a float and nothing is left to move the sum by.
+// Catches: 0 times an infinite sum, where the mean is a float and nothing is left to move the sum
+// by.
 TEST_CASE("infinite: dweight is infinite where a gradient is", "[numerics][infinite]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16})
     for (const int64_t count : {3, 1000})
@@ -236,7 +255,8 @@ TEST_CASE("infinite: dweight is infinite where a gradient is", "[numerics][infin
         dy[1] = sign * infinity;
         Module module(1, plain(dtype));
         identity(module);
-        Tensor x(dtype, e, Values(static_cast<size_t>(count), 2)), y(dtype, e), g(dtype, e, dy), dx(dtype, e);
+        Tensor x(dtype, e, Values(static_cast<size_t>(count), 2)), y(dtype, e), g(dtype, e, dy),
+            dx(dtype, e);
         Record record;
         NUMERICS_OK(bn2d_forward(module, x.view(), y.view(), record.out()));
         NUMERICS_OK(bn2d_backward(module, record, g.view(), dx.view(), nullptr));

@@ -1,11 +1,13 @@
-// What two numbers hold and one cannot: data on which the low part of a mean or of a sum is the whole result.
+// What two numbers hold and one cannot: data on which the low part of a mean or of a sum is the
+// whole result.
 #include "support/numerics_case.h"
 
 namespace {
 
 using namespace numerics;
 
-// x with mean 0 and deviation 1 in each channel of any shape whose planes have a multiple of 4 elements: -1, -1, 1, 1.
+// x with mean 0 and deviation 1 in each channel of any shape whose planes have a multiple of 4
+// elements: -1, -1, 1, 1.
 Values square_wave(const Extents &e) {
   Values x(static_cast<size_t>(e.size()));
   for (size_t i = 0; i < x.size(); ++i) x[i] = i % 4 < 2 ? -1 : 1;
@@ -15,12 +17,14 @@ Values square_wave(const Extents &e) {
 struct Backward {
   Values dx, dweight, dbias;
 };
-Backward backward_of(int32_t dtype, const Extents &e, const Values &x, const Values &dy, Layout layout) {
+Backward backward_of(int32_t dtype, const Extents &e, const Values &x, const Values &dy,
+                     Layout layout) {
   ModuleOptions options;
   options.dtype = dtype;
   options.eps = 0;
   Module module(e.c, options);
-  Tensor in(dtype, e, x, layout), out(dtype, e, layout), g(dtype, e, dy, layout), dx(dtype, e, layout);
+  Tensor in(dtype, e, x, layout), out(dtype, e, layout), g(dtype, e, dy, layout),
+      dx(dtype, e, layout);
   Record record;
   NUMERICS_OK(bn2d_forward(module, in.view(), out.view(), record.out()));
   NUMERICS_OK(bn2d_backward(module, record, g.view(), dx.view(), nullptr));
@@ -29,28 +33,32 @@ Backward backward_of(int32_t dtype, const Extents &e, const Values &x, const Val
 
 }  // namespace
 
-// Catches: a mean of dy that is rounded to float before it is subtracted. dy is one of two neighbours, so that all of
-// dy - mean is below what a float beside the mean can hold.
+// Catches: a mean of dy that is rounded to float before it is subtracted. dy is one of two
+// neighbours, so that all of dy - mean is below what a float beside the mean can hold.
 TEST_CASE("low parts: dx of a dy whose mean is no float", "[numerics][low]") {
   for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::padded_rows})
-    for (const Extents &e : {Extents{2, 3, 4, 5}, Extents{4, 17, 8, 8}, Extents{1, 2, 8, 60}}) {  // summed in double
+    for (const Extents &e :
+         {Extents{2, 3, 4, 5}, Extents{4, 17, 8, 8}, Extents{1, 2, 8, 60}}) {  // summed in double
       INFO(name_of(layout) << " plane " << e.plane());
       const double low = 1, high = 1 + 0x1p-23;
       Values dy(static_cast<size_t>(e.size()));
-      for (size_t i = 0; i < dy.size(); ++i) dy[i] = i % 2 == 0 ? low : high;  // half of each sign of x
+      for (size_t i = 0; i < dy.size(); ++i)
+        dy[i] = i % 2 == 0 ? low : high;  // half of each sign of x
       const Backward got = backward_of(BN2D_F32, e, square_wave(e), dy, layout);
       int64_t wrong = 0;
-      for (size_t i = 0; i < dy.size(); ++i) wrong += got.dx[i] != (i % 2 == 0 ? -0x1p-24 : 0x1p-24);
+      for (size_t i = 0; i < dy.size(); ++i)
+        wrong += got.dx[i] != (i % 2 == 0 ? -0x1p-24 : 0x1p-24);
       CHECK(wrong == 0);
     }
 }
 
-// Catches: sums of blocks that are added without what the sum could not take. 2^60 + 1 - 2^60 is 1, also where each of
-// the three is in a block of its own; in one block the same for doubles.
+// Catches: sums of blocks that are added without what the sum could not take. 2^60 + 1 - 2^60 is 1,
+// also where each of the three is in a block of its own; in one block the same for doubles.
 TEST_CASE("low parts: dbias and dweight of terms that cancel", "[numerics][low]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64})
     for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::permuted})
-      for (const Extents &e : {Extents{3, 2, 128, 128}, Extents{6, 3, 96, 64}, Extents{3, 2, 4, 5}}) {
+      for (const Extents &e :
+           {Extents{3, 2, 128, 128}, Extents{6, 3, 96, 64}, Extents{3, 2, 4, 5}}) {
         const bool one_block = e.per_channel() <= 8192;
         if (one_block && dtype == BN2D_F32) continue;  // one double takes the sums of a block
         INFO(name_of(dtype, dtype) << " " << name_of(layout) << " plane " << e.plane());

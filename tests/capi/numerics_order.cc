@@ -1,5 +1,5 @@
-// The order of summation, made visible: each element has its negative somewhere in its channel, over so many binades
-// that what is left of a sum is nothing but its roundings.
+// The order of summation, made visible: each element has its negative somewhere in its channel,
+// over so many binades that what is left of a sum is nothing but its roundings.
 #include "support/numerics_case.h"
 
 namespace {
@@ -25,18 +25,21 @@ Values cancelling(Random &random, int32_t dtype, const Extents &e, int binades) 
 
 }  // namespace
 
-// Catches: an element that is summed in another lane, a block that begins elsewhere, lanes that are added in another
-// order, in one layout and not in another: few outputs show a sum's last bits, here they are all there is.
-TEST_CASE("order: sums of rounding errors have the same bits in every layout", "[numerics][bitwise][order]") {
+// Catches: an element that is summed in another lane, a block that begins elsewhere, lanes that are
+// added in another order, in one layout and not in another: few outputs show a sum's last bits,
+// here they are all there is.
+TEST_CASE("order: sums of rounding errors have the same bits in every layout",
+          "[numerics][bitwise][order]") {
   struct Kind {
     int32_t dtype;
     int binades;  // beyond what an accumulator holds exactly
   };
   for (const Kind &kind : {Kind{BN2D_F32, 45}, Kind{BN2D_F64, 90}, Kind{BN2D_BF16, 45}}) {
     int64_t inexact = 0;
-    for (const Extents &e : {Extents{3, 5, 10, 20}, Extents{2, 3, 57, 57}, Extents{9, 20, 7, 9}, Extents{16, 40, 3, 3},
-                             Extents{1, 70, 1, 300}, Extents{40, 6, 1, 1}, Extents{4, 2, 64, 65}, Extents{3, 12, 5, 77},
-                             Extents{2, 33, 37, 130}, Extents{64, 4, 2, 1}}) {
+    for (const Extents &e :
+         {Extents{3, 5, 10, 20}, Extents{2, 3, 57, 57}, Extents{9, 20, 7, 9}, Extents{16, 40, 3, 3},
+          Extents{1, 70, 1, 300}, Extents{40, 6, 1, 1}, Extents{4, 2, 64, 65},
+          Extents{3, 12, 5, 77}, Extents{2, 33, 37, 130}, Extents{64, 4, 2, 1}}) {
       Case c;
       c.e = e;
       c.data = kind.dtype;

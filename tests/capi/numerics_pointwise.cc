@@ -1,5 +1,5 @@
-// Pointwise activations (relu6, clamp, hardswish, silu, gelu, sigmoid): against the oracle, against differences, bit by
-// bit, and at the ends of the range.
+// Pointwise activations (relu6, clamp, hardswish, silu, gelu, sigmoid): against the oracle, against
+// differences, bit by bit, and at the ends of the range.
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/task_arena.h>
 
@@ -9,19 +9,23 @@ namespace {
 
 using namespace numerics;
 
-constexpr double inf = std::numeric_limits<double>::infinity(), not_a_number = std::numeric_limits<double>::quiet_NaN();
+constexpr double inf = std::numeric_limits<double>::infinity(),
+                 not_a_number = std::numeric_limits<double>::quiet_NaN();
 
-const std::vector<std::pair<int32_t, int32_t>> dtype_pairs = {{BN2D_F32, BN2D_F32}, {BN2D_F64, BN2D_F64},
-                                                              {BN2D_F16, BN2D_F16}, {BN2D_BF16, BN2D_BF16},
-                                                              {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
+const std::vector<std::pair<int32_t, int32_t>> dtype_pairs = {
+    {BN2D_F32, BN2D_F32},   {BN2D_F64, BN2D_F64}, {BN2D_F16, BN2D_F16},
+    {BN2D_BF16, BN2D_BF16}, {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
 
 }  // namespace
 
-// Catches: a wrong formula or constant, a tail that cancels, a box of the walk that is mapped with another's
-// coefficients, half data rounded on the way, z left out of the argument, sums that miss a box.
-TEST_CASE("pointwise: every activation, dtype and layout is within its bound", "[numerics][pointwise]") {
+// Catches: a wrong formula or constant, a tail that cancels, a box of the walk that is mapped with
+// another's coefficients, half data rounded on the way, z left out of the argument, sums that miss
+// a box.
+TEST_CASE("pointwise: every activation, dtype and layout is within its bound",
+          "[numerics][pointwise]") {
   uint64_t seed = 1;
-  const Extents shapes[] = {{4, 8, 30, 31}, {16, 33, 7, 7}, {64, 40, 1, 1}, {2, 3, 61, 67}, {3, 200, 3, 3}};
+  const Extents shapes[] = {
+      {4, 8, 30, 31}, {16, 33, 7, 7}, {64, 40, 1, 1}, {2, 3, 61, 67}, {3, 200, 3, 3}};
   for (const Activation &activation : pointwise) {
     for (const auto &[data, module] : dtype_pairs) {
       for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::permuted}) {
@@ -62,7 +66,8 @@ TEST_CASE("pointwise: backward is the derivative of forward", "[numerics][pointw
         in = random_inputs(c, seed);
         Real closest = 1;
         for (const Real v : expect(c, in).forward.v)
-          for (const Real kink : activation.kinks()) closest = std::min(closest, std::fabs(v - kink));
+          for (const Real kink : activation.kinks())
+            closest = std::min(closest, std::fabs(v - kink));
         if (closest > 0.02L) break;
       }
       const Outputs got = run(c, in);
@@ -86,7 +91,8 @@ TEST_CASE("pointwise: backward is the derivative of forward", "[numerics][pointw
             return result;
           };
           const double slope =
-              (8 * (around(step) - around(-step)) - (around(2 * step) - around(-2 * step))) / (12 * step);
+              (8 * (around(step) - around(-step)) - (around(2 * step) - around(-2 * step))) /
+              (12 * step);
           CHECK(std::fabs(slope - gradient[i]) <= 1e-8 * std::max(1.0, std::fabs(gradient[i])));
         }
       };
@@ -98,13 +104,15 @@ TEST_CASE("pointwise: backward is the derivative of forward", "[numerics][pointw
   }
 }
 
-// Catches: a walk whose boxes cut runs of the sums, or depend on layout, threads, streaming stores or the group.
+// Catches: a walk whose boxes cut runs of the sums, or depend on layout, threads, streaming stores
+// or the group.
 TEST_CASE("pointwise: the bits depend on the numbers alone", "[numerics][pointwise][bitwise]") {
   const tbb::global_control control(tbb::global_control::max_allowed_parallelism, 8);
   tbb::task_arena arena(7);
   uint64_t seed = 100;
-  const Extents shapes[] = {{2, 3, 128, 129}, {16, 24, 2, 3}, {33, 65, 1, 1}, {8, 40, 14, 14}, {3, 200, 5, 9},
-                            {2, 5, 100, 100}, {40, 7, 7, 7},  {2, 2, 200, 1}, {1, 130, 40, 40}};
+  const Extents shapes[] = {{2, 3, 128, 129}, {16, 24, 2, 3}, {33, 65, 1, 1},
+                            {8, 40, 14, 14},  {3, 200, 5, 9}, {2, 5, 100, 100},
+                            {40, 7, 7, 7},    {2, 2, 200, 1}, {1, 130, 40, 40}};
   for (const Extents &e : shapes) {
     for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
       Case c;
@@ -138,8 +146,8 @@ TEST_CASE("pointwise: the bits depend on the numbers alone", "[numerics][pointwi
   }
 }
 
-// Catches: infinity times 0, a NaN that is taken for a small number, an exponential that overflows, a zero of the wrong
-// sign from silu and gelu, an infinite gradient where nothing gets through.
+// Catches: infinity times 0, a NaN that is taken for a small number, an exponential that overflows,
+// a zero of the wrong sign from silu and gelu, an infinite gradient where nothing gets through.
 TEST_CASE("pointwise: special arguments", "[numerics][pointwise][hostile]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
     const double most = dtype == BN2D_F16 ? 65504 : dtype == BN2D_F64 ? 1e300 : 1e38;
@@ -155,11 +163,12 @@ TEST_CASE("pointwise: special arguments", "[numerics][pointwise][hostile]") {
       for (const double gradient : {1.0, inf}) {
         Tensor in(dtype, e, x), y(dtype, e), dy(dtype, e, Values(x.size(), gradient)), dx(dtype, e);
         Record record;
-        NUMERICS_OK(
-            bn2d_forward_act(module, in.view(), nullptr, activation.kind, activation.slope, y.view(), record.out()));
+        NUMERICS_OK(bn2d_forward_act(module, in.view(), nullptr, activation.kind, activation.slope,
+                                     y.view(), record.out()));
         NUMERICS_OK(bn2d_backward(module, record, dy.view(), dx.view(), nullptr));
         for (size_t i = 0; i < x.size(); ++i) {
-          INFO(name_of(dtype, dtype) << " activation " << activation.kind << " of " << x[i] << ", dy " << gradient);
+          INFO(name_of(dtype, dtype)
+               << " activation " << activation.kind << " of " << x[i] << ", dy " << gradient);
           const double got = y.get()[i], slope = dx.get()[i];
           const Real want = activation.value(x[i]), derivative = activation.derivative(x[i]);
           const double least = dtype == BN2D_F16 ? 6e-8 : 1e-34;  // half the smallest f16
@@ -169,7 +178,8 @@ TEST_CASE("pointwise: special arguments", "[numerics][pointwise][hostile]") {
             continue;
           }
           CHECK((got == static_cast<double>(want) ||
-                 std::fabs(got - static_cast<double>(want)) <= unit * std::fabs(static_cast<double>(want)) + least));
+                 std::fabs(got - static_cast<double>(want)) <=
+                     unit * std::fabs(static_cast<double>(want)) + least));
           if (gradient == 1) {
             CHECK(std::fabs(slope - static_cast<double>(derivative)) <= 4 * unit);
           } else {
@@ -185,8 +195,8 @@ TEST_CASE("pointwise: special arguments", "[numerics][pointwise][hostile]") {
   }
 }
 
-// Catches: a channel whose numbers leave the range of float computed in float; an argument made of other coefficients
-// than forward's.
+// Catches: a channel whose numbers leave the range of float computed in float; an argument made of
+// other coefficients than forward's.
 TEST_CASE("pointwise: channels at the ends of the range", "[numerics][pointwise][hostile]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_BF16}) {
     for (const double power : {-120.0, 120.0, -900.0, 900.0}) {
@@ -212,44 +222,50 @@ TEST_CASE("pointwise: channels at the ends of the range", "[numerics][pointwise]
   }
 }
 
-// Catches: a record that forgets z or the bias, or takes those of a later forward; an output in place of what backward
-// reads; double backward and stateless backward that compute something else without a word.
+// Catches: a record that forgets z or the bias, or takes those of a later forward; an output in
+// place of what backward reads; double backward and stateless backward that compute something else
+// without a word.
 TEST_CASE("pointwise: what a record needs, and what is refused", "[numerics][pointwise][records]") {
   const Extents e{2, 3, 4, 5};
   Random random(3);
   Module module(e.c, ModuleOptions());
   Tensor x(BN2D_F32, e, normal_values(random, BN2D_F32, e.size())),
       z(BN2D_F32, e, normal_values(random, BN2D_F32, e.size()));
-  Tensor y(BN2D_F32, e), dy(BN2D_F32, e, normal_values(random, BN2D_F32, e.size())), dx(BN2D_F32, e), dz(BN2D_F32, e);
+  Tensor y(BN2D_F32, e), dy(BN2D_F32, e, normal_values(random, BN2D_F32, e.size())),
+      dx(BN2D_F32, e), dz(BN2D_F32, e);
   bn2d_record *none = nullptr;
   for (const bool eval : {false, true}) {
     NUMERICS_OK(bn2d_module_train(module, eval ? 0 : 1));
-    CHECK(bn2d_forward_act(module, x.view(), z.view(), BN2D_ACT_SILU, 0, x.view(), &none) == BN2D_ERROR_OVERLAP);
-    CHECK(bn2d_forward_act(module, x.view(), z.view(), BN2D_ACT_SILU, 0, z.view(), &none) == BN2D_ERROR_OVERLAP);
+    CHECK(bn2d_forward_act(module, x.view(), z.view(), BN2D_ACT_SILU, 0, x.view(), &none) ==
+          BN2D_ERROR_OVERLAP);
+    CHECK(bn2d_forward_act(module, x.view(), z.view(), BN2D_ACT_SILU, 0, z.view(), &none) ==
+          BN2D_ERROR_OVERLAP);
   }
   NUMERICS_OK(bn2d_module_train(module, 1));
   for (const double bound : {0.0, -1.0, not_a_number, inf, 1e39})
     CHECK(bn2d_forward_act(module, x.view(), nullptr, BN2D_ACT_CLAMP, bound, y.view(), nullptr) ==
           BN2D_ERROR_INVALID_ARGUMENT);
-  CHECK(bn2d_forward_act(module, x.view(), nullptr, 9, 0, y.view(), nullptr) == BN2D_ERROR_INVALID_ARGUMENT);
+  CHECK(bn2d_forward_act(module, x.view(), nullptr, 9, 0, y.view(), nullptr) ==
+        BN2D_ERROR_INVALID_ARGUMENT);
 
   Record record;
-  NUMERICS_OK(bn2d_forward_act(module, x.view(), z.view(), BN2D_ACT_GELU, 0, y.view(), record.out()));
+  NUMERICS_OK(
+      bn2d_forward_act(module, x.view(), z.view(), BN2D_ACT_GELU, 0, y.view(), record.out()));
   NUMERICS_OK(bn2d_backward(module, record, dy.view(), dx.view(), dz.view()));
   const Bits before = dx.bits();
   module.set("bias", {5, 5, 5}), module.set("weight", {9, 9, 9});
   y.set(Values(static_cast<size_t>(e.size()), 0.0));  // y is not needed
   NUMERICS_OK(bn2d_backward(module, record, dy.view(), dx.view(), dz.view()));
   CHECK(first_difference(before, dx.bits()) == -1);
-  CHECK(bn2d_double_backward(module, record, dy.view(), nullptr, nullptr, nullptr, dx.view(), nullptr) ==
-        BN2D_ERROR_INVALID_ARGUMENT);
+  CHECK(bn2d_double_backward(module, record, dy.view(), nullptr, nullptr, nullptr, dx.view(),
+                             nullptr) == BN2D_ERROR_INVALID_ARGUMENT);
 
   std::vector<double> mean(3), invstd(3);
   std::vector<uint8_t> mask(64);
-  CHECK(bn2d_batch_norm_forward(x.view(), nullptr, y.view(), BN2D_F32, nullptr, nullptr, nullptr, nullptr, 1, 0.1, 1e-5,
-                                0, BN2D_ACT_SILU, 0, mask.data(), mean.data(),
-                                invstd.data()) == BN2D_ERROR_INVALID_ARGUMENT);
-  CHECK(bn2d_batch_norm_backward(x.view(), dy.view(), y.view(), nullptr, BN2D_F32, nullptr, mean.data(), invstd.data(),
-                                 1, BN2D_ACT_SILU, 0, 0, dx.view(), nullptr, nullptr,
-                                 nullptr) == BN2D_ERROR_INVALID_ARGUMENT);
+  CHECK(bn2d_batch_norm_forward(x.view(), nullptr, y.view(), BN2D_F32, nullptr, nullptr, nullptr,
+                                nullptr, 1, 0.1, 1e-5, 0, BN2D_ACT_SILU, 0, mask.data(),
+                                mean.data(), invstd.data()) == BN2D_ERROR_INVALID_ARGUMENT);
+  CHECK(bn2d_batch_norm_backward(x.view(), dy.view(), y.view(), nullptr, BN2D_F32, nullptr,
+                                 mean.data(), invstd.data(), 1, BN2D_ACT_SILU, 0, 0, dx.view(),
+                                 nullptr, nullptr, nullptr) == BN2D_ERROR_INVALID_ARGUMENT);
 }

@@ -1,18 +1,19 @@
 // Random data against the oracle: the bounds that the library promises.
 //
 //   y                       4 ulp (f64: 8) of the largest |y| or |bias| of the channel
-//   mean, var, invstd       1 ulp of their own value (running statistics: of the larger of the two terms)
-//   f16, bf16               rounded from a result within those bounds of f32; in all but 1 % of the elements correctly
-//   gradients               4 ulp (f64: 8) of the scale that support/oracle.h gives beside each: the magnitudes summed
+//   mean, var, invstd       1 ulp of their own value (running statistics: of the larger of the two
+//   terms) f16, bf16               rounded from a result within those bounds of f32; in all but 1 %
+//   of the elements correctly gradients               4 ulp (f64: 8) of the scale that
+//   support/oracle.h gives beside each: the magnitudes summed
 #include "support/numerics_case.h"
 
 namespace {
 
 using namespace numerics;
 
-const std::vector<std::pair<int32_t, int32_t>> dtype_pairs = {{BN2D_F32, BN2D_F32}, {BN2D_F64, BN2D_F64},
-                                                              {BN2D_F16, BN2D_F16}, {BN2D_BF16, BN2D_BF16},
-                                                              {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
+const std::vector<std::pair<int32_t, int32_t>> dtype_pairs = {
+    {BN2D_F32, BN2D_F32},   {BN2D_F64, BN2D_F64}, {BN2D_F16, BN2D_F16},
+    {BN2D_BF16, BN2D_BF16}, {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
 
 void check(const Case &c, uint64_t seed) {
   Inputs in = random_inputs(c, seed);
@@ -23,11 +24,11 @@ void check(const Case &c, uint64_t seed) {
 
 }  // namespace
 
-// Catches: statistics or sums in too narrow an arithmetic, a double rounding, scale and shift folded so that they
-// cancel.
+// Catches: statistics or sums in too narrow an arithmetic, a double rounding, scale and shift
+// folded so that they cancel.
 TEST_CASE("random data: every operation and dtype is within its bound", "[numerics][random]") {
-  for (const Extents e : {Extents{8, 16, 14, 14}, Extents{32, 3, 28, 28}, Extents{1, 3, 112, 112}, Extents{5, 64, 7, 7},
-                          Extents{64, 9, 1, 1}}) {
+  for (const Extents e : {Extents{8, 16, 14, 14}, Extents{32, 3, 28, 28}, Extents{1, 3, 112, 112},
+                          Extents{5, 64, 7, 7}, Extents{64, 9, 1, 1}}) {
     for (const auto &[data, module] : dtype_pairs) {
       for (const Mode mode : {Mode::train, Mode::eval}) {
         for (const double momentum : {1.0, 0.1}) {
@@ -66,12 +67,14 @@ TEST_CASE("random data: fused forms are within their bounds", "[numerics][random
   }
 }
 
-// Catches: E[x^2] - mean^2 in any disguise, a mean kept in f32, x * scale + shift with a large shift.
+// Catches: E[x^2] - mean^2 in any disguise, a mean kept in f32, x * scale + shift with a large
+// shift.
 TEST_CASE("random data: a mean far away from zero", "[numerics][random][hostile]") {
   const Extents e{4, 2, 91, 90};
   const struct {
     double mean, std;
-  } spreads[] = {{1e3, 0.1}, {1e4, 1}, {-1e6, 1}, {1e6, 0.25}, {3e4, 1e-2}, {1e-3, 1e-3}, {1e6, 1e6}};
+  } spreads[] = {{1e3, 0.1},  {1e4, 1},     {-1e6, 1}, {1e6, 0.25},
+                 {3e4, 1e-2}, {1e-3, 1e-3}, {1e6, 1e6}};
   for (const int32_t dtype : {BN2D_F32, BN2D_F64}) {
     for (const auto &spread : spreads) {
       for (const Mode mode : {Mode::train, Mode::eval}) {
@@ -84,8 +87,10 @@ TEST_CASE("random data: a mean far away from zero", "[numerics][random][hostile]
         Inputs in = random_inputs(c, 77);
         Random random(static_cast<uint64_t>(std::fabs(spread.mean)));
         in.x = normal_values(random, dtype, e.size(), spread.mean, spread.std);
-        for (double &m : in.running_mean) m = rounded(dtype, spread.mean + spread.std * random.normal());
-        for (double &v : in.running_var) v = rounded(dtype, spread.std * spread.std * random.uniform(0.5, 2));
+        for (double &m : in.running_mean)
+          m = rounded(dtype, spread.mean + spread.std * random.normal());
+        for (double &v : in.running_var)
+          v = rounded(dtype, spread.std * spread.std * random.uniform(0.5, 2));
         const Expected want = expect(c, in);
         INFO("mean " << spread.mean << ", std " << spread.std << ", " << describe(c));
         check_case(c, want, run(c, in), "far mean: ");

@@ -1,5 +1,5 @@
-// The ends of the range: y and dx are accurate wherever their exact value is finite, also where x - mean, a square, a
-// sum, 1/std or weight/std is beyond the range of the type.
+// The ends of the range: y and dx are accurate wherever their exact value is finite, also where x -
+// mean, a square, a sum, 1/std or weight/std is beyond the range of the type.
 #include <cstring>
 
 #include "support/numerics_case.h"
@@ -44,14 +44,15 @@ void check_range(Case c, Inputs in, const std::string &group) {
   // Gradients of gradients of doubles are promised in the inner range alone.
   if (c.data == BN2D_F64)
     for (const char *name : {"ddy", "dx2", "dweight2"}) got.erase(name);
-  for (const char *name : {"saved_mean", "saved_invstd", "running_mean", "running_var", "dweight", "dbias"})
+  for (const char *name :
+       {"saved_mean", "saved_invstd", "running_mean", "running_var", "dweight", "dbias"})
     got.erase(name);
   INFO(describe(c));
   check_case(c, want, got, group);
 }
 
-Values forward_once(int32_t dtype, const Extents &e, const Values &values, double eps, double weight = 1,
-                    Values *dx = nullptr, const Values &gradient = {}) {
+Values forward_once(int32_t dtype, const Extents &e, const Values &values, double eps,
+                    double weight = 1, Values *dx = nullptr, const Values &gradient = {}) {
   ModuleOptions options;
   options.dtype = dtype;
   options.eps = eps;
@@ -89,8 +90,8 @@ TEST_CASE("range: x - mean beyond the range of float", "[numerics][range]") {
 
 // Catches: 1/std, or weight/std, that is infinite in the arithmetic type, and is then clamped.
 TEST_CASE("range: scales beyond the range of the type", "[numerics][range]") {
-  CHECK(forward_once(BN2D_F32, {1, 1, 1, 2}, {rounded(BN2D_F32, 1e-40), rounded(BN2D_F32, -1e-40)}, 0) ==
-        Values{1, -1});
+  CHECK(forward_once(BN2D_F32, {1, 1, 1, 2}, {rounded(BN2D_F32, 1e-40), rounded(BN2D_F32, -1e-40)},
+                     0) == Values{1, -1});
   CHECK(forward_once(BN2D_F64, {1, 1, 1, 2}, {1e-200, -1e-200}, 0) == Values{1, -1});
   CHECK(forward_once(BN2D_F64, {1, 1, 1, 2}, {1e-310, -1e-310}, 0) == Values{1, -1});
   CHECK(forward_once(BN2D_F64, {1, 1, 1, 2}, {1e160, -1e160}, 0) == Values{1, -1});
@@ -113,11 +114,13 @@ TEST_CASE("range: running statistics at the ends of the range", "[numerics][rang
   check_range(c, in, "ends of eval: ");
 }
 
-// Catches: any step of forward and backward that leaves the range between finite inputs and a finite result. Channels
-// of very different ranges are beside each other: one that is computed apart must leave its neighbours alone.
+// Catches: any step of forward and backward that leaves the range between finite inputs and a
+// finite result. Channels of very different ranges are beside each other: one that is computed
+// apart must leave its neighbours alone.
 TEST_CASE("range: any power of two in front of x, weight and dy", "[numerics][range]") {
   Random random(72);
-  const std::vector<Extents> shapes = {{2, 5, 3, 3}, {1, 3, 1, 4}, {3, 9, 1, 1}, {4, 17, 2, 2}, {2, 3, 40, 70}};
+  const std::vector<Extents> shapes = {
+      {2, 5, 3, 3}, {1, 3, 1, 4}, {3, 9, 1, 1}, {4, 17, 2, 2}, {2, 3, 40, 70}};
   for (int round = 0; round < 600; ++round) {
     const int32_t dtype = std::vector<int32_t>{BN2D_F32, BN2D_F64, BN2D_BF16}[round % 3];
     const Extents e = shapes[random.below(shapes.size())];
@@ -136,21 +139,24 @@ TEST_CASE("range: any power of two in front of x, weight and dy", "[numerics][ra
       const int of_x = exponent_in(random, ends.least, ends.most);
       scale_channel(e, dtype, ch, of_x, in.x);
       // In eval, statistics that suit the data.
-      in.running_mean[ch] = rounded(dtype, std::ldexp(in.running_mean[ch], std::min(of_x, ends.most - 8)));
-      in.running_var[ch] =
-          rounded(dtype, std::ldexp(in.running_var[ch], std::clamp(2 * of_x, ends.least, ends.most - 4)));
+      in.running_mean[ch] =
+          rounded(dtype, std::ldexp(in.running_mean[ch], std::min(of_x, ends.most - 8)));
+      in.running_var[ch] = rounded(
+          dtype, std::ldexp(in.running_var[ch], std::clamp(2 * of_x, ends.least, ends.most - 4)));
       if (random.coin()) {
         const int of_weight = exponent_in(random, ends.least, ends.most - 2);
         in.weight[ch] = rounded(dtype, std::ldexp(in.weight[ch], of_weight));
       }
-      if (random.coin()) scale_channel(e, dtype, ch, exponent_in(random, ends.least, ends.most), in.dy);
+      if (random.coin())
+        scale_channel(e, dtype, ch, exponent_in(random, ends.least, ends.most), in.dy);
     }
     check_range(c, in, "any power of two: ");
   }
 }
 
 // Catches: an extreme channel in another place of the plan: groups, split sums, tiles, threads.
-TEST_CASE("range: extreme channels have the same bits on any number of threads", "[numerics][range][bitwise]") {
+TEST_CASE("range: extreme channels have the same bits on any number of threads",
+          "[numerics][range][bitwise]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64}) {
     for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
       for (const Extents e : {Extents{8, 130, 10, 10}, Extents{4, 3, 90, 90}}) {
@@ -177,12 +183,14 @@ TEST_CASE("range: extreme channels have the same bits on any number of threads",
   }
 }
 
-// Catches: one power of two for a whole channel of doubles, in x, in dy or in y, where its elements are at both ends of
-// the range: then y overflows between a huge x and a tiny weight, or a tiny dy is lost before a huge x - mean meets it.
+// Catches: one power of two for a whole channel of doubles, in x, in dy or in y, where its elements
+// are at both ends of the range: then y overflows between a huge x and a tiny weight, or a tiny dy
+// is lost before a huge x - mean meets it.
 TEST_CASE("range: doubles at both ends of the range in one channel", "[numerics][range]") {
   Random random(75);
-  const auto magnitude = [&](int most) {                                         // of any size up to 2^most
-    const int exponent = exponent_in(random, -1070, std::max(most - 1, -1070));  // first, with every compiler
+  const auto magnitude = [&](int most) {  // of any size up to 2^most
+    const int exponent =
+        exponent_in(random, -1070, std::max(most - 1, -1070));  // first, with every compiler
     return std::ldexp(random.uniform(-2, 2), exponent);
   };
   for (int round = 0; round < 400; ++round) {
@@ -195,7 +203,10 @@ TEST_CASE("range: doubles at both ends of the range in one channel", "[numerics]
     int of_slope = 0;
     if (random.below(3) == 0) c.activation = {Activation::relu, 0};
     if (random.below(3) == 0) {
-      of_slope = random.coin() ? 1 : exponent_in(random, -600, 300);  // 1: an ordinary one that rounds no subnormal dy
+      of_slope =
+          random.coin()
+              ? 1
+              : exponent_in(random, -600, 300);  // 1: an ordinary one that rounds no subnormal dy
       c.activation = {Activation::leaky, std::ldexp(1.0, of_slope)};
     }
     c.mask = random.coin();
@@ -209,7 +220,8 @@ TEST_CASE("range: doubles at both ends of the range in one channel", "[numerics]
         of_weight = exponent_in(random, -1070, 1000);
         of_dy = exponent_in(random, -1000, 1000);
       } while (of_weight + of_invstd + of_x + growth > 1000 || of_dy + growth > 1000 ||
-               of_dy + of_weight + of_invstd + growth > 1000 || of_dy + of_invstd + of_x + growth > 1000);
+               of_dy + of_weight + of_invstd + growth > 1000 ||
+               of_dy + of_invstd + of_x + growth > 1000);
       oracle::for_channel(c.e, ch, [&](int64_t i) {
         in.x[i] = magnitude(of_x);
         in.z[i] = magnitude(1000 - growth);
@@ -219,11 +231,13 @@ TEST_CASE("range: doubles at both ends of the range in one channel", "[numerics]
       in.weight[ch] = std::ldexp(random.uniform(1, 2), of_weight);
       in.bias[ch] = magnitude(1000 - growth);
       in.running_mean[ch] = magnitude(of_x);
-      if (c.mode == Mode::eval) in.running_var[ch] = std::ldexp(random.uniform(1, 2), -2 * of_invstd);
+      if (c.mode == Mode::eval)
+        in.running_var[ch] = std::ldexp(random.uniform(1, 2), -2 * of_invstd);
     }
     const Expected want = expect(c, in);
     Outputs got = run(c, in);
-    for (const char *name : {"ddy", "dx2", "dweight2"}) got.erase(name);  // promised in the inner range alone
+    for (const char *name : {"ddy", "dx2", "dweight2"})
+      got.erase(name);  // promised in the inner range alone
     INFO(describe(c) << ", slope 2^" << of_slope << ", round " << round);
     check_case(c, want, got, "both ends: ");
     // What nothing is done to is not rounded, either.
@@ -231,7 +245,8 @@ TEST_CASE("range: doubles at both ends of the range in one channel", "[numerics]
   }
 }
 
-// Catches: a slope that is 0 or infinite as a float, and one that overflows before the weight makes it small again.
+// Catches: a slope that is 0 or infinite as a float, and one that overflows before the weight makes
+// it small again.
 TEST_CASE("range: slopes at the ends of the range", "[numerics][range]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_BF16, BN2D_F64}) {
     for (const double slope : {1e-45, 1e-40, 1e-38, 3e20, -3e37, 1e-320, 1e-300, 1e250}) {
@@ -241,10 +256,11 @@ TEST_CASE("range: slopes at the ends of the range", "[numerics][range]") {
         c.activation = {Activation::leaky, slope};
         c.mask = true;
         Inputs in = random_inputs(c, 76);
-        // What the slope makes of 1 is as far beyond the range as it can be, or in the middle of it.
-        const int of_one =
-            large ? -std::clamp(std::ilogb(slope), dtype == BN2D_F64 ? -1000 : -120, dtype == BN2D_F64 ? 1000 : 120)
-                  : 0;
+        // What the slope makes of 1 is as far beyond the range as it can be, or in the middle of
+        // it.
+        const int of_one = large ? -std::clamp(std::ilogb(slope), dtype == BN2D_F64 ? -1000 : -120,
+                                               dtype == BN2D_F64 ? 1000 : 120)
+                                 : 0;
         for (double &v : in.weight) v = rounded(dtype, std::ldexp(v, of_one));
         // Damped all of them, so that none is much larger.
         for (size_t ch = 0; ch < in.bias.size(); ++ch) in.bias[ch] = -8 * std::fabs(in.weight[ch]);
@@ -255,8 +271,9 @@ TEST_CASE("range: slopes at the ends of the range", "[numerics][range]") {
   }
 }
 
-// Catches, by line: a mean that vanishes where a large eps has to stay finite beside x; 1/std of a variance that is
-// moved together with x; var + eps that overflows; a variance that comes from a sum of squares beyond the range.
+// Catches, by line: a mean that vanishes where a large eps has to stay finite beside x; 1/std of a
+// variance that is moved together with x; var + eps that overflows; a variance that comes from a
+// sum of squares beyond the range.
 TEST_CASE("range: statistics of doubles at the ends of the range", "[numerics][range]") {
   const auto statistics = [](Mode mode, double eps, const Values &x, double mean, double var) {
     Case c = case_of({1, 1, 1, static_cast<int64_t>(x.size())}, BN2D_F64, eps);
@@ -274,16 +291,23 @@ TEST_CASE("range: statistics of doubles at the ends of the range", "[numerics][r
     check_case(c, want, got, "statistics: ");
     return got;
   };
-  CHECK(statistics(Mode::train, 1e300, {1e-307, 3e-307}, 0, 1).at("saved_mean").values()[0] == 2e-307);
-  CHECK(statistics(Mode::eval, 0, {1.75e308, 1.75e308}, 1.75e308, 1e-323).at("saved_invstd").values()[0] > 3e161);
-  CHECK(statistics(Mode::eval, 1e308, {1e308, -1e308}, 0, 1.5e308).at("saved_invstd").values()[0] > 6e-155);
-  CHECK(statistics(Mode::train, 0, {1e154, 1e154, -1e154, -1e154}, 0, 1).at("running_var").values()[0] < 1.4e308);
+  CHECK(statistics(Mode::train, 1e300, {1e-307, 3e-307}, 0, 1).at("saved_mean").values()[0] ==
+        2e-307);
+  CHECK(statistics(Mode::eval, 0, {1.75e308, 1.75e308}, 1.75e308, 1e-323)
+            .at("saved_invstd")
+            .values()[0] > 3e161);
+  CHECK(statistics(Mode::eval, 1e308, {1e308, -1e308}, 0, 1.5e308).at("saved_invstd").values()[0] >
+        6e-155);
+  CHECK(statistics(Mode::train, 0, {1e154, 1e154, -1e154, -1e154}, 0, 1)
+            .at("running_var")
+            .values()[0] < 1.4e308);
   // 1/std is subnormal here: what is saved has lost bits.
   statistics(Mode::train, 0, {1.7e308, -1.7e308, 1.3e308, 1e307}, 0, 1);
 }
 
-// Catches: a variance, or dweight, around the mean as one double, of channels that are computed apart: here for their
-// weight, which says nothing about x. And the side of an activation whose argument falls where x rises.
+// Catches: a variance, or dweight, around the mean as one double, of channels that are computed
+// apart: here for their weight, which says nothing about x. And the side of an activation whose
+// argument falls where x rises.
 TEST_CASE("range: extreme doubles far from 0", "[numerics][range]") {
   const auto check = [](double low, double high, double unbiased, double weight) {
     INFO("x " << low << ", " << high << ", weight " << weight);
@@ -296,7 +320,8 @@ TEST_CASE("range: extreme doubles far from 0", "[numerics][range]") {
     const Extents e{1, 1, 1, 2};
     Tensor x(BN2D_F64, e, {low, high}), y(BN2D_F64, e), dy(BN2D_F64, e, {3, 5}), dz(BN2D_F64, e);
     Record record;
-    NUMERICS_OK(bn2d_forward_act(module, x.view(), nullptr, BN2D_ACT_RELU, 0, y.view(), record.out()));
+    NUMERICS_OK(
+        bn2d_forward_act(module, x.view(), nullptr, BN2D_ACT_RELU, 0, y.view(), record.out()));
     NUMERICS_OK(bn2d_backward(module, record, dy.view(), nullptr, dz.view()));
     CHECK(module.get("running_var")[0] == unbiased);
     const size_t whole = weight > 0 ? 1 : 0;  // the element that relu lets through
@@ -309,7 +334,8 @@ TEST_CASE("range: extreme doubles far from 0", "[numerics][range]") {
   for (const double weight : {0x1p-970, -0x1p-970}) {
     check(0x1p52, 0x1p52 + 1, 0.5, weight);
     check(-0x1p52, 1 - 0x1p52, 0.5, weight);
-    check(-0x1.c732ca1774484p+19, -0x1.c732c9fe7fe39p+19, 4.6397382323266426e-06, weight);  // 6e8 deviations: 8 ulp
+    check(-0x1.c732ca1774484p+19, -0x1.c732c9fe7fe39p+19, 4.6397382323266426e-06,
+          weight);  // 6e8 deviations: 8 ulp
   }
 }
 
@@ -353,12 +379,15 @@ TEST_CASE("range: gradients around a mean that one double cannot hold", "[numeri
 }
 
 // Catches: protection that asks whether a double is finite, and not the number that is stored.
-TEST_CASE("range: protected running statistics stay finite where they are stored", "[numerics][range]") {
+TEST_CASE("range: protected running statistics stay finite where they are stored",
+          "[numerics][range]") {
   struct Stored {
     int32_t module, data;
     double value;
   };
-  for (const Stored &s : {Stored{BN2D_F32, BN2D_F32, 1e20}, {BN2D_F16, BN2D_F16, 1000}, {BN2D_F64, BN2D_F64, 1e200}}) {
+  for (const Stored &s : {Stored{BN2D_F32, BN2D_F32, 1e20},
+                          {BN2D_F16, BN2D_F16, 1000},
+                          {BN2D_F64, BN2D_F64, 1e200}}) {
     for (const bool protect : {true, false}) {
       bn2d_options *options = nullptr;
       bn2d_module *module = nullptr;

@@ -18,16 +18,20 @@ class Report : public Listener {
     const auto &table = numerics::measured();
     if (table.empty()) return;
     std::printf(
-        "Largest errors, %s. In ulp of the arithmetic (f32, or f64 for f64) at the magnitude that goes into the\n"
-        "result; f16 and bf16: what exceeds the rounding to their own dtype, and how many were rounded otherwise.\n",
+        "Largest errors, %s. In ulp of the arithmetic (f32, or f64 for f64) at the magnitude that "
+        "goes into the\n"
+        "result; f16 and bf16: what exceeds the rounding to their own dtype, and how many were "
+        "rounded otherwise.\n",
         bn2d_simd_target());
-    std::printf("%-10s%-24s%10s%8s%12s%14s\n", "dtype", "operation", "ulp", "bound", "elements", "misrounded");
+    std::printf("%-10s%-24s%10s%8s%12s%14s\n", "dtype", "operation", "ulp", "bound", "elements",
+                "misrounded");
     for (const auto &[key, row] : table) {
-      std::printf("%-10s%-24s%10.3Lf%8.1Lf%12lld", key.first.c_str(), key.second.c_str(), row.ulps, row.bound,
-                  static_cast<long long>(row.elements));
+      std::printf("%-10s%-24s%10.3Lf%8.1Lf%12lld", key.first.c_str(), key.second.c_str(), row.ulps,
+                  row.bound, static_cast<long long>(row.elements));
       const bool half = key.first.find("16") != std::string::npos;
       if (half)
-        std::printf("%13.4f%%", 100.0 * static_cast<double>(row.misrounded) / static_cast<double>(row.elements));
+        std::printf("%13.4f%%", 100.0 * static_cast<double>(row.misrounded) /
+                                    static_cast<double>(row.elements));
       std::printf("\n");
     }
     std::fflush(stdout);

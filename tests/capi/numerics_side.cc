@@ -1,4 +1,5 @@
-// The side of the activation that a record tells from x: the one that its forward saw, for every element.
+// The side of the activation that a record tells from x: the one that its forward saw, for every
+// element.
 #include <limits>
 
 #include "support/numerics_case.h"
@@ -10,24 +11,31 @@ namespace {
 constexpr int kKinds = 18;
 
 // Channels that make it hard to say where the argument of the activation changes its sign.
-void fill_channel(int kind, int32_t dtype, const Extents &e, int64_t c, Random &random, Values &x, double *weight,
-                  double *bias) {
+void fill_channel(int kind, int32_t dtype, const Extents &e, int64_t c, Random &random, Values &x,
+                  double *weight, double *bias) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  const double weights[kKinds] = {1.3, -0.7, 1, -1, 0, 0, 0, 1, 1, 1e30, -1e-30, 1.5, nan, 1, -1.3, 1, -1, 1};
-  const double biases[kKinds] = {0.4, 0.2, 0, 0, 0, 1, -1, 0.1, nan, 1e20, -1e-33, 0.25, 0, nan, nan, 0.1, 0.1, 0.1};
+  const double weights[kKinds] = {1.3,  -0.7,   1,   -1,  0, 0,    0, 1,  1,
+                                  1e30, -1e-30, 1.5, nan, 1, -1.3, 1, -1, 1};
+  const double biases[kKinds] = {0.4,  0.2,    0,    0, 0,   1,   -1,  0.1, nan,
+                                 1e20, -1e-33, 0.25, 0, nan, nan, 0.1, 0.1, 0.1};
   *weight = weights[kind];
   *bias = biases[kind];
-  const double root = kind == 8 ? 0 : 1.7;  // where the argument is 0, in channels without a bias yet
+  const double root =
+      kind == 8 ? 0 : 1.7;  // where the argument is 0, in channels without a bias yet
   const double ulp = static_cast<double>(oracle::ulp(format_of(dtype), root));
   const double huge = dtype == BN2D_F16 ? 1e4 : 1e18;
   double count = 0, sum = 0, squares = 0;
   oracle::for_channel(e, c, [&](int64_t i) {
     double v = random.normal();
-    if (kind == 2 || kind == 3) v = static_cast<double>(i % 5) - 2;  // the mean is often one of the elements
-    if (kind == 7) v = 1000 + std::floor(4 * v);                     // far from 0, few distinct values
-    if (kind == 8) v = random.below(4) == 0 ? 1e-4 * v : 1 + v / 8;  // some so small that x - mean rounds them away
+    if (kind == 2 || kind == 3)
+      v = static_cast<double>(i % 5) - 2;         // the mean is often one of the elements
+    if (kind == 7) v = 1000 + std::floor(4 * v);  // far from 0, few distinct values
+    if (kind == 8)
+      v = random.below(4) == 0 ? 1e-4 * v
+                               : 1 + v / 8;  // some so small that x - mean rounds them away
     if (kind == 11) v *= huge;
-    if (kind >= 13) v = (root + static_cast<double>(random.below(9) - 4) * ulp) * (random.coin() ? 1 : -1);
+    if (kind >= 13)
+      v = (root + static_cast<double>(random.below(9) - 4) * ulp) * (random.coin() ? 1 : -1);
     const bool is_first = count == 0;  // one element that makes the whole channel NaN
     if (kind == 15 && is_first) v = -std::numeric_limits<double>::infinity();
     if (kind == 16 && is_first) v = std::numeric_limits<double>::infinity();
@@ -47,28 +55,31 @@ struct Scene {
 
 }  // namespace
 
-// Catches: a threshold that is one number off, on the wrong side of negative weights, of weights of 0, of elements that
-// are at 0 exactly, or that one of the kernels compares wrongly; a backward that reads y all the same (it is NaN by
-// then); sums and maps that disagree about a side.
+// Catches: a threshold that is one number off, on the wrong side of negative weights, of weights of
+// 0, of elements that are at 0 exactly, or that one of the kernels compares wrongly; a backward
+// that reads y all the same (it is NaN by then); sums and maps that disagree about a side.
 TEST_CASE("side: a record tells it from x as forward saw it", "[numerics][side]") {
-  const Scene scenes[] = {{{4, 39, 9, 7}, Layout::nchw},        {{4, 39, 9, 7}, Layout::nhwc},
-                          {{3, 26, 5, 9}, Layout::permuted},    {{3, 26, 6, 9}, Layout::padded_rows},
-                          {{70, 29, 2, 2}, Layout::nchw},       {{40, 13, 5, 7}, Layout::nhwc},
-                          {{2, 13, 70, 71}, Layout::nchw},      {{2, 13, 70, 71}, Layout::nhwc},
-                          {{12, 13, 3, 3}, Layout::nhwc_slice}, {{300, 26, 1, 1}, Layout::nchw}};
+  const Scene scenes[] = {
+      {{4, 39, 9, 7}, Layout::nchw},        {{4, 39, 9, 7}, Layout::nhwc},
+      {{3, 26, 5, 9}, Layout::permuted},    {{3, 26, 6, 9}, Layout::padded_rows},
+      {{70, 29, 2, 2}, Layout::nchw},       {{40, 13, 5, 7}, Layout::nhwc},
+      {{2, 13, 70, 71}, Layout::nchw},      {{2, 13, 70, 71}, Layout::nhwc},
+      {{12, 13, 3, 3}, Layout::nhwc_slice}, {{300, 26, 1, 1}, Layout::nchw}};
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16})
     for (const Activation &activation :
          {relu, Activation{Activation::leaky, 0.25}, Activation{Activation::leaky, -0.5}})
       for (const Scene &scene : scenes) {
         const Extents &e = scene.e;
-        INFO("dtype " << dtype << " slope " << activation.slope << " shape " << e.n << "x" << e.c << "x" << e.h << "x"
-                      << e.w << " " << name_of(scene.layout));
+        INFO("dtype " << dtype << " slope " << activation.slope << " shape " << e.n << "x" << e.c
+                      << "x" << e.h << "x" << e.w << " " << name_of(scene.layout));
         Random random(static_cast<uint64_t>(e.size() + dtype));
         const int32_t state = dtype == BN2D_F64 ? BN2D_F64 : BN2D_F32;
-        Values xs(static_cast<size_t>(e.size())), weight(static_cast<size_t>(e.c)), bias(weight.size());
+        Values xs(static_cast<size_t>(e.size())), weight(static_cast<size_t>(e.c)),
+            bias(weight.size());
         for (int64_t c = 0; c < e.c; ++c) {
           const auto at = static_cast<size_t>(c);
-          fill_channel(static_cast<int>(c % kKinds), dtype, e, c, random, xs, &weight[at], &bias[at]);
+          fill_channel(static_cast<int>(c % kKinds), dtype, e, c, random, xs, &weight[at],
+                       &bias[at]);
           weight[at] = rounded(state, weight[at]), bias[at] = rounded(state, bias[at]);
         }
         ModuleOptions options;
@@ -77,7 +88,8 @@ TEST_CASE("side: a record tells it from x as forward saw it", "[numerics][side]"
         module.set("weight", weight);
         module.set("bias", bias);
         const Values ones(xs.size(), 1), nans(xs.size(), std::numeric_limits<double>::quiet_NaN());
-        Tensor x(dtype, e, xs, scene.layout), y(dtype, e, scene.layout), dy(dtype, e, ones, scene.layout);
+        Tensor x(dtype, e, xs, scene.layout), y(dtype, e, scene.layout),
+            dy(dtype, e, ones, scene.layout);
         Tensor dx(dtype, e, scene.layout), dz(dtype, e, scene.layout);
 
         // What forward sees, as it writes it to a mask: before y is rounded.
@@ -85,21 +97,22 @@ TEST_CASE("side: a record tells it from x as forward saw it", "[numerics][side]"
         NUMERICS_OK(bn2d_mask_nbytes(e.n, e.c, e.h, e.w, &mask_bytes));
         std::vector<uint8_t> mask(mask_bytes);
         Array weights(state, weight), biases(state, bias);
-        NUMERICS_OK(bn2d_batch_norm_forward(x.view(), nullptr, y.view(), state, weights.data(), biases.data(), nullptr,
-                                            nullptr, 1, 0.1, 1e-5, 0, activation.kind, activation.slope, mask.data(),
-                                            nullptr, nullptr));
+        NUMERICS_OK(bn2d_batch_norm_forward(
+            x.view(), nullptr, y.view(), state, weights.data(), biases.data(), nullptr, nullptr, 1,
+            0.1, 1e-5, 0, activation.kind, activation.slope, mask.data(), nullptr, nullptr));
         const size_t plane = static_cast<size_t>(e.plane()), plane_bytes = (plane + 7) / 8;
 
         Record record;
-        NUMERICS_OK(
-            bn2d_forward_act(module, x.view(), nullptr, activation.kind, activation.slope, y.view(), record.out()));
+        NUMERICS_OK(bn2d_forward_act(module, x.view(), nullptr, activation.kind, activation.slope,
+                                     y.view(), record.out()));
         y.set(nans);
         NUMERICS_OK(bn2d_backward(module, record, dy.view(), dx.view(), dz.view()));
         const Values got = dz.get();
         Values sum(weight.size());
         int64_t wrong = 0;
         for (size_t i = 0; i < got.size(); ++i) {
-          const bool positive = (mask[i / plane * plane_bytes + i % plane / 8] >> (i % plane % 8) & 1) != 0;
+          const bool positive =
+              (mask[i / plane * plane_bytes + i % plane / 8] >> (i % plane % 8) & 1) != 0;
           if (got[i] != (positive ? 1 : activation.slope)) {
             if (wrong++ == 0) UNSCOPED_INFO("element " << i << ": x " << xs[i] << " dz " << got[i]);
           }

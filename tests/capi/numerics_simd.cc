@@ -1,6 +1,6 @@
-// Each SIMD target runs all tests of this program: simd_targets.cmake sets BN2D_SIMD. What is here sees to it that the
-// environment is heard at all (five runs could be five times the same), and skips the run where there is no such
-// target.
+// Each SIMD target runs all tests of this program: simd_targets.cmake sets BN2D_SIMD. What is here
+// sees to it that the environment is heard at all (five runs could be five times the same), and
+// skips the run where there is no such target.
 #define CATCH_CONFIG_EXTERNAL_INTERFACES
 #include <cctype>
 #include <cstdio>
@@ -12,16 +12,19 @@
 
 namespace {
 
-// Whether the processor has what a target needs; a target that is not named here is taken for absent.
+// Whether the processor has what a target needs; a target that is not named here is taken for
+// absent.
 bool processor_has(const std::string &target) {
   if (target == "SCALAR" || target == "EMU128") return true;
 #if defined(__x86_64__) || defined(__i386__)
   const bool ssse3 = __builtin_cpu_supports("ssse3") != 0;
-  const bool sse4 = ssse3 && __builtin_cpu_supports("sse4.2") != 0 && __builtin_cpu_supports("pclmul") != 0;
-  const bool avx2 = sse4 && __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
-                    __builtin_cpu_supports("bmi2") != 0;
-  const bool avx3 = avx2 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
-                    __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512bw") != 0;
+  const bool sse4 =
+      ssse3 && __builtin_cpu_supports("sse4.2") != 0 && __builtin_cpu_supports("pclmul") != 0;
+  const bool avx2 = sse4 && __builtin_cpu_supports("avx2") != 0 &&
+                    __builtin_cpu_supports("fma") != 0 && __builtin_cpu_supports("bmi2") != 0;
+  const bool avx3 =
+      avx2 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
+      __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512bw") != 0;
   if (target == "SSSE3") return ssse3;
   if (target == "SSE4") return sse4;
   if (target == "AVX2") return avx2;
@@ -34,7 +37,8 @@ bool processor_has(const std::string &target) {
 bool built_with(const std::string &target) {
   const std::string info = bn2d_build_info();
   const auto is_word = [&](size_t i) {
-    return i < info.size() && (std::isalnum(static_cast<unsigned char>(info[i])) != 0 || info[i] == '_');
+    return i < info.size() &&
+           (std::isalnum(static_cast<unsigned char>(info[i])) != 0 || info[i] == '_');
   };
   for (size_t at = info.find(target); at != std::string::npos; at = info.find(target, at + 1)) {
     if (!(at > 0 && is_word(at - 1)) && !is_word(at + target.size())) return true;

@@ -22,18 +22,18 @@ void train(Module &module, int32_t dtype, const Extents &e, const Values &values
   NUMERICS_OK(bn2d_forward(module, x.view(), y.view(), nullptr));
 }
 
-// One step of the oracle from what the module holds, so that roundings do not add up; 1 ulp of the larger term (3 in
-// f64, where the products and the sum are rounded to the same format).
-void check_step(Module &module, const Extents &e, const Values &x, const Values &mean, const Values &var, double m,
-                bool biased, int32_t dtype, const std::string &group) {
+// One step of the oracle from what the module holds, so that roundings do not add up; 1 ulp of the
+// larger term (3 in f64, where the products and the sum are rounded to the same format).
+void check_step(Module &module, const Extents &e, const Values &x, const Values &mean,
+                const Values &var, double m, bool biased, int32_t dtype, const std::string &group) {
   const auto s = oracle::batch_statistics(e, x, 1e-5);
   Reals want_mean, want_var, mean_scale, var_scale;
   for (int64_t c = 0; c < e.c; ++c) {
     const Real v = biased ? s.var[c] : oracle::unbiased(s.var[c], e.per_channel());
     want_mean.push_back(oracle::running(mean[c], s.mean[c], m));
     want_var.push_back(oracle::running(var[c], v, m));
-    mean_scale.push_back(
-        std::max<Real>({std::fabs((1 - m) * mean[c]), std::fabs(m * s.mean[c]), std::fabs(want_mean.back())}));
+    mean_scale.push_back(std::max<Real>(
+        {std::fabs((1 - m) * mean[c]), std::fabs(m * s.mean[c]), std::fabs(want_mean.back())}));
     var_scale.push_back(std::max<Real>({(1 - m) * var[c], m * v, want_var.back()}));
   }
   const Real limit = dtype == BN2D_F64 ? 3 : 1;
@@ -45,8 +45,10 @@ void check_step(Module &module, const Extents &e, const Values &x, const Values 
 
 }  // namespace
 
-// Catches: 1 - m for m, a factor computed in float, a state rounded twice, a counter that is late by one for 1/k.
-TEST_CASE("state: running statistics over ten batches, momentum and cumulative", "[numerics][state]") {
+// Catches: 1 - m for m, a factor computed in float, a state rounded twice, a counter that is late
+// by one for 1/k.
+TEST_CASE("state: running statistics over ten batches, momentum and cumulative",
+          "[numerics][state]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
     const Batches batches = batches_of(dtype, 10);
     for (const bool biased : {false, true}) {
@@ -75,7 +77,8 @@ TEST_CASE("state: running statistics over ten batches, momentum and cumulative",
 }
 
 // Catches: a cumulative average that weighs the initial 0 and 1, or that forgets.
-TEST_CASE("state: without momentum the running mean is the plain average, exactly", "[numerics][state]") {
+TEST_CASE("state: without momentum the running mean is the plain average, exactly",
+          "[numerics][state]") {
   ModuleOptions options;
   options.cumulative = true;
   Module module(2, options);
@@ -97,7 +100,8 @@ TEST_CASE("state: without momentum the running mean is the plain average, exactl
 }
 
 // Catches: a momentum of 0 that still computes 0 * inf or rounds; the counter must move.
-TEST_CASE("state: momentum 0 leaves the bits alone, momentum 1 takes the batch", "[numerics][state]") {
+TEST_CASE("state: momentum 0 leaves the bits alone, momentum 1 takes the batch",
+          "[numerics][state]") {
   for (const double momentum : {0.0, 1.0}) {
     ModuleOptions options;
     options.momentum = momentum;
@@ -121,11 +125,13 @@ TEST_CASE("state: momentum 0 leaves the bits alone, momentum 1 takes the batch",
   }
 }
 
-// Catches: protection of all channels or of none; a poisoned channel that is updated in part; protection where all is
-// well.
-TEST_CASE("state: protect_running_stats keeps what a channel had, in that channel only", "[numerics][state]") {
+// Catches: protection of all channels or of none; a poisoned channel that is updated in part;
+// protection where all is well.
+TEST_CASE("state: protect_running_stats keeps what a channel had, in that channel only",
+          "[numerics][state]") {
   const Extents e{2, 5, 6, 6};
-  const double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  const double infinity = std::numeric_limits<double>::infinity(),
+               nan = std::numeric_limits<double>::quiet_NaN();
   for (const bool protect : {false, true}) {
     for (const bool stateless : {false, true}) {
       for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
@@ -138,8 +144,9 @@ TEST_CASE("state: protect_running_stats keeps what a channel had, in that channe
         Values new_mean, new_var;
         if (stateless) {
           Array m(BN2D_F32, mean), v(BN2D_F32, var);
-          NUMERICS_OK(bn2d_batch_norm_forward(tx.view(), nullptr, ty.view(), BN2D_F32, nullptr, nullptr, m.data(),
-                                              v.data(), 1, 0.5, 1e-5, protect ? BN2D_FLAG_PROTECT_RUNNING_STATS : 0,
+          NUMERICS_OK(bn2d_batch_norm_forward(tx.view(), nullptr, ty.view(), BN2D_F32, nullptr,
+                                              nullptr, m.data(), v.data(), 1, 0.5, 1e-5,
+                                              protect ? BN2D_FLAG_PROTECT_RUNNING_STATS : 0,
                                               BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr));
           new_mean = m.get();
           new_var = v.get();
@@ -157,7 +164,8 @@ TEST_CASE("state: protect_running_stats keeps what a channel had, in that channe
         }
         const Values y = ty.get();
         for (int64_t c = 0; c < e.c; ++c) {
-          INFO("channel " << c << ", protect " << protect << ", stateless " << stateless << ", " << name_of(layout));
+          INFO("channel " << c << ", protect " << protect << ", stateless " << stateless << ", "
+                          << name_of(layout));
           if (c == 1 || c == 3) {
             CHECK((new_mean[c] == mean[c]) == protect);
             CHECK((new_var[c] == var[c]) == protect);
@@ -174,15 +182,18 @@ TEST_CASE("state: protect_running_stats keeps what a channel had, in that channe
   }
 }
 
-// Catches: statistics of the batch in eval mode, running ones without running statistics, stale weights.
+// Catches: statistics of the batch in eval mode, running ones without running statistics, stale
+// weights.
 TEST_CASE("state: eval uses what training left, no_track always the batch", "[numerics][state]") {
   const Extents e{3, 4, 5, 6};
   Random random(44);
-  const Values first = channel_values(random, BN2D_F32, e), second = channel_values(random, BN2D_F32, e);
+  const Values first = channel_values(random, BN2D_F32, e),
+               second = channel_values(random, BN2D_F32, e);
   Module module(e.c);
   train(module, BN2D_F32, e, first);
   module.eval();
-  const auto s = oracle::frozen_statistics(module.get("running_mean"), module.get("running_var"), 1e-5);
+  const auto s =
+      oracle::frozen_statistics(module.get("running_mean"), module.get("running_var"), 1e-5);
   Tensor x(BN2D_F32, e, second), y(BN2D_F32, e);
   NUMERICS_OK(bn2d_forward(module, x.view(), y.view(), nullptr));
   const auto want = oracle::forward(e, second, {}, {}, {}, s, no_activation);
@@ -215,22 +226,26 @@ TEST_CASE("state: blend of the stateless gradients", "[numerics][state]") {
       invstd.push_back(static_cast<double>(want.statistics.invstd[i]));
     }
     for (const double blend : {0.0, 1.0, 0.5, -2.0}) {
-      const Values old = blend == 0 ? Values(e.c, std::numeric_limits<double>::quiet_NaN()) : in.bias;
+      const Values old =
+          blend == 0 ? Values(e.c, std::numeric_limits<double>::quiet_NaN()) : in.bias;
       Array dweight(dtype, old), dbias(dtype, old), dweight2(dtype, old);
-      NUMERICS_OK(bn2d_batch_norm_backward(x.view(), dy.view(), nullptr, nullptr, dtype, weight.data(), mean.data(),
-                                           invstd.data(), 1, BN2D_ACT_NONE, 0, blend, nullptr, nullptr, dweight.data(),
-                                           dbias.data()));
-      NUMERICS_OK(bn2d_batch_norm_double_backward(x.view(), dy.view(), nullptr, nullptr, dtype, weight.data(),
-                                                  mean.data(), invstd.data(), 1, BN2D_ACT_NONE, 0, ddx.view(), nullptr,
-                                                  nullptr, blend, nullptr, nullptr, dweight2.data()));
+      NUMERICS_OK(bn2d_batch_norm_backward(
+          x.view(), dy.view(), nullptr, nullptr, dtype, weight.data(), mean.data(), invstd.data(),
+          1, BN2D_ACT_NONE, 0, blend, nullptr, nullptr, dweight.data(), dbias.data()));
+      NUMERICS_OK(bn2d_batch_norm_double_backward(x.view(), dy.view(), nullptr, nullptr, dtype,
+                                                  weight.data(), mean.data(), invstd.data(), 1,
+                                                  BN2D_ACT_NONE, 0, ddx.view(), nullptr, nullptr,
+                                                  blend, nullptr, nullptr, dweight2.data()));
       const auto blended = [&](const Reals &fresh) {
         Reals values;
-        for (int64_t i = 0; i < e.c; ++i) values.push_back(fresh[i] + (blend == 0 ? Real{0} : Real{blend} * old[i]));
+        for (int64_t i = 0; i < e.c; ++i)
+          values.push_back(fresh[i] + (blend == 0 ? Real{0} : Real{blend} * old[i]));
         return values;
       };
       const auto wider = [&](const Reals &scale) {
         Reals values;
-        for (int64_t i = 0; i < e.c; ++i) values.push_back(scale[i] + (blend == 0 ? 0 : std::fabs(blend * old[i])));
+        for (int64_t i = 0; i < e.c; ++i)
+          values.push_back(scale[i] + (blend == 0 ? 0 : std::fabs(blend * old[i])));
         return values;
       };
       INFO("blend " << blend);
@@ -238,12 +253,16 @@ TEST_CASE("state: blend of the stateless gradients", "[numerics][state]") {
       const auto &g = want.gradient;
       const Real bound = bound_of(dtype);
       check_close(name, "blend: dweight", dtype,
-                  compare(dtype, e.c, 1, dweight.get(), blended(g.dweight), wider(g.dweight_scale)), bound);
+                  compare(dtype, e.c, 1, dweight.get(), blended(g.dweight), wider(g.dweight_scale)),
+                  bound);
       check_close(name, "blend: dbias", dtype,
-                  compare(dtype, e.c, 1, dbias.get(), blended(g.dbias), wider(g.dbias_scale)), bound);
+                  compare(dtype, e.c, 1, dbias.get(), blended(g.dbias), wider(g.dbias_scale)),
+                  bound);
       const auto &d = want.double_gradient;
-      check_close(name, "blend: dweight2", dtype,
-                  compare(dtype, e.c, 1, dweight2.get(), blended(d.dweight), wider(d.dweight_scale)), bound);
+      check_close(
+          name, "blend: dweight2", dtype,
+          compare(dtype, e.c, 1, dweight2.get(), blended(d.dweight), wider(d.dweight_scale)),
+          bound);
     }
   }
 }

@@ -1,5 +1,6 @@
-// Everything with everything: a seeded sample of the product of all axes, forward, backward and double backward of each
-// against the oracle. 12 axes; the sample is large enough that every pair of values of two axes occurs (asserted).
+// Everything with everything: a seeded sample of the product of all axes, forward, backward and
+// double backward of each against the oracle. 12 axes; the sample is large enough that every pair
+// of values of two axes occurs (asserted).
 #include <set>
 
 #include "support/numerics_case.h"
@@ -9,14 +10,14 @@ namespace {
 using namespace numerics;
 
 struct Axes {
-  const std::vector<std::pair<int32_t, int32_t>> dtypes = {{BN2D_F32, BN2D_F32}, {BN2D_F64, BN2D_F64},
-                                                           {BN2D_F16, BN2D_F16}, {BN2D_BF16, BN2D_BF16},
-                                                           {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
-  const std::vector<std::pair<int64_t, int64_t>> planes = {{1, 1},  {2, 2},  {7, 7},   {14, 14}, {5, 9},
-                                                           {1, 64}, {64, 1}, {61, 67}, {1, 4101}};
+  const std::vector<std::pair<int32_t, int32_t>> dtypes = {
+      {BN2D_F32, BN2D_F32},   {BN2D_F64, BN2D_F64}, {BN2D_F16, BN2D_F16},
+      {BN2D_BF16, BN2D_BF16}, {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
+  const std::vector<std::pair<int64_t, int64_t>> planes = {
+      {1, 1}, {2, 2}, {7, 7}, {14, 14}, {5, 9}, {1, 64}, {64, 1}, {61, 67}, {1, 4101}};
   const std::vector<int64_t> batches = {1, 2, 5, 32}, channels = {1, 3, 8, 17, 64};
-  const std::vector<Activation> activations = {no_activation, relu, Activation{Activation::leaky, 0.1},
-                                               Activation{Activation::leaky, -0.5}};
+  const std::vector<Activation> activations = {
+      no_activation, relu, Activation{Activation::leaky, 0.1}, Activation{Activation::leaky, -0.5}};
 };
 
 // The choice on every axis as a number, so that pairs can be counted.
@@ -56,8 +57,10 @@ bool sample(Random &random, Choice &choice, Case &c, int64_t largest) {
 
 }  // namespace
 
-// Catches: a combination of options, layouts and shapes that takes a path of its own and is wrong there.
-TEST_CASE("table: dtype x layouts x mode x affine x activation x residual x in-place x shape", "[numerics][table]") {
+// Catches: a combination of options, layouts and shapes that takes a path of its own and is wrong
+// there.
+TEST_CASE("table: dtype x layouts x mode x affine x activation x residual x in-place x shape",
+          "[numerics][table]") {
   Random random(20240229);
   int failures = 0, cases = 0;
   std::set<std::tuple<size_t, int, size_t, int>> pairs;
@@ -84,8 +87,8 @@ TEST_CASE("table: dtype x layouts x mode x affine x activation x residual x in-p
       for (int a = 0; a < counts[i]; ++a) {
         for (int b = 0; b < counts[j]; ++b) {
           if (pairs.count({i, a, j, b}) == 0) {
-            missing += " (" + std::to_string(i) + "=" + std::to_string(a) + ", " + std::to_string(j) + "=" +
-                       std::to_string(b) + ")";
+            missing += " (" + std::to_string(i) + "=" + std::to_string(a) + ", " +
+                       std::to_string(j) + "=" + std::to_string(b) + ")";
           }
         }
       }

@@ -1,5 +1,5 @@
-// The function table as a host finds it. Loading and unloading in processes of their own is tested by
-// tests/ffi/plugin_host.cc.
+// The function table as a host finds it. Loading and unloading in processes of their own is tested
+// by tests/ffi/plugin_host.cc.
 #include <dlfcn.h>
 
 #include <cstddef>
@@ -12,7 +12,8 @@
 using namespace bn2d_test;
 
 TEST_CASE("plugin: versions of the table", "[plugin]") {
-  // Catches a table that is handed to a host which needs a newer one, and one for a host that has none.
+  // Catches a table that is handed to a host which needs a newer one, and one for a host that has
+  // none.
   const bn2d_api *api = bn2d_get_api(BN2D_API_VERSION);
   REQUIRE(api != nullptr);
   CHECK(bn2d_get_api(BN2D_API_VERSION) == api);  // static
@@ -27,7 +28,8 @@ TEST_CASE("plugin: versions of the table", "[plugin]") {
 }
 
 TEST_CASE("plugin: every slot is the function of its name", "[plugin]") {
-  // Catches two slots exchanged (both of the same type), a slot left NULL, and one that is missing in the list.
+  // Catches two slots exchanged (both of the same type), a slot left NULL, and one that is missing
+  // in the list.
   const bn2d_api *api = bn2d_get_api(BN2D_API_VERSION);
   REQUIRE(api != nullptr);
   size_t slots = 0;

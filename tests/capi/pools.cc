@@ -32,7 +32,9 @@ void reverse(void *, int32_t workers, bn2d_work work, void *context) {
   for (int32_t w = workers - 1; w >= 0; --w) work(context, w);
 }
 void nobody(void *, int32_t, bn2d_work, void *) {}
-void only_last(void *, int32_t workers, bn2d_work work, void *context) { work(context, workers - 1); }
+void only_last(void *, int32_t workers, bn2d_work work, void *context) {
+  work(context, workers - 1);
+}
 void threads(void *, int32_t workers, bn2d_work work, void *context) {
   std::vector<std::thread> all;
   for (int32_t w = 0; w < workers; ++w) all.emplace_back(work, context, w);
@@ -54,9 +56,9 @@ struct Named {
   const char *name;
   bn2d_run_workers run;
 };
-const std::vector<Named> kPools = {{"serial", serial},       {"reverse", reverse}, {"nobody", nobody},
-                                   {"only_last", only_last}, {"threads", threads}, {"twice", twice},
-                                   {"throws", throws}};
+const std::vector<Named> kPools = {
+    {"serial", serial},   {"reverse", reverse}, {"nobody", nobody}, {"only_last", only_last},
+    {"threads", threads}, {"twice", twice},     {"throws", throws}};
 
 struct DefaultPool {
   ~DefaultPool() { bn2d_set_thread_pool(BN2D_POOL_DEFAULT); }
@@ -64,7 +66,8 @@ struct DefaultPool {
 
 }  // namespace
 
-// Catches: a worker that nobody runs, one that runs twice at once in the same memory, an order that matters.
+// Catches: a worker that nobody runs, one that runs twice at once in the same memory, an order that
+// matters.
 TEST_CASE("pools: any host's pool gives the same bits", "[pools]") {
   const DefaultPool restored;
   for (const Extents &e : kShapes) {
@@ -86,7 +89,8 @@ TEST_CASE("pools: any host's pool gives the same bits", "[pools]") {
   }
 }
 
-// Catches: a user pointer that is lost, a pool that is asked for one worker, a limit of threads that is ignored.
+// Catches: a user pointer that is lost, a pool that is asked for one worker, a limit of threads
+// that is ignored.
 TEST_CASE("pools: the host's function gets its pointer and the workers of the limit", "[pools]") {
   const DefaultPool restored;
   struct Seen {
@@ -136,7 +140,8 @@ TEST_CASE("pools: a module may have its own", "[pools]") {
   REQUIRE(bn2d_forward(own, x.view(), y.view(), nullptr) == BN2D_OK);
   const int after_own = calls;
   CHECK(after_own > 0);
-  REQUIRE(bn2d_set_host_thread_pool(serial, nullptr, 2) == BN2D_OK);  // of the process: not of this module
+  REQUIRE(bn2d_set_host_thread_pool(serial, nullptr, 2) ==
+          BN2D_OK);  // of the process: not of this module
   REQUIRE(bn2d_forward(own, x.view(), y.view(), nullptr) == BN2D_OK);
   CHECK(calls > after_own);
   REQUIRE(bn2d_module_set_thread_pool(own, BN2D_POOL_DEFAULT) == BN2D_OK);
@@ -185,7 +190,8 @@ TEST_CASE("pools: workers follow the caller's floating-point mode", "[pools]") {
 }
 
 #if defined(_OPENMP)
-// Catches: a region that is not run, one inside another region that waits for threads that are not there.
+// Catches: a region that is not run, one inside another region that waits for threads that are not
+// there.
 TEST_CASE("pools: the OpenMP runtime of the process", "[pools]") {
   const DefaultPool restored;
   for (const Extents &e : kShapes) {
@@ -221,7 +227,8 @@ TEST_CASE("pools: calls inside a parallel region of OpenMP", "[pools]") {
   int32_t status[kCalls + 1];
   // No assertion in here: Catch2's are for one thread.
 #pragma omp parallel for num_threads(kCalls)
-  for (int i = 0; i < kCalls; ++i) status[i] = bn2d_forward(*modules[i], x[i]->view(), y[i]->view(), nullptr);
+  for (int i = 0; i < kCalls; ++i)
+    status[i] = bn2d_forward(*modules[i], x[i]->view(), y[i]->view(), nullptr);
   status[kCalls] = bn2d_forward(*modules[kCalls], x[kCalls]->view(), y[kCalls]->view(), nullptr);
   const Bits want = y[kCalls]->bits();
   for (int i = 0; i <= kCalls; ++i) {

@@ -1,7 +1,8 @@
-// The stack of the calling thread: 16 KiB below a call are enough, for every function and every tensor. Threads of
-// other languages and of musl have little of it.
+// The stack of the calling thread: 16 KiB below a call are enough, for every function and every
+// tensor. Threads of other languages and of musl have little of it.
 //
-// Not under the address and thread sanitizers: they widen every frame, so that the numbers are theirs.
+// Not under the address and thread sanitizers: they widen every frame, so that the numbers are
+// theirs.
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #include <algorithm>
 #include <cstdio>
@@ -35,7 +36,8 @@ class Usage {
   }
   void print(const char *title) const {
     std::printf("stack below a call, %s, most 16384 bytes\n", title);
-    for (const auto &[function, row] : rows_) std::printf("%8zu  %s\n", row.bytes, function.c_str());
+    for (const auto &[function, row] : rows_)
+      std::printf("%8zu  %s\n", row.bytes, function.c_str());
   }
 
  private:
@@ -48,7 +50,8 @@ class Usage {
 
 }  // namespace
 
-// Catches: a table, a job or a text buffer on the stack; an allocation that has become alloca; the start of oneTBB.
+// Catches: a table, a job or a text buffer on the stack; an allocation that has become alloca; the
+// start of oneTBB.
 TEST_CASE("stack: 16 KiB are enough for every operation", "[stack]") {
   using namespace numerics;
   SmallStack stack;
@@ -76,7 +79,8 @@ TEST_CASE("stack: 16 KiB are enough for every operation", "[stack]") {
   for (const int32_t norm : {BN2D_NORM_BATCH, BN2D_NORM_GROUP, BN2D_NORM_INSTANCE})
     for (const Layout layout : all_layouts)
       for (const bool stateless : {false, true})
-        for (const Extents e : {Extents{3, 8, 5, 5}, Extents{3, 64, 40, 40}, Extents{2, 2, 90, 95}}) {
+        for (const Extents e :
+             {Extents{3, 8, 5, 5}, Extents{3, 64, 40, 40}, Extents{2, 2, 90, 95}}) {
           NormCase c;
           c.e = e;
           c.norm = norm;
@@ -92,7 +96,8 @@ TEST_CASE("stack: 16 KiB are enough for every operation", "[stack]") {
   usage.print("by operation");
 }
 
-// Catches: the same of all other functions, also where they fail: the list is that of functions.inc.
+// Catches: the same of all other functions, also where they fail: the list is that of
+// functions.inc.
 TEST_CASE("stack: 16 KiB are enough for every function, and for its failure", "[stack]") {
   using namespace bn2d_test;
   SmallStack stack;
@@ -101,7 +106,9 @@ TEST_CASE("stack: 16 KiB are enough for every function, and for its failure", "[
   for (const FunctionEntry &entry : all_functions()) {
     World world;
     int32_t status = BN2D_OK;
-    usage.note(entry.name, stack.run([&] { status = entry.call_with(world, static_cast<size_t>(-1), nullptr); }),
+    usage.note(entry.name, stack.run([&] {
+      status = entry.call_with(world, static_cast<size_t>(-1), nullptr);
+    }),
                "where it succeeds");
     INFO("bn2d_" << entry.name);
     if (entry.returns_status) CHECK(status >= 0);

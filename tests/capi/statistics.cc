@@ -39,7 +39,8 @@ struct Tile {
       : shape{count.n, count.c, count.h, count.w}, view(whole) {
     const int64_t *const from = whole.strides;
     std::copy(from, from + 4, strides);
-    const int64_t offset = first.n * from[0] + first.c * from[1] + first.h * from[2] + first.w * from[3];
+    const int64_t offset =
+        first.n * from[0] + first.c * from[1] + first.h * from[2] + first.w * from[3];
     view.byte_offset += static_cast<uint64_t>(offset) * (whole.dtype_bits / 8);
     view.shape = shape;
     view.strides = strides;
@@ -53,8 +54,9 @@ void accumulate_tiles(bn2d_statistics *statistics, const Tensor &x, const Extent
   for (int64_t n = 0; n < e.n; n += tile.n)
     for (int64_t h = 0; h < e.h; h += tile.h)
       for (int64_t w = 0; w < e.w; w += tile.w) {
-        const Tile t(*x.view(), {n, 0, h, w},
-                     {std::min(tile.n, e.n - n), e.c, std::min(tile.h, e.h - h), std::min(tile.w, e.w - w)});
+        const Tile t(
+            *x.view(), {n, 0, h, w},
+            {std::min(tile.n, e.n - n), e.c, std::min(tile.h, e.h - h), std::min(tile.w, e.w - w)});
         NUMERICS_OK(bn2d_statistics_accumulate(statistics, &t.view));
       }
 }
@@ -78,14 +80,16 @@ void check_mean_var(const MeanVar &got, const Extents &e, const Values &x, bool 
     const Real mean = want.mean[c] + want.mean_rest[c];
     CHECK(std::fabs(rounded(precision, got.mean[c]) - mean) <=
           oracle::ulp(format_of(precision), oracle::promised_mean_scale(want, c, f64)));
-    CHECK(std::fabs(got.var[c] - want.var[c]) <= (f64 ? 1 : 4) * oracle::ulp(format_of(precision), want.var[c]));
+    CHECK(std::fabs(got.var[c] - want.var[c]) <=
+          (f64 ? 1 : 4) * oracle::ulp(format_of(precision), want.var[c]));
   }
 }
 
 }  // namespace
 
-// Catches: a sum that runs with another plan or other kernels, a merge that is not exact for the first part, statistics
-// that lose their low parts on the way, another gradient in the second step than in one.
+// Catches: a sum that runs with another plan or other kernels, a merge that is not exact for the
+// first part, statistics that lose their low parts on the way, another gradient in the second step
+// than in one.
 TEST_CASE("statistics: one part gives the bits of a plain call", "[numerics][statistics]") {
   for (const Case &c : cases_of_parts()) {
     INFO(describe(c));
@@ -94,9 +98,10 @@ TEST_CASE("statistics: one part gives the bits of a plain call", "[numerics][sta
   }
 }
 
-// Catches: a wrong merge, the local count instead of the total one (unbiased variance, means of gradients), sums that
-// are not those of the whole batch, empty parts that are forgotten.
-TEST_CASE("statistics: a batch in parts is within the bounds of the whole one", "[numerics][statistics]") {
+// Catches: a wrong merge, the local count instead of the total one (unbiased variance, means of
+// gradients), sums that are not those of the whole batch, empty parts that are forgotten.
+TEST_CASE("statistics: a batch in parts is within the bounds of the whole one",
+          "[numerics][statistics]") {
   for (Case c : cases_of_parts()) {
     if (c.e.per_channel() < 2) continue;
     Inputs in = random_inputs(c, 32);
@@ -104,14 +109,17 @@ TEST_CASE("statistics: a batch in parts is within the bounds of the whole one", 
     for (const int64_t parts : {2, 3, 7}) {
       INFO(describe(c) << " in " << parts << " parts");
       Outputs got = run_parts(c, in, uneven(c.e.n, parts));
-      if (is_half(c.module)) got.erase("dweight"), got.erase("dbias");  // each part's share is rounded
+      if (is_half(c.module))
+        got.erase("dweight"), got.erase("dbias");  // each part's share is rounded
       CHECK(check_case(c, want, got, "parts: "));
     }
   }
 }
 
-// Catches: an order that depends on threads or layout, and errors that grow with the number of tiles.
-TEST_CASE("statistics: tiles of any cut, by any thread count and layout", "[numerics][statistics]") {
+// Catches: an order that depends on threads or layout, and errors that grow with the number of
+// tiles.
+TEST_CASE("statistics: tiles of any cut, by any thread count and layout",
+          "[numerics][statistics]") {
   const Extents e{3, 37, 29, 31};
   const Extents cuts[] = {{3, 37, 29, 31}, {1, 37, 29, 31}, {1, 37, 8, 31},
                           {3, 37, 1, 31},  {1, 37, 7, 5},   {2, 37, 29, 1}};
@@ -122,7 +130,8 @@ TEST_CASE("statistics: tiles of any cut, by any thread count and layout", "[nume
       Values first;
       for (const Layout layout : all_layouts)
         for (const int32_t threads : {1, 3}) {
-          INFO(bn2d_dtype_name(dtype) << " " << name_of(layout) << " tiles " << cut.n << "x" << cut.h << "x" << cut.w);
+          INFO(bn2d_dtype_name(dtype)
+               << " " << name_of(layout) << " tiles " << cut.n << "x" << cut.h << "x" << cut.w);
           const Threads limit(threads);
           Tensor x(dtype, e, values, layout);
           Statistics statistics(e.c);
@@ -139,18 +148,21 @@ TEST_CASE("statistics: tiles of any cut, by any thread count and layout", "[nume
   }
 }
 
-// Catches: low parts that are dropped, or taken from where there are none, once data of two dtypes meet.
+// Catches: low parts that are dropped, or taken from where there are none, once data of two dtypes
+// meet.
 TEST_CASE("statistics: dtypes may be mixed, f64 keeps its precision", "[numerics][statistics]") {
   const Extents part{2, 3, 5, 7}, both{4, 3, 5, 7};
   Random random(34);
   for (const int32_t other : {BN2D_F32, BN2D_F16, BN2D_BF16, BN2D_F64})
     for (const bool doubles_first : {false, true}) {
-      Values wide = channel_values(random, BN2D_F64, part), narrow = channel_values(random, other, part);
+      Values wide = channel_values(random, BN2D_F64, part),
+             narrow = channel_values(random, other, part);
       for (double &v : wide) v += 1e6;  // a mean that one double does not hold
       Tensor a(BN2D_F64, part, wide), b(other, part, narrow);
       Statistics statistics(3);
       for (const bool first : {true, false})
-        NUMERICS_OK(bn2d_statistics_accumulate(statistics, (first == doubles_first ? a : b).view()));
+        NUMERICS_OK(
+            bn2d_statistics_accumulate(statistics, (first == doubles_first ? a : b).view()));
       Values all = wide;
       all.insert(all.end(), narrow.begin(), narrow.end());
       check_mean_var(mean_var_of(statistics, 3), both, all, other == BN2D_F64);
@@ -158,14 +170,15 @@ TEST_CASE("statistics: dtypes may be mixed, f64 keeps its precision", "[numerics
     }
 }
 
-// Catches: a merge in another order than the calls, a copy into an empty object that changes bits, a layout that is not
-// the documented one, an object that is not empty after reset.
+// Catches: a merge in another order than the calls, a copy into an empty object that changes bits,
+// a layout that is not the documented one, an object that is not empty after reset.
 TEST_CASE("statistics: merge, export and reset", "[numerics][statistics]") {
   const int64_t channels = 150;  // more than a group
   const Extents e{2, channels, 3, 5};
   Random random(35);
   Values values[3];
-  Statistics single(channels), merged(channels), travelled(channels), one(channels), empty(channels);
+  Statistics single(channels), merged(channels), travelled(channels), one(channels),
+      empty(channels);
   for (Values &v : values) {
     v = channel_values(random, BN2D_F64, e, 1e6);
     Tensor x(BN2D_F64, e, v);
@@ -191,7 +204,8 @@ TEST_CASE("statistics: merge, export and reset", "[numerics][statistics]") {
   for (int64_t i = 0; i < channels; ++i) {
     const auto c = static_cast<size_t>(i), stride = static_cast<size_t>(channels);
     CHECK(want[1 + c] == m.mean[c]);
-    CHECK((want[1 + 2 * stride + c] + want[1 + 3 * stride + c]) / 90 == Approx(m.var[c]).epsilon(1e-15));
+    CHECK((want[1 + 2 * stride + c] + want[1 + 3 * stride + c]) / 90 ==
+          Approx(m.var[c]).epsilon(1e-15));
     any_low = any_low || (want[1 + stride + c] != 0 && std::fabs(want[1 + stride + c]) < 1e-9);
   }
   CHECK(any_low);
@@ -204,8 +218,8 @@ TEST_CASE("statistics: merge, export and reset", "[numerics][statistics]") {
   for (size_t c = 0; c < m.var.size(); ++c) CHECK(twice.var[c] == Approx(m.var[c]).epsilon(1e-15));
 }
 
-// Catches: a running average that a rank without samples misses, sums it does not write, a record that backward cannot
-// use, a hang of its indices.
+// Catches: a running average that a rank without samples misses, sums it does not write, a record
+// that backward cannot use, a hang of its indices.
 TEST_CASE("statistics: a part without elements takes part", "[numerics][statistics]") {
   for (const Extents &e : {Extents{0, 4, 3, 3}, Extents{2, 4, 0, 3}, Extents{2, 4, 3, 0}}) {
     Case c;
@@ -221,21 +235,22 @@ TEST_CASE("statistics: a part without elements takes part", "[numerics][statisti
     NUMERICS_OK(bn2d_statistics_accumulate(full.statistics, x.view()));  // nothing
     CHECK(full.statistics.count() == 27);
     Record record;
-    NUMERICS_OK(
-        bn2d_forward_with_statistics(module, full.statistics, x.view(), nullptr, relu.kind, 0, y.view(), record.out()));
+    NUMERICS_OK(bn2d_forward_with_statistics(module, full.statistics, x.view(), nullptr, relu.kind,
+                                             0, y.view(), record.out()));
     CHECK(module.bits("running_mean") == full.module.bits("running_mean"));
     CHECK(module.bits("running_var") == full.module.bits("running_var"));
     CHECK(module.batches() == 1);
     Values sums(8, 5.0);
     NUMERICS_OK(bn2d_backward_sums(module, record, dy.view(), sums.data(), 8));
     CHECK(sums == Values(8));
-    NUMERICS_OK(bn2d_backward_with_sums(module, record, dy.view(), Values(8, 1.0).data(), 8, dx.view(), nullptr));
+    NUMERICS_OK(bn2d_backward_with_sums(module, record, dy.view(), Values(8, 1.0).data(), 8,
+                                        dx.view(), nullptr));
     CHECK(module.get("weight.grad") == Values(4));
   }
 }
 
-// Catches: the biased variance where the unbiased one belongs, a momentum or counter that moves, the pool taken for an
-// average of variances.
+// Catches: the biased variance where the unbiased one belongs, a momentum or counter that moves,
+// the pool taken for an average of variances.
 TEST_CASE("statistics: the running statistics of a data set", "[numerics][statistics]") {
   const Extents e{5, 6, 4, 4};
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16})
@@ -258,7 +273,8 @@ TEST_CASE("statistics: the running statistics of a data set", "[numerics][statis
       }
       CHECK(module.get("running_mean") == mean);
       const Values got = module.get("running_var");
-      for (size_t c = 0; c < var.size(); ++c) CHECK(got[c] == Approx(var[c]).epsilon(dtype == BN2D_F64 ? 1e-15 : 1e-6));
+      for (size_t c = 0; c < var.size(); ++c)
+        CHECK(got[c] == Approx(var[c]).epsilon(dtype == BN2D_F64 ? 1e-15 : 1e-6));
       CHECK(module.batches() == 0);
       int32_t has = 0;
       double momentum = 0;
@@ -268,8 +284,8 @@ TEST_CASE("statistics: the running statistics of a data set", "[numerics][statis
     }
 }
 
-// Catches: sums or coefficients that leave the range of float where the parts meet, and a channel that is ordinary on
-// one process and extreme on another: dead there, or with huge gradients.
+// Catches: sums or coefficients that leave the range of float where the parts meet, and a channel
+// that is ordinary on one process and extreme on another: dead there, or with huge gradients.
 TEST_CASE("statistics: channels at the ends of the range, in parts", "[numerics][statistics]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_BF16})
     for (const double size : {1.0, 1e30, 1e-30})
@@ -283,20 +299,22 @@ TEST_CASE("statistics: channels at the ends of the range, in parts", "[numerics]
         in.bias.assign(in.bias.size(), 0);
         for (double &v : in.x) v = rounded(dtype, v * size);
         for (double &v : in.dy) v = rounded(dtype, v * gradient);
-        for (int64_t i = 0; i < 2 * c.e.c * 25; ++i)  // the first two samples: some channels have no gradient there
+        for (int64_t i = 0; i < 2 * c.e.c * 25;
+             ++i)  // the first two samples: some channels have no gradient there
           if (i / 25 % 3 == 0) in.dy[static_cast<size_t>(i)] = 0;
         for (int64_t n = 0; n < 4; ++n)  // and one has none anywhere
           for (int64_t i = 0; i < 25; ++i) in.dy[static_cast<size_t>((n * c.e.c + 4) * 25 + i)] = 0;
         const Expected want = expect(c, in);
         INFO(bn2d_dtype_name(dtype) << " x " << size << " dy " << gradient);
         Outputs got = run_parts(c, in, {2, 0, 2});
-        for (const char *name : {"dweight", "dbias", "running_mean", "running_var"}) got.erase(name);
+        for (const char *name : {"dweight", "dbias", "running_mean", "running_var"})
+          got.erase(name);
         CHECK(check_case(c, want, got, "parts: "));
       }
 }
 
-// Catches: backward of a record with statistics from outside that takes the local count, and the two steps of a plain
-// record.
+// Catches: backward of a record with statistics from outside that takes the local count, and the
+// two steps of a plain record.
 TEST_CASE("statistics: one step and two of the same record", "[numerics][statistics]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64}) {
     Case c;
@@ -309,14 +327,16 @@ TEST_CASE("statistics: one step and two of the same record", "[numerics][statist
     NUMERICS_OK(bn2d_statistics_reset(tiles.statistics));
     accumulate_tiles(tiles.statistics, tiles.x, {1, 20, 2, 7});
     tiles.forward(tiles.statistics);
-    NUMERICS_OK(bn2d_forward_act(plain.module, plain.x.view(), plain.z.view(), c.activation.kind, c.activation.slope,
-                                 plain.y.view(), plain.record.out()));
+    NUMERICS_OK(bn2d_forward_act(plain.module, plain.x.view(), plain.z.view(), c.activation.kind,
+                                 c.activation.slope, plain.y.view(), plain.record.out()));
     for (Part *part : {&tiles, &plain}) {
       int32_t batch = 0;
       NUMERICS_OK(bn2d_record_batch_statistics(part->record, &batch));
       CHECK(batch == 1);
-      NUMERICS_OK(bn2d_backward(part->module, part->record, part->dy.view(), part->dx.view(), part->dz.view()));
-      const Bits dx = part->dx.bits(), dz = part->dz.bits(), dweight = part->module.bits("weight.grad");
+      NUMERICS_OK(bn2d_backward(part->module, part->record, part->dy.view(), part->dx.view(),
+                                part->dz.view()));
+      const Bits dx = part->dx.bits(), dz = part->dz.bits(),
+                 dweight = part->module.bits("weight.grad");
       part->module.zero_grad();
       part->backward_sums();
       CHECK(part->module.bits("weight.grad") == dweight);
@@ -350,7 +370,8 @@ TEST_CASE("statistics: data that are not finite", "[numerics][statistics]") {
     options.dtype = dtype;
     options.protect = true;
     Module module(3, options);
-    NUMERICS_OK(bn2d_forward_with_statistics(module, total, x.view(), nullptr, BN2D_ACT_NONE, 0, y.view(), nullptr));
+    NUMERICS_OK(bn2d_forward_with_statistics(module, total, x.view(), nullptr, BN2D_ACT_NONE, 0,
+                                             y.view(), nullptr));
     CHECK(module.get("running_mean")[0] == 0);  // protected
     CHECK(module.get("running_mean")[1] == 0);
     CHECK(module.get("running_mean")[2] != 0);

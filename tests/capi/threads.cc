@@ -1,5 +1,6 @@
-// Threads: who may do what at the same time, the same bits whatever the number of threads, and a good guest in the
-// host's arena, floating-point mode and fork. Assertions are made on the main thread only.
+// Threads: who may do what at the same time, the same bits whatever the number of threads, and a
+// good guest in the host's arena, floating-point mode and fork. Assertions are made on the main
+// thread only.
 #include <pthread.h>
 #include <sys/wait.h>
 #include <tbb/blocked_range.h>
@@ -40,7 +41,8 @@ std::vector<float> noise(size_t count, float scale = 1, unsigned seed = 1) {
 
 int threads_of_process() {
   int count = 0;
-  for (const auto &entry : std::filesystem::directory_iterator("/proc/self/task")) count += entry.is_directory();
+  for (const auto &entry : std::filesystem::directory_iterator("/proc/self/task"))
+    count += entry.is_directory();
   return count;
 }
 
@@ -49,11 +51,12 @@ struct Results {
   std::vector<float> y, dx, eval, state;
   std::vector<int32_t> statuses;
   bool operator==(const Results &other) const {
-    const auto same = [](const std::vector<float> &a, const std::vector<float> &b) {  // also NaN, also -0
+    const auto same = [](const std::vector<float> &a,
+                         const std::vector<float> &b) {  // also NaN, also -0
       return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
     };
-    return same(y, other.y) && same(dx, other.dx) && same(eval, other.eval) && same(state, other.state) &&
-           statuses == other.statuses;
+    return same(y, other.y) && same(dx, other.dx) && same(eval, other.eval) &&
+           same(state, other.state) && statuses == other.statuses;
   }
   bool ok() const {
     for (const int32_t status : statuses) {
@@ -88,7 +91,8 @@ struct Problem {
       return View(const_cast<float *>(values.data()), BN2D_F32, shape, strides);
     };
     bn2d_record *record = nullptr;
-    check(bn2d_forward_act(module, view(x), nullptr, BN2D_ACT_LEAKY_RELU, -0.5, view(out.y), &record));
+    check(bn2d_forward_act(module, view(x), nullptr, BN2D_ACT_LEAKY_RELU, -0.5, view(out.y),
+                           &record));
     check(bn2d_backward(module, record, view(dy), view(out.dx), nullptr));
     bn2d_record_release(record);
     check(bn2d_module_eval(module));
@@ -123,8 +127,9 @@ struct NamedCall {
   std::function<int32_t()> call;
 };
 
-std::vector<NamedCall> exclusive_calls(bn2d_module *module, const bn2d_record *record, const std::vector<float> &x,
-                                       std::vector<float> &y, const View &view_x, const View &view_y) {
+std::vector<NamedCall> exclusive_calls(bn2d_module *module, const bn2d_record *record,
+                                       const std::vector<float> &x, std::vector<float> &y,
+                                       const View &view_x, const View &view_y) {
   return {
       {"module_train(1)", [=] { return bn2d_module_train(module, 1); }},
       {"module_train(0)", [=] { return bn2d_module_train(module, 0); }},
@@ -133,11 +138,14 @@ std::vector<NamedCall> exclusive_calls(bn2d_module *module, const bn2d_record *r
       {"module_reset_running_stats", [=] { return bn2d_module_reset_running_stats(module); }},
       {"module_reset_parameters", [=] { return bn2d_module_reset_parameters(module); }},
       {"module_zero_grad", [=] { return bn2d_module_zero_grad(module); }},
-      {"backward_f32", [=, &x, &y] { return bn2d_backward_f32(module, record, x.data(), y.data()); }},
-      {"backward", [=, &view_x, &view_y] { return bn2d_backward(module, record, view_x, view_y, nullptr); }},
+      {"backward_f32",
+       [=, &x, &y] { return bn2d_backward_f32(module, record, x.data(), y.data()); }},
+      {"backward",
+       [=, &view_x, &view_y] { return bn2d_backward(module, record, view_x, view_y, nullptr); }},
       {"double_backward",
        [=, &view_x, &view_y] {
-         return bn2d_double_backward(module, record, view_x, view_x, nullptr, nullptr, view_y, nullptr);
+         return bn2d_double_backward(module, record, view_x, view_x, nullptr, nullptr, view_y,
+                                     nullptr);
        }},
   };
 }
@@ -259,9 +267,9 @@ std::vector<NamedCall> free_calls(bn2d_module *module, bn2d_tensor *weight, bn2d
 }  // namespace
 
 TEST_CASE("threads: what a call under way excludes, and what not", "[threads]") {
-  // Catches an exclusive function that does not look, a shared one that excludes itself, a free one that waits or
-  // refuses, and a BUSY after something was changed. The call under way stands still in its own input, so nothing is
-  // left to chance.
+  // Catches an exclusive function that does not look, a shared one that excludes itself, a free one
+  // that waits or refuses, and a BUSY after something was changed. The call under way stands still
+  // in its own input, so nothing is left to chance.
   const Extents shape{2, 3, 16, 16};
   const size_t count = 2 * 3 * 16 * 16;
   for (const int holder : {0, 1, 2}) {  // a training forward, an eval forward, a backward
@@ -290,8 +298,9 @@ TEST_CASE("threads: what a call under way excludes, and what not", "[threads]") 
     gate.close();
     int32_t held_status = BN2D_ERROR_INTERNAL;
     std::thread holding([&] {
-      held_status = holder == 2 ? bn2d_backward_f32(module.get(), record.get(), gated, held_y.data())
-                                : bn2d_forward_f32(module.get(), gated, 2, 16, 16, held_y.data(), nullptr);
+      held_status = holder == 2
+                        ? bn2d_backward_f32(module.get(), record.get(), gated, held_y.data())
+                        : bn2d_forward_f32(module.get(), gated, 2, 16, 16, held_y.data(), nullptr);
     });
     const bool under_way = gate.wait_until_touched();
 
@@ -302,8 +311,8 @@ TEST_CASE("threads: what a call under way excludes, and what not", "[threads]") 
       messages.push_back(bn2d_last_error());
     }
     bn2d_record *none = nullptr;
-    const int32_t forward =
-        bn2d_forward_f32(module.get(), x.data(), 2, 16, 16, y.data(), holder == 1 ? nullptr : &none);
+    const int32_t forward = bn2d_forward_f32(module.get(), x.data(), 2, 16, 16, y.data(),
+                                             holder == 1 ? nullptr : &none);
     const std::string difference = before.difference();
     std::vector<std::pair<std::string, int32_t>> free_statuses;
     for (const NamedCall &one : free_calls(module.get(), weight.get(), record.get())) {
@@ -337,7 +346,8 @@ TEST_CASE("threads: what a call under way excludes, and what not", "[threads]") 
 }
 
 TEST_CASE("threads: eval without running statistics is exclusive", "[threads]") {
-  // Catches "eval is shared" without its condition. Recording in eval, on the other hand, stays shared.
+  // Catches "eval is shared" without its condition. Recording in eval, on the other hand, stays
+  // shared.
   for (const bool track : {false, true}) {
     Settings settings;
     settings.track = track;
@@ -349,7 +359,8 @@ TEST_CASE("threads: eval without running statistics is exclusive", "[threads]") 
     std::copy(x.begin(), x.end(), gated);
     gate.close();
     int32_t held = BN2D_ERROR_INTERNAL;
-    std::thread holding([&] { held = bn2d_forward_f32(module.get(), gated, 1, 32, 32, held_y.data(), nullptr); });
+    std::thread holding(
+        [&] { held = bn2d_forward_f32(module.get(), gated, 1, 32, 32, held_y.data(), nullptr); });
     const bool under_way = gate.wait_until_touched();
     bn2d_record *record = nullptr;
     const int32_t status = bn2d_forward_f32(module.get(), x.data(), 1, 32, 32, y.data(), &record);
@@ -367,13 +378,17 @@ TEST_CASE("threads: a failing call gives the module back", "[threads]") {
   const Module module = make_module(3);
   std::vector<float> x = noise(12), y(12);
   for (int i = 0; i < 3; ++i) {
-    CHECK(bn2d_forward_f32(module.get(), x.data(), -1, 2, 2, y.data(), nullptr) == BN2D_ERROR_SHAPE);
-    CHECK(bn2d_forward_f32(module.get(), x.data(), 1, 1, 1, y.data(), nullptr) == BN2D_ERROR_TOO_FEW_VALUES);
-    CHECK(bn2d_forward_f32(module.get(), x.data(), 1, 2, 2, x.data() + 1, nullptr) == BN2D_ERROR_OVERLAP);
+    CHECK(bn2d_forward_f32(module.get(), x.data(), -1, 2, 2, y.data(), nullptr) ==
+          BN2D_ERROR_SHAPE);
+    CHECK(bn2d_forward_f32(module.get(), x.data(), 1, 1, 1, y.data(), nullptr) ==
+          BN2D_ERROR_TOO_FEW_VALUES);
+    CHECK(bn2d_forward_f32(module.get(), x.data(), 1, 2, 2, x.data() + 1, nullptr) ==
+          BN2D_ERROR_OVERLAP);
     CHECK(bn2d_module_train(module.get(), 7) == BN2D_ERROR_INVALID_ARGUMENT);
   }
   CHECK(bn2d_module_eval(module.get()) == BN2D_OK);
-  CHECK(bn2d_forward_f32(module.get(), x.data(), 1, 2, 2, x.data() + 1, nullptr) == BN2D_ERROR_OVERLAP);
+  CHECK(bn2d_forward_f32(module.get(), x.data(), 1, 2, 2, x.data() + 1, nullptr) ==
+        BN2D_ERROR_OVERLAP);
   CHECK(bn2d_module_train(module.get(), 1) == BN2D_OK);
   CHECK(bn2d_forward_f32(module.get(), x.data(), 1, 2, 2, y.data(), nullptr) == BN2D_OK);
 }
@@ -393,8 +408,8 @@ TEST_CASE("threads: eight threads evaluate one module", "[threads]") {
       std::vector<float> y(x.size());
       for (int i = 0; i < 40; ++i) {
         bn2d_record *record = nullptr;
-        const bool good =
-            bn2d_forward_f32(module.get(), x.data(), 2, 20, 20, y.data(), i % 2 ? &record : nullptr) == BN2D_OK;
+        const bool good = bn2d_forward_f32(module.get(), x.data(), 2, 20, 20, y.data(),
+                                           i % 2 ? &record : nullptr) == BN2D_OK;
         bn2d_record_release(record);
         if (!good || y != expected) ++bad;
       }
@@ -405,8 +420,8 @@ TEST_CASE("threads: eight threads evaluate one module", "[threads]") {
 }
 
 TEST_CASE("threads: training on several threads counts what it has done", "[threads]") {
-  // Catches a lost update: the counter is the number of calls that returned OK, whoever was refused; and so is the
-  // state.
+  // Catches a lost update: the counter is the number of calls that returned OK, whoever was
+  // refused; and so is the state.
   const Module module = make_module(4);
   const std::vector<float> x = noise(4 * 4 * 16 * 16);
   std::atomic<int64_t> good{0}, other{0}, backwards{0};
@@ -416,8 +431,8 @@ TEST_CASE("threads: training on several threads counts what it has done", "[thre
       std::vector<float> y(x.size()), dx(x.size());
       for (int i = 0; i < 300; ++i) {
         bn2d_record *record = nullptr;
-        const int32_t status =
-            bn2d_forward_f32(module.get(), x.data(), 4, 16, 16, y.data(), t % 2 == 0 ? &record : nullptr);
+        const int32_t status = bn2d_forward_f32(module.get(), x.data(), 4, 16, 16, y.data(),
+                                                t % 2 == 0 ? &record : nullptr);
         if (status == BN2D_OK) ++good;
         if (status != BN2D_OK && status != BN2D_ERROR_BUSY) ++other;
         if (record != nullptr) {
@@ -440,7 +455,8 @@ TEST_CASE("threads: training on several threads counts what it has done", "[thre
     REQUIRE(bn2d_forward_f32(serial.get(), x.data(), 4, 16, 16, y.data(), nullptr) == BN2D_OK);
   }
   for (const char *name : {"running_mean", "running_var"}) {
-    CHECK(std::memcmp(data_of<float>(serial, name), data_of<float>(module, name), 4 * sizeof(float)) == 0);
+    CHECK(std::memcmp(data_of<float>(serial, name), data_of<float>(module, name),
+                      4 * sizeof(float)) == 0);
   }
   bn2d_record *raw = nullptr;
   REQUIRE(bn2d_forward_f32(serial.get(), x.data(), 4, 16, 16, y.data(), &raw) == BN2D_OK);
@@ -449,7 +465,8 @@ TEST_CASE("threads: training on several threads counts what it has done", "[thre
     REQUIRE(bn2d_backward_f32(serial.get(), raw, y.data(), dx.data()) == BN2D_OK);
   }
   for (const char *name : {"weight.grad", "bias.grad"}) {
-    CHECK(std::memcmp(data_of<float>(serial, name), data_of<float>(module, name), 4 * sizeof(float)) == 0);
+    CHECK(std::memcmp(data_of<float>(serial, name), data_of<float>(module, name),
+                      4 * sizeof(float)) == 0);
   }
 }
 
@@ -472,10 +489,12 @@ TEST_CASE("threads: different modules in parallel", "[threads]") {
 }
 
 TEST_CASE("threads: the same bits for every number of threads", "[threads]") {
-  // Catches a sum that is split by the number of threads: limit of the process, of the module, of the host's arena.
+  // Catches a sum that is split by the number of threads: limit of the process, of the module, of
+  // the host's arena.
   const tbb::global_control more(tbb::global_control::max_allowed_parallelism, 8);
   for (const Problem &problem : problems()) {
-    INFO(problem.n << " " << problem.c << " " << problem.h << " " << problem.w << " nhwc " << problem.nhwc);
+    INFO(problem.n << " " << problem.c << " " << problem.h << " " << problem.w << " nhwc "
+                   << problem.nhwc);
     const Results expected = problem.solve();
     REQUIRE(expected.ok());
     for (const int32_t threads : {1, 2, 3, 7}) {
@@ -520,18 +539,20 @@ TEST_CASE("threads: inside the host's parallel loop", "[threads]") {
 }
 
 TEST_CASE("threads: a call that waits runs no task of the host", "[threads]") {
-  // Catches a call that waits for its workers by running other tasks of the arena: the host's task would then run below
-  // our call, with whatever lock the host holds around it. A worker is held up in our input, so that the calling thread
-  // has to wait, and then the host gets tasks to do.
+  // Catches a call that waits for its workers by running other tasks of the arena: the host's task
+  // would then run below our call, with whatever lock the host holds around it. A worker is held up
+  // in our input, so that the calling thread has to wait, and then the host gets tasks to do.
   const tbb::global_control more(tbb::global_control::max_allowed_parallelism, 2);
   const int64_t channels = 16, side = 128;
   const auto plane = static_cast<size_t>(side * side);
-  Gate gate(16 * plane * sizeof(float), 8 * plane * sizeof(float), plane * sizeof(float));  // the ninth channel's plane
+  Gate gate(16 * plane * sizeof(float), 8 * plane * sizeof(float),
+            plane * sizeof(float));  // the ninth channel's plane
   auto *x = static_cast<float *>(gate.data());
   const std::vector<float> values = noise(16 * plane);
   std::copy(values.begin(), values.end(), x);
   std::vector<float> y(16 * plane), expected(16 * plane);
-  REQUIRE(bn2d_forward_f32(make_module(channels).get(), x, 1, side, side, expected.data(), nullptr) == BN2D_OK);
+  REQUIRE(bn2d_forward_f32(make_module(channels).get(), x, 1, side, side, expected.data(),
+                           nullptr) == BN2D_OK);
   const Module module = make_module(channels);
   tbb::task_arena arena(2);
   static thread_local bool inside = false;
@@ -570,8 +591,8 @@ TEST_CASE("threads: a call that waits runs no task of the host", "[threads]") {
 
 #if defined(__SSE2__)
 TEST_CASE("threads: the host's floating-point mode counts, and stays", "[threads]") {
-  // Catches a library that sets or restores another MXCSR, workers that keep their own mode (the bits would then depend
-  // on who did which part), and a mode that sticks to the workers.
+  // Catches a library that sets or restores another MXCSR, workers that keep their own mode (the
+  // bits would then depend on who did which part), and a mode that sticks to the workers.
   const Problem tiny(4, 16, 40, 40, false, 1e-38f);  // subnormal differences: flushing shows
   const Problem plain(4, 3, 64, 64);
   const tbb::global_control more(tbb::global_control::max_allowed_parallelism, 4);
@@ -579,7 +600,8 @@ TEST_CASE("threads: the host's floating-point mode counts, and stays", "[threads
     const Results clean = problem->solve();
     REQUIRE(clean.ok());
     const unsigned saved = _mm_getcsr();
-    constexpr unsigned kFlags = 0x3f, kFtz = 0x8000, kDaz = 0x0040, kUp = 0x4000, kTowardsZero = 0x6000;
+    constexpr unsigned kFlags = 0x3f, kFtz = 0x8000, kDaz = 0x0040, kUp = 0x4000,
+                       kTowardsZero = 0x6000;
     for (const unsigned mode : {kFtz | kDaz, kUp, kTowardsZero, kFtz | kDaz | kUp}) {
       INFO("mode " << std::hex << mode);
       _mm_setcsr(saved | mode);
@@ -615,7 +637,8 @@ TEST_CASE("threads: the host's floating-point mode counts, and stays", "[threads
 
 #if !defined(__SANITIZE_THREAD__)
 TEST_CASE("threads: fork", "[threads]") {
-  // Catches a child that waits for worker threads that it does not have, or that splits its sums differently.
+  // Catches a child that waits for worker threads that it does not have, or that splits its sums
+  // differently.
   const Problem problem(4, 16, 40, 40);
   const Results expected = problem.solve();
   REQUIRE(expected.ok());
@@ -630,7 +653,8 @@ TEST_CASE("threads: fork", "[threads]") {
       alarm(60);  // a child that hangs dies
       int wrong = 0;
       if (!(problem.solve() == expected)) wrong |= 1;
-      if (bn2d_forward_f32(parent_module.get(), x.data(), 1, 8, 8, y.data(), nullptr) != BN2D_OK) wrong |= 2;
+      if (bn2d_forward_f32(parent_module.get(), x.data(), 1, 8, 8, y.data(), nullptr) != BN2D_OK)
+        wrong |= 2;
       if (threads_of_process() != 1) wrong |= 8;  // computed on the calling thread
       Results on_thread;
       std::thread([&] { on_thread = problem.solve(); }).join();
@@ -647,7 +671,8 @@ TEST_CASE("threads: fork", "[threads]") {
 }
 #endif
 
-// Catches: working memory on the stack that grows with the kernels; hosts call from threads with little of it.
+// Catches: working memory on the stack that grows with the kernels; hosts call from threads with
+// little of it.
 TEST_CASE("threads: a stack of 256 KiB is enough", "[threads]") {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   constexpr size_t stack_bytes = 4 << 20;  // sanitizers make frames larger
@@ -686,7 +711,8 @@ TEST_CASE("threads: a stack of 256 KiB is enough", "[threads]") {
           note(bn2d_module_set_num_threads(module, 1));
           note(bn2d_forward(module, &views[0], &views[1], &record));
           note(bn2d_backward(module, record, &views[2], &views[3], nullptr));
-          note(bn2d_double_backward(module, record, &views[2], &views[4], nullptr, nullptr, &views[5], &views[3]));
+          note(bn2d_double_backward(module, record, &views[2], &views[4], nullptr, nullptr,
+                                    &views[5], &views[3]));
           bn2d_record_release(record);
           bn2d_module_release(module);
         }
@@ -705,8 +731,9 @@ TEST_CASE("threads: a stack of 256 KiB is enough", "[threads]") {
 }
 
 TEST_CASE("threads: a thread limit of 1 computes on the calling thread", "[threads]") {
-  // Catches a limit that is stored but not used: with a limit of 1 no second thread touches the data. So much work that
-  // the workers of the test before, which take their time to fall asleep on a busy machine, do not count.
+  // Catches a limit that is stored but not used: with a limit of 1 no second thread touches the
+  // data. So much work that the workers of the test before, which take their time to fall asleep on
+  // a busy machine, do not count.
   const int64_t n = 32, c = 16, h = 64, w = 64;
   const auto count = static_cast<size_t>(n * c * h * w);
   const std::vector<float> x = noise(count);
@@ -724,17 +751,20 @@ TEST_CASE("threads: a thread limit of 1 computes on the calling thread", "[threa
   struct Limits {
     int32_t process, module;
   };
-  for (const Limits &limits : {Limits{1, 0}, Limits{0, 1}, Limits{1, 4}, Limits{4, 1}}) {  // the stricter one counts
+  for (const Limits &limits :
+       {Limits{1, 0}, Limits{0, 1}, Limits{1, 4}, Limits{4, 1}}) {  // the stricter one counts
     const Module module = make_module(c);
     REQUIRE(bn2d_module_set_num_threads(module.get(), limits.module) == BN2D_OK);
     REQUIRE(bn2d_set_num_threads(limits.process) == BN2D_OK);
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // workers of the test before fall asleep
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds(20));  // workers of the test before fall asleep
     const double process = clock_of_process(), thread = clock_of_thread();
-    for (int i = 0; i < 60; ++i) (void)bn2d_forward_f32(module.get(), x.data(), n, h, w, y.data(), nullptr);
+    for (int i = 0; i < 60; ++i)
+      (void)bn2d_forward_f32(module.get(), x.data(), n, h, w, y.data(), nullptr);
     const double all = clock_of_process() - process, own = clock_of_thread() - thread;
     REQUIRE(bn2d_set_num_threads(0) == BN2D_OK);
-    INFO("limits " << limits.process << " and " << limits.module << ": process " << all << " s, this thread " << own
-                   << " s");
+    INFO("limits " << limits.process << " and " << limits.module << ": process " << all
+                   << " s, this thread " << own << " s");
     CHECK(own > 0.8 * all);
   }
 }

@@ -1,4 +1,5 @@
-// Conversion of single half elements: all 65,536 values, and rounding to nearest even from double in one step.
+// Conversion of single half elements: all 65,536 values, and rounding to nearest even from double
+// in one step.
 #include "tensor/dtype.h"
 
 #include <cmath>
@@ -23,7 +24,8 @@ void check_all_values() {
   }
 }
 
-// The neighbours of a double are found by stepping through the bits, and the nearest of them by exact subtraction.
+// The neighbours of a double are found by stepping through the bits, and the nearest of them by
+// exact subtraction.
 template <class Half, Half (*kRound)(double)>
 void check_nearest_even(double value, uint16_t largest) {
   const uint16_t got = kRound(value).bits;
@@ -34,7 +36,8 @@ void check_nearest_even(double value, uint16_t largest) {
   for (int step : {-1, 1}) {
     const int other = magnitude + step;
     if (other < 0 || other > largest) continue;
-    const double other_error = std::fabs(to_float(Half{static_cast<uint16_t>(sign | other)}) - value);
+    const double other_error =
+        std::fabs(to_float(Half{static_cast<uint16_t>(sign | other)}) - value);
     INFO(value);
     CHECK((error < other_error || (error == other_error && magnitude % 2 == 0)));
   }
@@ -47,8 +50,10 @@ TEST_CASE("every f16 and bf16 value survives the way to double and back", "[dtyp
   check_all_values<bf16, to_bf16>();
 }
 
-TEST_CASE("doubles round to the nearest half, ties to even, also where a float in between would round twice",
-          "[dtype]") {
+TEST_CASE(
+    "doubles round to the nearest half, ties to even, also where a float in between would round "
+    "twice",
+    "[dtype]") {
   std::mt19937_64 random(5);
   std::uniform_real_distribution<double> exponent(-26, 16);
   for (int i = 0; i < 20000; ++i) {
@@ -56,8 +61,8 @@ TEST_CASE("doubles round to the nearest half, ties to even, also where a float i
     check_nearest_even<f16, to_f16>(value, 0x7BFF);
     check_nearest_even<bf16, to_bf16>(value, 0x7F7F);
   }
-  // A tie of f16, and the same a little above: float rounds the little away, and the result would be the even
-  // neighbour.
+  // A tie of f16, and the same a little above: float rounds the little away, and the result would
+  // be the even neighbour.
   CHECK(to_f16(1.0 + 0x1p-11).bits == 0x3C00);
   CHECK(to_f16(1.0 + 0x1p-11 + 0x1p-40).bits == 0x3C01);
   CHECK(to_bf16(1.0 + 0x1p-8).bits == 0x3F80);

@@ -35,7 +35,8 @@ bool does_each_once(const Pool &pool, int workers, int64_t units, Order order) {
   return done.once_each();
 }
 
-// Hosts that run all workers at once, one after the other, from the last to the first, or only some of them.
+// Hosts that run all workers at once, one after the other, from the last to the first, or only some
+// of them.
 void at_once(void *, int32_t workers, WorkerFunction work, void *context) {
   std::vector<std::thread> threads;
   for (int32_t w = 1; w < workers; ++w) threads.emplace_back([=] { work(context, w); });
@@ -45,12 +46,15 @@ void at_once(void *, int32_t workers, WorkerFunction work, void *context) {
 void backwards(void *, int32_t workers, WorkerFunction work, void *context) {
   for (int32_t w = workers - 1; w >= 0; --w) work(context, w);
 }
-void only_the_last(void *, int32_t workers, WorkerFunction work, void *context) { work(context, workers - 1); }
+void only_the_last(void *, int32_t workers, WorkerFunction work, void *context) {
+  work(context, workers - 1);
+}
 void none(void *, int32_t, WorkerFunction, void *) {}
 
 }  // namespace
 
-TEST_CASE("each unit is done once, in both orders: a range that is off by one would be caught", "[parallel]") {
+TEST_CASE("each unit is done once, in both orders: a range that is off by one would be caught",
+          "[parallel]") {
   Pool tbb;
   CHECK(does_each_once(tbb, 4, 1000, Order::forward));
   CHECK(does_each_once(tbb, 4, 1000, Order::reverse));
@@ -63,7 +67,8 @@ TEST_CASE("each unit is done once, in both orders: a range that is off by one wo
       for (const int workers : {1, 2, 3, 8, 16, 17, 64})
         for (const int64_t units : {0, 1, 2, 7, 16, 17, 100, 1000}) {
           if (run == at_once && workers > 8) continue;
-          INFO("workers " << workers << " units " << units << " reverse " << (order == Order::reverse));
+          INFO("workers " << workers << " units " << units << " reverse "
+                          << (order == Order::reverse));
           CHECK(does_each_once(pool, workers, units, order));
         }
   }

@@ -51,7 +51,9 @@ double imbalance(const Plan &plan, const Work &work) {
 
 }  // namespace
 
-TEST_CASE("every element belongs to exactly one unit: a plan that loses or doubles work would be caught", "[plan]") {
+TEST_CASE(
+    "every element belongs to exactly one unit: a plan that loses or doubles work would be caught",
+    "[plan]") {
   for (const Named &shape : kShapes)
     for (int threads : {1, 2, 3, 7, 64, 256})
       for (MemoryOrder order : kOrders) {
@@ -63,9 +65,11 @@ TEST_CASE("every element belongs to exactly one unit: a plan that loses or doubl
         REQUIRE(plan.workers >= 1);
         REQUIRE(plan.workers <= threads);
         REQUIRE(plan.group >= 1);
-        REQUIRE(plan.group <= (plan.split && order == MemoryOrder::channels ? 64 * kWideGroup : 64));
+        REQUIRE(plan.group <=
+                (plan.split && order == MemoryOrder::channels ? 64 * kWideGroup : 64));
         int64_t total = 0;
-        for (int64_t unit = 0; unit < plan.units(); ++unit) total += unit_elements(plan, work, unit);
+        for (int64_t unit = 0; unit < plan.units(); ++unit)
+          total += unit_elements(plan, work, unit);
         CHECK(total == shape.size.numel());
       }
 }
@@ -81,29 +85,34 @@ TEST_CASE("blocks of a plane begin where a run does", "[plan]") {
   }
 }
 
-TEST_CASE("tiles cover each element once, in the order of memory: a map that misses or repeats one would be caught",
-          "[plan]") {
+TEST_CASE(
+    "tiles cover each element once, in the order of memory: a map that misses or repeats one would "
+    "be caught",
+    "[plan]") {
   for (const Extents &size :
-       {Extents{1, 1, 1, 1}, Extents{5, 7, 3, 3}, Extents{3, 70, 7, 7}, Extents{2, 3, 150, 151}, Extents{300, 2, 1, 1},
-        Extents{2, 20000, 1, 2}, Extents{3, 33, 14, 14}, Extents{70, 20, 7, 7}})
+       {Extents{1, 1, 1, 1}, Extents{5, 7, 3, 3}, Extents{3, 70, 7, 7}, Extents{2, 3, 150, 151},
+        Extents{300, 2, 1, 1}, Extents{2, 20000, 1, 2}, Extents{3, 33, 14, 14},
+        Extents{70, 20, 7, 7}})
     for (int workers : {1, 2, 64})
       for (MemoryOrder order : kOrders) {
         Work work;
         work.size = size;
         work.order = order;
         const Tiles tiles = make_tiles(work, workers);
-        INFO(size.n << "x" << size.c << "x" << size.h << "x" << size.w << " workers " << workers << " order "
-                    << static_cast<int>(order));
+        INFO(size.n << "x" << size.c << "x" << size.h << "x" << size.w << " workers " << workers
+                    << " order " << static_cast<int>(order));
         std::vector<int> seen(static_cast<size_t>(size.numel()));
         for (int64_t i = 0; i < tiles.count; ++i) {
           const Tiles::Tile tile = tiles.at(i);
-          if (order == MemoryOrder::neither) REQUIRE(tile.block.position % 8 == 0);  // masks are bytes of 8
+          if (order == MemoryOrder::neither)
+            REQUIRE(tile.block.position % 8 == 0);  // masks are bytes of 8
           for (int64_t n = 0; n < tile.block.samples; ++n)
             for (int64_t c = 0; c < tile.group.channels; ++c)
               for (int64_t p = 0; p < tile.block.length; ++p)
-                ++seen.at(static_cast<size_t>(((tile.block.first_sample + n) * size.c + tile.group.channel + c) *
-                                                  size.plane() +
-                                              tile.block.position + p));
+                ++seen.at(static_cast<size_t>(
+                    ((tile.block.first_sample + n) * size.c + tile.group.channel + c) *
+                        size.plane() +
+                    tile.block.position + p));
         }
         CHECK(std::all_of(seen.begin(), seen.end(), [](int times) { return times == 1; }));
       }
@@ -122,22 +131,27 @@ TEST_CASE("tiles balance over 1 to 256 threads where there is enough work", "[pl
         int64_t busiest = 0;
         for (int w = 0; w < workers; ++w) {
           int64_t mine = 0;
-          for (int64_t i = share_begin(tiles.count, workers, w); i < share_begin(tiles.count, workers, w + 1); ++i) {
+          for (int64_t i = share_begin(tiles.count, workers, w);
+               i < share_begin(tiles.count, workers, w + 1); ++i) {
             const Tiles::Tile tile = tiles.at(i);
             mine += tile.group.channels * tile.block.elements();
           }
           busiest = std::max(busiest, mine);
         }
-        INFO(shape.name << " threads " << threads << " order " << static_cast<int>(order) << " tiles " << tiles.count);
+        INFO(shape.name << " threads " << threads << " order " << static_cast<int>(order)
+                        << " tiles " << tiles.count);
         CHECK(static_cast<double>(busiest) * workers / static_cast<double>(shape.size.numel()) <=
               (order == MemoryOrder::neither ? 1.25 : 1.1));
       }
 }
 
-TEST_CASE("blocks tile a channel in order, start on a lane boundary, and depend on nothing but the shape", "[plan]") {
+TEST_CASE(
+    "blocks tile a channel in order, start on a lane boundary, and depend on nothing but the shape",
+    "[plan]") {
   for (const Extents &size :
-       {Extents{1, 1, 1, 1}, Extents{3, 2, 7, 7}, Extents{32, 1, 14, 14}, Extents{5, 1, 67, 61}, Extents{2, 1, 1, 4097},
-        Extents{1, 1, 4096, 4096}, Extents{100000, 1, 1, 1}, Extents{7, 1, 224, 224}}) {
+       {Extents{1, 1, 1, 1}, Extents{3, 2, 7, 7}, Extents{32, 1, 14, 14}, Extents{5, 1, 67, 61},
+        Extents{2, 1, 1, 4097}, Extents{1, 1, 4096, 4096}, Extents{100000, 1, 1, 1},
+        Extents{7, 1, 224, 224}}) {
     const Blocks blocks = make_blocks(size);
     INFO(size.n << "x" << size.h << "x" << size.w);
     REQUIRE(blocks.count <= 2 * kMaxBlocksPerChannel);
@@ -159,7 +173,9 @@ TEST_CASE("blocks tile a channel in order, start on a lane boundary, and depend 
   }
 }
 
-TEST_CASE("the busiest of 1 to 256 threads has at most 1.1 times the mean where there is enough work", "[plan]") {
+TEST_CASE(
+    "the busiest of 1 to 256 threads has at most 1.1 times the mean where there is enough work",
+    "[plan]") {
   for (const Named &shape : kShapes)
     for (int threads = 1; threads <= 256; ++threads)
       for (bool channels_last : {false, true}) {
@@ -171,10 +187,12 @@ TEST_CASE("the busiest of 1 to 256 threads has at most 1.1 times the mean where 
         if (shape.size.numel() * work.element_bytes < threads * (int64_t{1} << 18)) continue;
         // Rows of channels are not cut finer than half a cache line, so their units are larger.
         const bool power_of_two = (threads & (threads - 1)) == 0;
-        if (channels_last && (!power_of_two || shape.size.numel() * work.element_bytes < threads * (int64_t{1} << 20)))
+        if (channels_last && (!power_of_two || shape.size.numel() * work.element_bytes <
+                                                   threads * (int64_t{1} << 20)))
           continue;
-        INFO(shape.name << " threads " << threads << " channels_last " << channels_last << " workers " << plan.workers
-                        << " group " << plan.group << " split " << plan.split << " units " << plan.units());
+        INFO(shape.name << " threads " << threads << " channels_last " << channels_last
+                        << " workers " << plan.workers << " group " << plan.group << " split "
+                        << plan.split << " units " << plan.units());
         CHECK(imbalance(plan, work) <= 1.1);
       }
 }
@@ -187,8 +205,8 @@ TEST_CASE("ResNet-50's shapes at batch 32 keep 64 and 256 threads busy", "[plan]
       work.size = shape.size;
       const Plan plan = make_plan(work, {threads, 1 << 20}, 64);
       const int64_t bytes = shape.size.numel() * 4;
-      INFO(shape.name << " threads " << threads << " workers " << plan.workers << " group " << plan.group << " split "
-                      << plan.split << " units " << plan.units());
+      INFO(shape.name << " threads " << threads << " workers " << plan.workers << " group "
+                      << plan.group << " split " << plan.split << " units " << plan.units());
       if (bytes < threads * (int64_t{1} << 19)) continue;  // less than half a megabyte a thread
       CHECK(plan.workers == threads);
       CHECK(imbalance(plan, work) <= 1.1);

@@ -1,6 +1,7 @@
-// What the plan does on machines that we do not have: ResNet-50's shapes on 64 and 256 threads. The table is for a
-// reader (bn2d_core_tests "[#plan_many_cores]" prints it); the checks are that nobody waits for the busiest thread, and
-// that a group which is to be read twice stays in L2 meanwhile.
+// What the plan does on machines that we do not have: ResNet-50's shapes on 64 and 256 threads. The
+// table is for a reader (bn2d_core_tests "[#plan_many_cores]" prints it); the checks are that
+// nobody waits for the busiest thread, and that a group which is to be read twice stays in L2
+// meanwhile.
 #include <algorithm>
 #include <cstdio>
 #include <vector>
@@ -44,7 +45,8 @@ std::vector<int64_t> shares(int64_t units, int workers, const Elements &elements
   std::vector<int64_t> all;
   for (int w = 0; w < workers; ++w) {
     int64_t mine = 0;
-    for (int64_t i = share_begin(units, workers, w); i < share_begin(units, workers, w + 1); ++i) mine += elements(i);
+    for (int64_t i = share_begin(units, workers, w); i < share_begin(units, workers, w + 1); ++i)
+      mine += elements(i);
     all.push_back(mine);
   }
   return all;
@@ -82,7 +84,9 @@ Outcome simulate(const Work &work, int threads) {
   if (out.plan.split) {
     const int workers = useful_workers(work, machine);
     const Tiles tiles = make_tiles(work, workers);
-    const auto tile = [&](int64_t i) { return tiles.at(i).group.channels * tiles.at(i).block.elements(); };
+    const auto tile = [&](int64_t i) {
+      return tiles.at(i).group.channels * tiles.at(i).block.elements();
+    };
     out.map = balance_of(shares(tiles.count, workers, tile), work);
   }
   out.fits = !out.plan.split && 2 * out.group_bytes <= kL2;
@@ -93,16 +97,19 @@ Outcome simulate(const Work &work, int threads) {
 }
 
 // A quarter of a megabyte of output for each thread: 25 microseconds at 10 GB/s.
-bool enough_for_all(const Work &work, int threads) { return work.output_bytes() >= threads * (int64_t{1} << 18); }
+bool enough_for_all(const Work &work, int threads) {
+  return work.output_bytes() >= threads * (int64_t{1} << 18);
+}
 
 void print(const Work &work, const Operation &operation, int threads, const Outcome &o) {
   char shape[32];
-  std::snprintf(shape, sizeof shape, "%dx%dx%d²", static_cast<int>(work.size.n), static_cast<int>(work.size.c),
-                static_cast<int>(work.size.h));
-  std::printf("%-13s %-8s %7d %7d %-5s %5d %6d %9.2f %9.2f %11.0f %9.0f %s\n", shape, operation.name, threads,
-              o.plan.workers, o.plan.split ? "split" : "whole", static_cast<int>(o.plan.group),
-              static_cast<int>(o.plan.units()), o.sums.over_mean, o.map.over_mean,
-              static_cast<double>(o.busiest_reads) / 1024, static_cast<double>(o.group_bytes) / 1024,
+  std::snprintf(shape, sizeof shape, "%dx%dx%d²", static_cast<int>(work.size.n),
+                static_cast<int>(work.size.c), static_cast<int>(work.size.h));
+  std::printf("%-13s %-8s %7d %7d %-5s %5d %6d %9.2f %9.2f %11.0f %9.0f %s\n", shape,
+              operation.name, threads, o.plan.workers, o.plan.split ? "split" : "whole",
+              static_cast<int>(o.plan.group), static_cast<int>(o.plan.units()), o.sums.over_mean,
+              o.map.over_mean, static_cast<double>(o.busiest_reads) / 1024,
+              static_cast<double>(o.group_bytes) / 1024,
               o.plan.split ? "-"
               : o.fits     ? "yes"
                            : "no");
@@ -110,9 +117,12 @@ void print(const Work &work, const Operation &operation, int threads, const Outc
 
 }  // namespace
 
-TEST_CASE("ResNet-50 on 64 and 256 threads: a plan whose busiest thread has more than 1.1 times the mean", "[plan]") {
-  std::printf("%-13s %-8s %7s %7s %-5s %5s %6s %9s %9s %11s %9s %s\n", "shape", "", "threads", "workers", "plan",
-              "group", "units", "sums b/m", "map b/m", "core KiB", "group KiB", "in L2");
+TEST_CASE(
+    "ResNet-50 on 64 and 256 threads: a plan whose busiest thread has more than 1.1 times the mean",
+    "[plan]") {
+  std::printf("%-13s %-8s %7s %7s %-5s %5s %6s %9s %9s %11s %9s %s\n", "shape", "", "threads",
+              "workers", "plan", "group", "units", "sums b/m", "map b/m", "core KiB", "group KiB",
+              "in L2");
   for (const int64_t batch : {32, 1})
     for (const Operation &operation : kOperations)
       for (const Layer &layer : kResnet50)
@@ -120,9 +130,9 @@ TEST_CASE("ResNet-50 on 64 and 256 threads: a plan whose busiest thread has more
           const Work work = work_of(layer, batch, operation);
           const Outcome o = simulate(work, threads);
           print(work, operation, threads, o);
-          INFO(batch << "x" << layer.c << "x" << layer.hw << "² " << operation.name << " threads " << threads
-                     << " workers " << o.plan.workers << " group " << o.plan.group << " split " << o.plan.split
-                     << " units " << o.plan.units());
+          INFO(batch << "x" << layer.c << "x" << layer.hw << "² " << operation.name << " threads "
+                     << threads << " workers " << o.plan.workers << " group " << o.plan.group
+                     << " split " << o.plan.split << " units " << o.plan.units());
           if (!enough_for_all(work, threads)) continue;
           CHECK(o.plan.workers == threads);
           CHECK(o.sums.over_mean <= 1.1);

@@ -1,4 +1,5 @@
-// The plan of norms whose channels lie in several rows of memory, and whose sets have several channels.
+// The plan of norms whose channels lie in several rows of memory, and whose sets have several
+// channels.
 #include <vector>
 
 #include "parallel/plan.h"
@@ -19,7 +20,8 @@ std::vector<Case> cases() {
                              Extents{1, 640, 3, 200}, Extents{2, 12, 150, 140}})
     for (const int64_t rows : {1, 2, 12})
       for (const int64_t together : {1, 2, 4})
-        for (const MemoryOrder order : {MemoryOrder::planes, MemoryOrder::channels, MemoryOrder::neither})
+        for (const MemoryOrder order :
+             {MemoryOrder::planes, MemoryOrder::channels, MemoryOrder::neither})
           for (const int threads : {1, 2, 5, 64}) {
             if (size.c % (rows * together) != 0) continue;
             Case c;
@@ -36,13 +38,15 @@ std::vector<Case> cases() {
 
 }  // namespace
 
-// Catches: a group that reaches from one row into the next, a set that is cut, elements that no unit or two units have.
+// Catches: a group that reaches from one row into the next, a set that is cut, elements that no
+// unit or two units have.
 TEST_CASE("plan: rows and sets of several channels", "[plan]") {
   for (const Case &c : cases())
     for (const int64_t max_group : {int64_t{16}, int64_t{128}}) {
       const Plan plan = make_plan(c.work, c.machine, max_group);
-      INFO("C " << c.work.size.c << " row " << c.work.row << " together " << c.work.together << " threads "
-                << c.machine.threads << " order " << static_cast<int>(c.work.order) << " group " << plan.group);
+      INFO("C " << c.work.size.c << " row " << c.work.row << " together " << c.work.together
+                << " threads " << c.machine.threads << " order " << static_cast<int>(c.work.order)
+                << " group " << plan.group);
       const int64_t row = c.work.row_channels();
       CHECK(plan.group >= 1);
       CHECK(plan.group <= row);
@@ -51,7 +55,8 @@ TEST_CASE("plan: rows and sets of several channels", "[plan]") {
       if (!plan.split) CHECK(plan.group % c.work.together == 0);
       if (!plan.split) CHECK(plan.group <= max_group);
       int64_t elements = 0;
-      for (int64_t unit = 0; unit < plan.units(); ++unit) elements += unit_elements(plan, c.work, unit);
+      for (int64_t unit = 0; unit < plan.units(); ++unit)
+        elements += unit_elements(plan, c.work, unit);
       CHECK(elements == c.work.size.numel());
     }
 }
@@ -60,7 +65,8 @@ TEST_CASE("plan: rows and sets of several channels", "[plan]") {
 TEST_CASE("plan: tiles of several rows", "[plan]") {
   for (const Case &c : cases()) {
     const Tiles tiles = make_tiles(c.work, c.machine.threads);
-    INFO("C " << c.work.size.c << " row " << c.work.row << " order " << static_cast<int>(c.work.order));
+    INFO("C " << c.work.size.c << " row " << c.work.row << " order "
+              << static_cast<int>(c.work.order));
     const int64_t row = c.work.row_channels();
     std::vector<int64_t> seen(static_cast<size_t>(c.work.size.c));
     for (int64_t i = 0; i < tiles.count; ++i) {

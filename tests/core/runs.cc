@@ -1,5 +1,5 @@
-// Where the sums find the rows and runs of a block, and what they fetch ahead. Nothing is read here: places are
-// numbers.
+// Where the sums find the rows and runs of a block, and what they fetch ahead. Nothing is read
+// here: places are numbers.
 #include "kernels/runs.h"
 
 #include <string>
@@ -19,7 +19,8 @@ struct Step {
   Place read, fetched;
 };
 std::vector<Step> steps;
-char *const kX = reinterpret_cast<char *>(int64_t{1} << 40), *const kG = reinterpret_cast<char *>(int64_t{1} << 41);
+char *const kX = reinterpret_cast<char *>(int64_t{1} << 40), *const kG = reinterpret_cast<char *>(
+                                                                 int64_t{1} << 41);
 
 Place place_of(const Cursor &cursor) { return {cursor.x - kX, cursor.g - kG}; }
 
@@ -29,12 +30,14 @@ void note_planes(const PlanesOfChannel &planes) {
   Ahead ahead;
   ahead.start(planes);
   Cursor of_turn = planes.start;
-  for (int64_t turn = planes.begin; turn < planes.end; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
+  for (int64_t turn = planes.begin; turn < planes.end;
+       ++turn, of_turn = of_turn.plus(runs.next_turn)) {
     Cursor from = of_turn;
     ahead.next_turn(runs);
     for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
       steps.push_back({place_of(from), place_of(ahead.next_run(runs))});
-    if (runs.rest(turn).rows != 0) steps.push_back({place_of(from), place_of(ahead.next_run(runs))});
+    if (runs.rest(turn).rows != 0)
+      steps.push_back({place_of(from), place_of(ahead.next_run(runs))});
   }
 }
 
@@ -54,7 +57,8 @@ SumsJob job_of(int64_t samples, int64_t channels, int64_t length) {
 }  // namespace
 
 // Catches: a fetch that stays in one plane, ends with the channel, or goes where nobody will read.
-TEST_CASE("runs: what is fetched is read 16 runs later, also in the next channel and block", "[runs]") {
+TEST_CASE("runs: what is fetched is read 16 runs later, also in the next channel and block",
+          "[runs]") {
   for (const int64_t length : {132, 196, 400, 784, 1000, 1536, 2048}) {  // 2 to 16 runs a plane
     const int64_t of_plane = (length + kRunElements - 1) / kRunElements;
     SumsJob job = job_of(kRunsAhead + 2, 3, length);
@@ -72,16 +76,19 @@ TEST_CASE("runs: what is fetched is read 16 runs later, also in the next channel
     }
     int64_t wrong = 0;
     for (int64_t i = 0; i < count; ++i)
-      wrong += !(steps[static_cast<size_t>(i)].fetched == read[static_cast<size_t>(i + kRunsAhead)]);
+      wrong +=
+          !(steps[static_cast<size_t>(i)].fetched == read[static_cast<size_t>(i + kRunsAhead)]);
     INFO("plane of " << length);
     CHECK(wrong == 0);
   }
 }
 
-// Catches: planes of many runs whose beginning nobody fetches: the hardware follows within a plane, not to the next.
+// Catches: planes of many runs whose beginning nobody fetches: the hardware follows within a plane,
+// not to the next.
 TEST_CASE("runs: in large planes 8 runs ahead, and the beginning of the next one", "[runs]") {
   for (const int64_t length : {2049, 3136, 12544}) {
-    const int64_t of_plane = (length + kRunElements - 1) / kRunElements, run_bytes = kRunElements * kBytes;
+    const int64_t of_plane = (length + kRunElements - 1) / kRunElements,
+                  run_bytes = kRunElements * kBytes;
     const SumsJob job = job_of(3, 2, length);
     steps.clear();
     sum_over_planes(job, kBytes, false, note_planes);
@@ -90,8 +97,11 @@ TEST_CASE("runs: in large planes 8 runs ahead, and the beginning of the next one
     for (int64_t i = 0; i < 5 * of_plane; ++i) {
       const int64_t run = i % of_plane, plane = i / of_plane;
       const Place &first =
-          steps[static_cast<size_t>((run + kRunsAhead < of_plane ? plane : plane + 1) * of_plane)].read;
-      const int64_t to = (run + kRunsAhead < of_plane ? run + kRunsAhead / 2 : run + kRunsAhead - of_plane) * run_bytes;
+          steps[static_cast<size_t>((run + kRunsAhead < of_plane ? plane : plane + 1) * of_plane)]
+              .read;
+      const int64_t to =
+          (run + kRunsAhead < of_plane ? run + kRunsAhead / 2 : run + kRunsAhead - of_plane) *
+          run_bytes;
       wrong += !(steps[static_cast<size_t>(i)].fetched == Place{first.x + to, first.g + to});
     }
     INFO("plane of " << length);
@@ -99,13 +109,22 @@ TEST_CASE("runs: in large planes 8 runs ahead, and the beginning of the next one
   }
 }
 
-// Catches: planes of a run that are too many, or fewer than fit; a last turn of planes that are not there.
+// Catches: planes of a run that are too many, or fewer than fit; a last turn of planes that are not
+// there.
 TEST_CASE("runs: rows of small planes", "[runs]") {
   struct Shape {
     int64_t length, planes;  // of a run
   };
-  for (const Shape &s :
-       {Shape{1, 8}, {16, 8}, {17, 4}, {32, 4}, {33, 2}, {49, 2}, {64, 2}, {65, 1}, {112, 1}, {300, 1}}) {
+  for (const Shape &s : {Shape{1, 8},
+                         {16, 8},
+                         {17, 4},
+                         {32, 4},
+                         {33, 2},
+                         {49, 2},
+                         {64, 2},
+                         {65, 1},
+                         {112, 1},
+                         {300, 1}}) {
     INFO("plane of " << s.length);
     CHECK(planes_of_run(s.length) == s.planes);
     const int64_t rows = (s.length + kRowElements - 1) / kRowElements;

@@ -30,7 +30,8 @@ size_t resident_bytes() {
 }  // namespace
 
 TEST_CASE("scratch: nobody else has it", "[scratch][threads]") {
-  // Catches a block that two calls get, one that is too small or misaligned; more threads than the pool has places.
+  // Catches a block that two calls get, one that is too small or misaligned; more threads than the
+  // pool has places.
   std::atomic<int> bad{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < 20; ++t) {
@@ -68,7 +69,8 @@ TEST_CASE("scratch: the same memory again", "[scratch]") {
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 TEST_CASE("scratch: what is kept is bounded", "[scratch]") {
-  // Catches a pool that keeps the largest block ever asked for: millions of channels left 180 MB behind.
+  // Catches a pool that keeps the largest block ever asked for: millions of channels left 180 MB
+  // behind.
   const size_t before = resident_bytes();
   {
     std::vector<std::unique_ptr<Scratch>> all;

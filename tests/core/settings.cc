@@ -31,8 +31,10 @@ int threads_of(int32_t process, int32_t module, const Work &work) {
 
 }  // namespace
 
-TEST_CASE("the stricter of two thread limits holds: the laxer one, or one that is forgotten, would be caught",
-          "[settings]") {
+TEST_CASE(
+    "the stricter of two thread limits holds: the laxer one, or one that is forgotten, would be "
+    "caught",
+    "[settings]") {
   const Work large = work_of({32, 64, 56, 56});
   CHECK(threads_of(0, 0, large) == 8);
   CHECK(threads_of(5, 0, large) == 5);
@@ -45,7 +47,8 @@ TEST_CASE("the stricter of two thread limits holds: the laxer one, or one that i
   CHECK(threads_of(0, 0, work_of({1, 3, 4, 4})) == 1);  // not worth a question
 }
 
-TEST_CASE("an output streams from the threshold on: one that is off by a byte would be caught", "[settings]") {
+TEST_CASE("an output streams from the threshold on: one that is off by a byte would be caught",
+          "[settings]") {
   const Work work = work_of({2, 3, 5, 7});
   Machine machine;
   const int64_t before = streaming_threshold();

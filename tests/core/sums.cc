@@ -1,5 +1,5 @@
-// The sums of float and half data, bit by bit, against the order of summation that kernels.h promises: here it is
-// written once more, element by element, with no vector and no layout.
+// The sums of float and half data, bit by bit, against the order of summation that kernels.h
+// promises: here it is written once more, element by element, with no vector and no layout.
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -20,13 +20,20 @@ using numerics::Random;
 // A block, and how its tensors lie in memory.
 struct Block {
   int64_t samples, channels, length;
-  enum Memory { dense, padded, other_order, positions } memory;  // other_order: (channel, sample, position)
+  enum Memory {
+    dense,
+    padded,
+    other_order,
+    positions
+  } memory;  // other_order: (channel, sample, position)
   Stream stream(void *data) const {
     const int64_t gap = memory == padded ? 3 : 0, plane = length + gap;
     Stream s;
     s.data = data;
     s.channel = memory == positions ? 1 : memory == other_order ? samples * length : plane;
-    s.sample = memory == positions ? length * channels : memory == other_order ? length : channels * plane + gap;
+    s.sample = memory == positions     ? length * channels
+               : memory == other_order ? length
+                                       : channels * plane + gap;
     s.position = memory == positions ? channels : 1;
     return s;
   }
@@ -85,7 +92,8 @@ Terms operator+(const Terms &a, const Terms &b) { return {a.first + b.first, a.s
 // t and t^2 of an element, or g and g*t.
 class Reference {
  public:
-  Reference(SumsOf op, const Scene &scene, int64_t channel) : op_(op), scene_(scene), channel_(channel) {}
+  Reference(SumsOf op, const Scene &scene, int64_t channel)
+      : op_(op), scene_(scene), channel_(channel) {}
 
   std::array<double, 2> sums() const {
     const Block &block = scene_.block;
@@ -93,11 +101,13 @@ class Reference {
     const int64_t rows = (block.length + 15) / 16;
     if (rows >= 8) {
       for (int64_t n = 0; n < block.samples; ++n)
-        for (int64_t row = 0; row < rows; row += 8) add_run({{n, row, std::min<int64_t>(rows - row, 8)}}, lanes);
+        for (int64_t row = 0; row < rows; row += 8)
+          add_run({{n, row, std::min<int64_t>(rows - row, 8)}}, lanes);
     } else {
       for (int64_t n = 0; n < block.samples;) {
         std::vector<Part> run;
-        for (int64_t room = 8; room >= rows && n < block.samples; room -= rows) run.push_back({n++, 0, rows});
+        for (int64_t room = 8; room >= rows && n < block.samples; room -= rows)
+          run.push_back({n++, 0, rows});
         add_run(run, lanes);
       }
     }
@@ -120,7 +130,8 @@ class Reference {
     e.t = scene_.x.get(at) - scene_.pivot[static_cast<size_t>(channel_)];
     e.g = scene_.g.get(at);
     if (scene_.has_side && scene_.side.get(at) <= 0) {
-      const float slope = static_cast<float>(scene_.slope), rest = static_cast<float>(scene_.slope - double{slope});
+      const float slope = static_cast<float>(scene_.slope),
+                  rest = static_cast<float>(scene_.slope - double{slope});
       e.g = scene_.slope == 0 ? 0 : std::fma(e.g, slope, e.g * rest);
     }
     return e;
@@ -140,7 +151,8 @@ class Reference {
             const int64_t i = row * 16 + h * 8 + lane;
             if (i < scene_.block.length) e[k] = read(part.sample, i);
           }
-        half[h] = (of_two(e[0], e[1]) + of_two(e[2], e[3])) + (of_two(e[4], e[5]) + of_two(e[6], e[7]));
+        half[h] =
+            (of_two(e[0], e[1]) + of_two(e[2], e[3])) + (of_two(e[4], e[5]) + of_two(e[6], e[7]));
       }
       const Terms both = half[0] + half[1];
       lanes[0][static_cast<size_t>(lane)] += both.first;
@@ -192,18 +204,23 @@ bool has_runs() { return active().f32->sums[0][static_cast<int>(Layout::channels
 
 }  // namespace
 
-// Catches: an element that is lost, counted twice or read past a plane; a row, a lane or a run that is added in another
-// place; a pivot of the wrong channel. All layouts could agree on the same wrong order: other machines would not.
+// Catches: an element that is lost, counted twice or read past a plane; a row, a lane or a run that
+// is added in another place; a pivot of the wrong channel. All layouts could agree on the same
+// wrong order: other machines would not.
 TEST_CASE("sums: floats and halves are added in the order of kernels.h", "[sums]") {
   if (!has_runs()) return;
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16})
-    for (const int64_t length : {1, 2, 4, 7, 8, 9, 15, 16, 17, 25, 31, 49, 65, 112, 113, 127, 128, 129, 196, 256, 300})
+    for (const int64_t length :
+         {1, 2, 4, 7, 8, 9, 15, 16, 17, 25, 31, 49, 65, 112, 113, 127, 128, 129, 196, 256, 300})
       for (const int64_t samples : {1, 2, 7, 8, 19})
-        for (const auto memory : {Block::dense, Block::padded, Block::other_order, Block::positions}) {
+        for (const auto memory :
+             {Block::dense, Block::padded, Block::other_order, Block::positions}) {
           const int64_t channels = samples == 2 ? 21 : length < 10 ? 67 : 5;
-          Scene scene({samples, channels, length, memory}, dtype, static_cast<uint64_t>(length * 100 + samples));
-          INFO(active().name << " dtype " << static_cast<int>(dtype) << ", " << samples << "x" << channels << "x"
-                             << length << ", memory " << static_cast<int>(memory));
+          Scene scene({samples, channels, length, memory}, dtype,
+                      static_cast<uint64_t>(length * 100 + samples));
+          INFO(active().name << " dtype " << static_cast<int>(dtype) << ", " << samples << "x"
+                             << channels << "x" << length << ", memory "
+                             << static_cast<int>(memory));
           CHECK(differences(SumsOf::forward, scene, false) == "");
           CHECK(differences(SumsOf::forward, scene, true) == "");
           CHECK(differences(SumsOf::backward, scene, false) == "");

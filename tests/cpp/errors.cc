@@ -34,7 +34,8 @@ TEST_CASE("cpp errors: status and message are the library's", "[cpp]") {
   CHECK(error_of([&] { bn.tensor("gamma"); }).status() == bn2d::Status::not_found);
   CHECK(error_of([&] { bn.set_num_threads(-1); }).status() == bn2d::Status::invalid_argument);
   CHECK(error_of([&] { bn.tensor("running_mean").grad(); }).status() == bn2d::Status::state);
-  CHECK(error_of([&] { bn2d::Library::linked().dtype_from_name("float8"); }).status() == bn2d::Status::not_found);
+  CHECK(error_of([&] { bn2d::Library::linked().dtype_from_name("float8"); }).status() ==
+        bn2d::Status::not_found);
   const std::runtime_error &base = error;  // a host need not know our type
   CHECK(std::string(base.what()).find("num_features 4") != std::string::npos);
 }
@@ -66,12 +67,16 @@ TEST_CASE("cpp errors: a container that is too short", "[cpp]") {
   };
   CHECK(message([&] { bn.forward({part, shape}, {whole, shape}); }) == "x" + expected);
   CHECK(message([&] { bn.forward({whole, shape}, {part, shape}); }) == "y" + expected);
-  CHECK(message([&] { bn.forward({whole, shape}, {whole, shape}, bn2d::none, {part, shape}); }) == "z" + expected);
+  CHECK(message([&] {
+          bn.forward({whole, shape}, {whole, shape}, bn2d::none, {part, shape});
+        }) == "z" + expected);
   std::vector<float> y(96);
   const auto record = bn.record({whole, shape}, {y, shape});
   CHECK(message([&] { bn.backward(record, {part, shape}, {y, shape}); }) == "dy" + expected);
   CHECK(message([&] { bn.backward(record, {whole, shape}, {part, shape}); }) == "dx" + expected);
-  CHECK(message([&] { bn.backward(record, {whole, shape}, {}, {part, shape}); }) == "dz" + expected);
+  CHECK(message([&] {
+          bn.backward(record, {whole, shape}, {}, {part, shape});
+        }) == "dz" + expected);
   CHECK(tensor_bytes(bn.get(), "bias.grad") == std::string(16, '\0'));
 
   // With strides it counts up to the last element; nonsense does not wrap around.
@@ -80,11 +85,15 @@ TEST_CASE("cpp errors: a container that is too short", "[cpp]") {
           bn.forward({part, small, {96, 32, 4, 2}}, {whole, small});
         }) == "x has 95 elements, shape (1, 4, 2, 2) needs 103");
   bn.forward({part, small, {96, 24, 16, 6}}, {whole, small});  // 72 + 16 + 6 and the first: all 95
-  CHECK(message([&] { bn.forward({part, {1, 4, INT64_MAX, INT64_MAX}}, {whole, small}); }).find("x has 95") == 0);
+  CHECK(message([&] {
+          bn.forward({part, {1, 4, INT64_MAX, INT64_MAX}}, {whole, small});
+        }).find("x has 95") == 0);
   CHECK(error_of([&] {
           bn.forward({part.data(), {1, 4, INT64_MAX, 2}}, {whole, small});
         }).status() == bn2d::Status::overflow);
-  CHECK(error_of([&] { bn.forward({part, {1, 4, -1, 2}}, {whole, small}); }).status() == bn2d::Status::shape);
+  CHECK(error_of([&] {
+          bn.forward({part, {1, 4, -1, 2}}, {whole, small});
+        }).status() == bn2d::Status::shape);
 }
 
 TEST_CASE("cpp errors: infer in training mode", "[cpp]") {

@@ -2,8 +2,8 @@
 //
 //   bn2d_cpp_loaded <path of libbn2d.so>
 //
-// What it would catch: a reference to a function of the library in code that only uses the table (it would not link),
-// a call that goes to another library than the one that was opened.
+// What it would catch: a reference to a function of the library in code that only uses the table
+// (it would not link), a call that goes to another library than the one that was opened.
 #include <bn2d/bn2d.hpp>
 #include <cstdio>
 #include <cstring>

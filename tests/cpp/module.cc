@@ -21,7 +21,8 @@ struct Case {
 
 bn2d::View view(Memory &memory, int layout) {
   if (layout == 2) return {memory.bytes.data(), memory.dtype, kShape, kWide};
-  return {memory.bytes.data(), memory.dtype, kShape, layout == 0 ? bn2d::nchw : bn2d::channels_last};
+  return {memory.bytes.data(), memory.dtype, kShape,
+          layout == 0 ? bn2d::nchw : bn2d::channels_last};
 }
 
 void give_character(bn2d::Module &bn) {
@@ -33,7 +34,8 @@ void give_character(bn2d::Module &bn) {
 }  // namespace
 
 TEST_CASE("cpp: forward, backward and double backward are those of C", "[cpp]") {
-  // Catches two arguments that are swapped, a view with other strides or dtype, an activation or residual that is lost.
+  // Catches two arguments that are swapped, a view with other strides or dtype, an activation or
+  // residual that is lost.
   std::vector<Case> cases;
   for (const int layout : {0, 1, 2})
     for (const bool residual : {false, true})
@@ -44,8 +46,9 @@ TEST_CASE("cpp: forward, backward and double backward are those of C", "[cpp]") 
         cases.push_back({bn2d::DType::f16, bn2d::DType::f16, layout, activation, residual});
       }
   for (const Case &c : cases) {
-    INFO("module " << static_cast<int>(c.module) << ", data " << static_cast<int>(c.data) << ", layout " << c.layout
-                   << ", activation " << c.activation.kind << ", residual " << c.residual);
+    INFO("module " << static_cast<int>(c.module) << ", data " << static_cast<int>(c.data)
+                   << ", layout " << c.layout << ", activation " << c.activation.kind
+                   << ", residual " << c.residual);
     bn2d::Options options;
     options.dtype = c.module;
     options.momentum = 0.25;
@@ -53,7 +56,8 @@ TEST_CASE("cpp: forward, backward and double backward are those of C", "[cpp]") 
     give_character(bn);
     give_character(twin);
     const size_t elements = c.layout == 2 ? kWideElements : kElements;
-    Memory x(c.data, elements, 1), z(c.data, elements, 2), dy(c.data, elements, 3), ddx(c.data, elements, 4);
+    Memory x(c.data, elements, 1), z(c.data, elements, 2), dy(c.data, elements, 3),
+        ddx(c.data, elements, 4);
     Memory y(c.data, elements), dx(y), dz(y), ddy(y), second(y), infer(y);
     Memory cy(y), cdx(y), cdz(y), cddy(y), csecond(y), cinfer(y);
     Memory ddweight(c.module, 4, 5), ddbias(c.module, 4, 6);
@@ -63,8 +67,8 @@ TEST_CASE("cpp: forward, backward and double backward are those of C", "[cpp]") 
 
     const auto record = bn.record(v(x), v(y), c.activation, c.residual ? v(z) : none);
     bn2d_record *c_record = nullptr;
-    REQUIRE(bn2d_forward_act(twin.get(), raw(x), c.residual ? raw(z).get() : nullptr, c.activation.kind,
-                             c.activation.slope, raw(cy), &c_record) == BN2D_OK);
+    REQUIRE(bn2d_forward_act(twin.get(), raw(x), c.residual ? raw(z).get() : nullptr,
+                             c.activation.kind, c.activation.slope, raw(cy), &c_record) == BN2D_OK);
     CHECK(y == cy);
     bn.backward(record, v(dy), v(dx), v(dz));
     REQUIRE(bn2d_backward(twin.get(), c_record, raw(dy), raw(cdx), raw(cdz)) == BN2D_OK);
@@ -77,8 +81,8 @@ TEST_CASE("cpp: forward, backward and double backward are those of C", "[cpp]") 
     a.ddy = v(ddy);
     a.dx = v(second);
     bn.double_backward(record, v(dy), a);
-    REQUIRE(bn2d_double_backward(twin.get(), c_record, raw(dy), raw(ddx), ddweight.bytes.data(), ddbias.bytes.data(),
-                                 raw(cddy), raw(csecond)) == BN2D_OK);
+    REQUIRE(bn2d_double_backward(twin.get(), c_record, raw(dy), raw(ddx), ddweight.bytes.data(),
+                                 ddbias.bytes.data(), raw(cddy), raw(csecond)) == BN2D_OK);
     CHECK(ddy == cddy);
     CHECK(second == csecond);
     bn2d_record_release(c_record);
@@ -86,8 +90,9 @@ TEST_CASE("cpp: forward, backward and double backward are those of C", "[cpp]") 
     bn.eval();
     REQUIRE(bn2d_module_eval(twin.get()) == BN2D_OK);
     bn.infer(v(x), v(infer), c.activation, c.residual ? v(z) : none);
-    REQUIRE(bn2d_forward_act(twin.get(), raw(x), c.residual ? raw(z).get() : nullptr, c.activation.kind,
-                             c.activation.slope, raw(cinfer), nullptr) == BN2D_OK);
+    REQUIRE(bn2d_forward_act(twin.get(), raw(x), c.residual ? raw(z).get() : nullptr,
+                             c.activation.kind, c.activation.slope, raw(cinfer),
+                             nullptr) == BN2D_OK);
     CHECK(infer == cinfer);
     CHECK_FALSE(infer == Memory(c.data, elements));
     check_same_state(bn.get(), twin.get());
@@ -98,7 +103,8 @@ TEST_CASE("cpp: outputs that are not wanted", "[cpp]") {
   // Catches a default that is not NULL: dz alone, and no output at all.
   bn2d::Module bn(4), other(4);
   std::vector<float> x(kElements, 1.0f), y(kElements), dy(kElements), dz(kElements);
-  for (size_t i = 0; i < kElements; ++i) x[i] = static_cast<float>(i % 7), dy[i] = static_cast<float>(i % 5);
+  for (size_t i = 0; i < kElements; ++i)
+    x[i] = static_cast<float>(i % 7), dy[i] = static_cast<float>(i % 5);
   const auto record = bn.record({x, kShape}, {y, kShape}, bn2d::relu);
   const auto other_record = other.record({x, kShape}, {y, kShape}, bn2d::relu);
   bn.backward(record, {dy, kShape}, {}, {dz, kShape});
@@ -110,7 +116,8 @@ TEST_CASE("cpp: outputs that are not wanted", "[cpp]") {
 TEST_CASE("cpp: options", "[cpp]") {
   // Catches an option that does not reach the module, or another one.
   const bn2d::Module plain(7);
-  CHECK(plain.repr() == "BatchNorm2d(7, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)");
+  CHECK(plain.repr() ==
+        "BatchNorm2d(7, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)");
   CHECK(plain.num_features() == 7);
   CHECK(plain.eps() == 1e-5);
   CHECK(plain.momentum() == 0.1);
@@ -129,7 +136,8 @@ TEST_CASE("cpp: options", "[cpp]") {
   options.dtype = bn2d::DType::f64;
   options.num_threads = 3;
   const bn2d::Module bare(7, options);
-  CHECK(bare.repr() == "BatchNorm2d(7, eps=0.5, momentum=None, affine=False, track_running_stats=False)");
+  CHECK(bare.repr() ==
+        "BatchNorm2d(7, eps=0.5, momentum=None, affine=False, track_running_stats=False)");
   CHECK(bare.momentum() == std::nullopt);
   CHECK_FALSE(bare.affine());
   CHECK_FALSE(bare.track_running_stats());
@@ -210,7 +218,8 @@ TEST_CASE("cpp: modes, resets and the tensors of a module", "[cpp]") {
   batches.copy_from(nine);
   CHECK(bn.num_batches_tracked() == 9);
   std::string names;
-  for (const bn2d::ConstTensor &tensor : std::as_const(bn).tensors()) names += std::string(tensor.name()) + " ";
+  for (const bn2d::ConstTensor &tensor : std::as_const(bn).tensors())
+    names += std::string(tensor.name()) + " ";
   CHECK(names == "weight bias running_mean running_var num_batches_tracked ");
 }
 

@@ -1,4 +1,5 @@
-// GroupNorm, InstanceNorm2d and ghost batches: those of C, bit by bit, and what is a Module about them.
+// GroupNorm, InstanceNorm2d and ghost batches: those of C, bit by bit, and what is a Module about
+// them.
 #include <functional>
 
 #include "cpp/twin.h"
@@ -10,15 +11,18 @@ namespace {
 const bn2d::Shape kShape{3, 4, 5, 6};
 constexpr size_t kElements = 3 * 4 * 5 * 6;
 
-// No GroupNorm of one number, no conversion of one norm into another, and a Module where one is wanted.
+// No GroupNorm of one number, no conversion of one norm into another, and a Module where one is
+// wanted.
 static_assert(!std::is_constructible_v<bn2d::GroupNorm, int64_t>);
 static_assert(!std::is_constructible_v<bn2d::GroupNorm, int64_t, bn2d::Options>);
 static_assert(!std::is_constructible_v<bn2d::InstanceNorm2d, int64_t, bn2d::Options>);
 static_assert(!std::is_convertible_v<bn2d::Module, bn2d::GroupNorm>);
 static_assert(std::is_convertible_v<bn2d::GroupNorm &, bn2d::Module &>);
 static_assert(std::is_convertible_v<bn2d::GroupNorm, bn2d::Module>);
-static_assert(std::is_nothrow_move_constructible_v<bn2d::GroupNorm> && !std::is_copy_constructible_v<bn2d::GroupNorm>);
-static_assert(std::is_aggregate_v<bn2d::GroupNormOptions> && std::is_aggregate_v<bn2d::InstanceNormOptions>);
+static_assert(std::is_nothrow_move_constructible_v<bn2d::GroupNorm> &&
+              !std::is_copy_constructible_v<bn2d::GroupNorm>);
+static_assert(std::is_aggregate_v<bn2d::GroupNormOptions> &&
+              std::is_aggregate_v<bn2d::InstanceNormOptions>);
 static_assert(sizeof(bn2d::GroupNorm) == sizeof(bn2d::Module));
 
 bn2d::Error error_of(const std::function<void()> &call) {
@@ -131,7 +135,8 @@ TEST_CASE("cpp norms: what they are, and their defaults", "[cpp]") {
   CHECK(without_bias.num_threads() == 3);
 
   const bn2d::InstanceNorm2d in(4);
-  CHECK(in.repr() == "InstanceNorm2d(4, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)");
+  CHECK(in.repr() ==
+        "InstanceNorm2d(4, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)");
   CHECK(in.norm() == bn2d::Norm::instance);
   CHECK(in.num_groups() == 0);
   CHECK(in.tensors().empty());
@@ -140,7 +145,8 @@ TEST_CASE("cpp norms: what they are, and their defaults", "[cpp]") {
   all.affine = true;
   all.track_running_stats = true;
   const bn2d::InstanceNorm2d tracks(4, all);
-  CHECK(tracks.repr() == "InstanceNorm2d(4, eps=1e-05, momentum=None, affine=True, track_running_stats=True)");
+  CHECK(tracks.repr() ==
+        "InstanceNorm2d(4, eps=1e-05, momentum=None, affine=True, track_running_stats=True)");
 
   bn2d::Options ghost;
   ghost.ghost_batch_size = 32;
@@ -176,10 +182,13 @@ TEST_CASE("cpp norms: what they refuse", "[cpp]") {
   CHECK(error_of([&] { bn2d::Module bn(4, o); }).status() == bn2d::Status::invalid_argument);
   bn2d::GroupNormOptions negative;
   negative.eps = -1;
-  CHECK(error_of([&] { bn2d::GroupNorm gn(2, 4, negative); }).status() == bn2d::Status::invalid_argument);
+  CHECK(error_of([&] { bn2d::GroupNorm gn(2, 4, negative); }).status() ==
+        bn2d::Status::invalid_argument);
   bn2d::InstanceNorm2d in(4);
   std::vector<float> x(12), y(12);
-  CHECK(error_of([&] { in.forward({x, {3, 4, 1, 1}}, {y, {3, 4, 1, 1}}); }).status() == bn2d::Status::too_few_values);
+  CHECK(error_of([&] {
+          in.forward({x, {3, 4, 1, 1}}, {y, {3, 4, 1, 1}});
+        }).status() == bn2d::Status::too_few_values);
 }
 
 TEST_CASE("cpp norms: a library before 1.3", "[cpp]") {

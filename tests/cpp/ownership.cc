@@ -1,4 +1,5 @@
-// Who owns what: moves, the order of destruction, handles that pass between C and C++, and what does not compile.
+// Who owns what: moves, the order of destruction, handles that pass between C and C++, and what
+// does not compile.
 #include <memory>
 #include <utility>
 
@@ -11,22 +12,28 @@ namespace {
 const bn2d::Shape kShape{1, 2, 1, 2};
 
 template <class T>
-constexpr bool kMovesOnly = std::is_nothrow_move_constructible_v<T> &&std::is_nothrow_move_assignable_v<T> &&
-                            !std::is_copy_constructible_v<T> && !std::is_copy_assignable_v<T>;
-static_assert(kMovesOnly<bn2d::Module> && kMovesOnly<bn2d::Tensor> && kMovesOnly<bn2d::ConstTensor>);
+constexpr bool kMovesOnly =
+    std::is_nothrow_move_constructible_v<T> &&std::is_nothrow_move_assignable_v<T> &&
+    !std::is_copy_constructible_v<T> && !std::is_copy_assignable_v<T>;
+static_assert(kMovesOnly<bn2d::Module> && kMovesOnly<bn2d::Tensor> &&
+              kMovesOnly<bn2d::ConstTensor>);
 static_assert(kMovesOnly<bn2d::Record>);
-static_assert(std::is_trivially_copyable_v<bn2d::Library> && std::is_trivially_copyable_v<bn2d::View>);
+static_assert(std::is_trivially_copyable_v<bn2d::Library> &&
+              std::is_trivially_copyable_v<bn2d::View>);
 static_assert(std::is_aggregate_v<bn2d::Options> && std::is_aggregate_v<bn2d::BatchNormForward>);
 
-// A temporary container would be gone before the view is used; a pointer cannot be told from one that stays.
+// A temporary container would be gone before the view is used; a pointer cannot be told from one
+// that stays.
 using Floats = std::vector<float>;
 using bn2d::ConstView;
 using bn2d::Shape;
 using bn2d::View;
 static_assert(std::is_constructible_v<ConstView, Floats &, Shape>);
 static_assert(std::is_constructible_v<ConstView, const Floats &, Shape>);
-static_assert(std::is_constructible_v<ConstView, float *, Shape> && std::is_constructible_v<View, float *, Shape>);
-static_assert(!std::is_constructible_v<ConstView, Floats, Shape> && !std::is_constructible_v<View, Floats, Shape>);
+static_assert(std::is_constructible_v<ConstView, float *, Shape> &&
+              std::is_constructible_v<View, float *, Shape>);
+static_assert(!std::is_constructible_v<ConstView, Floats, Shape> &&
+              !std::is_constructible_v<View, Floats, Shape>);
 static_assert(!std::is_constructible_v<ConstView, const Floats, Shape>);
 static_assert(std::is_constructible_v<ConstView, bn2d::Span<float>, Shape>);
 static_assert(!std::is_constructible_v<bn2d::ConstChannels, Floats>);
@@ -45,7 +52,8 @@ static_assert(!std::is_constructible_v<bn2d::Span<double>, const std::vector<dou
 // Of a const module nothing is written, and no span of a temporary one.
 using ConstValues = decltype(std::declval<const bn2d::Module &>().weight());
 static_assert(std::is_same_v<ConstValues, bn2d::Span<const float>>);
-static_assert(std::is_same_v<decltype(std::declval<const bn2d::Module &>().tensor("")), bn2d::ConstTensor>);
+static_assert(
+    std::is_same_v<decltype(std::declval<const bn2d::Module &>().tensor("")), bn2d::ConstTensor>);
 template <class M, class = void>
 constexpr bool kHasWeight = false;
 template <class M>
@@ -84,7 +92,8 @@ TEST_CASE("cpp ownership: moves", "[cpp]") {
 }
 
 TEST_CASE("cpp ownership: any order", "[cpp]") {
-  // Catches an object that needs another one at its end: the sanitizers see what the counts would not.
+  // Catches an object that needs another one at its end: the sanitizers see what the counts would
+  // not.
   std::vector<float> x{1, 2, 30, 50}, y(4), dx(4);
   auto bn = std::make_unique<bn2d::Module>(2);
   auto record = std::make_unique<bn2d::Record>(bn->record({x, kShape}, {y, kShape}));
@@ -125,8 +134,8 @@ bn2d_api counting_table() {
   api.tensor_grad = [](const bn2d_tensor *tensor, bn2d_tensor **out) {
     return handed_out(bn2d_tensor_grad(tensor, out));
   };
-  api.forward_act = [](bn2d_module *module, const bn2d_view *x, const bn2d_view *z, int32_t activation, double slope,
-                       const bn2d_view *y, bn2d_record **record) {
+  api.forward_act = [](bn2d_module *module, const bn2d_view *x, const bn2d_view *z,
+                       int32_t activation, double slope, const bn2d_view *y, bn2d_record **record) {
     const int32_t status = bn2d_forward_act(module, x, z, activation, slope, y, record);
     return record != nullptr ? handed_out(status) : status;
   };

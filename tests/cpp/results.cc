@@ -1,4 +1,5 @@
-// The header without exceptions. Compiled with -fno-exceptions and linked into a program whose other files have them.
+// The header without exceptions. Compiled with -fno-exceptions and linked into a program whose
+// other files have them.
 #include "cpp/results.h"
 
 #include <bn2d/bn2d.hpp>
@@ -7,8 +8,10 @@
 #include <vector>
 
 static_assert(std::is_same_v<decltype(bn2d::Module::create(1)), bn2d::Result<bn2d::Module>>);
-static_assert(!std::is_constructible_v<bn2d::Module, int>);  // a constructor could not tell its failure
-static_assert(std::is_same_v<decltype(bn2d::GroupNorm::create(1, 1)), bn2d::Result<bn2d::GroupNorm>>);
+static_assert(
+    !std::is_constructible_v<bn2d::Module, int>);  // a constructor could not tell its failure
+static_assert(
+    std::is_same_v<decltype(bn2d::GroupNorm::create(1, 1)), bn2d::Result<bn2d::GroupNorm>>);
 static_assert(!std::is_constructible_v<bn2d::GroupNorm, int, int> &&
               !std::is_constructible_v<bn2d::InstanceNorm2d, int>);
 
@@ -45,11 +48,13 @@ int bn2d_test::line_without_exceptions() {
   auto in = bn2d::InstanceNorm2d::create(2);
   EXPECT(in && in->norm() == bn2d::Norm::instance && in->tensors()->empty());
   EXPECT(bn2d::InstanceNorm2d::create(0).status() == bn2d::Status::invalid_argument);
-  EXPECT(bn.repr() == "BatchNorm2d(2, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)");
+  EXPECT(bn.repr() ==
+         "BatchNorm2d(2, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)");
 
   const auto shape_error = bn.forward({x, {1, 4, 1, 1}}, {y, {1, 4, 1, 1}});
   EXPECT(!shape_error && shape_error.status() == bn2d::Status::shape);
-  EXPECT(std::strcmp(shape_error.message(), "x has 4 channels, the module has num_features 2") == 0);
+  EXPECT(std::strcmp(shape_error.message(), "x has 4 channels, the module has num_features 2") ==
+         0);
   const auto too_short = bn.forward({x, {2, 2, 1, 2}}, {y, shape});
   EXPECT(std::strcmp(too_short.message(), "x has 4 elements, shape (2, 2, 1, 2) needs 8") == 0);
   EXPECT(bn.tensor("gamma").status() == bn2d::Status::not_found);
@@ -63,7 +68,8 @@ int bn2d_test::line_without_exceptions() {
   const auto stateless = bn2d::batch_norm_forward(f);
   EXPECT(std::strcmp(stateless.message(), "weight has 4 elements, x has 2 channels") == 0);
   bn2d::Module other = std::move(bn);
-  EXPECT(bn.num_features() == 0 && other.num_features() == 2);  // NOLINT: moved from, and no exception to say so
+  EXPECT(bn.num_features() == 0 &&
+         other.num_features() == 2);  // NOLINT: moved from, and no exception to say so
   EXPECT(bn.eval().status() == bn2d::Status::invalid_argument);
   return 0;
 }

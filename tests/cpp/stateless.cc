@@ -15,7 +15,8 @@ constexpr size_t kMask = 2 * 3 * 2;
 template <class T>
 struct Arrays {
   std::vector<T> x, z, y, dy, dx, dz, ddx, ddy, second;
-  std::vector<float> weight{1.5f, -0.5f, 2.0f}, bias{0.25f, 1.0f, -1.0f}, mean{1, 2, 3}, var{1, 2, 3};
+  std::vector<float> weight{1.5f, -0.5f, 2.0f}, bias{0.25f, 1.0f, -1.0f}, mean{1, 2, 3},
+      var{1, 2, 3};
   std::vector<float> dweight{1, 2, 3}, dbias{4, 5, 6}, ddweight{1, -1, 2}, ddbias{0.5f, 1, 3};
   std::vector<double> saved_mean = std::vector<double>(3), saved_invstd = std::vector<double>(3);
   std::vector<uint8_t> mask = std::vector<uint8_t>(kMask);
@@ -33,8 +34,8 @@ struct Arrays {
 
 template <class A>
 auto all_of(const A &a) {
-  return std::tie(a.y, a.dx, a.dz, a.ddy, a.second, a.mean, a.var, a.dweight, a.dbias, a.saved_mean, a.saved_invstd,
-                  a.mask);
+  return std::tie(a.y, a.dx, a.dz, a.ddy, a.second, a.mean, a.var, a.dweight, a.dbias, a.saved_mean,
+                  a.saved_invstd, a.mask);
 }
 
 bn2d::Error error_of(const std::function<void()> &call) {
@@ -73,9 +74,10 @@ TEST_CASE("cpp stateless: those of C", "[cpp]") {
   Arrays<float> a, c;
   const auto raw = [](std::vector<float> &v) { return c_view(bn2d::View(v, kShape)); };
   bn2d::batch_norm_forward(forward_of(a));
-  REQUIRE(bn2d_batch_norm_forward(raw(c.x), raw(c.z), raw(c.y), BN2D_F32, c.weight.data(), c.bias.data(), c.mean.data(),
-                                  c.var.data(), 1, 0.25, 0.5, BN2D_FLAG_BIASED_RUNNING_VAR, BN2D_ACT_LEAKY_RELU, -0.5,
-                                  c.mask.data(), c.saved_mean.data(), c.saved_invstd.data()) == BN2D_OK);
+  REQUIRE(bn2d_batch_norm_forward(
+              raw(c.x), raw(c.z), raw(c.y), BN2D_F32, c.weight.data(), c.bias.data(), c.mean.data(),
+              c.var.data(), 1, 0.25, 0.5, BN2D_FLAG_BIASED_RUNNING_VAR, BN2D_ACT_LEAKY_RELU, -0.5,
+              c.mask.data(), c.saved_mean.data(), c.saved_invstd.data()) == BN2D_OK);
   CHECK(all_of(a) == all_of(c));
   CHECK(a.mean != std::vector<float>{1, 2, 3});
 
@@ -93,9 +95,10 @@ TEST_CASE("cpp stateless: those of C", "[cpp]") {
   b.dweight = a.dweight;
   b.dbias = a.dbias;
   bn2d::batch_norm_backward(b);
-  REQUIRE(bn2d_batch_norm_backward(raw(c.x), raw(c.dy), nullptr, c.mask.data(), BN2D_F32, c.weight.data(),
-                                   c.saved_mean.data(), c.saved_invstd.data(), 1, BN2D_ACT_LEAKY_RELU, -0.5, 0.5,
-                                   raw(c.dx), raw(c.dz), c.dweight.data(), c.dbias.data()) == BN2D_OK);
+  REQUIRE(bn2d_batch_norm_backward(raw(c.x), raw(c.dy), nullptr, c.mask.data(), BN2D_F32,
+                                   c.weight.data(), c.saved_mean.data(), c.saved_invstd.data(), 1,
+                                   BN2D_ACT_LEAKY_RELU, -0.5, 0.5, raw(c.dx), raw(c.dz),
+                                   c.dweight.data(), c.dbias.data()) == BN2D_OK);
   CHECK(all_of(a) == all_of(c));
 
   bn2d::BatchNormDoubleBackward d;
@@ -114,10 +117,11 @@ TEST_CASE("cpp stateless: those of C", "[cpp]") {
   d.dx = {a.second, kShape};
   d.dweight = a.dweight;
   bn2d::batch_norm_double_backward(d);
-  REQUIRE(bn2d_batch_norm_double_backward(raw(c.x), raw(c.dy), nullptr, c.mask.data(), BN2D_F32, c.weight.data(),
-                                          c.saved_mean.data(), c.saved_invstd.data(), 1, BN2D_ACT_LEAKY_RELU, -0.5,
-                                          raw(c.ddx), c.ddweight.data(), c.ddbias.data(), 2, raw(c.ddy), raw(c.second),
-                                          c.dweight.data()) == BN2D_OK);
+  REQUIRE(bn2d_batch_norm_double_backward(raw(c.x), raw(c.dy), nullptr, c.mask.data(), BN2D_F32,
+                                          c.weight.data(), c.saved_mean.data(),
+                                          c.saved_invstd.data(), 1, BN2D_ACT_LEAKY_RELU, -0.5,
+                                          raw(c.ddx), c.ddweight.data(), c.ddbias.data(), 2,
+                                          raw(c.ddy), raw(c.second), c.dweight.data()) == BN2D_OK);
   CHECK(all_of(a) == all_of(c));
 }
 
@@ -131,9 +135,10 @@ TEST_CASE("cpp stateless: running statistics and y for the side", "[cpp]") {
   f.activation = bn2d::relu;
   f.mask = {};
   bn2d::batch_norm_forward(f);
-  REQUIRE(bn2d_batch_norm_forward(raw(c.x), raw(c.z), raw(c.y), BN2D_F32, c.weight.data(), c.bias.data(), c.mean.data(),
-                                  c.var.data(), 0, 0.25, 0.5, BN2D_FLAG_PROTECT_RUNNING_STATS, BN2D_ACT_RELU, 0,
-                                  nullptr, c.saved_mean.data(), c.saved_invstd.data()) == BN2D_OK);
+  REQUIRE(bn2d_batch_norm_forward(raw(c.x), raw(c.z), raw(c.y), BN2D_F32, c.weight.data(),
+                                  c.bias.data(), c.mean.data(), c.var.data(), 0, 0.25, 0.5,
+                                  BN2D_FLAG_PROTECT_RUNNING_STATS, BN2D_ACT_RELU, 0, nullptr,
+                                  c.saved_mean.data(), c.saved_invstd.data()) == BN2D_OK);
   CHECK(all_of(a) == all_of(c));
   bn2d::BatchNormBackward b;  // without x and dweight nothing needs saved_mean
   b.dy = {a.dy, kShape};
@@ -143,14 +148,15 @@ TEST_CASE("cpp stateless: running statistics and y for the side", "[cpp]") {
   b.activation = bn2d::relu;
   b.dx = {a.dx, kShape};
   bn2d::batch_norm_backward(b);
-  REQUIRE(bn2d_batch_norm_backward(nullptr, raw(c.dy), raw(c.y), nullptr, BN2D_F32, nullptr, nullptr,
-                                   c.saved_invstd.data(), 0, BN2D_ACT_RELU, 0, 0, raw(c.dx), nullptr, nullptr,
-                                   nullptr) == BN2D_OK);
+  REQUIRE(bn2d_batch_norm_backward(nullptr, raw(c.dy), raw(c.y), nullptr, BN2D_F32, nullptr,
+                                   nullptr, c.saved_invstd.data(), 0, BN2D_ACT_RELU, 0, 0,
+                                   raw(c.dx), nullptr, nullptr, nullptr) == BN2D_OK);
   CHECK(all_of(a) == all_of(c));
 }
 
 TEST_CASE("cpp stateless: the dtype of the values for channels", "[cpp]") {
-  // Catches a dtype that is taken from the data where weights are given: half data with float weights.
+  // Catches a dtype that is taken from the data where weights are given: half data with float
+  // weights.
   std::vector<uint16_t> x(kElements, 0x3f80), y(kElements);
   Arrays<float> a;
   bn2d::BatchNormForward f;
@@ -177,12 +183,18 @@ TEST_CASE("cpp stateless: lengths", "[cpp]") {
   };
   const auto before = a.mean;
   CHECK(message([&](auto &f) { f.weight = many; }) == "weight has 64 elements, x has 3 channels");
-  CHECK(message([&](auto &f) { f.running_var = many; }) == "running_var has 64 elements, x has 3 channels");
+  CHECK(message([&](auto &f) { f.running_var = many; }) ==
+        "running_var has 64 elements, x has 3 channels");
   CHECK(message([&](auto &f) { f.bias = wide; }) == "bias is float64, must be float32");
-  CHECK(message([&](auto &f) { f.saved_invstd = two; }) == "saved_invstd has 2 elements, x has 3 channels");
-  CHECK(message([&](auto &f) { f.saved_mean = none; }) == "saved_mean has 0 elements, x has 3 channels");
-  CHECK(message([&](auto &f) { f.mask = short_mask; }) == "mask has 11 bytes, shape (2, 3, 3, 5) needs 12");
-  CHECK(message([&](auto &f) { f.z = {many, kShape}; }) == "z has 64 elements, shape (2, 3, 3, 5) needs 90");
+  CHECK(message([&](auto &f) { f.saved_invstd = two; }) ==
+        "saved_invstd has 2 elements, x has 3 channels");
+  CHECK(message([&](auto &f) { f.saved_mean = none; }) ==
+        "saved_mean has 0 elements, x has 3 channels");
+  CHECK(message([&](auto &f) { f.mask = short_mask; }) ==
+        "mask has 11 bytes, shape (2, 3, 3, 5) needs 12");
+  CHECK(message([&](auto &f) {
+          f.z = {many, kShape};
+        }) == "z has 64 elements, shape (2, 3, 3, 5) needs 90");
   CHECK(a.mean == before);
 
   bn2d::BatchNormBackward b;

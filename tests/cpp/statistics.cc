@@ -1,4 +1,5 @@
-// bn2d::Statistics, the two steps of backward and the setters of a living module, against the functions of C.
+// bn2d::Statistics, the two steps of backward and the setters of a living module, against the
+// functions of C.
 #include "cpp/twin.h"
 
 using namespace bn2d_test;
@@ -11,7 +12,8 @@ constexpr size_t kElements = 3 * 4 * 5 * 6;
 }  // namespace
 
 TEST_CASE("cpp: statistics from outside are those of C", "[cpp]") {
-  // Catches arguments that are swapped, a residual or activation that is lost, sums of another length.
+  // Catches arguments that are swapped, a residual or activation that is lost, sums of another
+  // length.
   for (const bn2d::DType dtype : {bn2d::DType::f32, bn2d::DType::f64}) {
     bn2d::Options options;
     options.dtype = dtype;
@@ -41,21 +43,22 @@ TEST_CASE("cpp: statistics from outside are those of C", "[cpp]") {
 
     const auto record = bn.record(total, v(x), v(y), bn2d::relu, v(z));
     bn2d_record *c_record = nullptr;
-    REQUIRE(bn2d_forward_with_statistics(twin.get(), c_total, raw(x), raw(z), BN2D_ACT_RELU, 0, raw(cy), &c_record) ==
-            BN2D_OK);
+    REQUIRE(bn2d_forward_with_statistics(twin.get(), c_total, raw(x), raw(z), BN2D_ACT_RELU, 0,
+                                         raw(cy), &c_record) == BN2D_OK);
     CHECK(y == cy);
     const std::vector<double> sums = bn.backward_sums(record, v(dy));
     std::vector<double> c_sums(8);
     REQUIRE(bn2d_backward_sums(twin.get(), c_record, raw(dy), c_sums.data(), 8) == BN2D_OK);
     CHECK(sums == c_sums);
     bn.backward_with_sums(record, v(dy), sums, v(dx), v(dz));
-    REQUIRE(bn2d_backward_with_sums(twin.get(), c_record, raw(dy), c_sums.data(), 8, raw(cdx), raw(cdz)) == BN2D_OK);
+    REQUIRE(bn2d_backward_with_sums(twin.get(), c_record, raw(dy), c_sums.data(), 8, raw(cdx),
+                                    raw(cdz)) == BN2D_OK);
     CHECK(dx == cdx);
     CHECK(dz == cdz);
     check_same_state(bn.get(), twin.get());
     bn.forward(total, v(x), v(y));
-    REQUIRE(bn2d_forward_with_statistics(twin.get(), c_total, raw(x), nullptr, BN2D_ACT_NONE, 0, raw(cy), nullptr) ==
-            BN2D_OK);
+    REQUIRE(bn2d_forward_with_statistics(twin.get(), c_total, raw(x), nullptr, BN2D_ACT_NONE, 0,
+                                         raw(cy), nullptr) == BN2D_OK);
     CHECK(y == cy);
     bn.set_running_stats(total);
     REQUIRE(bn2d_module_set_running_stats(twin.get(), c_total) == BN2D_OK);

@@ -1,5 +1,5 @@
-// What later standards add, compiled as the newest that the compiler knows; beside the files in C++17, so that one
-// program has both.
+// What later standards add, compiled as the newest that the compiler knows; beside the files in
+// C++17, so that one program has both.
 #include "cpp/twin.h"
 
 #if defined(__cpp_lib_span) && defined(__cpp_designated_initializers)
@@ -10,7 +10,8 @@
 
 using namespace bn2d_test;
 
-static_assert(std::is_constructible_v<bn2d::ConstView, std::span<const float>, bn2d::Shape>);  // a temporary span
+static_assert(std::is_constructible_v<bn2d::ConstView, std::span<const float>,
+                                      bn2d::Shape>);  // a temporary span
 static_assert(!std::is_constructible_v<bn2d::View, std::span<const float>, bn2d::Shape>);
 static_assert(!std::is_constructible_v<bn2d::ConstView, std::vector<float>, bn2d::Shape>);
 static_assert(std::is_constructible_v<bn2d::ConstChannels, std::span<float>>);
@@ -22,11 +23,13 @@ TEST_CASE("cpp std20: options and arguments by their names", "[cpp]") {
   CHECK(bn.dtype() == bn2d::DType::f64);
   CHECK(bn2d::Module(2, {.ghost_batch_size = 8}).ghost_batch_size() == 8);
   CHECK(bn2d::GroupNorm(2, 4, {.eps = 0.5, .affine = false}).eps() == 0.5);
-  CHECK(bn2d::InstanceNorm2d(4, {.affine = true, .track_running_stats = true}).track_running_stats());
+  CHECK(
+      bn2d::InstanceNorm2d(4, {.affine = true, .track_running_stats = true}).track_running_stats());
 
   std::vector<float> x{0, 2, 10, 30}, y(4), weight{1, 2};
   const bn2d::Shape shape{1, 2, 1, 2};
-  bn2d::batch_norm_forward({.x = {x, shape}, .y = {y, shape}, .weight = weight, .eps = 0, .activation = bn2d::relu});
+  bn2d::batch_norm_forward(
+      {.x = {x, shape}, .y = {y, shape}, .weight = weight, .eps = 0, .activation = bn2d::relu});
   CHECK(y == std::vector<float>{0, 1, 0, 2});
 }
 

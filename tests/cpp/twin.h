@@ -12,10 +12,13 @@ namespace bn2d_test {
 
 inline bn2d_dtype as_c(bn2d::DType dtype) { return static_cast<bn2d_dtype>(dtype); }
 
-// Memory for a tensor of any dtype: numbers that are finite in each of them, never the same twice in a row.
+// Memory for a tensor of any dtype: numbers that are finite in each of them, never the same twice
+// in a row.
 struct Memory {
   explicit Memory(bn2d::DType type, size_t elements, unsigned seed = 0) : dtype(type) {
-    const auto value = [&](size_t i) { return static_cast<double>((i * 37 + seed * 11) % 101) * 0.0625 - 3.0; };
+    const auto value = [&](size_t i) {
+      return static_cast<double>((i * 37 + seed * 11) % 101) * 0.0625 - 3.0;
+    };
     bytes.resize(elements * bn2d_dtype_size(as_c(dtype)));
     for (size_t i = 0; i < elements; ++i) {
       if (dtype == bn2d::DType::f64) {
@@ -41,7 +44,8 @@ inline Extents extents(const bn2d::Shape &s) { return {s.n, s.c, s.h, s.w}; }
 // The same view for C.
 inline View c_view(const bn2d::ConstView &view) {
   const bn2d::Strides &s = view.strides();
-  return View(const_cast<void *>(view.data()), as_c(view.dtype()), extents(view.shape()), {s.n, s.c, s.h, s.w});
+  return View(const_cast<void *>(view.data()), as_c(view.dtype()), extents(view.shape()),
+              {s.n, s.c, s.h, s.w});
 }
 
 // The bytes of a module's tensor, found in C; empty where it does not exist.
@@ -58,8 +62,8 @@ inline std::string tensor_bytes(const bn2d_module *module, const char *name) {
 }
 
 inline void check_same_state(const bn2d_module *one, const bn2d_module *other) {
-  for (const char *name :
-       {"weight", "bias", "running_mean", "running_var", "num_batches_tracked", "weight.grad", "bias.grad"}) {
+  for (const char *name : {"weight", "bias", "running_mean", "running_var", "num_batches_tracked",
+                           "weight.grad", "bias.grad"}) {
     INFO(name);
     CHECK(tensor_bytes(one, name) == tensor_bytes(other, name));
   }

@@ -53,11 +53,12 @@ TEST_CASE("cpp views: sources", "[cpp]") {
   for (size_t i = 0; i < 24; ++i) array[i] = plain[i] = vector[i];
   const std::vector<float> constant = vector;
   const float *const pointer = constant.data();
-  for (const bn2d::ConstView &x : {bn2d::ConstView(vector, kShape), bn2d::ConstView(array, kShape),
-                                   bn2d::ConstView(plain, kShape), bn2d::ConstView(constant, kShape),
-                                   bn2d::ConstView(pointer, kShape), bn2d::ConstView(bn2d::Span<float>(vector), kShape),
-                                   bn2d::ConstView(static_cast<const void *>(plain), bn2d::DType::f32, kShape),
-                                   bn2d::ConstView(Mdspan<const float>{plain, {2, 3, 2, 2}, {12, 4, 2, 1}})}) {
+  for (const bn2d::ConstView &x :
+       {bn2d::ConstView(vector, kShape), bn2d::ConstView(array, kShape),
+        bn2d::ConstView(plain, kShape), bn2d::ConstView(constant, kShape),
+        bn2d::ConstView(pointer, kShape), bn2d::ConstView(bn2d::Span<float>(vector), kShape),
+        bn2d::ConstView(static_cast<const void *>(plain), bn2d::DType::f32, kShape),
+        bn2d::ConstView(Mdspan<const float>{plain, {2, 3, 2, 2}, {12, 4, 2, 1}})}) {
     CHECK(x);
     CHECK(x.dtype() == bn2d::DType::f32);
     CHECK((x.count() == 24 || x.count() == ~uint64_t{0}));
@@ -78,7 +79,8 @@ TEST_CASE("cpp views: sources", "[cpp]") {
 
 TEST_CASE("cpp views: layouts", "[cpp]") {
   // Catches strides of another order: each view holds the same tensor.
-  CHECK(bn2d::ConstView(static_cast<float *>(nullptr), kShape).strides() == bn2d::Strides{12, 4, 2, 1});
+  CHECK(bn2d::ConstView(static_cast<float *>(nullptr), kShape).strides() ==
+        bn2d::Strides{12, 4, 2, 1});
   CHECK(bn2d::ConstView(static_cast<float *>(nullptr), kShape, bn2d::channels_last).strides() ==
         bn2d::Strides{12, 1, 6, 3});
   std::vector<float> last(24), wide(96, -1.0f), matrix(24);

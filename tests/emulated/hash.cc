@@ -1,5 +1,5 @@
-// One line for each of a fixed list of configurations: its name and a hash of all results. Two machines, or two SIMD
-// targets, that print the same lines compute the same bits (aarch64.sh).
+// One line for each of a fixed list of configurations: its name and a hash of all results. Two
+// machines, or two SIMD targets, that print the same lines compute the same bits (aarch64.sh).
 #include <cstdio>
 #include <string>
 
@@ -10,7 +10,8 @@ namespace {
 uint64_t hash_of(const numerics::Outputs &outputs) {
   uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
   const auto add = [&](uint64_t value) {
-    for (int byte = 0; byte < 8; ++byte) hash = (hash ^ (value >> 8 * byte & 0xff)) * 0x100000001b3u;
+    for (int byte = 0; byte < 8; ++byte)
+      hash = (hash ^ (value >> 8 * byte & 0xff)) * 0x100000001b3u;
   };
   for (const auto &[name, output] : outputs) {
     for (const char c : name) add(static_cast<uint64_t>(c));

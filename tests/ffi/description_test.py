@@ -1,9 +1,11 @@
-"""capi/api/bn2d-api.json and bn2d.cdef against the header, the library, a C compiler, cffi and LuaJIT.
+"""capi/api/bn2d-api.json and bn2d.cdef against the header, the library, a C compiler, cffi and
+LuaJIT.
 
     BN2D_LIBRARY=<libbn2d.so> BN2D_SOURCE=<checkout> CC=<C compiler> python3 description_test.py
 
-What it would catch: files that were not generated anew, a table whose slots are not in the described order, a constant
-or a struct of other numbers, a parameter that is described as optional and is not, a cdef that an FFI cannot parse.
+What it would catch: files that were not generated anew, a table whose slots are not in the
+described order, a constant or a struct of other numbers, a parameter that is described as optional
+and is not, a cdef that an FFI cannot parse.
 """
 
 import ctypes
@@ -30,7 +32,9 @@ def read(*path):
 
 def load_generator():
     """capi/api/generate.py as a module."""
-    spec = importlib.util.spec_from_file_location("generate", os.path.join(SOURCE, "capi", "api", "generate.py"))
+    spec = importlib.util.spec_from_file_location(
+        "generate", os.path.join(SOURCE, "capi", "api", "generate.py")
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -57,7 +61,10 @@ class Files(unittest.TestCase):
         # The generator reads C; this only counts parentheses and commas.
         bare = re.sub(r"/\*.*?\*/", "", HEADER, flags=re.S)
         for name, parameters in re.findall(r"BN2D_API[^;]*?\b(bn2d_\w+)(\([^;]*\));", bare):
-            self.assertIn("%s%s;" % (name, " ".join(parameters.split()).replace("( ", "(")), FUNCTIONS[name]["prototype"])
+            self.assertIn(
+                "%s%s;" % (name, " ".join(parameters.split()).replace("( ", "(")),
+                FUNCTIONS[name]["prototype"],
+            )
         self.assertEqual(len(re.findall(r"^BN2D_API\b", bare, flags=re.M)), len(FUNCTIONS))
         for since, name in re.findall(r'^BN2D_FUNCTION\("([\d.]+)", (\w+)\)', LIST, flags=re.M):
             self.assertEqual(FUNCTIONS["bn2d_" + name]["since"], since)
@@ -83,31 +90,58 @@ class Growth(unittest.TestCase):
     def grown(self, comment=COMMENT, parameters="", slot_parameters="", line=LINE):
         """With a function that takes a callback, since 1.1."""
         arguments = "%s, void *user, const int64_t *sizes" % self.RUN
-        declaration = "%s\nBN2D_API int32_t bn2d_set_runner(%s%s);" % (comment, arguments, parameters)
-        return with_function(declaration, "int32_t (*set_runner)(%s%s);" % (arguments, slot_parameters), line)
+        declaration = "%s\nBN2D_API int32_t bn2d_set_runner(%s%s);" % (
+            comment,
+            arguments,
+            parameters,
+        )
+        return with_function(
+            declaration, "int32_t (*set_runner)(%s%s);" % (arguments, slot_parameters), line
+        )
 
     def test_a_callback_of_a_later_version(self):
         made = self.grown()
-        function = [f for f in json.loads(made["bn2d-api.json"])["functions"] if f["name"] == "bn2d_set_runner"][0]
+        function = [
+            f
+            for f in json.loads(made["bn2d-api.json"])["functions"]
+            if f["name"] == "bn2d_set_runner"
+        ][0]
         self.assertEqual((function["since"], function["slot"]), ("1.1", len(FUNCTIONS) - 1))
         run, user, sizes = function["parameters"]
-        self.assertEqual((run["kind"], run["optional"], user["kind"]), ("callback", True, "context"))
-        self.assertEqual((sizes["kind"], sizes["direction"], sizes["optional"]), ("array", "in", False))
-        self.assertEqual(run["type"], "void (*)(void *, int32_t, void (*)(void *, int32_t), void *)")
-        self.assertEqual(run["callback"]["parameters"][2]["callback"]["parameters"][1]["name"], "worker")
+        self.assertEqual(
+            (run["kind"], run["optional"], user["kind"]), ("callback", True, "context")
+        )
+        self.assertEqual(
+            (sizes["kind"], sizes["direction"], sizes["optional"]), ("array", "in", False)
+        )
+        self.assertEqual(
+            run["type"], "void (*)(void *, int32_t, void (*)(void *, int32_t), void *)"
+        )
+        self.assertEqual(
+            run["callback"]["parameters"][2]["callback"]["parameters"][1]["name"], "worker"
+        )
         self.assertIn("BN2D_ERROR_INVALID_ARGUMENT", function["returns"]["statuses"])
-        self.assertIn("int32_t bn2d_set_runner(%s, void *user, const int64_t *sizes);" % self.RUN, made["bn2d.cdef"])
-        self.assertIn("  int32_t (*set_runner)(%s, void *user, const int64_t *sizes);" % self.RUN, made["bn2d.cdef"])
+        self.assertIn(
+            "int32_t bn2d_set_runner(%s, void *user, const int64_t *sizes);" % self.RUN,
+            made["bn2d.cdef"],
+        )
+        self.assertIn(
+            "  int32_t (*set_runner)(%s, void *user, const int64_t *sizes);" % self.RUN,
+            made["bn2d.cdef"],
+        )
 
     def test_what_is_missing_is_named(self):
         for message, change in (
             ("sizes needs @param", {"comment": self.COMMENT.replace("[in] sizes", " sizes")}),
             ("has no parameter sices", {"comment": self.COMMENT.replace("sizes", "sices")}),
-            ("no \"Threads", {"comment": self.COMMENT.replace("Threads: free. ", "")}),
+            ('no "Threads', {"comment": self.COMMENT.replace("Threads: free. ", "")}),
             ("does not end in", {"comment": self.COMMENT.replace("Since 1.1.", "")}),
             ("since 1.1 in functions.inc, 1.2", {"comment": self.COMMENT.replace("1.1", "1.2")}),
             ("declared otherwise", {"parameters": ", int32_t more"}),
-            ("an array; use a pointer", {"parameters": ", int32_t more[2]", "slot_parameters": ", int32_t more[2]"}),
+            (
+                "an array; use a pointer",
+                {"parameters": ", int32_t more[2]", "slot_parameters": ", int32_t more[2]"},
+            ),
             ("another order", {"line": 'BN2D_FUNCTION("1.1", set_ruler)'}),
             ("no comment", {"comment": ""}),
         ):
@@ -134,7 +168,11 @@ class Above(unittest.TestCase):
             for function in api["functions"]:
                 address = ctypes.cast(getattr(above, function["name"]), ctypes.c_void_p).value
                 if function["slot"] is not None:
-                    self.assertEqual(words[table["slots"]["offset"] // 8 + function["slot"]], address, function["name"])
+                    self.assertEqual(
+                        words[table["slots"]["offset"] // 8 + function["slot"]],
+                        address,
+                        function["name"],
+                    )
 
     def test_each_function_by_other_eyes(self):
         for name in GENERATE.ABOVE:
@@ -142,7 +180,9 @@ class Above(unittest.TestCase):
             api = json.loads(read("capi", "api", "bn2d-%s-api.json" % name))
             prototypes = {function["name"]: function["prototype"] for function in api["functions"]}
             for function, parameters in re.findall(r"BN2D_API[^;]*?\b(bn2d_\w+)(\([^;]*\));", bare):
-                self.assertIn("%s%s;" % (function, " ".join(parameters.split())), prototypes[function])
+                self.assertIn(
+                    "%s%s;" % (function, " ".join(parameters.split())), prototypes[function]
+                )
             self.assertEqual(len(re.findall(r"^BN2D_API\b", bare, flags=re.M)), len(prototypes))
 
 
@@ -158,38 +198,55 @@ class Reality(unittest.TestCase):
         for function in API["functions"]:
             address = ctypes.cast(getattr(LIB, function["name"]), ctypes.c_void_p).value
             if function["slot"] is not None:
-                self.assertEqual(words[table["slots"]["offset"] // 8 + function["slot"]], address, function["name"])
+                self.assertEqual(
+                    words[table["slots"]["offset"] // 8 + function["slot"]],
+                    address,
+                    function["name"],
+                )
 
     def test_constants(self):
         value, name = ctypes.c_int64(), ctypes.c_char_p()
         listed = []
         for index in range(LIB.bn2d_constant_count()):
-            self.assertEqual(LIB.bn2d_constant_at(index, ctypes.byref(name), ctypes.byref(value)), 0)
+            self.assertEqual(
+                LIB.bn2d_constant_at(index, ctypes.byref(name), ctypes.byref(value)), 0
+            )
             listed.append((name.value.decode(), value.value))
         self.assertEqual(sorted(listed), sorted((c["name"], c["value"]) for c in API["constants"]))
         for constant in API["constants"]:
-            self.assertEqual(LIB.bn2d_constant_by_name(constant["name"].encode(), ctypes.byref(value)), 0)
+            self.assertEqual(
+                LIB.bn2d_constant_by_name(constant["name"].encode(), ctypes.byref(value)), 0
+            )
             self.assertEqual(value.value, constant["value"], constant["name"])
         numbers = [int(n) for n in API["version"].split(".")]
         self.assertEqual(LIB.bn2d_version(), numbers[0] * 1000000 + numbers[1] * 1000 + numbers[2])
 
     def test_what_may_be_null(self):
-        # contract_null.cc calls every function with NULL in each place; its table says where that is allowed.
+        # contract_null.cc calls every function with NULL in each place; its table says where that
+        # is allowed.
         allowed = {}
-        entries = re.findall(r'BN2D_ENTRY\((\w+),\s*"([^"]*)"', read("tests", "support", "contract_functions.h"))
+        entries = re.findall(
+            r'BN2D_ENTRY\((\w+),\s*"([^"]*)"', read("tests", "support", "contract_functions.h")
+        )
         for name, words in entries:
             pointers = allowed.setdefault("bn2d_" + name, {})
             for word in words.split():
-                pointers[word.rstrip("?")] = pointers.get(word.rstrip("?"), False) or word.endswith("?")
+                pointers[word.rstrip("?")] = pointers.get(word.rstrip("?"), False) or word.endswith(
+                    "?"
+                )
         for name, function in FUNCTIONS.items():
-            described = {p["name"]: p["optional"] for p in function["parameters"] if "optional" in p}
+            described = {
+                p["name"]: p["optional"] for p in function["parameters"] if "optional" in p
+            }
             if function["slot"] is not None:
                 self.assertEqual(described, allowed[name], name)
 
     def test_what_is_released(self):
         for handle in API["handles"]:
             self.assertIn(handle["retain"], FUNCTIONS)
-            self.assertEqual(FUNCTIONS[handle["release"]]["parameters"][0]["ownership"], "given back")
+            self.assertEqual(
+                FUNCTIONS[handle["release"]]["parameters"][0]["ownership"], "given back"
+            )
             self.assertGreater(len(handle["made_by"]), 0)
         for function in API["functions"]:
             for parameter in function["parameters"]:
@@ -202,7 +259,7 @@ class Reality(unittest.TestCase):
             self.skipTest("no C compiler")
         checks = []
         for struct in API["structs"]:
-            checks.append('CHECK(sizeof(%s) == %d)' % (struct["name"], struct["size"]))
+            checks.append("CHECK(sizeof(%s) == %d)" % (struct["name"], struct["size"]))
             for field in struct["fields"]:
                 member = (struct["name"], field["name"])
                 checks.append("CHECK(offsetof(%s, %s) == %d)" % (*member, field["offset"]))
@@ -210,13 +267,25 @@ class Reality(unittest.TestCase):
         for function in API["functions"]:
             if function["slot"] is not None:
                 offset = API["structs"][-1]["slots"]["offset"] + 8 * function["slot"]
-                checks.append("CHECK(offsetof(bn2d_api, %s) == %d)" % (function["name"][len("bn2d_") :], offset))
+                checks.append(
+                    "CHECK(offsetof(bn2d_api, %s) == %d)"
+                    % (function["name"][len("bn2d_") :], offset)
+                )
             checks.append(function["prototype"])  # must agree with the header's
         checks += ["CHECK(%s == %d)" % (c["name"], c["value"]) for c in API["constants"]]
-        program = "#include <bn2d/bn2d.h>\n#define CHECK(what) _Static_assert(what, #what);\n" + "\n".join(checks) + "\n"
+        program = (
+            "#include <bn2d/bn2d.h>\n#define CHECK(what) _Static_assert(what, #what);\n"
+            + "\n".join(checks)
+            + "\n"
+        )
         self.compile(compiler, program)
         with self.assertRaises(AssertionError):  # it would notice
-            self.compile(compiler, program.replace("offsetof(bn2d_view, ndim) == 16", "offsetof(bn2d_view, ndim) == 20"))
+            self.compile(
+                compiler,
+                program.replace(
+                    "offsetof(bn2d_view, ndim) == 16", "offsetof(bn2d_view, ndim) == 20"
+                ),
+            )
         # The cdef is C, too: the same types where both are seen.
         self.compile(compiler, "#include <stdint.h>\n" + CDEF)
 

@@ -1,10 +1,12 @@
-"""The library from another language: Python's standard library alone, and signatures from capi/api/bn2d-api.json.
+"""The library from another language: Python's standard library alone, and signatures from
+capi/api/bn2d-api.json.
 
     BN2D_LIBRARY=<libbn2d.so> BN2D_SOURCE=<checkout> python3 ffi_test.py
 
-What it would catch: a function that ctypes cannot call (a struct by value, a macro), a description that is not enough for
-a binding, handles whose order of release matters to a garbage collector.
-NumPy and PyTorch are no requirement; where they are importable, tensors are exchanged with them, too.
+What it would catch: a function that ctypes cannot call (a struct by value, a macro), a description
+that is not enough for a binding, handles whose order of release matters to a garbage collector.
+NumPy and PyTorch are no requirement; where they are importable, tensors are exchanged with them,
+too.
 """
 
 import ctypes
@@ -82,7 +84,8 @@ Managed._fields_ = [
 
 
 def ctype(text, kind=None):
-    """The ctypes type of a parameter or result; unknown ones raise, so nothing that FFI cannot say gets in."""
+    """The ctypes type of a parameter or result; unknown ones raise, so nothing that FFI cannot say
+    gets in."""
     if text == "void":
         return None
     if kind == "callback":
@@ -116,7 +119,9 @@ class Bn2dError(Exception):
 def check(status):
     """Raises for a negative status, with the library's message."""
     if status != 0:
-        raise Bn2dError("%s: %s" % (LIB.bn2d_status_name(status).decode(), LIB.bn2d_last_error().decode()))
+        raise Bn2dError(
+            "%s: %s" % (LIB.bn2d_status_name(status).decode(), LIB.bn2d_last_error().decode())
+        )
 
 
 def floats(values):
@@ -146,7 +151,9 @@ class Module(Handle):
         check(LIB.bn2d_options_create(ctypes.byref(out)))
         settings = Handle(out, LIB.bn2d_options_release)
         for name, value in options.items():
-            check(LIB.bn2d_options_set_by_name(settings.pointer, name.encode(), str(value).encode()))
+            check(
+                LIB.bn2d_options_set_by_name(settings.pointer, name.encode(), str(value).encode())
+            )
         out = ctypes.c_void_p()
         check(LIB.bn2d_module_create(features, settings.pointer, ctypes.byref(out)))
         super().__init__(out, LIB.bn2d_module_release)
@@ -168,7 +175,9 @@ class Module(Handle):
         """y, or y and the record; the caller keeps x until the record's last backward."""
         y = floats([0.0] * len(x))
         out = ctypes.c_void_p()
-        check(LIB.bn2d_forward_f32(self.pointer, x, n, h, w, y, ctypes.byref(out) if record else None))
+        check(
+            LIB.bn2d_forward_f32(self.pointer, x, n, h, w, y, ctypes.byref(out) if record else None)
+        )
         return (y, Handle(out, LIB.bn2d_record_release)) if record else y
 
 
@@ -203,7 +212,10 @@ class Training(unittest.TestCase):
 
     def test_train_evaluate_and_read(self):
         module = Module(2, eps="0.5", momentum="0.25")
-        self.assertEqual(repr(module), "BatchNorm2d(2, eps=0.5, momentum=0.25, affine=True, track_running_stats=True)")
+        self.assertEqual(
+            repr(module),
+            "BatchNorm2d(2, eps=0.5, momentum=0.25, affine=True, track_running_stats=True)",
+        )
         x = floats([1.0, 3.0, 10.0, 20.0, 5.0, 7.0, 30.0, 40.0])  # (2, 2, 1, 2)
         channels = [[x[0], x[1], x[4], x[5]], [x[2], x[3], x[6], x[7]]]
         y, record = module.forward(x, 2, 1, 2, record=True)
@@ -218,7 +230,9 @@ class Training(unittest.TestCase):
             for one, other in zip(got, expected):
                 self.assertAlmostEqual(one, other, places=5)
             self.assertAlmostEqual(module.tensor("running_mean").values()[c], 0.25 * mean, places=4)
-            self.assertAlmostEqual(module.tensor("running_var").values()[c], 0.75 + 0.25 * var * 4 / 3, places=3)
+            self.assertAlmostEqual(
+                module.tensor("running_var").values()[c], 0.75 + 0.25 * var * 4 / 3, places=3
+            )
             grads = [dy[2 * c], dy[2 * c + 1], dy[4 + 2 * c], dy[4 + 2 * c + 1]]
             self.assertAlmostEqual(module.tensor("bias.grad").values()[c], sum(grads), places=5)
             dweight = sum(g * e for g, e in zip(grads, expected))
@@ -227,7 +241,10 @@ class Training(unittest.TestCase):
         self.assertAlmostEqual(sum(dx), 0.0, places=5)
         check(LIB.bn2d_module_eval(module.pointer))
         y = module.forward(x, 2, 1, 2)
-        mean, var = module.tensor("running_mean").values()[0], module.tensor("running_var").values()[0]
+        mean, var = (
+            module.tensor("running_mean").values()[0],
+            module.tensor("running_var").values()[0],
+        )
         self.assertAlmostEqual(y[0], (x[0] - mean) / math.sqrt(var + 0.5), places=5)
         self.assertEqual(module.tensor("num_batches_tracked").values(), [1])
 
@@ -304,8 +321,12 @@ class DLPack(unittest.TestCase):
                 new = ctypes.pythonapi.PyCapsule_New
                 new.restype = ctypes.py_object
                 new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-                self.names = getattr(self, "names", []) + [name]  # a capsule keeps the pointer to its name
-                return new(ctypes.cast(self.tensor.dlpack(legacy), ctypes.c_void_p), NAMES[name], None)
+                self.names = getattr(self, "names", []) + [
+                    name
+                ]  # a capsule keeps the pointer to its name
+                return new(
+                    ctypes.cast(self.tensor.dlpack(legacy), ctypes.c_void_p), NAMES[name], None
+                )
 
         module = Module(4)
         exporter = Exporter(module.tensor("weight"))
@@ -321,7 +342,10 @@ class DLPack(unittest.TestCase):
         self.assertEqual([float(v) for v in array], [1.0, 1.0, 2.5, 1.0])
         del array
         gc.collect()
-        print("exchanged with %s %s by %s" % (library.__name__, library.__version__, exporter.names[0].decode()))
+        print(
+            "exchanged with %s %s by %s"
+            % (library.__name__, library.__version__, exporter.names[0].decode())
+        )
 
     def test_numpy(self):
         try:
@@ -364,7 +388,15 @@ class Lifetimes(unittest.TestCase):
         y, record = module.forward(x, 2, 1, 2, record=True)
         check(LIB.bn2d_backward_f32(module.pointer, record.pointer, y, None))
         members = [module, record]
-        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "weight.grad", "bias.grad"):
+        for name in (
+            "weight",
+            "bias",
+            "running_mean",
+            "running_var",
+            "num_batches_tracked",
+            "weight.grad",
+            "bias.grad",
+        ):
             members.append(module.tensor(name))
         for legacy in (False, True):
             exported = members[3].dlpack(legacy)
@@ -404,7 +436,13 @@ class Lifetimes(unittest.TestCase):
         # Objects that are alive when the interpreter ends are released by it, or never.
         code = "import ffi_test, atexit; kept = ffi_test.Lifetimes('family').family(); kept.append(kept)"
         environment = dict(os.environ, PYTHONPATH=os.path.dirname(os.path.abspath(__file__)))
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
 
@@ -422,7 +460,13 @@ class Environment(unittest.TestCase):
         environment.pop("BN2D_SIMD", None)
         if simd is not None:
             environment["BN2D_SIMD"] = simd
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         return done.stdout.split()
 
@@ -432,7 +476,12 @@ class Environment(unittest.TestCase):
             self.assertEqual(self.run_with(unknown), best, unknown)
         self.assertEqual(self.run_with(best[0]), best)
         expected = struct.unpack("<324f", bytes.fromhex(best[1]))
-        built = set(re.findall(r"\b(AVX3_DL|AVX3|AVX2|SSE4|SSSE3|SCALAR|NEON|EMU128)\b", LIB.bn2d_build_info().decode()))
+        built = set(
+            re.findall(
+                r"\b(AVX3_DL|AVX3|AVX2|SSE4|SSSE3|SCALAR|NEON|EMU128)\b",
+                LIB.bn2d_build_info().decode(),
+            )
+        )
         self.assertIn(best[0], built)
         for target in built:
             name, values = self.run_with(target)

@@ -1,8 +1,7 @@
-/* The library as another version of it would be: its table, cut or prolonged. Compiled with OTHER_VERSION
- *   0  older than any release: one slot less than 1.0
- *   1  1.0: the table of version 1
- *   99 newer than the header at hand: the next version, with two slots more
- * Behind the table lies memory that nobody may touch: a host that reads a slot which is not there dies. */
+/* The library as another version of it would be: its table, cut or prolonged. Compiled with
+ * OTHER_VERSION 0  older than any release: one slot less than 1.0 1  1.0: the table of version 1 99
+ * newer than the header at hand: the next version, with two slots more Behind the table lies memory
+ * that nobody may touch: a host that reads a slot which is not there dies. */
 #define _DEFAULT_SOURCE
 #include <bn2d/bn2d.h>
 #include <stddef.h>
@@ -14,7 +13,9 @@ static void newer_function(void) {}
 
 const bn2d_api *bn2d_get_api(uint32_t api_version) {
   static char *table;
-  const uint32_t version = OTHER_VERSION == 0 ? 1 : OTHER_VERSION == 99 ? BN2D_API_VERSION + 1 : OTHER_VERSION;
+  const uint32_t version = OTHER_VERSION == 0    ? 1
+                           : OTHER_VERSION == 99 ? BN2D_API_VERSION + 1
+                                                 : OTHER_VERSION;
   const bn2d_api present = {
       .reserved = 0,
 #define BN2D_FUNCTION(since, name) .name = bn2d_##name,
@@ -29,7 +30,8 @@ const bn2d_api *bn2d_get_api(uint32_t api_version) {
   if (api_version == 0 || api_version > version) return NULL;
   if (table == NULL) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    char *const pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *const pages =
+        mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     void (*const added[])(void) = {newer_function, newer_function};
     const uint64_t told = size;
     if (pages == MAP_FAILED) return NULL;
@@ -38,7 +40,8 @@ const bn2d_api *bn2d_get_api(uint32_t api_version) {
     if (size > sizeof present) memcpy(table + sizeof present, added, sizeof added);
     memcpy(table + offsetof(bn2d_api, size), &told, sizeof told);
     memcpy(table + offsetof(bn2d_api, api_version), &version, sizeof version);
-    if (mprotect(pages, page, PROT_READ) != 0 || mprotect(pages + page, page, PROT_NONE) != 0) return NULL;
+    if (mprotect(pages, page, PROT_READ) != 0 || mprotect(pages + page, page, PROT_NONE) != 0)
+      return NULL;
   }
   return (const bn2d_api *)(const void *)table;
 }

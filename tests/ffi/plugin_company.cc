@@ -1,10 +1,11 @@
-// A plugin host in bad company: many loads with threads, two copies of the library, another namespace, a fork, a host
-// that flushes subnormals. Built twice, without and with oneTBB in the host. Each case is a process of its own.
+// A plugin host in bad company: many loads with threads, two copies of the library, another
+// namespace, a fork, a host that flushes subnormals. Built twice, without and with oneTBB in the
+// host. Each case is a process of its own.
 //
 //   bn2d_plugin_company <path of libbn2d.so> <path of a copy>
 //
-// What it would catch: a load that leaves threads or handles behind, state that two copies share, a table that an older
-// host cannot use, a child process that waits for workers it has not.
+// What it would catch: a load that leaves threads or handles behind, state that two copies share, a
+// table that an older host cannot use, a child process that waits for workers it has not.
 #include <bn2d/bn2d.h>
 #include <dlfcn.h>
 #include <sys/wait.h>
@@ -72,14 +73,16 @@ bool versions(const Paths &paths) {
   const bn2d_api *first = get_api(1), *second = get_api(2);
   if (first == nullptr || second == nullptr) return false;
   const size_t end_of_1 = offsetof(bn2d_api, mask_nbytes) + sizeof(void *);
-  return first->size >= end_of_1 && std::strcmp(first->version_string(), second->version_string()) == 0 &&
+  return first->size >= end_of_1 &&
+         std::strcmp(first->version_string(), second->version_string()) == 0 &&
          second->size > offsetof(bn2d_api, module_get_thread_pool) && !train(first, 1).empty();
 }
 
 bool two_copies(const Paths &paths) {
   const bn2d_api *one = table_of(dlopen(paths.library, RTLD_NOW | RTLD_GLOBAL));
   const bn2d_api *two = table_of(dlopen(paths.copy, RTLD_NOW | RTLD_GLOBAL));
-  if (one == nullptr || two == nullptr || one == two || one->module_create == two->module_create) return false;
+  if (one == nullptr || two == nullptr || one == two || one->module_create == two->module_create)
+    return false;
   if (one->set_num_threads(1) != BN2D_OK || two->set_num_threads(2) != BN2D_OK) return false;
   if (one->get_num_threads() != 1 || two->get_num_threads() != 2) return false;
   const std::vector<float> y = train(one, 32);

@@ -1,10 +1,10 @@
-// A plugin host: knows the header only, and loads the library by its path as often as asked, each time in a new
-// process.
+// A plugin host: knows the header only, and loads the library by its path as often as asked, each
+// time in a new process.
 //
 //   bn2d_plugin_host <path of libbn2d.so> [rounds]
 //
-// What it would catch: a crash at dlclose or at exit, threads or floating-point modes changed by loading, symbols that
-// are missing with RTLD_NOW, a slot that is not the function of its name.
+// What it would catch: a crash at dlclose or at exit, threads or floating-point modes changed by
+// loading, symbols that are missing with RTLD_NOW, a slot that is not the function of its name.
 #include <bn2d/bn2d.h>
 #include <dirent.h>
 #include <dlfcn.h>
@@ -43,7 +43,8 @@ int threads_of_process() {
   return count;
 }
 
-// Rounding and whether results below the normal range are kept; on x86 the whole of it, exception masks too.
+// Rounding and whether results below the normal range are kept; on x86 the whole of it, exception
+// masks too.
 unsigned floating_point_mode() {
   const volatile float subnormal = 1e-40f;
   const bool keeps_subnormals = subnormal * 0.5f > 0;
@@ -73,7 +74,15 @@ void use(const bn2d_api *api) {
   api->module_release(module);
 }
 
-enum Way { kCloseUnused, kCloseUsed, kExitWhileLoaded, kUsedOnAnotherThread, kTwice, kHandlesLeft, kWays };
+enum Way {
+  kCloseUnused,
+  kCloseUsed,
+  kExitWhileLoaded,
+  kUsedOnAnotherThread,
+  kTwice,
+  kHandlesLeft,
+  kWays
+};
 
 int one_process(const char *path, int way) {
   const int threads = threads_of_process();
@@ -84,8 +93,10 @@ int one_process(const char *path, int way) {
     return 1;
   }
   EXPECT(threads_of_process() == threads);
-  EXPECT(floating_point_mode() == mode);  // loading must not: code linked for fast math flushes subnormals to zero
-  EXPECT(dlsym(RTLD_DEFAULT, "bn2d_version") == nullptr);  // RTLD_LOCAL: our names are not the process's
+  EXPECT(floating_point_mode() ==
+         mode);  // loading must not: code linked for fast math flushes subnormals to zero
+  EXPECT(dlsym(RTLD_DEFAULT, "bn2d_version") ==
+         nullptr);  // RTLD_LOCAL: our names are not the process's
   const auto get_api = reinterpret_cast<decltype(&bn2d_get_api)>(dlsym(library, "bn2d_get_api"));
   if (get_api == nullptr) {
     std::fprintf(stderr, "%s\n", dlerror());
@@ -97,7 +108,8 @@ int one_process(const char *path, int way) {
   if (api == nullptr) return 1;
   EXPECT(api->size >= sizeof(bn2d_api));
   EXPECT(api->api_version >= BN2D_API_VERSION);
-#define BN2D_FUNCTION(since, name) EXPECT(reinterpret_cast<void *>(api->name) == dlsym(library, "bn2d_" #name));
+#define BN2D_FUNCTION(since, name) \
+  EXPECT(reinterpret_cast<void *>(api->name) == dlsym(library, "bn2d_" #name));
 #include "functions.inc"
 #undef BN2D_FUNCTION
   EXPECT(threads_of_process() == threads);  // asking for the table starts nothing either
@@ -126,7 +138,8 @@ int one_process(const char *path, int way) {
       bn2d_module *module = nullptr;
       EXPECT(api->module_create(3, nullptr, &module) == BN2D_OK);
       EXPECT(dlclose(library) == 0);
-      EXPECT(api->module_eval(module) == BN2D_OK);  // "valid for ever (the library stays loaded after dlclose)"
+      EXPECT(api->module_eval(module) ==
+             BN2D_OK);  // "valid for ever (the library stays loaded after dlclose)"
       api->module_release(module);
       return faults;
     }
@@ -144,7 +157,8 @@ int main(int argc, char **argv) {
     std::fprintf(stderr, "usage: %s <path of libbn2d.so> [rounds]\n", argv[0]);
     return 2;
   }
-  if (argc == 4) return one_process(argv[1], std::atoi(argv[3]));  // one round, started by the loop below
+  if (argc == 4)
+    return one_process(argv[1], std::atoi(argv[3]));  // one round, started by the loop below
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 50;
   for (int round = 0; round < rounds; ++round) {
     const std::string way = std::to_string(round % kWays);
@@ -156,7 +170,8 @@ int main(int argc, char **argv) {
     int status = 0;
     waitpid(child, &status, 0);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-      std::fprintf(stderr, "round %d, way %s: %s %d\n", round, way.c_str(), WIFEXITED(status) ? "exit" : "signal",
+      std::fprintf(stderr, "round %d, way %s: %s %d\n", round, way.c_str(),
+                   WIFEXITED(status) ? "exit" : "signal",
                    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
       ++faults;
     }

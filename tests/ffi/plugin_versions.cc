@@ -1,9 +1,10 @@
-// A host that is compiled with this header meets libraries of other versions (other_version.c), in C and in C++.
+// A host that is compiled with this header meets libraries of other versions (other_version.c), in
+// C and in C++.
 //
 //   bn2d_plugin_versions <too old> <1.0> <newer>
 //
-// What it would catch: a C++ class that asks for a version it does not need, or reads a slot that an older table does
-// not have; a host that refuses a newer library.
+// What it would catch: a C++ class that asks for a version it does not need, or reads a slot that
+// an older table does not have; a host that refuses a newer library.
 #include <bn2d/bn2d.hpp>
 #include <cstdio>
 #include <cstring>
@@ -23,7 +24,9 @@ int faults = 0;
 decltype(&bn2d_get_api) get_api_of(const char *path) {
   void *const library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) std::fprintf(stderr, "%s\n", dlerror());
-  return library == nullptr ? nullptr : reinterpret_cast<decltype(&bn2d_get_api)>(dlsym(library, "bn2d_get_api"));
+  return library == nullptr
+             ? nullptr
+             : reinterpret_cast<decltype(&bn2d_get_api)>(dlsym(library, "bn2d_get_api"));
 }
 
 // Everything that the C++ header does with a module.
@@ -79,7 +82,8 @@ void meet_newer(const char *path) {
   EXPECT(api != nullptr && api->api_version > BN2D_API_VERSION && api->size > sizeof(bn2d_api));
   const auto library = bn2d::Library::open(path);
   EXPECT(library.has(&bn2d_api::module_get_thread_pool));
-  EXPECT(library.api().get_thread_pool() == BN2D_POOL_TBB || library.api().get_thread_pool() == BN2D_POOL_DEFAULT);
+  EXPECT(library.api().get_thread_pool() == BN2D_POOL_TBB ||
+         library.api().get_thread_pool() == BN2D_POOL_DEFAULT);
   use(library);
 }
 

@@ -8,15 +8,17 @@ namespace {
 constexpr int32_t kDtypes[] = {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16};
 constexpr Real kUnit = 0x1p-53L;
 
-int32_t fold(const Module &module, const LayerShape &l, bool previous, int32_t padded, Numbers &weight, Numbers *bias,
-             Numbers &out_weight, Numbers &out_bias, double *change = nullptr, double *rounding = nullptr) {
+int32_t fold(const Module &module, const LayerShape &l, bool previous, int32_t padded,
+             Numbers &weight, Numbers *bias, Numbers &out_weight, Numbers &out_bias,
+             double *change = nullptr, double *rounding = nullptr) {
   void *const b = bias == nullptr ? nullptr : bias->data();
-  const int32_t status = previous ? bn2d_fold_into_previous_flat(module.get(), l.kind, l.groups, weight.dtype, l.out,
-                                                                 l.in, l.taps, weight.data(), b, out_weight.dtype,
-                                                                 out_weight.data(), out_bias.data(), change, rounding)
-                                  : bn2d_fold_into_next_flat(module.get(), l.kind, l.groups, padded, weight.dtype,
-                                                             l.out, l.in, l.taps, weight.data(), b, out_weight.dtype,
-                                                             out_weight.data(), out_bias.data(), change, rounding);
+  const int32_t status =
+      previous ? bn2d_fold_into_previous_flat(module.get(), l.kind, l.groups, weight.dtype, l.out,
+                                              l.in, l.taps, weight.data(), b, out_weight.dtype,
+                                              out_weight.data(), out_bias.data(), change, rounding)
+               : bn2d_fold_into_next_flat(module.get(), l.kind, l.groups, padded, weight.dtype,
+                                          l.out, l.in, l.taps, weight.data(), b, out_weight.dtype,
+                                          out_weight.data(), out_bias.data(), change, rounding);
   out_weight.decode();
   out_bias.decode();
   return status;
@@ -58,7 +60,8 @@ int64_t channels_of(const Case &c) { return c.previous ? c.layer.out : c.layer.i
 }  // namespace
 
 TEST_CASE("fold: every weight and bias, of every pair of dtypes, against long double", "[fold]") {
-  // Catches the scale of another channel, a weight that is rounded twice, a bias that is forgotten or summed in float.
+  // Catches the scale of another channel, a weight that is rounded twice, a bias that is forgotten
+  // or summed in float.
   Random random(16);
   Real worst = 0, worst64 = 0, worst_bias = 0;
   for (const Case &c : cases())
@@ -72,8 +75,8 @@ TEST_CASE("fold: every weight and bias, of every pair of dtypes, against long do
           Numbers weight(dtype, l.weights(), random, 0.1), bias(dtype, l.out, random, 1);
           Numbers new_weight(out_dtype, l.weights()), new_bias(out_dtype, l.out);
           double change = -1, rounding = -1;
-          REQUIRE(fold(module, l, c.previous, 0, weight, has_bias ? &bias : nullptr, new_weight, new_bias, &change,
-                       &rounding) == BN2D_OK);
+          REQUIRE(fold(module, l, c.previous, 0, weight, has_bias ? &bias : nullptr, new_weight,
+                       new_bias, &change, &rounding) == BN2D_OK);
           CHECK(new_weight.is_whole());
           CHECK(new_bias.is_whole());
           Real want_change = 0, want_rounding = 0;
@@ -94,7 +97,8 @@ TEST_CASE("fold: every weight and bias, of every pair of dtypes, against long do
                 most = std::max(most, error_in_ulp(out_dtype, new_weight.held[at], want));
                 if (w != 0) want_change = std::max(want_change, std::fabs(map.scale[channel] - 1));
                 if (want != 0)
-                  want_rounding = std::max(want_rounding, std::fabs(new_weight.held[at] - want) / std::fabs(want));
+                  want_rounding = std::max(want_rounding,
+                                           std::fabs(new_weight.held[at] - want) / std::fabs(want));
                 if (!c.previous) {
                   sum.add(w * map.shift[channel]);
                   magnitude += std::fabs(w) * map.size[channel];
@@ -107,23 +111,29 @@ TEST_CASE("fold: every weight and bias, of every pair of dtypes, against long do
               magnitude = std::fabs(old * map.scale[at_o]) + map.size[at_o];
               products = 1;
             }
-            const Real half = out_dtype == BN2D_F64 ? 0 : oracle::ulp(numerics::format_of(out_dtype), want) / 2;
+            const Real half =
+                out_dtype == BN2D_F64 ? 0 : oracle::ulp(numerics::format_of(out_dtype), want) / 2;
             const Real beyond = std::max<Real>(0, std::fabs(new_bias.held[at_o] - want) - half);
-            worst_bias = std::max(worst_bias, beyond / (2 * kUnit * magnitude * static_cast<Real>(products + 4)));
+            worst_bias = std::max(
+                worst_bias, beyond / (2 * kUnit * magnitude * static_cast<Real>(products + 4)));
           }
-          CHECK(std::fabs(change - static_cast<double>(want_change)) <= 1e-12 * static_cast<double>(want_change + 1));
-          CHECK(std::fabs(rounding - static_cast<double>(want_rounding)) <= 1e-14 + 1e-9 * rounding);
+          CHECK(std::fabs(change - static_cast<double>(want_change)) <=
+                1e-12 * static_cast<double>(want_change + 1));
+          CHECK(std::fabs(rounding - static_cast<double>(want_rounding)) <=
+                1e-14 + 1e-9 * rounding);
         }
-  WARN("weights, largest error: float64 " << static_cast<double>(worst64)
-                                          << " ulp; others beyond half an ulp: " << static_cast<double>(worst)
-                                          << "; bias, of its bound: " << static_cast<double>(worst_bias));
+  WARN("weights, largest error: float64 "
+       << static_cast<double>(worst64)
+       << " ulp; others beyond half an ulp: " << static_cast<double>(worst)
+       << "; bias, of its bound: " << static_cast<double>(worst_bias));
   CHECK(worst64 <= 3);
   CHECK(worst <= 1e-6L);
   CHECK(worst_bias <= 1);
 }
 
 TEST_CASE("fold: the folded layer does what layer and batch norm do", "[fold]") {
-  // Catches a formula that is right for the test above alone: strides, dilation, groups, transposed.
+  // Catches a formula that is right for the test above alone: strides, dilation, groups,
+  // transposed.
   Random random(17);
   Real worst = 0;
   for (const Case &c : cases()) {
@@ -148,11 +158,14 @@ TEST_CASE("fold: the folded layer does what layer and batch norm do", "[fold]") 
                 map.shift[static_cast<size_t>(i / plane)];
         };
         if (!c.previous) norm(normed, l.in);
-        std::vector<Real> want = run_layer(l, weight.held, bias.held, normed, length, stride, dilation);
+        std::vector<Real> want =
+            run_layer(l, weight.held, bias.held, normed, length, stride, dilation);
         if (c.previous) norm(want, l.out);
-        const std::vector<Real> got = run_layer(l, new_weight.held, new_bias.held, x.held, length, stride, dilation);
+        const std::vector<Real> got =
+            run_layer(l, new_weight.held, new_bias.held, x.held, length, stride, dilation);
         REQUIRE(got.size() == want.size());
-        for (size_t i = 0; i < got.size(); ++i) worst = std::max(worst, std::fabs(got[i] - want[i]));
+        for (size_t i = 0; i < got.size(); ++i)
+          worst = std::max(worst, std::fabs(got[i] - want[i]));
       }
   }
   WARN("folded and not, float64: largest difference " << static_cast<double>(worst));
@@ -165,7 +178,8 @@ TEST_CASE("fold: linear layers around a flattened image", "[fold]") {
   Map map;
   const Module module = random_module(3, BN2D_F64, random, &map);
   const LayerShape after{BN2D_LAYER_LINEAR, 2, 12, 1, 1}, before{BN2D_LAYER_LINEAR, 12, 2, 1, 1};
-  Numbers weight(BN2D_F64, 24, random, 1), bias(BN2D_F64, 12, random, 1), out(BN2D_F64, 24), out_bias(BN2D_F64, 12);
+  Numbers weight(BN2D_F64, 24, random, 1), bias(BN2D_F64, 12, random, 1), out(BN2D_F64, 24),
+      out_bias(BN2D_F64, 12);
   REQUIRE(fold(module, after, false, 0, weight, &bias, out, out_bias) == BN2D_OK);
   for (size_t o = 0; o < 2; ++o) {
     Real sum = bias.held[o];
@@ -179,7 +193,8 @@ TEST_CASE("fold: linear layers around a flattened image", "[fold]") {
   for (size_t o = 0; o < 12; ++o) {
     for (size_t i = 0; i < 2; ++i)
       CHECK(std::fabs(out.held[o * 2 + i] - weight.held[o * 2 + i] * map.scale[o / 4]) < 1e-14L);
-    CHECK(std::fabs(out_bias.held[o] - (bias.held[o] * map.scale[o / 4] + map.shift[o / 4])) < 1e-14L);
+    CHECK(std::fabs(out_bias.held[o] - (bias.held[o] * map.scale[o / 4] + map.shift[o / 4])) <
+          1e-14L);
   }
 }
 
@@ -212,9 +227,12 @@ TEST_CASE("fold: in place, and through strides, the same bits", "[fold]") {
       return made;
     };
     Numbers strided_bias = bias;
-    const bn2d_view w = view(last.data(), 4, shape, strides), b = view(strided_bias.data(), 1, one, nullptr);
-    REQUIRE((previous ? bn2d_fold_into_previous(module.get(), l.kind, 1, &w, &b, &w, &b, nullptr, nullptr)
-                      : bn2d_fold_into_next(module.get(), l.kind, 1, 0, &w, &b, &w, &b, nullptr, nullptr)) == BN2D_OK);
+    const bn2d_view w = view(last.data(), 4, shape, strides),
+                    b = view(strided_bias.data(), 1, one, nullptr);
+    REQUIRE((previous ? bn2d_fold_into_previous(module.get(), l.kind, 1, &w, &b, &w, &b, nullptr,
+                                                nullptr)
+                      : bn2d_fold_into_next(module.get(), l.kind, 1, 0, &w, &b, &w, &b, nullptr,
+                                            nullptr)) == BN2D_OK);
     std::memcpy(plain.data(), out.data(), plain.size() * 4);
     bool same = true;
     for (size_t i = 0; i < plain.size(); ++i) same = same && last[place(i)] == plain[i];
@@ -260,7 +278,8 @@ TEST_CASE("fold: what folding costs is told, and refused where it is everything"
   const Module module = make_module(2, settings);
   data_of<float>(module, "running_var")[0] = 1;
   data_of<float>(module, "running_var")[1] = 1e-12f;  // a dead channel: scale 1e6
-  Numbers weight(BN2D_F16, 4), out(BN2D_F16, 4), out_bias(BN2D_F16, 2), wide(BN2D_F32, 4), wide_bias(BN2D_F32, 2);
+  Numbers weight(BN2D_F16, 4), out(BN2D_F16, 4), out_bias(BN2D_F16, 2), wide(BN2D_F32, 4),
+      wide_bias(BN2D_F32, 2);
   weight.held = {1, 2, 0.5, 0};
   weight.encode();
   const LayerShape l{BN2D_LAYER_LINEAR, 2, 2, 1, 1};
@@ -270,10 +289,12 @@ TEST_CASE("fold: what folding costs is told, and refused where it is everything"
   check_fails("too large", BN2D_ERROR_OVERFLOW, before, {"float16", "weight"},
               [&] { return fold(module, l, true, 0, weight, nullptr, out, out_bias); });
   double change = 0, rounding = 0;
-  REQUIRE(fold(module, l, true, 0, weight, nullptr, wide, wide_bias, &change, &rounding) == BN2D_OK);
+  REQUIRE(fold(module, l, true, 0, weight, nullptr, wide, wide_bias, &change, &rounding) ==
+          BN2D_OK);
   CHECK(std::fabs(change - 1e6) < 1);
   CHECK(rounding < 0x1p-24);
-  data_of<float>(module, "running_var")[1] = 1e14f;  // a weight of 5e-8 is half of float16's smallest
+  data_of<float>(module, "running_var")[1] =
+      1e14f;  // a weight of 5e-8 is half of float16's smallest
   REQUIRE(fold(module, l, true, 0, weight, nullptr, out, out_bias, &change, &rounding) == BN2D_OK);
   CHECK(std::fabs(change - 1) < 1e-6);
   CHECK(rounding > 0.1);
@@ -306,12 +327,14 @@ TEST_CASE("fold: what is refused leaves everything alone", "[fold]") {
   before.add("memory", memory);
   before.add("module", module.get());
   before.add("change", &change, sizeof change);
-  const auto previous = [&](const char *what, int32_t status, const Module &m, int32_t layer, int64_t groups,
-                            int32_t dtype, int64_t out, int64_t in, int64_t taps, const void *weight, const void *bias,
-                            int32_t out_dtype, void *out_weight, void *out_bias) {
+  const auto previous = [&](const char *what, int32_t status, const Module &m, int32_t layer,
+                            int64_t groups, int32_t dtype, int64_t out, int64_t in, int64_t taps,
+                            const void *weight, const void *bias, int32_t out_dtype,
+                            void *out_weight, void *out_bias) {
     check_fails(what, status, before, {}, [&] {
-      return bn2d_fold_into_previous_flat(m.get(), layer, groups, dtype, out, in, taps, weight, bias, out_dtype,
-                                          out_weight, out_bias, &change, &rounding);
+      return bn2d_fold_into_previous_flat(m.get(), layer, groups, dtype, out, in, taps, weight,
+                                          bias, out_dtype, out_weight, out_bias, &change,
+                                          &rounding);
     });
   };
   const int32_t f = BN2D_F32, conv = BN2D_LAYER_CONV;
@@ -319,7 +342,8 @@ TEST_CASE("fold: what is refused leaves everything alone", "[fold]") {
   for (const int32_t layer : {0, 4, -1})
     previous("layer", BN2D_ERROR_INVALID_ARGUMENT, module, layer, 1, f, 4, 4, 1, w, b, f, ow, ob);
   for (const int64_t groups : {int64_t{0}, int64_t{-1}, INT64_MIN})
-    previous("groups", BN2D_ERROR_INVALID_ARGUMENT, module, conv, groups, f, 4, 4, 1, w, b, f, ow, ob);
+    previous("groups", BN2D_ERROR_INVALID_ARGUMENT, module, conv, groups, f, 4, 4, 1, w, b, f, ow,
+             ob);
   for (const int64_t groups : {int64_t{3}, int64_t{8}, INT64_MAX})
     previous("groups", BN2D_ERROR_SHAPE, module, conv, groups, f, 4, 4, 1, w, b, f, ow, ob);
   previous("outputs", BN2D_ERROR_SHAPE, module, conv, 1, f, 8, 2, 1, w, b, f, ow, ob);
@@ -332,7 +356,8 @@ TEST_CASE("fold: what is refused leaves everything alone", "[fold]") {
   previous("dtype", BN2D_ERROR_DTYPE, module, conv, 1, BN2D_I64, 4, 2, 1, w, b, f, ow, ob);
   previous("dtype", BN2D_ERROR_DTYPE, module, conv, 1, f, 4, 4, 1, w, b, 0, ow, ob);
   previous("dtype", BN2D_ERROR_DTYPE, module, conv, 1, 17, 4, 4, 1, w, b, f, ow, ob);
-  previous("aligned", BN2D_ERROR_LAYOUT, module, conv, 1, f, 4, 4, 1, reinterpret_cast<char *>(w) + 1, b, f, ow, ob);
+  previous("aligned", BN2D_ERROR_LAYOUT, module, conv, 1, f, 4, 4, 1,
+           reinterpret_cast<char *>(w) + 1, b, f, ow, ob);
   previous("overlap", BN2D_ERROR_OVERLAP, module, conv, 1, f, 4, 4, 1, w, b, f, w + 1, ob);
   previous("overlap", BN2D_ERROR_OVERLAP, module, conv, 1, f, 4, 4, 1, w, b, f, ow, b + 1);
   previous("overlap", BN2D_ERROR_OVERLAP, module, conv, 1, f, 4, 4, 1, w, b, f, ow, ow + 2);
@@ -349,7 +374,8 @@ TEST_CASE("fold: what is refused leaves everything alone", "[fold]") {
   previous("NULL", BN2D_ERROR_INVALID_ARGUMENT, module, conv, 1, f, 4, 4, 1, w, b, f, ow, nullptr);
   for (const int32_t padded : {-1, 2})
     check_fails("padded", BN2D_ERROR_INVALID_ARGUMENT, before, {}, [&] {
-      return bn2d_fold_into_next_flat(module.get(), conv, 1, padded, f, 4, 4, 1, w, b, f, ow, ob, &change, &rounding);
+      return bn2d_fold_into_next_flat(module.get(), conv, 1, padded, f, 4, 4, 1, w, b, f, ow, ob,
+                                      &change, &rounding);
     });
   bn2d_view view{};
   const int64_t extents[] = {4, 4}, one[] = {4};
@@ -365,15 +391,18 @@ TEST_CASE("fold: what is refused leaves everything alone", "[fold]") {
   to_bias.data = ob;
   to_bias.ndim = 1;
   to_bias.shape = one;
-  const auto by_views = [&](const bn2d_view *a, const bn2d_view *c, const bn2d_view *d, const bn2d_view *e) {
+  const auto by_views = [&](const bn2d_view *a, const bn2d_view *c, const bn2d_view *d,
+                            const bn2d_view *e) {
     return bn2d_fold_into_previous(module.get(), conv, 1, a, c, d, e, &change, &rounding);
   };
   check_fails("NULL", BN2D_ERROR_INVALID_ARGUMENT, before, {},
               [&] { return by_views(nullptr, nullptr, &to, &to_bias); });
   check_fails("NULL", BN2D_ERROR_INVALID_ARGUMENT, before, {},
               [&] { return by_views(&view, nullptr, nullptr, &to_bias); });
-  check_fails("NULL", BN2D_ERROR_INVALID_ARGUMENT, before, {}, [&] { return by_views(&view, nullptr, &to, nullptr); });
-  check_fails("rank", BN2D_ERROR_SHAPE, before, {}, [&] { return by_views(&view, &to, &to, &to_bias); });
+  check_fails("NULL", BN2D_ERROR_INVALID_ARGUMENT, before, {},
+              [&] { return by_views(&view, nullptr, &to, nullptr); });
+  check_fails("rank", BN2D_ERROR_SHAPE, before, {},
+              [&] { return by_views(&view, &to, &to, &to_bias); });
   check_fails("handle", BN2D_ERROR_INVALID_HANDLE, before, {}, [&] {
     auto *const wrong = reinterpret_cast<bn2d_module *>(tensor_of(module, "weight").get());
     return bn2d_fold_into_previous(wrong, conv, 1, &view, nullptr, &to, &to_bias, nullptr, nullptr);
@@ -390,7 +419,7 @@ TEST_CASE("fold: the table", "[fold]") {
   CHECK(bn2d_fold_get_api(BN2D_FOLD_API_VERSION + 1) == nullptr);
   const Module module = make_module(1);
   float w = 2, b = 3;
-  CHECK(api->fold_into_next_flat(module.get(), BN2D_LAYER_LINEAR, 1, 0, BN2D_F32, 1, 1, 1, &w, &b, BN2D_F32, &w, &b,
-                                 nullptr, nullptr) == BN2D_OK);
+  CHECK(api->fold_into_next_flat(module.get(), BN2D_LAYER_LINEAR, 1, 0, BN2D_F32, 1, 1, 1, &w, &b,
+                                 BN2D_F32, &w, &b, nullptr, nullptr) == BN2D_OK);
   CHECK(std::fabs(w - 2 / std::sqrt(1 + 1e-5f)) < 1e-6);
 }

@@ -1,4 +1,5 @@
-// Layers in long double, straight from their definition, over images of one dimension; and modules with values.
+// Layers in long double, straight from their definition, over images of one dimension; and modules
+// with values.
 #pragma once
 #include <bn2d/fold.h>
 
@@ -31,14 +32,17 @@ inline int64_t weight_index(const LayerShape &l, int64_t o, int64_t i, int64_t k
 }
 
 // (in, length) to (out, length'): a convolution with stride and dilation, or its transpose.
-inline std::vector<Real> run_layer(const LayerShape &l, const std::vector<Real> &weight, const std::vector<Real> &bias,
-                                   const std::vector<Real> &x, int64_t length, int64_t stride, int64_t dilation) {
+inline std::vector<Real> run_layer(const LayerShape &l, const std::vector<Real> &weight,
+                                   const std::vector<Real> &bias, const std::vector<Real> &x,
+                                   int64_t length, int64_t stride, int64_t dilation) {
   const bool transposed = l.kind == BN2D_LAYER_TRANSPOSED;
   const int64_t reach = (l.taps - 1) * dilation;
-  const int64_t result = transposed ? (length - 1) * stride + reach + 1 : (length - reach - 1) / stride + 1;
+  const int64_t result =
+      transposed ? (length - 1) * stride + reach + 1 : (length - reach - 1) / stride + 1;
   std::vector<Real> y(static_cast<size_t>(l.out * result), 0);
   for (int64_t o = 0; o < l.out; ++o) {
-    for (int64_t t = 0; t < result; ++t) y[static_cast<size_t>(o * result + t)] = bias[static_cast<size_t>(o)];
+    for (int64_t t = 0; t < result; ++t)
+      y[static_cast<size_t>(o * result + t)] = bias[static_cast<size_t>(o)];
     for (int64_t i = 0; i < l.in; ++i) {
       if (o / (l.out / l.groups) != i / (l.in / l.groups)) continue;
       for (int64_t k = 0; k < l.taps; ++k) {
@@ -46,7 +50,8 @@ inline std::vector<Real> run_layer(const LayerShape &l, const std::vector<Real> 
         for (int64_t s = 0; s < (transposed ? length : result); ++s) {
           const int64_t at_y = transposed ? s * stride + k * dilation : s;
           const int64_t at_x = transposed ? s : s * stride + k * dilation;
-          y[static_cast<size_t>(o * result + at_y)] += w * x[static_cast<size_t>(i * length + at_x)];
+          y[static_cast<size_t>(o * result + at_y)] +=
+              w * x[static_cast<size_t>(i * length + at_x)];
         }
       }
     }
@@ -59,7 +64,8 @@ struct Map {
   std::vector<Real> scale, shift, size;  // size: magnitudes of what a shift is the sum of
 };
 
-inline Module random_module(int64_t channels, int32_t dtype, Random &random, Map *map, double largest_shift = 2) {
+inline Module random_module(int64_t channels, int32_t dtype, Random &random, Map *map,
+                            double largest_shift = 2) {
   Settings settings;
   settings.dtype = dtype;
   Module module = make_module(channels, settings);
@@ -74,7 +80,8 @@ inline Module random_module(int64_t channels, int32_t dtype, Random &random, Map
     return held;
   };
   const auto weight = fill("weight", -2, 2), bias = fill("bias", -largest_shift, largest_shift);
-  const auto mean = fill("running_mean", -largest_shift, largest_shift), var = fill("running_var", 0.01, 4);
+  const auto mean = fill("running_mean", -largest_shift, largest_shift),
+             var = fill("running_var", 0.01, 4);
   for (size_t c = 0; c < weight.size(); ++c) {
     map->scale.push_back(weight[c] / std::sqrt(var[c] + static_cast<Real>(1e-5)));
     map->shift.push_back(bias[c] - mean[c] * map->scale[c]);
@@ -91,7 +98,8 @@ struct Numbers {
 
   Numbers(int32_t d, int64_t count) : dtype(d), held(static_cast<size_t>(count), 0) { encode(); }
   Numbers(int32_t d, int64_t count, Random &random, double spread) : dtype(d) {
-    for (int64_t i = 0; i < count; ++i) held.push_back(numerics::rounded(d, spread * random.normal()));
+    for (int64_t i = 0; i < count; ++i)
+      held.push_back(numerics::rounded(d, spread * random.normal()));
     encode();
   }
   void encode() {

@@ -8,9 +8,12 @@
 namespace bn2d_fuzz {
 namespace {
 
-const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+const double nan = std::numeric_limits<double>::quiet_NaN(),
+             infinity = std::numeric_limits<double>::infinity();
 
-oracle::Extents extents_of(const Extents &shape) { return {shape[0], shape[1], shape[2], shape[3]}; }
+oracle::Extents extents_of(const Extents &shape) {
+  return {shape[0], shape[1], shape[2], shape[3]};
+}
 
 bool mixes(int32_t data, int32_t parameters) {
   return data == parameters || (parameters == BN2D_F32 && (data == BN2D_F16 || data == BN2D_BF16));
@@ -81,7 +84,8 @@ int32_t Machine::choose_data_dtype(int32_t parameters, Verdict &verdict) {
   return data;
 }
 
-oracle::Activation Machine::choose_activation(int32_t data, int32_t &number, double &slope, Verdict &verdict) {
+oracle::Activation Machine::choose_activation(int32_t data, int32_t &number, double &slope,
+                                              Verdict &verdict) {
   number = static_cast<int32_t>(in_.below(3));
   slope = in_.pick({0.25, 0.01, -0.5, 0.0, 1.5, 1.0, -0.0, 1e-40});
   if (in_.one_in(40)) slope = in_.pick({nan, infinity, -infinity, 1e39, -1e300});
@@ -107,7 +111,8 @@ void Machine::release_record(RecordModel &record) {
 
 // Once more from the same state, with other threads and other stores: the same bits.
 template <class Call>
-void Machine::repeat(const std::string &what, const std::vector<const Operand *> &outputs, Call call) {
+void Machine::repeat(const std::string &what, const std::vector<const Operand *> &outputs,
+                     Call call) {
   if (!in_.one_in(6)) return;
   Memory::Image after;
   memory_.save(after);
@@ -150,7 +155,8 @@ void Machine::repeat(const std::string &what, const std::vector<const Operand *>
   }
 }
 
-// ---------------------------------------------------------------------------------------------------- with a module
+// -------------------------------------------------------------------------------------------------
+// with a module
 
 void Machine::forward() {
   const size_t index = pick_module();
@@ -165,7 +171,8 @@ void Machine::forward() {
   const int32_t data = choose_data_dtype(m.options.dtype, verdict);
   // By views, by the functions of one dtype, or by scalars and pointers.
   const bool plain = shape[1] == m.channels && in_.one_in(3);
-  const bool typed = plain && (data == BN2D_F32 || data == BN2D_F64) && in_.coin(), flat = plain && !typed;
+  const bool typed = plain && (data == BN2D_F32 || data == BN2D_F64) && in_.coin(),
+             flat = plain && !typed;
   const bool nhwc = flat && in_.coin();
   const bool fused = !typed && in_.coin(), recording = records_.size() < 4 && !in_.one_in(3);
   const bool batch = m.training || !m.options.track;
@@ -175,7 +182,8 @@ void Machine::forward() {
   oracle::Activation act{};
   if (fused) act = choose_activation(data, activation, slope, verdict);
 
-  const auto tensor = [&](const char *name, size_t room, bool written, bool optional, const Operand *like) {
+  const auto tensor = [&](const char *name, size_t room, bool written, bool optional,
+                          const Operand *like) {
     return plain ? place_.plain(name, room, data, shape, nhwc, written, optional, like)
                  : place_.tensor(name, room, data, shape, written, optional, like);
   };
@@ -194,7 +202,8 @@ void Machine::forward() {
   int64_t count = 0;
   TensorModel *counter = m.find("num_batches_tracked");
   if (counter != nullptr) std::memcpy(&count, counter->data, sizeof count);
-  if (m.training && counter != nullptr && (count < 0 || count == INT64_MAX)) verdict.must.add(BN2D_ERROR_STATE);
+  if (m.training && counter != nullptr && (count < 0 || count == INT64_MAX))
+    verdict.must.add(BN2D_ERROR_STATE);
 
   Numbers n;
   n.e = extents_of(shape);
@@ -211,21 +220,24 @@ void Machine::forward() {
                                        : typed ? "forward_f32/f64"
                                        : fused ? "forward_act"
                                                : "forward") +
-                           text_of(shape, data, m.options.dtype) + (m.training ? " training" : " eval") +
-                           text_of({&x, &z, &y}) + " act " + std::to_string(activation) + " slope " + text_of(slope) +
+                           text_of(shape, data, m.options.dtype) +
+                           (m.training ? " training" : " eval") + text_of({&x, &z, &y}) + " act " +
+                           std::to_string(activation) + " slope " + text_of(slope) +
                            (recording ? " recording" : "");
   bn2d_record *made = nullptr;
   const auto call = [&](bn2d_record **record) {
     if (flat)
-      return bn2d_forward_flat(handle, data, nhwc ? BN2D_NHWC : BN2D_NCHW, x.data, z.data, shape[0], shape[2], shape[3],
-                               activation, slope, y.data, record);
+      return bn2d_forward_flat(handle, data, nhwc ? BN2D_NHWC : BN2D_NCHW, x.data, z.data, shape[0],
+                               shape[2], shape[3], activation, slope, y.data, record);
     if (typed && data == BN2D_F32)
       return bn2d_forward_f32(handle, static_cast<float *>(x.data), shape[0], shape[2], shape[3],
                               static_cast<float *>(y.data), record);
     if (typed)
       return bn2d_forward_f64(handle, static_cast<double *>(x.data), shape[0], shape[2], shape[3],
                               static_cast<double *>(y.data), record);
-    if (fused) return bn2d_forward_act(handle, x.pointer(), z.pointer(), activation, slope, y.pointer(), record);
+    if (fused)
+      return bn2d_forward_act(handle, x.pointer(), z.pointer(), activation, slope, y.pointer(),
+                              record);
     return bn2d_forward(handle, x.pointer(), y.pointer(), record);
   };
   before(what);
@@ -242,8 +254,8 @@ void Machine::forward() {
   record.shape = shape;
   record.in_place = x.exactly(y);
   record.side_of_x = activation != BN2D_ACT_NONE && batch && !z.given;
-  record.borrows_y =
-      activation != BN2D_ACT_NONE && !record.side_of_x && !(activation == BN2D_ACT_LEAKY_RELU && slope < 0);
+  record.borrows_y = activation != BN2D_ACT_NONE && !record.side_of_x &&
+                     !(activation == BN2D_ACT_LEAKY_RELU && slope < 0);
 
   std::vector<std::string> moved;
   if (m.training && counter != nullptr) {
@@ -259,7 +271,8 @@ void Machine::forward() {
     std::string problem = n.judge_y(place_.values(y));
     if (problem.empty() && m.training && counter != nullptr) {
       const Values mean = m.values("running_mean"), var = m.values("running_var");
-      const double factor = m.options.has_momentum ? m.options.momentum : 1.0 / static_cast<double>(count + 1);
+      const double factor =
+          m.options.has_momentum ? m.options.momentum : 1.0 / static_cast<double>(count + 1);
       problem = n.judge_running(&mean, &var, factor, m.options.biased, m.options.protect);
     }
     if (!problem.empty()) {
@@ -297,7 +310,8 @@ void Machine::backward() {
   const Numbers &n = r.numbers;
   Extents shape = r.shape;
   int32_t data = n.data;
-  const bool plain = in_.one_in(3), typed = plain && (data == BN2D_F32 || data == BN2D_F64) && in_.coin();
+  const bool plain = in_.one_in(3),
+             typed = plain && (data == BN2D_F32 || data == BN2D_F64) && in_.coin();
   const bool flat = plain && !typed, nhwc = flat && in_.coin();
   if (!plain && in_.one_in(60)) {
     shape[3] += 1;
@@ -308,7 +322,8 @@ void Machine::backward() {
   const bool weight_wants = weight != nullptr && weight->requires_grad;
   const bool bias_wants = bias != nullptr && bias->requires_grad;
 
-  const auto tensor = [&](const char *name, size_t room, bool written, bool optional, const Operand *like) {
+  const auto tensor = [&](const char *name, size_t room, bool written, bool optional,
+                          const Operand *like) {
     return plain ? place_.plain(name, room, data, shape, nhwc, written, optional, like)
                  : place_.tensor(name, room, data, shape, written, optional, like);
   };
@@ -330,7 +345,8 @@ void Machine::backward() {
     if (r.borrows_y) place_.judge_overlap(*output, r.y, false, verdict);
   }
   if (r.in_place && weight_wants) verdict.must.add(BN2D_ERROR_STATE);
-  const bool known = (!reads_x || r.in_place || fresh(r.x, r.x_bits)) && (!r.borrows_y || fresh(r.y, r.y_bits));
+  const bool known =
+      (!reads_x || r.in_place || fresh(r.x, r.x_bits)) && (!r.borrows_y || fresh(r.y, r.y_bits));
 
   bn2d_module *handle = spoil(m.handle, verdict);
   const bn2d_record *record = spoil(r.handle, verdict);
@@ -340,12 +356,18 @@ void Machine::backward() {
                                                : "backward") +
                            text_of(shape, data, m.options.dtype) + text_of({&dy, &dx, &dz}) +
                            (weight_wants ? " dweight" : "") + (bias_wants ? " dbias" : "") +
-                           (n.batch ? " batch" : " frozen") + " act " + std::to_string(n.activation.kind);
+                           (n.batch ? " batch" : " frozen") + " act " +
+                           std::to_string(n.activation.kind);
   const auto call = [&] {
-    if (flat) return bn2d_backward_flat(handle, record, data, nhwc ? BN2D_NHWC : BN2D_NCHW, dy.data, dx.data, dz.data);
+    if (flat)
+      return bn2d_backward_flat(handle, record, data, nhwc ? BN2D_NHWC : BN2D_NCHW, dy.data,
+                                dx.data, dz.data);
     if (typed && data == BN2D_F32)
-      return bn2d_backward_f32(handle, record, static_cast<float *>(dy.data), static_cast<float *>(dx.data));
-    if (typed) return bn2d_backward_f64(handle, record, static_cast<double *>(dy.data), static_cast<double *>(dx.data));
+      return bn2d_backward_f32(handle, record, static_cast<float *>(dy.data),
+                               static_cast<float *>(dx.data));
+    if (typed)
+      return bn2d_backward_f64(handle, record, static_cast<double *>(dy.data),
+                               static_cast<double *>(dx.data));
     return bn2d_backward(handle, record, dy.pointer(), dx.pointer(), dz.pointer());
   };
   before(what);
@@ -381,7 +403,8 @@ void Machine::double_backward() {
   const Extents &shape = r.shape;
   Verdict verdict;
   const bool flat = in_.one_in(3), nhwc = flat && in_.coin();
-  const auto tensor = [&](const char *name, size_t room, bool written, bool optional, const Operand *like) {
+  const auto tensor = [&](const char *name, size_t room, bool written, bool optional,
+                          const Operand *like) {
     return flat ? place_.plain(name, room, n.data, shape, nhwc, written, optional, like)
                 : place_.tensor(name, room, n.data, shape, written, optional, like);
   };
@@ -389,15 +412,18 @@ void Machine::double_backward() {
   const Operand ddx = tensor("ddx", 4, false, true, &dy);
   const Operand ddy = tensor("ddy", 5, true, true, in_.coin() ? &dy : &ddx);
   const Operand dx = tensor("dx", 6, true, true, &ddx);
-  const Operand ddweight = place_.array("ddweight", 7, m.options.dtype, m.channels, false, in_.coin(), &ddy);
-  const Operand ddbias = place_.array("ddbias", 1, m.options.dtype, m.channels, false, in_.coin(), &dx);
+  const Operand ddweight =
+      place_.array("ddweight", 7, m.options.dtype, m.channels, false, in_.coin(), &ddy);
+  const Operand ddbias =
+      place_.array("ddbias", 1, m.options.dtype, m.channels, false, in_.coin(), &dx);
   const bool hostile = in_.one_in(4);
   place_.fill(dy, shape, hostile);
   place_.fill(ddx, shape, hostile && in_.coin());
   place_.fill(ddweight, {1, m.channels, 1, 1}, hostile && in_.coin());
   place_.fill(ddbias, {1, m.channels, 1, 1}, hostile && in_.coin());
   place_.judge({&dy, &ddx, &ddy, &dx, &ddweight, &ddbias}, verdict);
-  place_.judge_arrays({&dy, &ddx, &ddy, &dx, &ddweight, &ddbias}, bn2d_test::count_of(shape) == 0, verdict);
+  place_.judge_arrays({&dy, &ddx, &ddy, &dx, &ddweight, &ddbias}, bn2d_test::count_of(shape) == 0,
+                      verdict);
   for (const Operand *output : {&ddy, &dx}) {
     place_.judge_overlap(*output, dy, output == &ddy, verdict);
     place_.judge_overlap(*output, ddx, false, verdict);
@@ -405,7 +431,8 @@ void Machine::double_backward() {
     if (r.borrows_y) place_.judge_overlap(*output, r.y, false, verdict);
   }
   if (r.in_place) verdict.must.add(BN2D_ERROR_STATE);
-  const bool known = place_.bits(r.x) == r.x_bits && (!r.borrows_y || place_.bits(r.y) == r.y_bits) && !r.in_place;
+  const bool known =
+      place_.bits(r.x) == r.x_bits && (!r.borrows_y || place_.bits(r.y) == r.y_bits) && !r.in_place;
   TensorModel *weight = m.find("weight");
   const bool weight_wants = weight != nullptr && weight->requires_grad;
   const Values old_dweight = m.values("weight.grad");
@@ -413,14 +440,16 @@ void Machine::double_backward() {
   const bn2d_record *record = spoil(r.handle, verdict);
   const std::string what = (flat ? "double_backward_flat" : "double_backward") +
                            text_of(shape, n.data, m.options.dtype) +
-                           text_of({&dy, &ddx, &ddy, &dx, &ddweight, &ddbias}) + (n.batch ? " batch" : " frozen") +
-                           " act " + std::to_string(n.activation.kind);
+                           text_of({&dy, &ddx, &ddy, &dx, &ddweight, &ddbias}) +
+                           (n.batch ? " batch" : " frozen") + " act " +
+                           std::to_string(n.activation.kind);
   const auto call = [&] {
     if (flat)
-      return bn2d_double_backward_flat(handle, record, n.data, nhwc ? BN2D_NHWC : BN2D_NCHW, dy.data, ddx.data,
-                                       ddweight.as<void>(), ddbias.as<void>(), ddy.data, dx.data);
-    return bn2d_double_backward(handle, record, dy.pointer(), ddx.pointer(), ddweight.as<void>(), ddbias.as<void>(),
-                                ddy.pointer(), dx.pointer());
+      return bn2d_double_backward_flat(handle, record, n.data, nhwc ? BN2D_NHWC : BN2D_NCHW,
+                                       dy.data, ddx.data, ddweight.as<void>(), ddbias.as<void>(),
+                                       ddy.data, dx.data);
+    return bn2d_double_backward(handle, record, dy.pointer(), ddx.pointer(), ddweight.as<void>(),
+                                ddbias.as<void>(), ddy.pointer(), dx.pointer());
   };
   before(what);
   DoubleBackwardResults results;
@@ -434,7 +463,8 @@ void Machine::double_backward() {
   check_only(what, {&ddy, &dx}, static_cast<int>(r.module),
              weight_wants ? std::vector<std::string>{"weight.grad"} : std::vector<std::string>());
   if (known && !dys.empty()) {
-    const Values got_ddy = place_.values(ddy), got_dx = place_.values(dx), dweight = m.values("weight.grad");
+    const Values got_ddy = place_.values(ddy), got_dx = place_.values(dx),
+                 dweight = m.values("weight.grad");
     results.ddy = ddy.given ? &got_ddy : nullptr;
     results.dx = dx.given ? &got_dx : nullptr;
     results.dweight = weight_wants ? &dweight : nullptr;
@@ -445,7 +475,8 @@ void Machine::double_backward() {
   repeat(what, {&ddy, &dx}, call);
 }
 
-// -------------------------------------------------------------------------------------------------- without a module
+// -------------------------------------------------------------------------------------------------
+// without a module
 
 struct Machine::Stateless {
   Extents shape{};
@@ -471,8 +502,10 @@ void Machine::stateless() {
   oracle::Activation act = choose_activation(s.data, s.activation, s.slope, verdict);
   const int64_t per_channel = s.shape[0] * s.shape[2] * s.shape[3];
   const bool batch = !in_.one_in(3);
-  int32_t batch_stats = batch ? 1 : 0, flags = static_cast<int32_t>(in_.below(4)), dtype = s.parameters;
-  double factor = in_.pick({0.1, 0.0, 0.25, 1.0, 1e-300}), eps = in_.pick({1e-5, 1e-3, 0.0, 1.0, 5e-324, 1e30});
+  int32_t batch_stats = batch ? 1 : 0, flags = static_cast<int32_t>(in_.below(4)),
+          dtype = s.parameters;
+  double factor = in_.pick({0.1, 0.0, 0.25, 1.0, 1e-300}),
+         eps = in_.pick({1e-5, 1e-3, 0.0, 1.0, 5e-324, 1e30});
   if (in_.one_in(40)) {
     switch (in_.below(5)) {
       case 0:
@@ -499,8 +532,10 @@ void Machine::stateless() {
   }
   s.flat = in_.one_in(3);
   s.layout = s.flat && in_.coin() ? BN2D_NHWC : BN2D_NCHW;
-  const auto tensor = [&](const char *name, size_t room, bool written, bool optional, const Operand *like) {
-    return s.flat ? place_.plain(name, room, s.data, s.shape, s.layout == BN2D_NHWC, written, optional, like)
+  const auto tensor = [&](const char *name, size_t room, bool written, bool optional,
+                          const Operand *like) {
+    return s.flat ? place_.plain(name, room, s.data, s.shape, s.layout == BN2D_NHWC, written,
+                                 optional, like)
                   : place_.tensor(name, room, s.data, s.shape, written, optional, like);
   };
   s.x = tensor("x", 0, false, false, nullptr);
@@ -513,8 +548,10 @@ void Machine::stateless() {
   s.weight = array("weight", 3, s.parameters, false, !in_.one_in(3));
   const Operand bias = array("bias", 4, s.parameters, false, !in_.one_in(3));
   const bool optional = batch || in_.one_in(32);
-  const Operand running_mean = array("running_mean", 5, s.parameters, batch, !(optional && in_.one_in(4)));
-  const Operand running_var = array("running_var", 6, s.parameters, batch, !(optional && in_.one_in(4)));
+  const Operand running_mean =
+      array("running_mean", 5, s.parameters, batch, !(optional && in_.one_in(4)));
+  const Operand running_var =
+      array("running_var", 6, s.parameters, batch, !(optional && in_.one_in(4)));
   s.saved_mean = array("saved_mean", 7, BN2D_F64, true, !in_.one_in(6));
   s.saved_invstd = array("saved_invstd", 3, BN2D_F64, true, !in_.one_in(6));
   uint64_t mask_bytes = 0;
@@ -522,22 +559,26 @@ void Machine::stateless() {
   const bool masked = s.activation == BN2D_ACT_NONE ? in_.one_in(80) : in_.coin();
   s.mask = place_.array("mask", 4, 0, static_cast<int64_t>(mask_bytes), true, masked, &s.y);
   if (masked && s.activation == BN2D_ACT_NONE) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
-  if (!batch && (!running_mean.given || !running_var.given)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+  if (!batch && (!running_mean.given || !running_var.given))
+    verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
 
   const bool hostile = in_.one_in(3);
   place_.fill(s.x, s.shape, hostile);
   place_.fill(z, s.shape, hostile && in_.coin());
-  for (const Operand *one : std::initializer_list<const Operand *>{&s.weight, &bias, &running_mean, &running_var})
+  for (const Operand *one :
+       std::initializer_list<const Operand *>{&s.weight, &bias, &running_mean, &running_var})
     place_.fill(*one, row, hostile && in_.one_in(3));
   if (running_var.whole() && !(hostile && in_.one_in(8))) {  // positive
     for (const uint32_t offset : running_var.footprint.offsets) {
       unsigned char *at = memory_.at(offset);
-      const double value = std::fabs(numerics::decode(s.parameters, numerics::read_bits(s.parameters, at)));
+      const double value =
+          std::fabs(numerics::decode(s.parameters, numerics::read_bits(s.parameters, at)));
       numerics::write_element(s.parameters, at, value);
     }
   }
-  const std::vector<const Operand *> all = {&s.x,          &z,           &s.y,          &s.weight,       &bias,
-                                            &running_mean, &running_var, &s.saved_mean, &s.saved_invstd, &s.mask};
+  const std::vector<const Operand *> all = {
+      &s.x,          &z,           &s.y,          &s.weight,       &bias,
+      &running_mean, &running_var, &s.saved_mean, &s.saved_invstd, &s.mask};
   place_.judge(all, verdict);
   place_.judge_arrays(all, per_channel == 0, verdict);
   place_.judge_overlap(s.y, s.x, true, verdict);
@@ -552,9 +593,10 @@ void Machine::stateless() {
   n.eps = eps;
   n.activation = act;
   const std::string what = (s.flat ? "batch_norm_forward_flat" : "batch_norm_forward") +
-                           text_of(s.shape, s.data, s.parameters) + (batch ? " batch" : " frozen") + text_of(all) +
-                           " act " + std::to_string(s.activation) + " slope " + text_of(s.slope) + " flags " +
-                           std::to_string(flags) + " eps " + text_of(eps);
+                           text_of(s.shape, s.data, s.parameters) + (batch ? " batch" : " frozen") +
+                           text_of(all) + " act " + std::to_string(s.activation) + " slope " +
+                           text_of(s.slope) + " flags " + std::to_string(flags) + " eps " +
+                           text_of(eps);
   before(what);
   if (verdict.must.empty()) {
     n.x = place_.values(s.x), n.z = place_.values(z);
@@ -565,12 +607,14 @@ void Machine::stateless() {
     const Extents &e = s.shape;
     if (s.flat)
       return bn2d_batch_norm_forward_flat(
-          s.data, s.layout, e[0], e[1], e[2], e[3], s.x.data, z.data, s.y.data, dtype, e[1], s.weight.as<void>(),
-          bias.as<void>(), running_mean.as<void>(), running_var.as<void>(), batch_stats, factor, eps, flags,
-          s.activation, s.slope, s.mask.as<uint8_t>(), s.saved_mean.as<double>(), s.saved_invstd.as<double>());
-    return bn2d_batch_norm_forward(s.x.pointer(), z.pointer(), s.y.pointer(), dtype, s.weight.as<void>(),
-                                   bias.as<void>(), running_mean.as<void>(), running_var.as<void>(), batch_stats,
-                                   factor, eps, flags, s.activation, s.slope, s.mask.as<uint8_t>(),
+          s.data, s.layout, e[0], e[1], e[2], e[3], s.x.data, z.data, s.y.data, dtype, e[1],
+          s.weight.as<void>(), bias.as<void>(), running_mean.as<void>(), running_var.as<void>(),
+          batch_stats, factor, eps, flags, s.activation, s.slope, s.mask.as<uint8_t>(),
+          s.saved_mean.as<double>(), s.saved_invstd.as<double>());
+    return bn2d_batch_norm_forward(s.x.pointer(), z.pointer(), s.y.pointer(), dtype,
+                                   s.weight.as<void>(), bias.as<void>(), running_mean.as<void>(),
+                                   running_var.as<void>(), batch_stats, factor, eps, flags,
+                                   s.activation, s.slope, s.mask.as<uint8_t>(),
                                    s.saved_mean.as<double>(), s.saved_invstd.as<double>());
   };
   if (!settle(what, call(), verdict)) return;
@@ -582,12 +626,14 @@ void Machine::stateless() {
     const Values mean = place_.values(s.saved_mean), invstd = place_.values(s.saved_invstd);
     std::string problem = n.judge_y(place_.values(s.y));
     if (problem.empty())
-      problem = n.judge_saved(s.saved_mean.given ? &mean : nullptr, s.saved_invstd.given ? &invstd : nullptr);
+      problem = n.judge_saved(s.saved_mean.given ? &mean : nullptr,
+                              s.saved_invstd.given ? &invstd : nullptr);
     if (problem.empty() && batch) {
       const Values new_mean = place_.values(running_mean), new_var = place_.values(running_var);
-      problem =
-          n.judge_running(running_mean.given ? &new_mean : nullptr, running_var.given ? &new_var : nullptr, factor,
-                          (flags & BN2D_FLAG_BIASED_RUNNING_VAR) != 0, (flags & BN2D_FLAG_PROTECT_RUNNING_STATS) != 0);
+      problem = n.judge_running(running_mean.given ? &new_mean : nullptr,
+                                running_var.given ? &new_var : nullptr, factor,
+                                (flags & BN2D_FLAG_BIASED_RUNNING_VAR) != 0,
+                                (flags & BN2D_FLAG_PROTECT_RUNNING_STATS) != 0);
     }
     if (!problem.empty()) found(what, problem);
   }
@@ -608,21 +654,26 @@ void Machine::stateless_backward(Stateless &s) {
   Verdict verdict;
   const Numbers &n = s.numbers;
   const bool empty = bn2d_test::count_of(s.shape) == 0;
-  const auto tensor = [&](const char *name, size_t room, bool written, bool optional, const Operand *like) {
-    return s.flat ? place_.plain(name, room, s.data, s.shape, s.layout == BN2D_NHWC, written, optional, like)
+  const auto tensor = [&](const char *name, size_t room, bool written, bool optional,
+                          const Operand *like) {
+    return s.flat ? place_.plain(name, room, s.data, s.shape, s.layout == BN2D_NHWC, written,
+                                 optional, like)
                   : place_.tensor(name, room, s.data, s.shape, written, optional, like);
   };
   const Operand dy = tensor("dy", 5, false, false, nullptr);
   const Operand dx = tensor("dx", 6, true, true, &dy);
   const Operand dz = tensor("dz", 7, true, true, &dy);
-  if (!dy.faults.empty() && !dx.given && !dz.given) return;  // nothing tells that its shape is not the one meant
+  if (!dy.faults.empty() && !dx.given && !dz.given)
+    return;  // nothing tells that its shape is not the one meant
   const auto array = [&](const char *name, size_t room) {
-    return place_.array(name, room, s.parameters, s.shape[1], true, in_.coin(), in_.coin() ? &dx : &s.weight);
+    return place_.array(name, room, s.parameters, s.shape[1], true, in_.coin(),
+                        in_.coin() ? &dx : &s.weight);
   };
   const Operand dweight = array("dweight", 1), dbias = array("dbias", 0);
   const double blend = in_.one_in(32) ? in_.pick({nan, infinity}) : in_.pick({0.0, 1.0, 0.5, -1.0});
   if (!std::isfinite(blend)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
-  const bool reads_x = dweight.given || (n.batch && dx.given), active = s.activation != BN2D_ACT_NONE;
+  const bool reads_x = dweight.given || (n.batch && dx.given),
+             active = s.activation != BN2D_ACT_NONE;
   Operand x = s.x, y = s.y, mask = s.mask, mean = s.saved_mean;
   x.given = reads_x || in_.coin();
   x.written = y.written = mask.written = mean.written = false;
@@ -632,14 +683,16 @@ void Machine::stateless_backward(Stateless &s) {
   if (reads_x && (!x.given || !mean.given)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   if (!invstd.given) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   y.given = active && !mask.given && !in_.one_in(40) && !(s.flat && y.data == nullptr);
-  if (active && !mask.given && !empty && (!y.given || (s.activation == BN2D_ACT_LEAKY_RELU && s.slope < 0)))
+  if (active && !mask.given && !empty &&
+      (!y.given || (s.activation == BN2D_ACT_LEAKY_RELU && s.slope < 0)))
     verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   const bool hostile = in_.one_in(4);
   place_.fill(dy, s.shape, hostile);
   const Extents row{1, s.shape[1], 1, 1};
   place_.fill(dweight, row, hostile && in_.coin());
   place_.fill(dbias, row, hostile && in_.coin());
-  const std::vector<const Operand *> all = {&x, &dy, &y, &mask, &weight, &mean, &invstd, &dx, &dz, &dweight, &dbias};
+  const std::vector<const Operand *> all = {&x,      &dy, &y,  &mask,    &weight, &mean,
+                                            &invstd, &dx, &dz, &dweight, &dbias};
   place_.judge(all, verdict);
   std::vector<const Operand *> used = all;
   if (!reads_x) used.erase(used.begin());  // nobody minds what happens to x
@@ -649,13 +702,15 @@ void Machine::stateless_backward(Stateless &s) {
     if (reads_x) place_.judge_overlap(*output, x, false, verdict);
     if (active && !mask.given) place_.judge_overlap(*output, y, false, verdict);
   }
-  const bool known = (!reads_x || (place_.bits(s.x) == s.x_bits && place_.bits(mean) == s.mean_bits)) &&
-                     (!y.given || place_.bits(y) == s.y_bits) && place_.bits(weight) == s.weight_bits &&
-                     place_.bits(invstd) == s.invstd_bits && place_.bits(mask) == s.mask_bits &&
-                     !(reads_x && s.x.exactly(s.y));
+  const bool known =
+      (!reads_x || (place_.bits(s.x) == s.x_bits && place_.bits(mean) == s.mean_bits)) &&
+      (!y.given || place_.bits(y) == s.y_bits) && place_.bits(weight) == s.weight_bits &&
+      place_.bits(invstd) == s.invstd_bits && place_.bits(mask) == s.mask_bits &&
+      !(reads_x && s.x.exactly(s.y));
   const std::string what = (s.flat ? "batch_norm_backward_flat" : "batch_norm_backward") +
-                           text_of(s.shape, s.data, s.parameters) + (n.batch ? " batch" : " frozen") + text_of(all) +
-                           " act " + std::to_string(s.activation) + " slope " + text_of(s.slope) + " blend " +
+                           text_of(s.shape, s.data, s.parameters) +
+                           (n.batch ? " batch" : " frozen") + text_of(all) + " act " +
+                           std::to_string(s.activation) + " slope " + text_of(s.slope) + " blend " +
                            text_of(blend);
   before(what);
   Values dys;
@@ -669,13 +724,14 @@ void Machine::stateless_backward(Stateless &s) {
     const Extents &e = s.shape;
     if (s.flat)
       return bn2d_batch_norm_backward_flat(
-          s.data, s.layout, e[0], e[1], e[2], e[3], x.as<void>(), dy.data, y.as<void>(), mask.as<uint8_t>(),
-          s.parameters, e[1], weight.as<void>(), mean.as<double>(), invstd.as<double>(), n.batch ? 1 : 0, s.activation,
-          s.slope, blend, dx.as<void>(), dz.as<void>(), dweight.as<void>(), dbias.as<void>());
-    return bn2d_batch_norm_backward(x.pointer(), dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.parameters,
-                                    weight.as<void>(), mean.as<double>(), invstd.as<double>(), n.batch ? 1 : 0,
-                                    s.activation, s.slope, blend, dx.pointer(), dz.pointer(), dweight.as<void>(),
-                                    dbias.as<void>());
+          s.data, s.layout, e[0], e[1], e[2], e[3], x.as<void>(), dy.data, y.as<void>(),
+          mask.as<uint8_t>(), s.parameters, e[1], weight.as<void>(), mean.as<double>(),
+          invstd.as<double>(), n.batch ? 1 : 0, s.activation, s.slope, blend, dx.as<void>(),
+          dz.as<void>(), dweight.as<void>(), dbias.as<void>());
+    return bn2d_batch_norm_backward(
+        x.pointer(), dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.parameters, weight.as<void>(),
+        mean.as<double>(), invstd.as<double>(), n.batch ? 1 : 0, s.activation, s.slope, blend,
+        dx.pointer(), dz.pointer(), dweight.as<void>(), dbias.as<void>());
   };
   if (!settle(what, call(), verdict)) return;
   check_only(what, {&dx, &dz, &dweight, &dbias}, -1, {});
@@ -702,26 +758,30 @@ void Machine::stateless_double_backward(Stateless &s) {
   const Operand ddy = place_.tensor("ddy", 7, s.data, s.shape, true, true, in_.coin() ? &dy : &ddx);
   const Operand dx = place_.tensor("dx", 1, s.data, s.shape, true, true, &ddx);
   const auto array = [&](const char *name, size_t room, bool written) {
-    return place_.array(name, room, s.parameters, s.shape[1], written, in_.coin(), in_.coin() ? &dx : &s.weight);
+    return place_.array(name, room, s.parameters, s.shape[1], written, in_.coin(),
+                        in_.coin() ? &dx : &s.weight);
   };
   const Operand ddweight = array("ddweight", 0, false), ddbias = array("ddbias", 2, false);
   const Operand dweight = array("dweight", 3, true);
   const double blend = in_.one_in(32) ? in_.pick({nan, infinity}) : in_.pick({0.0, 1.0, 0.5, -1.0});
   if (!std::isfinite(blend)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   const bool active = s.activation != BN2D_ACT_NONE;
-  Operand x = s.x, y = s.y, mask = s.mask, mean = s.saved_mean, invstd = s.saved_invstd, weight = s.weight;
+  Operand x = s.x, y = s.y, mask = s.mask, mean = s.saved_mean, invstd = s.saved_invstd,
+          weight = s.weight;
   x.written = y.written = mask.written = mean.written = invstd.written = weight.written = false;
   x.given = !in_.one_in(40);
   if (!x.given || !mean.given || !invstd.given) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   y.given = active && !mask.given && !in_.one_in(40);
-  if (active && !mask.given && !empty && (!y.given || (s.activation == BN2D_ACT_LEAKY_RELU && s.slope < 0)))
+  if (active && !mask.given && !empty &&
+      (!y.given || (s.activation == BN2D_ACT_LEAKY_RELU && s.slope < 0)))
     verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   const bool hostile = in_.one_in(4);
   place_.fill(dy, s.shape, hostile);
   place_.fill(ddx, s.shape, hostile && in_.coin());
-  for (const Operand *one : {&ddweight, &ddbias, &dweight}) place_.fill(*one, row, hostile && in_.coin());
-  const std::vector<const Operand *> all = {&x,   &dy,       &y,      &mask, &weight, &mean,   &invstd,
-                                            &ddx, &ddweight, &ddbias, &ddy,  &dx,     &dweight};
+  for (const Operand *one : {&ddweight, &ddbias, &dweight})
+    place_.fill(*one, row, hostile && in_.coin());
+  const std::vector<const Operand *> all = {
+      &x, &dy, &y, &mask, &weight, &mean, &invstd, &ddx, &ddweight, &ddbias, &ddy, &dx, &dweight};
   place_.judge(all, verdict);
   place_.judge_arrays(all, empty, verdict);
   for (const Operand *output : {&ddy, &dx}) {
@@ -731,11 +791,13 @@ void Machine::stateless_double_backward(Stateless &s) {
     if (active && !mask.given) place_.judge_overlap(*output, y, false, verdict);
   }
   const bool known = place_.bits(s.x) == s.x_bits && place_.bits(mean) == s.mean_bits &&
-                     (!y.given || place_.bits(y) == s.y_bits) && place_.bits(weight) == s.weight_bits &&
-                     place_.bits(invstd) == s.invstd_bits && place_.bits(mask) == s.mask_bits && !s.x.exactly(s.y);
+                     (!y.given || place_.bits(y) == s.y_bits) &&
+                     place_.bits(weight) == s.weight_bits && place_.bits(invstd) == s.invstd_bits &&
+                     place_.bits(mask) == s.mask_bits && !s.x.exactly(s.y);
   const std::string what = "batch_norm_double_backward" + text_of(s.shape, s.data, s.parameters) +
-                           (n.batch ? " batch" : " frozen") + text_of(all) + " act " + std::to_string(s.activation) +
-                           " slope " + text_of(s.slope) + " blend " + text_of(blend);
+                           (n.batch ? " batch" : " frozen") + text_of(all) + " act " +
+                           std::to_string(s.activation) + " slope " + text_of(s.slope) + " blend " +
+                           text_of(blend);
   before(what);
   Values dys;
   DoubleBackwardResults results;
@@ -746,15 +808,17 @@ void Machine::stateless_double_backward(Stateless &s) {
   }
   results.blend = blend;
   const auto call = [&] {
-    return bn2d_batch_norm_double_backward(x.pointer(), dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.parameters,
-                                           weight.as<void>(), mean.as<double>(), invstd.as<double>(), n.batch ? 1 : 0,
-                                           s.activation, s.slope, ddx.pointer(), ddweight.as<void>(), ddbias.as<void>(),
-                                           blend, ddy.pointer(), dx.pointer(), dweight.as<void>());
+    return bn2d_batch_norm_double_backward(
+        x.pointer(), dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.parameters, weight.as<void>(),
+        mean.as<double>(), invstd.as<double>(), n.batch ? 1 : 0, s.activation, s.slope,
+        ddx.pointer(), ddweight.as<void>(), ddbias.as<void>(), blend, ddy.pointer(), dx.pointer(),
+        dweight.as<void>());
   };
   if (!settle(what, call(), verdict)) return;
   check_only(what, {&ddy, &dx, &dweight}, -1, {});
   if (known && !dys.empty()) {
-    const Values got_ddy = place_.values(ddy), got_dx = place_.values(dx), got_dweight = place_.values(dweight);
+    const Values got_ddy = place_.values(ddy), got_dx = place_.values(dx),
+                 got_dweight = place_.values(dweight);
     results.ddy = ddy.given ? &got_ddy : nullptr;
     results.dx = dx.given ? &got_dx : nullptr;
     results.dweight = dweight.given ? &got_dweight : nullptr;

@@ -3,9 +3,9 @@
 //   bn2d_fuzz_driver FILE OR FOLDER...        replays inputs
 //   bn2d_fuzz_driver --random SECONDS [SEED]  makes inputs itself, on every SIMD target in turn
 //   bn2d_fuzz_driver --survey SECONDS [SEED]  goes on after findings and lists their kinds
-//   bn2d_fuzz_driver --seed SEED              shows one of those, call by call (on the target of BN2D_SIMD)
-//   bn2d_fuzz_driver --write SEED FILE        keeps it
-//   bn2d_fuzz_driver --shrink FILE            makes the input of a finding smaller, in place
+//   bn2d_fuzz_driver --seed SEED              shows one of those, call by call (on the target of
+//   BN2D_SIMD) bn2d_fuzz_driver --write SEED FILE        keeps it bn2d_fuzz_driver --shrink FILE
+//   makes the input of a finding smaller, in place
 //
 // The status is 0 where all is well. A crash says which input it was, too.
 #include <malloc.h>
@@ -34,8 +34,8 @@ char g_input[256] = "none";  // the one under way, for a crash
 
 void on_signal(int number) {
   char text[400];
-  const int length = std::snprintf(text, sizeof text, "bn2d_fuzz: signal %d with input %s on %s\n", number, g_input,
-                                   bn2d_simd_target());
+  const int length = std::snprintf(text, sizeof text, "bn2d_fuzz: signal %d with input %s on %s\n",
+                                   number, g_input, bn2d_simd_target());
   (void)!write(STDERR_FILENO, text, static_cast<size_t>(std::max(length, 0)));
   signal(number, SIG_DFL);
   raise(number);
@@ -46,7 +46,8 @@ Bytes input_of(uint64_t seed) {
   numerics::Random random(seed * 2 + 1);
   Bytes bytes(static_cast<size_t>(16 + random.below(random.coin() ? 200 : 2000)));
   const bool small = random.below(4) == 0;
-  for (uint8_t &byte : bytes) byte = static_cast<uint8_t>(small && random.coin() ? random.below(8) : random.below(256));
+  for (uint8_t &byte : bytes)
+    byte = static_cast<uint8_t>(small && random.coin() ? random.below(8) : random.below(256));
   return bytes;
 }
 
@@ -68,15 +69,16 @@ size_t memory_in_use() {
 #endif
 }
 
-// The library reuses the slots of dead handles as late as possible: only after some thousands of a kind do they stop to
-// take memory.
+// The library reuses the slots of dead handles as late as possible: only after some thousands of a
+// kind do they stop to take memory.
 void fill_handle_slots() {
   float x[2] = {1, 2}, y[2];
   for (int i = 0; i < 5000; ++i) {
     bn2d_options *options = nullptr;
     bn2d_module *module = nullptr;
     bn2d_record *record = nullptr;
-    if (bn2d_options_create(&options) != BN2D_OK || bn2d_module_create(1, options, &module) != BN2D_OK ||
+    if (bn2d_options_create(&options) != BN2D_OK ||
+        bn2d_module_create(1, options, &module) != BN2D_OK ||
         bn2d_forward_f32(module, x, 1, 1, 2, y, &record) != BN2D_OK)
       std::fprintf(stderr, "bn2d_fuzz: %s\n", bn2d_last_error());
     bn2d_record_release(record);
@@ -85,12 +87,13 @@ void fill_handle_slots() {
   }
 }
 
-// Whether the inputs reach what they are made for: as many successes as failures, and every status that a program can
-// provoke alone.
+// Whether the inputs reach what they are made for: as many successes as failures, and every status
+// that a program can provoke alone.
 bool reaches_everything() {
   bool good = 2 * bn2d_fuzz::Machine::answers(BN2D_OK) > bn2d_fuzz::Machine::calls();
   if (!good) std::fprintf(stderr, "bn2d_fuzz: most calls fail\n");
-  for (int32_t status = BN2D_ERROR_INVALID_ARGUMENT; status >= BN2D_ERROR_BUFFER_TOO_SMALL; --status) {
+  for (int32_t status = BN2D_ERROR_INVALID_ARGUMENT; status >= BN2D_ERROR_BUFFER_TOO_SMALL;
+       --status) {
     if (status == BN2D_ERROR_BUSY || bn2d_fuzz::Machine::answers(status) > 0) continue;
     std::fprintf(stderr, "bn2d_fuzz: no call has answered %s\n", bn2d_status_name(status));
     good = false;
@@ -100,7 +103,9 @@ bool reaches_everything() {
 
 int random_inputs(double seconds, uint64_t first) {
   const auto begin = std::chrono::steady_clock::now();
-  const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
+  const auto elapsed = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  };
   fill_handle_slots();
   uint64_t executions = 0;
   size_t half_way = 0;
@@ -110,19 +115,20 @@ int random_inputs(double seconds, uint64_t first) {
     const std::string finding = run(input_of(seed), false);
     ++executions;
     if (!finding.empty()) {
-      std::fprintf(stderr, "bn2d_fuzz: input --seed %" PRIu64 " on %s: %s\n", seed, bn2d_simd_target(),
-                   finding.c_str());
+      std::fprintf(stderr, "bn2d_fuzz: input --seed %" PRIu64 " on %s: %s\n", seed,
+                   bn2d_simd_target(), finding.c_str());
       return 1;
     }
     if (half_way == 0 && elapsed() > seconds / 2) half_way = memory_in_use();
   }
   const size_t end = memory_in_use();
-  std::printf("bn2d_fuzz: %-6s %9" PRIu64 " inputs, %10" PRIu64 " calls, seeds from %" PRIu64 "\n", bn2d_simd_target(),
-              executions, bn2d_fuzz::Machine::calls(), first);
+  std::printf("bn2d_fuzz: %-6s %9" PRIu64 " inputs, %10" PRIu64 " calls, seeds from %" PRIu64 "\n",
+              bn2d_simd_target(), executions, bn2d_fuzz::Machine::calls(), first);
   if (executions >= 2000 && !reaches_everything()) return 1;
   // Pools have been filled by half time; what grows after that is lost.
   if (seconds >= 10 && end > half_way + (size_t{1} << 20)) {
-    std::fprintf(stderr, "bn2d_fuzz: memory in use has grown from %zu to %zu bytes\n", half_way, end);
+    std::fprintf(stderr, "bn2d_fuzz: memory in use has grown from %zu to %zu bytes\n", half_way,
+                 end);
     return 1;
   }
   return 0;
@@ -135,7 +141,8 @@ int every_target(const char *self, const char *seconds, uint64_t seed) {
     const std::string ask = std::string("BN2D_SIMD=") + name + " " + self + " --target";
     FILE *answer = popen(ask.c_str(), "r");
     char line[64] = "";
-    if (answer != nullptr && std::fgets(line, sizeof line, answer) != nullptr && std::string(line) == name)
+    if (answer != nullptr && std::fgets(line, sizeof line, answer) != nullptr &&
+        std::string(line) == name)
       targets.push_back(name);
     if (answer != nullptr) pclose(answer);
   }
@@ -147,7 +154,8 @@ int every_target(const char *self, const char *seconds, uint64_t seed) {
     const pid_t child = fork();
     if (child == 0) {
       setenv("BN2D_SIMD", target.c_str(), 1);
-      execl(self, self, "--here", each.c_str(), std::to_string(seed).c_str(), static_cast<char *>(nullptr));
+      execl(self, self, "--here", each.c_str(), std::to_string(seed).c_str(),
+            static_cast<char *>(nullptr));
       _exit(127);
     }
     int status = 0;
@@ -157,7 +165,8 @@ int every_target(const char *self, const char *seconds, uint64_t seed) {
   return worst;
 }
 
-// The operation and what was wrong with it, without the numbers: findings of one kind have one name.
+// The operation and what was wrong with it, without the numbers: findings of one kind have one
+// name.
 std::string kind_of(const std::string &finding) {
   std::string kind = finding.substr(0, finding.find(' '));
   bool number = false;
@@ -175,14 +184,15 @@ int survey(double seconds, uint64_t first) {
   const auto begin = std::chrono::steady_clock::now();
   std::map<std::string, std::pair<int, uint64_t>> kinds;
   uint64_t seed = first;
-  for (; std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() < seconds; ++seed) {
+  for (; std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() < seconds;
+       ++seed) {
     std::snprintf(g_input, sizeof g_input, "--seed %" PRIu64, seed);
     const std::string finding = run(input_of(seed), false);
     if (!finding.empty() && kinds.try_emplace(kind_of(finding), 0, seed).first->second.first++ == 0)
       std::printf("--seed %" PRIu64 " %s\n", seed, finding.c_str());
   }
-  std::printf("bn2d_fuzz: %s, %" PRIu64 " inputs, %zu kinds of findings\n", bn2d_simd_target(), seed - first,
-              kinds.size());
+  std::printf("bn2d_fuzz: %s, %" PRIu64 " inputs, %zu kinds of findings\n", bn2d_simd_target(),
+              seed - first, kinds.size());
   for (const auto &[kind, seen] : kinds)
     std::printf("%6d  from --seed %" PRIu64 ": %s\n", seen.first, seen.second, kind.c_str());
   return kinds.empty() ? 0 : 1;
@@ -195,7 +205,8 @@ Bytes read_file(const std::filesystem::path &path) {
 
 void write_file(const std::filesystem::path &path, const Bytes &bytes) {
   std::ofstream file(path, std::ios::binary);
-  file.write(reinterpret_cast<const char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  file.write(reinterpret_cast<const char *>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
 }
 
 int replay(const std::vector<std::filesystem::path> &paths) {
@@ -208,7 +219,8 @@ int replay(const std::vector<std::filesystem::path> &paths) {
     if (!std::filesystem::is_directory(path))
       files.push_back(path);
     else
-      for (const auto &entry : std::filesystem::directory_iterator(path)) files.push_back(entry.path());
+      for (const auto &entry : std::filesystem::directory_iterator(path))
+        files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());
   int findings = 0;
@@ -217,10 +229,11 @@ int replay(const std::vector<std::filesystem::path> &paths) {
     const std::string finding = run(read_file(file), files.size() == 1);
     if (finding.empty()) continue;
     ++findings;
-    std::fprintf(stderr, "bn2d_fuzz: %s on %s: %s\n", file.c_str(), bn2d_simd_target(), finding.c_str());
+    std::fprintf(stderr, "bn2d_fuzz: %s on %s: %s\n", file.c_str(), bn2d_simd_target(),
+                 finding.c_str());
   }
-  std::printf("bn2d_fuzz: %zu files, %" PRIu64 " calls, %d findings\n", files.size(), bn2d_fuzz::Machine::calls(),
-              findings);
+  std::printf("bn2d_fuzz: %zu files, %" PRIu64 " calls, %d findings\n", files.size(),
+              bn2d_fuzz::Machine::calls(), findings);
   return findings == 0 && !files.empty() ? 0 : 1;
 }
 
@@ -278,7 +291,8 @@ int main(int argc, char **argv) {
     return arguments.size() > i ? std::strtoull(arguments[i].c_str(), nullptr, 10) : otherwise;
   };
 #ifndef __SANITIZE_ADDRESS__
-  for (const int signal_number : {SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGILL}) signal(signal_number, on_signal);
+  for (const int signal_number : {SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGILL})
+    signal(signal_number, on_signal);
 #endif
   if (arguments.size() == 1 && arguments[0] == "--target") {
     std::fputs(bn2d_simd_target(), stdout);
@@ -288,11 +302,13 @@ int main(int argc, char **argv) {
     return every_target(argv[0], arguments[1].c_str(), number(2, 1));
   if (arguments.size() >= 2 && arguments[0] == "--here")
     return random_inputs(std::atof(arguments[1].c_str()), number(2, 1));
-  if (arguments.size() >= 2 && arguments[0] == "--survey") return survey(std::atof(arguments[1].c_str()), number(2, 1));
+  if (arguments.size() >= 2 && arguments[0] == "--survey")
+    return survey(std::atof(arguments[1].c_str()), number(2, 1));
   if (arguments.size() == 2 && arguments[0] == "--seed") {
     std::snprintf(g_input, sizeof g_input, "--seed %s", arguments[1].c_str());
     const std::string finding = run(input_of(number(1, 1)), true);
-    if (!finding.empty()) std::fprintf(stderr, "bn2d_fuzz: on %s: %s\n", bn2d_simd_target(), finding.c_str());
+    if (!finding.empty())
+      std::fprintf(stderr, "bn2d_fuzz: on %s: %s\n", bn2d_simd_target(), finding.c_str());
     return finding.empty() ? 0 : 1;
   }
   if (arguments.size() == 3 && arguments[0] == "--write") {
@@ -302,7 +318,8 @@ int main(int argc, char **argv) {
   if (arguments.size() == 2 && arguments[0] == "--shrink") return shrink(arguments[1]);
   if (arguments.empty() || arguments[0].substr(0, 1) == "-") {
     std::fprintf(stderr,
-                 "usage: %s FILE OR FOLDER... | --random SECONDS [SEED] | --survey SECONDS [SEED] | --seed SEED | "
+                 "usage: %s FILE OR FOLDER... | --random SECONDS [SEED] | --survey SECONDS [SEED] "
+                 "| --seed SEED | "
                  "--write SEED FILE | "
                  "--shrink FILE\n",
                  argv[0]);

@@ -1,5 +1,6 @@
-// A program for the fuzzer is a string of bytes; every choice takes one or two of them. Once they are used up every
-// choice is 0, and 0 is the plain case everywhere: so a shorter input is a simpler program.
+// A program for the fuzzer is a string of bytes; every choice takes one or two of them. Once they
+// are used up every choice is 0, and 0 is the plain case everywhere: so a shorter input is a
+// simpler program.
 #pragma once
 #include <cstddef>
 #include <cstdint>

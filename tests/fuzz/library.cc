@@ -8,7 +8,8 @@
 namespace bn2d_fuzz {
 namespace {
 
-const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+const double nan = std::numeric_limits<double>::quiet_NaN(),
+             infinity = std::numeric_limits<double>::infinity();
 
 Verdict wrong(bool is_wrong, int32_t status = BN2D_ERROR_INVALID_ARGUMENT) {
   Verdict verdict;
@@ -25,7 +26,8 @@ template <class H>
 H *Machine::spoil(H *handle, Verdict &verdict) {
   if (!in_.one_in(64)) return handle;
   const auto dead = [&](const auto &all) -> void * {
-    return all.empty() ? nullptr : all[static_cast<size_t>(in_.below(static_cast<int64_t>(all.size())))];
+    return all.empty() ? nullptr
+                       : all[static_cast<size_t>(in_.below(static_cast<int64_t>(all.size())))];
   };
   void *other = nullptr;
   switch (in_.below(3)) {
@@ -41,7 +43,8 @@ H *Machine::spoil(H *handle, Verdict &verdict) {
       for (const auto &module : modules_) {
         if (!module->alive()) continue;
         other = std::is_same_v<H, bn2d_module> ? nullptr : static_cast<void *>(module->handle);
-        if (std::is_same_v<H, bn2d_module> && !module->tensors.empty()) other = module->tensors[0].handle;
+        if (std::is_same_v<H, bn2d_module> && !module->tensors.empty())
+          other = module->tensors[0].handle;
       }
       break;
   }
@@ -53,7 +56,8 @@ template bn2d_record *Machine::spoil(bn2d_record *, Verdict &);
 template bn2d_tensor *Machine::spoil(bn2d_tensor *, Verdict &);
 template bn2d_options *Machine::spoil(bn2d_options *, Verdict &);
 
-// --------------------------------------------------------------------------------------------------------- options
+// -------------------------------------------------------------------------------------------------
+// options
 
 void Machine::options() {
   if (options_.empty() || (options_.size() < 3 && in_.one_in(4))) {
@@ -70,21 +74,24 @@ void Machine::options() {
   bn2d_options *handle = spoil(o.handle, verdict);
   before();
   const auto flag = [&](const char *name, int32_t (*set)(bn2d_options *, int32_t), bool &model) {
-    const int32_t value = in_.one_in(16) ? in_.pick({-1, 2, INT32_MAX}) : static_cast<int32_t>(in_.below(2));
+    const int32_t value =
+        in_.one_in(16) ? in_.pick({-1, 2, INT32_MAX}) : static_cast<int32_t>(in_.below(2));
     if (value != 0 && value != 1) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
     simple(name, set(handle, value), verdict);
     if (verdict.must.empty()) model = value == 1;
   };
   switch (in_.below(10)) {
     case 0: {
-      const double eps = in_.pick({1e-5, 0.0, 1e-3, 1.0, 1e-300, 5e-324, 1e30, -0.0, -1e-5, nan, infinity});
+      const double eps =
+          in_.pick({1e-5, 0.0, 1e-3, 1.0, 1e-300, 5e-324, 1e30, -0.0, -1e-5, nan, infinity});
       if (!(std::isfinite(eps) && eps >= 0)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
       simple("options_set_eps", bn2d_options_set_eps(handle, eps), verdict);
       if (verdict.must.empty()) o.eps = eps;
       break;
     }
     case 1: {
-      const double momentum = in_.pick({0.1, 0.0, 1.0, 0.5, 1e-300, -0.0, 1.0000001, -0.1, nan, infinity});
+      const double momentum =
+          in_.pick({0.1, 0.0, 1.0, 0.5, 1e-300, -0.0, 1.0000001, -0.1, nan, infinity});
       if (!(momentum >= 0 && momentum <= 1)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
       simple("options_set_momentum", bn2d_options_set_momentum(handle, momentum), verdict);
       if (verdict.must.empty()) o.momentum = momentum, o.has_momentum = true;
@@ -107,12 +114,13 @@ void Machine::options() {
       if (in_.coin()) {
         flag("options_set_biased_running_var", bn2d_options_set_biased_running_var, o.biased);
       } else {
-        flag("options_set_protect_running_stats", bn2d_options_set_protect_running_stats, o.protect);
+        flag("options_set_protect_running_stats", bn2d_options_set_protect_running_stats,
+             o.protect);
       }
       break;
     case 7: {
-      const int32_t dtype =
-          in_.one_in(12) ? in_.pick<int32_t>({0, BN2D_I64, 6, -1, INT32_MIN}) : static_cast<int32_t>(1 + in_.below(4));
+      const int32_t dtype = in_.one_in(12) ? in_.pick<int32_t>({0, BN2D_I64, 6, -1, INT32_MIN})
+                                           : static_cast<int32_t>(1 + in_.below(4));
       if (!is_module_dtype(dtype)) verdict.must.add(BN2D_ERROR_DTYPE);
       simple("options_set_dtype", bn2d_options_set_dtype(handle, dtype), verdict);
       if (verdict.must.empty()) o.dtype = dtype;
@@ -135,8 +143,8 @@ void Machine::options() {
   }
 }
 
-// What is well known must be taken, and with the same effect as by the setter; on anything else the options stay what
-// they are or become something that a module can be made from.
+// What is well known must be taken, and with the same effect as by the setter; on anything else the
+// options stay what they are or become something that a module can be made from.
 void Machine::options_by_name() {
   if (options_.empty()) return options();
   OptionsModel &o = options_[0];
@@ -151,7 +159,8 @@ void Machine::options_by_name() {
       {"eps", "-1", BN2D_ERROR_INVALID_ARGUMENT, nullptr},
       {"eps", "nan", BN2D_ERROR_INVALID_ARGUMENT, nullptr},
       {"eps", "", BN2D_ERROR_INVALID_ARGUMENT, nullptr},
-      {"momentum", "0.25", BN2D_OK, [](OptionsModel &m) { m.momentum = 0.25, m.has_momentum = true; }},
+      {"momentum", "0.25", BN2D_OK,
+       [](OptionsModel &m) { m.momentum = 0.25, m.has_momentum = true; }},
       {"momentum", "None", BN2D_OK, [](OptionsModel &m) { m.has_momentum = false; }},
       {"momentum", "2", BN2D_ERROR_INVALID_ARGUMENT, nullptr},
       {"affine", "False", BN2D_OK, [](OptionsModel &m) { m.affine = false; }},
@@ -183,7 +192,8 @@ void Machine::options_by_name() {
     if (no_name || no_value) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
     before();
     simple(std::string("options_set_by_name ") + chosen.name + "=" + chosen.value,
-           bn2d_options_set_by_name(handle, no_name ? nullptr : chosen.name, no_value ? nullptr : chosen.value),
+           bn2d_options_set_by_name(handle, no_name ? nullptr : chosen.name,
+                                    no_value ? nullptr : chosen.value),
            verdict);
     if (verdict.must.empty()) chosen.apply(o);
     return;
@@ -194,10 +204,12 @@ void Machine::options_by_name() {
     for (int64_t i = in_.below(80); i > 0; --i) name += static_cast<char>(in_.byte());
   }
   for (int64_t i = in_.below(24); i > 0; --i)
-    value += in_.one_in(4) ? static_cast<char>(in_.byte()) : "0123456789.e+-naifxTrue"[in_.below(23)];
+    value +=
+        in_.one_in(4) ? static_cast<char>(in_.byte()) : "0123456789.e+-naifxTrue"[in_.below(23)];
   bn2d_options *garbage = nullptr;
   if (bn2d_options_create(&garbage) != BN2D_OK) return;
-  for (const int32_t status : {BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_NOT_FOUND, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE})
+  for (const int32_t status :
+       {BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_NOT_FOUND, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE})
     verdict.may.add(status);
   before();
   const int32_t status = bn2d_options_set_by_name(garbage, name.c_str(), value.c_str());
@@ -205,7 +217,8 @@ void Machine::options_by_name() {
   const bool settled = settle("options_set_by_name with garbage", status, verdict);
   if (settled && bn2d_module_create(1, garbage, &made) != BN2D_OK) {
     bn2d_options_release(garbage);
-    found("options_set_by_name with garbage", "took " + name + "=" + value + ", of which no module can be made");
+    found("options_set_by_name with garbage",
+          "took " + name + "=" + value + ", of which no module can be made");
   }
   double eps = 1, momentum = 0;
   int32_t has = 0;
@@ -219,7 +232,8 @@ void Machine::options_by_name() {
     found("options_set_by_name with garbage", "took " + name + "=" + value);
 }
 
-// --------------------------------------------------------------------------------------------------------- modules
+// -------------------------------------------------------------------------------------------------
+// modules
 
 void Machine::create_module() {
   size_t alive = 0;
@@ -255,8 +269,8 @@ void Machine::create_module() {
     int32_t status = bn2d_options_set_affine(made, chosen.affine);
     status |= bn2d_options_set_bias(made, chosen.bias);
     status |= bn2d_options_set_track_running_stats(made, chosen.track);
-    status |=
-        chosen.has_momentum ? bn2d_options_set_momentum(made, chosen.momentum) : bn2d_options_set_momentum_none(made);
+    status |= chosen.has_momentum ? bn2d_options_set_momentum(made, chosen.momentum)
+                                  : bn2d_options_set_momentum_none(made);
     status |= bn2d_options_set_dtype(made, chosen.dtype) | bn2d_options_set_eps(made, chosen.eps);
     status |= bn2d_options_set_biased_running_var(made, chosen.biased);
     status |= bn2d_options_set_protect_running_stats(made, chosen.protect);
@@ -269,10 +283,11 @@ void Machine::create_module() {
   }
   bn2d_module *module = nullptr;
   before();
-  const bool created =
-      settle("module_create " + std::to_string(channels), bn2d_module_create(channels, options, &module), verdict);
+  const bool created = settle("module_create " + std::to_string(channels),
+                              bn2d_module_create(channels, options, &module), verdict);
   bn2d_options_release(made);
-  if (created == (module == nullptr)) found("module_create", "the handle does not tell whether it succeeded");
+  if (created == (module == nullptr))
+    found("module_create", "the handle does not tell whether it succeeded");
   if (created) adopt(module, channels, chosen);
 }
 
@@ -298,16 +313,19 @@ void Machine::adopt(bn2d_module *handle, int64_t channels, const OptionsModel &o
       throw Finding(std::string("a new module has no ") + name);
     bn2d_tensor_release(tensor.handle);  // the module keeps it
     tensor.data = static_cast<unsigned char *>(data);
-    if (reinterpret_cast<uintptr_t>(data) % 64 != 0) throw Finding(std::string(name) + " is not aligned to 64 bytes");
+    if (reinterpret_cast<uintptr_t>(data) % 64 != 0)
+      throw Finding(std::string(name) + " is not aligned to 64 bytes");
     module->tensors.push_back(tensor);
     if (scalar) return;
     for (const double value : module->values(name))
-      if (value != initial) throw Finding(std::string(name) + " does not start as " + std::to_string(initial));
+      if (value != initial)
+        throw Finding(std::string(name) + " does not start as " + std::to_string(initial));
   };
   const auto parameter = [&](const char *name, const char *gradient, double initial) {
     add(name, BN2D_PARAMETER, options.dtype, false, initial);
     add(gradient, BN2D_GRADIENT, options.dtype, false, 0);
-    module->tensors[module->tensors.size() - 2].gradient = static_cast<int>(module->tensors.size()) - 1;
+    module->tensors[module->tensors.size() - 2].gradient =
+        static_cast<int>(module->tensors.size()) - 1;
   };
   if (options.affine) parameter("weight", "weight.grad", 1);
   if (options.affine && options.bias) parameter("bias", "bias.grad", 0);
@@ -325,7 +343,8 @@ size_t Machine::pick_module() {
     if (modules_[i]->alive()) alive.push_back(i);
   if (alive.empty()) {
     bn2d_module *handle = nullptr;
-    if (bn2d_module_create(3, nullptr, &handle) != BN2D_OK) throw Finding("module_create of the defaults failed");
+    if (bn2d_module_create(3, nullptr, &handle) != BN2D_OK)
+      throw Finding("module_create of the defaults failed");
     adopt(handle, 3, {});
     return modules_.size() - 1;
   }
@@ -343,9 +362,11 @@ void Machine::query_module() {
   int64_t wide = untouched;
   double number = untouched;
   before();
-  const auto integer = [&](const char *name, int32_t (*ask)(const bn2d_module *, int32_t *), int32_t right) {
+  const auto integer = [&](const char *name, int32_t (*ask)(const bn2d_module *, int32_t *),
+                           int32_t right) {
     simple(name, ask(handle, null ? nullptr : &small), verdict);
-    if (small != (verdict.must.empty() ? right : untouched)) found(name, "gave " + std::to_string(small));
+    if (small != (verdict.must.empty() ? right : untouched))
+      found(name, "gave " + std::to_string(small));
   };
   int32_t count = 0;
   for (const TensorModel &tensor : m.tensors) count += tensor.kind == BN2D_GRADIENT ? 0 : 1;
@@ -355,7 +376,8 @@ void Machine::query_module() {
     case 1:
       return integer("module_affine", bn2d_module_affine, m.options.affine ? 1 : 0);
     case 2:
-      return integer("module_track_running_stats", bn2d_module_track_running_stats, m.options.track ? 1 : 0);
+      return integer("module_track_running_stats", bn2d_module_track_running_stats,
+                     m.options.track ? 1 : 0);
     case 3:
       return integer("module_dtype", bn2d_module_dtype, m.options.dtype);
     case 4:
@@ -363,15 +385,19 @@ void Machine::query_module() {
     case 5:
       return integer("module_tensor_count", bn2d_module_tensor_count, count);
     case 6:
-      simple("module_num_features", bn2d_module_num_features(handle, null ? nullptr : &wide), verdict);
-      if (wide != (verdict.must.empty() ? m.channels : untouched)) found("module_num_features", "is wrong");
+      simple("module_num_features", bn2d_module_num_features(handle, null ? nullptr : &wide),
+             verdict);
+      if (wide != (verdict.must.empty() ? m.channels : untouched))
+        found("module_num_features", "is wrong");
       return;
     case 7:
       simple("module_eps", bn2d_module_eps(handle, null ? nullptr : &number), verdict);
-      if (number != (verdict.must.empty() ? m.options.eps : untouched)) found("module_eps", "is wrong");
+      if (number != (verdict.must.empty() ? m.options.eps : untouched))
+        found("module_eps", "is wrong");
       return;
     case 8: {
-      simple("module_momentum", bn2d_module_momentum(handle, null ? nullptr : &small, &number), verdict);
+      simple("module_momentum", bn2d_module_momentum(handle, null ? nullptr : &small, &number),
+             verdict);
       const bool right = !verdict.must.empty()    ? small == untouched && number == untouched
                          : m.options.has_momentum ? small == 1 && number == m.options.momentum
                                                   : small == 0 && std::isnan(number);
@@ -380,7 +406,8 @@ void Machine::query_module() {
     }
     case 9:
       simple("module_device", bn2d_module_device(handle, null ? nullptr : &small, &other), verdict);
-      if (verdict.must.empty() && (small != BN2D_CPU || other != 0)) found("module_device", "is wrong");
+      if (verdict.must.empty() && (small != BN2D_CPU || other != 0))
+        found("module_device", "is wrong");
       return;
     case 10: {  // by index
       const int32_t index = in_.one_in(16) ? in_.pick<int32_t>({-1, count, INT32_MAX, INT32_MIN})
@@ -388,8 +415,10 @@ void Machine::query_module() {
       if (index < 0 || index >= count) verdict.must.add(BN2D_ERROR_NOT_FOUND);
       bn2d_tensor *tensor = nullptr;
       const bool ok =
-          settle("module_tensor_at", bn2d_module_tensor_at(handle, index, null ? nullptr : &tensor), verdict);
-      if (!ok) return tensor == nullptr ? void() : found("module_tensor_at", "failed and gave a handle");
+          settle("module_tensor_at", bn2d_module_tensor_at(handle, index, null ? nullptr : &tensor),
+                 verdict);
+      if (!ok)
+        return tensor == nullptr ? void() : found("module_tensor_at", "failed and gave a handle");
       int32_t i = 0;
       for (TensorModel &one : m.tensors) {
         if (one.kind == BN2D_GRADIENT || i++ != index) continue;
@@ -401,7 +430,8 @@ void Machine::query_module() {
     default: {
       char text[200];
       std::memset(text, 0x5a, sizeof text);
-      const uint64_t capacity = in_.one_in(4) ? 0 : static_cast<uint64_t>(in_.below(static_cast<int64_t>(sizeof text)));
+      const uint64_t capacity =
+          in_.one_in(4) ? 0 : static_cast<uint64_t>(in_.below(static_cast<int64_t>(sizeof text)));
       uint64_t length = 0, needed = 0;
       bn2d_module_repr(m.handle, nullptr, 0, &needed);
       verdict.must = {};  // NULL is allowed for some of these
@@ -431,9 +461,11 @@ void Machine::change_module() {
   before();
   switch (in_.below(6)) {
     case 0: {
-      const int32_t training = in_.one_in(16) ? in_.pick({-1, 2}) : static_cast<int32_t>(in_.below(2));
+      const int32_t training =
+          in_.one_in(16) ? in_.pick({-1, 2}) : static_cast<int32_t>(in_.below(2));
       if (training != 0 && training != 1) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
-      if (settle("module_train " + std::to_string(training), bn2d_module_train(handle, training), verdict))
+      if (settle("module_train " + std::to_string(training), bn2d_module_train(handle, training),
+                 verdict))
         m.training = training == 1;
       break;
     }
@@ -443,14 +475,17 @@ void Machine::change_module() {
     case 2: {
       const int32_t threads = in_.pick<int32_t>({0, 1, 2, INT32_MAX, -1});
       if (threads < 0) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
-      if (settle("module_set_num_threads", bn2d_module_set_num_threads(handle, threads), verdict)) m.threads = threads;
+      if (settle("module_set_num_threads", bn2d_module_set_num_threads(handle, threads), verdict))
+        m.threads = threads;
       break;
     }
     case 3:
     case 4: {
       const bool all = in_.coin();
-      const int32_t status = all ? bn2d_module_reset_parameters(handle) : bn2d_module_reset_running_stats(handle);
-      if (!settle(all ? "module_reset_parameters" : "module_reset_running_stats", status, verdict)) return;
+      const int32_t status =
+          all ? bn2d_module_reset_parameters(handle) : bn2d_module_reset_running_stats(handle);
+      if (!settle(all ? "module_reset_parameters" : "module_reset_running_stats", status, verdict))
+        return;
       std::vector<std::string> changed{"running_mean", "running_var", "num_batches_tracked"};
       if (all) changed.insert(changed.end(), {"weight", "bias"});
       check_only("a reset", {}, static_cast<int>(index), changed);
@@ -505,19 +540,23 @@ void Machine::references() {
       for (TensorModel &tensor : m.tensors) {
         if (tensor.references == 0) dead_tensors_.push_back(tensor.handle);
       }
-      // A gradient lives as long as its parameter: what is held of either keeps both out of the list above.
+      // A gradient lives as long as its parameter: what is held of either keeps both out of the
+      // list above.
       for (TensorModel &tensor : m.tensors) {
         if (tensor.gradient < 0 || tensor.references == 0) continue;
         bn2d_tensor *gradient = m.tensors[static_cast<size_t>(tensor.gradient)].handle;
-        dead_tensors_.erase(std::remove(dead_tensors_.begin(), dead_tensors_.end(), gradient), dead_tensors_.end());
+        dead_tensors_.erase(std::remove(dead_tensors_.begin(), dead_tensors_.end(), gradient),
+                            dead_tensors_.end());
       }
       return;
     }
     case 2: {
       if (modules_.empty()) return;
-      ModuleModel &m = *modules_[static_cast<size_t>(in_.below(static_cast<int64_t>(modules_.size())))];
+      ModuleModel &m =
+          *modules_[static_cast<size_t>(in_.below(static_cast<int64_t>(modules_.size())))];
       if (m.tensors.empty()) return;
-      TensorModel &t = m.tensors[static_cast<size_t>(in_.below(static_cast<int64_t>(m.tensors.size())))];
+      TensorModel &t =
+          m.tensors[static_cast<size_t>(in_.below(static_cast<int64_t>(m.tensors.size())))];
       if (!m.alive() && t.references == 0) return;
       bn2d_tensor *handle = spoil(t.handle, verdict);
       before();
@@ -557,14 +596,16 @@ void Machine::references() {
   }
 }
 
-// --------------------------------------------------------------------------------------------------------- tensors
+// -------------------------------------------------------------------------------------------------
+// tensors
 
 void Machine::tensor() {
   ModuleModel &m = *modules_[pick_module()];
   Verdict verdict;
   if (in_.coin()) {
-    const char *name = in_.pick({"weight", "bias", "running_mean", "running_var", "num_batches_tracked", "weight.grad",
-                                 "bias.grad", "", "Weight", "running_mean.grad"});
+    const char *name =
+        in_.pick({"weight", "bias", "running_mean", "running_var", "num_batches_tracked",
+                  "weight.grad", "bias.grad", "", "Weight", "running_mean.grad"});
     TensorModel *model = m.find(name);
     if (model == nullptr) verdict.must.add(BN2D_ERROR_NOT_FOUND);
     bn2d_module *handle = spoil(m.handle, verdict);
@@ -572,21 +613,28 @@ void Machine::tensor() {
     if (no_name) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
     bn2d_tensor *found_tensor = nullptr;
     before();
-    const bool ok = settle(std::string("module_tensor_by_name ") + name,
-                           bn2d_module_tensor_by_name(handle, no_name ? nullptr : name, &found_tensor), verdict);
-    if (!ok) return found_tensor == nullptr ? void() : found("module_tensor_by_name", "failed and gave a handle");
-    if (found_tensor != model->handle) found("module_tensor_by_name", "gave another handle than before");
+    const bool ok = settle(
+        std::string("module_tensor_by_name ") + name,
+        bn2d_module_tensor_by_name(handle, no_name ? nullptr : name, &found_tensor), verdict);
+    if (!ok)
+      return found_tensor == nullptr ? void()
+                                     : found("module_tensor_by_name", "failed and gave a handle");
+    if (found_tensor != model->handle)
+      found("module_tensor_by_name", "gave another handle than before");
     ++model->references;
     return;
   }
   if (m.tensors.empty()) return;
-  TensorModel &t = m.tensors[static_cast<size_t>(in_.below(static_cast<int64_t>(m.tensors.size())))];
+  TensorModel &t =
+      m.tensors[static_cast<size_t>(in_.below(static_cast<int64_t>(m.tensors.size())))];
   bn2d_tensor *handle = spoil(t.handle, verdict);
   const int32_t untouched = 0x5a5a5a5a;
   int32_t small = untouched;
-  const auto integer = [&](const char *name, int32_t (*ask)(const bn2d_tensor *, int32_t *), int32_t right) {
+  const auto integer = [&](const char *name, int32_t (*ask)(const bn2d_tensor *, int32_t *),
+                           int32_t right) {
     simple(name, ask(handle, &small), verdict);
-    if (small != (verdict.must.empty() ? right : untouched)) found(name, "of " + t.name + " is wrong");
+    if (small != (verdict.must.empty() ? right : untouched))
+      found(name, "of " + t.name + " is wrong");
   };
   before();
   switch (in_.below(9)) {
@@ -627,7 +675,8 @@ void Machine::tensor() {
       if (t.kind != BN2D_PARAMETER) verdict.must.add(BN2D_ERROR_STATE);
       bn2d_tensor *gradient = nullptr;
       const bool ok = settle("tensor_grad", bn2d_tensor_grad(handle, &gradient), verdict);
-      if (!ok) return gradient == nullptr ? void() : found("tensor_grad", "failed and gave a handle");
+      if (!ok)
+        return gradient == nullptr ? void() : found("tensor_grad", "failed and gave a handle");
       TensorModel &model = m.tensors[static_cast<size_t>(t.gradient)];
       if (gradient != model.handle) found("tensor_grad", "gave another handle than before");
       ++model.references;
@@ -648,13 +697,14 @@ void Machine::copy_tensor() {
   const size_t index = pick_module();
   ModuleModel &m = *modules_[index];
   if (m.tensors.empty()) return;
-  TensorModel &t = m.tensors[static_cast<size_t>(in_.below(static_cast<int64_t>(m.tensors.size())))];
+  TensorModel &t =
+      m.tensors[static_cast<size_t>(in_.below(static_cast<int64_t>(m.tensors.size())))];
   const bool from = in_.coin();
   Verdict verdict;
   int32_t dtype = in_.one_in(3) ? static_cast<int32_t>(1 + in_.below(5)) : t.dtype;
   if ((dtype == BN2D_I64) != (t.dtype == BN2D_I64)) verdict.must.add(BN2D_ERROR_DTYPE);
-  Operand other =
-      place_.array(from ? "source" : "target", static_cast<size_t>(in_.below(8)), dtype, t.count, !from, true, nullptr);
+  Operand other = place_.array(from ? "source" : "target", static_cast<size_t>(in_.below(8)), dtype,
+                               t.count, !from, true, nullptr);
   View view = t.scalar ? View::scalar(other.data, dtype) : View::vector(other.data, dtype, t.count);
   const bool flat = in_.one_in(3);  // without a view
   verdict.must.add(other.faults);
@@ -681,14 +731,17 @@ void Machine::copy_tensor() {
   }
   bn2d_tensor *handle = spoil(t.handle, verdict);
   before();
-  const std::string what = std::string(from ? "tensor_copy_from" : "tensor_copy_to") + (flat ? "_flat" : "");
-  const int32_t status = flat   ? from ? bn2d_tensor_copy_from_flat(handle, dtype, other.data, t.count)
-                                       : bn2d_tensor_copy_to_flat(handle, dtype, other.data, t.count)
+  const std::string what =
+      std::string(from ? "tensor_copy_from" : "tensor_copy_to") + (flat ? "_flat" : "");
+  const int32_t status = flat   ? from
+                                      ? bn2d_tensor_copy_from_flat(handle, dtype, other.data, t.count)
+                                      : bn2d_tensor_copy_to_flat(handle, dtype, other.data, t.count)
                            : from ? bn2d_tensor_copy_from(handle, view)
                                 : bn2d_tensor_copy_to(handle, view);
   if (!settle(what, status, verdict)) return;
   check_only(what, from ? std::vector<const Operand *>() : std::vector<const Operand *>{&other},
-             static_cast<int>(index), from ? std::vector<std::string>{t.name} : std::vector<std::string>());
+             static_cast<int>(index),
+             from ? std::vector<std::string>{t.name} : std::vector<std::string>());
   if (dtype == BN2D_I64) {
     if (std::memcmp(t.data, other.data, 8) != 0) found(what, "the counter has not arrived");
     return;
@@ -698,23 +751,28 @@ void Machine::copy_tensor() {
     const double want = numerics::rounded(from ? t.dtype : dtype, from ? there[i] : here[i]);
     const double got = from ? here[i] : there[i];
     if (got != want && !(std::isnan(got) && std::isnan(want)))
-      found(what, "element " + std::to_string(i) + " is " + std::to_string(got) + ", not " + std::to_string(want));
+      found(what, "element " + std::to_string(i) + " is " + std::to_string(got) + ", not " +
+                      std::to_string(want));
   }
 }
 
 void Machine::export_tensor() {
   ModuleModel &m = *modules_[pick_module()];
   if (m.tensors.empty()) return;
-  const TensorModel &t = m.tensors[static_cast<size_t>(in_.below(static_cast<int64_t>(m.tensors.size())))];
+  const TensorModel &t =
+      m.tensors[static_cast<size_t>(in_.below(static_cast<int64_t>(m.tensors.size())))];
   const auto check = [&](const bn2d_test::DLTensorMirror &tensor) {
-    const bool right = tensor.data == t.data && tensor.ndim == (t.scalar ? 0 : 1) && tensor.device_type == BN2D_CPU &&
-                       (t.scalar || (tensor.shape[0] == t.count && tensor.strides[0] == 1)) && tensor.byte_offset == 0;
+    const bool right = tensor.data == t.data && tensor.ndim == (t.scalar ? 0 : 1) &&
+                       tensor.device_type == BN2D_CPU &&
+                       (t.scalar || (tensor.shape[0] == t.count && tensor.strides[0] == 1)) &&
+                       tensor.byte_offset == 0;
     if (!right) found("tensor_to_dlpack", "says something else than the tensor");
   };
   if (in_.one_in(3)) {  // a consumer gives one back
     say("deleter");
     if (!exports_.empty()) exports_.back()->deleter(exports_.back()), exports_.pop_back();
-    if (!legacy_exports_.empty()) legacy_exports_.back()->deleter(legacy_exports_.back()), legacy_exports_.pop_back();
+    if (!legacy_exports_.empty())
+      legacy_exports_.back()->deleter(legacy_exports_.back()), legacy_exports_.pop_back();
     return;
   }
   Verdict verdict;
@@ -723,14 +781,16 @@ void Machine::export_tensor() {
   if (in_.coin()) {
     DLManagedTensorVersioned *made = nullptr;
     simple("tensor_to_dlpack", bn2d_tensor_to_dlpack(handle, &made), verdict);
-    if ((made != nullptr) != verdict.must.empty()) found("tensor_to_dlpack", "no export, or one too many");
+    if ((made != nullptr) != verdict.must.empty())
+      found("tensor_to_dlpack", "no export, or one too many");
     if (made == nullptr) return;
     check(made->dl_tensor);
     exports_.push_back(made);
   } else {
     DLManagedTensor *made = nullptr;
     simple("tensor_to_dlpack_legacy", bn2d_tensor_to_dlpack_legacy(handle, &made), verdict);
-    if ((made != nullptr) != verdict.must.empty()) found("tensor_to_dlpack_legacy", "no export, or one too many");
+    if ((made != nullptr) != verdict.must.empty())
+      found("tensor_to_dlpack_legacy", "no export, or one too many");
     if (made == nullptr) return;
     check(made->dl_tensor);
     legacy_exports_.push_back(made);
@@ -743,7 +803,8 @@ void Machine::set_values() {
   for (TensorModel &t : m.tensors) {
     if (t.dtype == BN2D_I64) {
       if (!in_.one_in(8)) continue;
-      const int64_t count = in_.pick<int64_t>({7, 0, -1, INT64_MAX, INT64_MAX - 1, int64_t{1} << 53});
+      const int64_t count =
+          in_.pick<int64_t>({7, 0, -1, INT64_MAX, INT64_MAX - 1, int64_t{1} << 53});
       std::memcpy(t.data, &count, sizeof count);
       continue;
     }
@@ -765,7 +826,8 @@ void Machine::set_values() {
   say("values of a module");
 }
 
-// ----------------------------------------------------------------------------------------------------- names, limits
+// -------------------------------------------------------------------------------------------------
+// names, limits
 
 void Machine::names() {
   Verdict verdict;
@@ -773,8 +835,8 @@ void Machine::names() {
   switch (in_.below(4)) {
     case 0: {
       const int32_t count = bn2d_constant_count();
-      const int32_t index =
-          in_.one_in(4) ? in_.pick<int32_t>({-1, count, INT32_MAX, INT32_MIN}) : static_cast<int32_t>(in_.below(count));
+      const int32_t index = in_.one_in(4) ? in_.pick<int32_t>({-1, count, INT32_MAX, INT32_MIN})
+                                          : static_cast<int32_t>(in_.below(count));
       if (index < 0 || index >= count) verdict.must.add(BN2D_ERROR_NOT_FOUND);
       const char *name = nullptr;
       int64_t value = 0, again = 1;
@@ -804,7 +866,8 @@ void Machine::names() {
     }
     default: {
       const auto extent = [&] {
-        return in_.one_in(8) ? in_.pick<int64_t>({-1, INT64_MAX, INT64_MIN, int64_t{1} << 32, int64_t{1} << 61})
+        return in_.one_in(8) ? in_.pick<int64_t>(
+                                   {-1, INT64_MAX, INT64_MIN, int64_t{1} << 32, int64_t{1} << 61})
                              : in_.below(40);
       };
       const int64_t e[4] = {extent(), extent(), extent(), extent()};
@@ -819,7 +882,8 @@ void Machine::names() {
       if (negative) verdict.must.add(BN2D_ERROR_SHAPE);
       if (overflow) verdict.must.add(BN2D_ERROR_OVERFLOW);
       simple("mask_nbytes", bn2d_mask_nbytes(e[0], e[1], e[2], e[3], &bytes), verdict);
-      const uint64_t right = verdict.must.empty() ? static_cast<uint64_t>(e[0] * e[1] * ((e[2] * e[3] + 7) / 8)) : 7;
+      const uint64_t right =
+          verdict.must.empty() ? static_cast<uint64_t>(e[0] * e[1] * ((e[2] * e[3] + 7) / 8)) : 7;
       if (bytes != right) found("mask_nbytes", "is " + std::to_string(bytes));
       return;
     }
@@ -830,11 +894,13 @@ void Machine::settings() {
   before();
   if (in_.coin()) {
     const int32_t threads = in_.pick<int32_t>({0, 1, 2, 3, 8, INT32_MAX, -1, INT32_MIN});
-    simple("set_num_threads " + std::to_string(threads), bn2d_set_num_threads(threads), wrong(threads < 0));
+    simple("set_num_threads " + std::to_string(threads), bn2d_set_num_threads(threads),
+           wrong(threads < 0));
     if (threads >= 0 && bn2d_get_num_threads() != threads) found("get_num_threads", "is wrong");
   } else {
     const int64_t bytes = in_.pick<int64_t>({-1, 0, 1, 100000, INT64_MAX, INT64_MIN});
-    simple("set_streaming_threshold " + std::to_string(bytes), bn2d_set_streaming_threshold(bytes), {});
+    simple("set_streaming_threshold " + std::to_string(bytes), bn2d_set_streaming_threshold(bytes),
+           {});
     const int64_t now = bn2d_get_streaming_threshold();
     if (bytes >= 0 ? now != bytes : now >= 0) found("get_streaming_threshold", "is wrong");
   }

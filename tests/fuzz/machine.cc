@@ -19,7 +19,9 @@ Memory &memory_of(bool large) {
 }  // namespace
 
 uint64_t Machine::calls() { return g_calls; }
-uint64_t Machine::answers(int32_t status) { return status <= 0 && status > -16 ? g_answers[-status] : 0; }
+uint64_t Machine::answers(int32_t status) {
+  return status <= 0 && status > -16 ? g_answers[-status] : 0;
+}
 
 Values ModuleModel::values(const std::string &name) {
   Values out;
@@ -27,13 +29,18 @@ Values ModuleModel::values(const std::string &name) {
   if (tensor == nullptr) return out;
   const size_t size = numerics::size_of(tensor->dtype);
   for (int64_t c = 0; c < tensor->count; ++c)
-    out.push_back(numerics::decode(tensor->dtype,
-                                   numerics::read_bits(tensor->dtype, tensor->data + static_cast<size_t>(c) * size)));
+    out.push_back(numerics::decode(
+        tensor->dtype,
+        numerics::read_bits(tensor->dtype, tensor->data + static_cast<size_t>(c) * size)));
   return out;
 }
 
 Machine::Machine(const uint8_t *data, size_t size, bool trace)
-    : in_(data, size), trace_(trace), large_(in_.one_in(64)), memory_(memory_of(large_)), place_(in_, memory_) {
+    : in_(data, size),
+      trace_(trace),
+      large_(in_.one_in(64)),
+      memory_(memory_of(large_)),
+      place_(in_, memory_) {
   memory_.clear();
   bn2d_set_num_threads(0);
   bn2d_set_streaming_threshold(-1);
@@ -59,7 +66,9 @@ void Machine::say(const std::string &text) const {
   if (trace_) std::fprintf(stderr, "%s\n", text.c_str());
 }
 
-void Machine::found(const std::string &what, const std::string &problem) const { throw Finding(what + ": " + problem); }
+void Machine::found(const std::string &what, const std::string &problem) const {
+  throw Finding(what + ": " + problem);
+}
 
 std::string Machine::state() const {
   std::string out;
@@ -88,7 +97,8 @@ void Machine::before(const std::string &what) {
     for (size_t t = 0; t < module.tensors.size(); ++t) {
       const TensorModel &tensor = module.tensors[t];
       if (!module.alive() && tensor.references == 0) continue;
-      before_.blobs.push_back({m, t, std::vector<unsigned char>(tensor.data, tensor.data + tensor.bytes)});
+      before_.blobs.push_back(
+          {m, t, std::vector<unsigned char>(tensor.data, tensor.data + tensor.bytes)});
     }
   }
   before_.state = state();
@@ -100,7 +110,8 @@ bool Machine::settle(const std::string &what, int32_t status, const Verdict &ver
   const std::string message = bn2d_last_error();
   say(what + " -> " + bn2d_status_name(status) + (status == BN2D_OK ? "" : ": " + message));
   if (!verdict.allows(status))
-    found(what, std::string("returned ") + bn2d_status_name(status) + " (" + message + "), not " + verdict.text());
+    found(what, std::string("returned ") + bn2d_status_name(status) + " (" + message + "), not " +
+                    verdict.text());
   ++g_answers[-status];
   const bool marked = bn2d_test::message_is_marked();
   if (status == BN2D_OK) {
@@ -114,20 +125,22 @@ bool Machine::settle(const std::string &what, int32_t status, const Verdict &ver
   return false;
 }
 
-void Machine::check_only(const std::string &what, const std::vector<const Operand *> &outputs, int module,
-                         const std::vector<std::string> &tensors) {
+void Machine::check_only(const std::string &what, const std::vector<const Operand *> &outputs,
+                         int module, const std::vector<std::string> &tensors) {
   std::vector<const Footprint *> footprints;
   for (const Operand *output : outputs)
     if (output->given) footprints.push_back(&output->footprint);
   const int64_t stray = memory_.stray(before_.memory, footprints);
   if (stray >= 0) {
     const auto bank = static_cast<int64_t>(memory_.bank_bytes());
-    found(what, "byte " + std::to_string(stray % bank) + " of bank " + std::to_string(stray / bank) + " was written");
+    found(what, "byte " + std::to_string(stray % bank) + " of bank " +
+                    std::to_string(stray / bank) + " was written");
   }
   for (const Before::Blob &blob : before_.blobs) {
     const TensorModel &tensor = modules_[blob.module]->tensors[blob.tensor];
     bool allowed = false;
-    for (const std::string &name : tensors) allowed |= static_cast<int>(blob.module) == module && tensor.name == name;
+    for (const std::string &name : tensors)
+      allowed |= static_cast<int>(blob.module) == module && tensor.name == name;
     if (!allowed && std::memcmp(tensor.data, blob.bytes.data(), tensor.bytes) != 0)
       found(what, tensor.name + " of module " + std::to_string(blob.module) + " was written");
   }

@@ -1,8 +1,9 @@
-// Runs a program: a string of bytes as calls of the C ABI, each compared with what the header promises.
+// Runs a program: a string of bytes as calls of the C ABI, each compared with what the header
+// promises.
 //
 //   - the status is one that the arguments call for
-//   - a call that fails has changed nothing: no tensor, buffer, gradient, counter, mode or out parameter; its message
-//   is
+//   - a call that fails has changed nothing: no tensor, buffer, gradient, counter, mode or out
+//   parameter; its message is
 //     one line. A call that succeeds leaves the message alone
 //   - a call that succeeds has written its outputs and nothing else, with the numbers of the oracle
 //   - with another number of threads and other stores it does the same, bit by bit
@@ -98,8 +99,10 @@ class Machine {
  private:
   // machine.cc: what is common to all calls
   void say(const std::string &text) const;
-  void before(const std::string &what = "");  // what: shown before the call, in case it does not come back
-  bool settle(const std::string &what, int32_t status, const Verdict &verdict);  // true where it succeeded
+  void before(
+      const std::string &what = "");  // what: shown before the call, in case it does not come back
+  bool settle(const std::string &what, int32_t status,
+              const Verdict &verdict);  // true where it succeeded
   void check_only(const std::string &what, const std::vector<const Operand *> &outputs, int module,
                   const std::vector<std::string> &tensors);
   [[noreturn]] void found(const std::string &what, const std::string &problem) const;
@@ -129,7 +132,8 @@ class Machine {
   // compute.cc
   Extents choose_shape(int64_t channels);
   int32_t choose_data_dtype(int32_t parameters, Verdict &verdict);
-  oracle::Activation choose_activation(int32_t data, int32_t &number, double &slope, Verdict &verdict);
+  oracle::Activation choose_activation(int32_t data, int32_t &number, double &slope,
+                                       Verdict &verdict);
   void forward();
   void backward();
   void double_backward();

@@ -1,5 +1,6 @@
-// The memory that all tensors of a program lie in: banks between pages that nobody may touch. What no tensor covers
-// holds 0xFF bytes, which are NaN in every dtype: a result that has read one shows.
+// The memory that all tensors of a program lie in: banks between pages that nobody may touch. What
+// no tensor covers holds 0xFF bytes, which are NaN in every dtype: a result that has read one
+// shows.
 #pragma once
 #include <sys/mman.h>
 #include <unistd.h>
@@ -13,7 +14,8 @@
 
 namespace bn2d_fuzz {
 
-// The bytes of a tensor or an array: where each element starts, in the order of (n, c, h, w), and how long it is.
+// The bytes of a tensor or an array: where each element starts, in the order of (n, c, h, w), and
+// how long it is.
 struct Footprint {
   std::vector<uint32_t> offsets;
   size_t element = 1;
@@ -23,7 +25,8 @@ class Memory {
  public:
   static constexpr size_t kBanks = 8;
 
-  explicit Memory(size_t bank_bytes) : bank_(bank_bytes), page_(static_cast<size_t>(sysconf(_SC_PAGESIZE))) {
+  explicit Memory(size_t bank_bytes)
+      : bank_(bank_bytes), page_(static_cast<size_t>(sysconf(_SC_PAGESIZE))) {
     const size_t bytes = kBanks * (bank_ + page_) + page_;
     void *mapped = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) throw std::bad_alloc();
@@ -59,7 +62,8 @@ class Memory {
       if (!marked) mark(outputs);
       marked = true;
       for (size_t k = 0; k < bank_; ++k) {
-        if (before[k] != after[k] && stamps_[bank_begin(i) + k] != epoch_) return static_cast<int64_t>(i * bank_ + k);
+        if (before[k] != after[k] && stamps_[bank_begin(i) + k] != epoch_)
+          return static_cast<int64_t>(i * bank_ + k);
       }
     }
     return -1;

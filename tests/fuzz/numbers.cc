@@ -12,39 +12,49 @@ using numerics::format_of;
 
 bool finite(const Values &values, size_t c) { return values.empty() || std::isfinite(values[c]); }
 
-// Of float and half data. Elements that repeat, which expanded tensors have, lose the same again and again.
+// Of float and half data. Elements that repeat, which expanded tensors have, lose the same again
+// and again.
 constexpr Real kBoundOfMean = 2;
 
 Real smallest(int32_t dtype) { return oracle::ulp(arithmetic_of(dtype), 0); }
 Real largest(const oracle::Format &format) { return oracle::power_of_two(format.max_exponent); }
 
 size_t channel_of(const oracle::Extents &e, size_t i, size_t per_channel_results) {
-  return per_channel_results != 0 ? i : i / static_cast<size_t>(e.plane()) % static_cast<size_t>(e.c);
+  return per_channel_results != 0 ? i
+                                  : i / static_cast<size_t>(e.plane()) % static_cast<size_t>(e.c);
 }
 
 // One output against what it should be: `scale` and what is allowed on top of the bound by channel.
 class Comparison {
  public:
   Comparison(const char *name, const Numbers &numbers, int32_t dtype, bool per_channel)
-      : name_(name), numbers_(numbers), dtype_(dtype), per_channel_(per_channel), judged(numbers.judged) {}
+      : name_(name),
+        numbers_(numbers),
+        dtype_(dtype),
+        per_channel_(per_channel),
+        judged(numbers.judged) {}
 
-  std::string run(const Values &got, const Reals &want, Reals scale, const Reals &extra, Real bound) const {
+  std::string run(const Values &got, const Reals &want, Reals scale, const Reals &extra,
+                  Real bound) const {
     const oracle::Format &arithmetic = arithmetic_of(dtype_);
     std::vector<bool> ignore(got.size(), false);
     std::vector<bool> counts = judged;
     for (size_t c = 0; c < scale.size(); ++c) {
       if (!(scale[c] < largest(arithmetic))) counts[c] = false;
-      scale[c] = std::max(scale[c], std::ldexp(extra.empty() ? Real{0} : extra[c], arithmetic.digits));
+      scale[c] =
+          std::max(scale[c], std::ldexp(extra.empty() ? Real{0} : extra[c], arithmetic.digits));
     }
     for (size_t i = 0; i < got.size(); ++i) {
       const size_t c = channel_of(numbers_.e, i, per_channel_ ? 1 : 0);
       ignore[i] = !counts[c] || (!edge.empty() && edge[i]);
     }
     const int64_t plane = per_channel_ ? 1 : numbers_.e.plane();
-    const numerics::Comparison worst = numerics::compare(dtype_, numbers_.e.c, plane, got, want, scale, ignore);
+    const numerics::Comparison worst =
+        numerics::compare(dtype_, numbers_.e.c, plane, got, want, scale, ignore);
     if (worst.ulps <= bound) return "";
     char text[200];
-    std::snprintf(text, sizeof text, "%s[%lld] is %.17Lg, not %.17Lg: %.3Lg ulp of its scale, bound %.1Lf", name_,
+    std::snprintf(text, sizeof text,
+                  "%s[%lld] is %.17Lg, not %.17Lg: %.3Lg ulp of its scale, bound %.1Lf", name_,
                   static_cast<long long>(worst.at), worst.got, worst.want, worst.ulps, bound);
     return text;
   }
@@ -73,7 +83,8 @@ void blend_in(Reals &value, Reals &scale, const Values &old, double blend) {
 
 void Numbers::compute() {
   const auto channels = static_cast<size_t>(e.c);
-  statistics = batch ? oracle::batch_statistics(e, x, eps) : oracle::frozen_statistics(running_mean, running_var, eps);
+  statistics = batch ? oracle::batch_statistics(e, x, eps)
+                     : oracle::frozen_statistics(running_mean, running_var, eps);
   forward = oracle::forward(e, x, z, weight, bias, statistics, activation);
   judged.assign(channels, true);
   settled.assign(channels, true);
@@ -81,14 +92,16 @@ void Numbers::compute() {
   for (size_t c = 0; c < channels; ++c) {
     bool good = finite(weight, c) && finite(bias, c) && std::isfinite(statistics.invstd[c]);
     if (!batch) good &= std::isfinite(running_mean[c]);
-    const Real near = 16 * (oracle::ulp(arithmetic_of(data), forward.scale[c]) +
-                            smallest(data) * (1 + std::fabs(oracle::at_or(weight, c, 1)) * statistics.invstd[c]));
+    const Real near =
+        16 * (oracle::ulp(arithmetic_of(data), forward.scale[c]) +
+              smallest(data) * (1 + std::fabs(oracle::at_or(weight, c, 1)) * statistics.invstd[c]));
     const Real limit = 2 * largest(arithmetic_of(data));  // before the activation makes it smaller
     oracle::for_channel(e, static_cast<int64_t>(c), [&](int64_t i) {
       const auto at = static_cast<size_t>(i);
       good &= std::isfinite(x[at]) && finite(z, at) && std::fabs(forward.v[at]) < limit;
       if (activation.kind == oracle::Activation::none) return;
-      edge[at] = !(std::fabs(forward.v[at]) > near) || numerics::rounded(data, forward.v[at] / 16) == 0;
+      edge[at] =
+          !(std::fabs(forward.v[at]) > near) || numerics::rounded(data, forward.v[at] / 16) == 0;
       if (edge[at]) settled[c] = false;
     });
     judged[c] = good;
@@ -97,16 +110,18 @@ void Numbers::compute() {
 
 std::string Numbers::judge_y(const Values &y) const {
   Comparison comparison("y", *this, data, false);
-  // The unit of the smallest numbers, and what it becomes where 1/std is large: no mean lies between two of them. A
-  // slope that is so small is a multiple of it, too.
+  // The unit of the smallest numbers, and what it becomes where 1/std is large: no mean lies
+  // between two of them. A slope that is so small is a multiple of it, too.
   Reals extra;
   for (size_t c = 0; c < judged.size(); ++c) {
     Real most = 0;
     if (activation.kind == oracle::Activation::leaky) {
-      oracle::for_channel(e, static_cast<int64_t>(c),
-                          [&](int64_t i) { most = std::max(most, std::fabs(forward.v[static_cast<size_t>(i)])); });
+      oracle::for_channel(e, static_cast<int64_t>(c), [&](int64_t i) {
+        most = std::max(most, std::fabs(forward.v[static_cast<size_t>(i)]));
+      });
     }
-    extra.push_back(smallest(data) * (1 + most + std::fabs(oracle::at_or(weight, c, 1)) * statistics.invstd[c]));
+    extra.push_back(smallest(data) *
+                    (1 + most + std::fabs(oracle::at_or(weight, c, 1)) * statistics.invstd[c]));
   }
   return comparison.run(y, forward.y, forward.scale, extra, bound_of(data));
 }
@@ -119,7 +134,8 @@ Reals Numbers::promised_mean_scale() const {
 }
 
 std::string Numbers::judge_saved(const Values *mean, const Values *invstd) const {
-  // Saved statistics are doubles; what is promised of them is that they are right once they are rounded.
+  // Saved statistics are doubles; what is promised of them is that they are right once they are
+  // rounded.
   const bool f64 = data == BN2D_F64;
   const int32_t precision = f64 ? BN2D_F64 : BN2D_F32;
   const auto narrow = [&](const Values &wide) {
@@ -131,8 +147,8 @@ std::string Numbers::judge_saved(const Values *mean, const Values *invstd) const
   const Reals none;
   if (mean != nullptr) {
     problem = Comparison("saved_mean", *this, precision, true)
-                  .run(narrow(*mean), statistics.mean, promised_mean_scale(), Reals(judged.size(), smallest(data)),
-                       f64 ? 1 : kBoundOfMean);
+                  .run(narrow(*mean), statistics.mean, promised_mean_scale(),
+                       Reals(judged.size(), smallest(data)), f64 ? 1 : kBoundOfMean);
   }
   if (invstd != nullptr && problem.empty()) {
     problem = Comparison("saved_invstd", *this, precision, true)
@@ -141,8 +157,8 @@ std::string Numbers::judge_saved(const Values *mean, const Values *invstd) const
   return problem;
 }
 
-std::string Numbers::judge_running(const Values *mean, const Values *var, double factor, bool biased,
-                                   bool protect) const {
+std::string Numbers::judge_running(const Values *mean, const Values *var, double factor,
+                                   bool biased, bool protect) const {
   const auto channels = static_cast<size_t>(e.c);
   const int64_t m = e.per_channel();
   Reals new_mean(channels), new_var(channels), mean_scale(channels), var_scale(channels);
@@ -152,17 +168,18 @@ std::string Numbers::judge_running(const Values *mean, const Values *var, double
     const auto note = [&](const Values &old, Real value, Real magnitude, Reals &out, Reals &scale) {
       if (old.empty()) return;
       out[c] = oracle::running(old[c], value, factor);
-      scale[c] =
-          std::max<Real>({std::fabs((1 - static_cast<Real>(factor)) * old[c]), factor * magnitude, std::fabs(out[c])});
+      scale[c] = std::max<Real>({std::fabs((1 - static_cast<Real>(factor)) * old[c]),
+                                 factor * magnitude, std::fabs(out[c])});
     };
     note(running_mean, statistics.mean[c], promised_mean_scale()[c], new_mean, mean_scale);
     note(running_var, v, v, new_var, var_scale);
     // A variance that no double holds is infinite, however small its weight.
-    known[c] = judged[c] && finite(running_mean, c) && finite(running_var, c) && v < largest(oracle::binary64);
+    known[c] = judged[c] && finite(running_mean, c) && finite(running_var, c) &&
+               v < largest(oracle::binary64);
   }
   const bool f64 = parameters == BN2D_F64;
-  const auto statistic = [&](const char *name, const Values *got, const Values &old, const Reals &want,
-                             const Reals &scale, Real of_floats) -> std::string {
+  const auto statistic = [&](const char *name, const Values *got, const Values &old,
+                             const Reals &want, const Reals &scale, Real of_floats) -> std::string {
     if (got == nullptr) return "";
     Comparison comparison(name, *this, parameters, true);
     comparison.judged = known;
@@ -170,19 +187,22 @@ std::string Numbers::judge_running(const Values *mean, const Values *var, double
       const bool same = (*got)[c] == old[c] || (std::isnan((*got)[c]) && std::isnan(old[c]));
       if (factor == 0 && !same) return std::string(name) + " moved with a factor of 0";
       if (!protect) continue;
-      if (!std::isfinite((*got)[c]) && !same) return std::string(name) + " is protected, but is not finite";
+      if (!std::isfinite((*got)[c]) && !same)
+        return std::string(name) + " is protected, but is not finite";
       if (same) comparison.judged[c] = false;  // it may have been protected
     }
     // One rounding of it, and one of what is stored; the smallest unit stands for both.
     Reals extra(channels, oracle::ulp(format_of(parameters), 0));
     return comparison.run(*got, want, scale, extra, f64 ? (factor != 1 ? 3 : 1) : of_floats);
   };
-  std::string problem = statistic("running_mean", mean, running_mean, new_mean, mean_scale, kBoundOfMean);
+  std::string problem =
+      statistic("running_mean", mean, running_mean, new_mean, mean_scale, kBoundOfMean);
   if (problem.empty()) problem = statistic("running_var", var, running_var, new_var, var_scale, 4);
   return problem;
 }
 
-// ------------------------------------------------------------------------------------------------------- gradients
+// -------------------------------------------------------------------------------------------------
+// gradients
 
 std::string judge_backward(const Numbers &n, const Values &dy, const BackwardResults &results) {
   const Reals g = oracle::through(n.activation, n.forward.v, dy);
@@ -206,14 +226,19 @@ std::string judge_backward(const Numbers &n, const Values &dy, const BackwardRes
     if (!(want.dbias_scale[c] < largest(arithmetic_of(n.data)) / 4) ||
         !(want.dweight_scale[c] < largest(arithmetic_of(n.data)) / 4))
       judged[c] = false;
-    // By how much xhat is off where the mean lies between two of the smallest numbers, and what comes of it.
-    const Real m = n.e.per_channel(), unit = smallest(n.data), off = unit * (1 + n.statistics.invstd[c]);
+    // By how much xhat is off where the mean lies between two of the smallest numbers, and what
+    // comes of it.
+    const Real m = n.e.per_channel(), unit = smallest(n.data),
+               off = unit * (1 + n.statistics.invstd[c]);
     const Real gain = std::fabs(oracle::at_or(n.weight, c, 1)) * n.statistics.invstd[c];
-    extra[c] = unit * (1 + gain) * (1 + most) + gain * off * (want.dweight_scale[c] + most * want.dbias_scale[c]) / m;
-    sum_extra[c] = off * ((1 + most) * m + want.dbias_scale[c]) + oracle::ulp(format_of(n.parameters), 0);
+    extra[c] = unit * (1 + gain) * (1 + most) +
+               gain * off * (want.dweight_scale[c] + most * want.dbias_scale[c]) / m;
+    sum_extra[c] =
+        off * ((1 + most) * m + want.dbias_scale[c]) + oracle::ulp(format_of(n.parameters), 0);
   }
   const Real bound = bound_of(n.data);
-  const auto element = [&](const char *name, const Values *got, const Reals &value, const Reals &scale) -> std::string {
+  const auto element = [&](const char *name, const Values *got, const Reals &value,
+                           const Reals &scale) -> std::string {
     if (got == nullptr) return "";
     Comparison comparison(name, n, n.data, false);
     comparison.judged = judged;
@@ -233,26 +258,33 @@ std::string judge_backward(const Numbers &n, const Values &dy, const BackwardRes
   std::string problem = element("dx", results.dx, want.dx, want.dx_scale);
   if (problem.empty()) problem = element("dz", results.dz, want.dz, want.dz_scale);
   if (problem.empty())
-    problem = channel("dweight", results.dweight, want.dweight, want.dweight_scale, results.old_dweight);
-  if (problem.empty()) problem = channel("dbias", results.dbias, want.dbias, want.dbias_scale, results.old_dbias);
+    problem =
+        channel("dweight", results.dweight, want.dweight, want.dweight_scale, results.old_dweight);
+  if (problem.empty())
+    problem = channel("dbias", results.dbias, want.dbias, want.dbias_scale, results.old_dbias);
   return problem;
 }
 
-// What is promised of the second derivative is less: products of three of its terms stay within the range.
-std::string judge_double_backward(const Numbers &n, const Values &dy, const DoubleBackwardResults &results) {
+// What is promised of the second derivative is less: products of three of its terms stay within the
+// range.
+std::string judge_double_backward(const Numbers &n, const Values &dy,
+                                  const DoubleBackwardResults &results) {
   const Reals g = oracle::through(n.activation, n.forward.v, dy);
-  oracle::DoubleGradient want = oracle::double_backward(n.e, n.x, g, n.weight, n.statistics, n.batch, n.activation,
-                                                        n.forward.v, results.ddx, results.ddweight, results.ddbias);
+  oracle::DoubleGradient want =
+      oracle::double_backward(n.e, n.x, g, n.weight, n.statistics, n.batch, n.activation,
+                              n.forward.v, results.ddx, results.ddweight, results.ddbias);
   const int reach = arithmetic_of(n.data).max_exponent / 5;
   const Real high = oracle::power_of_two(reach), low = oracle::power_of_two(-reach);
-  const auto moderate = [&](Real v) { return std::fabs(v) < high && (v == 0 || std::fabs(v) > low); };
+  const auto moderate = [&](Real v) {
+    return std::fabs(v) < high && (v == 0 || std::fabs(v) > low);
+  };
   std::vector<bool> judged = n.judged;
   const auto channels = static_cast<size_t>(n.e.c);
   for (size_t c = 0; c < channels; ++c) {
     Real most = 0;  // |x - mean|
     bool good = moderate(n.statistics.invstd[c]) && moderate(oracle::at_or(n.weight, c, 1)) &&
-                moderate(oracle::at_or(results.ddweight, c, 0)) && moderate(oracle::at_or(results.ddbias, c, 0)) &&
-                moderate(n.activation.slope);
+                moderate(oracle::at_or(results.ddweight, c, 0)) &&
+                moderate(oracle::at_or(results.ddbias, c, 0)) && moderate(n.activation.slope);
     oracle::for_channel(n.e, static_cast<int64_t>(c), [&](int64_t i) {
       const auto at = static_cast<size_t>(i);
       good &= moderate(dy[at]) && moderate(oracle::at_or(results.ddx, i, 0)) &&
@@ -264,8 +296,8 @@ std::string judge_double_backward(const Numbers &n, const Values &dy, const Doub
   }
   const Reals extra(channels, smallest(n.data) * high);
   const Real bound = bound_of(n.data);
-  const auto element = [&](const char *name, const Values *got, const Reals &value, const Reals &scale,
-                           bool edges) -> std::string {
+  const auto element = [&](const char *name, const Values *got, const Reals &value,
+                           const Reals &scale, bool edges) -> std::string {
     if (got == nullptr) return "";
     Comparison comparison(name, n, n.data, false);
     comparison.judged = judged;

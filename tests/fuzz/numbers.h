@@ -1,7 +1,9 @@
-// What the numbers of a call must be: the oracle of the numerical tests, on whatever the program has put into memory.
+// What the numbers of a call must be: the oracle of the numerical tests, on whatever the program
+// has put into memory.
 //
-// Channels with a NaN or an infinity in what they read are not judged, nor those whose terms leave the range of the
-// arithmetic although the result may not. Where the smallest numbers are the unit, that unit is allowed on top.
+// Channels with a NaN or an infinity in what they read are not judged, nor those whose terms leave
+// the range of the arithmetic although the result may not. Where the smallest numbers are the unit,
+// that unit is allowed on top.
 #pragma once
 #include <string>
 #include <vector>
@@ -35,15 +37,18 @@ struct Numbers {
   std::string judge_y(const Values &y) const;
   numerics::Reals promised_mean_scale() const;
   std::string judge_saved(const Values *mean, const Values *invstd) const;
-  std::string judge_running(const Values *mean, const Values *var, double factor, bool biased, bool protect) const;
+  std::string judge_running(const Values *mean, const Values *var, double factor, bool biased,
+                            bool protect) const;
 };
 
 struct BackwardResults {
-  const Values *dx = nullptr, *dz = nullptr, *dweight = nullptr, *dbias = nullptr;  // NULL: not asked for
+  const Values *dx = nullptr, *dz = nullptr, *dweight = nullptr,
+               *dbias = nullptr;  // NULL: not asked for
   Values old_dweight, old_dbias;
   double blend = 1;
 };
-std::string judge_backward(const Numbers &numbers, const Values &dy, const BackwardResults &results);
+std::string judge_backward(const Numbers &numbers, const Values &dy,
+                           const BackwardResults &results);
 
 struct DoubleBackwardResults {
   Values ddx, ddweight, ddbias;  // empty: zero
@@ -51,6 +56,7 @@ struct DoubleBackwardResults {
   Values old_dweight;
   double blend = 1;
 };
-std::string judge_double_backward(const Numbers &numbers, const Values &dy, const DoubleBackwardResults &results);
+std::string judge_double_backward(const Numbers &numbers, const Values &dy,
+                                  const DoubleBackwardResults &results);
 
 }  // namespace bn2d_fuzz

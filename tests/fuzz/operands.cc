@@ -7,7 +7,9 @@
 namespace bn2d_fuzz {
 namespace {
 
-int64_t bytes_of(int32_t dtype) { return dtype == 0 ? 1 : static_cast<int64_t>(bn2d_dtype_size(dtype)); }
+int64_t bytes_of(int32_t dtype) {
+  return dtype == 0 ? 1 : static_cast<int64_t>(bn2d_dtype_size(dtype));
+}
 
 // Elements from the first to the last one, both included.
 int64_t span_of(const Extents &shape, const Extents &strides) {
@@ -24,23 +26,29 @@ std::string Operand::text() const {
   out += "@" + (footprint.offsets.empty() ? "-" : std::to_string(footprint.offsets[0]));
   if (view.get()->strides != nullptr) {
     out += "(";
-    for (size_t i = 0; i < 4; ++i) out += (i > 0 ? "," : "") + std::to_string(view.get()->strides[i]);
+    for (size_t i = 0; i < 4; ++i)
+      out += (i > 0 ? "," : "") + std::to_string(view.get()->strides[i]);
     out += ")";
   }
   return out + (faults.empty() ? "" : "[" + faults.text() + "]");
 }
 
-// Most tensors end right before a forbidden page or start right behind one; some lie on top of another, or beside it.
+// Most tensors end right before a forbidden page or start right behind one; some lie on top of
+// another, or beside it.
 int64_t Placer::first_byte(size_t room, int64_t span_bytes, int64_t element, const Operand *like) {
   const auto bank_bytes = static_cast<int64_t>(memory_.bank_bytes());
-  const size_t bank = in_.one_in(12) ? static_cast<size_t>(in_.below(Memory::kBanks)) : room % Memory::kBanks;
+  const size_t bank =
+      in_.one_in(12) ? static_cast<size_t>(in_.below(Memory::kBanks)) : room % Memory::kBanks;
   const auto begin = static_cast<int64_t>(memory_.bank_begin(bank));
   const int64_t slack = bank_bytes - span_bytes;
-  if (like != nullptr && !like->footprint.offsets.empty() && in_.one_in(12)) {  // beside it, maybe interleaved
+  if (like != nullptr && !like->footprint.offsets.empty() &&
+      in_.one_in(12)) {  // beside it, maybe interleaved
     for (size_t i = 0; i < Memory::kBanks; ++i) {
-      const auto start = static_cast<int64_t>(memory_.bank_begin(i)), there = int64_t{like->footprint.offsets[0]};
+      const auto start = static_cast<int64_t>(memory_.bank_begin(i)),
+                 there = int64_t{like->footprint.offsets[0]};
       if (there < start || there >= start + bank_bytes) continue;
-      return start + std::clamp<int64_t>(there - start + (in_.below(16) - 4) * element, 0, slack) / element * element;
+      return start + std::clamp<int64_t>(there - start + (in_.below(16) - 4) * element, 0, slack) /
+                         element * element;
     }
   }
   switch (in_.below(4)) {
@@ -79,13 +87,16 @@ Extents Placer::choose_strides(const Extents &shape, bool written, bool &told) {
     }
     case 4:  // channels first .. first + C of more channels, either way round
       if (in_.coin()) {
-        strides = bn2d_test::nhwc_strides({shape[0], shape[1] + 1 + in_.below(3), shape[2], shape[3]});
+        strides =
+            bn2d_test::nhwc_strides({shape[0], shape[1] + 1 + in_.below(3), shape[2], shape[3]});
       } else {
-        strides = bn2d_test::nchw_strides({shape[0], shape[1] + 1 + in_.below(3), shape[2], shape[3]});
+        strides =
+            bn2d_test::nchw_strides({shape[0], shape[1] + 1 + in_.below(3), shape[2], shape[3]});
       }
       break;
     case 5:  // rows of a wider picture
-      strides = bn2d_test::nchw_strides({shape[0], shape[1], shape[2], shape[3] + 1 + in_.below(3)});
+      strides =
+          bn2d_test::nchw_strides({shape[0], shape[1], shape[2], shape[3] + 1 + in_.below(3)});
       break;
     case 6:
       if (!written && in_.coin()) {  // expanded
@@ -103,8 +114,8 @@ Extents Placer::choose_strides(const Extents &shape, bool written, bool &told) {
   return strides;
 }
 
-Operand Placer::tensor(const char *name, size_t room, int32_t dtype, const Extents &shape, bool written, bool optional,
-                       const Operand *like) {
+Operand Placer::tensor(const char *name, size_t room, int32_t dtype, const Extents &shape,
+                       bool written, bool optional, const Operand *like) {
   Operand out;
   out.name = name;
   out.dtype = dtype;
@@ -154,7 +165,8 @@ Operand Placer::tensor(const char *name, size_t room, int32_t dtype, const Exten
     }
   }
   for (size_t i = 0; i < 4 && told; ++i) {  // strides that do not matter
-    if (shape[i] <= 1 && in_.one_in(4)) out.view.set_stride(i, in_.pick<int64_t>({0, -1, INT64_MAX, INT64_MIN, 7}));
+    if (shape[i] <= 1 && in_.one_in(4))
+      out.view.set_stride(i, in_.pick<int64_t>({0, -1, INT64_MAX, INT64_MIN, 7}));
   }
   if (count == 0 && in_.one_in(3)) {
     out.view->data = nullptr;
@@ -165,8 +177,8 @@ Operand Placer::tensor(const char *name, size_t room, int32_t dtype, const Exten
   return out;
 }
 
-Operand Placer::plain(const char *name, size_t room, int32_t dtype, const Extents &shape, bool nhwc, bool written,
-                      bool optional, const Operand *like) {
+Operand Placer::plain(const char *name, size_t room, int32_t dtype, const Extents &shape, bool nhwc,
+                      bool written, bool optional, const Operand *like) {
   const bool given = !(optional && in_.one_in(3));
   if (like != nullptr && like->whole() && like->data != nullptr && in_.one_in(6)) {  // in place
     Operand out = *like;
@@ -189,8 +201,8 @@ Operand Placer::plain(const char *name, size_t room, int32_t dtype, const Extent
         for (int64_t h = 0; h < shape[2]; ++h)
           for (int64_t w = 0; w < shape[3]; ++w)
             out.footprint.offsets[i++] =
-                first +
-                static_cast<uint32_t>(size * (n * strides[0] + c * strides[1] + h * strides[2] + w * strides[3]));
+                first + static_cast<uint32_t>(size * (n * strides[0] + c * strides[1] +
+                                                      h * strides[2] + w * strides[3]));
   }
   if (given && !optional && in_.one_in(100)) {
     out.data = nullptr;
@@ -199,8 +211,8 @@ Operand Placer::plain(const char *name, size_t room, int32_t dtype, const Extent
   return out;
 }
 
-Operand Placer::array(const char *name, size_t room, int32_t dtype, int64_t count, bool written, bool given,
-                      const Operand *like) {
+Operand Placer::array(const char *name, size_t room, int32_t dtype, int64_t count, bool written,
+                      bool given, const Operand *like) {
   Operand out;
   out.name = name;
   out.dtype = dtype;
@@ -210,14 +222,17 @@ Operand Placer::array(const char *name, size_t room, int32_t dtype, int64_t coun
   if (!given) return out;
   const int64_t size = bytes_of(dtype);
   int64_t first = first_byte(room, count * size, size, in_.one_in(4) ? like : nullptr);
-  if (size > 1 && count > 0 && in_.one_in(120) && first > static_cast<int64_t>(memory_.bank_begin(0))) {
+  if (size > 1 && count > 0 && in_.one_in(120) &&
+      first > static_cast<int64_t>(memory_.bank_begin(0))) {
     bool at_start = false;
-    for (size_t i = 0; i < Memory::kBanks; ++i) at_start |= first == static_cast<int64_t>(memory_.bank_begin(i));
+    for (size_t i = 0; i < Memory::kBanks; ++i)
+      at_start |= first == static_cast<int64_t>(memory_.bank_begin(i));
     if (!at_start) first -= 1, out.faults.add(BN2D_ERROR_LAYOUT);
   }
   out.data = memory_.at(static_cast<size_t>(first));
   out.footprint.element = static_cast<size_t>(size);
-  for (int64_t i = 0; i < count; ++i) out.footprint.offsets.push_back(static_cast<uint32_t>(first + i * size));
+  for (int64_t i = 0; i < count; ++i)
+    out.footprint.offsets.push_back(static_cast<uint32_t>(first + i * size));
   return out;
 }
 
@@ -232,8 +247,10 @@ void Placer::spoil(Operand &operand, const Extents &shape) {
       return faults.add(BN2D_ERROR_SHAPE);
     case 1:
       view.set_extent(i, view.extent(i) + 1 + in_.below(3));
-      if (view.get()->strides != nullptr) view.set_stride(i, 1 + in_.below(5));  // it may not have mattered before
-      if (view->data == nullptr) faults.add(BN2D_ERROR_INVALID_ARGUMENT);        // now it may have elements
+      if (view.get()->strides != nullptr)
+        view.set_stride(i, 1 + in_.below(5));  // it may not have mattered before
+      if (view->data == nullptr)
+        faults.add(BN2D_ERROR_INVALID_ARGUMENT);  // now it may have elements
       return faults.add(BN2D_ERROR_SHAPE);
     case 2:
       view.set_extent(i, in_.pick<int64_t>({-1, -2, INT64_MIN}));
@@ -255,7 +272,8 @@ void Placer::spoil(Operand &operand, const Extents &shape) {
       view->device_id = in_.pick<int32_t>({1, -1, INT32_MAX});
       return faults.add(BN2D_ERROR_DEVICE);
     case 8: {  // absurd extents: a product that leaves 64 bits, or a shape unlike all others
-      view.set_extent(i, in_.pick<int64_t>({int64_t{1} << 31, int64_t{1} << 59, int64_t{1} << 62, INT64_MAX}));
+      view.set_extent(
+          i, in_.pick<int64_t>({int64_t{1} << 31, int64_t{1} << 59, int64_t{1} << 62, INT64_MAX}));
       if (view.get()->strides != nullptr) view.set_stride(i, 1);
       faults.add(BN2D_ERROR_SHAPE);
       faults.add(BN2D_ERROR_OVERFLOW);
@@ -279,7 +297,8 @@ void Placer::spoil(Operand &operand, const Extents &shape) {
     case 11:  // past the end of the address space
       if (!some) return;
       view->byte_offset = in_.pick<uint64_t>({UINT64_MAX, UINT64_MAX - 4095, uint64_t{1} << 63});
-      if (view->byte_offset <= UINT64_MAX - reinterpret_cast<uintptr_t>(view->data)) view->byte_offset = UINT64_MAX;
+      if (view->byte_offset <= UINT64_MAX - reinterpret_cast<uintptr_t>(view->data))
+        view->byte_offset = UINT64_MAX;
       faults.add(BN2D_ERROR_OVERFLOW);
       return faults.add(BN2D_ERROR_LAYOUT);
     default:
@@ -293,11 +312,14 @@ void Placer::spoil(Operand &operand, const Extents &shape) {
   }
 }
 
-// ---------------------------------------------------------------------------------------------------------- values
+// -------------------------------------------------------------------------------------------------
+// values
 
 double Placer::element(Style style, int32_t dtype, double channel, numerics::Random &random) const {
   const numerics::Format &format = numerics::format_of(dtype);
-  const auto power = [](int exponent) { return static_cast<double>(oracle::power_of_two(exponent)); };
+  const auto power = [](int exponent) {
+    return static_cast<double>(oracle::power_of_two(exponent));
+  };
   const double top = std::ldexp(2 - std::ldexp(1.0, 1 - format.digits), format.max_exponent);
   switch (style) {
     case Style::plain:
@@ -313,10 +335,12 @@ double Placer::element(Style style, int32_t dtype, double channel, numerics::Ran
     case Style::huge:
       return top * random.uniform(-1, 1);
     case Style::subnormal:
-      return power(format.min_exponent - format.digits + 1) * static_cast<double>(random.below(9) - 4);
+      return power(format.min_exponent - format.digits + 1) *
+             static_cast<double>(random.below(9) - 4);
     case Style::all_sizes: {
       const int low = format.min_exponent, high = format.max_exponent;
-      return std::ldexp(random.uniform(-1, 1), low + static_cast<int>(random.below(high - low + 1)));
+      return std::ldexp(random.uniform(-1, 1),
+                        low + static_cast<int>(random.below(high - low + 1)));
     }
     case Style::ends:
       return random.coin() ? top : -top;
@@ -325,7 +349,8 @@ double Placer::element(Style style, int32_t dtype, double channel, numerics::Ran
   }
 }
 
-// Plain numbers mostly; `hostile` channels may have any of the others, and a NaN or an infinity among them.
+// Plain numbers mostly; `hostile` channels may have any of the others, and a NaN or an infinity
+// among them.
 void Placer::fill(const Operand &operand, const Extents &shape, bool hostile) {
   if (!operand.whole() || operand.footprint.offsets.empty()) return;
   const auto usual = in_.one_in(3) ? Style::plain : Style::normal;
@@ -347,7 +372,8 @@ void Placer::fill(const Operand &operand, const Extents &shape, bool hostile) {
   if (hostile && in_.one_in(8)) {
     const double infinity = std::numeric_limits<double>::infinity();
     const double value = in_.pick({std::numeric_limits<double>::quiet_NaN(), infinity, -infinity});
-    const auto at = static_cast<size_t>(random.below(static_cast<int64_t>(operand.footprint.offsets.size())));
+    const auto at =
+        static_cast<size_t>(random.below(static_cast<int64_t>(operand.footprint.offsets.size())));
     numerics::write_element(operand.dtype, memory_.at(operand.footprint.offsets[at]), value);
   }
 }
@@ -356,8 +382,9 @@ std::vector<uint64_t> Placer::bits(const Operand &operand) const {
   std::vector<uint64_t> out;
   out.reserve(operand.footprint.offsets.size());
   for (const uint32_t offset : operand.footprint.offsets)
-    out.push_back(operand.footprint.element == 1 ? *memory_.at(offset)
-                                                 : numerics::read_bits(operand.dtype, memory_.at(offset)));
+    out.push_back(operand.footprint.element == 1
+                      ? *memory_.at(offset)
+                      : numerics::read_bits(operand.dtype, memory_.at(offset)));
   return out;
 }
 
@@ -369,7 +396,8 @@ Values Placer::values(const Operand &operand) const {
   return out;
 }
 
-// ---------------------------------------------------------------------------------------------------------- faults
+// -------------------------------------------------------------------------------------------------
+// faults
 
 void Placer::judge(const std::vector<const Operand *> &operands, Verdict &verdict) {
   for (const Operand *operand : operands) verdict.must.add(operand->faults);
@@ -377,24 +405,30 @@ void Placer::judge(const std::vector<const Operand *> &operands, Verdict &verdic
     if (!operands[i]->whole() || !operands[i]->written) continue;
     if (memory_.shares_with_itself(operands[i]->footprint)) verdict.must.add(BN2D_ERROR_LAYOUT);
     for (size_t k = 0; k < i; ++k) {
-      if (operands[k]->whole() && operands[k]->written && memory_.share(operands[i]->footprint, operands[k]->footprint))
+      if (operands[k]->whole() && operands[k]->written &&
+          memory_.share(operands[i]->footprint, operands[k]->footprint))
         verdict.must.add(BN2D_ERROR_OVERLAP);
     }
   }
 }
 
-void Placer::judge_overlap(const Operand &output, const Operand &input, bool exact, Verdict &verdict) {
-  if (!output.whole() || !input.whole() || !memory_.share(output.footprint, input.footprint)) return;
+void Placer::judge_overlap(const Operand &output, const Operand &input, bool exact,
+                           Verdict &verdict) {
+  if (!output.whole() || !input.whole() || !memory_.share(output.footprint, input.footprint))
+    return;
   if (exact && output.exactly(input)) return;
   verdict.must.add(BN2D_ERROR_OVERLAP);
 }
 
-void Placer::judge_arrays(const std::vector<const Operand *> &operands, bool empty, Verdict &verdict) {
+void Placer::judge_arrays(const std::vector<const Operand *> &operands, bool empty,
+                          Verdict &verdict) {
   for (size_t i = 0; i < operands.size(); ++i) {
     for (size_t k = 0; k < i; ++k) {
       const Operand &a = *operands[i], &b = *operands[k];
-      if (!a.whole() || !b.whole() || (!a.is_array && !b.is_array) || (!a.written && !b.written)) continue;
-      if (memory_.share(a.footprint, b.footprint)) (empty ? verdict.may : verdict.must).add(BN2D_ERROR_OVERLAP);
+      if (!a.whole() || !b.whole() || (!a.is_array && !b.is_array) || (!a.written && !b.written))
+        continue;
+      if (memory_.share(a.footprint, b.footprint))
+        (empty ? verdict.may : verdict.must).add(BN2D_ERROR_OVERLAP);
     }
   }
 }

@@ -1,4 +1,5 @@
-// Tensors and arrays of a program: what the library is told, where the elements really are, and what is wrong with it.
+// Tensors and arrays of a program: what the library is told, where the elements really are, and
+// what is wrong with it.
 #pragma once
 #include <array>
 #include <string>
@@ -33,7 +34,8 @@ struct Operand {
     return given ? static_cast<T *>(data) : nullptr;
   }
   bool exactly(const Operand &other) const {
-    return dtype == other.dtype && footprint.offsets == other.footprint.offsets && !footprint.offsets.empty();
+    return dtype == other.dtype && footprint.offsets == other.footprint.offsets &&
+           !footprint.offsets.empty();
   }
   std::string text() const;
 };
@@ -47,14 +49,14 @@ class Placer {
   Placer(Input &in, Memory &memory) : in_(in), memory_(memory) {}
 
   // A tensor: apart from all others as a rule, exactly where `like` is, or on top of anything.
-  Operand tensor(const char *name, size_t room, int32_t dtype, const Extents &shape, bool written, bool optional,
-                 const Operand *like);
+  Operand tensor(const char *name, size_t room, int32_t dtype, const Extents &shape, bool written,
+                 bool optional, const Operand *like);
   // A contiguous tensor for a plain pointer, NCHW or NHWC.
-  Operand plain(const char *name, size_t room, int32_t dtype, const Extents &shape, bool nhwc, bool written,
-                bool optional, const Operand *like);
+  Operand plain(const char *name, size_t room, int32_t dtype, const Extents &shape, bool nhwc,
+                bool written, bool optional, const Operand *like);
   // C elements, or the bytes of a mask.
-  Operand array(const char *name, size_t room, int32_t dtype, int64_t count, bool written, bool given,
-                const Operand *like);
+  Operand array(const char *name, size_t room, int32_t dtype, int64_t count, bool written,
+                bool given, const Operand *like);
 
   void fill(const Operand &operand, const Extents &shape, bool hostile);
   Values values(const Operand &operand) const;
@@ -64,7 +66,8 @@ class Placer {
   void judge(const std::vector<const Operand *> &operands, Verdict &verdict);
   // An output and something that is read. `exact`: being the very same elements is allowed.
   void judge_overlap(const Operand &output, const Operand &input, bool exact, Verdict &verdict);
-  // The same for per-channel arrays. Without elements nothing is written, and the header leaves it open.
+  // The same for per-channel arrays. Without elements nothing is written, and the header leaves it
+  // open.
   void judge_arrays(const std::vector<const Operand *> &operands, bool empty, Verdict &verdict);
 
  private:

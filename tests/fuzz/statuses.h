@@ -8,7 +8,8 @@
 
 namespace bn2d_fuzz {
 
-// What the library did and may not do. libFuzzer's target lets it end the program, the driver reports it.
+// What the library did and may not do. libFuzzer's target lets it end the program, the driver
+// reports it.
 struct Finding : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -19,7 +20,9 @@ class Statuses {
   void add(int32_t status) { bits_ |= 1u << -status; }
   void add(const Statuses &other) { bits_ |= other.bits_; }
   bool empty() const { return bits_ == 0; }
-  bool has(int32_t status) const { return status < 0 && status >= BN2D_ERROR_INTERNAL && (bits_ >> -status & 1u) != 0; }
+  bool has(int32_t status) const {
+    return status < 0 && status >= BN2D_ERROR_INTERNAL && (bits_ >> -status & 1u) != 0;
+  }
   std::string text() const {
     std::string all;
     for (int32_t status = -1; status >= BN2D_ERROR_INTERNAL; --status) {
@@ -32,10 +35,13 @@ class Statuses {
   uint32_t bits_ = 0;
 };
 
-// A call with something wrong must fail, with one of the statuses of what is wrong. `may`: the header leaves it open.
+// A call with something wrong must fail, with one of the statuses of what is wrong. `may`: the
+// header leaves it open.
 struct Verdict {
   Statuses must, may;
-  bool allows(int32_t status) const { return status == BN2D_OK ? must.empty() : must.has(status) || may.has(status); }
+  bool allows(int32_t status) const {
+    return status == BN2D_OK ? must.empty() : must.has(status) || may.has(status);
+  }
   std::string text() const { return must.text() + (may.empty() ? "" : " (or " + may.text() + ")"); }
 };
 

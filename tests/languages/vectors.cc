@@ -1,12 +1,12 @@
-// What the tests of the bindings expect, from the oracle in long double: writes vectors.txt, or checks that it is
-// fresh.
+// What the tests of the bindings expect, from the oracle in long double: writes vectors.txt, or
+// checks that it is fresh.
 //
 //     bn2d_vectors > tests/languages/vectors.txt
 //     bn2d_vectors --check tests/languages/vectors.txt
 //
-// A line is: case, array, index, value, tolerance. The index is the place in memory, or "sum" for the checksum
-// sum(a[i] * (i % 11 - 5)): it moves where elements change places.
-// The inputs are no file: any language computes them, in the order of memory, from
+// A line is: case, array, index, value, tolerance. The index is the place in memory, or "sum" for
+// the checksum sum(a[i] * (i % 11 - 5)): it moves where elements change places. The inputs are no
+// file: any language computes them, in the order of memory, from
 //
 //     s = 1, then for each number s = s * 16807 % 2147483647     (a double holds the product)
 //     x[i] = (s % 128 + 2c - 128) / 64                           (c is the channel of element i)
@@ -15,8 +15,9 @@
 //
 // which are exact in every dtype, bfloat16 included. Shape (8, 64, 32, 32). Cases:
 //
-//     f32, f64   NCHW, one training step: y, dx, weight.grad, bias.grad, running_mean, running_var; then eval.y
-//     bf16       channels_last, an f32 module, y = relu(bn(x) + z) with z = dy: y, dx, dz, running_mean
+//     f32, f64   NCHW, one training step: y, dx, weight.grad, bias.grad, running_mean, running_var;
+//     then eval.y bf16       channels_last, an f32 module, y = relu(bn(x) + z) with z = dy: y, dx,
+//     dz, running_mean
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -77,14 +78,16 @@ Inputs make_inputs(const Order &order) {
   return in;
 }
 
-// The lines of one array. Elements within 4 units of its largest (8 for float64, 1 for bfloat16); the checksum has what
-// so many roundings add up to at random, and the roundings of a plain sum in double.
+// The lines of one array. Elements within 4 units of its largest (8 for float64, 1 for bfloat16);
+// the checksum has what so many roundings add up to at random, and the roundings of a plain sum in
+// double.
 class Lines {
  public:
-  void add(const std::string &scenario, const std::string &array, const Reals &logical, const oracle::Format &format,
-           const Order &order = {false}) {
+  void add(const std::string &scenario, const std::string &array, const Reals &logical,
+           const oracle::Format &format, const Order &order = {false}) {
     const auto size = static_cast<int64_t>(logical.size());
-    const bool half = format.digits == oracle::bfloat16.digits, wide = format.digits == oracle::binary64.digits;
+    const bool half = format.digits == oracle::bfloat16.digits,
+               wide = format.digits == oracle::binary64.digits;
     Reals a(logical.size());
     Real largest = 0, magnitude = 0, sum = 0;
     for (int64_t i = 0; i < size; ++i) {
@@ -94,11 +97,13 @@ class Lines {
       magnitude += std::fabs(a[i]) * 5;
       sum += a[i] * static_cast<Real>(i % 11 - 5);
     }
-    const Real unit = std::ldexp(largest, 1 - format.digits), root = std::sqrt(static_cast<Real>(size));
+    const Real unit = std::ldexp(largest, 1 - format.digits),
+               root = std::sqrt(static_cast<Real>(size));
     const Real element = unit * (half ? 1 : wide ? 8 : 4);
     const std::string what = scenario + " " + array;
-    for (int64_t i : size > 64 ? std::vector<int64_t>{0, 1, 31, 32, 1023, 1024, 65536, size / 2 + 7, size - 1}
-                               : std::vector<int64_t>{0, 1, 2, 31, 32, size - 1})
+    for (int64_t i :
+         size > 64 ? std::vector<int64_t>{0, 1, 31, 32, 1023, 1024, 65536, size / 2 + 7, size - 1}
+                   : std::vector<int64_t>{0, 1, 2, 31, 32, size - 1})
       lines_.push_back({what, std::to_string(i), a[i], element});
     const Real rounding = half ? 32 * unit : 5 * element * root;
     lines_.push_back({what, "sum", sum, rounding + std::ldexp(magnitude, -52) * root});
@@ -117,7 +122,8 @@ Running running_after_one_step(const oracle::Statistics &s) {
   Running r;
   for (int64_t c = 0; c < kExtents.c; ++c) {
     r.mean.push_back(oracle::running(0, s.mean[c] + s.mean_rest[c], kMomentum));
-    r.var.push_back(oracle::running(1, oracle::unbiased(s.var[c], kExtents.per_channel()), kMomentum));
+    r.var.push_back(
+        oracle::running(1, oracle::unbiased(s.var[c], kExtents.per_channel()), kMomentum));
   }
   return r;
 }
@@ -142,7 +148,8 @@ void plain(Lines &lines, const std::string &name, const oracle::Format &format) 
   lines.add(name, "bias.grad", back.dbias, format);
   lines.add(name, "running_mean", running.mean, format);
   lines.add(name, "running_var", running.var, format);
-  lines.add(name, "eval.y", oracle::forward(kExtents, in.x, {}, in.weight, in.bias, frozen, {}).y, format);
+  lines.add(name, "eval.y", oracle::forward(kExtents, in.x, {}, in.weight, in.bias, frozen, {}).y,
+            format);
 }
 
 void half(Lines &lines) {
@@ -157,7 +164,8 @@ void half(Lines &lines) {
       std::exit(1);
     }
   }
-  const oracle::Gradient back = oracle::backward(kExtents, in.x, through(relu, f.v, in.dy), in.weight, s, true);
+  const oracle::Gradient back =
+      oracle::backward(kExtents, in.x, through(relu, f.v, in.dy), in.weight, s, true);
   lines.add("bf16", "y", f.y, oracle::bfloat16, order);
   lines.add("bf16", "dx", back.dx, oracle::bfloat16, order);
   lines.add("bf16", "dz", back.dz, oracle::bfloat16, order);
@@ -167,7 +175,8 @@ void half(Lines &lines) {
 void print(const std::vector<Line> &lines) {
   std::printf("# Written by bn2d_vectors (vectors.cc, which tells what it means): do not edit.\n");
   for (const Line &line : lines)
-    std::printf("%s %s %.18Lg %.3Lg\n", line.what.c_str(), line.index.c_str(), line.value, line.tolerance);
+    std::printf("%s %s %.18Lg %.3Lg\n", line.what.c_str(), line.index.c_str(), line.value,
+                line.tolerance);
 }
 
 // The last digits of a long double depend on the machine.
@@ -201,7 +210,8 @@ int main(int count, char **arguments) {
   plain(lines, "f32", oracle::binary32);
   plain(lines, "f64", oracle::binary64);
   half(lines);
-  if (count == 3 && std::strcmp(arguments[1], "--check") == 0) return check(lines.all(), arguments[2]);
+  if (count == 3 && std::strcmp(arguments[1], "--check") == 0)
+    return check(lines.all(), arguments[2]);
   print(lines.all());
   return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Batch normalisation over the ranks of MPI, against one process that has the whole batch. Run by mpirun with any
- * number of ranks; the first rank prints what is wrong, and the program fails where anything is. */
+/* Batch normalisation over the ranks of MPI, against one process that has the whole batch. Run by
+ * mpirun with any number of ranks; the first rank prints what is wrong, and the program fails where
+ * anything is. */
 #include <bn2d/mpi.h>
 #include <math.h>
 #include <string.h>
@@ -9,10 +10,11 @@ enum { kChannels = 5, kHeight = 4, kWidth = 3, kPlane = kHeight * kWidth, kMost 
 
 static int g_rank, g_ranks, g_failures;
 
-#define CHECK(condition)                                                                                              \
-  do {                                                                                                                \
-    if (!(condition) && g_failures++ < 20)                                                                            \
-      fprintf(stderr, "rank %d of %d, line %d: %s (%s)\n", g_rank, g_ranks, __LINE__, #condition, bn2d_last_error()); \
+#define CHECK(condition)                                                                          \
+  do {                                                                                            \
+    if (!(condition) && g_failures++ < 20)                                                        \
+      fprintf(stderr, "rank %d of %d, line %d: %s (%s)\n", g_rank, g_ranks, __LINE__, #condition, \
+              bn2d_last_error());                                                                 \
   } while (0)
 
 /* Tensors of one dtype, float or double. */
@@ -49,7 +51,9 @@ static void fill(tensor *t, int64_t first, int seed, double mean) {
   const int64_t sample = kChannels * kPlane;
   for (int64_t i = 0; i < t->shape[0] * sample; ++i) {
     const int64_t of_batch = first * sample + i;
-    set(t, i, mean * (1 + of_batch / kPlane % kChannels) + sin((double)((of_batch * 37 + seed * 1001) % 10007)));
+    set(t, i,
+        mean * (1 + of_batch / kPlane % kChannels) +
+            sin((double)((of_batch * 37 + seed * 1001) % 10007)));
   }
 }
 
@@ -103,15 +107,18 @@ static void compare(int is_double, int activation, const int64_t *counts, double
   }
   bn2d_module *const module = make_module(is_double), *const single = make_module(is_double);
   bn2d_record *record = NULL, *of_single = NULL;
-  CHECK(bn2d_mpi_forward(MPI_COMM_WORLD, module, &x.view, &z.view, activation, 0, &y.view, &record) == BN2D_OK);
+  CHECK(bn2d_mpi_forward(MPI_COMM_WORLD, module, &x.view, &z.view, activation, 0, &y.view,
+                         &record) == BN2D_OK);
   CHECK(bn2d_mpi_backward(MPI_COMM_WORLD, module, record, &dy.view, &dx.view, &dz.view) == BN2D_OK);
-  CHECK(bn2d_forward_act(single, &all_x.view, &all_z.view, activation, 0, &all_y.view, &of_single) == BN2D_OK);
+  CHECK(bn2d_forward_act(single, &all_x.view, &all_z.view, activation, 0, &all_y.view,
+                         &of_single) == BN2D_OK);
   CHECK(bn2d_backward(single, of_single, &all_dy.view, &all_dx.view, &all_dz.view) == BN2D_OK);
 
   const int64_t offset = first * kChannels * kPlane;
   for (int64_t i = 0; i < own * kChannels * kPlane; ++i) {
     CHECK(fabs(get(&y, i) - get(&all_y, offset + i)) <= 16 * ulp);
-    if (fabs(get(&all_y, offset + i)) < 64 * ulp) continue; /* the side of the activation is decided by roundings */
+    if (fabs(get(&all_y, offset + i)) < 64 * ulp)
+      continue; /* the side of the activation is decided by roundings */
     CHECK(fabs(get(&dx, i) - get(&all_dx, offset + i)) <= 32 * ulp);
     CHECK(get(&dz, i) == get(&all_dz, offset + i));
   }
@@ -120,9 +127,11 @@ static void compare(int is_double, int activation, const int64_t *counts, double
     const void *const mine = data_of(module, name), *const want = data_of(single, name);
     CHECK(same_everywhere(mine, kChannels * width));
     for (int64_t c = 0; c < kChannels; ++c)
-      CHECK(fabs(at(mine, is_double, c) - at(want, is_double, c)) <= 4 * ulp * fabs(at(want, is_double, c)) + ulp);
+      CHECK(fabs(at(mine, is_double, c) - at(want, is_double, c)) <=
+            4 * ulp * fabs(at(want, is_double, c)) + ulp);
     const char *const gradient = k ? "weight.grad" : "bias.grad";
-    const void *const of_part = data_of(module, gradient), *const of_whole = data_of(single, gradient);
+    const void *const of_part = data_of(module, gradient), *const of_whole =
+                                                               data_of(single, gradient);
     double sums[kChannels], of_all[kChannels];
     for (int64_t c = 0; c < kChannels; ++c) sums[c] = at(of_part, is_double, c);
     MPI_Allreduce(sums, of_all, kChannels, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
@@ -136,7 +145,8 @@ static void compare(int is_double, int activation, const int64_t *counts, double
   bn2d_module_release(single);
 }
 
-/* One rank fails, in another way each time; all return an error, nothing has changed, and the next call works. */
+/* One rank fails, in another way each time; all return an error, nothing has changed, and the next
+ * call works. */
 static void fail_together(void) {
   static tensor x, y, dy, dx, small;
   make(&x, 0, 2), make(&y, 0, 2), make(&dy, 0, 2), make(&dx, 0, 2), make(&small, 0, 1);
@@ -148,21 +158,26 @@ static void fail_together(void) {
   for (int bad = 0; bad < g_ranks; ++bad) {
     const int is_bad = g_rank == bad;
     record = untouched;
-    int32_t status = bn2d_mpi_forward(MPI_COMM_WORLD, is_bad ? NULL : module, &x.view, NULL, 0, 0, &y.view, &record);
+    int32_t status = bn2d_mpi_forward(MPI_COMM_WORLD, is_bad ? NULL : module, &x.view, NULL, 0, 0,
+                                      &y.view, &record);
     CHECK(status == BN2D_ERROR_INVALID_ARGUMENT && record == untouched);
     CHECK(strstr(bn2d_last_error(), is_bad ? "module is NULL" : "INVALID_ARGUMENT") != NULL);
-    status = bn2d_mpi_forward(MPI_COMM_WORLD, module, is_bad ? &small.view : &x.view, NULL, 0, 0, &y.view, &record);
+    status = bn2d_mpi_forward(MPI_COMM_WORLD, module, is_bad ? &small.view : &x.view, NULL, 0, 0,
+                              &y.view, &record);
     CHECK(status == BN2D_ERROR_SHAPE && record == untouched);
     char rank[32];
     snprintf(rank, sizeof rank, "rank %d", bad);
     CHECK(is_bad || strstr(bn2d_last_error(), rank) != NULL);
     CHECK(*counter == bad);
 
-    CHECK(bn2d_mpi_forward(MPI_COMM_WORLD, module, &x.view, NULL, 0, 0, &y.view, &record) == BN2D_OK);
+    CHECK(bn2d_mpi_forward(MPI_COMM_WORLD, module, &x.view, NULL, 0, 0, &y.view, &record) ==
+          BN2D_OK);
     const float before = dweight[0];
-    status = bn2d_mpi_backward(MPI_COMM_WORLD, module, record, is_bad ? &small.view : &dy.view, &dx.view, NULL);
+    status = bn2d_mpi_backward(MPI_COMM_WORLD, module, record, is_bad ? &small.view : &dy.view,
+                               &dx.view, NULL);
     CHECK(status == BN2D_ERROR_SHAPE);
-    status = bn2d_mpi_backward(MPI_COMM_WORLD, module, is_bad ? NULL : record, &dy.view, &dx.view, NULL);
+    status =
+        bn2d_mpi_backward(MPI_COMM_WORLD, module, is_bad ? NULL : record, &dy.view, &dx.view, NULL);
     CHECK(status == BN2D_ERROR_INVALID_ARGUMENT);
     CHECK(dweight[0] == before);
     CHECK(bn2d_mpi_backward(MPI_COMM_WORLD, module, record, &dy.view, &dx.view, NULL) == BN2D_OK);
@@ -174,12 +189,14 @@ static void fail_together(void) {
   int64_t shape[4] = {1, kChannels + g_rank, 2, 1};
   x.view.shape = y.view.shape = shape;
   if (g_ranks > 1)
-    CHECK(bn2d_mpi_forward(MPI_COMM_WORLD, other, &x.view, NULL, 0, 0, &y.view, NULL) == BN2D_ERROR_SHAPE);
+    CHECK(bn2d_mpi_forward(MPI_COMM_WORLD, other, &x.view, NULL, 0, 0, &y.view, NULL) ==
+          BN2D_ERROR_SHAPE);
   bn2d_module_release(other);
   bn2d_module_release(module);
 }
 
-/* One value in all is too few, two on two ranks are enough; none at all is, too; eval mode needs no other rank. */
+/* One value in all is too few, two on two ranks are enough; none at all is, too; eval mode needs no
+ * other rank. */
 static void few_values(void) {
   float one[kChannels] = {1, 2, 3, 4, 5}, y[kChannels];
   int64_t shape[4] = {g_rank == 0, kChannels, 1, 1};
@@ -190,10 +207,12 @@ static void few_values(void) {
   out.data = y;
   x.shape = out.shape = shape;
   bn2d_module *const module = make_module(0);
-  CHECK(bn2d_mpi_forward(MPI_COMM_WORLD, module, &x, NULL, 0, 0, &out, NULL) == BN2D_ERROR_TOO_FEW_VALUES);
+  CHECK(bn2d_mpi_forward(MPI_COMM_WORLD, module, &x, NULL, 0, 0, &out, NULL) ==
+        BN2D_ERROR_TOO_FEW_VALUES);
   CHECK(*(const int64_t *)data_of(module, "num_batches_tracked") == 0);
   shape[0] = 1;
-  if (g_ranks > 1) CHECK(bn2d_mpi_forward(MPI_COMM_WORLD, module, &x, NULL, 0, 0, &out, NULL) == BN2D_OK);
+  if (g_ranks > 1)
+    CHECK(bn2d_mpi_forward(MPI_COMM_WORLD, module, &x, NULL, 0, 0, &out, NULL) == BN2D_OK);
   bn2d_module_eval(module);
   if (g_rank == 0) {
     bn2d_record *record = NULL;

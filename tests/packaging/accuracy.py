@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: MIT
 """README.md's accuracy table against what the command beside it prints: accuracy.py README PROGRAM
 
-No measured error is larger than the table says, no number of the table is more than twice what was measured (on a target
-with a fused multiply-add, or for a number of SSE4), and the bounds are those that the tests hold the library to.
+No measured error is larger than the table says, no number of the table is more than twice what was
+measured (on a target with a fused multiply-add, or for a number of SSE4), and the bounds are those
+that the tests hold the library to.
 """
 
 import re
 import subprocess
 import sys
 
-# Columns of the table, and what the program calls their operations; a label in the table has operations of its own.
+# Columns of the table, and what the program calls their operations; a label in the table has
+# operations of its own.
 COLUMNS = {
     "y": ["y"],
     "dx": ["dx", "dz"],
@@ -70,7 +72,9 @@ def main(readme, program):
         if error > told:
             faults.append("%s: README.md tells %.1f ulp, measured were %.3f" % (what, told, error))
         if close and told > 2 * error:
-            faults.append("%s: README.md tells %.1f ulp, only %.3f were measured" % (what, told, error))
+            faults.append(
+                "%s: README.md tells %.1f ulp, only %.3f were measured" % (what, told, error)
+            )
 
     print("target", target)
     for dtype, name in (("f32", "float32"), ("f64", "float64")):
@@ -80,15 +84,24 @@ def main(readme, program):
             rest = [operation for operation in operations if operation not in own.values()]
             without = target in WITHOUT_FMA
             number = told.get("SSE4", told[""]) if without else told[""]
-            close = "SSE4" in told or not without  # these targets may well be better than the others
-            compare("%s %s" % (name, column), number, max(largest[dtype, o][0] for o in rest), close)
+            close = (
+                "SSE4" in told or not without
+            )  # these targets may well be better than the others
+            compare(
+                "%s %s" % (name, column), number, max(largest[dtype, o][0] for o in rest), close
+            )
             for label, operation in own.items():
-                compare("%s %s (%s)" % (name, column, label), told[label], largest[dtype, operation][0])
+                compare(
+                    "%s %s (%s)" % (name, column, label), told[label], largest[dtype, operation][0]
+                )
             bounds = table["bound"][column]
             bound = bounds["f64"] if dtype == "f64" else bounds[""]
             held = max(largest[dtype, o][1] for o in operations)
             if bound != held:
-                faults.append("%s %s: README.md promises %.1f, the tests hold %.1f" % (name, column, bound, held))
+                faults.append(
+                    "%s %s: README.md promises %.1f, the tests hold %.1f"
+                    % (name, column, bound, held)
+                )
     if faults:
         sys.exit("\n".join(faults))
 

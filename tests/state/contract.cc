@@ -53,8 +53,8 @@ struct StateScene : World {
 std::vector<FunctionEntry> state_functions() {
   return {
       STATE_ENTRY(state_create, "out", &w.out_state),
-      STATE_ENTRY(state_open, "path out", (bn2d_state_save(w.state.get(), w.path.c_str()), w.path.c_str()),
-                  &w.out_state),
+      STATE_ENTRY(state_open, "path out",
+                  (bn2d_state_save(w.state.get(), w.path.c_str()), w.path.c_str()), &w.out_state),
       STATE_ENTRY(state_parse, "data out", w.file.data(), uint64_t{w.file.size()}, &w.out_state),
       STATE_ENTRY(state_retain, "state", w.state.get()),
       STATE_ENTRY(state_release, "state?", w.spare(w.state.get(), &bn2d_state_retain)),
@@ -66,31 +66,38 @@ std::vector<FunctionEntry> state_functions() {
       STATE_ENTRY(state_rank, "state out", w.state.get(), int64_t{0}, &w.outs.i32),
       STATE_ENTRY(state_dim, "state out", w.state.get(), int64_t{0}, 0, &w.outs.i64),
       STATE_ENTRY(state_nbytes, "state out", w.state.get(), int64_t{0}, &w.outs.u64),
-      STATE_ENTRY(state_data, "state out", w.state.get(), int64_t{0}, const_cast<const void **>(&w.outs.data)),
+      STATE_ENTRY(state_data, "state out", w.state.get(), int64_t{0},
+                  const_cast<const void **>(&w.outs.data)),
       STATE_ENTRY(state_copy_to, "state target", w.state.get(), int64_t{0}, w.view_copy.get()),
       STATE_ENTRY(state_set, "state name source", w.state.get(), "more", w.view_copy.get()),
       STATE_ENTRY(state_set_flat, "state name shape data", w.state.get(), "more", int32_t{BN2D_F32},
-                  static_cast<const int64_t *>(&w.length), 1, static_cast<const void *>(w.copy.data())),
-      STATE_ENTRY(state_set_flat, "state name shape? data", w.state.get(), "more", int32_t{BN2D_F32}, nullptr, 0,
+                  static_cast<const int64_t *>(&w.length), 1,
                   static_cast<const void *>(w.copy.data())),
+      STATE_ENTRY(state_set_flat, "state name shape? data", w.state.get(), "more",
+                  int32_t{BN2D_F32}, nullptr, 0, static_cast<const void *>(w.copy.data())),
       STATE_ENTRY(state_set_module, "state prefix module", w.state.get(), "bn.", w.module.get()),
       STATE_ENTRY(state_metadata_count, "state out", w.state.get(), &w.outs.i64),
-      STATE_ENTRY(state_metadata_at, "state out_key out_value", w.state.get(), int64_t{0}, &w.outs.text, &w.outs.text),
+      STATE_ENTRY(state_metadata_at, "state out_key out_value", w.state.get(), int64_t{0},
+                  &w.outs.text, &w.outs.text),
       STATE_ENTRY(state_set_metadata, "state key value", w.state.get(), "key", "value"),
       STATE_ENTRY(state_save, "state path", w.state.get(), w.path.c_str()),
-      STATE_ENTRY(state_write, "state buffer length?", w.state.get(), w.buffer, uint64_t{sizeof w.buffer}, &w.outs.u64),
-      STATE_ENTRY(state_write, "state buffer? length?", w.state.get(), nullptr, uint64_t{0}, &w.outs.u64),
+      STATE_ENTRY(state_write, "state buffer length?", w.state.get(), w.buffer,
+                  uint64_t{sizeof w.buffer}, &w.outs.u64),
+      STATE_ENTRY(state_write, "state buffer? length?", w.state.get(), nullptr, uint64_t{0},
+                  &w.outs.u64),
       STATE_ENTRY(loader_create, "state out", w.state.get(), &w.out_loader),
       STATE_ENTRY(loader_retain, "loader", w.loader.get()),
       STATE_ENTRY(loader_release, "loader?", w.spare(w.loader.get(), &bn2d_loader_retain)),
       STATE_ENTRY(loader_add_module, "loader prefix module", w.loader.get(), "bn.", w.module.get()),
       STATE_ENTRY(loader_add, "loader name target", w.loader.get(), "weight", w.view_copy.get()),
-      STATE_ENTRY(loader_add_flat, "loader name shape data", w.loader.get(), "weight", int32_t{BN2D_F32},
-                  static_cast<const int64_t *>(&w.length), 1, static_cast<void *>(w.copy.data())),
+      STATE_ENTRY(loader_add_flat, "loader name shape data", w.loader.get(), "weight",
+                  int32_t{BN2D_F32}, static_cast<const int64_t *>(&w.length), 1,
+                  static_cast<void *>(w.copy.data())),
       STATE_ENTRY(loader_load, "loader", w.loader.get(), 0),
-      STATE_ENTRY(loader_problem_count, "loader out", w.loader.get(), int32_t{BN2D_PROBLEM_MISSING}, &w.outs.i64),
-      STATE_ENTRY(loader_problem_at, "loader out_name out_text", w.loader.get(), int32_t{BN2D_PROBLEM_MISSING},
-                  int64_t{0}, &w.outs.text, &w.outs.text),
+      STATE_ENTRY(loader_problem_count, "loader out", w.loader.get(), int32_t{BN2D_PROBLEM_MISSING},
+                  &w.outs.i64),
+      STATE_ENTRY(loader_problem_at, "loader out_name out_text", w.loader.get(),
+                  int32_t{BN2D_PROBLEM_MISSING}, int64_t{0}, &w.outs.text, &w.outs.text),
   };
 }
 
@@ -133,14 +140,16 @@ TEST_CASE("state contract: NULL, foreign and dead handles", "[null]") {
         CHECK(scene.out_state == sentinel<bn2d_state *>());
         CHECK(scene.out_loader == sentinel<bn2d_loader *>());
       };
-      if (entry.returns_status && !parameter.optional) fails("NULL", BN2D_ERROR_INVALID_ARGUMENT, nullptr);
+      if (entry.returns_status && !parameter.optional)
+        fails("NULL", BN2D_ERROR_INVALID_ARGUMENT, nullptr);
       if (!entry.returns_status) (void)entry.call_with(scene, i, nullptr);
-      if (parameter.name != "state" && parameter.name != "loader" && parameter.name != "module") continue;
+      if (parameter.name != "state" && parameter.name != "loader" && parameter.name != "module")
+        continue;
       void *const dead = parameter.name == "state"    ? static_cast<void *>(scene.dead_state)
                          : parameter.name == "loader" ? static_cast<void *>(scene.dead_loader)
                                                       : static_cast<void *>(scene.dead_module);
-      void *const foreign =
-          parameter.name == "loader" ? static_cast<void *>(scene.state.get()) : static_cast<void *>(scene.loader.get());
+      void *const foreign = parameter.name == "loader" ? static_cast<void *>(scene.state.get())
+                                                       : static_cast<void *>(scene.loader.get());
       for (void *handle : {dead, foreign, static_cast<void *>(scene.tensor.get())}) {
         if (entry.returns_status) {
           fails("not a", BN2D_ERROR_INVALID_HANDLE, handle);
@@ -158,17 +167,23 @@ TEST_CASE("state contract: what is out of range", "[null]") {
   StateScene w;
   const Snapshot before = w.snapshot();
   const auto fails = [&](const char *what, int32_t status, const std::vector<std::string> &words,
-                         const std::function<int32_t()> &call) { check_fails(what, status, before, words, call); };
+                         const std::function<int32_t()> &call) {
+    check_fails(what, status, before, words, call);
+  };
   for (const int64_t index : {int64_t{-1}, count_of(w.state), INT64_MAX, INT64_MIN}) {
     const std::vector<std::string> words = {std::to_string(index)};
-    fails("name", BN2D_ERROR_NOT_FOUND, words, [&] { return bn2d_state_name(w.state.get(), index, &w.outs.text); });
-    fails("data", BN2D_ERROR_NOT_FOUND, words,
-          [&] { return bn2d_state_data(w.state.get(), index, const_cast<const void **>(&w.outs.data)); });
-    fails("copy", BN2D_ERROR_NOT_FOUND, words, [&] { return bn2d_state_copy_to(w.state.get(), index, w.view_copy); });
+    fails("name", BN2D_ERROR_NOT_FOUND, words,
+          [&] { return bn2d_state_name(w.state.get(), index, &w.outs.text); });
+    fails("data", BN2D_ERROR_NOT_FOUND, words, [&] {
+      return bn2d_state_data(w.state.get(), index, const_cast<const void **>(&w.outs.data));
+    });
+    fails("copy", BN2D_ERROR_NOT_FOUND, words,
+          [&] { return bn2d_state_copy_to(w.state.get(), index, w.view_copy); });
     fails("metadata", BN2D_ERROR_NOT_FOUND, words,
           [&] { return bn2d_state_metadata_at(w.state.get(), index, &w.outs.text, &w.outs.text); });
-    fails("problem", BN2D_ERROR_NOT_FOUND, words,
-          [&] { return bn2d_loader_problem_at(w.loader.get(), 1, index, &w.outs.text, &w.outs.text); });
+    fails("problem", BN2D_ERROR_NOT_FOUND, words, [&] {
+      return bn2d_loader_problem_at(w.loader.get(), 1, index, &w.outs.text, &w.outs.text);
+    });
   }
   for (const int32_t number : {-1, 0, 4, INT32_MAX})
     fails("kind", BN2D_ERROR_INVALID_ARGUMENT, {std::to_string(number)},
@@ -209,18 +224,22 @@ TEST_CASE("state contract: what is out of range", "[null]") {
   view.dtype_lanes = 1;
   view.shape = &w.length;
   view.strides = &zero;
-  fails("stride", BN2D_ERROR_LAYOUT, {}, [&] { return bn2d_state_copy_to(w.state.get(), 0, &view); });
-  fails("stride", BN2D_ERROR_LAYOUT, {}, [&] { return bn2d_loader_add(w.loader.get(), "x", &view); });
+  fails("stride", BN2D_ERROR_LAYOUT, {},
+        [&] { return bn2d_state_copy_to(w.state.get(), 0, &view); });
+  fails("stride", BN2D_ERROR_LAYOUT, {},
+        [&] { return bn2d_loader_add(w.loader.get(), "x", &view); });
   zero = -1;
   fails("stride", BN2D_ERROR_LAYOUT, {}, [&] { return bn2d_state_set(w.state.get(), "x", &view); });
   zero = INT64_MAX;
-  fails("stride", BN2D_ERROR_OVERFLOW, {}, [&] { return bn2d_state_set(w.state.get(), "x", &view); });
+  fails("stride", BN2D_ERROR_OVERFLOW, {},
+        [&] { return bn2d_state_set(w.state.get(), "x", &view); });
   zero = 1;
   view.device_type = BN2D_CUDA;
   fails("device", BN2D_ERROR_DEVICE, {}, [&] { return bn2d_state_set(w.state.get(), "x", &view); });
   view.device_type = BN2D_CPU;
   view.dtype_bits = 31;
-  fails("dtype", BN2D_ERROR_DTYPE, {"31"}, [&] { return bn2d_state_set(w.state.get(), "x", &view); });
+  fails("dtype", BN2D_ERROR_DTYPE, {"31"},
+        [&] { return bn2d_state_set(w.state.get(), "x", &view); });
   view.dtype_code = 0;
   view.dtype_bits = 32;
   fails("dtype", BN2D_ERROR_DTYPE, {}, [&] { return bn2d_state_copy_to(w.state.get(), 0, &view); });

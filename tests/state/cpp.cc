@@ -60,6 +60,8 @@ TEST_CASE("state.hpp: through tables that were loaded", "[state]") {
   bn2d::Module module(library, 2);
   bn2d::State state = bn2d::State::create(states);
   state.set("", module);
-  CHECK(bn2d::State::parse(state.serialize().data(), state.serialize().size(), states).names().size() == 5);
+  CHECK(bn2d::State::parse(state.serialize().data(), state.serialize().size(), states)
+            .names()
+            .size() == 5);
   CHECK_THROWS_AS(bn2d::StateLibrary::open(library, "libnone.so"), bn2d::Error);
 }

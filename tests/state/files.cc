@@ -1,4 +1,5 @@
-// A file is there whole or not at all: whatever call of the system fails, at whatever moment the process dies.
+// A file is there whole or not at all: whatever call of the system fails, at whatever moment the
+// process dies.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -17,7 +18,8 @@
 
 using namespace bn2d_test;
 
-// Calls of the system that fail when they are told to: the program's symbols come before the C library's.
+// Calls of the system that fail when they are told to: the program's symbols come before the C
+// library's.
 namespace {
 struct Fault {
   const char *call = "";
@@ -95,7 +97,8 @@ class Injected {
 
 }  // namespace
 
-TEST_CASE("files: each call of the system that fails leaves the old file, and no other", "[state]") {
+TEST_CASE("files: each call of the system that fails leaves the old file, and no other",
+          "[state]") {
   // Catches an error that is not looked at, a temporary file that stays, an old file that is gone.
   const Folder folder;
   const std::string path = folder / "file";
@@ -106,9 +109,10 @@ TEST_CASE("files: each call of the system that fails leaves the old file, and no
     Fault fault;
     const char *word;
   };
-  for (const Case &c : {Case{{"write", 0, ENOSPC}, "No space left"}, Case{{"write", 1, ENOSPC}, "No space left"},
-                        Case{{"write", 3, EIO}, "error"}, Case{{"fsync", 0, EIO}, "error"},
-                        Case{{"fchmod", 0, EPERM}, "permi"}, Case{{"rename", 0, EACCES}, "denied"}}) {
+  for (const Case &c :
+       {Case{{"write", 0, ENOSPC}, "No space left"}, Case{{"write", 1, ENOSPC}, "No space left"},
+        Case{{"write", 3, EIO}, "error"}, Case{{"fsync", 0, EIO}, "error"},
+        Case{{"fchmod", 0, EPERM}, "permi"}, Case{{"rename", 0, EACCES}, "denied"}}) {
     INFO(c.fault.call << " after " << c.fault.after);
     int32_t status = BN2D_OK;
     {
@@ -137,8 +141,8 @@ TEST_CASE("files: writes that are short or interrupted are gone on with", "[stat
   const Folder folder;
   const std::string path = folder / "file";
   const State state = state_of(2, 1 << 20);
-  for (const Fault &fault : {Fault{"write", 0, 0}, Fault{"write", 2, EINTR, true}, Fault{"fsync", 0, EINTR, true},
-                             Fault{"fsync", 0, EINVAL}}) {
+  for (const Fault &fault : {Fault{"write", 0, 0}, Fault{"write", 2, EINTR, true},
+                             Fault{"fsync", 0, EINTR, true}, Fault{"fsync", 0, EINVAL}}) {
     INFO(fault.call << " " << fault.error);
     int32_t status = BN2D_ERROR_INTERNAL;
     {
@@ -152,7 +156,8 @@ TEST_CASE("files: writes that are short or interrupted are gone on with", "[stat
 }
 
 TEST_CASE("files: a full disk", "[state]") {
-  // Catches the same with a real file system, where the last write may succeed and the disk be full all the same.
+  // Catches the same with a real file system, where the last write may succeed and the disk be full
+  // all the same.
   const Folder folder;
   if (mount("none", folder.path().c_str(), "tmpfs", 0, "size=256k") != 0) {
     WARN("no file system may be mounted here");
@@ -185,7 +190,8 @@ TEST_CASE("files: the limit of file sizes raises no signal", "[state]") {
     const bool refused = bn2d_state_save(fresh.get(), path.c_str()) == BN2D_ERROR_IO;
     pthread_sigmask(SIG_SETMASK, nullptr, &after);
     sigpending(&waiting);
-    _exit(refused && sigismember(&waiting, SIGXFSZ) == 0 && sigismember(&after, SIGXFSZ) == 0 ? 0 : 1);
+    _exit(refused && sigismember(&waiting, SIGXFSZ) == 0 && sigismember(&after, SIGXFSZ) == 0 ? 0
+                                                                                              : 1);
   }
   int status = -1;
   REQUIRE(waitpid(child, &status, 0) == child);
@@ -195,7 +201,8 @@ TEST_CASE("files: the limit of file sizes raises no signal", "[state]") {
 }
 
 TEST_CASE("files: permissions stay, links are followed, other things are refused", "[state]") {
-  // Catches a link that becomes a file, a file that everybody may read all at once, a pipe that is waited for.
+  // Catches a link that becomes a file, a file that everybody may read all at once, a pipe that is
+  // waited for.
   const Folder folder;
   const std::string path = folder / "file", link = folder / "link";
   const State state = state_of(1, 10), other = state_of(2, 20);
@@ -214,12 +221,14 @@ TEST_CASE("files: permissions stay, links are followed, other things are refused
   REQUIRE(symlink("missing", nowhere.c_str()) == 0);
   REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
   Snapshot nothing;
-  const auto refused = [&](const std::string &what, const std::string &where, const std::string &word) {
+  const auto refused = [&](const std::string &what, const std::string &where,
+                           const std::string &word) {
     bn2d_state *raw = nullptr;
     check_fails("save to " + what, BN2D_ERROR_IO, nothing, {},
                 [&] { return bn2d_state_save(state.get(), where.c_str()); });
     CHECK(std::string(bn2d_last_error()).find(word) != std::string::npos);
-    check_fails("open " + what, BN2D_ERROR_IO, nothing, {}, [&] { return bn2d_state_open(where.c_str(), &raw); });
+    check_fails("open " + what, BN2D_ERROR_IO, nothing, {},
+                [&] { return bn2d_state_open(where.c_str(), &raw); });
     CHECK(std::string(bn2d_last_error()).find(word) != std::string::npos);
   };
   const std::string list = folder.list();

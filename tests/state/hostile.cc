@@ -1,5 +1,5 @@
-// Files that are not trusted: each is refused with a clear error, or read; never beyond its bytes, never with memory
-// that it only claims. Run under the sanitizers, too.
+// Files that are not trusted: each is refused with a clear error, or read; never beyond its bytes,
+// never with memory that it only claims. Run under the sanitizers, too.
 #include <malloc.h>
 #include <sys/resource.h>
 
@@ -20,7 +20,8 @@ struct Bad {
 
 std::string tensor(const std::string &name, const std::string &dtype, const std::string &shape,
                    const std::string &offsets) {
-  return "\"" + name + R"(":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}";
+  return "\"" + name + R"(":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" +
+         offsets + "}";
 }
 
 std::vector<Bad> bad_files() {
@@ -43,55 +44,98 @@ std::vector<Bad> bad_files() {
       {"something behind", file_of("{" + good + "}x", four), {"JSON"}},
       {"a comment", file_of("{/* */" + good + "}", four), {"JSON"}},
       {"a name that is not UTF-8", file_of("{\"\xff\":{}}", ""), {"JSON"}},
-      {"a name with NUL", file_of("{" + tensor("a\\u0000b", "F32", "[1]", "[0,4]") + "}", four), {"NUL"}},
+      {"a name with NUL",
+       file_of("{" + tensor("a\\u0000b", "F32", "[1]", "[0,4]") + "}", four),
+       {"NUL"}},
       {"a tensor that is null", file_of(one("null"), ""), {"a", "null"}},
       {"a tensor that is a number", file_of(one("1"), ""), {"a", "number"}},
       {"a tensor that is an array", file_of(one("[]"), ""), {"a", "array"}},
       {"no dtype", file_of(one(R"({"shape":[1],"data_offsets":[0,4]})"), four), {"dtype"}},
       {"no shape", file_of(one(R"({"dtype":"F32","data_offsets":[0,4]})"), four), {"shape"}},
       {"no offsets", file_of(one(R"({"dtype":"F32","shape":[1]})"), four), {"data_offsets"}},
-      {"two dtypes", file_of(one(R"({"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]})"), four), {"two"}},
-      {"another field", file_of(one(R"({"dtype":"F32","x":1,"shape":[1],"data_offsets":[0,4]})"), four), {"x"}},
+      {"two dtypes",
+       file_of(one(R"({"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]})"), four),
+       {"two"}},
+      {"another field",
+       file_of(one(R"({"dtype":"F32","x":1,"shape":[1],"data_offsets":[0,4]})"), four),
+       {"x"}},
       {"an unknown dtype", file_of("{" + tensor("a", "F31", "[1]", "[0,4]") + "}", four), {"F31"}},
-      {"a negative extent", file_of("{" + tensor("a", "F32", "[-1]", "[0,4]") + "}", four), {"shape"}},
-      {"an extent of 1.0", file_of("{" + tensor("a", "F32", "[1.0]", "[0,4]") + "}", four), {"shape"}},
-      {"an extent of 2^63", file_of("{" + tensor("a", "F32", "[9223372036854775808]", "[0,4]") + "}", four), {"2"}},
-      {"an extent of 2^64", file_of("{" + tensor("a", "F32", "[18446744073709551616]", "[0,4]") + "}", four), {"2"}},
+      {"a negative extent",
+       file_of("{" + tensor("a", "F32", "[-1]", "[0,4]") + "}", four),
+       {"shape"}},
+      {"an extent of 1.0",
+       file_of("{" + tensor("a", "F32", "[1.0]", "[0,4]") + "}", four),
+       {"shape"}},
+      {"an extent of 2^63",
+       file_of("{" + tensor("a", "F32", "[9223372036854775808]", "[0,4]") + "}", four),
+       {"2"}},
+      {"an extent of 2^64",
+       file_of("{" + tensor("a", "F32", "[18446744073709551616]", "[0,4]") + "}", four),
+       {"2"}},
       {"extents whose product wraps to 1",
        file_of("{" + tensor("a", "F32", "[4294967296,4294967296]", "[0,4]") + "}", four),
        {"64"}},
-      {"bits that wrap", file_of("{" + tensor("a", "F32", "[1152921504606846976]", "[0,4]") + "}", four), {"64"}},
-      {"a nested shape", file_of("{" + tensor("a", "F32", "[[1]]", "[0,4]") + "}", four), {"array"}},
-      {"an object in a shape", file_of("{" + tensor("a", "F32", "[{}]", "[0,4]") + "}", four), {"object"}},
+      {"bits that wrap",
+       file_of("{" + tensor("a", "F32", "[1152921504606846976]", "[0,4]") + "}", four),
+       {"64"}},
+      {"a nested shape",
+       file_of("{" + tensor("a", "F32", "[[1]]", "[0,4]") + "}", four),
+       {"array"}},
+      {"an object in a shape",
+       file_of("{" + tensor("a", "F32", "[{}]", "[0,4]") + "}", four),
+       {"object"}},
       {"one offset", file_of("{" + tensor("a", "F32", "[1]", "[0]") + "}", four), {"1", "2"}},
       {"three offsets", file_of("{" + tensor("a", "F32", "[1]", "[0,4,4]") + "}", four), {"2"}},
-      {"offsets in reverse", file_of("{" + tensor("a", "F32", "[1]", "[4,0]") + "}", four), {"4", "0"}},
-      {"an end beyond the data", file_of("{" + tensor("a", "F32", "[2]", "[0,8]") + "}", four), {"8", "4"}},
+      {"offsets in reverse",
+       file_of("{" + tensor("a", "F32", "[1]", "[4,0]") + "}", four),
+       {"4", "0"}},
+      {"an end beyond the data",
+       file_of("{" + tensor("a", "F32", "[2]", "[0,8]") + "}", four),
+       {"8", "4"}},
       {"offsets of 2^64-1",
-       file_of("{" + tensor("a", "F32", "[1]", "[18446744073709551611,18446744073709551615]") + "}", four),
+       file_of("{" + tensor("a", "F32", "[1]", "[18446744073709551611,18446744073709551615]") + "}",
+               four),
        {"4"}},
-      {"a negative offset", file_of("{" + tensor("a", "F32", "[1]", "[-4,0]") + "}", four), {"data_offsets"}},
-      {"fewer bytes than the shape", file_of("{" + tensor("a", "F32", "[2]", "[0,4]") + "}", four), {"8", "4"}},
-      {"more bytes than the shape", file_of("{" + tensor("a", "F32", "[1]", "[0,8]") + "}", eight), {"8", "4"}},
+      {"a negative offset",
+       file_of("{" + tensor("a", "F32", "[1]", "[-4,0]") + "}", four),
+       {"data_offsets"}},
+      {"fewer bytes than the shape",
+       file_of("{" + tensor("a", "F32", "[2]", "[0,4]") + "}", four),
+       {"8", "4"}},
+      {"more bytes than the shape",
+       file_of("{" + tensor("a", "F32", "[1]", "[0,8]") + "}", eight),
+       {"8", "4"}},
       {"half a byte", file_of("{" + tensor("a", "F4", "[1]", "[0,0]") + "}", ""), {"byte"}},
       {"an overlap",
-       file_of("{" + tensor("a", "F32", "[1]", "[0,4]") + "," + tensor("b", "F32", "[1]", "[2,6]") + "}", "123456"),
+       file_of("{" + tensor("a", "F32", "[1]", "[0,4]") + "," + tensor("b", "F32", "[1]", "[2,6]") +
+                   "}",
+               "123456"),
        {"overlap"}},
-      {"the same data twice", file_of("{" + good + "," + tensor("b", "F32", "[1]", "[0,4]") + "}", four), {"overlap"}},
+      {"the same data twice",
+       file_of("{" + good + "," + tensor("b", "F32", "[1]", "[0,4]") + "}", four),
+       {"overlap"}},
       {"a gap",
-       file_of("{" + tensor("a", "F16", "[1]", "[0,2]") + "," + tensor("b", "F16", "[1]", "[4,6]") + "}", "123456"),
+       file_of("{" + tensor("a", "F16", "[1]", "[0,2]") + "," + tensor("b", "F16", "[1]", "[4,6]") +
+                   "}",
+               "123456"),
        {"gap"}},
       {"a gap in front", file_of("{" + tensor("a", "F32", "[1]", "[4,8]") + "}", eight), {"gap"}},
       {"data that nobody has", file_of("{" + good + "}", eight), {"4", "8"}},
       {"data without tensors", file_of("{}", four), {"4"}},
       {"a name twice",
-       file_of("{" + tensor("a", "F16", "[1]", "[0,2]") + "," + tensor("a", "F16", "[1]", "[2,4]") + "}", four),
+       file_of("{" + tensor("a", "F16", "[1]", "[0,2]") + "," + tensor("a", "F16", "[1]", "[2,4]") +
+                   "}",
+               four),
        {"twice"}},
       {"a name twice, once escaped",
-       file_of("{" + tensor("a", "F16", "[1]", "[0,2]") + "," + tensor("\\u0061", "F16", "[1]", "[2,4]") + "}", four),
+       file_of("{" + tensor("a", "F16", "[1]", "[0,2]") + "," +
+                   tensor("\\u0061", "F16", "[1]", "[2,4]") + "}",
+               four),
        {"twice"}},
       {"metadata twice", file_of(R"({"__metadata__":{},"__metadata__":{}})", ""), {"twice"}},
-      {"a key of the metadata twice", file_of(R"({"__metadata__":{"a":"1","a":"2"}})", ""), {"twice"}},
+      {"a key of the metadata twice",
+       file_of(R"({"__metadata__":{"a":"1","a":"2"}})", ""),
+       {"twice"}},
       {"a number in the metadata", file_of(R"({"__metadata__":{"a":1}})", ""), {"number"}},
       {"an object in the metadata", file_of(R"({"__metadata__":{"a":{}}})", ""), {"object"}},
       {"metadata that are a tensor",
@@ -179,8 +223,12 @@ TEST_CASE("hostile: what is unusual, but a safetensors file", "[state]") {
       file_of("{" + tensor("a", "F32", "[0]", "[0,0]") + "," +
                   tensor("b", "F64", "[3,0,9223372036854775807]", "[0,0]") + "}",
               ""),
-      file_of("{" + tensor("b", "F16", "[1]", "[2,4]") + "," + tensor("a", "BF16", "[1,1]", "[0,2]") + "}", "1234"),
-      file_of("{" + tensor("a", "F4", "[2]", "[0,1]") + "," + tensor("\\u20ac", "BOOL", "[1]", "[1,2]") + "}", "12"),
+      file_of("{" + tensor("b", "F16", "[1]", "[2,4]") + "," +
+                  tensor("a", "BF16", "[1,1]", "[0,2]") + "}",
+              "1234"),
+      file_of("{" + tensor("a", "F4", "[2]", "[0,1]") + "," +
+                  tensor("\\u20ac", "BOOL", "[1]", "[1,2]") + "}",
+              "12"),
   };
   for (const std::string &file : files) {
     INFO(file.substr(8));
@@ -193,7 +241,8 @@ TEST_CASE("hostile: what is unusual, but a safetensors file", "[state]") {
 }
 
 TEST_CASE("hostile: 2,000 mutated files", "[state]") {
-  // Catches reads beyond the file, memory out of proportion, and a crash: whatever a file says, the answer is a status.
+  // Catches reads beyond the file, memory out of proportion, and a crash: whatever a file says, the
+  // answer is a status.
   const State whole = make_state();
   const Module module = make_module(5), other = make_module(3);
   give_character(module);
@@ -225,7 +274,8 @@ TEST_CASE("hostile: 2,000 mutated files", "[state]") {
     for (int64_t k = i % 2 == 0 ? 1 : 1 + random.below(4); k > 0; --k) {
       // Three of four changes in the header, where they count.
       const auto reach = static_cast<int64_t>(random.below(4) > 0 ? 8 + header : file.size());
-      const auto at = static_cast<size_t>(random.below(std::min<int64_t>(reach, static_cast<int64_t>(file.size()))));
+      const auto at = static_cast<size_t>(
+          random.below(std::min<int64_t>(reach, static_cast<int64_t>(file.size()))));
       switch (random.below(6)) {
         case 0:
           file[at] = static_cast<char>(random.bits());
@@ -276,12 +326,13 @@ TEST_CASE("hostile: 2,000 mutated files", "[state]") {
 
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 TEST_CASE("hostile: a file of a terabyte takes no memory", "[state]") {
-  // Catches a reader that reads all, and one that believes a shape before it has looked at the file.
+  // Catches a reader that reads all, and one that believes a shape before it has looked at the
+  // file.
   const Folder folder;
   const std::string path = folder / "large";
   const uint64_t data = uint64_t{1} << 40;
-  const std::string json =
-      "{" + tensor("x", "U8", "[1099511627775]", "[1,1099511627776]") + "," + tensor("b", "I8", "[1]", "[0,1]") + "}";
+  const std::string json = "{" + tensor("x", "U8", "[1099511627775]", "[1,1099511627776]") + "," +
+                           tensor("b", "I8", "[1]", "[0,1]") + "}";
   write_file(path, file_of(json, ""));
   if (truncate(path.c_str(), static_cast<off_t>(8 + json.size() + data)) != 0) {
     WARN("no file of a terabyte on this file system");

@@ -24,9 +24,11 @@ std::vector<double> values_of(const Module &module) {
     const auto *data = data_of<unsigned char>(tensor);
     for (int64_t i = 0; i < length; ++i)
       values.push_back(numerics::decode(
-          dtype, numerics::read_bits(dtype, data + i * static_cast<int64_t>(numerics::size_of(dtype)))));
+          dtype,
+          numerics::read_bits(dtype, data + i * static_cast<int64_t>(numerics::size_of(dtype)))));
   }
-  if (has_tensor(module, "num_batches_tracked")) values.push_back(static_cast<double>(batches_of(module)));
+  if (has_tensor(module, "num_batches_tracked"))
+    values.push_back(static_cast<double>(batches_of(module)));
   return values;
 }
 
@@ -45,7 +47,8 @@ void fill_random(const Module &module, uint64_t seed) {
                               numerics::rounded(dtype, random.normal()));
   }
   if (has_tensor(module, "num_batches_tracked"))
-    *data_of<int64_t>(module, "num_batches_tracked") = (int64_t{1} << 40) + static_cast<int64_t>(seed);
+    *data_of<int64_t>(module, "num_batches_tracked") =
+        (int64_t{1} << 40) + static_cast<int64_t>(seed);
 }
 
 int32_t load(const State &state, const char *prefix, const Module &module, int32_t strict = 1) {
@@ -57,7 +60,8 @@ int32_t load(const State &state, const char *prefix, const Module &module, int32
 }  // namespace
 
 TEST_CASE("load: modules of every dtype into every dtype, in memory and by file", "[state]") {
-  // Catches a dtype that is stored as another, a rounding that is not to nearest even, a tensor that is left out.
+  // Catches a dtype that is stored as another, a rounding that is not to nearest even, a tensor
+  // that is left out.
   const Folder folder;
   for (const int32_t from : kDtypes)
     for (const int kind : {0, 1, 2, 3}) {
@@ -76,7 +80,8 @@ TEST_CASE("load: modules of every dtype into every dtype, in memory and by file"
       CHECK(folder.list() == "file ");
       for (const int32_t to : kDtypes)
         for (const bool by_file : {false, true}) {
-          INFO(bn2d_dtype_name(from) << " to " << bn2d_dtype_name(to) << ", kind " << kind << ", by file " << by_file);
+          INFO(bn2d_dtype_name(from)
+               << " to " << bn2d_dtype_name(to) << ", kind " << kind << ", by file " << by_file);
           settings.dtype = to;
           const Module loaded = make_module(37, settings);
           const State read = by_file ? open_state(path) : parse_state(written(state));
@@ -90,7 +95,8 @@ TEST_CASE("load: modules of every dtype into every dtype, in memory and by file"
 }
 
 TEST_CASE("load: several modules under prefixes, and tensors of the host", "[state]") {
-  // Catches a prefix that is not applied, a name of one module that goes to another, a host's tensor transposed.
+  // Catches a prefix that is not applied, a name of one module that goes to another, a host's
+  // tensor transposed.
   const Module first = make_module(3), second = make_module(5);
   fill_random(first, 1);
   fill_random(second, 2);
@@ -135,7 +141,8 @@ TEST_CASE("load: several modules under prefixes, and tensors of the host", "[sta
 }
 
 TEST_CASE("load: strict and not, with all problems listed", "[state]") {
-  // Catches a name that is not listed, one listed twice, a load that changes something before it fails.
+  // Catches a name that is not listed, one listed twice, a load that changes something before it
+  // fails.
   const State state = make_state();
   set_floats(state, "bn.weight", {2, 3, 4});
   set_floats(state, "bn.running_mean", {5, 6, 7});
@@ -150,7 +157,8 @@ TEST_CASE("load: strict and not, with all problems listed", "[state]") {
   REQUIRE(bn2d_loader_add_module(loader.get(), "bn.", module.get()) == BN2D_OK);
   check_fails("strict", BN2D_ERROR_NOT_FOUND, before, {"bn.bias|bias", "2", "1", "0"},
               [&] { return bn2d_loader_load(loader.get(), 1); });
-  const std::string listed = "bn.bias is missing; bn.running_var is missing; bn.extra is unexpected; ";
+  const std::string listed =
+      "bn.bias is missing; bn.running_var is missing; bn.extra is unexpected; ";
   CHECK(problems_of(loader) == listed);
   const int64_t batches = batches_of(module);
   REQUIRE(bn2d_loader_load(loader.get(), 0) == BN2D_OK);
@@ -169,12 +177,14 @@ TEST_CASE("load: strict and not, with all problems listed", "[state]") {
   for (const int32_t strict : {0, 1})
     check_fails("mismatch", BN2D_ERROR_SHAPE, again, {"4", "3"},
                 [&] { return bn2d_loader_load(loader.get(), strict); });
-  CHECK(problems_of(loader) ==
-        "bn.running_var is missing; bn.extra is unexpected; bn.bias has shape (4), must have (3); ");
+  CHECK(
+      problems_of(loader) ==
+      "bn.running_var is missing; bn.extra is unexpected; bn.bias has shape (4), must have (3); ");
 }
 
 TEST_CASE("load: a checkpoint without the counter, and counters as others write them", "[state]") {
-  // Catches "missing" for what old checkpoints do not have, and a counter of shape (1) or int32 that is refused.
+  // Catches "missing" for what old checkpoints do not have, and a counter of shape (1) or int32
+  // that is refused.
   const Module saved = make_module(2);
   fill_random(saved, 3);
   for (const int kind : {0, 1, 2, 3, 4}) {
@@ -185,7 +195,9 @@ TEST_CASE("load: a checkpoint without the counter, and counters as others write 
       set_floats(state, name, {data[0], data[1]});
     }
     const int64_t one = 1, two[] = {17, 18};
-    if (kind == 1) REQUIRE(bn2d_state_set_flat(state.get(), "num_batches_tracked", BN2D_I64, &one, 1, two) == BN2D_OK);
+    if (kind == 1)
+      REQUIRE(bn2d_state_set_flat(state.get(), "num_batches_tracked", BN2D_I64, &one, 1, two) ==
+              BN2D_OK);
     if (kind == 2) {
       const int32_t value = -17;
       bn2d_view view{};
@@ -197,10 +209,12 @@ TEST_CASE("load: a checkpoint without the counter, and counters as others write 
     }
     const int64_t length = 2;
     if (kind == 3)
-      REQUIRE(bn2d_state_set_flat(state.get(), "num_batches_tracked", BN2D_I64, &length, 1, two) == BN2D_OK);
+      REQUIRE(bn2d_state_set_flat(state.get(), "num_batches_tracked", BN2D_I64, &length, 1, two) ==
+              BN2D_OK);
     if (kind == 4) {
       const float value = 1;
-      REQUIRE(bn2d_state_set_flat(state.get(), "num_batches_tracked", BN2D_F32, nullptr, 0, &value) == BN2D_OK);
+      REQUIRE(bn2d_state_set_flat(state.get(), "num_batches_tracked", BN2D_F32, nullptr, 0,
+                                  &value) == BN2D_OK);
     }
     const Module module = make_module(2);
     *data_of<int64_t>(module, "num_batches_tracked") = 5;
@@ -224,7 +238,8 @@ TEST_CASE("load: nothing is changed where one of many modules cannot take it", "
   const Loader loader = make_loader(state);
   REQUIRE(bn2d_loader_add_module(loader.get(), "a.", first.get()) == BN2D_OK);
   REQUIRE(bn2d_loader_add_module(loader.get(), "b.", last.get()) == BN2D_OK);
-  check_fails("shape", BN2D_ERROR_SHAPE, before, {"3", "4"}, [&] { return bn2d_loader_load(loader.get(), 0); });
+  check_fails("shape", BN2D_ERROR_SHAPE, before, {"3", "4"},
+              [&] { return bn2d_loader_load(loader.get(), 0); });
 
   // Busy: the second one is in use, and the first is free again.
   const Module fits = make_module(3);
@@ -251,7 +266,8 @@ TEST_CASE("load: nothing is changed where one of many modules cannot take it", "
   const Loader cut = make_loader(file);
   REQUIRE(bn2d_loader_add_module(cut.get(), "a.", target.get()) == BN2D_OK);
   REQUIRE(bn2d_loader_add_module(cut.get(), "b.", target2.get()) == BN2D_OK);
-  check_fails("shorter", BN2D_ERROR_IO, untouched, {"shorter"}, [&] { return bn2d_loader_load(cut.get(), 1); });
+  check_fails("shorter", BN2D_ERROR_IO, untouched, {"shorter"},
+              [&] { return bn2d_loader_load(cut.get(), 1); });
 }
 
 TEST_CASE("load: a module that ends before its loader, and one added twice", "[state]") {
@@ -324,7 +340,8 @@ TEST_CASE("load: the state of a group norm and of instance norms", "[state][norm
   };
   Settings tracks;
   const auto instance_norm = [&](bool plain) {
-    REQUIRE(bn2d_instance_norm_create(6, plain ? nullptr : make_options(tracks).get(), &raw) == BN2D_OK);
+    REQUIRE(bn2d_instance_norm_create(6, plain ? nullptr : make_options(tracks).get(), &raw) ==
+            BN2D_OK);
     return Module(raw);
   };
   const Module group = group_norm(), instance = instance_norm(false), plain = instance_norm(true);
@@ -334,9 +351,11 @@ TEST_CASE("load: the state of a group norm and of instance norms", "[state][norm
   REQUIRE(bn2d_state_set_module(state.get(), "g.", group.get()) == BN2D_OK);
   REQUIRE(bn2d_state_set_module(state.get(), "i.", instance.get()) == BN2D_OK);
   REQUIRE(bn2d_state_set_module(state.get(), "p.", plain.get()) == BN2D_OK);
-  CHECK(names_of(state) == std::vector<std::string>{"g.weight", "g.bias", "i.weight", "i.bias", "i.running_mean",
-                                                    "i.running_var", "i.num_batches_tracked"});
-  const Module new_group = group_norm(), new_instance = instance_norm(false), new_plain = instance_norm(true);
+  CHECK(names_of(state) == std::vector<std::string>{"g.weight", "g.bias", "i.weight", "i.bias",
+                                                    "i.running_mean", "i.running_var",
+                                                    "i.num_batches_tracked"});
+  const Module new_group = group_norm(), new_instance = instance_norm(false),
+               new_plain = instance_norm(true);
   const State read = parse_state(written(state));
   const Loader loader = make_loader(read);
   REQUIRE(bn2d_loader_add_module(loader.get(), "g.", new_group.get()) == BN2D_OK);

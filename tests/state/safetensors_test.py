@@ -30,7 +30,12 @@ BN2D = ctypes.CDLL(os.path.join(os.path.dirname(os.environ["BN2D_STATE_LIBRARY"]
 BN2D.bn2d_last_error.restype = ctypes.c_char_p
 
 F32, F64, F16, BF16, I64 = 1, 2, 3, 4, 5
-CODES = {F32: ("F32", np.float32), F64: ("F64", np.float64), F16: ("F16", np.float16), I64: ("I64", np.int64)}
+CODES = {
+    F32: ("F32", np.float32),
+    F64: ("F64", np.float64),
+    F16: ("F16", np.float16),
+    I64: ("I64", np.int64),
+}
 if ml_dtypes:
     CODES[BF16] = ("BF16", ml_dtypes.bfloat16)
 
@@ -59,8 +64,16 @@ def extents(shape):
 
 def set_array(state, name, dtype, array):
     array = np.ascontiguousarray(array) if array.ndim else array
-    call(STATE, "bn2d_state_set_flat", state, name.encode(), dtype, extents(array.shape), array.ndim,
-         ctypes.c_void_p(array.ctypes.data))
+    call(
+        STATE,
+        "bn2d_state_set_flat",
+        state,
+        name.encode(),
+        dtype,
+        extents(array.shape),
+        array.ndim,
+        ctypes.c_void_p(array.ctypes.data),
+    )
 
 
 def read_all(state):
@@ -75,7 +88,11 @@ def read_all(state):
         rank = number(STATE, "bn2d_state_rank", state, index, kind=ctypes.c_int32)
         shape = tuple(number(STATE, "bn2d_state_dim", state, index, d) for d in range(rank))
         nbytes = number(STATE, "bn2d_state_nbytes", state, index, kind=ctypes.c_uint64)
-        found[name.value.decode()] = (dtype.value.decode(), shape, ctypes.string_at(data, nbytes) if nbytes else b"")
+        found[name.value.decode()] = (
+            dtype.value.decode(),
+            shape,
+            ctypes.string_at(data, nbytes) if nbytes else b"",
+        )
     return found
 
 
@@ -90,7 +107,14 @@ def module(channels, dtype=F32):
 def doubles(bn, name, channels):
     tensor = made(BN2D, "bn2d_module_tensor_by_name", bn, name.encode())
     values = np.empty(channels)
-    call(BN2D, "bn2d_tensor_copy_to_flat", tensor, F64, ctypes.c_void_p(values.ctypes.data), ctypes.c_int64(channels))
+    call(
+        BN2D,
+        "bn2d_tensor_copy_to_flat",
+        tensor,
+        F64,
+        ctypes.c_void_p(values.ctypes.data),
+        ctypes.c_int64(channels),
+    )
     BN2D.bn2d_tensor_release(tensor)
     return values
 
@@ -109,8 +133,14 @@ class Both(unittest.TestCase):
         for code, (name, kind) in CODES.items():
             for shape in ((), (1,), (3, 4, 5), (0, 2), (7,)):
                 values = random.standard_normal(shape) * 100
-                arrays["%s.%s" % (name, "x".join(map(str, shape)))] = (code, np.asarray(values).astype(kind))
-        arrays["\u20ac \"quoted\\ \n"] = (F32, np.array([1, -0.0, np.inf, np.nan, 1e-45], np.float32))
+                arrays["%s.%s" % (name, "x".join(map(str, shape)))] = (
+                    code,
+                    np.asarray(values).astype(kind),
+                )
+        arrays['\u20ac "quoted\\ \n'] = (
+            F32,
+            np.array([1, -0.0, np.inf, np.nan, 1e-45], np.float32),
+        )
         return arrays
 
     def test_ours_read_by_python(self):
@@ -133,7 +163,16 @@ class Both(unittest.TestCase):
 
     def test_python_read_by_us(self):
         arrays = {name: array for name, (_, array) in self.arrays().items()}
-        for kind in (np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.uint64):
+        for kind in (
+            np.bool_,
+            np.int8,
+            np.uint8,
+            np.int16,
+            np.uint16,
+            np.int32,
+            np.uint32,
+            np.uint64,
+        ):
             arrays["other." + np.dtype(kind).name] = np.arange(5).astype(kind)
         safetensors.numpy.save_file(arrays, self.path, metadata={"a": "\u20ac", "b": ""})
         state = made(STATE, "bn2d_state_open", self.path.encode())
@@ -157,10 +196,14 @@ class Both(unittest.TestCase):
         for code, (_, kind) in CODES.items():
             if code == I64:
                 continue
-            values = {name: np.asarray(random.standard_normal(channels)).astype(kind)
-                      for name in ("weight", "bias", "running_mean", "running_var")}
+            values = {
+                name: np.asarray(random.standard_normal(channels)).astype(kind)
+                for name in ("weight", "bias", "running_mean", "running_var")
+            }
             values["num_batches_tracked"] = np.array(12345678901, np.int64)
-            safetensors.numpy.save_file({"net.bn." + name: value for name, value in values.items()}, self.path)
+            safetensors.numpy.save_file(
+                {"net.bn." + name: value for name, value in values.items()}, self.path
+            )
             for own, (_, own_kind) in CODES.items():
                 if own == I64:
                     continue
@@ -172,7 +215,9 @@ class Both(unittest.TestCase):
                 for name in ("weight", "bias", "running_mean", "running_var"):
                     # From double: one rounding, and NumPy's is to nearest even.
                     want = values[name].astype(np.float64).astype(own_kind).astype(np.float64)
-                    self.assertEqual(doubles(bn, name, channels).tobytes(), want.tobytes(), (name, code, own))
+                    self.assertEqual(
+                        doubles(bn, name, channels).tobytes(), want.tobytes(), (name, code, own)
+                    )
                 STATE.bn2d_loader_release(loader)
                 STATE.bn2d_state_release(state)
                 # Back to Python.
@@ -202,8 +247,9 @@ class ResNet(unittest.TestCase):
                 self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
                 self.bn2 = nn.BatchNorm2d(after)
                 if stride != 1:
-                    self.downsample = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False),
-                                                    nn.BatchNorm2d(after))
+                    self.downsample = nn.Sequential(
+                        nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
+                    )
 
         net = nn.Module()
         net.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
@@ -227,7 +273,11 @@ class ResNet(unittest.TestCase):
                     part.running_var.uniform_(0.1, 2)
                     part.num_batches_tracked.fill_(77)
         state_dict = net.state_dict()
-        norms = {name: part for name, part in net.named_modules() if isinstance(part, torch.nn.BatchNorm2d)}
+        norms = {
+            name: part
+            for name, part in net.named_modules()
+            if isinstance(part, torch.nn.BatchNorm2d)
+        }
         self.assertEqual(len(norms), 20)
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "resnet18.safetensors")
@@ -242,8 +292,11 @@ class ResNet(unittest.TestCase):
             for name, part in norms.items():
                 for key in ("weight", "bias", "running_mean", "running_var"):
                     got = doubles(ours[name], key, part.num_features)
-                    self.assertTrue((got == getattr(part, key).detach().double().numpy()).all(), (name, key))
-            # Our norms into the file in the place of theirs, all else as it was; and torch loads it.
+                    self.assertTrue(
+                        (got == getattr(part, key).detach().double().numpy()).all(), (name, key)
+                    )
+            # Our norms into the file in the place of theirs, all else as it was; and torch loads
+            # it.
             for name, part in norms.items():
                 call(STATE, "bn2d_state_set_module", state, (name + ".").encode(), ours[name])
             call(STATE, "bn2d_state_save", state, path.encode())
@@ -256,5 +309,8 @@ class ResNet(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    print("safetensors %s, torch %s" % (safetensors.__version__, torch and torch.__version__), file=sys.stderr)
+    print(
+        "safetensors %s, torch %s" % (safetensors.__version__, torch and torch.__version__),
+        file=sys.stderr,
+    )
     unittest.main()

@@ -86,7 +86,8 @@ inline std::vector<std::string> names_of(const State &state) {
 // "missing a; missing b; unexpected c; mismatched d has shape (3), must have (4); "
 inline std::string problems_of(const Loader &loader) {
   std::string all;
-  for (const int32_t kind : {BN2D_PROBLEM_MISSING, BN2D_PROBLEM_UNEXPECTED, BN2D_PROBLEM_MISMATCHED}) {
+  for (const int32_t kind :
+       {BN2D_PROBLEM_MISSING, BN2D_PROBLEM_UNEXPECTED, BN2D_PROBLEM_MISMATCHED}) {
     int64_t count = -1;
     REQUIRE(bn2d_loader_problem_count(loader.get(), kind, &count) == BN2D_OK);
     for (int64_t i = 0; i < count; ++i) {
@@ -126,7 +127,8 @@ class Folder {
   // Names of all files, sorted: "a b ".
   std::string list() const {
     std::vector<std::string> names;
-    for (const auto &entry : std::filesystem::directory_iterator(path_)) names.push_back(entry.path().filename());
+    for (const auto &entry : std::filesystem::directory_iterator(path_))
+      names.push_back(entry.path().filename());
     std::sort(names.begin(), names.end());
     std::string all;
     for (const std::string &name : names) all += name + " ";

@@ -1,5 +1,6 @@
-// The structs of DLPack 1.x, as the consumer of an export sees them. Written down here, because the tests must build
-// where no dlpack.h is installed; contract_dlpack.cc compares them with the real header where there is one.
+// The structs of DLPack 1.x, as the consumer of an export sees them. Written down here, because the
+// tests must build where no dlpack.h is installed; contract_dlpack.cc compares them with the real
+// header where there is one.
 #pragma once
 #include <cstdint>
 

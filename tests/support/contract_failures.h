@@ -19,7 +19,9 @@ namespace bn2d_test {
 
 // Whether the message has this word, with no letter, digit or underscore on either side.
 inline bool message_has(const std::string &message, const std::string &word) {
-  const auto inside = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
+  const auto inside = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+  };
   for (size_t at = message.find(word); at != std::string::npos; at = message.find(word, at + 1)) {
     const bool left = at == 0 || !inside(message[at - 1]);
     const size_t end = at + word.size();
@@ -29,7 +31,8 @@ inline bool message_has(const std::string &message, const std::string &word) {
   return false;
 }
 
-// Everything that a failing call must leave alone: memory, and the state of a module that only its functions tell.
+// Everything that a failing call must leave alone: memory, and the state of a module that only its
+// functions tell.
 class Snapshot {
  public:
   void add(const std::string &name, const void *data, size_t bytes) {
@@ -42,8 +45,8 @@ class Snapshot {
     add(name, values.data(), values.size() * sizeof(T));
   }
   void add(const std::string &name, bn2d_module *module) {
-    for (const char *tensor :
-         {"weight", "bias", "running_mean", "running_var", "num_batches_tracked", "weight.grad", "bias.grad"}) {
+    for (const char *tensor : {"weight", "bias", "running_mean", "running_var",
+                               "num_batches_tracked", "weight.grad", "bias.grad"}) {
       bn2d_tensor *raw = nullptr;
       if (bn2d_module_tensor_by_name(module, tensor, &raw) != BN2D_OK) continue;
       void *data = nullptr;
@@ -76,7 +79,8 @@ class Snapshot {
     }
     for (const Query &query : queries_) {
       const std::string now = query.ask();
-      if (now != query.before) out << query.name << " was " << query.before << ", is " << now << "; ";
+      if (now != query.before)
+        out << query.name << " was " << query.before << ", is " << now << "; ";
     }
     return out.str();
   }
@@ -101,8 +105,9 @@ class Snapshot {
     (void)bn2d_module_get_num_threads(module, &threads);
     (void)bn2d_module_is_frozen(module, &frozen);
     (void)bn2d_module_momentum(module, &has_momentum, &momentum);
-    std::string state = "training " + std::to_string(training) + " threads " + std::to_string(threads) + " frozen " +
-                        std::to_string(frozen) + " momentum " + (has_momentum ? std::to_string(momentum) : "None");
+    std::string state = "training " + std::to_string(training) + " threads " +
+                        std::to_string(threads) + " frozen " + std::to_string(frozen) +
+                        " momentum " + (has_momentum ? std::to_string(momentum) : "None");
     for (const char *name : {"weight", "bias"}) {
       bn2d_tensor *raw = nullptr;
       if (bn2d_module_tensor_by_name(module, name, &raw) != BN2D_OK) continue;
@@ -135,7 +140,8 @@ void check_fails(const std::string &what, int32_t expected, const Snapshot &befo
   for (const std::string &word : words) {
     bool found = false;
     std::istringstream alternatives(word);
-    for (std::string one; std::getline(alternatives, one, '|');) found = found || message_has(message, one);
+    for (std::string one; std::getline(alternatives, one, '|');)
+      found = found || message_has(message, one);
     INFO("the message should say " << word);
     CHECK(found);
   }

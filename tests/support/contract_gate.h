@@ -1,5 +1,6 @@
-// Memory that holds up whoever reads or writes it until the test says so. With x, y or dy in such memory a test can
-// look at a module while a call is under way, without a race and without sleeping.
+// Memory that holds up whoever reads or writes it until the test says so. With x, y or dy in such
+// memory a test can look at a module while a call is under way, without a race and without
+// sleeping.
 #pragma once
 #include <pthread.h>
 #include <signal.h>
@@ -15,13 +16,15 @@ namespace bn2d_test {
 
 class Gate {
  public:
-  // The memory; the gate is the pages of bytes [first, first + length) in it, by default all. One gate at a time.
+  // The memory; the gate is the pages of bytes [first, first + length) in it, by default all. One
+  // gate at a time.
   explicit Gate(size_t bytes, size_t first = 0, size_t length = 0) {
     const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     bytes_ = (bytes + page - 1) / page * page;
     memory_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     begin_ = reinterpret_cast<uintptr_t>(memory_) + first / page * page;
-    end_ = length == 0 ? reinterpret_cast<uintptr_t>(memory_) + bytes_ : begin_ + (length + page - 1) / page * page;
+    end_ = length == 0 ? reinterpret_cast<uintptr_t>(memory_) + bytes_
+                       : begin_ + (length + page - 1) / page * page;
     struct sigaction action {};
     action.sa_sigaction = &Gate::on_fault;
     action.sa_flags = SA_SIGINFO | SA_NODEFER;
@@ -60,7 +63,9 @@ class Gate {
   }
 
  private:
-  static void protect(int access) { mprotect(reinterpret_cast<void *>(begin_.load()), end_ - begin_, access); }
+  static void protect(int access) {
+    mprotect(reinterpret_cast<void *>(begin_.load()), end_ - begin_, access);
+  }
   static void pause_a_bit() {
     const timespec millisecond{0, 1000000};
     nanosleep(&millisecond, nullptr);
@@ -68,7 +73,8 @@ class Gate {
   static void on_fault(int, siginfo_t *info, void *) {
     const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
     if (address < begin_ || address >= end_) {
-      sigaction(SIGSEGV, &previous_, nullptr);  // a real fault: it happens again, with the handler of before
+      sigaction(SIGSEGV, &previous_,
+                nullptr);  // a real fault: it happens again, with the handler of before
       return;
     }
     if (!arrived_.exchange(true)) {

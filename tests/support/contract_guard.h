@@ -1,5 +1,5 @@
-// Memory between two pages that nobody may touch, so that one byte too many ends the program, also where the code under
-// test is not instrumented.
+// Memory between two pages that nobody may touch, so that one byte too many ends the program, also
+// where the code under test is not instrumented.
 #pragma once
 #include <sys/mman.h>
 #include <unistd.h>
@@ -11,12 +11,14 @@ namespace bn2d_test {
 
 class Guarded {
  public:
-  // At the end: the last byte lies right before a forbidden page; else the first one right behind one.
+  // At the end: the last byte lies right before a forbidden page; else the first one right behind
+  // one.
   Guarded(size_t bytes, bool at_end) {
     const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     const size_t inside = (bytes + page - 1) / page * page + (bytes == 0 ? page : 0);
     total_ = inside + 2 * page;
-    memory_ = static_cast<char *>(mmap(nullptr, total_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    memory_ =
+        static_cast<char *>(mmap(nullptr, total_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     mprotect(memory_ + page, inside, PROT_READ | PROT_WRITE);
     data_ = memory_ + page + (at_end ? inside - bytes : 0);
   }

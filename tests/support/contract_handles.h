@@ -1,4 +1,5 @@
-// Owners of the library's handles for the contract tests, and modules made from a plain struct of settings.
+// Owners of the library's handles for the contract tests, and modules made from a plain struct of
+// settings.
 #pragma once
 #include <bn2d/bn2d.h>
 
@@ -120,9 +121,12 @@ T *data_of(const Module &module, const char *name) {
   return data_of<T>(tensor_of(module, name));
 }
 
-inline int64_t batches_of(const Module &module) { return *data_of<int64_t>(module, "num_batches_tracked"); }
+inline int64_t batches_of(const Module &module) {
+  return *data_of<int64_t>(module, "num_batches_tracked");
+}
 
-// Weight, bias and running statistics that are all different, so that a mix-up of two of them shows.
+// Weight, bias and running statistics that are all different, so that a mix-up of two of them
+// shows.
 inline void give_character(const Module &module) {
   int64_t channels = 0;
   REQUIRE(bn2d_module_num_features(module.get(), &channels) == BN2D_OK);
@@ -130,7 +134,8 @@ inline void give_character(const Module &module) {
     if (!has_tensor(module, name)) return;
     const Tensor tensor = tensor_of(module, name);
     std::vector<double> values(static_cast<size_t>(channels));
-    for (int64_t c = 0; c < channels; ++c) values[static_cast<size_t>(c)] = first + step * static_cast<double>(c % 8);
+    for (int64_t c = 0; c < channels; ++c)
+      values[static_cast<size_t>(c)] = first + step * static_cast<double>(c % 8);
     bn2d_view view{};
     view.data = values.data();
     view.device_type = BN2D_CPU;

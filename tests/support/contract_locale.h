@@ -1,5 +1,5 @@
-// A locale with a decimal comma, whether or not the system has one: the C library's own, made on the spot, and the C++
-// library's. Both are put back at the end.
+// A locale with a decimal comma, whether or not the system has one: the C library's own, made on
+// the spot, and the C++ library's. Both are put back at the end.
 #pragma once
 #include <clocale>
 #include <cstdint>
@@ -17,7 +17,8 @@ class CommaLocale {
  public:
   CommaLocale() : cpp_(std::locale()) {
     std::locale::global(std::locale(std::locale::classic(), new Comma));
-    for (const char *name : {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "de_DE", "nl_NL.UTF-8", "pt_BR.UTF-8"}) {
+    for (const char *name :
+         {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "de_DE", "nl_NL.UTF-8", "pt_BR.UTF-8"}) {
       if (std::setlocale(LC_NUMERIC, name) != nullptr && has_comma()) return;
     }
     make_glibc_locale();
@@ -49,7 +50,8 @@ class CommaLocale {
 
   // glibc reads <LOCPATH>/<name>/LC_NUMERIC: magic, number of fields, their offsets, the fields.
   void make_glibc_locale() {
-    folder_ = std::filesystem::temp_directory_path() / ("bn2d_comma_" + std::to_string(std::rand()));
+    folder_ =
+        std::filesystem::temp_directory_path() / ("bn2d_comma_" + std::to_string(std::rand()));
     std::error_code error;
     std::filesystem::create_directories(folder_ / "bn2d_comma", error);
     if (error) return;

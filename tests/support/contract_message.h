@@ -8,8 +8,8 @@
 
 namespace bn2d_test {
 
-// Puts a message of the test's own making into this thread's slot, so that a failure without a message of its own
-// shows, and so does a success that writes one.
+// Puts a message of the test's own making into this thread's slot, so that a failure without a
+// message of its own shows, and so does a success that writes one.
 inline constexpr const char *kMarker = "bn2d_test_marker";
 inline void mark_message() {
   int64_t value = 0;
@@ -17,8 +17,8 @@ inline void mark_message() {
 }
 inline bool message_is_marked() { return std::strstr(bn2d_last_error(), kMarker) != nullptr; }
 
-// "" for a message as the header promises it: one line of at most 255 bytes of UTF-8, no "failed to"; else what is
-// wrong.
+// "" for a message as the header promises it: one line of at most 255 bytes of UTF-8, no "failed
+// to"; else what is wrong.
 inline std::string message_fault(const char *message) {
   if (message == nullptr) return "NULL";
   const std::string text(message);
@@ -32,7 +32,8 @@ inline std::string message_fault(const char *message) {
     const size_t more = byte >= 0xf0 ? 3 : byte >= 0xe0 ? 2 : byte >= 0xc2 ? 1 : 0;
     if (more == 0) return "is not UTF-8";
     for (size_t k = 1; k <= more; ++k) {
-      if (i + k >= text.size() || (static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80) return "is not UTF-8";
+      if (i + k >= text.size() || (static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80)
+        return "is not UTF-8";
     }
     i += more;
   }

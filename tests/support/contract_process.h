@@ -12,9 +12,9 @@ namespace bn2d_test {
 // What such a process ends with when all is well: no status that a program has by itself.
 inline constexpr int kWell = 42;
 
-// Starts this program once more with the hidden test case `name` alone (no comma in it), which finds `argument` in the
-// environment variable BN2D_TEST_ARGUMENT, ends with _exit(status) and has `seconds` for all. Its status; minus the
-// signal where it died of one (-14, SIGALRM: it hung).
+// Starts this program once more with the hidden test case `name` alone (no comma in it), which
+// finds `argument` in the environment variable BN2D_TEST_ARGUMENT, ends with _exit(status) and has
+// `seconds` for all. Its status; minus the signal where it died of one (-14, SIGALRM: it hung).
 inline int run_alone(const char *name, const std::string &argument, unsigned seconds = 20) {
   const pid_t child = fork();
   if (child == 0) {

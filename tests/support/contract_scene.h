@@ -1,4 +1,5 @@
-// All calls that take views, with named slots: a test may change the view in any slot and make the call again.
+// All calls that take views, with named slots: a test may change the view in any slot and make the
+// call again.
 #pragma once
 #include <bn2d/bn2d.h>
 
@@ -18,8 +19,9 @@ class Scene {
  public:
   static constexpr Extents kShape{2, 6, 3, 5};
   static constexpr int64_t kC = 6;
-  static constexpr size_t kRoom = 8192,
-                          kMargin = 2048;  // elements around each tensor, so that no spoilt view hits another
+  static constexpr size_t
+      kRoom = 8192,
+      kMargin = 2048;  // elements around each tensor, so that no spoilt view hits another
 
   explicit Scene(const Settings &settings = {}) : module(make_module(kC, settings)) {
     give_character(module);
@@ -31,8 +33,10 @@ class Scene {
         value = static_cast<float>((seed = seed * 1664525u + 1013904223u) >> 24) * 0.0625f - 8;
       views[name] = View(memory.data() + kMargin, BN2D_F32, kShape);
     }
-    for (auto *values : {&weight, &bias, &running_mean, &running_var, &dweight, &dbias, &ddweight, &ddbias}) {
-      values->reserve(kRoom);  // a call that wrongly takes more channels must not take the test program with it
+    for (auto *values :
+         {&weight, &bias, &running_mean, &running_var, &dweight, &dbias, &ddweight, &ddbias}) {
+      values->reserve(
+          kRoom);  // a call that wrongly takes more channels must not take the test program with it
       values->resize(kC);
       for (size_t i = 0; i < kC; ++i) (*values)[i] = 0.5f + 0.25f * static_cast<float>(i);
     }
@@ -43,7 +47,8 @@ class Scene {
     saved_invstd.assign(kC, 0.75);
     mask.assign(static_cast<size_t>(kShape[0] * kShape[1]) * 2, 0x6b);
     bn2d_record *raw = nullptr;
-    REQUIRE(bn2d_forward_act(module.get(), views["x"], views["z"], BN2D_ACT_RELU, 0, views["y"], &raw) == BN2D_OK);
+    REQUIRE(bn2d_forward_act(module.get(), views["x"], views["z"], BN2D_ACT_RELU, 0, views["y"],
+                             &raw) == BN2D_OK);
     record.reset(raw);
   }
   Scene(const Scene &) = delete;
@@ -90,45 +95,53 @@ inline std::vector<ViewCall> all_view_calls() {
   using Names = std::vector<std::string>;
   return {
       {"forward", Names{"x"}, Names{"y"},
-       [](Scene &s) { return bn2d_forward(s.module.get(), s.views["x"], s.views["y"], &s.out_record); }},
+       [](Scene &s) {
+         return bn2d_forward(s.module.get(), s.views["x"], s.views["y"], &s.out_record);
+       }},
       {"forward_act", Names{"x", "z"}, Names{"y"},
        [](Scene &s) {
-         return bn2d_forward_act(s.module.get(), s.views["x"], s.views["z"], BN2D_ACT_RELU, 0, s.views["y"],
-                                 &s.out_record);
+         return bn2d_forward_act(s.module.get(), s.views["x"], s.views["z"], BN2D_ACT_RELU, 0,
+                                 s.views["y"], &s.out_record);
        }},
       {"backward", Names{"dy"}, Names{"dx", "dz"},
        [](Scene &s) {
-         return bn2d_backward(s.module.get(), s.record.get(), s.views["dy"], s.views["dx"], s.views["dz"]);
+         return bn2d_backward(s.module.get(), s.record.get(), s.views["dy"], s.views["dx"],
+                              s.views["dz"]);
        }},
       {"double_backward", Names{"dy", "ddx"}, Names{"ddy", "dx"},
        [](Scene &s) {
-         return bn2d_double_backward(s.module.get(), s.record.get(), s.views["dy"], s.views["ddx"], s.ddweight.data(),
-                                     s.ddbias.data(), s.views["ddy"], s.views["dx"]);
+         return bn2d_double_backward(s.module.get(), s.record.get(), s.views["dy"], s.views["ddx"],
+                                     s.ddweight.data(), s.ddbias.data(), s.views["ddy"],
+                                     s.views["dx"]);
        }},
       {"batch_norm_forward", Names{"x", "z"}, Names{"y"},
        [](Scene &s) {
-         return bn2d_batch_norm_forward(s.views["x"], s.views["z"], s.views["y"], BN2D_F32, s.weight.data(),
-                                        s.bias.data(), s.running_mean.data(), s.running_var.data(), 1, 0.1, 1e-5, 0,
-                                        BN2D_ACT_RELU, 0, s.mask.data(), s.saved_mean.data(), s.saved_invstd.data());
+         return bn2d_batch_norm_forward(s.views["x"], s.views["z"], s.views["y"], BN2D_F32,
+                                        s.weight.data(), s.bias.data(), s.running_mean.data(),
+                                        s.running_var.data(), 1, 0.1, 1e-5, 0, BN2D_ACT_RELU, 0,
+                                        s.mask.data(), s.saved_mean.data(), s.saved_invstd.data());
        }},
       {"batch_norm_backward with y", Names{"x", "dy", "y"}, Names{"dx", "dz"},
        [](Scene &s) {
-         return bn2d_batch_norm_backward(s.views["x"], s.views["dy"], s.views["y"], nullptr, BN2D_F32, s.weight.data(),
-                                         s.saved_mean.data(), s.saved_invstd.data(), 1, BN2D_ACT_RELU, 0, 0,
-                                         s.views["dx"], s.views["dz"], s.dweight.data(), s.dbias.data());
+         return bn2d_batch_norm_backward(
+             s.views["x"], s.views["dy"], s.views["y"], nullptr, BN2D_F32, s.weight.data(),
+             s.saved_mean.data(), s.saved_invstd.data(), 1, BN2D_ACT_RELU, 0, 0, s.views["dx"],
+             s.views["dz"], s.dweight.data(), s.dbias.data());
        }},
       {"batch_norm_backward with a mask", Names{"x", "dy"}, Names{"dx", "dz"},
        [](Scene &s) {
-         return bn2d_batch_norm_backward(s.views["x"], s.views["dy"], nullptr, s.mask.data(), BN2D_F32, s.weight.data(),
-                                         s.saved_mean.data(), s.saved_invstd.data(), 1, BN2D_ACT_RELU, 0, 0,
-                                         s.views["dx"], s.views["dz"], s.dweight.data(), s.dbias.data());
+         return bn2d_batch_norm_backward(
+             s.views["x"], s.views["dy"], nullptr, s.mask.data(), BN2D_F32, s.weight.data(),
+             s.saved_mean.data(), s.saved_invstd.data(), 1, BN2D_ACT_RELU, 0, 0, s.views["dx"],
+             s.views["dz"], s.dweight.data(), s.dbias.data());
        }},
       {"batch_norm_double_backward", Names{"x", "dy", "y", "ddx"}, Names{"ddy", "dx"},
        [](Scene &s) {
-         return bn2d_batch_norm_double_backward(s.views["x"], s.views["dy"], s.views["y"], nullptr, BN2D_F32,
-                                                s.weight.data(), s.saved_mean.data(), s.saved_invstd.data(), 1,
-                                                BN2D_ACT_RELU, 0, s.views["ddx"], s.ddweight.data(), s.ddbias.data(), 0,
-                                                s.views["ddy"], s.views["dx"], s.dweight.data());
+         return bn2d_batch_norm_double_backward(s.views["x"], s.views["dy"], s.views["y"], nullptr,
+                                                BN2D_F32, s.weight.data(), s.saved_mean.data(),
+                                                s.saved_invstd.data(), 1, BN2D_ACT_RELU, 0,
+                                                s.views["ddx"], s.ddweight.data(), s.ddbias.data(),
+                                                0, s.views["ddy"], s.views["dx"], s.dweight.data());
        }},
   };
 }

@@ -1,4 +1,5 @@
-// Views for the contract tests: a bn2d_view that owns its shape and strides and may be copied and changed at will.
+// Views for the contract tests: a bn2d_view that owns its shape and strides and may be copied and
+// changed at will.
 #pragma once
 #include <bn2d/bn2d.h>
 
@@ -17,13 +18,16 @@ inline Extents nhwc_strides(const Extents &s) { return {s[2] * s[3] * s[1], 1, s
 
 inline void set_dtype(bn2d_view &view, int32_t dtype) {
   view.dtype_code = dtype == BN2D_BF16 ? 4 : dtype == BN2D_I64 ? 0 : 2;
-  view.dtype_bits = static_cast<uint8_t>(dtype == BN2D_F32 ? 32 : dtype == BN2D_F64 || dtype == BN2D_I64 ? 64 : 16);
+  view.dtype_bits = static_cast<uint8_t>(dtype == BN2D_F32                        ? 32
+                                         : dtype == BN2D_F64 || dtype == BN2D_I64 ? 64
+                                                                                  : 16);
   view.dtype_lanes = 1;
 }
 
 template <class T>
 constexpr int32_t dtype_of() {
-  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, int64_t>, "no dtype");
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, int64_t>,
+                "no dtype");
   return std::is_same_v<T, float> ? BN2D_F32 : std::is_same_v<T, double> ? BN2D_F64 : BN2D_I64;
 }
 
@@ -40,7 +44,8 @@ class View {
     set_dtype(view_, dtype);
     for (size_t i = 0; i < 4; ++i) shape_[i] = shape[i];
   }
-  View(void *data, int32_t dtype, const Extents &shape, const Extents &strides) : View(data, dtype, shape) {
+  View(void *data, int32_t dtype, const Extents &shape, const Extents &strides)
+      : View(data, dtype, shape) {
     set_strides(strides);
   }
   // Of rank 1, with the elements `stride` apart; or of rank 0.
@@ -76,7 +81,8 @@ class View {
     view_.strides = strides_.data();
   }
   void set_stride(size_t dimension, int64_t stride) {
-    if (view_.strides == nullptr) set_strides(nchw_strides({shape_[0], shape_[1], shape_[2], shape_[3]}));
+    if (view_.strides == nullptr)
+      set_strides(nchw_strides({shape_[0], shape_[1], shape_[2], shape_[3]}));
     strides_[dimension] = stride;
   }
   void set_extent(size_t dimension, int64_t extent) { shape_[dimension] = extent; }

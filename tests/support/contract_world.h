@@ -1,5 +1,5 @@
-// One valid object of every kind and one valid argument for every parameter, so that a test can spoil exactly one of
-// them.
+// One valid object of every kind and one valid argument for every parameter, so that a test can
+// spoil exactly one of them.
 #pragma once
 #include <bn2d/bn2d.h>
 
@@ -63,7 +63,9 @@ class World {
     for (auto *values : {&x, &z, &dy, &ddx}) {
       values->resize(kCount);
       for (size_t i = 0; i < kCount; ++i) {
-        (*values)[i] = static_cast<float>((i * 7 + values->size() * (values == &x ? 1 : 3)) % 11) * 0.25f - 1.0f;
+        (*values)[i] =
+            static_cast<float>((i * 7 + values->size() * (values == &x ? 1 : 3)) % 11) * 0.25f -
+            1.0f;
       }
     }
     for (auto *values : {&y, &dx, &dz, &ddy}) values->assign(kCount, 77.0f);
@@ -192,7 +194,8 @@ class World {
     return handle;
   }
 
-  // The module with a shared lock for the call to end, and without the one that the call before left.
+  // The module with a shared lock for the call to end, and without the one that the call before
+  // left.
   bn2d_module *locked(bn2d_module *handle) const {
     if (!spoiling) (void)bn2d_module_try_lock(handle, 0);
     return handle;
@@ -218,7 +221,8 @@ class World {
 
   std::vector<float> x, y, z, dy, dx, dz, ddx, ddy;
   std::vector<double> x64, y64, dy64, dx64;
-  std::vector<float> weight, bias, running_mean, running_var, dweight, dbias, ddweight, ddbias, copy;
+  std::vector<float> weight, bias, running_mean, running_var, dweight, dbias, ddweight, ddbias,
+      copy;
   std::vector<double> saved_mean, saved_invstd, set_mean, set_invstd, exported_values, sums;
   std::vector<uint8_t> mask;
   View view_x, view_y, view_z, view_dy, view_dx, view_dz, view_ddx, view_ddy, view_copy;
@@ -232,7 +236,8 @@ class World {
   bn2d_record *make_dead_record() {
     bn2d_record *raw = nullptr;
     std::vector<double> unused(kCount);
-    REQUIRE(bn2d_forward_f64(module64.get(), x64.data(), kN, kH, kW, unused.data(), &raw) == BN2D_OK);
+    REQUIRE(bn2d_forward_f64(module64.get(), x64.data(), kN, kH, kW, unused.data(), &raw) ==
+            BN2D_OK);
     bn2d_record_release(raw);
     return raw;
   }

@@ -1,6 +1,8 @@
-// Group, instance and ghost batch norm: one configuration run through the C ABI, and what the oracle says. The oracle
-// takes each set of statistics as a batch norm of one channel, in long double, with h = weight*g for the gradients:
-//   dx = s P(h), and gradients of gradients are those of <v, s P(h)> + <ddweight*g, xhat> + <ddbias, g>.
+// Group, instance and ghost batch norm: one configuration run through the C ABI, and what the
+// oracle says. The oracle takes each set of statistics as a batch norm of one channel, in long
+// double, with h = weight*g for the gradients:
+//   dx = s P(h), and gradients of gradients are those of <v, s P(h)> + <ddweight*g, xhat> +
+//   <ddbias, g>.
 #pragma once
 #include "support/numerics_case.h"
 
@@ -23,11 +25,12 @@ struct NormCase {
 
 inline std::string describe(const NormCase &c) {
   std::ostringstream text;
-  text << name_of(c.data, c.module) << " " << c.e.n << "x" << c.e.c << "x" << c.e.h << "x" << c.e.w << " norm "
-       << c.norm << " groups " << c.groups << " ghost " << c.ghost << " act=" << c.activation.kind << "("
-       << c.activation.slope << ") residual=" << c.residual << " affine=" << c.affine << " track=" << c.track
-       << (c.stateless ? " stateless" : "") << (c.cumulative ? " cumulative" : "") << " x=" << name_of(c.x)
-       << " y=" << name_of(c.y) << " dx=" << name_of(c.dx) << " eps=" << c.eps;
+  text << name_of(c.data, c.module) << " " << c.e.n << "x" << c.e.c << "x" << c.e.h << "x" << c.e.w
+       << " norm " << c.norm << " groups " << c.groups << " ghost " << c.ghost
+       << " act=" << c.activation.kind << "(" << c.activation.slope << ") residual=" << c.residual
+       << " affine=" << c.affine << " track=" << c.track << (c.stateless ? " stateless" : "")
+       << (c.cumulative ? " cumulative" : "") << " x=" << name_of(c.x) << " y=" << name_of(c.y)
+       << " dx=" << name_of(c.dx) << " eps=" << c.eps;
   return text.str();
 }
 
@@ -54,8 +57,10 @@ inline ExpectedNorm expect(const NormCase &c, Inputs &in) {
              channels = static_cast<size_t>(e.c);
   ExpectedNorm out;
   for (Reals *r : {&out.y, &out.dx, &out.dz, &out.ddy, &out.dx2}) r->resize(size);
-  for (Reals *r : {&out.y_scale, &out.dx_scale, &out.dz_scale, &out.ddy_scale, &out.dx2_scale}) r->resize(rows);
-  for (Reals *r : {&out.dweight, &out.dbias, &out.dweight2, &out.dweight_scale, &out.dbias_scale, &out.dweight2_scale})
+  for (Reals *r : {&out.y_scale, &out.dx_scale, &out.dz_scale, &out.ddy_scale, &out.dx2_scale})
+    r->resize(rows);
+  for (Reals *r : {&out.dweight, &out.dbias, &out.dweight2, &out.dweight_scale, &out.dbias_scale,
+                   &out.dweight2_scale})
     r->resize(channels);
   out.edge.resize(size);
   std::vector<oracle::Sum> dweight(channels), dbias(channels), dweight2(channels);
@@ -67,10 +72,13 @@ inline ExpectedNorm expect(const NormCase &c, Inputs &in) {
       std::vector<size_t> at;
       for (int64_t n = n0; n < std::min(e.n, n0 + c.samples()); ++n)
         for (int64_t ch = c0; ch < c0 + c.channels(); ++ch)
-          for (int64_t i = 0; i < e.plane(); ++i) at.push_back(static_cast<size_t>((n * e.c + ch) * e.plane() + i));
+          for (int64_t i = 0; i < e.plane(); ++i)
+            at.push_back(static_cast<size_t>((n * e.c + ch) * e.plane() + i));
       const auto row = [&](size_t k) { return at[k] / static_cast<size_t>(e.plane()); };
       const auto channel = [&](size_t k) { return row(k) % channels; };
-      const auto grow = [](Reals &scale, size_t i, Real v) { scale[i] = std::max(scale[i], std::fabs(v)); };
+      const auto grow = [](Reals &scale, size_t i, Real v) {
+        scale[i] = std::max(scale[i], std::fabs(v));
+      };
       const Extents flat{1, 1, 1, static_cast<int64_t>(at.size())};
       Values x, ddx;
       for (const size_t i : at) x.push_back(in.x[i]), ddx.push_back(in.ddx[i]);
@@ -86,13 +94,15 @@ inline ExpectedNorm expect(const NormCase &c, Inputs &in) {
         const Real growth = std::max<Real>(std::fabs(c.activation.derivative(v[k])), 1);
         for (const Real term : {growth * b, out.y[at[k]]}) grow(out.y_scale, row(k), term);
         if (c.residual)
-          for (const Real term : {growth * (w * xhat[k] + b), growth * z}) grow(out.y_scale, row(k), term);
+          for (const Real term : {growth * (w * xhat[k] + b), growth * z})
+            grow(out.y_scale, row(k), term);
       }
       for (size_t k = 0; k < at.size(); ++k) {
-        // On the edge of an activation, rounding decides: no gradient there, and ddy is not compared.
+        // On the edge of an activation, rounding decides: no gradient there, and ddy is not
+        // compared.
         const Real near = 16 * oracle::ulp(arithmetic_of(c.data), out.y_scale[row(k)]);
-        out.edge[at[k]] =
-            c.activation.kind != Activation::none && (std::fabs(v[k]) <= near || rounded(c.data, v[k] / 16) == 0);
+        out.edge[at[k]] = c.activation.kind != Activation::none &&
+                          (std::fabs(v[k]) <= near || rounded(c.data, v[k] / 16) == 0);
         if (out.edge[at[k]]) in.dy[at[k]] = 0;
         const size_t ch = channel(k);
         g[k] = c.activation.derivative(v[k]) * in.dy[at[k]];
@@ -102,16 +112,18 @@ inline ExpectedNorm expect(const NormCase &c, Inputs &in) {
         grow(out.dz_scale, row(k), g[k]);
         dweight[ch].add(g[k] * xhat[k]);
         dbias[ch].add(g[k]);
-        // The mean of a set is within 2^-24 of its standard deviation, and a channel may be a small part of the set.
-        out.dweight_scale[ch] += std::fabs(g[k]) * std::max<Real>(std::fabs(xhat[k]), c.channels() > 1 ? 1 : 0);
+        // The mean of a set is within 2^-24 of its standard deviation, and a channel may be a small
+        // part of the set.
+        out.dweight_scale[ch] +=
+            std::fabs(g[k]) * std::max<Real>(std::fabs(xhat[k]), c.channels() > 1 ? 1 : 0);
         out.dbias_scale[ch] += std::fabs(g[k]);
       }
       const oracle::Gradient dx = oracle::backward(flat, x, h, none, s, true);
       const Activation plain;
       const oracle::DoubleGradient of_dx =
           oracle::double_backward(flat, x, h, none, s, true, plain, v, ddx, none, none);
-      const oracle::DoubleGradient of_weight =
-          oracle::double_backward(flat, x, u, none, s, true, plain, v, Values(at.size(), 0), {1.0}, none);
+      const oracle::DoubleGradient of_weight = oracle::double_backward(
+          flat, x, u, none, s, true, plain, v, Values(at.size(), 0), {1.0}, none);
       for (size_t k = 0; k < at.size(); ++k) {
         const size_t i = at[k], ch = channel(k);
         const Real side = c.activation.derivative(v[k]), w = weight(ch),
@@ -121,7 +133,8 @@ inline ExpectedNorm expect(const NormCase &c, Inputs &in) {
         grow(out.dx_scale, row(k), dx.dx_scale[0]);
         out.ddy[i] = side * (w * of_dx.ddy[k] + ddweight * xhat[k] + ddbias);
         grow(out.ddy_scale, row(k),
-             std::fabs(side) * (std::fabs(w) * of_dx.ddy_scale[0] + std::fabs(ddweight * xhat[k]) + std::fabs(ddbias)));
+             std::fabs(side) * (std::fabs(w) * of_dx.ddy_scale[0] + std::fabs(ddweight * xhat[k]) +
+                                std::fabs(ddbias)));
         out.dx2[i] = of_dx.dx[k] + of_weight.dx[k];
         grow(out.dx2_scale, row(k), of_dx.dx_scale[0] + of_weight.dx_scale[0]);
         dweight2[ch].add(g[k] * of_dx.ddy[k]);
@@ -140,7 +153,8 @@ inline ExpectedNorm expect(const NormCase &c, Inputs &in) {
   const auto batches = out.mean.size() / channels;
   for (size_t ch = 0; ch < channels; ++ch) {
     const auto move = [&](Real mean, Real var, double momentum) {
-      out.running_mean[ch] = rounded(c.module, oracle::running(out.running_mean[ch], mean, momentum));
+      out.running_mean[ch] =
+          rounded(c.module, oracle::running(out.running_mean[ch], mean, momentum));
       out.running_var[ch] = rounded(c.module, oracle::running(out.running_var[ch], var, momentum));
     };
     Real mean = 0, var = 0;
@@ -150,7 +164,8 @@ inline ExpectedNorm expect(const NormCase &c, Inputs &in) {
       mean += out.mean[b * channels + ch] / static_cast<Real>(batches);
       var += unbiased / static_cast<Real>(batches);
       if (c.norm == BN2D_NORM_BATCH)
-        move(out.mean[b * channels + ch], unbiased, c.cumulative ? 1.0 / static_cast<double>(b + 1) : c.momentum);
+        move(out.mean[b * channels + ch], unbiased,
+             c.cumulative ? 1.0 / static_cast<double>(b + 1) : c.momentum);
     }
     if (c.norm == BN2D_NORM_INSTANCE && !c.cumulative) move(mean, var, c.momentum);
   }
@@ -168,7 +183,8 @@ class NormModule {
     also(bn2d_options_set_affine(options, c.affine));
     also(bn2d_options_set_dtype(options, c.module));
     if (c.norm != BN2D_NORM_GROUP) {
-      also(c.cumulative ? bn2d_options_set_momentum_none(options) : bn2d_options_set_momentum(options, c.momentum));
+      also(c.cumulative ? bn2d_options_set_momentum_none(options)
+                        : bn2d_options_set_momentum(options, c.momentum));
       also(bn2d_options_set_track_running_stats(options, c.track));
     }
     if (c.norm == BN2D_NORM_BATCH) also(bn2d_options_set_ghost_batch_size(options, c.ghost));
@@ -188,7 +204,8 @@ class NormModule {
   Output output(const char *name, int64_t channels) const {
     Output out{dtype_, {}};
     const uint8_t *at = data(name);
-    for (int64_t i = 0; i < channels; ++i) out.bits.push_back(read_bits(dtype_, at + i * size_of(dtype_)));
+    for (int64_t i = 0; i < channels; ++i)
+      out.bits.push_back(read_bits(dtype_, at + i * size_of(dtype_)));
     return out;
   }
   int64_t counter() const {
@@ -209,22 +226,24 @@ class NormModule {
   }
   void set(const char *name, const Values &values) {
     uint8_t *at = data(name);
-    for (size_t i = 0; i < values.size(); ++i) write_element(dtype_, at + i * size_of(dtype_), values[i]);
+    for (size_t i = 0; i < values.size(); ++i)
+      write_element(dtype_, at + i * size_of(dtype_), values[i]);
   }
 
   int32_t dtype_;
   bn2d_module *module_ = nullptr;
 };
 
-// y, dx, dz, ddy, dx2, dweight, dbias, dweight2, running_mean, running_var as far as the case has them.
-// `around` gets each of the calls.
+// y, dx, dz, ddy, dx2, dweight, dbias, dweight2, running_mean, running_var as far as the case has
+// them. `around` gets each of the calls.
 inline Outputs run(const NormCase &c, const Inputs &in, const Around &around) {
   Outputs out;
-  Tensor x(c.data, c.e, in.x, c.x), z(c.data, c.e, in.z, c.x), y(c.data, c.e, c.y), dy(c.data, c.e, in.dy, c.y),
-      dx(c.data, c.e, c.dx), dz(c.data, c.e, c.dx), ddx(c.data, c.e, in.ddx, c.x), ddy(c.data, c.e, c.y),
-      dx2(c.data, c.e, c.dx);
+  Tensor x(c.data, c.e, in.x, c.x), z(c.data, c.e, in.z, c.x), y(c.data, c.e, c.y),
+      dy(c.data, c.e, in.dy, c.y), dx(c.data, c.e, c.dx), dz(c.data, c.e, c.dx),
+      ddx(c.data, c.e, in.ddx, c.x), ddy(c.data, c.e, c.y), dx2(c.data, c.e, c.dx);
   const bn2d_view *const z_or_null = c.residual ? z.view() : nullptr, *const dz_or_null =
-                                                                          c.residual ? dz.view() : nullptr;
+                                                                          c.residual ? dz.view()
+                                                                                     : nullptr;
   const auto keep = [&](const char *name, Tensor &t) { out[name] = {t.dtype(), t.bits()}; };
   Array ddweight(c.module, in.ddweight), ddbias(c.module, in.ddbias);
   const int32_t act = c.activation.kind;
@@ -236,20 +255,24 @@ inline Outputs run(const NormCase &c, const Inputs &in, const Around &around) {
       return bn2d_forward_act(module, x.view(), z_or_null, act, slope, y.view(), record.out());
     }));
     if (c.tracks())
-      for (const char *name : {"running_mean", "running_var"}) out[name] = module.output(name, c.e.c);
-    NUMERICS_OK(
-        around("bn2d_backward", [&] { return bn2d_backward(module, record, dy.view(), dx.view(), dz_or_null); }));
+      for (const char *name : {"running_mean", "running_var"})
+        out[name] = module.output(name, c.e.c);
+    NUMERICS_OK(around("bn2d_backward", [&] {
+      return bn2d_backward(module, record, dy.view(), dx.view(), dz_or_null);
+    }));
     if (c.affine)
-      out["dweight"] = module.output("weight.grad", c.e.c), out["dbias"] = module.output("bias.grad", c.e.c);
+      out["dweight"] = module.output("weight.grad", c.e.c),
+      out["dbias"] = module.output("bias.grad", c.e.c);
     NUMERICS_OK(bn2d_module_zero_grad(module));
     NUMERICS_OK(around("bn2d_double_backward", [&] {
-      return bn2d_double_backward(module, record, dy.view(), ddx.view(), c.affine ? ddweight.data() : nullptr,
+      return bn2d_double_backward(module, record, dy.view(), ddx.view(),
+                                  c.affine ? ddweight.data() : nullptr,
                                   c.affine ? ddbias.data() : nullptr, ddy.view(), dx2.view());
     }));
     if (c.affine) out["dweight2"] = module.output("weight.grad", c.e.c);
   } else {
-    Array weight(c.module, in.weight), bias(c.module, in.bias), dweight(c.module, in.weight), dbias(c.module, in.bias),
-        dweight2(c.module, in.weight);
+    Array weight(c.module, in.weight), bias(c.module, in.bias), dweight(c.module, in.weight),
+        dbias(c.module, in.bias), dweight2(c.module, in.weight);
     void *const w = c.affine ? weight.data() : nullptr, *const b = c.affine ? bias.data() : nullptr;
     std::vector<double> mean(static_cast<size_t>(c.e.n * c.groups)), invstd(mean.size());
     uint64_t mask_bytes = 0;
@@ -257,18 +280,19 @@ inline Outputs run(const NormCase &c, const Inputs &in, const Around &around) {
     std::vector<uint8_t> mask(mask_bytes);
     uint8_t *const mask_or_null = act == Activation::none ? nullptr : mask.data();
     NUMERICS_OK(around("bn2d_group_norm_forward", [&] {
-      return bn2d_group_norm_forward(x.view(), z_or_null, y.view(), c.groups, c.module, w, b, c.eps, act, slope,
-                                     mask_or_null, mean.data(), invstd.data());
+      return bn2d_group_norm_forward(x.view(), z_or_null, y.view(), c.groups, c.module, w, b, c.eps,
+                                     act, slope, mask_or_null, mean.data(), invstd.data());
     }));
     NUMERICS_OK(around("bn2d_group_norm_backward", [&] {
-      return bn2d_group_norm_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups, c.module, w, mean.data(),
-                                      invstd.data(), act, slope, 0, dx.view(), dz_or_null, dweight.data(),
-                                      dbias.data());
+      return bn2d_group_norm_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups,
+                                      c.module, w, mean.data(), invstd.data(), act, slope, 0,
+                                      dx.view(), dz_or_null, dweight.data(), dbias.data());
     }));
     NUMERICS_OK(around("bn2d_group_norm_double_backward", [&] {
-      return bn2d_group_norm_double_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups, c.module, w,
-                                             mean.data(), invstd.data(), act, slope, ddx.view(), ddweight.data(),
-                                             ddbias.data(), 0, ddy.view(), dx2.view(), dweight2.data());
+      return bn2d_group_norm_double_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups,
+                                             c.module, w, mean.data(), invstd.data(), act, slope,
+                                             ddx.view(), ddweight.data(), ddbias.data(), 0,
+                                             ddy.view(), dx2.view(), dweight2.data());
     }));
     out["dweight"] = {c.module, dweight.bits()};
     out["dbias"] = {c.module, dbias.bits()};
@@ -289,16 +313,19 @@ inline Outputs run(const NormCase &c, const Inputs &in) {
   return run(c, in, [](const char *, const std::function<int32_t()> &call) { return call(); });
 }
 
-inline bool check_case(const NormCase &c, const ExpectedNorm &want, const Outputs &got, const std::string &group) {
+inline bool check_case(const NormCase &c, const ExpectedNorm &want, const Outputs &got,
+                       const std::string &group) {
   INFO(describe(c));
   const std::string dtypes = name_of(c.data, c.module);
   const bool f64 = c.module == BN2D_F64;
   bool good = true;
-  const auto element = [&](const char *name, const Reals &values, const Reals &scale, const std::vector<bool> &ignore) {
+  const auto element = [&](const char *name, const Reals &values, const Reals &scale,
+                           const std::vector<bool> &ignore) {
     if (got.count(name) == 0) return;
-    good &= check_close(dtypes, group + name, c.data,
-                        compare(c.data, c.e.n * c.e.c, c.e.plane(), got.at(name).values(), values, scale, ignore),
-                        bound_of(c.module));
+    good &= check_close(
+        dtypes, group + name, c.data,
+        compare(c.data, c.e.n * c.e.c, c.e.plane(), got.at(name).values(), values, scale, ignore),
+        bound_of(c.module));
   };
   const auto channel = [&](const char *name, const Reals &values, const Reals &scale, Real limit) {
     if (got.count(name) == 0) return;
@@ -316,12 +343,16 @@ inline bool check_case(const NormCase &c, const ExpectedNorm &want, const Output
   // The running statistics of a set at a time are rounded at each step, so a few roundings add up.
   for (const char *name : {"running_mean", "running_var"}) {
     if (got.count(name) == 0) continue;
-    const Values &values = std::string(name) == "running_mean" ? want.running_mean : want.running_var;
+    const Values &values =
+        std::string(name) == "running_mean" ? want.running_mean : want.running_var;
     const Real steps = static_cast<Real>((c.e.n + c.samples() - 1) / c.samples());
     for (size_t i = 0; i < values.size(); ++i) {
-      const Real size = std::max<Real>(std::fabs(values[i]), std::sqrt(std::fabs(want.running_var[i])));
-      INFO(name << " of channel " << i << ": " << got.at(name).values()[i] << ", right " << values[i]);
-      CHECK(std::fabs(got.at(name).values()[i] - values[i]) <= (2 + steps) * oracle::ulp(format_of(c.module), size));
+      const Real size =
+          std::max<Real>(std::fabs(values[i]), std::sqrt(std::fabs(want.running_var[i])));
+      INFO(name << " of channel " << i << ": " << got.at(name).values()[i] << ", right "
+                << values[i]);
+      CHECK(std::fabs(got.at(name).values()[i] - values[i]) <=
+            (2 + steps) * oracle::ulp(format_of(c.module), size));
     }
   }
   return good;

@@ -1,4 +1,5 @@
-// One configuration of everything that the library can be asked for, run through the C ABI, and what the oracle says.
+// One configuration of everything that the library can be asked for, run through the C ABI, and
+// what the oracle says.
 #pragma once
 #include <functional>
 #include <memory>
@@ -8,7 +9,11 @@
 
 namespace numerics {
 
-enum class Mode { train, eval, no_track };  // no_track: no buffers, eval mode; batch statistics all the same
+enum class Mode {
+  train,
+  eval,
+  no_track
+};  // no_track: no buffers, eval mode; batch statistics all the same
 enum class Affine { full, weight_only, none };
 enum class InPlace { no, x, z };            // y is ...
 enum class GradientInPlace { no, dx, dz };  // dy is ...; dx: in double backward ddy is dy
@@ -34,7 +39,8 @@ struct Case {
   bool batch() const { return mode != Mode::eval; }
   bool has_weight() const { return affine != Affine::none; }
   bool has_bias() const { return affine == Affine::full; }
-  // In place of x the backward has no x: no gradient of weight, and none at all on batch statistics.
+  // In place of x the backward has no x: no gradient of weight, and none at all on batch
+  // statistics.
   bool x_lost() const { return in_place == InPlace::x; }
   // Of a pointwise activation backward reads x and z, and only a module's record keeps the bias.
   bool backward() const {
@@ -52,16 +58,19 @@ struct Case {
 
 inline std::string describe(const Case &c) {
   std::ostringstream text;
-  const char *const modes[] = {"train", "eval", "no_track"}, *const affines[] = {"full", "weight_only", "none"};
+  const char *const modes[] = {"train", "eval", "no_track"}, *const affines[] = {
+                                                                 "full", "weight_only", "none"};
   const char *const places[] = {"no", "x", "z"}, *const gradient_places[] = {"no", "dx", "dz"};
-  text << name_of(c.data, c.module) << " " << c.e.n << "x" << c.e.c << "x" << c.e.h << "x" << c.e.w << " "
-       << modes[static_cast<int>(c.mode)] << " affine=" << affines[static_cast<int>(c.affine)]
-       << " act=" << c.activation.kind << "(" << c.activation.slope << ")"
+  text << name_of(c.data, c.module) << " " << c.e.n << "x" << c.e.c << "x" << c.e.h << "x" << c.e.w
+       << " " << modes[static_cast<int>(c.mode)]
+       << " affine=" << affines[static_cast<int>(c.affine)] << " act=" << c.activation.kind << "("
+       << c.activation.slope << ")"
        << " residual=" << c.residual << " in_place=" << places[static_cast<int>(c.in_place)]
        << " dy_is=" << gradient_places[static_cast<int>(c.gradient_in_place)]
-       << (c.stateless ? " stateless" : " module") << (c.mask ? " mask" : "") << (c.plain ? " plain" : "")
-       << " x=" << name_of(c.x) << " y=" << name_of(c.y) << " z=" << name_of(c.z) << " dx=" << name_of(c.dx)
-       << " dz=" << name_of(c.dz) << " placement=" << c.placement;
+       << (c.stateless ? " stateless" : " module") << (c.mask ? " mask" : "")
+       << (c.plain ? " plain" : "") << " x=" << name_of(c.x) << " y=" << name_of(c.y)
+       << " z=" << name_of(c.z) << " dx=" << name_of(c.dx) << " dz=" << name_of(c.dz)
+       << " placement=" << c.placement;
   return text.str();
 }
 
@@ -80,13 +89,15 @@ inline Inputs random_inputs(const Case &c, uint64_t seed) {
   in.weight = normal_values(random, c.module, c.e.c, 1, 0.5);
   in.bias = normal_values(random, c.module, c.e.c, 0, 0.5);
   in.running_mean = normal_values(random, c.module, c.e.c, 0, 2);
-  for (int64_t i = 0; i < c.e.c; ++i) in.running_var.push_back(rounded(c.module, random.uniform(0.25, 4)));
+  for (int64_t i = 0; i < c.e.c; ++i)
+    in.running_var.push_back(rounded(c.module, random.uniform(0.25, 4)));
   in.ddweight = normal_values(random, c.module, c.e.c);
   in.ddbias = normal_values(random, c.module, c.e.c);
   return in;
 }
 
-// ------------------------------------------------------------------------------------------------------- expected
+// -------------------------------------------------------------------------------------------------
+// expected
 
 struct Expected {
   oracle::Statistics statistics;
@@ -94,7 +105,8 @@ struct Expected {
   Reals running_mean, running_var, running_mean_scale, running_var_scale;
   oracle::Gradient gradient;
   oracle::DoubleGradient double_gradient;
-  std::vector<bool> edge;  // elements where rounding decides on which side of the activation they are
+  std::vector<bool>
+      edge;  // elements where rounding decides on which side of the activation they are
 };
 
 // Elements on the edge get dy = 0, so that their side changes no gradient but their own ddy.
@@ -107,7 +119,8 @@ inline void silence_edges(const Case &c, Inputs &in, Expected &out) {
     oracle::for_channel(c.e, ch, [&](int64_t i) {
       const Real v = out.forward.v[i];
       for (const Real kink : c.activation.kinks())
-        if (std::fabs(v - kink) <= near || (kink == 0 && rounded(c.data, v / 16) == 0)) out.edge[i] = true;
+        if (std::fabs(v - kink) <= near || (kink == 0 && rounded(c.data, v / 16) == 0))
+          out.edge[i] = true;
       if (out.edge[i]) in.dy[i] = 0;
     });
   }
@@ -115,7 +128,8 @@ inline void silence_edges(const Case &c, Inputs &in, Expected &out) {
 
 inline Expected expect(const Case &c, Inputs &in, bool silence = true) {
   Expected out;
-  const Values none, &weight = c.has_weight() ? in.weight : none, &bias = c.has_bias() ? in.bias : none;
+  const Values none, &weight = c.has_weight() ? in.weight : none,
+                     &bias = c.has_bias() ? in.bias : none;
   const Values &z = c.residual ? in.z : none;
   out.statistics = c.batch() ? oracle::batch_statistics(c.e, in.x, c.eps)
                              : oracle::frozen_statistics(in.running_mean, in.running_var, c.eps);
@@ -124,29 +138,32 @@ inline Expected expect(const Case &c, Inputs &in, bool silence = true) {
   if (c.mode == Mode::train) {
     const auto note = [&](double old, Real value, Real magnitude, Reals &result, Reals &scale) {
       result.push_back(oracle::running(old, value, c.momentum));
-      scale.push_back(
-          std::max<Real>({std::fabs((1 - c.momentum) * old), c.momentum * magnitude, std::fabs(result.back())}));
+      scale.push_back(std::max<Real>(
+          {std::fabs((1 - c.momentum) * old), c.momentum * magnitude, std::fabs(result.back())}));
     };
     for (int64_t i = 0; i < c.e.c; ++i) {
-      const Real var = c.biased ? out.statistics.var[i] : oracle::unbiased(out.statistics.var[i], c.e.per_channel());
+      const Real var = c.biased ? out.statistics.var[i]
+                                : oracle::unbiased(out.statistics.var[i], c.e.per_channel());
       note(in.running_mean[i], out.statistics.mean[i],
-           oracle::promised_mean_scale(out.statistics, static_cast<size_t>(i), c.data == BN2D_F64), out.running_mean,
-           out.running_mean_scale);
+           oracle::promised_mean_scale(out.statistics, static_cast<size_t>(i), c.data == BN2D_F64),
+           out.running_mean, out.running_mean_scale);
       note(in.running_var[i], var, var, out.running_var, out.running_var_scale);
     }
   }
   if (!c.backward()) return out;
   const Reals g = oracle::through(c.activation, out.forward.v, in.dy);
   out.gradient = oracle::backward(c.e, in.x, g, weight, out.statistics, c.batch());
-  if (c.activation.pointwise()) oracle::widen(c.e, out.forward, in.dy, in.x, weight, out.statistics, &out.gradient);
+  if (c.activation.pointwise())
+    oracle::widen(c.e, out.forward, in.dy, in.x, weight, out.statistics, &out.gradient);
   if (!c.double_backward()) return out;
-  out.double_gradient =
-      oracle::double_backward(c.e, in.x, g, weight, out.statistics, c.batch(), c.activation, out.forward.v, in.ddx,
-                              c.has_weight() ? in.ddweight : none, c.has_bias() ? in.ddbias : none);
+  out.double_gradient = oracle::double_backward(
+      c.e, in.x, g, weight, out.statistics, c.batch(), c.activation, out.forward.v, in.ddx,
+      c.has_weight() ? in.ddweight : none, c.has_bias() ? in.ddbias : none);
   return out;
 }
 
-// ------------------------------------------------------------------------------------------------------------- run
+// -------------------------------------------------------------------------------------------------
+// run
 
 struct Output {
   int32_t dtype = BN2D_F64;
@@ -158,7 +175,8 @@ struct Output {
     return values;
   }
 };
-// By name: y, running_mean, running_var, saved_mean, saved_invstd, dx, dz, dweight, dbias, ddy, dx2, dweight2.
+// By name: y, running_mean, running_var, saved_mean, saved_invstd, dx, dz, dweight, dbias, ddy,
+// dx2, dweight2.
 using Outputs = std::map<std::string, Output>;
 
 // Makes each call of an operation, by name: on another thread, with traps on, ...
@@ -172,21 +190,28 @@ class Runner {
   Outputs run() {
     const auto x = tensor(c_.x, &in_.x);
     const auto z = c_.residual ? tensor(c_.z, &in_.z) : nullptr;
-    const auto y = c_.in_place == InPlace::x ? x : c_.in_place == InPlace::z && z ? z : tensor(c_.y, nullptr);
+    const auto y = c_.in_place == InPlace::x        ? x
+                   : c_.in_place == InPlace::z && z ? z
+                                                    : tensor(c_.y, nullptr);
     const auto dy = tensor(c_.y, &in_.dy);
     const bool dx_is_dy = c_.gradient_in_place == GradientInPlace::dx;
     const auto dx = dx_is_dy ? dy : tensor(c_.dx, nullptr);
-    const auto dz = !c_.residual ? nullptr : c_.gradient_in_place == GradientInPlace::dz ? dy : tensor(c_.dz, nullptr);
+    const auto dz = !c_.residual                                  ? nullptr
+                    : c_.gradient_in_place == GradientInPlace::dz ? dy
+                                                                  : tensor(c_.dz, nullptr);
     const auto ddx = tensor(c_.x, &in_.ddx);
     const auto ddy = dx_is_dy ? dy : tensor(c_.dx, nullptr), dx2 = tensor(c_.dz, nullptr);
     const auto memory = [](const std::shared_ptr<Tensor> &t) {
       return t != nullptr ? t->memory() : std::vector<uint8_t>();
     };
-    const auto x_before = memory(x), z_before = memory(z), ddx_before = memory(ddx), dy_before = memory(dy);
+    const auto x_before = memory(x), z_before = memory(z), ddx_before = memory(ddx),
+               dy_before = memory(dy);
     if (c_.stateless) {
-      without_module(x.get(), z.get(), y.get(), dy.get(), dx.get(), dz.get(), ddx.get(), ddy.get(), dx2.get());
+      without_module(x.get(), z.get(), y.get(), dy.get(), dx.get(), dz.get(), ddx.get(), ddy.get(),
+                     dx2.get());
     } else {
-      with_module(x.get(), z.get(), y.get(), dy.get(), dx.get(), dz.get(), ddx.get(), ddy.get(), dx2.get());
+      with_module(x.get(), z.get(), y.get(), dy.get(), dx.get(), dz.get(), ddx.get(), ddy.get(),
+                  dx2.get());
     }
     for (const auto &t : {y, dx, dz, ddy, dx2}) {
       if (t != nullptr && !t->gaps_intact()) FAIL_CHECK("memory beside a tensor has changed");
@@ -209,12 +234,12 @@ class Runner {
   static const bn2d_view *view(Tensor *t) { return t == nullptr ? nullptr : t->view(); }
   void keep(const char *name, Tensor *t) { out_[name] = {t->dtype(), t->bits()}; }
   bool plain() const {
-    return c_.plain && c_.data == c_.module && !is_half(c_.data) && c_.x == Layout::nchw && c_.y == Layout::nchw &&
-           c_.dx == Layout::nchw;
+    return c_.plain && c_.data == c_.module && !is_half(c_.data) && c_.x == Layout::nchw &&
+           c_.y == Layout::nchw && c_.dx == Layout::nchw;
   }
 
-  void with_module(Tensor *x, Tensor *z, Tensor *y, Tensor *dy, Tensor *dx, Tensor *dz, Tensor *ddx, Tensor *ddy,
-                   Tensor *dx2) {
+  void with_module(Tensor *x, Tensor *z, Tensor *y, Tensor *dy, Tensor *dx, Tensor *dz, Tensor *ddx,
+                   Tensor *ddy, Tensor *dx2) {
     ModuleOptions options;
     options.dtype = c_.module;
     options.eps = c_.eps;
@@ -226,7 +251,8 @@ class Runner {
     Module module(c_.e.c, options);
     if (c_.has_weight()) module.set("weight", in_.weight);
     if (c_.has_bias()) module.set("bias", in_.bias);
-    if (options.track) module.set("running_mean", in_.running_mean), module.set("running_var", in_.running_var);
+    if (options.track)
+      module.set("running_mean", in_.running_mean), module.set("running_var", in_.running_var);
     if (c_.mode != Mode::train) module.eval();
 
     Record record;
@@ -235,7 +261,8 @@ class Runner {
     const auto &e = c_.e;
     if (fused || (c_.placement % 5) == 1) {
       NUMERICS_OK(around_("bn2d_forward_act", [&] {
-        return bn2d_forward_act(module, x->view(), view(z), c_.activation.kind, c_.activation.slope, y->view(), out);
+        return bn2d_forward_act(module, x->view(), view(z), c_.activation.kind, c_.activation.slope,
+                                y->view(), out);
       }));
     } else if (plain() && c_.data == BN2D_F32) {
       NUMERICS_OK(around_("bn2d_forward_f32", [&] {
@@ -246,29 +273,34 @@ class Runner {
         return bn2d_forward_f64(module, x->as<double>(), e.n, e.h, e.w, y->as<double>(), out);
       }));
     } else {
-      NUMERICS_OK(around_("bn2d_forward", [&] { return bn2d_forward(module, x->view(), y->view(), out); }));
+      NUMERICS_OK(
+          around_("bn2d_forward", [&] { return bn2d_forward(module, x->view(), y->view(), out); }));
     }
     keep("y", y);
     if (c_.mode == Mode::train) {
       out_["running_mean"] = {c_.module, module.bits("running_mean")};
       out_["running_var"] = {c_.module, module.bits("running_var")};
-      if (module.batches() != 1) FAIL_CHECK("one forward has counted " << module.batches() << " times");
-    } else if (options.track &&
-               (module.get("running_mean") != in_.running_mean || module.get("running_var") != in_.running_var)) {
+      if (module.batches() != 1)
+        FAIL_CHECK("one forward has counted " << module.batches() << " times");
+    } else if (options.track && (module.get("running_mean") != in_.running_mean ||
+                                 module.get("running_var") != in_.running_var)) {
       FAIL_CHECK("eval has changed a running statistic");
     }
     if (!c_.backward()) return;
 
     if (c_.has_weight() && !c_.weight_gradient()) module.require_grad("weight", false);
     if (plain() && !fused && c_.data == BN2D_F32) {
-      NUMERICS_OK(around_("bn2d_backward_f32",
-                          [&] { return bn2d_backward_f32(module, record, dy->as<float>(), dx->as<float>()); }));
+      NUMERICS_OK(around_("bn2d_backward_f32", [&] {
+        return bn2d_backward_f32(module, record, dy->as<float>(), dx->as<float>());
+      }));
     } else if (plain() && !fused) {
-      NUMERICS_OK(around_("bn2d_backward_f64",
-                          [&] { return bn2d_backward_f64(module, record, dy->as<double>(), dx->as<double>()); }));
+      NUMERICS_OK(around_("bn2d_backward_f64", [&] {
+        return bn2d_backward_f64(module, record, dy->as<double>(), dx->as<double>());
+      }));
     } else {
-      NUMERICS_OK(
-          around_("bn2d_backward", [&] { return bn2d_backward(module, record, dy->view(), dx->view(), view(dz)); }));
+      NUMERICS_OK(around_("bn2d_backward", [&] {
+        return bn2d_backward(module, record, dy->view(), dx->view(), view(dz));
+      }));
     }
     keep("dx", dx);
     if (dz != nullptr) keep("dz", dz);
@@ -281,17 +313,19 @@ class Runner {
     Array ddweight = c_.has_weight() ? Array(c_.module, in_.ddweight) : Array();
     Array ddbias = c_.has_bias() ? Array(c_.module, in_.ddbias) : Array();
     NUMERICS_OK(around_("bn2d_double_backward", [&] {
-      return bn2d_double_backward(module, record, dy->view(), ddx->view(), ddweight.data(), ddbias.data(), ddy->view(),
-                                  dx2->view());
+      return bn2d_double_backward(module, record, dy->view(), ddx->view(), ddweight.data(),
+                                  ddbias.data(), ddy->view(), dx2->view());
     }));
     keep("ddy", ddy);
     keep("dx2", dx2);
     if (c_.has_weight()) out_["dweight2"] = {c_.module, module.bits("weight.grad")};
   }
 
-  void without_module(Tensor *x, Tensor *z, Tensor *y, Tensor *dy, Tensor *dx, Tensor *dz, Tensor *ddx, Tensor *ddy,
-                      Tensor *dx2) {
-    const auto array = [&](bool exists, const Values &values) { return exists ? Array(c_.module, values) : Array(); };
+  void without_module(Tensor *x, Tensor *z, Tensor *y, Tensor *dy, Tensor *dx, Tensor *dz,
+                      Tensor *ddx, Tensor *ddy, Tensor *dx2) {
+    const auto array = [&](bool exists, const Values &values) {
+      return exists ? Array(c_.module, values) : Array();
+    };
     const auto channels = static_cast<size_t>(c_.e.c);
     const Values nans(channels, std::numeric_limits<double>::quiet_NaN());  // what must not be read
     Array weight = array(c_.has_weight(), in_.weight), bias = array(c_.has_bias(), in_.bias);
@@ -306,10 +340,11 @@ class Runner {
     const auto doubles = [](Array &a) { return static_cast<double *>(a.data()); };
 
     NUMERICS_OK(around_("bn2d_batch_norm_forward", [&] {
-      return bn2d_batch_norm_forward(x->view(), view(z), y->view(), c_.module, weight.data(), bias.data(),
-                                     running_mean.data(), running_var.data(), c_.batch(), c_.momentum, c_.eps,
-                                     c_.biased ? BN2D_FLAG_BIASED_RUNNING_VAR : 0, c_.activation.kind,
-                                     c_.activation.slope, mask_or_null, doubles(saved_mean), doubles(saved_invstd));
+      return bn2d_batch_norm_forward(
+          x->view(), view(z), y->view(), c_.module, weight.data(), bias.data(), running_mean.data(),
+          running_var.data(), c_.batch(), c_.momentum, c_.eps,
+          c_.biased ? BN2D_FLAG_BIASED_RUNNING_VAR : 0, c_.activation.kind, c_.activation.slope,
+          mask_or_null, doubles(saved_mean), doubles(saved_invstd));
     }));
     if (mask.back() != 0xEE) FAIL_CHECK("the byte after the mask has changed");
     keep("y", y);
@@ -325,10 +360,11 @@ class Runner {
     const bn2d_view *x_or_null = c_.x_lost() ? nullptr : x->view();
     const bn2d_view *y_or_null = by_y ? y->view() : nullptr;
     NUMERICS_OK(around_("bn2d_batch_norm_backward", [&] {
-      return bn2d_batch_norm_backward(x_or_null, dy->view(), y_or_null, mask_or_null, c_.module, weight.data(),
-                                      c_.x_lost() ? nullptr : doubles(saved_mean), doubles(saved_invstd), c_.batch(),
-                                      c_.activation.kind, c_.activation.slope, 0, dx->view(), view(dz),
-                                      c_.weight_gradient() ? dweight.data() : nullptr, dbias.data());
+      return bn2d_batch_norm_backward(
+          x_or_null, dy->view(), y_or_null, mask_or_null, c_.module, weight.data(),
+          c_.x_lost() ? nullptr : doubles(saved_mean), doubles(saved_invstd), c_.batch(),
+          c_.activation.kind, c_.activation.slope, 0, dx->view(), view(dz),
+          c_.weight_gradient() ? dweight.data() : nullptr, dbias.data());
     }));
     keep("dx", dx);
     if (dz != nullptr) keep("dz", dz);
@@ -338,12 +374,14 @@ class Runner {
 
     if (!in_.dy.empty()) dy->set(in_.dy);
     // Only for what exists, as a module has it, so that both ways compute the same.
-    Array ddweight = array(c_.has_weight(), in_.ddweight), ddbias = array(c_.has_bias(), in_.ddbias);
+    Array ddweight = array(c_.has_weight(), in_.ddweight),
+          ddbias = array(c_.has_bias(), in_.ddbias);
     NUMERICS_OK(around_("bn2d_batch_norm_double_backward", [&] {
-      return bn2d_batch_norm_double_backward(x->view(), dy->view(), y_or_null, mask_or_null, c_.module, weight.data(),
-                                             doubles(saved_mean), doubles(saved_invstd), c_.batch(), c_.activation.kind,
-                                             c_.activation.slope, ddx->view(), ddweight.data(), ddbias.data(), 0,
-                                             ddy->view(), dx2->view(), dweight2.data());
+      return bn2d_batch_norm_double_backward(
+          x->view(), dy->view(), y_or_null, mask_or_null, c_.module, weight.data(),
+          doubles(saved_mean), doubles(saved_invstd), c_.batch(), c_.activation.kind,
+          c_.activation.slope, ddx->view(), ddweight.data(), ddbias.data(), 0, ddy->view(),
+          dx2->view(), dweight2.data());
     }));
     keep("ddy", ddy);
     keep("dx2", dx2);
@@ -357,45 +395,59 @@ class Runner {
   Outputs out_;
 };
 
-inline Outputs run(const Case &c, const Inputs &in, const Around &around) { return Runner(c, in, around).run(); }
+inline Outputs run(const Case &c, const Inputs &in, const Around &around) {
+  return Runner(c, in, around).run();
+}
 inline Outputs run(const Case &c, const Inputs &in) {
   return run(c, in, [](const char *, const std::function<int32_t()> &call) { return call(); });
 }
 
-// ---------------------------------------------------------------------------------------------------------- judge
+// -------------------------------------------------------------------------------------------------
+// judge
 
-// Compares all outputs with the oracle, within the bounds. True where all is well. `group` separates rows of the table.
-inline bool check_case(const Case &c, const Expected &want, const Outputs &got, const std::string &group = "") {
+// Compares all outputs with the oracle, within the bounds. True where all is well. `group`
+// separates rows of the table.
+inline bool check_case(const Case &c, const Expected &want, const Outputs &got,
+                       const std::string &group = "") {
   const std::string dtypes = name_of(c.data, c.module);
   const Real bound = bound_of(c.module);
   bool good = true;
-  const auto element = [&](const char *name, const Reals &values, const Reals &scale, const std::vector<bool> &ignore) {
+  const auto element = [&](const char *name, const Reals &values, const Reals &scale,
+                           const std::vector<bool> &ignore) {
     const auto found = got.find(name);
     if (found == got.end()) return;
-    good &= check_close(dtypes, group + name, c.data,
-                        compare(c.data, c.e.c, c.e.plane(), found->second.values(), values, scale, ignore), bound);
+    good &= check_close(
+        dtypes, group + name, c.data,
+        compare(c.data, c.e.c, c.e.plane(), found->second.values(), values, scale, ignore), bound);
   };
-  const auto channel = [&](const char *name, int32_t dtype, const Reals &values, const Reals &scale, Real limit) {
+  const auto channel = [&](const char *name, int32_t dtype, const Reals &values, const Reals &scale,
+                           Real limit) {
     const auto found = got.find(name);
     if (found == got.end()) return;
-    good &= check_close(dtypes, group + name, dtype, compare(dtype, c.e.c, 1, found->second.values(), values, scale),
-                        limit);
+    good &= check_close(dtypes, group + name, dtype,
+                        compare(dtype, c.e.c, 1, found->second.values(), values, scale), limit);
   };
   const std::vector<bool> nothing;
   element("y", want.forward.y, want.forward.scale, nothing);
-  // 1 ulp. In f64 there is no wider arithmetic for the products and the sum around a mean or variance that has 1 ulp.
+  // 1 ulp. In f64 there is no wider arithmetic for the products and the sum around a mean or
+  // variance that has 1 ulp.
   const bool f64 = c.module == BN2D_F64;
-  const Real of_mean =
-      group == "systematic: " && !f64 ? 2 : 1;  // roundings that all go the same way do not average out
-  channel("running_mean", c.module, want.running_mean, want.running_mean_scale, f64 && c.momentum != 1 ? 3 : of_mean);
-  channel("running_var", c.module, want.running_var, want.running_var_scale, f64 ? (c.momentum != 1 ? 3 : 1) : 4);
+  const Real of_mean = group == "systematic: " && !f64
+                           ? 2
+                           : 1;  // roundings that all go the same way do not average out
+  channel("running_mean", c.module, want.running_mean, want.running_mean_scale,
+          f64 && c.momentum != 1 ? 3 : of_mean);
+  channel("running_var", c.module, want.running_var, want.running_var_scale,
+          f64 ? (c.momentum != 1 ? 3 : 1) : 4);
   if (got.count("saved_mean") != 0) {
-    // Saved statistics are doubles; what is promised of them is that they are right once they are rounded.
+    // Saved statistics are doubles; what is promised of them is that they are right once they are
+    // rounded.
     const int32_t precision = f64 ? BN2D_F64 : BN2D_F32;
     const auto saved = [&](const char *name, const Reals &values, const Reals &scale, Real limit) {
       Values narrow;
       for (double v : got.at(name).values()) narrow.push_back(rounded(precision, v));
-      good &= check_close(dtypes, group + name, precision, compare(precision, c.e.c, 1, narrow, values, scale), limit);
+      good &= check_close(dtypes, group + name, precision,
+                          compare(precision, c.e.c, 1, narrow, values, scale), limit);
     };
     Reals scale;
     for (size_t i = 0; i < want.statistics.mean.size(); ++i)
@@ -405,14 +457,15 @@ inline bool check_case(const Case &c, const Expected &want, const Outputs &got, 
   }
   element("dx", want.gradient.dx, want.gradient.dx_scale, nothing);
   element("dz", want.gradient.dz, want.gradient.dz_scale, nothing);
-  // Where one element is most of a sum, the roundings of its tree are not averaged out: three of half an ulp each, and
-  // those of its difference and its product.
+  // Where one element is most of a sum, the roundings of its tree are not averaged out: three of
+  // half an ulp each, and those of its difference and its product.
   const Real of_sums = f64 ? bound : group == "outlier: " ? 3 : 1;
   channel("dweight", c.module, want.gradient.dweight, want.gradient.dweight_scale, of_sums);
   channel("dbias", c.module, want.gradient.dbias, want.gradient.dbias_scale, of_sums);
   element("ddy", want.double_gradient.ddy, want.double_gradient.ddy_scale, want.edge);
   element("dx2", want.double_gradient.dx, want.double_gradient.dx_scale, nothing);
-  channel("dweight2", c.module, want.double_gradient.dweight, want.double_gradient.dweight_scale, bound);
+  channel("dweight2", c.module, want.double_gradient.dweight, want.double_gradient.dweight_scale,
+          bound);
   return good;
 }
 
@@ -427,8 +480,8 @@ inline bool check_exact(const Case &c, const Expected &want, const Outputs &got)
     if (at < 0) return;
     good = false;
     char text[200];
-    std::snprintf(text, sizeof text, "%s[%lld] is %.17g, exactly %.21Lg", name, static_cast<long long>(at), have[at],
-                  values[at]);
+    std::snprintf(text, sizeof text, "%s[%lld] is %.17g, exactly %.21Lg", name,
+                  static_cast<long long>(at), have[at], values[at]);
     INFO(describe(c));
     FAIL_CHECK(text);
   };
@@ -447,7 +500,8 @@ inline bool check_exact(const Case &c, const Expected &want, const Outputs &got)
   return good;
 }
 
-// The name of the first output whose bits differ, "" where all are equal. What only one of them has does not count.
+// The name of the first output whose bits differ, "" where all are equal. What only one of them has
+// does not count.
 inline std::string first_difference(const Outputs &a, const Outputs &b) {
   for (const auto &[name, output] : a) {
     const auto found = b.find(name);

@@ -1,5 +1,6 @@
-// A fixed list of configurations that goes through every path of the library: each operation, pair of dtypes, layout
-// and kind of shape, with modes, activations and the rest in turn. Small, so that it can be run many times.
+// A fixed list of configurations that goes through every path of the library: each operation, pair
+// of dtypes, layout and kind of shape, with modes, activations and the rest in turn. Small, so that
+// it can be run many times.
 #pragma once
 #include <limits>
 
@@ -8,13 +9,16 @@
 namespace numerics {
 
 inline std::vector<Case> every_case() {
-  const std::pair<int32_t, int32_t> dtypes[] = {{BN2D_F32, BN2D_F32}, {BN2D_F64, BN2D_F64},   {BN2D_F16, BN2D_F16},
-                                                {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_BF16}, {BN2D_BF16, BN2D_F32}};
-  // One element per plane, small planes, whole pictures, few and many channels; planes that are split.
+  const std::pair<int32_t, int32_t> dtypes[] = {{BN2D_F32, BN2D_F32},   {BN2D_F64, BN2D_F64},
+                                                {BN2D_F16, BN2D_F16},   {BN2D_F16, BN2D_F32},
+                                                {BN2D_BF16, BN2D_BF16}, {BN2D_BF16, BN2D_F32}};
+  // One element per plane, small planes, whole pictures, few and many channels; planes that are
+  // split.
   const Extents shapes[] = {{1, 1, 1, 2},  {9, 5, 1, 1},    {64, 33, 1, 1}, {4, 3, 2, 2},
                             {5, 19, 3, 3}, {2, 16, 7, 7},   {3, 2, 1, 61},  {1, 5, 17, 13},
                             {2, 40, 5, 9}, {2, 64, 14, 14}, {1, 2, 96, 101}};
-  const Activation activations[] = {no_activation, relu, {Activation::leaky, 0.25}, {Activation::leaky, -0.5}};
+  const Activation activations[] = {
+      no_activation, relu, {Activation::leaky, 0.25}, {Activation::leaky, -0.5}};
   std::vector<Case> cases;
   int turn = 0;
   for (const auto &[data, module] : dtypes) {
@@ -61,10 +65,12 @@ inline Inputs extreme_inputs(const Case &c, Extreme kind, uint64_t seed) {
       case Extreme::ends:
         return i % 3 == 0 ? -top : top;
       case Extreme::subnormal:
-        return std::ldexp(static_cast<double>(random.below(9) - 4), format.min_exponent - format.digits + 1);
+        return std::ldexp(static_cast<double>(random.below(9) - 4),
+                          format.min_exponent - format.digits + 1);
       case Extreme::all_sizes:
         return rounded(dtype,
-                       std::ldexp(random.uniform(-1, 1), format.min_exponent + static_cast<int>(random.below(reach))));
+                       std::ldexp(random.uniform(-1, 1),
+                                  format.min_exponent + static_cast<int>(random.below(reach))));
       default:
         return rounded(dtype, 1.1);
     }

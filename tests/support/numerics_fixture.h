@@ -1,4 +1,5 @@
-// What the numerical tests share: tensors of any dtype and layout, owners of handles, the table of what was measured.
+// What the numerical tests share: tensors of any dtype and layout, owners of handles, the table of
+// what was measured.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -22,11 +23,13 @@
 
 namespace numerics {
 
-// --------------------------------------------------------------------------------------------------------- tensors
+// -------------------------------------------------------------------------------------------------
+// tensors
 
 enum class Layout { nchw, nhwc, padded_rows, padded_planes, channel_slice, nhwc_slice, permuted };
-constexpr Layout all_layouts[] = {Layout::nchw,          Layout::nhwc,       Layout::padded_rows, Layout::padded_planes,
-                                  Layout::channel_slice, Layout::nhwc_slice, Layout::permuted};
+constexpr Layout all_layouts[] = {Layout::nchw,          Layout::nhwc,          Layout::padded_rows,
+                                  Layout::padded_planes, Layout::channel_slice, Layout::nhwc_slice,
+                                  Layout::permuted};
 inline const char *name_of(Layout layout) {
   static const char *const names[] = {"nchw",          "nhwc",       "padded_rows", "padded_planes",
                                       "channel_slice", "nhwc_slice", "permuted"};
@@ -43,7 +46,8 @@ struct Placement {
 // A tensor in memory of its own, surrounded by and interleaved with elements that nobody may touch.
 class Tensor {
  public:
-  Tensor(int32_t dtype, const Extents &e, Layout layout = Layout::nchw, const Placement &placement = {})
+  Tensor(int32_t dtype, const Extents &e, Layout layout = Layout::nchw,
+         const Placement &placement = {})
       : dtype_(dtype), e_(e), shape_{e.n, e.c, e.h, e.w}, front_(placement.front) {
     int64_t s[4] = {};
     int64_t slice = 0;
@@ -173,7 +177,9 @@ class Tensor {
     const bool dense = storage_.size() == behind + after * size_of(dtype_);
     std::vector<bool> ours(dense ? 0 : storage_.size() / size_of(dtype_));
     if (!dense) {
-      for_each([&](uint8_t *at) { ours[static_cast<size_t>(at - storage_.data()) / size_of(dtype_)] = true; });
+      for_each([&](uint8_t *at) {
+        ours[static_cast<size_t>(at - storage_.data()) / size_of(dtype_)] = true;
+      });
     }
     for (size_t i = 0; i < storage_.size(); ++i) {
       if (dense && i == first) i = behind;
@@ -189,7 +195,9 @@ class Tensor {
   static void set_strides(int64_t *s, int64_t n, int64_t c, int64_t h, int64_t w) {
     s[0] = n, s[1] = c, s[2] = h, s[3] = w;
   }
-  uint8_t *element(int64_t offset) { return storage_.data() + static_cast<size_t>(front_ + offset) * size_of(dtype_); }
+  uint8_t *element(int64_t offset) {
+    return storage_.data() + static_cast<size_t>(front_ + offset) * size_of(dtype_);
+  }
   template <class Body>
   void for_each(Body body) {
     for (int64_t n = 0; n < e_.n; ++n) {
@@ -217,7 +225,8 @@ class Array {
   Array() = default;  // NULL
   Array(int32_t dtype, const Values &values)
       : dtype_(dtype), count_(values.size()), storage_(values.size() * size_of(dtype)) {
-    for (size_t i = 0; i < count_; ++i) write_element(dtype, storage_.data() + i * size_of(dtype), values[i]);
+    for (size_t i = 0; i < count_; ++i)
+      write_element(dtype, storage_.data() + i * size_of(dtype), values[i]);
   }
   void *data() { return storage_.empty() ? nullptr : storage_.data(); }
   Values get() const {
@@ -227,7 +236,8 @@ class Array {
   }
   Bits bits() const {
     Bits bits;
-    for (size_t i = 0; i < count_; ++i) bits.push_back(read_bits(dtype_, storage_.data() + i * size_of(dtype_)));
+    for (size_t i = 0; i < count_; ++i)
+      bits.push_back(read_bits(dtype_, storage_.data() + i * size_of(dtype_)));
     return bits;
   }
 
@@ -237,12 +247,14 @@ class Array {
   std::vector<uint8_t> storage_;
 };
 
-// --------------------------------------------------------------------------------------------------------- handles
+// -------------------------------------------------------------------------------------------------
+// handles
 
 struct ModuleOptions {
   int32_t dtype = BN2D_F32;
   double eps = 1e-5, momentum = 0.1;
-  bool cumulative = false, affine = true, bias = true, track = true, biased = false, protect = false;
+  bool cumulative = false, affine = true, bias = true, track = true, biased = false,
+       protect = false;
 };
 
 class Module {
@@ -252,7 +264,8 @@ class Module {
     NUMERICS_OK(bn2d_options_create(&options));
     int32_t status = bn2d_options_set_eps(options, o.eps);
     const auto also = [&](int32_t next) { status = status != BN2D_OK ? status : next; };
-    also(o.cumulative ? bn2d_options_set_momentum_none(options) : bn2d_options_set_momentum(options, o.momentum));
+    also(o.cumulative ? bn2d_options_set_momentum_none(options)
+                      : bn2d_options_set_momentum(options, o.momentum));
     also(bn2d_options_set_affine(options, o.affine));
     also(bn2d_options_set_bias(options, o.bias));
     also(bn2d_options_set_track_running_stats(options, o.track));
@@ -274,7 +287,8 @@ class Module {
     with(name, [&](bn2d_tensor *t) { return bn2d_tensor_set_requires_grad(t, on); });
   }
   void set(const char *name, const Values &values) {
-    for (size_t i = 0; i < values.size(); ++i) write_element(dtype_, data(name) + i * size_of(dtype_), values[i]);
+    for (size_t i = 0; i < values.size(); ++i)
+      write_element(dtype_, data(name) + i * size_of(dtype_), values[i]);
   }
   Values get(const char *name) {
     Values values;
@@ -286,7 +300,8 @@ class Module {
     int64_t channels = 0;
     NUMERICS_OK(bn2d_module_num_features(module_, &channels));
     const uint8_t *at = data(name);
-    for (int64_t i = 0; i < channels; ++i) bits.push_back(read_bits(dtype_, at + i * size_of(dtype_)));
+    for (int64_t i = 0; i < channels; ++i)
+      bits.push_back(read_bits(dtype_, at + i * size_of(dtype_)));
     return bits;
   }
   int64_t batches() {
@@ -339,7 +354,8 @@ class Threads {
   int32_t before_;
 };
 
-// ------------------------------------------------------------------------------------------------------ comparison
+// -------------------------------------------------------------------------------------------------
+// comparison
 
 // The largest errors seen, by dtype and operation: the table at the end of the run.
 struct Measured {
@@ -352,8 +368,8 @@ inline std::map<std::pair<std::string, std::string>, Measured> &measured() {
 }
 
 // Checks, and notes what was measured under (dtype, operation). True where all is well.
-inline bool check_close(const std::string &dtypes, const std::string &operation, int32_t dtype, const Comparison &worst,
-                        Real bound) {
+inline bool check_close(const std::string &dtypes, const std::string &operation, int32_t dtype,
+                        const Comparison &worst, Real bound) {
   Measured &m = measured()[{dtypes, operation}];
   m.ulps = std::max(m.ulps, worst.ulps);
   m.bound = std::max(m.bound, bound);
@@ -361,14 +377,16 @@ inline bool check_close(const std::string &dtypes, const std::string &operation,
   m.misrounded += is_half(dtype) ? worst.misrounded : 0;
   const bool close = worst.ulps <= bound;
   // Rare halfway cases: fewer than one in a hundred, where there are enough of them to count.
-  const bool rare = !is_half(dtype) || worst.misrounded <= std::max<int64_t>(2, worst.elements / 100);
+  const bool rare =
+      !is_half(dtype) || worst.misrounded <= std::max<int64_t>(2, worst.elements / 100);
   if (close && rare) return true;
   char text[320];
-  std::snprintf(
-      text, sizeof text,
-      "%s of %s: %.3Lf ulp (bound %.1Lf) at element %lld of %lld: got %.21Lg, want %.21Lg; %lld rounded wrongly",
-      operation.c_str(), dtypes.c_str(), worst.ulps, bound, static_cast<long long>(worst.at),
-      static_cast<long long>(worst.elements), worst.got, worst.want, static_cast<long long>(worst.misrounded));
+  std::snprintf(text, sizeof text,
+                "%s of %s: %.3Lf ulp (bound %.1Lf) at element %lld of %lld: got %.21Lg, want "
+                "%.21Lg; %lld rounded wrongly",
+                operation.c_str(), dtypes.c_str(), worst.ulps, bound,
+                static_cast<long long>(worst.at), static_cast<long long>(worst.elements), worst.got,
+                worst.want, static_cast<long long>(worst.misrounded));
   INFO(text);
   CHECK(close);
   CHECK(rare);

@@ -1,5 +1,5 @@
-// A batch in several parts, as several processes have it: statistics that are exported and merged, a forward with them,
-// and a backward in two steps.
+// A batch in several parts, as several processes have it: statistics that are exported and merged,
+// a forward with them, and a backward in two steps.
 #pragma once
 #include <memory>
 #include <numeric>
@@ -10,7 +10,9 @@ namespace numerics {
 
 class Statistics {
  public:
-  explicit Statistics(int64_t channels) { NUMERICS_OK(bn2d_statistics_create(channels, &statistics_)); }
+  explicit Statistics(int64_t channels) {
+    NUMERICS_OK(bn2d_statistics_create(channels, &statistics_));
+  }
   ~Statistics() { bn2d_statistics_release(statistics_); }
   Statistics(const Statistics &) = delete;
   Statistics &operator=(const Statistics &) = delete;
@@ -29,7 +31,8 @@ class Statistics {
     return values;
   }
   void merge(const Values &exported) {
-    NUMERICS_OK(bn2d_statistics_merge_exported(statistics_, exported.data(), static_cast<int64_t>(exported.size())));
+    NUMERICS_OK(bn2d_statistics_merge_exported(statistics_, exported.data(),
+                                               static_cast<int64_t>(exported.size())));
   }
 
  private:
@@ -59,20 +62,24 @@ class Part {
         sums(static_cast<size_t>(2 * c.e.c)) {
     if (c.has_weight()) module.set("weight", in.weight);
     if (c.has_bias()) module.set("bias", in.bias);
-    if (c.mode == Mode::train) module.set("running_mean", in.running_mean), module.set("running_var", in.running_var);
+    if (c.mode == Mode::train)
+      module.set("running_mean", in.running_mean), module.set("running_var", in.running_var);
     if (c.mode == Mode::no_track) module.eval();
     NUMERICS_OK(bn2d_statistics_accumulate(statistics, x.view()));
   }
   void forward(bn2d_statistics *total) {
-    NUMERICS_OK(bn2d_forward_with_statistics(module, total, x.view(), c_.residual ? z.view() : nullptr,
-                                             c_.activation.kind, c_.activation.slope, y.view(), record.out()));
+    NUMERICS_OK(bn2d_forward_with_statistics(module, total, x.view(),
+                                             c_.residual ? z.view() : nullptr, c_.activation.kind,
+                                             c_.activation.slope, y.view(), record.out()));
   }
   void backward_sums() {
-    NUMERICS_OK(bn2d_backward_sums(module, record, dy.view(), sums.data(), static_cast<int64_t>(sums.size())));
+    NUMERICS_OK(bn2d_backward_sums(module, record, dy.view(), sums.data(),
+                                   static_cast<int64_t>(sums.size())));
   }
   void backward(const Values &total) {
-    NUMERICS_OK(bn2d_backward_with_sums(module, record, dy.view(), total.data(), static_cast<int64_t>(total.size()),
-                                        dx.view(), c_.residual ? dz.view() : nullptr));
+    NUMERICS_OK(bn2d_backward_with_sums(module, record, dy.view(), total.data(),
+                                        static_cast<int64_t>(total.size()), dx.view(),
+                                        c_.residual ? dz.view() : nullptr));
   }
 
  private:
@@ -99,8 +106,8 @@ class Part {
   Record record;
 };
 
-// `samples`: of each part; together those of the batch. The same outputs as those of run(), gradients of parameters
-// added up.
+// `samples`: of each part; together those of the batch. The same outputs as those of run(),
+// gradients of parameters added up.
 inline Outputs run_parts(const Case &c, const Inputs &in, const std::vector<int64_t> &samples) {
   std::vector<std::unique_ptr<Part>> parts;
   int64_t first = 0;

@@ -1,5 +1,5 @@
-// The numbers behind the numerical tests, free of any test framework: element types and their bits, random numbers that
-// are the same everywhere, and the comparison with the oracle in ulp.
+// The numbers behind the numerical tests, free of any test framework: element types and their bits,
+// random numbers that are the same everywhere, and the comparison with the oracle in ulp.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -23,10 +23,12 @@ using Bits = std::vector<uint64_t>;
 constexpr Activation no_activation{};
 constexpr Activation relu{Activation::relu, 0};
 // Those without a mask and without double backward.
-constexpr Activation pointwise[] = {{Activation::relu6, 0}, {Activation::clamp, 1.5}, {Activation::hardswish, 0},
-                                    {Activation::silu, 0},  {Activation::gelu, 0},    {Activation::sigmoid, 0}};
+constexpr Activation pointwise[] = {{Activation::relu6, 0},     {Activation::clamp, 1.5},
+                                    {Activation::hardswish, 0}, {Activation::silu, 0},
+                                    {Activation::gelu, 0},      {Activation::sigmoid, 0}};
 
-// ---------------------------------------------------------------------------------------------------------- dtypes
+// -------------------------------------------------------------------------------------------------
+// dtypes
 
 inline const Format &format_of(int32_t dtype) {
   switch (dtype) {
@@ -42,7 +44,9 @@ inline const Format &format_of(int32_t dtype) {
 }
 inline bool is_half(int32_t dtype) { return dtype == BN2D_F16 || dtype == BN2D_BF16; }
 // The format that the arithmetic has at least.
-inline const Format &arithmetic_of(int32_t dtype) { return dtype == BN2D_F64 ? oracle::binary64 : oracle::binary32; }
+inline const Format &arithmetic_of(int32_t dtype) {
+  return dtype == BN2D_F64 ? oracle::binary64 : oracle::binary32;
+}
 inline size_t size_of(int32_t dtype) { return dtype == BN2D_F64 ? 8 : dtype == BN2D_F32 ? 4 : 2; }
 
 // The bits of a half number for a value that it holds exactly.
@@ -54,10 +58,11 @@ inline uint16_t encode_half(const Format &format, double v) {
   if (std::isinf(v)) return static_cast<uint16_t>(sign | infinity);
   if (v == 0) return sign;
   const int exponent = std::ilogb(v) < format.min_exponent ? format.min_exponent : std::ilogb(v);
-  const auto significand =
-      static_cast<uint32_t>(std::fabs(v) * static_cast<double>(oracle::power_of_two(mantissa - exponent)));
+  const auto significand = static_cast<uint32_t>(
+      std::fabs(v) * static_cast<double>(oracle::power_of_two(mantissa - exponent)));
   const auto field = static_cast<uint32_t>(exponent - format.min_exponent) << mantissa;
-  return static_cast<uint16_t>(sign | (field + significand));  // a normal significand's hidden bit adds 1 to the field
+  return static_cast<uint16_t>(
+      sign | (field + significand));  // a normal significand's hidden bit adds 1 to the field
 }
 
 inline double decode_half(const Format &format, uint16_t bits) {
@@ -65,10 +70,12 @@ inline double decode_half(const Format &format, uint16_t bits) {
   const int field = (bits & 0x7fff) >> mantissa, fraction = bits & ((1 << mantissa) - 1);
   double v = 0;
   if (field == 2 * format.max_exponent + 1) {
-    v = fraction != 0 ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
+    v = fraction != 0 ? std::numeric_limits<double>::quiet_NaN()
+                      : std::numeric_limits<double>::infinity();
   } else {
     const int hidden = field == 0 ? 0 : 1 << mantissa;
-    v = std::ldexp(fraction + hidden, (field == 0 ? 1 : field) - 1 + format.min_exponent - mantissa);
+    v = std::ldexp(fraction + hidden,
+                   (field == 0 ? 1 : field) - 1 + format.min_exponent - mantissa);
   }
   return (bits & 0x8000) != 0 ? -v : v;
 }
@@ -122,7 +129,8 @@ inline double decode(int32_t dtype, uint64_t bits) {
   }
   static const auto table = [](const Format &format) {
     std::vector<double> values(65536);
-    for (size_t i = 0; i < values.size(); ++i) values[i] = decode_half(format, static_cast<uint16_t>(i));
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = decode_half(format, static_cast<uint16_t>(i));
     return values;
   };
   static const std::vector<double> f16 = table(oracle::binary16), bf16 = table(oracle::bfloat16);
@@ -134,10 +142,12 @@ inline std::string name_of(int32_t data, int32_t module) {
   const auto short_name = [](int32_t d) {
     return d == BN2D_F32 ? "f32" : d == BN2D_F64 ? "f64" : d == BN2D_F16 ? "f16" : "bf16";
   };
-  return data == module ? short_name(data) : std::string(short_name(data)) + "/" + short_name(module);
+  return data == module ? short_name(data)
+                        : std::string(short_name(data)) + "/" + short_name(module);
 }
 
-// --------------------------------------------------------------------------------------------------------- random
+// -------------------------------------------------------------------------------------------------
+// random
 
 // The same numbers on every machine (std::normal_distribution is not).
 class Random {
@@ -153,7 +163,8 @@ class Random {
   double uniform(double low, double high) { return low + (high - low) * uniform(); }
   int64_t below(int64_t n) { return static_cast<int64_t>(bits() % static_cast<uint64_t>(n)); }
   bool coin() { return (bits() & 1) != 0; }
-  double normal() {  // Irwin-Hall of 4, scaled to variance 1: no library function, so the same bits everywhere
+  double normal() {  // Irwin-Hall of 4, scaled to variance 1: no library function, so the same bits
+                     // everywhere
     double sum = 0;
     for (int i = 0; i < 4; ++i) sum += uniform();
     return (sum - 2) * 1.7320508075688772;
@@ -167,38 +178,44 @@ class Random {
   uint64_t state_;
 };
 
-inline Values normal_values(Random &random, int32_t dtype, int64_t count, double mean = 0, double std = 1) {
+inline Values normal_values(Random &random, int32_t dtype, int64_t count, double mean = 0,
+                            double std = 1) {
   Values values(static_cast<size_t>(count));
   for (double &v : values) v = rounded(dtype, mean + std * random.normal());
   return values;
 }
 
 // Every channel with a mean and a spread of its own.
-inline Values channel_values(Random &random, int32_t dtype, const Extents &e, double mean = 3, double std = 2) {
+inline Values channel_values(Random &random, int32_t dtype, const Extents &e, double mean = 3,
+                             double std = 2) {
   Values values(static_cast<size_t>(e.size()));
   for (int64_t c = 0; c < e.c; ++c) {
     const double m = random.uniform(-mean, mean), s = std * random.uniform(0.1, 1);
-    oracle::for_channel(e, c, [&](int64_t i) { values[i] = rounded(dtype, m + s * random.normal()); });
+    oracle::for_channel(e, c,
+                        [&](int64_t i) { values[i] = rounded(dtype, m + s * random.normal()); });
   }
   return values;
 }
 
-// ------------------------------------------------------------------------------------------------------ comparison
+// -------------------------------------------------------------------------------------------------
+// comparison
 
-// The bound in ulp of the arithmetic: 4 for f32 and for halves (before they are rounded), 8 for f64.
+// The bound in ulp of the arithmetic: 4 for f32 and for halves (before they are rounded), 8 for
+// f64.
 inline Real bound_of(int32_t dtype) { return dtype == BN2D_F64 ? 8 : 4; }
 
 struct Comparison {
-  Real ulps =
-      0;  // largest error in ulp of the arithmetic at the channel's scale; halves: beyond half an ulp of their own
+  Real ulps = 0;  // largest error in ulp of the arithmetic at the channel's scale; halves: beyond
+                  // half an ulp of their own
   int64_t at = -1, elements = 0, misrounded = 0;
   Real got = 0, want = 0;
 };
 
 // Channel of element i: (i / plane) % c. For arrays of one value per channel: plane 1.
 // `ignore`: elements to leave out (those on the edge of an activation), may be empty.
-inline Comparison compare(int32_t dtype, int64_t channels, int64_t plane, const Values &got, const Reals &want,
-                          const Reals &scale, const std::vector<bool> &ignore = {}) {
+inline Comparison compare(int32_t dtype, int64_t channels, int64_t plane, const Values &got,
+                          const Reals &want, const Reals &scale,
+                          const std::vector<bool> &ignore = {}) {
   Comparison worst;
   const Format &own = format_of(dtype), &arithmetic = arithmetic_of(dtype);
   const Real infinity = std::numeric_limits<Real>::infinity();
@@ -217,16 +234,18 @@ inline Comparison compare(int32_t dtype, int64_t channels, int64_t plane, const 
     Real error = 0;
     ++worst.elements;
     if (got[i] != nearest) {
-      // Halfway cases are rare only where the terms are not far larger than the result. What a long double of 113 bits
-      // tells from halfway and a double does not (0.9 of one half and 0.1 of another are often that) is none.
+      // Halfway cases are rare only where the terms are not far larger than the result. What a long
+      // double of 113 bits tells from halfway and a double does not (0.9 of one half and 0.1 of
+      // another are often that) is none.
       const Real beyond = (std::fabs(got[i] - want[i]) - oracle::ulp(own, want[i]) / 2) * unit[c];
       const bool halfway_in_double = beyond > 0 && beyond < 1e-8L;
-      if (8 * bound_of(dtype) < unit[c] * oracle::ulp(own, want[i]) && !halfway_in_double) ++worst.misrounded;
+      if (8 * bound_of(dtype) < unit[c] * oracle::ulp(own, want[i]) && !halfway_in_double)
+        ++worst.misrounded;
       if (std::isnan(nearest) || std::isnan(got[i])) {
         error = infinity;
       } else if (std::isinf(got[i])) {
-        // It stands for all that rounds to it. Where terms cancel that are far above the range of a half, what is left
-        // of their roundings may be above it, too.
+        // It stands for all that rounds to it. Where terms cancel that are far above the range of a
+        // half, what is left of their roundings may be above it, too.
         error = std::fabs(std::copysign(overflow, got[i]) - want[i]) * unit[c];
       } else {
         error = std::fabs(got[i] - want[i]);
@@ -255,8 +274,8 @@ inline int64_t first_difference(const Bits &a, const Bits &b) {
   return -1;
 }
 
-// Both zeros are equal here, NaN is equal to nothing. Returns the index of the first wrong value, -1 where all are
-// right.
+// Both zeros are equal here, NaN is equal to nothing. Returns the index of the first wrong value,
+// -1 where all are right.
 inline int64_t first_inexact(int32_t dtype, const Values &got, const Reals &want) {
   if (got.size() != want.size()) return 0;
   for (size_t i = 0; i < got.size(); ++i) {

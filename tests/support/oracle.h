@@ -1,15 +1,17 @@
-// What batch normalisation is, in long double, straight from the formulas, without any trick of the library: logical
-// (n, c, h, w) arrays, two passes, compensated sums. Beside each result stands its scale: the largest magnitude that
-// goes into it, so that |error| / ulp(scale) is the error in units that the conditioning of the sum cannot excuse.
+// What batch normalisation is, in long double, straight from the formulas, without any trick of the
+// library: logical (n, c, h, w) arrays, two passes, compensated sums. Beside each result stands its
+// scale: the largest magnitude that goes into it, so that |error| / ulp(scale) is the error in
+// units that the conditioning of the sum cannot excuse.
 //
 //   y        max over the channel of |y| and |bias|, with a residual of |z| and |bn(x)|, too;
 //            of |slope| times these where a slope makes larger what was rounded before it;
-//            after a pointwise activation of |v|, too, times the slope of the activation where that is above 1
+//            after a pointwise activation of |v|, too, times the slope of the activation where that
+//            is above 1
 //   dbias    sum |g|                     where g = dy * act'(v)
 //   dweight  sum |g * xhat|
 //   dz       |g| (per channel: the largest)
-//            after a pointwise activation g has the error of its own argument: of dz |dy|*(1 + scale of y), of the
-//            others likewise; act'' is below 1
+//            after a pointwise activation g has the error of its own argument: of dz |dy|*(1 +
+//            scale of y), of the others likewise; act'' is below 1
 //   dx       max_i |w*s| (|g_i| + sum|g|/M + |xhat_i| * sum|g*xhat|/M);  frozen: max_i |w*s*g_i|
 //   double backward: the same rule, every sum of products replaced by the sum of their magnitudes
 #pragma once
@@ -24,7 +26,8 @@ namespace oracle {
 
 using Real = long double;
 
-// ------------------------------------------------------------------------------------------------- number formats
+// -------------------------------------------------------------------------------------------------
+// number formats
 
 struct Format {
   int digits;        // bits of the significand, the hidden one included
@@ -44,7 +47,8 @@ inline Real power_of_two(int exponent) {
     for (int k = -reach; k <= reach; ++k) powers.push_back(std::ldexp(Real{1}, k));
     return powers;
   }();
-  return std::abs(exponent) <= reach ? table[static_cast<size_t>(exponent + reach)] : std::ldexp(Real{1}, exponent);
+  return std::abs(exponent) <= reach ? table[static_cast<size_t>(exponent + reach)]
+                                     : std::ldexp(Real{1}, exponent);
 }
 
 // Distance of two neighbours of the format around v.
@@ -59,12 +63,15 @@ inline Real round_to(const Format &format, Real v) {
   const Real unit = ulp(format, v);
   const Real rounded = std::rint(v / unit) * unit;
   const Real limit = power_of_two(format.max_exponent + 1);
-  return std::fabs(rounded) >= limit ? std::copysign(std::numeric_limits<Real>::infinity(), v) : rounded;
+  return std::fabs(rounded) >= limit ? std::copysign(std::numeric_limits<Real>::infinity(), v)
+                                     : rounded;
 }
 
-// ----------------------------------------------------------------------------------------------------------- sums
+// -------------------------------------------------------------------------------------------------
+// sums
 
-// Neumaier's sum: the error of every addition is kept. Knuth's form of that error, without a branch.
+// Neumaier's sum: the error of every addition is kept. Knuth's form of that error, without a
+// branch.
 class Sum {
  public:
   void add(Real v) {
@@ -78,7 +85,8 @@ class Sum {
   Real sum_ = 0, lost_ = 0;
 };
 
-// -------------------------------------------------------------------------------------------------------- extents
+// -------------------------------------------------------------------------------------------------
+// extents
 
 struct Extents {
   int64_t n, c, h, w;
@@ -103,7 +111,8 @@ inline double at_or(const Values &values, int64_t i, double otherwise) {
   return values.empty() ? otherwise : values[static_cast<size_t>(i)];
 }
 
-// ----------------------------------------------------------------------------------------------------- statistics
+// -------------------------------------------------------------------------------------------------
+// statistics
 
 struct Statistics {
   Reals mean, mean_rest, var, invstd;  // the mean is mean + mean_rest
@@ -127,8 +136,8 @@ inline Statistics batch_statistics(const Extents &e, const Values &x, double eps
       sum.add(x[i]);
       magnitude += std::fabs(x[i]);
     });
-    // The mean as two numbers: 64 bits are too few where it is a million standard deviations away from 0, or an x a
-    // millionth of one away from it. What the differences lose counts, too.
+    // The mean as two numbers: 64 bits are too few where it is a million standard deviations away
+    // from 0, or an x a millionth of one away from it. What the differences lose counts, too.
     const Real mean = sum.value() / e.per_channel();
     for_channel(e, c, [&](int64_t i) {
       const Real d = x[i] - mean, part = d - x[i];
@@ -150,14 +159,15 @@ inline Statistics batch_statistics(const Extents &e, const Values &x, double eps
   return s;
 }
 
-// Of what magnitude one ulp of a mean is promised: of float and half data, which are summed in float,
-// it is within an ulp of its value or 2^-24 standard deviations, and the ulp of a float is more than 2^-24 of
-// it.
+// Of what magnitude one ulp of a mean is promised: of float and half data, which are summed in
+// float, it is within an ulp of its value or 2^-24 standard deviations, and the ulp of a float is
+// more than 2^-24 of it.
 inline Real promised_mean_scale(const Statistics &s, size_t c, bool f64) {
   return f64 ? s.mean_scale[c] : std::max(s.mean_scale[c], s.deviation[c] / 2);
 }
 
-inline Statistics frozen_statistics(const Values &running_mean, const Values &running_var, double eps) {
+inline Statistics frozen_statistics(const Values &running_mean, const Values &running_var,
+                                    double eps) {
   Statistics s;
   for (size_t c = 0; c < running_mean.size(); ++c) {
     s.mean.push_back(running_mean[c]);
@@ -177,7 +187,8 @@ inline Real running(double old, Real value, double m) {
 
 inline Real unbiased(Real var, int64_t m) { return var * m / (m - 1); }
 
-// -------------------------------------------------------------------------------------------------------- forward
+// -------------------------------------------------------------------------------------------------
+// forward
 
 struct Activation {
   enum Kind {
@@ -226,7 +237,8 @@ struct Activation {
     std::abort();
   }
   Real derivative(Real v) const {
-    const Real decay = std::exp(-std::fabs(v)), slope_of_sigmoid = decay / ((1 + decay) * (1 + decay));
+    const Real decay = std::exp(-std::fabs(v)),
+               slope_of_sigmoid = decay / ((1 + decay) * (1 + decay));
     switch (kind) {
       case none:
         return 1;
@@ -242,8 +254,9 @@ struct Activation {
       case silu:
         return std::isinf(v) ? (v > 0 ? 1 : 0) : 1 / (1 + std::exp(-v)) + v * slope_of_sigmoid;
       case gelu:
-        return std::isinf(v) ? (v > 0 ? 1 : 0)
-                             : normal(v) + v * std::exp(-v * v / 2) / std::sqrt(2 * std::acos(Real{-1}));
+        return std::isinf(v)
+                   ? (v > 0 ? 1 : 0)
+                   : normal(v) + v * std::exp(-v * v / 2) / std::sqrt(2 * std::acos(Real{-1}));
       case sigmoid:
         return slope_of_sigmoid;
     }
@@ -261,8 +274,8 @@ struct Forward {
   Reals scale;  // per channel
 };
 
-inline Forward forward(const Extents &e, const Values &x, const Values &z, const Values &weight, const Values &bias,
-                       const Statistics &s, const Activation &activation) {
+inline Forward forward(const Extents &e, const Values &x, const Values &z, const Values &weight,
+                       const Values &bias, const Statistics &s, const Activation &activation) {
   Forward f{Reals(x.size()), Reals(x.size()), Reals(e.c)};
   for (int64_t c = 0; c < e.c; ++c) {
     const Real w = at_or(weight, c, 1), b = at_or(bias, c, 0);
@@ -274,14 +287,17 @@ inline Forward forward(const Extents &e, const Values &x, const Values &z, const
       const Real growth = std::max(std::fabs(activation.derivative(f.v[i])), Real{1});
       scale = std::max({scale, std::fabs(f.y[i]), growth * std::fabs(b)});
       if (activation.pointwise()) scale = std::max(scale, growth * std::fabs(f.v[i]));
-      if (!z.empty()) scale = std::max(scale, growth * std::max(std::fabs(bn), std::fabs(static_cast<Real>(z[i]))));
+      if (!z.empty())
+        scale =
+            std::max(scale, growth * std::max(std::fabs(bn), std::fabs(static_cast<Real>(z[i]))));
     });
     f.scale[c] = scale;
   }
   return f;
 }
 
-// ------------------------------------------------------------------------------------------------------- backward
+// -------------------------------------------------------------------------------------------------
+// backward
 
 // What backward and double backward have in common. g is dy through the activation.
 struct Gradient {
@@ -296,9 +312,10 @@ inline Reals through(const Activation &activation, const Reals &v, const Values 
   return g;
 }
 
-inline Gradient backward(const Extents &e, const Values &x, const Reals &g, const Values &weight, const Statistics &s,
-                         bool batch) {
-  Gradient r{Reals(g.size()), g, Reals(e.c), Reals(e.c), Reals(e.c), Reals(e.c), Reals(e.c), Reals(e.c)};
+inline Gradient backward(const Extents &e, const Values &x, const Reals &g, const Values &weight,
+                         const Statistics &s, bool batch) {
+  Gradient r{Reals(g.size()), g,          Reals(e.c), Reals(e.c),
+             Reals(e.c),      Reals(e.c), Reals(e.c), Reals(e.c)};
   const Real m = e.per_channel();
   for (int64_t c = 0; c < e.c; ++c) {
     const Real invstd = s.invstd[c], w = at_or(weight, c, 1);
@@ -322,7 +339,8 @@ inline Gradient backward(const Extents &e, const Values &x, const Reals &g, cons
       dz_scale = std::max(dz_scale, std::fabs(g[i]));
       if (batch) {
         r.dx[i] = w * invstd * (g[i] - G / m - xhat * (D / m));
-        scale = std::max(scale, std::fabs(w * invstd) * (std::fabs(g[i]) + aG / m + std::fabs(xhat) * (aD / m)));
+        scale = std::max(
+            scale, std::fabs(w * invstd) * (std::fabs(g[i]) + aG / m + std::fabs(xhat) * (aD / m)));
       } else {
         r.dx[i] = w * invstd * g[i];
         scale = std::max(scale, std::fabs(r.dx[i]));
@@ -334,16 +352,17 @@ inline Gradient backward(const Extents &e, const Values &x, const Reals &g, cons
   return r;
 }
 
-// Through a pointwise activation, whose derivative changes with its argument by less than that changes: what the ulp of
-// an argument does to g is in each term of the sums.
-inline void widen(const Extents &e, const Forward &forward, const Values &dy, const Values &x, const Values &weight,
-                  const Statistics &s, Gradient *r) {
+// Through a pointwise activation, whose derivative changes with its argument by less than that
+// changes: what the ulp of an argument does to g is in each term of the sums.
+inline void widen(const Extents &e, const Forward &forward, const Values &dy, const Values &x,
+                  const Values &weight, const Statistics &s, Gradient *r) {
   const Real m = e.per_channel();
   for (int64_t c = 0; c < e.c; ++c) {
     const Real growth = 1 + forward.scale[c], scale = std::fabs(at_or(weight, c, 1) * s.invstd[c]);
     Real aG = 0, aD = 0, most = 0, most_xhat = 0;
     for_channel(e, c, [&](int64_t i) {
-      const Real g = growth * std::fabs(static_cast<Real>(dy[i])), xhat = std::fabs(s.normalised(x[i], c));
+      const Real g = growth * std::fabs(static_cast<Real>(dy[i])),
+                 xhat = std::fabs(s.normalised(x[i], c));
       aG += g, aD += g * xhat, most = std::max(most, g), most_xhat = std::max(most_xhat, xhat);
     });
     r->dz_scale[c] = std::max(r->dz_scale[c], most);
@@ -353,25 +372,31 @@ inline void widen(const Extents &e, const Forward &forward, const Values &dy, co
   }
 }
 
-// ------------------------------------------------------------------------------------------------ double backward
+// ------------------------------------------------------------------------------------------------
+// double backward
 
-// For a loss with the gradients a = ddx, b = ddweight, e = ddbias. With x^ = (x-mean)s, <u> = sum(u)/M, q = <g x^>,
-// r = <a x^>, the loss is
+// For a loss with the gradients a = ddx, b = ddweight, e = ddbias. With x^ = (x-mean)s, <u> =
+// sum(u)/M, q = <g x^>, r = <a x^>, the loss is
 //     L = w s M (<a g> - <a><g> - q r) + b sum(g x^) + e sum(g)
-// and its derivatives, with dx^_j/dx_i = s(delta_ij - 1/M - x^_i x^_j/M) and ds/dx_i = -s^2 x^_i/M, are
+// and its derivatives, with dx^_j/dx_i = s(delta_ij - 1/M - x^_i x^_j/M) and ds/dx_i = -s^2 x^_i/M,
+// are
 //     by g:  w s (a - <a> - x^ r) + b x^ + e          by dy: act' times that
 //     by w:  s M (<a g> - <a><g> - q r)
-//     by x:  -w s^2 (x^ (<a g> - <a><g> - q r) + r (g - <g> - x^ q) + q (a - <a> - x^ r)) + b s (g - <g> - x^ q)
+//     by x:  -w s^2 (x^ (<a g> - <a><g> - q r) + r (g - <g> - x^ q) + q (a - <a> - x^ r)) + b s (g
+//     - <g> - x^ q)
 // Frozen statistics: L = w s sum(a g) + b sum(g x^) + e sum(g).
 struct DoubleGradient {
   Reals ddy, dx, dweight;
   Reals ddy_scale, dx_scale, dweight_scale;  // per channel
 };
 
-inline DoubleGradient double_backward(const Extents &e, const Values &x, const Reals &g, const Values &weight,
-                                      const Statistics &s, bool batch, const Activation &activation, const Reals &v,
-                                      const Values &ddx, const Values &ddweight, const Values &ddbias) {
-  DoubleGradient r{Reals(g.size()), Reals(g.size()), Reals(e.c), Reals(e.c), Reals(e.c), Reals(e.c)};
+inline DoubleGradient double_backward(const Extents &e, const Values &x, const Reals &g,
+                                      const Values &weight, const Statistics &s, bool batch,
+                                      const Activation &activation, const Reals &v,
+                                      const Values &ddx, const Values &ddweight,
+                                      const Values &ddbias) {
+  DoubleGradient r{Reals(g.size()), Reals(g.size()), Reals(e.c),
+                   Reals(e.c),      Reals(e.c),      Reals(e.c)};
   const Real m = e.per_channel();
   for (int64_t c = 0; c < e.c; ++c) {
     const Real invstd = s.invstd[c], w = at_or(weight, c, 1);
@@ -380,11 +405,13 @@ inline DoubleGradient double_backward(const Extents &e, const Values &x, const R
     Real aA = 0, aG = 0, aQ = 0, aR = 0, aAG = 0;
     for_channel(e, c, [&](int64_t i) {
       const Real xhat = s.normalised(x[i], c), a = at_or(ddx, i, 0);
-      sum_a.add(a), sum_g.add(g[i]), sum_q.add(g[i] * xhat), sum_r.add(a * xhat), sum_ag.add(a * g[i]);
+      sum_a.add(a), sum_g.add(g[i]), sum_q.add(g[i] * xhat), sum_r.add(a * xhat),
+          sum_ag.add(a * g[i]);
       const Real ag = std::fabs(g[i]), aa = std::fabs(a), ax = std::fabs(xhat);
       aA += aa, aG += ag, aQ += ag * ax, aR += aa * ax, aAG += aa * ag;
     });
-    const Real A = sum_a.value() / m, G = sum_g.value() / m, Q = sum_q.value() / m, R = sum_r.value() / m;
+    const Real A = sum_a.value() / m, G = sum_g.value() / m, Q = sum_q.value() / m,
+               R = sum_r.value() / m;
     aA /= m, aG /= m, aQ /= m, aR /= m;
     const Real P = sum_ag.value() / m - A * G - Q * R, aP = aAG / m + aA * aG + aQ * aR;
     const Real ws = w * invstd;
@@ -392,21 +419,25 @@ inline DoubleGradient double_backward(const Extents &e, const Values &x, const R
     r.dweight_scale[c] = std::fabs(invstd) * (batch ? m * aP : aAG);
     Real ddy_scale = 0, dx_scale = 0;
     for_channel(e, c, [&](int64_t i) {
-      const Real xhat = s.normalised(x[i], c), a = at_or(ddx, i, 0), side = activation.derivative(v[i]);
+      const Real xhat = s.normalised(x[i], c), a = at_or(ddx, i, 0),
+                 side = activation.derivative(v[i]);
       const Real ag = std::fabs(g[i]), aa = std::fabs(a), ax = std::fabs(xhat);
       if (batch) {
         const Real centred_a = a - A - xhat * R, centred_g = g[i] - G - xhat * Q;
         const Real abs_centred_a = aa + aA + ax * aR, abs_centred_g = ag + aG + ax * aQ;
         r.ddy[i] = side * (ws * centred_a + b * xhat + d);
-        r.dx[i] = -ws * invstd * (xhat * P + R * centred_g + Q * centred_a) + b * invstd * centred_g;
-        ddy_scale =
-            std::max(ddy_scale, std::fabs(side) * (std::fabs(ws) * abs_centred_a + std::fabs(b) * ax + std::fabs(d)));
-        dx_scale = std::max(dx_scale, std::fabs(ws * invstd) * (ax * aP + aR * abs_centred_g + aQ * abs_centred_a) +
-                                          std::fabs(b * invstd) * abs_centred_g);
+        r.dx[i] =
+            -ws * invstd * (xhat * P + R * centred_g + Q * centred_a) + b * invstd * centred_g;
+        ddy_scale = std::max(ddy_scale, std::fabs(side) * (std::fabs(ws) * abs_centred_a +
+                                                           std::fabs(b) * ax + std::fabs(d)));
+        dx_scale = std::max(
+            dx_scale, std::fabs(ws * invstd) * (ax * aP + aR * abs_centred_g + aQ * abs_centred_a) +
+                          std::fabs(b * invstd) * abs_centred_g);
       } else {
         r.ddy[i] = side * (ws * a + b * xhat + d);
         r.dx[i] = b * invstd * g[i];
-        ddy_scale = std::max(ddy_scale, std::fabs(side) * (std::fabs(ws) * aa + std::fabs(b) * ax + std::fabs(d)));
+        ddy_scale = std::max(
+            ddy_scale, std::fabs(side) * (std::fabs(ws) * aa + std::fabs(b) * ax + std::fabs(d)));
         dx_scale = std::max(dx_scale, std::fabs(r.dx[i]));
       }
     });

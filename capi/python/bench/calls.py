@@ -3,8 +3,9 @@
 
     python capi/python/bench/calls.py [--threads N]
 
-Processor time of the calling thread, best of many rounds, the candidates in turn: so that other programs
-on the machine disturb little. The loop in C is compiled by cc, to call the same library in this process.
+Processor time of the calling thread, best of many rounds, the candidates in turn: so that other
+programs on the machine disturb little. The loop in C is compiled by cc, to call the same library in
+this process.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import bn2d
 
 LOOP = """
 #include <bn2d/bn2d.h>
-int loop(int (*call)(bn2d_module *, const float *, int64_t, int64_t, int64_t, float *, bn2d_record **),
+int loop(int (*call)(bn2d_module *, const float *, int64_t, int64_t, int64_t, float *,
+                     bn2d_record **),
          bn2d_module *module, const float *x, int64_t n, int64_t h, int64_t w, float *y, int times) {
   int status = 0;
   for (int i = 0; i < times; ++i) status |= call(module, x, n, h, w, y, 0);
@@ -39,7 +41,9 @@ def in_c(bn: bn2d.BatchNorm2d, x: np.ndarray, y: np.ndarray, times: int) -> Call
         source.write_text(LOOP)
         headers = [bn2d.get_include(), str(pathlib.Path(__file__).resolve().parents[3] / "include")]
         flags = ["-I" + one for one in headers]
-        subprocess.run(["cc", "-O2", "-shared", "-fPIC", *flags, "-o", str(made), str(source)], check=True)
+        subprocess.run(
+            ["cc", "-O2", "-shared", "-fPIC", *flags, "-o", str(made), str(source)], check=True
+        )
         loop = ctypes.CDLL(str(made)).loop
     forward = ctypes.cast(ctypes.CDLL(bn2d.get_library()).bn2d_forward_f32, ctypes.c_void_p)
     pointers = [ctypes.c_void_p(one) for one in (bn._address, x.ctypes.data, y.ctypes.data)]
@@ -67,7 +71,10 @@ def numpy_calls() -> None:
     many = in_c(bn, x, y, 1000)
     c, into, new = best(many, lambda: bn(x, out=y), lambda: bn(x))
     c /= 1000
-    print("NumPy, eval (1, 8, 4, 4), us: C %.2f; Python with out= %.2f (+%.2f), without %.2f (+%.2f)" % (c, into, into - c, new, new - c))
+    print(
+        "NumPy, eval (1, 8, 4, 4), us: C %.2f; Python with out= %.2f (+%.2f), without %.2f (+%.2f)"
+        % (c, into, into - c, new, new - c)
+    )
 
 
 def torch_layers() -> None:
@@ -77,7 +84,9 @@ def torch_layers() -> None:
 
     import bn2d.torch as bt
 
-    print("%-18s %28s %28s %28s" % ("torch, us", "forward (torch, bn2d)", "forward+backward", "eval"))
+    print(
+        "%-18s %28s %28s %28s" % ("torch, us", "forward (torch, bn2d)", "forward+backward", "eval")
+    )
     for shape in [(1, 4, 2, 2), (2, 16, 8, 8), (8, 32, 8, 8), (8, 64, 16, 16)]:
         x, dy = torch.randn(shape, requires_grad=True), torch.randn(shape)
         pairs = []

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The training step of a small ResNet: torch's own batch norm against bn2d's, in pairs in one process.
+"""The training step of a small ResNet: torch's own batch norm against bn2d's, in pairs in one
+process.
 
     python capi/python/bench/training_step.py [--pairs N] [--layers] [--pool openmp|tbb]
 
 3 stages, batch 64, 32x32, SGD; torch's defaults. Rows: NCHW and channels_last; converted (each batch
-norm exchanged) and fused (with its ReLU, and with the residual before it). Each pair runs both models on
-the same data in turn, the order changing; the ratio is torch's time by bn2d's, above 1 is faster. The
-median of the pairs, and the quartiles beside it, say what it is worth. --layers adds each layer alone.
+norm exchanged) and fused (with its ReLU, and with the residual before it). Each pair runs both
+models on the same data in turn, the order changing; the ratio is torch's time by bn2d's, above 1 is
+faster. The median of the pairs, and the quartiles beside it, say what it is worth. --layers adds
+each layer alone.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class Block(nn.Module):
         self.down: Optional[nn.Module] = None
         if stride != 1 or inputs != outputs:
             plain = bt.BatchNorm2d if fused else nn.BatchNorm2d
-            self.down = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), plain(outputs))
+            self.down = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), plain(outputs)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         z = x if self.down is None else self.down(x)
@@ -58,7 +62,14 @@ def resnet(fused: bool) -> nn.Module:
     for outputs, stride in ((16, 1), (32, 2), (64, 2)):
         blocks += [Block(inputs, outputs, stride, fused), Block(outputs, outputs, 1, fused)]
         inputs = outputs
-    return nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), *stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, 1, 1, bias=False),
+        *stem,
+        *blocks,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
 
 
 def training(model: nn.Module, x: Tensor, target: Tensor) -> Callable[[], None]:
@@ -73,7 +84,9 @@ def training(model: nn.Module, x: Tensor, target: Tensor) -> Callable[[], None]:
     return step
 
 
-def in_pairs(theirs: Callable[[], object], ours: Callable[[], object], pairs: int) -> tuple[float, float, float, float]:
+def in_pairs(
+    theirs: Callable[[], object], ours: Callable[[], object], pairs: int
+) -> tuple[float, float, float, float]:
     """Milliseconds of theirs, and the ratio: median and quartiles."""
     for _ in range(3):
         theirs()
@@ -98,15 +111,33 @@ def models(pairs: int) -> None:
         plain = resnet(False).to(memory_format=layout)
         theirs = training(plain, x, target)
         for kind in ("converted", "fused"):
-            model = bt.convert(copy.deepcopy(plain)) if kind == "converted" else resnet(True).to(memory_format=layout)
+            model = (
+                bt.convert(copy.deepcopy(plain))
+                if kind == "converted"
+                else resnet(True).to(memory_format=layout)
+            )
             result = in_pairs(theirs, training(model, x, target), pairs)
-            print("%-14s %-10s torch %7.1f ms   torch/bn2d %5.3f (%.3f to %.3f)" % (name, kind, *result), flush=True)
+            print(
+                "%-14s %-10s torch %7.1f ms   torch/bn2d %5.3f (%.3f to %.3f)"
+                % (name, kind, *result),
+                flush=True,
+            )
 
 
 def layers(pairs: int) -> None:
     """Each layer alone between two convolutions, as a network has it, forward and backward."""
-    for shape in ((64, 16, 32, 32), (64, 32, 16, 16), (64, 64, 8, 8), (32, 512, 7, 7), (1, 64, 112, 112), (8, 64, 8, 8)):
-        for layout, name in ((torch.contiguous_format, "NCHW"), (torch.channels_last, "channels_last")):
+    for shape in (
+        (64, 16, 32, 32),
+        (64, 32, 16, 16),
+        (64, 64, 8, 8),
+        (32, 512, 7, 7),
+        (1, 64, 112, 112),
+        (8, 64, 8, 8),
+    ):
+        for layout, name in (
+            (torch.contiguous_format, "NCHW"),
+            (torch.channels_last, "channels_last"),
+        ):
             x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
             dy = torch.randn(shape).contiguous(memory_format=layout)
             other = nn.Conv2d(shape[1], shape[1], 1, groups=shape[1]).to(memory_format=layout)
@@ -114,18 +145,27 @@ def layers(pairs: int) -> None:
             for module in (nn.BatchNorm2d(shape[1]), bt.BatchNorm2d(shape[1])):
                 results.append(lambda module=module: torch.autograd.grad(module(other(x)), x, dy))
             result = in_pairs(results[0], results[1], pairs * 5)
-            print("%-20s %-14s torch %7.3f ms   torch/bn2d %5.3f (%.3f to %.3f)" % (shape, name, *result), flush=True)
+            print(
+                "%-20s %-14s torch %7.3f ms   torch/bn2d %5.3f (%.3f to %.3f)"
+                % (shape, name, *result),
+                flush=True,
+            )
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     arguments.add_argument("--pairs", type=int, default=40, help="pairs of each row")
     arguments.add_argument("--layers", action="store_true", help="each layer alone, too")
-    arguments.add_argument("--pool", choices=("openmp", "tbb"), help="another pool than bn2d.torch chose")
+    arguments.add_argument(
+        "--pool", choices=("openmp", "tbb"), help="another pool than bn2d.torch chose"
+    )
     given = arguments.parse_args()
     if given.pool:
         bn2d.set_thread_pool(given.pool)
-    print("torch %s, bn2d %s, %d threads, pool %s" % (torch.__version__, bn2d.__version__, torch.get_num_threads(), bn2d.get_thread_pool()))
+    print(
+        "torch %s, bn2d %s, %d threads, pool %s"
+        % (torch.__version__, bn2d.__version__, torch.get_num_threads(), bn2d.get_thread_pool())
+    )
     models(given.pairs)
     if given.layers:
         layers(given.pairs)

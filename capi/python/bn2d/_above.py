@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The libraries above libbn2d, state and fold: loaded at the first call that needs one, described by their JSON."""
+"""The libraries above libbn2d, state and fold: loaded at the first call that needs one, described
+by their JSON."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def _load(name: str) -> ctypes.CDLL:
 
 
 def constants(name: str) -> dict[str, int]:
-    """The constants of a library above, which is loaded if it has not been: `_api.call` then knows its functions."""
+    """The constants of a library above, which is loaded if it has not been: `_api.call` then knows
+    its functions."""
     if name not in _LOADED:
         description = _description(name)
         library = _load(name)

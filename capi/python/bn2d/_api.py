@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The C library through ctypes, declared from bn2d-api.json: no signature and no constant is written here.
+"""The C library through ctypes, declared from bn2d-api.json: no signature and no constant is
+written here.
 
 A call costs what ctypes needs to convert its arguments. Where that counts, `Call` makes the
 argument objects once; later calls only store the pointers that changed: bn2d_mask_nbytes() with its
@@ -52,7 +53,12 @@ def _load_tbb() -> None:
     It lies in the environment's lib folder, where the system's loader does not look. A copy that is
     already in the process wins all the same: the loader goes by the name libtbb.so.12.
     """
-    roots = [sys.prefix, sys.exec_prefix, os.path.join(HERE, "..", "..", "..", ".."), sys.base_prefix]
+    roots = [
+        sys.prefix,
+        sys.exec_prefix,
+        os.path.join(HERE, "..", "..", "..", ".."),
+        sys.base_prefix,
+    ]
     if site.ENABLE_USER_SITE:
         roots.append(site.getuserbase())
     for root in roots:
@@ -129,14 +135,17 @@ def call(name: str, *arguments: Any) -> Any:
 
 
 def value(name: str, *arguments: Any) -> Any:
-    """Calls a function whose last parameter is an `out` scalar, text or handle, and returns that."""
+    """Calls a function whose last parameter is an `out` scalar, text or handle, and returns
+    that."""
     parameter = FUNCTIONS[name]["parameters"][-1]
     out = ctype(re.sub(r" ?\*$", "", parameter["type"]))()
     call(name, *arguments, ctypes.byref(out))
     return out.value
 
 
-_CLASSES = {CONSTANTS[name]: kind for name, kind in errors.by_status_name().items() if name in CONSTANTS}
+_CLASSES = {
+    CONSTANTS[name]: kind for name, kind in errors.by_status_name().items() if name in CONSTANTS
+}
 
 
 def fail(status: int) -> NoReturn:
@@ -177,7 +186,8 @@ class Call:
         self.arguments = tuple(arguments)
 
     def out(self, name: str) -> ctypes.c_void_p:
-        """Points an `out` parameter for a handle at a place of this call, and returns that place."""
+        """Points an `out` parameter for a handle at a place of this call, and returns that
+        place."""
         place = ctypes.c_void_p()
         self.keep.append(place)
         self.slots[name].value = ctypes.addressof(place)
@@ -187,7 +197,13 @@ class Call:
 def view(shape: tuple[int, ...], strides: tuple[int, ...], code: int, bits: int) -> View:
     """A view without data: extents, strides in elements, dtype by DLPack's code and bits."""
     rank = len(shape)
-    made = View(device_type=CONSTANTS["BN2D_CPU"], ndim=rank, dtype_code=code, dtype_bits=bits, dtype_lanes=1)
+    made = View(
+        device_type=CONSTANTS["BN2D_CPU"],
+        ndim=rank,
+        dtype_code=code,
+        dtype_bits=bits,
+        dtype_lanes=1,
+    )
     extents = (ctypes.c_int64 * (2 * rank))(*shape, *strides)
     made.shape = ctypes.addressof(extents)
     made.strides = made.shape + 8 * rank

@@ -40,7 +40,10 @@ def code_and_bits(dtype: np.dtype[Any]) -> tuple[int, int]:
     """DLPack's code and bits of a dtype."""
     found = DTYPES.get(dtype.name)
     if found is None or not dtype.isnative:
-        raise DtypeError("dtype %s; bn2d takes float32, float64, float16 and bfloat16 of this machine's byte order" % dtype)
+        raise DtypeError(
+            "dtype %s; bn2d takes float32, float64, float16 and bfloat16 of this machine's byte order"
+            % dtype
+        )
     return found[1], found[2]
 
 
@@ -50,7 +53,9 @@ def view_of(array: np.ndarray[Any, Any]) -> _api.View:
     size = array.itemsize
     for extent, stride in zip(array.shape, array.strides):
         if stride % size != 0 and extent > 1:
-            raise LayoutError("a stride of %d bytes is no multiple of the element's %d" % (stride, size))
+            raise LayoutError(
+                "a stride of %d bytes is no multiple of the element's %d" % (stride, size)
+            )
     return _api.view(array.shape, tuple(stride // size for stride in array.strides), code, bits)
 
 
@@ -61,7 +66,8 @@ def _address_by_interface(array: np.ndarray[Any, Any]) -> Optional[int]:
 
 
 def _fast_address() -> Callable[[np.ndarray[Any, Any]], Optional[int]]:
-    """Address of the first element in 0.2 us: the first field of NumPy's C struct after Python's own.
+    """Address of the first element in 0.2 us: the first field of NumPy's C struct after Python's
+    own.
 
     Every compiled extension module has that offset built in, so NumPy cannot change it. Checked all
     the same, and not done where `id` is no address.
@@ -74,7 +80,11 @@ def _fast_address() -> Callable[[np.ndarray[Any, Any]], Optional[int]]:
     def address(array: np.ndarray[Any, Any]) -> Optional[int]:
         return at(id(array) + offset).value
 
-    probes: list[np.ndarray[Any, Any]] = [np.zeros(3), np.zeros((2, 3), np.float16)[:, 1:], np.zeros(0)]
+    probes: list[np.ndarray[Any, Any]] = [
+        np.zeros(3),
+        np.zeros((2, 3), np.float16)[:, 1:],
+        np.zeros(0),
+    ]
     right = all(address(one) == _address_by_interface(one) for one in probes)
     return address if right else _address_by_interface
 
@@ -97,7 +107,8 @@ class TensorMemory:
 
 
 def array_of(handle: _api.Handle) -> np.ndarray[Any, Any]:
-    """The elements of a bn2d_tensor as an array: no copy, writable, valid for as long as it is held."""
+    """The elements of a bn2d_tensor as an array: no copy, writable, valid for as long as it is
+    held."""
     rank = _api.value("bn2d_tensor_rank", handle.address)
     shape = tuple(_api.value("bn2d_tensor_dim", handle.address, axis) for axis in range(rank))
     dtype = dtype_of(_api.value("bn2d_tensor_dtype", handle.address))

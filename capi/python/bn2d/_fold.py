@@ -57,7 +57,12 @@ def _fold(
     outputs = old.shape[1] * groups if transposed else old.shape[0]
     new = np.empty(old.shape, old.dtype if dtype is None else dtype)
     new_bias = np.empty(outputs, new.dtype)
-    given = [_given(old), None if bias is None else _given(np.asarray(bias)), _given(new), _given(new_bias)]
+    given = [
+        _given(old),
+        None if bias is None else _given(np.asarray(bias)),
+        _given(new),
+        _given(new_bias),
+    ]
     change, rounding = ctypes.c_double(), ctypes.c_double()
     _api.call(
         function,
@@ -85,14 +90,16 @@ def fold_into_previous(
 
     Args:
         module: With running statistics; its mode does not matter.
-        weight: As torch has it: (out, in) linear, (out, in/groups, ...) convolution, (in, out/groups, ...) transposed.
+        weight: As torch has it: (out, in) linear, (out, in/groups, ...) convolution, (in,
+            out/groups, ...) transposed.
         bias: None: the layer has none.
         transposed: A transposed convolution.
         groups: Groups of the convolution.
         dtype: Of the result; None: that of weight.
 
     Raises:
-        StateError: No running statistics. ExtentOverflowError: Beyond the range of the dtype. ShapeError, DtypeError.
+        StateError: No running statistics. ExtentOverflowError: Beyond the range of the dtype.
+        ShapeError, DtypeError.
     """
     return _fold("bn2d_fold_into_previous", module, weight, bias, transposed, groups, dtype, ())
 
@@ -110,9 +117,12 @@ def fold_into_next(
     """The same for the layer after it. See :func:`fold_into_previous`.
 
     Args:
-        padded: Some outputs read fewer inputs than others: zero padding; transposed: a stride above 1 or an output padding.
+        padded: Some outputs read fewer inputs than others: zero padding; transposed: a stride above
+            1 or an output padding.
 
     Raises:
         StateError: Also where the layer cannot take the shift.
     """
-    return _fold("bn2d_fold_into_next", module, weight, bias, transposed, groups, dtype, (int(padded),))
+    return _fold(
+        "bn2d_fold_into_next", module, weight, bias, transposed, groups, dtype, (int(padded),)
+    )

@@ -6,7 +6,12 @@ from __future__ import annotations
 from . import _api
 from .errors import InvalidArgumentError, NotFoundError
 
-_POOLS = {"default": "BN2D_POOL_DEFAULT", "tbb": "BN2D_POOL_TBB", "openmp": "BN2D_POOL_OPENMP", "host": "BN2D_POOL_HOST"}
+_POOLS = {
+    "default": "BN2D_POOL_DEFAULT",
+    "tbb": "BN2D_POOL_TBB",
+    "openmp": "BN2D_POOL_OPENMP",
+    "host": "BN2D_POOL_HOST",
+}
 
 
 def build_info() -> str:
@@ -33,7 +38,8 @@ def set_thread_pool(kind: str) -> None:
     """Who runs the threads, for the whole process.
 
     Args:
-        kind: "tbb" or "default": oneTBB. "openmp": the OpenMP runtime that is already in the process,
+        kind: "tbb" or "default": oneTBB. "openmp": the OpenMP runtime that is already in the
+        process,
             as torch brings it; `bn2d.torch` chooses it by itself.
 
     Raises:
@@ -41,7 +47,9 @@ def set_thread_pool(kind: str) -> None:
         InvalidArgumentError: An unknown kind.
     """
     if kind not in _POOLS or kind == "host":
-        raise InvalidArgumentError("thread pool %r; known are 'default', 'tbb' and 'openmp'" % (kind,))
+        raise InvalidArgumentError(
+            "thread pool %r; known are 'default', 'tbb' and 'openmp'" % (kind,)
+        )
     if not _api.has("bn2d_set_thread_pool"):
         raise NotFoundError("this library is older than 1.1 and has oneTBB alone")
     _api.call("bn2d_set_thread_pool", _api.CONSTANTS[_POOLS[kind]])

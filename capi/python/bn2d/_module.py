@@ -11,7 +11,14 @@ import numpy as np
 from . import _api
 from ._arrays import DTYPES, address_of, array_of, dtype_of, view_of
 from ._statistics import Statistics
-from .errors import DeviceError, DtypeError, InvalidArgumentError, LayoutError, NotFoundError, ShapeError
+from .errors import (
+    DeviceError,
+    DtypeError,
+    InvalidArgumentError,
+    LayoutError,
+    NotFoundError,
+    ShapeError,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -47,7 +54,8 @@ class _Plan:
 
 
 def _as_array(given: Any, name: str) -> Array:
-    """`given` as an array, without a copy where it offers its memory (buffer, DLPack, __array__)."""
+    """`given` as an array, without a copy where it offers its memory (buffer, DLPack,
+    __array__)."""
     if isinstance(given, np.ndarray):
         return given
     if isinstance(given, (list, tuple, int, float, complex, str, bytes)) or given is None:
@@ -71,9 +79,9 @@ class Norm:
     None. ``bn.weight = values`` copies into it.
 
     Threads: calls let go of the interpreter's lock. In eval mode with running statistics any number
-    of threads may call the same module, and a group or instance norm without them in eval mode; every
-    other call needs it alone, and a violation raises :class:`BusyError` and changes nothing. Different
-    modules are independent.
+    of threads may call the same module, and a group or instance norm without them in eval mode;
+    every other call needs it alone, and a violation raises :class:`BusyError` and changes nothing.
+    Different modules are independent.
     """
 
     _address: int
@@ -81,7 +89,12 @@ class Norm:
     _arguments: dict[str, Any]
 
     def _create(
-        self, function: str, counts: dict[str, Any], device: Optional[str], dtype: Optional[DTypeLike], **values: Any
+        self,
+        function: str,
+        counts: dict[str, Any],
+        device: Optional[str],
+        dtype: Optional[DTypeLike],
+        **values: Any,
     ) -> None:
         """Makes the module of the library. `values`: its options by name."""
         if device is not None and str(device) not in ("cpu", "cpu:0"):
@@ -91,24 +104,43 @@ class Norm:
             if name == "momentum" and one is None:
                 _api.call("bn2d_options_set_momentum_none", options.address)
             else:
-                _api.call("bn2d_options_set_" + name, options.address, int(one) if isinstance(one, bool) else one)
+                _api.call(
+                    "bn2d_options_set_" + name,
+                    options.address,
+                    int(one) if isinstance(one, bool) else one,
+                )
         for name, one in counts.items():
             if isinstance(one, bool) or not hasattr(one, "__index__"):
                 raise InvalidArgumentError("%s is %r, not an integer" % (name, one))
-        self._handle = _api.Handle(_api.value(function, *counts.values(), options.address), "module")
+        self._handle = _api.Handle(
+            _api.value(function, *counts.values(), options.address), "module"
+        )
         self._address = self._handle.address
         told = ("eps", "momentum", "affine", "track_running_stats", "num_threads")
-        self._arguments = {**counts, **{name: one for name, one in values.items() if name not in told}}
+        self._arguments = {
+            **counts,
+            **{name: one for name, one in values.items() if name not in told},
+        }
         self._arrays: dict[str, Array] = {}
         self._tensors: dict[str, _api.Handle] = {}
         self._plans: dict[Any, list[_Plan]] = {}
-        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "weight.grad", "bias.grad"):
+        for name in (
+            "weight",
+            "bias",
+            "running_mean",
+            "running_var",
+            "num_batches_tracked",
+            "weight.grad",
+            "bias.grad",
+        ):
             try:
-                self._tensors[name] = _api.Handle(_api.value("bn2d_module_tensor_by_name", self._address, name.encode()), "tensor")
+                self._tensors[name] = _api.Handle(
+                    _api.value("bn2d_module_tensor_by_name", self._address, name.encode()), "tensor"
+                )
             except NotFoundError:
                 continue
 
-    # ------------------------------------------------------------------------------------ properties
+    # ----------------------------------------------------------------------------------- properties
 
     def _get(self, name: str) -> Any:
         return _api.value("bn2d_module_" + name, self._address)
@@ -125,7 +157,8 @@ class Norm:
 
     @property
     def momentum(self) -> Optional[float]:
-        """Weight of the new value in the running statistics; None: plain average of all batches. May be set."""
+        """Weight of the new value in the running statistics; None: plain average of all batches.
+        May be set."""
         known = ctypes.c_int32()
         found = _api.value("bn2d_module_momentum", self._address, ctypes.addressof(known))
         return float(found) if known.value else None
@@ -139,7 +172,8 @@ class Norm:
 
     @property
     def frozen(self) -> bool:
-        """Whether training mode uses the running statistics, too, and leaves them alone. May be set."""
+        """Whether training mode uses the running statistics, too, and leaves them alone. May be
+        set."""
         return bool(self._get("is_frozen"))
 
     @frozen.setter
@@ -187,7 +221,9 @@ class Norm:
             raise NotFoundError("this module has no %s" % name)
         source = np.asarray(values)
         if source.shape != target.shape:
-            raise ShapeError("%s has the shape %s, the value %s" % (name, target.shape, source.shape))
+            raise ShapeError(
+                "%s has the shape %s, the value %s" % (name, target.shape, source.shape)
+            )
         target[...] = source
 
     @property
@@ -250,7 +286,9 @@ class Norm:
         for name in names or [one for one in ("weight", "bias") if one in self._tensors]:
             if name not in self._tensors:
                 raise NotFoundError("this module has no %s" % name)
-            _api.call("bn2d_tensor_set_requires_grad", self._tensors[name].address, int(requires_grad))
+            _api.call(
+                "bn2d_tensor_set_requires_grad", self._tensors[name].address, int(requires_grad)
+            )
         return self
 
     def scale_shift(self, dtype: DTypeLike = "float64") -> tuple[Array, Array]:
@@ -265,11 +303,16 @@ class Norm:
         number = _dtype_number(dtype)
         scale, shift = (np.empty(self.num_features, dtype_of(number)) for _ in range(2))
         _api.call(
-            "bn2d_module_scale_shift", self._address, number, address_of(scale), address_of(shift), self.num_features
+            "bn2d_module_scale_shift",
+            self._address,
+            number,
+            address_of(scale),
+            address_of(shift),
+            self.num_features,
         )
         return scale, shift
 
-    # ------------------------------------------------------------------------------- modes and state
+    # ------------------------------------------------------------------------------ modes and state
 
     def train(self: Self, mode: bool = True) -> Self:
         """Training mode, or eval mode with False. Returns the module."""
@@ -289,7 +332,8 @@ class Norm:
         _api.call("bn2d_module_reset_running_stats", self._address)
 
     def set_running_stats(self, statistics: Statistics) -> None:
-        """running_mean and running_var of a data set: "precise batch norm". Counter and momentum stay.
+        """running_mean and running_var of a data set: "precise batch norm". Counter and momentum
+        stay.
 
         Raises:
             StateError (no running statistics), ShapeError, TooFewValuesError, BusyError.
@@ -301,7 +345,8 @@ class Norm:
         _api.call("bn2d_module_reset_parameters", self._address)
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of parameters and buffers by name, with torch's names: what `numpy.savez` takes."""
+        """Copies of parameters and buffers by name, with torch's names: what `numpy.savez`
+        takes."""
         found = {}
         for name in self._tensors:
             array = self._array(name)
@@ -310,7 +355,8 @@ class Norm:
         return found
 
     def load_state_dict(self, state_dict: Any, strict: bool = True) -> None:
-        """Copies values into parameters and buffers. All is checked first: an error changes nothing.
+        """Copies values into parameters and buffers. All is checked first: an error changes
+        nothing.
 
         Args:
             state_dict: Arrays by name, from :meth:`state_dict`, `numpy.load` or torch.
@@ -325,11 +371,16 @@ class Norm:
         missing = sorted(mine - given.keys() - {"num_batches_tracked"})
         unknown = sorted(given.keys() - mine)
         if strict and (missing or unknown):
-            raise NotFoundError("missing: %s; unknown: %s" % (", ".join(missing) or "none", ", ".join(unknown) or "none"))
+            raise NotFoundError(
+                "missing: %s; unknown: %s"
+                % (", ".join(missing) or "none", ", ".join(unknown) or "none")
+            )
         for name in mine & given.keys():
             target = self._array(name)
             if target is not None and given[name].shape != target.shape:
-                raise ShapeError("%s has the shape %s, the state %s" % (name, target.shape, given[name].shape))
+                raise ShapeError(
+                    "%s has the shape %s, the state %s" % (name, target.shape, given[name].shape)
+                )
         for name in mine & given.keys():
             self._store(name, given[name])
 
@@ -348,9 +399,24 @@ class Norm:
             "num_threads": self.num_threads,
             **self._running_arguments(),
         }
-        grads = {name: array.copy() for name in self._tensors if name.endswith(".grad") and (array := self._array(name)) is not None}
-        requires = {name: bool(_api.value("bn2d_tensor_requires_grad", self._tensors[name].address)) for name in ("weight", "bias") if name in self._tensors}
-        return {"arguments": arguments, "state": self.state_dict(), "grads": grads, "requires_grad": requires, "training": self.training, "frozen": self.frozen}
+        grads = {
+            name: array.copy()
+            for name in self._tensors
+            if name.endswith(".grad") and (array := self._array(name)) is not None
+        }
+        requires = {
+            name: bool(_api.value("bn2d_tensor_requires_grad", self._tensors[name].address))
+            for name in ("weight", "bias")
+            if name in self._tensors
+        }
+        return {
+            "arguments": arguments,
+            "state": self.state_dict(),
+            "grads": grads,
+            "requires_grad": requires,
+            "training": self.training,
+            "frozen": self.frozen,
+        }
 
     def _running_arguments(self) -> dict[str, Any]:
         """Of the norms with running statistics, as they are now."""
@@ -365,20 +431,44 @@ class Norm:
         self.train(state["training"])
         self.frozen = state.get("frozen", False)
 
-    # ------------------------------------------------------------------------------------------ forward
+    # -------------------------------------------------------------------------------------- forward
 
     @overload
     def forward(
-        self, x: Any, z: Any = None, *, activation: Optional[str] = None, slope: float = 0.01, out: Optional[Array] = None, record: Literal[False] = False, statistics: Optional[Statistics] = None
+        self,
+        x: Any,
+        z: Any = None,
+        *,
+        activation: Optional[str] = None,
+        slope: float = 0.01,
+        out: Optional[Array] = None,
+        record: Literal[False] = False,
+        statistics: Optional[Statistics] = None,
     ) -> Array: ...
 
     @overload
     def forward(
-        self, x: Any, z: Any = None, *, activation: Optional[str] = None, slope: float = 0.01, out: Optional[Array] = None, record: Literal[True], statistics: Optional[Statistics] = None
+        self,
+        x: Any,
+        z: Any = None,
+        *,
+        activation: Optional[str] = None,
+        slope: float = 0.01,
+        out: Optional[Array] = None,
+        record: Literal[True],
+        statistics: Optional[Statistics] = None,
     ) -> tuple[Array, Record]: ...
 
     def forward(
-        self, x: Any, z: Any = None, *, activation: Optional[str] = None, slope: float = 0.01, out: Optional[Array] = None, record: bool = False, statistics: Optional[Statistics] = None
+        self,
+        x: Any,
+        z: Any = None,
+        *,
+        activation: Optional[str] = None,
+        slope: float = 0.01,
+        out: Optional[Array] = None,
+        record: bool = False,
+        statistics: Optional[Statistics] = None,
     ) -> Union[Array, tuple[Array, Record]]:
         """y = activation(bn(x) + z).
 
@@ -412,11 +502,36 @@ class Norm:
             if not y.flags.writeable:
                 raise _read_only("out")
         if z is None:
-            key: Any = (x.shape, x.strides, x.dtype, y.shape, y.strides, y.dtype, activation, slope, record, statistics is None)
+            key: Any = (
+                x.shape,
+                x.strides,
+                x.dtype,
+                y.shape,
+                y.strides,
+                y.dtype,
+                activation,
+                slope,
+                record,
+                statistics is None,
+            )
         else:
             if type(z) is not np.ndarray:
                 z = _as_array(z, "z")
-            key = (x.shape, x.strides, x.dtype, y.shape, y.strides, y.dtype, activation, slope, record, statistics is None, z.shape, z.strides, z.dtype)
+            key = (
+                x.shape,
+                x.strides,
+                x.dtype,
+                y.shape,
+                y.strides,
+                y.dtype,
+                activation,
+                slope,
+                record,
+                statistics is None,
+                z.shape,
+                z.strides,
+                z.dtype,
+            )
         try:
             plans = self._plans[key]
             plan = plans.pop()
@@ -445,9 +560,20 @@ class Norm:
             self._plans.clear()
         return self._plans.setdefault(key, [])
 
-    def _plan_forward(self, x: Array, z: Optional[Array], y: Array, activation: Optional[str], slope: float, record: bool, given: bool) -> _Plan:
+    def _plan_forward(
+        self,
+        x: Array,
+        z: Optional[Array],
+        y: Array,
+        activation: Optional[str],
+        slope: float,
+        record: bool,
+        given: bool,
+    ) -> _Plan:
         if activation not in ACTIVATIONS:
-            raise InvalidArgumentError("activation %r; known are %s" % (activation, ", ".join(map(repr, ACTIVATIONS))))
+            raise InvalidArgumentError(
+                "activation %r; known are %s" % (activation, ", ".join(map(repr, ACTIVATIONS)))
+            )
         views = (view_of(x), view_of(y), None if z is None else view_of(z))
         call = _api.Call(
             "bn2d_forward_with_statistics" if given else "bn2d_forward_act",
@@ -463,7 +589,7 @@ class Norm:
             plan.record = call.out("record")
         return plan
 
-    # ----------------------------------------------------------------------------------------- backward
+    # ------------------------------------------------------------------------------------- backward
 
     def backward(self, record: Record, dy: Any, **arguments: Any) -> Any:
         """The same as :meth:`Record.backward`."""
@@ -492,8 +618,9 @@ class BatchNorm2d(Norm):
         biased_running_var: Running variance from the biased variance, as in ONNX.
         protect_running_stats: A channel with infinities or NaN leaves its running ones alone.
         num_threads: Most threads of a call; 0: the process's limit alone.
-        ghost_batch_size: In training, so many samples at a time are normalised on their own (the last
-            set may have fewer); the running statistics move once for each set. 0: the whole batch.
+        ghost_batch_size: In training, so many samples at a time are normalised on their own (the
+            last set may have fewer); the running statistics move once for each set. 0: the whole
+            batch.
 
     Arrays and threads: see :class:`Norm`.
 
@@ -540,10 +667,11 @@ class BatchNorm2d(Norm):
 
 
 class InstanceNorm2d(Norm):
-    """Each channel of each sample by its own statistics, with the arguments of ``torch.nn.InstanceNorm2d``.
+    """Each channel of each sample by its own statistics, with the arguments of
+    ``torch.nn.InstanceNorm2d``.
 
-    As there, neither weight and bias nor running statistics exist by default. Those that do exist move by
-    the averages over the samples of mean and unbiased variance, and eval mode uses them;
+    As there, neither weight and bias nor running statistics exist by default. Those that do exist
+    move by the averages over the samples of mean and unbiased variance, and eval mode uses them;
     ``num_batches_tracked`` stays 0, and ``momentum=None`` leaves them as they are.
 
     Args:
@@ -587,10 +715,11 @@ class InstanceNorm2d(Norm):
 
 
 class GroupNorm(Norm):
-    """The channels of each sample in groups, each by its own statistics; the arguments of ``torch.nn.GroupNorm``.
+    """The channels of each sample in groups, each by its own statistics; the arguments of
+    ``torch.nn.GroupNorm``.
 
-    There are no running statistics, and training and eval mode are the same. With one group it is a layer
-    norm over (C, H, W). One value alone becomes the bias.
+    There are no running statistics, and training and eval mode are the same. With one group it is a
+    layer norm over (C, H, W). One value alone becomes the bias.
 
     Args:
         num_groups: 1 or more.
@@ -639,7 +768,11 @@ class GroupNorm(Norm):
 
 
 def _dtype_number(dtype: Optional[DTypeLike]) -> int:
-    name = "float32" if dtype is None else (dtype if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype).name)
+    name = (
+        "float32"
+        if dtype is None
+        else (dtype if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype).name)
+    )
     if name not in DTYPES:
         raise DtypeError("dtype %s; a module has float32, float64, float16 or bfloat16" % name)
     return DTYPES[name][0]
@@ -651,19 +784,23 @@ class Record:
     Holds x and y: leave them unchanged until the last backward. Usable any number of times.
     """
 
-    def __init__(self, module: Norm, handle: _api.Handle, x: Array, z: Optional[Array], y: Array) -> None:
+    def __init__(
+        self, module: Norm, handle: _api.Handle, x: Array, z: Optional[Array], y: Array
+    ) -> None:
         self._module = module
         self._handle = handle
         self._x, self._y = x, y
         self._residual = z is not None
 
-    def backward(self, dy: Any, *, dx: Union[Array, bool] = True, dz: Union[Array, bool, None] = None) -> Any:
+    def backward(
+        self, dy: Any, *, dx: Union[Array, bool] = True, dz: Union[Array, bool, None] = None
+    ) -> Any:
         """Gradients; adds to ``weight_grad`` and ``bias_grad`` of the module.
 
         Args:
             dy: Gradient of y, shape and dtype of x, any strides from 0 on.
-            dx: True: a new array; an array: receives the gradient of x (may be dy itself); False: not
-                wanted.
+            dx: True: a new array; an array: receives the gradient of x (may be dy itself); False:
+                not wanted.
             dz: The same for the residual. None: wanted where the forward had one.
 
         Returns:
@@ -692,7 +829,14 @@ class Record:
         self._call("bn2d_backward_sums", {"dy": _as_array(dy, "dy")}, {}, {"sums": sums}, sums.size)
         return sums
 
-    def backward_with_sums(self, dy: Any, sums: Any, *, dx: Union[Array, bool] = True, dz: Union[Array, bool, None] = None) -> Any:
+    def backward_with_sums(
+        self,
+        dy: Any,
+        sums: Any,
+        *,
+        dx: Union[Array, bool] = True,
+        dz: Union[Array, bool, None] = None,
+    ) -> Any:
         """Second step: as :meth:`backward`, from the sums of the whole batch.
 
         ``weight_grad`` and ``bias_grad`` stay as they are.
@@ -703,7 +847,13 @@ class Record:
             self._result("dz", self._residual if dz is None else dz),
         ]
         inputs = {"dy": _as_array(dy, "dy")}
-        self._call("bn2d_backward_with_sums", inputs, {"dx": results[0], "dz": results[1]}, {"sums": totals}, totals.size)
+        self._call(
+            "bn2d_backward_with_sums",
+            inputs,
+            {"dx": results[0], "dz": results[1]},
+            {"sums": totals},
+            totals.size,
+        )
         return tuple(results) if self._residual else results[0]
 
     def double_backward(
@@ -726,7 +876,8 @@ class Record:
             ddy, dx: True: a new array; an array: receives it; False: not wanted.
 
         Returns:
-            (ddy, dx): with respect to dy and to x. With respect to weight it adds to ``weight_grad``.
+            (ddy, dx): with respect to dy and to x. With respect to weight it adds to
+            ``weight_grad``.
 
         Raises:
             As :meth:`backward`.
@@ -740,9 +891,14 @@ class Record:
                 continue
             array = _as_array(given, name)
             if array.shape != (self._module.num_features,):
-                raise ShapeError("%s has the shape %s, the module %d channels" % (name, array.shape, self._module.num_features))
+                raise ShapeError(
+                    "%s has the shape %s, the module %d channels"
+                    % (name, array.shape, self._module.num_features)
+                )
             if array.dtype != self._module.dtype:
-                raise DtypeError("%s is %s, the module %s" % (name, array.dtype, self._module.dtype))
+                raise DtypeError(
+                    "%s is %s, the module %s" % (name, array.dtype, self._module.dtype)
+                )
             channels[name] = np.ascontiguousarray(array)
         results = [self._result("ddy", ddy), self._result("dx", dx)]
         self._call("bn2d_double_backward", inputs, {"ddy": results[0], "dx": results[1]}, channels)
@@ -759,10 +915,25 @@ class Record:
             raise _read_only(name)
         return given
 
-    def _call(self, function: str, inputs: dict[str, Array], outputs: dict[str, Optional[Array]], channels: Optional[dict[str, Array]] = None, length: Optional[int] = None) -> None:
+    def _call(
+        self,
+        function: str,
+        inputs: dict[str, Array],
+        outputs: dict[str, Optional[Array]],
+        channels: Optional[dict[str, Array]] = None,
+        length: Optional[int] = None,
+    ) -> None:
         """Calls a backward on arrays by the names of their parameters. length: of the sums."""
-        arrays = [(name, array) for name, array in (*inputs.items(), *outputs.items()) if array is not None]
-        key = (function, tuple((name, array.shape, array.strides, array.dtype) for name, array in arrays), tuple(channels or ()))
+        arrays = [
+            (name, array)
+            for name, array in (*inputs.items(), *outputs.items())
+            if array is not None
+        ]
+        key = (
+            function,
+            tuple((name, array.shape, array.strides, array.dtype) for name, array in arrays),
+            tuple(channels or ()),
+        )
         module = self._module
         try:
             plans = module._plans[key]

@@ -35,7 +35,9 @@ def _view(name: str, array: Any) -> _api.View:
     if code is None or not array.dtype.isnative:
         raise DtypeError("%s: dtype %s does not go into a state file" % (name, array.dtype))
     if any(stride % array.itemsize != 0 for stride in array.strides):
-        raise LayoutError("%s: a stride is no multiple of the element's %d bytes" % (name, array.itemsize))
+        raise LayoutError(
+            "%s: a stride is no multiple of the element's %d bytes" % (name, array.itemsize)
+        )
     strides = tuple(stride // array.itemsize for stride in array.strides)
     view = _api.view(array.shape, strides, code, 8 * array.itemsize)
     view.data = address_of(array)
@@ -74,13 +76,18 @@ def save_state(
     _api.call("bn2d_state_save", state.address, os.fsencode(path))
 
 
-def load_state(path: Union[str, os.PathLike[str]], tensors: Mapping[str, Value], strict: bool = True) -> Problems:
-    """Loads modules and arrays, in place, from a safetensors file: all of them, or nothing is changed.
+def load_state(
+    path: Union[str, os.PathLike[str]], tensors: Mapping[str, Value], strict: bool = True
+) -> Problems:
+    """Loads modules and arrays, in place, from a safetensors file: all of them, or nothing is
+    changed.
 
     Args:
         path: The file.
-        tensors: Modules by prefix and arrays by name, as in :func:`save_state`. Floating dtypes convert.
-        strict: False: names that are missing, or unexpected under a module's prefix, are passed over.
+        tensors: Modules by prefix and arrays by name, as in :func:`save_state`. Floating dtypes
+            convert.
+        strict: False: names that are missing, or unexpected under a module's prefix, are passed
+            over.
 
     Returns:
         Those names; empty where all was there.
@@ -109,8 +116,14 @@ def load_state(path: Union[str, os.PathLike[str]], tensors: Mapping[str, Value],
         found = []
         for index in range(_api.value("bn2d_loader_problem_count", loader.address, problems[kind])):
             name, text = ctypes.c_char_p(), ctypes.c_char_p()
-            _api.call("bn2d_loader_problem_at", loader.address, problems[kind], index, ctypes.addressof(name),
-                      ctypes.addressof(text))
+            _api.call(
+                "bn2d_loader_problem_at",
+                loader.address,
+                problems[kind],
+                index,
+                ctypes.addressof(name),
+                ctypes.addressof(text),
+            )
             found.append((name.value or b"").decode())
         return found
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Statistics from outside: gathered from any number of arrays, and from what other processes have."""
+"""Statistics from outside: gathered from any number of arrays, and from what other processes
+have."""
 
 from __future__ import annotations
 

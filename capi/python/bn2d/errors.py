@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What a failed call raises: one class for each status of the C library, all of them ``bn2d.Error``.
+"""What a failed call raises: one class for each status of the C library, all of them
+``bn2d.Error``.
 
 Each class also derives from the built-in exception that a Python programmer would expect, so that
 ``except ValueError`` and ``except MemoryError`` catch what they should. The text is the library's:

@@ -12,7 +12,9 @@ import pytest
 
 def need(name: str) -> Any:
     """An optional package; without it the module of tests is skipped."""
-    if os.environ.get("BN2D_REQUIRE_ALL") == "1" and not (name == "torch" and os.environ.get("BN2D_TORCH") == "0"):
+    if os.environ.get("BN2D_REQUIRE_ALL") == "1" and not (
+        name == "torch" and os.environ.get("BN2D_TORCH") == "0"
+    ):
         return importlib.import_module(name)
     return pytest.importorskip(name)
 

@@ -37,7 +37,9 @@ def test_state_round_trip(tmp_path):
     path = tmp_path / "file.safetensors"
     saved, loaded = random_module(4), bn2d.BatchNorm2d(4, dtype="float64")
     plain = np.arange(12, dtype=np.float32).reshape(3, 4)
-    bn2d.save_state(path, {"a.bn.": saved, "w": plain.T, "i": np.array([1, 2], np.int8)}, {"by": "test"})
+    bn2d.save_state(
+        path, {"a.bn.": saved, "w": plain.T, "i": np.array([1, 2], np.int8)}, {"by": "test"}
+    )
     assert os.listdir(tmp_path) == [path.name]
     back, small = np.zeros((4, 3)), np.zeros(2, np.int8)
     assert bn2d.load_state(path, {"a.bn.": loaded, "w": back, "i": small}) == ([], [])
@@ -57,7 +59,10 @@ def test_state_errors_change_nothing(tmp_path):
     with pytest.raises(bn2d.ShapeError):
         bn2d.load_state(path, {"bn.": other}, strict=False)
     np.testing.assert_array_equal(bn.weight, 1)
-    assert bn2d.load_state(path, {"bn.": bn, "none": np.ones(1)}, strict=False) == (["none"], ["bn.more"])
+    assert bn2d.load_state(path, {"bn.": bn, "none": np.ones(1)}, strict=False) == (
+        ["none"],
+        ["bn.more"],
+    )
     with pytest.raises(bn2d.FileError):
         bn2d.load_state(tmp_path / "none", {"bn.": bn})
     path.write_bytes(b"12345678{}")

@@ -11,7 +11,9 @@ from bn2d import _api, errors
 
 
 def test_every_status_has_its_class():
-    statuses = {one["name"] for one in _api.DESCRIPTION["constants"] if one["group"] == "bn2d_status"} - {"BN2D_OK"}
+    statuses = {
+        one["name"] for one in _api.DESCRIPTION["constants"] if one["group"] == "bn2d_status"
+    } - {"BN2D_OK"}
     assert statuses == set(errors.by_status_name())
 
 

@@ -19,7 +19,11 @@ def normalised(x, groups, eps=1e-5):
     rows = x.astype("f8").reshape(n, groups, -1)
     mean, var = rows.mean(2, keepdims=True), rows.var(2, keepdims=True)
     m = rows.shape[2]
-    return ((rows - mean) / np.sqrt(var + eps)).reshape(x.shape), mean[..., 0], var[..., 0] * m / max(m - 1, 1)
+    return (
+        ((rows - mean) / np.sqrt(var + eps)).reshape(x.shape),
+        mean[..., 0],
+        var[..., 0] * m / max(m - 1, 1),
+    )
 
 
 def random(shape, dtype="float32", seed=0):
@@ -45,10 +49,16 @@ def test_group_norm(dtype, groups, channels_last):
     g = (dy * weight).reshape(3, groups, -1)
     h = xhat.reshape(3, groups, -1)
     std = np.sqrt(x.astype("f8").reshape(3, groups, -1).var(2, keepdims=True) + 1e-5)
-    right = ((g - g.mean(2, keepdims=True) - h * (g * h).mean(2, keepdims=True)) / std).reshape(x.shape)
+    right = ((g - g.mean(2, keepdims=True) - h * (g * h).mean(2, keepdims=True)) / std).reshape(
+        x.shape
+    )
     np.testing.assert_allclose(dx, right, rtol=tolerance, atol=tolerance * np.abs(right).max())
-    np.testing.assert_allclose(gn.weight_grad, (dy * xhat).sum((0, 2, 3)), rtol=1e-3, atol=tolerance * 100)
-    np.testing.assert_allclose(gn.bias_grad, dy.astype("f8").sum((0, 2, 3)), rtol=1e-3, atol=tolerance * 100)
+    np.testing.assert_allclose(
+        gn.weight_grad, (dy * xhat).sum((0, 2, 3)), rtol=1e-3, atol=tolerance * 100
+    )
+    np.testing.assert_allclose(
+        gn.bias_grad, dy.astype("f8").sum((0, 2, 3)), rtol=1e-3, atol=tolerance * 100
+    )
     np.testing.assert_array_equal(gn.eval()(x), y)
 
 
@@ -85,7 +95,10 @@ def test_ghost_batches_are_a_loop():
 def test_texts_and_types():
     gn, norm = bn2d.GroupNorm(2, 4), bn2d.InstanceNorm2d(4)
     assert repr(gn) == "GroupNorm(2, 4, eps=1e-05, affine=True)"
-    assert repr(norm) == "InstanceNorm2d(4, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)"
+    assert (
+        repr(norm)
+        == "InstanceNorm2d(4, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)"
+    )
     assert (gn.num_groups, gn.num_channels, gn.num_features) == (2, 4, 4)
     assert all(isinstance(one, bn2d.Norm) for one in (gn, norm, bn2d.BatchNorm2d(4)))
     assert not isinstance(gn, bn2d.BatchNorm2d)
@@ -97,7 +110,9 @@ def test_texts_and_types():
         lambda: bn2d.GroupNorm(2, 4, eps=0.5, dtype="float64", num_threads=2),
         lambda: bn2d.GroupNorm(1, 4, affine=False),
         lambda: bn2d.GroupNorm(1, 4, bias=False),
-        lambda: bn2d.InstanceNorm2d(4, momentum=None, affine=True, track_running_stats=True, biased_running_var=True),
+        lambda: bn2d.InstanceNorm2d(
+            4, momentum=None, affine=True, track_running_stats=True, biased_running_var=True
+        ),
         lambda: bn2d.InstanceNorm2d(4),
         lambda: bn2d.BatchNorm2d(4, ghost_batch_size=2),
     ],
@@ -119,7 +134,9 @@ def test_copies_pickles_and_states(made):
 
 
 def test_errors():
-    with pytest.raises(bn2d.InvalidArgumentError, match="num_channels is 4, no multiple of num_groups 3"):
+    with pytest.raises(
+        bn2d.InvalidArgumentError, match="num_channels is 4, no multiple of num_groups 3"
+    ):
         bn2d.GroupNorm(3, 4)
     with pytest.raises(bn2d.InvalidArgumentError, match="num_groups is 2.0, not an integer"):
         bn2d.GroupNorm(2.0, 4)

@@ -55,7 +55,9 @@ def reference(x, z=None, eps=1e-5):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced", "chwn"])
-@pytest.mark.parametrize(("activation", "slope"), [(None, 1.0), ("relu", 0.0), ("leaky_relu", -0.5)])
+@pytest.mark.parametrize(
+    ("activation", "slope"), [(None, 1.0), ("relu", 0.0), ("leaky_relu", -0.5)]
+)
 def test_training_of_every_dtype_and_layout(dtype, layout, activation, slope):
     x = layouts((3, 5, 4, 7), numpy_dtype(dtype))[layout]
     z = layouts((3, 5, 4, 7), numpy_dtype(dtype), seed=1)[layout]
@@ -78,11 +80,15 @@ def test_training_of_every_dtype_and_layout(dtype, layout, activation, slope):
     normal, _, _ = reference(x)
     axes = (0, 2, 3)
     invstd = 1.0 / np.sqrt(var + 1e-5).reshape(1, -1, 1, 1)
-    wanted = invstd * (side - side.mean(axes, keepdims=True) - normal * (side * normal).mean(axes, keepdims=True))
+    wanted = invstd * (
+        side - side.mean(axes, keepdims=True) - normal * (side * normal).mean(axes, keepdims=True)
+    )
     assert np.allclose(dz.astype("f8"), side, rtol=TOLERANCE[dtype], atol=1e-6)
     assert np.allclose(dx.astype("f8"), wanted, atol=4 * TOLERANCE[dtype])
     assert np.allclose(bn.bias_grad, side.sum(axes), rtol=1e-3, atol=1e-3)
-    assert np.allclose(bn.weight_grad, (side * normal).sum(axes), rtol=1e-3, atol=60 * TOLERANCE[dtype])
+    assert np.allclose(
+        bn.weight_grad, (side * normal).sum(axes), rtol=1e-3, atol=60 * TOLERANCE[dtype]
+    )
 
 
 def test_eval_uses_the_running_statistics_and_changes_nothing():
@@ -93,7 +99,12 @@ def test_eval_uses_the_running_statistics_and_changes_nothing():
     bn.weight[:] = 2.0
     bn.bias[:] = 0.5
     before = bn.state_dict()
-    wanted = 2.0 * (x - bn.running_mean.reshape(1, 3, 1, 1)) / np.sqrt(bn.running_var.reshape(1, 3, 1, 1) + 1e-5) + 0.5
+    wanted = (
+        2.0
+        * (x - bn.running_mean.reshape(1, 3, 1, 1))
+        / np.sqrt(bn.running_var.reshape(1, 3, 1, 1) + 1e-5)
+        + 0.5
+    )
     assert np.allclose(bn(x), wanted, rtol=1e-12, atol=1e-12)
     assert all(np.array_equal(array, before[name]) for name, array in bn.state_dict().items())
 
@@ -119,7 +130,9 @@ def test_an_expanded_input_is_read_and_no_expanded_output_written():
     assert np.array_equal(y, expected)
     dy = np.broadcast_to(np.float32(0.5), x.shape)
     assert np.array_equal(record.backward(dy), plain.backward(np.ascontiguousarray(dy)))
-    expanded = np.lib.stride_tricks.as_strided(np.empty(5, "f4"), x.shape, (0, 0, 0, 4), writeable=True)
+    expanded = np.lib.stride_tricks.as_strided(
+        np.empty(5, "f4"), x.shape, (0, 0, 0, 4), writeable=True
+    )
     with pytest.raises(bn2d.LayoutError):
         one(x, out=expanded)
 
@@ -213,10 +226,14 @@ def test_a_state_that_does_not_fit_changes_nothing():
     bn = bn2d.BatchNorm2d(4)
     state = bn.state_dict()
     state["weight"][:] = 9.0
-    with pytest.raises(bn2d.ShapeError, match=r"running_var has the shape \(4,\), the state \(5,\)"):
+    with pytest.raises(
+        bn2d.ShapeError, match=r"running_var has the shape \(4,\), the state \(5,\)"
+    ):
         bn.load_state_dict({**state, "running_var": np.ones(5, "f4")})
     with pytest.raises(bn2d.NotFoundError, match="missing: bias; unknown: gamma"):
-        bn.load_state_dict({"gamma": 1, **{name: array for name, array in state.items() if name != "bias"}})
+        bn.load_state_dict(
+            {"gamma": 1, **{name: array for name, array in state.items() if name != "bias"}}
+        )
     assert np.array_equal(bn.weight, np.ones(4, "f4"))
     bn.load_state_dict({"weight": state["weight"]}, strict=False)
     assert np.array_equal(bn.weight, np.full(4, 9.0, "f4"))
@@ -224,14 +241,28 @@ def test_a_state_that_does_not_fit_changes_nothing():
 
 def test_properties_and_repr():
     bn = bn2d.BatchNorm2d(64)
-    assert repr(bn) == "BatchNorm2d(64, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"
-    assert (bn.num_features, bn.eps, bn.momentum, bn.affine, bn.track_running_stats) == (64, 1e-5, 0.1, True, True)
+    assert (
+        repr(bn)
+        == "BatchNorm2d(64, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"
+    )
+    assert (bn.num_features, bn.eps, bn.momentum, bn.affine, bn.track_running_stats) == (
+        64,
+        1e-5,
+        0.1,
+        True,
+        True,
+    )
     assert (bn.training, bn.dtype, bn.num_threads) == (True, np.float32, 0)
     bn.num_threads = 2
     assert bn.num_threads == 2
     bare = bn2d.BatchNorm2d(3, momentum=None, affine=False, track_running_stats=False)
     assert bare.momentum is None
-    assert (bare.weight, bare.bias, bare.running_mean, bare.num_batches_tracked) == (None, None, None, None)
+    assert (bare.weight, bare.bias, bare.running_mean, bare.num_batches_tracked) == (
+        None,
+        None,
+        None,
+        None,
+    )
     with pytest.raises(bn2d.NotFoundError, match="no weight"):
         bare.weight = [1.0]
 
@@ -279,7 +310,12 @@ def hostile():
         ((x[:, :, 1:],), {"out": x[:, :, :-1]}, bn2d.OverlapError, None),
         ((x, x[:1]), {}, bn2d.ShapeError, None),
         ((x,), {"activation": "tanh"}, bn2d.InvalidArgumentError, "tanh"),
-        ((x,), {"activation": "leaky_relu", "slope": float("nan")}, bn2d.InvalidArgumentError, None),
+        (
+            (x,),
+            {"activation": "leaky_relu", "slope": float("nan")},
+            bn2d.InvalidArgumentError,
+            None,
+        ),
     ]
 
 
@@ -432,6 +468,8 @@ def test_pointwise_activations(activation, layout):
     dz = np.empty_like(x)
     record.backward(dy, dz=dz)
     step = 1e-6
-    np.testing.assert_allclose(dz, (function(v + step) - function(v - step)) / (2 * step), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        dz, (function(v + step) - function(v - step)) / (2 * step), rtol=1e-6, atol=1e-6
+    )
     with pytest.raises(bn2d.InvalidArgumentError):
         record.double_backward(dy, ddx=dy)

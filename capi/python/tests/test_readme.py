@@ -33,6 +33,8 @@ def test_program(number, tmp_path):
         need_libraries("state", "fold")
     if "import torch" in program:
         need("torch")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert PRINTS[number] in done.stdout

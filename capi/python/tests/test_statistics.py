@@ -63,9 +63,13 @@ def test_parts_of_a_batch(cuts):
         records.append(of_part)
     assert np.allclose(np.concatenate(ys), y, rtol=0, atol=1e-14)
     sums = sum(one.backward_sums(dy[first:last]) for one, (first, last) in zip(records, parts))
-    found = [one.backward_with_sums(dy[first:last], sums) for one, (first, last) in zip(records, parts)]
+    found = [
+        one.backward_with_sums(dy[first:last], sums) for one, (first, last) in zip(records, parts)
+    ]
     assert np.allclose(np.concatenate(found), dx, rtol=0, atol=1e-14)
-    assert np.allclose(sum(one.weight_grad for one in modules), whole.weight_grad, rtol=0, atol=1e-12)
+    assert np.allclose(
+        sum(one.weight_grad for one in modules), whole.weight_grad, rtol=0, atol=1e-12
+    )
     for one in modules:
         assert np.array_equal(one.running_var, modules[0].running_var)
         assert np.allclose(one.running_var, whole.running_var, rtol=1e-14)

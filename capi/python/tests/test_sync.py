@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""SyncBatchNorm2d over processes of torch.distributed with gloo, against one process with the whole batch."""
+"""SyncBatchNorm2d over processes of torch.distributed with gloo, against one process with the whole
+batch."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def made(how, kind=None):
     dtype = getattr(torch, how["dtype"])
     kind = kind or bt.SyncBatchNorm2d
     affine, track = how.get("affine", True), how.get("track", True)
-    module = kind(C, momentum=how.get("momentum", 0.1), affine=affine, track_running_stats=track, dtype=dtype)
+    module = kind(
+        C, momentum=how.get("momentum", 0.1), affine=affine, track_running_stats=track, dtype=dtype
+    )
     if affine:
         with torch.no_grad():
             module.weight.copy_(torch.linspace(0.5, 1.5, C))
@@ -43,7 +46,10 @@ def batch(how, samples, seed):
     """x and dy of the whole batch."""
     torch.manual_seed(seed)
     data = getattr(torch, how.get("data", how["dtype"]))
-    tensors = [torch.randn(samples, C, 4, 3, dtype=torch.float64).mul_(1 + i).add_(1 - i).to(data) for i in range(2)]
+    tensors = [
+        torch.randn(samples, C, 4, 3, dtype=torch.float64).mul_(1 + i).add_(1 - i).to(data)
+        for i in range(2)
+    ]
     if how.get("layout") == "channels_last":
         tensors = [one.contiguous(memory_format=torch.channels_last) for one in tensors]
     return tensors
@@ -68,7 +74,9 @@ def steps(module, how, counts, ranks, in_double=False):
 def work(rank, world, folder):
     """One process: writes what it has got, or how it failed, for the test to look at."""
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method="file://%s/meet" % folder, rank=rank, world_size=world)
+    distributed.init_process_group(
+        "gloo", init_method="file://%s/meet" % folder, rank=rank, world_size=world
+    )
     found = {}
     for name, (how, counts) in CASES.items():
         found[name] = steps(made(how), how, counts[:world], [rank])
@@ -86,7 +94,9 @@ def work(rank, world, folder):
         found["error"] = None
     except bn2d.Error as error:
         found["error"] = (type(error).__name__, str(error))
-    found["unchanged"] = all(torch.equal(one, before[name]) for name, one in module.state_dict().items())
+    found["unchanged"] = all(
+        torch.equal(one, before[name]) for name, one in module.state_dict().items()
+    )
     found["after"] = module(x).detach()
     pickle.loads(pickle.dumps(module))
     # Together with DistributedDataParallel, and converted.
@@ -101,7 +111,8 @@ def work(rank, world, folder):
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes(world, tmp_path):
-    """Catches a local count or sum, another order of ranks, an empty part that is left out, a rank that hangs."""
+    """Catches a local count or sum, another order of ranks, an empty part that is left out, a rank
+    that hangs."""
     torch.multiprocessing.spawn(work, (world, str(tmp_path)), world)
     found = [torch.load(str(tmp_path / str(rank))) for rank in range(world)]
     for name, (how, counts) in CASES.items():
@@ -123,7 +134,9 @@ def test_processes(world, tmp_path):
             else:  # gradients of a rank's own part
                 got = sum(parts)
             scale = max(1.0, want.abs().max().item())
-            assert torch.allclose(got.double(), want.double(), rtol=0, atol=10 * scale * tolerance), (name, i)
+            assert torch.allclose(
+                got.double(), want.double(), rtol=0, atol=10 * scale * tolerance
+            ), (name, i)
     for rank, one in enumerate(found):
         kind, text = one["error"]
         assert one["unchanged"]

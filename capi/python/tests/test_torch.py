@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""bn2d.torch against torch itself, live, over random configurations; and all that a module meets in torch."""
+"""bn2d.torch against torch itself, live, over random configurations; and all that a module meets in
+torch."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def close(got, wanted, dtype, scale=1.0):
     assert got.dtype == wanted.dtype
     assert got.shape == wanted.shape
     size = max(1.0, wanted.abs().max().item() if wanted.numel() else 1.0)
-    assert torch.allclose(got.double(), wanted.double(), rtol=0.0, atol=scale * size * TOLERANCE[dtype])
+    assert torch.allclose(
+        got.double(), wanted.double(), rtol=0.0, atol=scale * size * TOLERANCE[dtype]
+    )
 
 
 def laid_out(x, layout):
@@ -39,7 +42,9 @@ def laid_out(x, layout):
     if layout == "channels_last":
         return x.contiguous(memory_format=torch.channels_last)
     if layout == "sliced":
-        wide = torch.zeros(x.shape[0], x.shape[1], x.shape[2] * 2, x.shape[3] + 1, dtype=x.dtype)[:, :, ::2, 1:]
+        wide = torch.zeros(x.shape[0], x.shape[1], x.shape[2] * 2, x.shape[3] + 1, dtype=x.dtype)[
+            :, :, ::2, 1:
+        ]
         return wide.copy_(x)
     if layout == "transposed":
         return x.transpose(2, 3).contiguous().transpose(2, 3)
@@ -81,8 +86,12 @@ def test_random_configuration(seed):
     """
     draw = random.Random(seed)
     torch.manual_seed(seed)
-    dtype = draw.choice([torch.float32, torch.float32, torch.float64, torch.float16, torch.bfloat16])
-    parameters = draw.choice([torch.float32, dtype]) if dtype in (torch.float16, torch.bfloat16) else dtype
+    dtype = draw.choice(
+        [torch.float32, torch.float32, torch.float64, torch.float16, torch.bfloat16]
+    )
+    parameters = (
+        draw.choice([torch.float32, dtype]) if dtype in (torch.float16, torch.bfloat16) else dtype
+    )
     channels = draw.choice([1, 3, 8, 17])
     shape = (draw.choice([1, 2, 5]), channels, draw.choice([2, 7, 8]), draw.choice([1, 4, 9]))
     settings = {
@@ -106,9 +115,16 @@ def test_random_configuration(seed):
     for mode in (True, False, True):
         ours.train(mode)
         theirs.train(mode)
-        x = laid_out(torch.randn(shape).mul(2).add(0.5).to(dtype), draw.choice(["", "channels_last", "sliced", "transposed"]))
+        x = laid_out(
+            torch.randn(shape).mul(2).add(0.5).to(dtype),
+            draw.choice(["", "channels_last", "sliced", "transposed"]),
+        )
         dy = laid_out(torch.randn(shape).to(dtype), draw.choice(["", "channels_last"]))
-        z = laid_out(torch.randn(shape).to(dtype), draw.choice(["", "channels_last"])) if residual else None
+        z = (
+            laid_out(torch.randn(shape).to(dtype), draw.choice(["", "channels_last"]))
+            if residual
+            else None
+        )
         scale = 8.0 if parameters == torch.bfloat16 else 4.0
         arguments = [None if one is None else one.to(exact) for one in (x, dy, z)]
         for got, wanted in zip(step(ours, x, dy, z), step(theirs, *arguments)):
@@ -116,7 +132,12 @@ def test_random_configuration(seed):
             close(got.to(exact), wanted, dtype, scale=scale)
         with torch.no_grad():
             residual_of = [(), ()] if z is None else [(z,), (arguments[2],)]
-            close(ours(x, *residual_of[0]).to(exact), theirs(arguments[0], *residual_of[1]), dtype, scale)
+            close(
+                ours(x, *residual_of[0]).to(exact),
+                theirs(arguments[0], *residual_of[1]),
+                dtype,
+                scale,
+            )
         for name, buffer in plain.named_buffers():
             if buffer.is_floating_point():
                 close(dict(ours.named_buffers())[name].to(exact), buffer, parameters, scale)
@@ -148,7 +169,18 @@ def test_gradients_and_their_gradients(slope, training, operator):
             activation = 0 if slope is None else _calls.LEAKY_RELU if slope else _calls.RELU
             residual = None if slope is None else z
             return torch.ops.bn2d.batch_norm(
-                x, residual, weight, bias, module.running_mean, module.running_var, training, 0.0, 1e-5, activation, slope or 0.0, True
+                x,
+                residual,
+                weight,
+                bias,
+                module.running_mean,
+                module.running_var,
+                training,
+                0.0,
+                1e-5,
+                activation,
+                slope or 0.0,
+                True,
             )[0]
         arguments = (x,) if slope is None else (x, z)
         return torch.func.functional_call(module, {"weight": weight, "bias": bias}, arguments)
@@ -212,7 +244,11 @@ def test_copies_pickles_and_saved_models():
     buffer = io.BytesIO()
     torch.save(net, buffer)
     buffer.seek(0)
-    others = [copy.deepcopy(net), pickle.loads(pickle.dumps(net)), torch.load(buffer, weights_only=False)]
+    others = [
+        copy.deepcopy(net),
+        pickle.loads(pickle.dumps(net)),
+        torch.load(buffer, weights_only=False),
+    ]
     expected = net.eval()(x)
     for one in others:
         assert torch.equal(one.eval()(x), expected)
@@ -221,7 +257,16 @@ def test_copies_pickles_and_saved_models():
 
 def test_convert_and_revert():
     shared = nn.BatchNorm2d(4)
-    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1), shared, nn.LeakyReLU(0.1), nn.Conv2d(4, 4, 1), shared)
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 1),
+        shared,
+        nn.LeakyReLU(0.1),
+        nn.Conv2d(4, 4, 1),
+        shared,
+    )
     hooked = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU())
     calls = []
     hooked[0].register_forward_hook(lambda *_: calls.append(1))
@@ -229,7 +274,16 @@ def test_convert_and_revert():
     before, text = copy.deepcopy(model), repr(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     assert bt.convert(model, fuse=True) is model
-    assert [type(one).__name__ for one in net] == ["Conv2d", "BNReLU", "AbsorbedReLU", "Conv2d", "BatchNorm2d", "LeakyReLU", "Conv2d", "BatchNorm2d"]
+    assert [type(one).__name__ for one in net] == [
+        "Conv2d",
+        "BNReLU",
+        "AbsorbedReLU",
+        "Conv2d",
+        "BatchNorm2d",
+        "LeakyReLU",
+        "Conv2d",
+        "BatchNorm2d",
+    ]
     assert type(shared) is bt.BatchNorm2d
     assert type(hooked[0]) is bt.BatchNorm2d  # a hook would see another output
     assert list(model.state_dict()) == list(before.state_dict())
@@ -259,7 +313,9 @@ def test_convert_leaves_subclasses_alone_and_takes_the_model_itself():
 
 def small_net():
     torch.manual_seed(2)
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4)
+    )
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -367,7 +423,9 @@ def test_memory_is_guarded_where_parameters_do_not_fit():
         bn(torch.randn(2, 8, 4, 4))
     bn = bt.BatchNorm2d(8).eval()
     bn.weight.data = torch.ones(16)[::2]
-    close(bn(torch.ones(2, 8, 4, 4)), nn.BatchNorm2d(8).eval()(torch.ones(2, 8, 4, 4)), torch.float32)
+    close(
+        bn(torch.ones(2, 8, 4, 4)), nn.BatchNorm2d(8).eval()(torch.ones(2, 8, 4, 4)), torch.float32
+    )
 
 
 def test_a_checkpointed_and_a_data_parallel_model():
@@ -396,7 +454,13 @@ def test_workers_of_a_data_loader():
     module, x = bt.BatchNorm2d(8).eval(), torch.randn(4, 8, 32, 32)
     with torch.no_grad():
         expected = module(x)  # threads run here before the fork
-        loader = torch.utils.data.DataLoader(Normalised(module, x), batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=60)
+        loader = torch.utils.data.DataLoader(
+            Normalised(module, x),
+            batch_size=None,
+            num_workers=2,
+            multiprocessing_context="fork",
+            timeout=60,
+        )
         for y in loader:
             assert torch.equal(y, expected)
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""bn2d.torch.GroupNorm and InstanceNorm2d against torch itself, live, over random configurations."""
+"""bn2d.torch.GroupNorm and InstanceNorm2d against torch itself, live, over random
+configurations."""
 
 from __future__ import annotations
 
@@ -45,21 +46,32 @@ def check(ours, theirs, x, dy, what):
     inverse = set_scale(x.double(), ours)
     if getattr(ours, "running_var", None) is not None and not ours.training:
         inverse = (1.0 / (theirs.running_var + ours.eps).sqrt()).max()
-    spread = max(float(wanted[0].abs().max()), float(inverse * weight * x.double().abs().max()) * 0.01)
+    spread = max(
+        float(wanted[0].abs().max()), float(inverse * weight * x.double().abs().max()) * 0.01
+    )
     within(got[0], wanted[0], spread, x.dtype, (*what, "y"))
     within(got[1], wanted[1], weight * inverse * dy.double().abs().max(), x.dtype, (*what, "dx"))
     terms = dy.double().abs().sum((0, 2, 3)).max()
     for one, right, name in zip(got[2:], wanted[2:], ("dweight", "dbias")):
         xhat = 1.0 if name == "dbias" else max(1.0, float((x[0].numel() / x.shape[1]) ** 0.5))
-        within(one, right, max(float(right.abs().max()), float(terms * xhat) * 0.02), parameters, (*what, name))
+        within(
+            one,
+            right,
+            max(float(right.abs().max()), float(terms * xhat) * 0.02),
+            parameters,
+            (*what, name),
+        )
 
 
 @pytest.mark.parametrize("seed", range(240))
 def test_random_configuration(seed):
-    """dtype, layout, affine, tracking, mode: y, dx, dweight, dbias and the buffers against torch in float64."""
+    """dtype, layout, affine, tracking, mode: y, dx, dweight, dbias and the buffers against torch in
+    float64."""
     draw = random.Random(seed)
     torch.manual_seed(seed)
-    dtype = draw.choice([torch.float32, torch.float32, torch.float64, torch.float16, torch.bfloat16])
+    dtype = draw.choice(
+        [torch.float32, torch.float32, torch.float64, torch.float16, torch.bfloat16]
+    )
     parameters = draw.choice([torch.float32, dtype]) if dtype in HALF else dtype
     channels = draw.choice([1, 2, 6, 16, 24])
     shape = (draw.choice([1, 2, 5]), channels, draw.choice([1, 3, 8]), draw.choice([2, 4, 9, 17]))
@@ -70,7 +82,12 @@ def test_random_configuration(seed):
         arguments, named = (groups, channels), {"eps": eps, "affine": affine, "bias": bias}
         kinds = bt.GroupNorm, nn.GroupNorm
     else:
-        named = {"eps": eps, "affine": affine, "bias": bias, "track_running_stats": draw.choice([True, False])}
+        named = {
+            "eps": eps,
+            "affine": affine,
+            "bias": bias,
+            "track_running_stats": draw.choice([True, False]),
+        }
         named["momentum"] = draw.choice([0.1, 1.0, None])
         arguments, kinds = (channels,), (bt.InstanceNorm2d, nn.InstanceNorm2d)
     ours, theirs = (kind(*arguments, **named).to(parameters) for kind in kinds)
@@ -107,7 +124,9 @@ def test_gradients_and_their_gradients(kind, operator):
     if kind in ("group", "layer"):
         module = bt.GroupNorm(2 if kind == "group" else 1, 4)
     else:
-        module = bt.InstanceNorm2d(4, affine=True, track_running_stats=kind != "instance", momentum=0.0)
+        module = bt.InstanceNorm2d(
+            4, affine=True, track_running_stats=kind != "instance", momentum=0.0
+        )
     module = module.double().train(kind != "eval")
     x = torch.randn(2, 4, 2, 3, dtype=torch.double, requires_grad=True)
     weight, bias = (torch.randn(4, dtype=torch.double, requires_grad=True) for _ in range(2))
@@ -117,7 +136,9 @@ def test_gradients_and_their_gradients(kind, operator):
             running, groups = (None, None), {"group": 2, "layer": 1, "eval": 0}.get(kind, 4)
             if kind == "eval":
                 running = (module.running_mean, module.running_var)
-            return torch.ops.bn2d.batch_norm(x, None, weight, bias, *running, kind != "eval", 0.0, 1e-5, 0, 0.0, True, groups)[0]
+            return torch.ops.bn2d.batch_norm(
+                x, None, weight, bias, *running, kind != "eval", 0.0, 1e-5, 0, 0.0, True, groups
+            )[0]
         return torch.func.functional_call(module, {"weight": weight, "bias": bias}, (x,))
 
     assert torch.autograd.gradcheck(call, (x, weight, bias))
@@ -129,7 +150,9 @@ def test_operators_are_what_torch_expects():
     x = torch.randn(2, 4, 3, 3, requires_grad=True)
     weight, bias = (torch.randn(4, requires_grad=True) for _ in range(2))
     for groups in (1, 2, 4):
-        for running in ((None, None), (torch.zeros(4), torch.ones(4))) if groups == 4 else ((None, None),):
+        for running in (
+            ((None, None), (torch.zeros(4), torch.ones(4))) if groups == 4 else ((None, None),)
+        ):
             arguments = (x, None, weight, bias, *running, True, 0.1, 1e-5, 1, 0.0, True, groups)
             torch.library.opcheck(torch.ops.bn2d.batch_norm.default, arguments)
 
@@ -156,7 +179,13 @@ def test_convert_and_back():
     before, text = copy.deepcopy(net), repr(net)
     assert bt.convert(net, fuse=True) is net
     kinds = [type(one) for one in net]
-    assert [kinds[i] for i in (1, 4, 5, 6, 7)] == [bt.GroupNorm, bt.InstanceNorm2d, bt.InstanceNorm2d, bt.BatchNorm2d, Mine]
+    assert [kinds[i] for i in (1, 4, 5, 6, 7)] == [
+        bt.GroupNorm,
+        bt.InstanceNorm2d,
+        bt.InstanceNorm2d,
+        bt.BatchNorm2d,
+        Mine,
+    ]
     assert kinds[2] is nn.ReLU  # only a batch norm takes an activation in
     assert repr(net) == text
     assert list(net.state_dict()) == list(before.state_dict())
@@ -197,7 +226,9 @@ def test_exported():
     assert torch.allclose(program.module()(other), net(other), atol=1e-4)
 
 
-@pytest.mark.parametrize("make", [lambda k: k.GroupNorm(2, 8), lambda k: k.InstanceNorm2d(8, affine=True)])
+@pytest.mark.parametrize(
+    "make", [lambda k: k.GroupNorm(2, 8), lambda k: k.InstanceNorm2d(8, affine=True)]
+)
 def test_autocast(make):
     torch.manual_seed(3)
     conv = nn.Conv2d(3, 8, 3)
@@ -208,7 +239,9 @@ def test_autocast(make):
         got, wanted = step(ours, x, dy.to(dtype)), step(theirs, x, dy.to(dtype))
     for one, other in zip(got, wanted):
         assert one.dtype == other.dtype
-        assert torch.allclose(one.double(), other.double(), rtol=0.05, atol=0.05 * float(other.abs().max()))
+        assert torch.allclose(
+            one.double(), other.double(), rtol=0.05, atol=0.05 * float(other.abs().max())
+        )
 
 
 def test_what_the_library_cannot_do_torch_does():
@@ -222,7 +255,9 @@ def test_what_the_library_cannot_do_torch_does():
         assert torch.allclose(got[1], theirs(x), atol=1e-5)
         assert torch.allclose(torch.jit.trace(ours, x)(x), theirs(x), atol=1e-5)
         assert torch.allclose(torch.fx.symbolic_trace(nn.Sequential(ours))(x), theirs(x), atol=1e-5)
-        assert torch.allclose(ours(x[:1].expand(3, 4, 3, 3)), theirs(x[:1].expand(3, 4, 3, 3)), atol=1e-5)
+        assert torch.allclose(
+            ours(x[:1].expand(3, 4, 3, 3)), theirs(x[:1].expand(3, 4, 3, 3)), atol=1e-5
+        )
         assert ours.to("meta")(x.to("meta")).shape == x.shape
     ours, theirs = bt.GroupNorm(2, 4), nn.GroupNorm(2, 4)
     for shape in ((3, 4), (3, 4, 5), (3, 4, 2, 3, 2)):  # torch's are of any rank

@@ -20,7 +20,15 @@ class Bn2d(ConanFile):
     requires = "onetbb/[>=2021.4]", "highway/[>=1.0.3]"
 
     def export_sources(self):
-        for pattern in "CMakeLists.txt", "LICENSE", "README.md", "src/*", "capi/*", "include/*", "cmake/*":
+        for pattern in (
+            "CMakeLists.txt",
+            "LICENSE",
+            "README.md",
+            "src/*",
+            "capi/*",
+            "include/*",
+            "cmake/*",
+        ):
             copy(self, pattern, ROOT, self.export_sources_folder)
 
     def layout(self):

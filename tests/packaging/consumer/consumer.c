@@ -5,7 +5,8 @@
 int main(void) {
   bn2d_module *bn = NULL;
   float x[2 * 3 * 2 * 2] = {1, 2, 3, 4}, y[2 * 3 * 2 * 2];
-  int ok = bn2d_version() / 1000000 == BN2D_VERSION_MAJOR && bn2d_module_create(3, NULL, &bn) == BN2D_OK &&
+  int ok = bn2d_version() / 1000000 == BN2D_VERSION_MAJOR &&
+           bn2d_module_create(3, NULL, &bn) == BN2D_OK &&
            bn2d_forward_f32(bn, x, 2, 2, 2, y, NULL) == BN2D_OK;
   bn2d_module_release(bn);
   puts(bn2d_version_string());

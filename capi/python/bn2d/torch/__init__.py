@@ -6,8 +6,8 @@
     model = bn2d.torch.SyncBatchNorm2d.convert(model)   # over the processes of torch.distributed
     layer = bn2d.torch.BNReLU(64)               # relu(bn(x)), or relu(bn(x) + z) with layer(x, z)
 
-Importing this makes bn2d run its threads in torch's OpenMP pool, for the whole process: workers of two
-pools would take the cores from each other. `bn2d.set_thread_pool("tbb")` undoes that.
+Importing this makes bn2d run its threads in torch's OpenMP pool, for the whole process: workers of
+two pools would take the cores from each other. `bn2d.set_thread_pool("tbb")` undoes that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from ._convert import convert, revert
 from ._modules import BatchNorm2d, BNReLU, GroupNorm, InstanceNorm2d
 from ._sync import SyncBatchNorm2d
 
-__all__ = ["BNReLU", "BatchNorm2d", "GroupNorm", "InstanceNorm2d", "SyncBatchNorm2d", "convert", "revert"]
+__all__ = [
+    "BNReLU",
+    "BatchNorm2d",
+    "GroupNorm",
+    "InstanceNorm2d",
+    "SyncBatchNorm2d",
+    "convert",
+    "revert",
+]
 
 try:
     _library.set_thread_pool("openmp")

@@ -41,7 +41,9 @@ class BatchNorm(torch.autograd.Function):
         _, want_x, want_z, want_weight, want_bias, _ = ctx.needs_input_grad
         if torch.is_grad_enabled():  # create_graph: the gradients have gradients
             wants = (want_x, want_z, want_weight, want_bias)
-            dx, dz, dweight, dbias = BatchNormBackward.apply(layout, dy, x, weight, saved, y, batch_stats, wants)
+            dx, dz, dweight, dbias = BatchNormBackward.apply(
+                layout, dy, x, weight, saved, y, batch_stats, wants
+            )
         else:
             dx, dz, dweight, dbias = _calls.backward(
                 layout, dy, x, weight, saved, y, batch_stats, want_x, want_z, want_weight, want_bias
@@ -77,5 +79,6 @@ class BatchNormBackward(torch.autograd.Function):
         return None, ddy, dx, dweight, None, None, None, None
 
 
-# Function.apply without its look for functorch's transforms (2 us), which the modules have looked for already.
+# Function.apply without its look for functorch's transforms (2 us), which the modules have looked
+# for already.
 batch_norm = super(torch.autograd.Function, BatchNorm).apply

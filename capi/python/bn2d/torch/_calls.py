@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The stateless functions of the library on torch tensors: parameters, buffers and data stay torch's.
+"""The stateless functions of the library on torch tensors: parameters, buffers and data stay
+torch's.
 
 What a call needs is prepared once for each `Layout`; a call itself stores addresses and goes. Each
-function here takes and returns plain tensors of the CPU, allocates what it returns, and knows nothing
-of autograd. Who calls sees to it that tensors fit their layout: the library gets addresses alone.
+function here takes and returns plain tensors of the CPU, allocates what it returns, and knows
+nothing of autograd. Who calls sees to it that tensors fit their layout: the library gets addresses
+alone.
 """
 
 from __future__ import annotations
@@ -40,9 +42,11 @@ def fits(data: torch.dtype, parameters: torch.dtype) -> bool:
 
 
 def saved_length(n: int, c: int, h: int, w: int, mask: bool, groups: int = 0) -> int:
-    """Elements of the float64 tensor that a forward leaves for backward: mean, invstd, bits of a mask.
+    """Elements of the float64 tensor that a forward leaves for backward: mean, invstd, bits of a
+    mask.
 
-    The length of the mask is bn2d_mask_nbytes() (a test compares), written out for symbolic extents.
+    The length of the mask is bn2d_mask_nbytes() (a test compares), written out for symbolic
+    extents.
     """
     statistics = 2 * (n * groups if groups else c)
     return statistics + (n * c * ((h * w + 7) // 8) + 7) // 8 if mask else statistics
@@ -51,8 +55,8 @@ def saved_length(n: int, c: int, h: int, w: int, mask: bool, groups: int = 0) ->
 def masks(activation: int, slope: float) -> bool:
     """Whether backward needs a mask to know the side of the activation: where y does not tell.
 
-    y costs no memory, for what follows keeps it, too. And with channels_last a mask is slow: a step of
-    (64, 16, 32, 32) took 12.6 ms with it, 1.6 ms without an activation.
+    y costs no memory, for what follows keeps it, too. And with channels_last a mask is slow: a step
+    of (64, 16, 32, 32) took 12.6 ms with it, 1.6 ms without an activation.
     """
     return activation != NONE and slope < 0
 
@@ -64,7 +68,8 @@ def _view(tensor: Tensor) -> _api.View:
 
 
 def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
-    """The tensor with strides that the library takes: an expanded one (of y.sum(), say) is copied."""
+    """The tensor with strides that the library takes: an expanded one (of y.sum(), say) is
+    copied."""
     if 0 in tensor.stride() or tensor.is_neg():
         return _empty_like(like).copy_(tensor)
     return tensor
@@ -96,7 +101,9 @@ def _prepared(layout: Layout, operation: str, **given: Any) -> _api.Call:
     else:
         name = "bn2d_batch_norm_"
     dtype = DTYPES[layout.parameters][0]
-    return _api.Call(name + operation, dtype=dtype, activation=layout.activation, slope=layout.slope, **given)
+    return _api.Call(
+        name + operation, dtype=dtype, activation=layout.activation, slope=layout.slope, **given
+    )
 
 
 class _Forward:
@@ -114,10 +121,20 @@ class _Forward:
         self.function, self.arguments = call.function, call.arguments
         slots = call.slots
         self.weight, self.bias = slots["weight"], slots["bias"]
-        self.running_mean, self.running_var = slots.get("running_mean", _NOWHERE), slots.get("running_var", _NOWHERE)
-        self.batch_stats, self.factor = slots.get("batch_stats", _NOWHERE), slots.get("averaging_factor", _NOWHERE)
+        self.running_mean, self.running_var = (
+            slots.get("running_mean", _NOWHERE),
+            slots.get("running_var", _NOWHERE),
+        )
+        self.batch_stats, self.factor = (
+            slots.get("batch_stats", _NOWHERE),
+            slots.get("averaging_factor", _NOWHERE),
+        )
         self.eps = slots["eps"]
-        self.mask, self.mean, self.invstd = slots["mask"], slots["saved_mean"], slots["saved_invstd"]
+        self.mask, self.mean, self.invstd = (
+            slots["mask"],
+            slots["saved_mean"],
+            slots["saved_invstd"],
+        )
 
 
 class _Backward:
@@ -128,7 +145,15 @@ class _Backward:
         "weight", "x", "y",
     )  # fmt: skip
 
-    def __init__(self, layout: Layout, x: Tensor, dy: Tensor, y: Optional[Tensor], dx: Optional[Tensor], dz: Optional[Tensor]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        x: Tensor,
+        dy: Tensor,
+        y: Optional[Tensor],
+        dx: Optional[Tensor],
+        dz: Optional[Tensor],
+    ) -> None:
         self.x, self.dy = _view(x), _view(dy)
         self.y = None if y is None else _view(y)
         self.dx = None if dx is None else _view(dx)
@@ -137,7 +162,11 @@ class _Backward:
         self.function, self.arguments = call.function, call.arguments
         slots = call.slots
         self.weight, self.batch_stats = slots["weight"], slots.get("batch_stats", _NOWHERE)
-        self.mask, self.mean, self.invstd = slots["mask"], slots["saved_mean"], slots["saved_invstd"]
+        self.mask, self.mean, self.invstd = (
+            slots["mask"],
+            slots["saved_mean"],
+            slots["saved_invstd"],
+        )
         self.dweight, self.dbias = slots["dweight"], slots["dbias"]
 
 
@@ -151,7 +180,9 @@ class Layout:
         "activation", "arrays", "backwards", "forwards", "groups", "mask", "parameters", "saved", "slope", "statistics",
     )  # fmt: skip
 
-    def __init__(self, x: Tensor, parameters: torch.dtype, activation: int, slope: float, groups: int) -> None:
+    def __init__(
+        self, x: Tensor, parameters: torch.dtype, activation: int, slope: float, groups: int
+    ) -> None:
         n, c, h, w = x.shape
         self.parameters = parameters
         self.activation = activation
@@ -169,10 +200,25 @@ _layouts: dict[Any, Layout] = {}
 
 
 def layout_of(
-    x: Tensor, z: Optional[Tensor], parameters: torch.dtype, activation: int, slope: float, groups: int = 0
+    x: Tensor,
+    z: Optional[Tensor],
+    parameters: torch.dtype,
+    activation: int,
+    slope: float,
+    groups: int = 0,
 ) -> Optional[Layout]:
-    """The layout of a call, or None where the library does not take x (rank, dtypes, expanded, groups)."""
-    key = (x.shape, x.stride(), x.dtype, parameters, activation, slope, None if z is None else z.stride(), groups)
+    """The layout of a call, or None where the library does not take x (rank, dtypes, expanded,
+    groups)."""
+    key = (
+        x.shape,
+        x.stride(),
+        x.dtype,
+        parameters,
+        activation,
+        slope,
+        None if z is None else z.stride(),
+        groups,
+    )
     found = _layouts.get(key)
     if found is None:
         if len(x.shape) != 4 or 0 in x.stride() or not fits(x.dtype, parameters):
@@ -239,18 +285,27 @@ def forward(
 
 
 def _move(
-    layout: Layout, saved: Tensor, running_mean: Tensor, running_var: Optional[Tensor], factor: float, eps: float, x: Tensor
+    layout: Layout,
+    saved: Tensor,
+    running_mean: Tensor,
+    running_var: Optional[Tensor],
+    factor: float,
+    eps: float,
+    x: Tensor,
 ) -> None:
     """Running statistics of an instance norm: those of a batch are averages over its samples.
 
-    The variance comes from invstd in double: its error is 1e-15 of var + eps. An empty batch moves nothing.
+    The variance comes from invstd in double: its error is 1e-15 of var + eps. An empty batch moves
+    nothing.
     """
     n, c, h, w = x.shape
     if n == 0 or factor == 0.0:
         return
     mean, invstd = saved[: 2 * n * c].view(2, n, c)
     values = h * w
-    var = torch.where(invstd == 0, 0.0, invstd.pow(-2) - eps).clamp_(min=0.0) * (values / (values - 1.0))
+    var = torch.where(invstd == 0, 0.0, invstd.pow(-2) - eps).clamp_(min=0.0) * (
+        values / (values - 1.0)
+    )
     for target, new in ((running_mean, mean), (running_var, var)):
         if target is not None:
             target.copy_((1.0 - factor) * target.double() + factor * new.mean(0))
@@ -269,7 +324,8 @@ def backward(
     want_weight: bool,
     want_bias: bool,
 ) -> tuple[Optional[Tensor], Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
-    """dx, dz, dweight and dbias; None for what is not wanted. `y`: with an activation that has no mask."""
+    """dx, dz, dweight and dbias; None for what is not wanted. `y`: with an activation that has no
+    mask."""
     strides = dy.stride()
     if 0 in strides or dy.is_neg():
         dy = laid_out(dy, x)
@@ -304,7 +360,11 @@ def backward(
     else:
         call.dweight.value = None
     if want_bias:
-        dbias = _empty(layout.arrays, dtype=layout.parameters) if weight is None else _empty_like(weight)
+        dbias = (
+            _empty(layout.arrays, dtype=layout.parameters)
+            if weight is None
+            else _empty_like(weight)
+        )
         call.dbias.value = dbias.data_ptr()
     else:
         call.dbias.value = None
@@ -328,7 +388,8 @@ def double_backward(
     ddweight: Optional[Tensor],
     ddbias: Optional[Tensor],
 ) -> tuple[Tensor, Tensor, Optional[Tensor]]:
-    """Gradients with respect to dy, x and weight, for those with respect to the results of backward.
+    """Gradients with respect to dy, x and weight, for those with respect to the results of
+    backward.
 
     Prepared anew each time: that costs little beside the graph which leads here.
     """
@@ -359,6 +420,8 @@ def double_backward(
     if status:
         _api.fail(status)
     if ddz is not None:  # dz is dy through the activation, so ddz reaches dy through it, too
-        _, through, _, _ = backward(layout, ddz, x, weight, saved, y, batch_stats, False, True, False, False)
+        _, through, _, _ = backward(
+            layout, ddz, x, weight, saved, y, batch_stats, False, True, False, False
+        )
         ddy += through
     return ddy, dx, dweight

@@ -38,14 +38,15 @@ _RESTORED = {AbsorbedReLU: nn.ReLU, AbsorbedLeakyReLU: nn.LeakyReLU}
 
 
 def convert(model: Module, fuse: bool = False) -> Module:
-    """Makes every ``BatchNorm2d``, ``GroupNorm`` and ``InstanceNorm2d`` of torch in a model bn2d's, in place.
+    """Makes every ``BatchNorm2d``, ``GroupNorm`` and ``InstanceNorm2d`` of torch in a model bn2d's,
+    in place.
 
     Args:
         model: Any module, itself included. Subclasses of torch's norms are left alone.
         fuse: True: where an ``nn.Sequential`` has an ``nn.ReLU`` or ``nn.LeakyReLU`` right after a
-            batch norm, both become one :class:`BNReLU`, unless one of them has hooks or is used elsewhere.
-            The activation stays in its place and hands its input on, so that the names in
-            ``state_dict`` stay, too.
+            batch norm, both become one :class:`BNReLU`, unless one of them has hooks or is used
+            elsewhere. The activation stays in its place and hands its input on, so that the names
+            in ``state_dict`` stay, too.
 
     Returns:
         The model.
@@ -59,7 +60,8 @@ def convert(model: Module, fuse: bool = False) -> Module:
 
 
 def revert(model: Module) -> Module:
-    """Undoes :func:`convert`, in place. A BNReLU that was made by hand stays: torch has no such module.
+    """Undoes :func:`convert`, in place. A BNReLU that was made by hand stays: torch has no such
+    module.
 
     Returns:
         The model.

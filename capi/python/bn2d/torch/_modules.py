@@ -28,8 +28,8 @@ _tracing_state = torch._C._get_tracing_state
 _PLAIN = (Tensor, nn.Parameter)
 
 
-# As torch decides: which running statistics, whether the batch's (else those), how they move, what counts;
-# and the groups of a group norm, or 0.
+# As torch decides: which running statistics, whether the batch's (else those), how they move, what
+# counts; and the groups of a group norm, or 0.
 _Mode = tuple[Optional[Tensor], Optional[Tensor], bool, float, Optional[Tensor], int]
 
 
@@ -45,8 +45,8 @@ _functorch_active = getattr(torch._C, "_are_functorch_transforms_active", _zero)
 class BatchNorm2d(nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d`` computed by bn2d: the same arguments, parameters, buffers and state.
 
-    Shape: (N, C, H, W) in and out, of any layout; channels_last and contiguous at full speed. Data is
-    of the parameters' dtype, or float16/bfloat16 with float32 parameters.
+    Shape: (N, C, H, W) in and out, of any layout; channels_last and contiguous at full speed. Data
+    is of the parameters' dtype, or float16/bfloat16 with float32 parameters.
 
     Raises:
         ValueError: Not 4 dimensions, another number of channels, or batch statistics of 1 value per
@@ -60,11 +60,20 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         return _forward(self, x, None, 0, 0.0)
 
-    def _mode(self, x: Tensor, running_mean: Optional[Tensor], running_var: Optional[Tensor]) -> _Mode:
+    def _mode(
+        self, x: Tensor, running_mean: Optional[Tensor], running_var: Optional[Tensor]
+    ) -> _Mode:
         momentum = self.momentum
         factor = 0.0 if momentum is None else momentum
         if not self.training:
-            return running_mean, running_var, running_mean is None and running_var is None, factor, None, 0
+            return (
+                running_mean,
+                running_var,
+                running_mean is None and running_var is None,
+                factor,
+                None,
+                0,
+            )
         if not self.track_running_stats:
             return None, None, True, factor, None, 0
         counter = self._buffers["num_batches_tracked"]
@@ -76,8 +85,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 class GroupNorm(nn.GroupNorm):
     """``torch.nn.GroupNorm`` computed by bn2d: the same arguments, parameters and state.
 
-    Shape: (N, C, H, W) in and out, of any layout; channels_last and contiguous at full speed. What has
-    another number of dimensions torch computes. dtypes as in :class:`BatchNorm2d`.
+    Shape: (N, C, H, W) in and out, of any layout; channels_last and contiguous at full speed. What
+    has another number of dimensions torch computes. dtypes as in :class:`BatchNorm2d`.
 
     Where torch refuses a batch of one value a group, or returns noise, the output is the bias.
     """
@@ -93,7 +102,8 @@ class GroupNorm(nn.GroupNorm):
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """``torch.nn.InstanceNorm2d`` computed by bn2d: the same arguments, parameters, buffers and state.
+    """``torch.nn.InstanceNorm2d`` computed by bn2d: the same arguments, parameters, buffers and
+    state.
 
     Shape: (N, C, H, W) in and out, of any layout; (C, H, W) torch computes. dtypes as in
     :class:`BatchNorm2d`. An empty batch leaves the running statistics alone; torch makes them NaN.
@@ -108,14 +118,23 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         return _forward(self, x, None, 0, 0.0)
 
-    def _mode(self, x: Tensor, running_mean: Optional[Tensor], running_var: Optional[Tensor]) -> Optional[_Mode]:
+    def _mode(
+        self, x: Tensor, running_mean: Optional[Tensor], running_var: Optional[Tensor]
+    ) -> Optional[_Mode]:
         if x.dim() != 4 or x.size(1) != self.num_features:
             return None
         if self.training or not self.track_running_stats:
             if x.size(2) * x.size(3) == 1:  # torch's error
                 return None
             momentum = self.momentum
-            return running_mean, running_var, True, 0.0 if momentum is None else momentum, None, self.num_features
+            return (
+                running_mean,
+                running_var,
+                True,
+                0.0 if momentum is None else momentum,
+                None,
+                self.num_features,
+            )
         return running_mean, running_var, False, 0.0, None, 0
 
 
@@ -127,8 +146,8 @@ class BNReLU(BatchNorm2d):
     Args:
         negative_slope: Not 0: leaky_relu of that slope.
 
-    The state is that of a BatchNorm2d. As with torch's ReLU, the output is kept for backward: what changes
-    it in place before makes backward raise an error.
+    The state is that of a BatchNorm2d. As with torch's ReLU, the output is kept for backward: what
+    changes it in place before makes backward raise an error.
     """
 
     negative_slope: float = 0.0
@@ -159,7 +178,12 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
         running_mean, running_var = module.running_mean, module.running_var
     if _dispatch_modes():
         return _by_operator(module, x, z, activation, slope)
-    if _functorch_active() or _tracing_state() is not None or not _plain(x) or not (z is None or _matches(z, x)):
+    if (
+        _functorch_active()
+        or _tracing_state() is not None
+        or not _plain(x)
+        or not (z is None or _matches(z, x))
+    ):
         return _by_torch(module, x, z, activation, slope)
 
     arrays = (weight, bias, running_mean, running_var)
@@ -171,7 +195,9 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
     layout = layout_of(x, z, dtype, activation, slope, groups)
     if layout is None:
         if x.dim() == 4 and (0 in x.stride() or (z is not None and 0 in z.stride())):  # expanded
-            return _forward(module, x.contiguous(), None if z is None else z.contiguous(), activation, slope)
+            return _forward(
+                module, x.contiguous(), None if z is None else z.contiguous(), activation, slope
+            )
         return _by_torch(module, x, z, activation, slope)
     # The library gets addresses alone, so that this guards memory, too.
     shape = layout.arrays
@@ -195,7 +221,17 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
         y: Tensor = batch_norm(layout, x, z, weight, bias, how)
     else:
         y, _ = forward(
-            layout, x, z, weight, bias, running_mean, running_var, batch_stats, factor, module.eps, False
+            layout,
+            x,
+            z,
+            weight,
+            bias,
+            running_mean,
+            running_var,
+            batch_stats,
+            factor,
+            module.eps,
+            False,
         )
     if batch_stats and running_mean is not None:
         _moved(running_mean, running_var, counter)
@@ -203,13 +239,19 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
 
 
 def _moved(running_mean: Tensor, running_var: Optional[Tensor], counter: Optional[Tensor]) -> None:
-    """After a call, so that one that fails changes nothing: counts, and tells autograd what has changed.
+    """After a call, so that one that fails changes nothing: counts, and tells autograd what has
+    changed.
 
     The counter by its address: `counter.add_(1)` takes 2.4 us, and 10 us between other work.
     """
     changed = [running_mean] if running_var is None else [running_mean, running_var]
     if counter is not None:
-        if counter.dtype is _int64 and counter.is_cpu and type(counter) is Tensor and counter.numel() == 1:
+        if (
+            counter.dtype is _int64
+            and counter.is_cpu
+            and type(counter) is Tensor
+            and counter.numel() == 1
+        ):
             _int64_at(counter.data_ptr()).value += 1
             changed.append(counter)
         else:
@@ -234,8 +276,11 @@ def _dtype(x: Tensor, arrays: tuple[Optional[Tensor], ...]) -> torch.dtype:
     return x.dtype
 
 
-def _by_operator(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
-    """For torch.compile, torch.export and dispatch modes: the library's operator, with nothing in place."""
+def _by_operator(
+    module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope: float
+) -> Tensor:
+    """For torch.compile, torch.export and dispatch modes: the library's operator, with nothing in
+    place."""
     arrays = (module.weight, module.bias, module.running_mean, module.running_var)
     if not _fits_operator(x, z, arrays):
         return _by_torch(module, x, z, activation, slope)
@@ -245,7 +290,9 @@ def _by_operator(module: Any, x: Tensor, z: Optional[Tensor], activation: int, s
     weight, bias = arrays[0], arrays[1]
     running_mean, running_var, batch_stats, factor, counter, groups = mode
     how = (batch_stats, factor, module.eps, activation, slope, _is_grad_enabled(), groups)
-    y, _, new_mean, new_var = batch_norm_operator(x, z, weight, bias, running_mean, running_var, *how)
+    y, _, new_mean, new_var = batch_norm_operator(
+        x, z, weight, bias, running_mean, running_var, *how
+    )
     if batch_stats:  # detached: the results of an operator all have a gradient
         if running_mean is not None:
             running_mean.copy_(new_mean.detach())
@@ -257,19 +304,29 @@ def _by_operator(module: Any, x: Tensor, z: Optional[Tensor], activation: int, s
 
 
 def _fits_operator(x: Tensor, z: Optional[Tensor], arrays: tuple[Optional[Tensor], ...]) -> bool:
-    """What `_forward` asks, in terms that tracers follow; the operator makes strides good itself."""
+    """What `_forward` asks, in terms that tracers follow; the operator makes strides good
+    itself."""
     dtype = _dtype(x, arrays)
-    if x.device.type != "cpu" or x.dim() != 4 or x.layout != torch.strided or not fits(x.dtype, dtype):
+    if (
+        x.device.type != "cpu"
+        or x.dim() != 4
+        or x.layout != torch.strided
+        or not fits(x.dtype, dtype)
+    ):
         return False
     for one in arrays:
-        if one is not None and (one.dtype != dtype or one.device.type != "cpu" or one.shape != (x.size(1),)):
+        if one is not None and (
+            one.dtype != dtype or one.device.type != "cpu" or one.shape != (x.size(1),)
+        ):
             return False
     return z is None or (z.dtype == x.dtype and z.device.type == "cpu" and z.shape == x.shape)
 
 
 def _by_torch(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
     """What the library cannot do, and its errors: torch's own."""
-    if isinstance(x, torch.fx.Proxy):  # a module of torch.nn is a leaf of torch.fx's graphs, and so is this
+    if isinstance(
+        x, torch.fx.Proxy
+    ):  # a module of torch.nn is a leaf of torch.fx's graphs, and so is this
         arguments = (x,) if z is None else (x, z)
         tracer = x.tracer
         return tracer.create_proxy("call_module", tracer.path_of_module(module), arguments, {})  # type: ignore

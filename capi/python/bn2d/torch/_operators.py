@@ -55,15 +55,22 @@ def _checked(array: Optional[Tensor], x: Tensor) -> Optional[Tensor]:
 
 
 def _layout(
-    x: Tensor, z: Optional[Tensor], parameters: torch.dtype, activation: int, slope: float, groups: int
+    x: Tensor,
+    z: Optional[Tensor],
+    parameters: torch.dtype,
+    activation: int,
+    slope: float,
+    groups: int,
 ) -> _calls.Layout:
     found = _calls.layout_of(x, z, parameters, activation, slope, groups)
     if found is None:
-        raise DtypeError("x is %s of the shape %s, the parameters %s" % (x.dtype, tuple(x.shape), parameters))
+        raise DtypeError(
+            "x is %s of the shape %s, the parameters %s" % (x.dtype, tuple(x.shape), parameters)
+        )
     return found
 
 
-# ---------------------------------------------------------------------------------------------- forward
+# ------------------------------------------------------------------------------------------ forward
 
 
 def _batch_norm(
@@ -86,7 +93,14 @@ def _batch_norm(
     arrays = [_checked(one, x) for one in (weight, bias, running_mean, running_var)]
     if batch_stats:  # nothing in place
         arrays[2:] = [None if one is None else one.clone() for one in arrays[2:]]
-    layout = _layout(x, z, next((one.dtype for one in arrays if one is not None), x.dtype), activation, slope, groups)
+    layout = _layout(
+        x,
+        z,
+        next((one.dtype for one in arrays if one is not None), x.dtype),
+        activation,
+        slope,
+        groups,
+    )
     y, saved = _calls.forward(layout, x, z, *arrays, batch_stats, factor, eps, save)
     moved = arrays[2:] if batch_stats else (None, None)
     return y, _saved(saved if save else None), _result(moved[0], x), _result(moved[1], x)
@@ -132,15 +146,19 @@ def _batch_norm_context(ctx: Any, inputs: Any, output: Any) -> None:
 
 def _batch_norm_gradient(ctx: Any, dy: Tensor, *_: Any) -> Any:
     if not ctx.saves:
-        raise RuntimeError("bn2d::batch_norm was called with save=False, which leaves nothing for backward")
+        raise RuntimeError(
+            "bn2d::batch_norm was called with save=False, which leaves nothing for backward"
+        )
     x, weight, saved, y = ctx.saved_tensors
     needs = ctx.needs_input_grad
     wants = (needs[0], needs[1], needs[2], needs[3])
-    found = torch.ops.bn2d.batch_norm_backward(dy, x, weight, saved, y, *ctx.settings, *wants, ctx.groups)
+    found = torch.ops.bn2d.batch_norm_backward(
+        dy, x, weight, saved, y, *ctx.settings, *wants, ctx.groups
+    )
     return (*(_or_none(one, wanted) for one, wanted in zip(found, wants)), *[None] * 9)
 
 
-# --------------------------------------------------------------------------------------------- backward
+# ----------------------------------------------------------------------------------------- backward
 
 
 def _backward(
@@ -176,11 +194,15 @@ def _as_forward(
 ) -> tuple[Tensor, _calls.Layout]:
     """x and the layout of the forward that left `saved`."""
     x = _calls.laid_out(x, x)
-    layout = _layout(x, None, x.dtype if weight is None else weight.dtype, activation, slope, groups)
+    layout = _layout(
+        x, None, x.dtype if weight is None else weight.dtype, activation, slope, groups
+    )
     if y is not None and (y.shape != x.shape or y.dtype != x.dtype):
         raise ShapeError("y has the shape %s, x %s" % (tuple(y.shape), tuple(x.shape)))
     if saved.shape != (layout.saved,) or dy.shape != x.shape or dy.dtype != x.dtype:
-        raise ShapeError("dy or what forward saved is not of an x of the shape %s" % (tuple(x.shape),))
+        raise ShapeError(
+            "dy or what forward saved is not of an x of the shape %s" % (tuple(x.shape),)
+        )
     return x, layout
 
 
@@ -219,7 +241,9 @@ def _backward_gradient(ctx: Any, *grads: Any) -> Any:
     dy, x, weight, saved, y = ctx.saved_tensors
     wanted, groups = ctx.settings[3:7], ctx.settings[7]
     grads = tuple(one if want else None for one, want in zip(grads, wanted))
-    found = torch.ops.bn2d.batch_norm_double_backward(dy, x, weight, saved, y, *ctx.settings[:3], *grads, groups)
+    found = torch.ops.bn2d.batch_norm_double_backward(
+        dy, x, weight, saved, y, *ctx.settings[:3], *grads, groups
+    )
     ddy, dx, dweight = found
     return (ddy, dx, _or_none(dweight, weight is not None), *[None] * 10)
 
@@ -241,11 +265,15 @@ def _double_backward(
 ) -> Any:
     x, layout = _as_forward(dy, x, weight, saved, y, activation, slope, groups)
     grads = (ddx, ddz, ddweight, ddbias)
-    ddy, dx, dweight = _calls.double_backward(layout, dy, x, _checked(weight, x), saved, y, batch_stats, *grads)
+    ddy, dx, dweight = _calls.double_backward(
+        layout, dy, x, _checked(weight, x), saved, y, batch_stats, *grads
+    )
     return ddy, dx, _result(dweight, x)
 
 
-def _double_backward_fake(dy: Tensor, x: Tensor, weight: Optional[Tensor], saved: Tensor, *settings: Any) -> Any:
+def _double_backward_fake(
+    dy: Tensor, x: Tensor, weight: Optional[Tensor], saved: Tensor, *settings: Any
+) -> Any:
     dweight = x.new_empty(0) if weight is None else torch.empty_like(weight)
     return torch.empty_like(x), torch.empty_like(x), dweight
 

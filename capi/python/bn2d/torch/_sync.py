@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""SyncBatchNorm2d: batch norm over the batches of all processes of torch.distributed, on the CPU (gloo).
+"""SyncBatchNorm2d: batch norm over the batches of all processes of torch.distributed, on the CPU
+(gloo).
 
-Each call of training gathers the statistics of all processes, merges them in the order of the ranks, and
-normalises with the result: the same bits of running statistics on every rank. Parameters and buffers are torch's;
-a module of the library, which borrows their values for the length of a call, computes.
+Each call of training gathers the statistics of all processes, merges them in the order of the
+ranks, and normalises with the result: the same bits of running statistics on every rank. Parameters
+and buffers are torch's; a module of the library, which borrows their values for the length of a call,
+computes.
 """
 
 from __future__ import annotations
@@ -30,14 +32,16 @@ _workers: WeakKeyDictionary[nn.Module, tuple[Any, Worker]] = WeakKeyDictionary()
 class SyncBatchNorm2d(BatchNorm2d):
     """``torch.nn.SyncBatchNorm`` for the CPU: batch norm by the statistics of all processes.
 
-    The arguments of ``torch.nn.BatchNorm2d`` and ``process_group`` (None: the default one); the same state. Each
-    process has a part of the batch, of another size on each, or empty. Gradients of weight and bias are those of
+    The arguments of ``torch.nn.BatchNorm2d`` and ``process_group`` (None: the default one); the
+    same state. Each process has a part of the batch, of another size on each, or empty. Gradients
+    of weight and bias are those of
     the own part, as with torch: DistributedDataParallel adds them up.
 
     In eval mode, without ``torch.distributed`` and with one process it is a :class:`BatchNorm2d`.
 
     Raises:
-        Error, ValueError: As BatchNorm2d, on *all* processes: where one cannot go on, the others get a
+        Error, ValueError: As BatchNorm2d, on *all* processes: where one cannot go on, the others
+        get a
             StateError that names its rank.
     """
 
@@ -49,7 +53,8 @@ class SyncBatchNorm2d(BatchNorm2d):
 
     @classmethod
     def convert(cls, model: nn.Module, process_group: Any = None) -> nn.Module:
-        """Makes every BatchNorm2d of a model, torch's or ours, one of these, in place. Returns the model."""
+        """Makes every BatchNorm2d of a model, torch's or ours, one of these, in place. Returns the
+        model."""
         for module in model.modules():
             if type(module) in (nn.BatchNorm2d, BatchNorm2d):
                 module.__class__ = cls
@@ -83,11 +88,19 @@ def _copy(worker: Worker, name: str, tensor: Tensor, back: bool = False) -> None
 
 
 def _worker(module: nn.BatchNorm2d, x: Tensor) -> Worker:
-    """The module of the library that computes for a module of torch, with its parameters and buffers."""
+    """The module of the library that computes for a module of torch, with its parameters and
+    buffers."""
     tracks = module.running_mean is not None
     arrays = (module.weight, module.bias, module.running_mean, module.running_var)
     dtype = str(_dtype(x, arrays)).replace("torch.", "")
-    key = (module.num_features, module.eps, module.weight is None, module.bias is None, tracks, dtype)
+    key = (
+        module.num_features,
+        module.eps,
+        module.weight is None,
+        module.bias is None,
+        tracks,
+        dtype,
+    )
     known = _workers.get(module)
     if known is None or known[0] != key:
         worker = Worker(
@@ -108,7 +121,9 @@ def _worker(module: nn.BatchNorm2d, x: Tensor) -> Worker:
     return worker
 
 
-def _gather(group: Any, values: Optional[Tensor], fault: Optional[Exception], length: int) -> list[Tensor]:
+def _gather(
+    group: Any, values: Optional[Tensor], fault: Optional[Exception], length: int
+) -> list[Tensor]:
     """The doubles of all ranks in their order; raises on all of them where one has a fault."""
     own = torch.zeros(1 + length, dtype=torch.float64)
     if values is None:
@@ -142,14 +157,19 @@ class _SyncBatchNorm(torch.autograd.Function):
     """y of x, weight and bias, over all processes of the module's group."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor], module: Any) -> Tensor:  # type: ignore[override]
+    def forward(
+        ctx: Any, x: Tensor, weight: Optional[Tensor], bias: Optional[Tensor], module: Any
+    ) -> Tensor:  # type: ignore[override]
         own, total = (Statistics(module.num_features) for _ in range(2))
         length = 1 + 4 * module.num_features
         fault: Optional[Exception] = None
         exported = worker = y = None
         try:
             if x.dtype not in DTYPES or x.device.type != "cpu":
-                raise StateError("x is %s on %s; the library takes floating dtypes of the CPU" % (x.dtype, x.device))
+                raise StateError(
+                    "x is %s on %s; the library takes floating dtypes of the CPU"
+                    % (x.dtype, x.device)
+                )
             x = laid_out(x, x)
             y = torch.empty_like(x)
             worker = _worker(module, x)
@@ -206,7 +226,13 @@ class _SyncBatchNorm(torch.autograd.Function):
             for of_rank in _gather(ctx.group, None if fault else sums, fault, length):
                 total += of_rank
             dx = torch.empty_like(x)
-            _call("bn2d_backward_with_sums", worker, {"dy": dy, "dx": dx}, sums=total.data_ptr(), **named)
+            _call(
+                "bn2d_backward_with_sums",
+                worker,
+                {"dy": dy, "dx": dx},
+                sums=total.data_ptr(),
+                **named,
+            )
         elif fault is not None:
             raise fault
         return dx, gradients[0], gradients[1], None
