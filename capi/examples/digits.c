@@ -666,6 +666,17 @@ static int to_norm(const char *text) {
   fail("--norm %s: must be batch, group, instance or none", text);
 }
 
+// An empty file of ours in $TMPDIR, else in /tmp; `path` receives its name.
+static void temporary_create(char *path, size_t length) {
+  const char *folder = getenv("TMPDIR");
+  if (!folder || !*folder) folder = "/tmp";
+  if ((size_t)snprintf(path, length, "%s/digits-XXXXXX", folder) >= length)
+    fail("TMPDIR has more than %d characters", (int)length - 16);
+  const int file = mkstemp(path);
+  if (file < 0) fail("%s: %s", path, strerror(errno));
+  close(file);
+}
+
 static options options_read(int count, char **arguments) {
   options o = {.data = DIGITS_CSV, .norm = -1, .epochs = 15, .seed = 1, .batch = BATCH};
   for (int i = 1; i < count; i += 2) {
@@ -714,13 +725,9 @@ int main(int count, char **arguments) {
     free(data.labels);
     return 0;
   }
-  char temporary[] = "/tmp/digits-XXXXXX";
+  char temporary[4096];
+  if (!o.save) temporary_create(temporary, sizeof temporary);
   const char *path = o.save ? o.save : temporary;
-  if (!o.save) {
-    const int file = mkstemp(temporary);
-    if (file < 0) fail("%s: %s", temporary, strerror(errno));
-    close(file);
-  }
   const history with = train(&data, p, "with batch norm", path);
   p.norm = NORM_NONE;
   const history without = train(&data, p, "without batch norm", NULL);

@@ -112,9 +112,8 @@ inline std::string file_of(const std::string &json, const std::string &data) {
 class Folder {
  public:
   Folder() {
-    char name[] = "/tmp/bn2d_state_XXXXXX";
-    REQUIRE(mkdtemp(name) != nullptr);
-    path_ = name;
+    path_ = std::filesystem::temp_directory_path() / "bn2d_state_XXXXXX";
+    REQUIRE(mkdtemp(path_.data()) != nullptr);
   }
   ~Folder() {
     std::error_code ignored;
