@@ -139,7 +139,29 @@ class Weights {
   Scratch scratch_;
 };
 
-// Backward of all norms. num_groups: NULL for batch norm.
+// What both backward calls are told about the forward call. num_groups: NULL for batch norm.
+template <typename Call>
+void set_forward(const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
+                 const int64_t *num_groups, int32_t batch_stats, int32_t activation, double slope,
+                 double blend, Call *call) {
+  call->dy = view_of("dy", dy);
+  call->y = optional_view_of("y", y);
+  call->batch_statistics = checked_flag("batch_stats", batch_stats);
+  check_side_arguments(activation, mask);
+  call->mask = mask;
+  call->fused = {static_cast<Activation>(activation), slope};
+  call->blend = checked_blend(blend);
+  if (num_groups) call->sets = sets_of_groups(*num_groups, call->dy.size);
+}
+
+template <typename Call>
+void run_checked(void (*run)(const Call &), Call *call) {
+  check(*call);
+  const Weights weights(call->weight, call->dy.size);
+  call->saved.weight = weights.data();
+  run(*call);
+}
+
 void run_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
                   const int64_t *num_groups, int32_t dtype, const void *weight,
                   const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
@@ -147,14 +169,8 @@ void run_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, c
                   const bn2d_view *dz, void *dweight, void *dbias) {
   BackwardCall call;
   call.x = optional_view_of("x", x);
-  call.dy = view_of("dy", dy);
-  call.y = optional_view_of("y", y);
+  set_forward(dy, y, mask, num_groups, batch_stats, activation, slope, blend, &call);
   const DType own = parameter_dtype(dtype, "dy", call.dy.dtype);
-  call.batch_statistics = checked_flag("batch_stats", batch_stats);
-  check_side_arguments(activation, mask);
-  call.mask = mask;
-  call.fused = {static_cast<Activation>(activation), slope};
-  call.blend = checked_blend(blend);
   call.dx = optional_view_of("dx", dx);
   call.dz = optional_view_of("dz", dz);
   call.dweight = array_of(own, dweight);
@@ -165,11 +181,7 @@ void run_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, c
   }
   call.weight = array_of(own, weight);
   call.saved = saved_statistics(saved_mean, saved_invstd);
-  if (num_groups) call.sets = sets_of_groups(*num_groups, call.dy.size);
-  check(call);
-  const Weights weights(call.weight, call.dy.size);
-  call.saved.weight = weights.data();
-  backward(call);
+  run_checked(backward, &call);
 }
 
 void run_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
@@ -180,15 +192,9 @@ void run_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_vie
                          double blend, const bn2d_view *ddy, const bn2d_view *dx, void *dweight) {
   DoubleBackwardCall call;
   call.x = view_of("x", x);
-  call.dy = view_of("dy", dy);
-  call.y = optional_view_of("y", y);
+  set_forward(dy, y, mask, num_groups, batch_stats, activation, slope, blend, &call);
   const DType own = parameter_dtype(dtype, "dy", call.dy.dtype);
-  call.batch_statistics = checked_flag("batch_stats", batch_stats);
-  check_side_arguments(activation, mask);
   required(saved_mean, "saved_mean");
-  call.mask = mask;
-  call.fused = {static_cast<Activation>(activation), slope};
-  call.blend = checked_blend(blend);
   call.ddx = optional_view_of("ddx", ddx);
   call.ddweight = array_of(own, ddweight);
   call.ddbias = array_of(own, ddbias);
@@ -197,11 +203,7 @@ void run_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_vie
   call.dweight = array_of(own, dweight);
   call.weight = array_of(own, weight);
   call.saved = saved_statistics(saved_mean, saved_invstd);
-  if (num_groups) call.sets = sets_of_groups(*num_groups, call.dy.size);
-  check(call);
-  const Weights weights(call.weight, call.dy.size);
-  call.saved.weight = weights.data();
-  double_backward(call);
+  run_checked(double_backward, &call);
 }
 
 }  // namespace

@@ -1,24 +1,7 @@
 // Failures: the library's status and message, and those that only this header can see.
-#include <functional>
-
 #include "cpp/twin.h"
 
 using namespace bn2d_test;
-
-namespace {
-
-// The error of a call; a call that succeeds fails the test.
-bn2d::Error error_of(const std::function<void()> &call) {
-  try {
-    call();
-  } catch (const bn2d::Error &error) {
-    return error;
-  }
-  FAIL("nothing was thrown");
-  return {bn2d::Status::ok, ""};
-}
-
-}  // namespace
 
 TEST_CASE("cpp errors: status and message are the library's", "[cpp]") {
   bn2d::Module bn(4);

@@ -1,7 +1,5 @@
 // GroupNorm, InstanceNorm2d and ghost batches: those of C, bit by bit, and what is a Module about
 // them.
-#include <functional>
-
 #include "cpp/twin.h"
 
 using namespace bn2d_test;
@@ -24,16 +22,6 @@ static_assert(std::is_nothrow_move_constructible_v<bn2d::GroupNorm> &&
 static_assert(std::is_aggregate_v<bn2d::GroupNormOptions> &&
               std::is_aggregate_v<bn2d::InstanceNormOptions>);
 static_assert(sizeof(bn2d::GroupNorm) == sizeof(bn2d::Module));
-
-bn2d::Error error_of(const std::function<void()> &call) {
-  try {
-    call();
-  } catch (const bn2d::Error &error) {
-    return error;
-  }
-  FAIL("nothing was thrown");
-  return {bn2d::Status::ok, ""};
-}
 
 bn2d_options *options_with(bn2d::DType dtype) {
   bn2d_options *options = nullptr;

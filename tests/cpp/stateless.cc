@@ -38,16 +38,6 @@ auto all_of(const A &a) {
                   a.saved_invstd, a.mask);
 }
 
-bn2d::Error error_of(const std::function<void()> &call) {
-  try {
-    call();
-  } catch (const bn2d::Error &error) {
-    return error;
-  }
-  FAIL("nothing was thrown");
-  return {bn2d::Status::ok, ""};
-}
-
 bn2d::BatchNormForward forward_of(Arrays<float> &a) {
   bn2d::BatchNormForward f;
   f.x = {a.x, kShape};

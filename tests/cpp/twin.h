@@ -2,6 +2,7 @@
 #pragma once
 #include <bn2d/bn2d.hpp>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,17 @@
 namespace bn2d_test {
 
 inline bn2d_dtype as_c(bn2d::DType dtype) { return static_cast<bn2d_dtype>(dtype); }
+
+// The error of a call; a call that succeeds fails the test.
+inline bn2d::Error error_of(const std::function<void()> &call) {
+  try {
+    call();
+  } catch (const bn2d::Error &error) {
+    return error;
+  }
+  FAIL("nothing was thrown");
+  return {bn2d::Status::ok, ""};
+}
 
 // Memory for a tensor of any dtype: numbers that are finite in each of them, never the same twice
 // in a row.

@@ -182,6 +182,18 @@ using Outputs = std::map<std::string, Output>;
 // Makes each call of an operation, by name: on another thread, with traps on, ...
 using Around = std::function<int32_t(const char *function, const std::function<int32_t()> &call)>;
 
+inline ModuleOptions options_of(const Case &c) {
+  ModuleOptions options;
+  options.dtype = c.module;
+  options.eps = c.eps;
+  options.momentum = c.momentum;
+  options.affine = c.has_weight();
+  options.bias = c.has_bias();
+  options.track = c.mode != Mode::no_track;
+  options.biased = c.biased;
+  return options;
+}
+
 class Runner {
  public:
   Runner(const Case &c, const Inputs &in, const Around &around)
@@ -240,14 +252,7 @@ class Runner {
 
   void with_module(Tensor *x, Tensor *z, Tensor *y, Tensor *dy, Tensor *dx, Tensor *dz, Tensor *ddx,
                    Tensor *ddy, Tensor *dx2) {
-    ModuleOptions options;
-    options.dtype = c_.module;
-    options.eps = c_.eps;
-    options.momentum = c_.momentum;
-    options.affine = c_.has_weight();
-    options.bias = c_.has_bias();
-    options.track = c_.mode != Mode::no_track;
-    options.biased = c_.biased;
+    const ModuleOptions options = options_of(c_);
     Module module(c_.e.c, options);
     if (c_.has_weight()) module.set("weight", in_.weight);
     if (c_.has_bias()) module.set("bias", in_.bias);

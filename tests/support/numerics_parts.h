@@ -83,18 +83,6 @@ class Part {
   }
 
  private:
-  static ModuleOptions options_of(const Case &c) {
-    ModuleOptions options;
-    options.dtype = c.module;
-    options.eps = c.eps;
-    options.momentum = c.momentum;
-    options.affine = c.has_weight();
-    options.bias = c.has_bias();
-    options.track = c.mode != Mode::no_track;
-    options.biased = c.biased;
-    return options;
-  }
-
   const Case &c_;
   const Extents e_;
 

@@ -501,37 +501,12 @@ class Norm:
                 raise InvalidArgumentError("out is a %s, not an array" % type(y).__name__)
             if not y.flags.writeable:
                 raise _read_only("out")
-        if z is None:
-            key: Any = (
-                x.shape,
-                x.strides,
-                x.dtype,
-                y.shape,
-                y.strides,
-                y.dtype,
-                activation,
-                slope,
-                record,
-                statistics is None,
-            )
-        else:
+        key: Any = (x.shape, x.strides, x.dtype, y.shape, y.strides, y.dtype)
+        key += (activation, slope, record, statistics is None)
+        if z is not None:
             if type(z) is not np.ndarray:
                 z = _as_array(z, "z")
-            key = (
-                x.shape,
-                x.strides,
-                x.dtype,
-                y.shape,
-                y.strides,
-                y.dtype,
-                activation,
-                slope,
-                record,
-                statistics is None,
-                z.shape,
-                z.strides,
-                z.dtype,
-            )
+            key += (z.shape, z.strides, z.dtype)
         try:
             plans = self._plans[key]
             plan = plans.pop()
