@@ -13,91 +13,15 @@
 namespace bn2d {
 namespace {
 
-constexpr uintptr_t kLine = 64;
-
-template <class T>
-void gather_run(const std::byte *from, int64_t stride, int64_t count, void *to) {
-  const T *source = reinterpret_cast<const T *>(from);
-  T *target = static_cast<T *>(to);
-  for (int64_t i = 0; i < count; ++i) target[i] = source[i * stride];
-}
-
-// Of an expanded tensor: one element, again and again.
-void repeat(const std::byte *from, int64_t bytes, int64_t count, std::byte *to) {
-  std::memcpy(to, from, static_cast<size_t>(bytes));
-  for (int64_t done = 1; done < count; done *= 2)
-    std::memcpy(to + done * bytes, to, static_cast<size_t>(std::min(done, count - done) * bytes));
-}
-
-template <class T>
-void scatter_run(const void *from, int64_t stride, int64_t count, std::byte *to) {
-  const T *source = static_cast<const T *>(from);
-  T *target = reinterpret_cast<T *>(to);
-  for (int64_t i = 0; i < count; ++i) target[i * stride] = source[i];
-}
-
-// Calls f(memory, offset, count) for each run of constant stride in positions [position, position +
-// length) of a plane.
-template <class F>
-void for_each_run(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, F f) {
-  if (plane_collapses(view))
-    return f(view.at(n, c, 0, 0) + position * view.stride.w * dtype_size(view.dtype), int64_t{0},
-             length);
-  for (int64_t done = 0; done < length;) {
-    const int64_t h = (position + done) / view.size.w, w = (position + done) % view.size.w;
-    const int64_t count = std::min(view.size.w - w, length - done);
-    f(view.at(n, c, h, w), done, count);
-    done += count;
-  }
-}
-
-}  // namespace
-
-void gather(const View &view, int64_t n, int64_t c, int64_t position, int64_t length,
-            std::byte *to) {
-  const int64_t bytes = dtype_size(view.dtype);
-  for_each_run(view, n, c, position, length,
-               [&](const std::byte *from, int64_t offset, int64_t count) {
-                 std::byte *target = to + offset * bytes;
-                 if (view.stride.w == 1) {
-                   std::memcpy(target, from, static_cast<size_t>(count * bytes));
-                 } else if (view.stride.w == 0) {
-                   repeat(from, bytes, count, target);
-                 } else if (bytes == 4) {
-                   gather_run<uint32_t>(from, view.stride.w, count, target);
-                 } else if (bytes == 2) {
-                   gather_run<uint16_t>(from, view.stride.w, count, target);
-                 } else {
-                   gather_run<uint64_t>(from, view.stride.w, count, target);
-                 }
-               });
-}
-
-void scatter(const std::byte *from, const View &view, int64_t n, int64_t c, int64_t position,
-             int64_t length) {
-  const int64_t bytes = dtype_size(view.dtype);
-  for_each_run(view, n, c, position, length, [&](std::byte *to, int64_t offset, int64_t count) {
-    const std::byte *source = from + offset * bytes;
-    if (view.stride.w == 1) {
-      std::memcpy(to, source, static_cast<size_t>(count * bytes));
-    } else if (bytes == 4) {
-      scatter_run<uint32_t>(source, view.stride.w, count, to);
-    } else if (bytes == 2) {
-      scatter_run<uint16_t>(source, view.stride.w, count, to);
-    } else {
-      scatter_run<uint64_t>(source, view.stride.w, count, to);
-    }
-  });
-}
-
-namespace {
+constexpr int64_t kLine = 64;
 
 // A packed copy: sample after sample of each channel.
-kernels::Stream packed_stream(std::byte *buffer, const Blockwise::Piece &piece) {
+PackedStrides strides_of(const Box &box) { return {box.samples * box.length, box.length}; }
+kernels::Stream packed_stream(std::byte *buffer, const Box &box) {
   kernels::Stream stream;
   stream.data = buffer;
-  stream.channel = piece.samples * piece.length;
-  stream.sample = piece.length;
+  stream.channel = strides_of(box).channel;
+  stream.sample = strides_of(box).sample;
   stream.position = 1;
   return stream;
 }
@@ -126,36 +50,26 @@ void for_each_plane(const Blockwise::Piece &piece, F f) {
 // The same for a tensor that is read: what is packed is there.
 kernels::Stream read_piece(const View &view, const Blockwise::Piece &piece, std::byte *buffer) {
   const kernels::Stream stream = piece_stream(view, piece, buffer);
-  if (stream.data == buffer)
-    for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
-      gather(view, n, c, piece.position, piece.length, buffer + at * dtype_size(view.dtype));
-    });
+  if (stream.data == buffer) gather(view, piece, strides_of(piece), buffer);
   return stream;
 }
 
 // Elements of one channel as doubles, and back.
 void load_doubles(const View &view, const Blockwise::Piece &piece, std::byte *unconverted,
                   double *to) {
-  for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
-    gather(view, n, c, piece.position, piece.length, unconverted + at * dtype_size(view.dtype));
-  });
+  gather(view, piece, strides_of(piece), unconverted);
   load_elements(view.dtype, unconverted, 0, piece.samples * piece.length, to);
 }
 void store_doubles(const double *from, std::byte *unconverted, const View &view,
                    const Blockwise::Piece &piece) {
   store_elements(view.dtype, unconverted, 0, piece.samples * piece.length, from);
-  for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
-    scatter(unconverted + at * dtype_size(view.dtype), view, n, c, piece.position, piece.length);
-  });
+  scatter(unconverted, strides_of(piece), view, piece);
 }
 
 // What was packed, back to where it belongs.
 void write_piece(const kernels::Stream &stream, const View &view, const Blockwise::Piece &piece,
                  const std::byte *buffer) {
-  if (stream.data != buffer) return;
-  for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
-    scatter(buffer + at * dtype_size(view.dtype), view, n, c, piece.position, piece.length);
-  });
+  if (stream.data == buffer) scatter(buffer, strides_of(piece), view, piece);
 }
 
 }  // namespace
@@ -176,6 +90,7 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
   bool planes = tensors.side_mask == nullptr && tensors.sign_mask == nullptr;
   bool channels = planes && kernels_.map[0][static_cast<int>(kernels::Layout::channels)] != nullptr;
   bool is_one_row = sets.batches() == 1 || sets.samples == 1;
+  bool has_rows = false;
   for (const View *view :
        {&tensors.x, &tensors.g, &tensors.side, &tensors.v, &tensors.out, &tensors.out2}) {
     if (!view->exists()) continue;
@@ -183,11 +98,13 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
         is_one_row && (sets.batches() == 1 || view->stride.n == sets.size.c * view->stride.c);
     planes = planes && has_contiguous_planes(*view);
     channels = channels && has_contiguous_channels(*view);
+    has_rows = has_rows || (!has_contiguous_planes(*view) && view->stride.c == 1);
   }
   if (!is_one_row) row_ = sets.size.c;
   mode_ = channels && (prefers_channels(sets.size) || !planes) ? Mode::channels
           : planes                                             ? Mode::planes
                                                                : Mode::packed;
+  transposes_ = mode_ == Mode::packed && has_rows;
 }
 
 kernels::Stream Blockwise::stream(const View &view, const Group &group,
@@ -276,19 +193,25 @@ kernels::MapJob Blockwise::job_of_extreme_piece(const Piece &piece, Packed &pack
 }
 
 // Calls f(piece) for the pieces of a block. Small planes come several samples at a time: whole runs
-// of the sums.
+// of the sums. What is transposed comes a cache line of channels and a run at a time.
 template <class F>
 void Blockwise::for_each_piece(const Group &group, const Blocks::Block &block, const F &f) const {
+  const bool across = transposes_ && group.channels > 1;
   const int64_t samples = kernels::planes_of_run(block.length);
-  const int64_t at_once = std::max(kPiece / (samples * block.length), int64_t{1});
+  const int64_t length = std::min(block.length, across ? kernels::kRunElements : kPiece);
+  const int64_t element = dtype_size(dtype_), line = across ? kLine / element : 1;
+  const int64_t at_once =
+      std::max(kPieceBytes / element / (samples * length) / line, int64_t{1}) * line;
   const Place place = place_of(group.channel);
   const int64_t first = place.sample + block.first_sample, end = first + block.samples;
   for (int64_t n = first; n < end; n += samples)
-    for (int64_t done = 0; done < block.length; done += kPiece)
+    for (int64_t done = 0; done < block.length; done += length)
       for (int64_t c = 0; c < group.channels; c += at_once)
-        f(Piece{n, std::min(samples, end - n), place.channel + c,
-                std::min(at_once, group.channels - c), block.position + done,
-                std::min(kPiece, block.length - done), c, n == first && done == 0});
+        f(Piece{{n, std::min(samples, end - n), place.channel + c,
+                 std::min(at_once, group.channels - c), block.position + done,
+                 std::min(length, block.length - done)},
+                c,
+                n == first && done == 0});
 }
 
 // The bits of a part of a plane. Byte is const or not.

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/kernels.h"
+#include "ops/packed_copy.h"
 #include "parallel/plan.h"
 #include "tensor/sets.h"
 #include "tensor/view.h"
@@ -27,12 +28,6 @@ struct Tensors {
   const Argument *argument = nullptr;  // backward of a pointwise activation
   bool lends_out = false;              // the same: `out` may hold g between sums and map
 };
-
-// `length` elements of a channel, from `position` on, to and from a packed copy.
-void gather(const View &view, int64_t n, int64_t c, int64_t position, int64_t length,
-            std::byte *to);
-void scatter(const std::byte *from, const View &view, int64_t n, int64_t c, int64_t position,
-             int64_t length);
 
 int64_t mask_plane_bytes(int64_t plane);
 
@@ -123,21 +118,22 @@ struct MapCoefficients {
 
 class Blockwise {
  public:
-  // Elements of a packed copy; a multiple of a run, so that pieces keep the canonical order.
   // Tensors of more bytes are not in the caches.
   static constexpr int64_t kHeldBytes = 8 << 20;
   // Channels of fewer elements are summed in double. The roundings of float, of 2^-25 standard
   // deviations each, average out among many: the mean is off by about 2^-24 / sqrt(M) of one.
   static constexpr int64_t kFewElements = 512;
-  static constexpr int64_t kPiece = 512, kPieceBytes = kPiece * 8;
-  // A part of one plane of some channels, or some whole planes of them: where it is in the tensors.
-  struct Piece {
-    int64_t n, samples, channel, channels, position, length;
+  // What is packed at a time: at most so many positions of a plane, a multiple of a run, so that
+  // pieces keep the canonical order; and a cache line of channels, a run of each.
+  static constexpr int64_t kPiece = 512, kPieceBytes = 64 * kernels::kRunElements;
+  static_assert(kPieceBytes >= kPiece * 8);
+  // A part of one plane of some channels, or some whole planes of them.
+  struct Piece : Box {
     int64_t in_group;  // its first channel, counted from that of the group
     bool is_first;     // of its channels in a block
   };
   // Memory that a worker lends to each of the functions below: packed copies, or long rows.
-  static constexpr int64_t kBufferBytes = 48 * 1024;
+  static constexpr int64_t kBufferBytes = 64 * 1024;
   static constexpr int64_t kPointwiseBytes = 64 * 1024;  // more, where the activation is pointwise
   struct PointwiseBuffers;
   int64_t buffer_bytes() const {
@@ -154,10 +150,13 @@ class Blockwise {
   MemoryOrder order() const {
     return mode_ == Mode::planes     ? MemoryOrder::planes
            : mode_ == Mode::channels ? MemoryOrder::channels
+           : transposes_             ? MemoryOrder::mixed
                                      : MemoryOrder::neither;
   }
-  // Most channels of a group: a packed copy reads the same cache lines for several channels.
-  int64_t max_group() const { return mode_ == Mode::packed ? 16 : kernels::kMaxGroup; }
+  // Most channels of a group.
+  int64_t max_group() const {
+    return mode_ == Mode::packed && !transposes_ ? 16 : kernels::kMaxGroup;
+  }
 
   // Adds the elements of one block for a group. Pivots for the sums of forward are read first.
   void accumulate(kernels::SumsOf op, const Group &group, int64_t block,
@@ -262,6 +261,7 @@ class Blockwise {
            dtype_size(dtype_) == arithmetic_size(dtype_);
   }
   kernels::Stream box_stream(std::byte *buffer, const Group &group, const Blocks::Block &box) const;
+  Box box_of(const Group &group, const Blocks::Block &box) const;
   kernels::Stream read_box(const View &view, const Group &group, const Blocks::Block &box,
                            std::byte *buffer, PointwiseBuffers &own) const;
   void load_box(const View &view, const Group &group, const Blocks::Block &box, std::byte *to,
@@ -282,6 +282,7 @@ class Blockwise {
   DType dtype_;
   Blocks blocks_;
   Mode mode_;
+  bool transposes_;  // packed, and a tensor has its channels contiguous
   const kernels::TypeKernels &kernels_;
 };
 

@@ -140,6 +140,16 @@ void Blockwise::for_each_row(const View &view, const Group &group, const Blocks:
         count);
 }
 
+Box Blockwise::box_of(const Group &group, const Blocks::Block &box) const {
+  const Place place = place_of(group.channel);
+  return {place.sample + box.first_sample,
+          box.samples,
+          place.channel,
+          group.channels,
+          box.position,
+          box.length};
+}
+
 void Blockwise::load_box(const View &view, const Group &group, const Blocks::Block &box,
                          std::byte *to, PointwiseBuffers &own) const {
   const int64_t bytes = arithmetic_size(dtype_), element = dtype_size(dtype_);
@@ -147,12 +157,9 @@ void Blockwise::load_box(const View &view, const Group &group, const Blocks::Blo
     return for_each_row(view, group, box, [&](const std::byte *from, int64_t at, int64_t count) {
       kernels_.load_row(from, count, to + at * bytes);
     });
-  std::byte *at = element == bytes ? to : own.packed;
-  const Place place = place_of(group.channel);
-  for (int64_t n = 0; n < box.samples; ++n)
-    for (int64_t c = 0; c < group.channels; ++c, at += box.length * element)
-      gather(view, place.sample + box.first_sample + n, place.channel + c, box.position, box.length,
-             at);
+  const Stream in_box = box_stream(nullptr, group, box);
+  gather(view, box_of(group, box), {in_box.channel, in_box.sample},
+         element == bytes ? to : own.packed);
   if (element != bytes) kernels_.load_row(own.packed, group.channels * box.elements(), to);
 }
 
@@ -163,14 +170,11 @@ void Blockwise::store_box(std::byte *from, const View &view, const Group &group,
     return for_each_row(view, group, box, [&](std::byte *to, int64_t at, int64_t count) {
       kernels_.store_row(from + at * bytes, count, to, streaming);
     });
-  const std::byte *at = element == bytes ? from : own.packed;
   if (element != bytes)
     kernels_.store_row(from, group.channels * box.elements(), own.packed, false);
-  const Place place = place_of(group.channel);
-  for (int64_t n = 0; n < box.samples; ++n)
-    for (int64_t c = 0; c < group.channels; ++c, at += box.length * element)
-      scatter(at, view, place.sample + box.first_sample + n, place.channel + c, box.position,
-              box.length);
+  const Stream in_box = box_stream(nullptr, group, box);
+  scatter(element == bytes ? from : own.packed, {in_box.channel, in_box.sample}, view,
+          box_of(group, box));
 }
 
 // A box of a tensor in the arithmetic type: where it is, or in the buffer.
@@ -195,8 +199,12 @@ void Blockwise::for_each_box(const Group &group, const Blocks::Block &block, boo
   const auto whole = [](int64_t count, int64_t unit, int64_t all) {
     return std::min(std::max(count / unit * unit, unit), all);
   };
+  const bool across = rows || (transposes_ && group.channels > 1);
   int64_t channels, length;
-  if (rows) {
+  if (across && !rows) {
+    length = std::min(block.length, kernels::kRunElements);
+    channels = whole(most / (length * fewest_samples), 1, group.channels);
+  } else if (rows) {
     channels = whole(most / (fewest_samples * fewest_positions), 1, group.channels);
     length = whole(most / (channels * fewest_samples), fewest_positions, block.length);
   } else {
@@ -215,7 +223,7 @@ void Blockwise::for_each_box(const Group &group, const Blocks::Block &block, boo
                     std::min(length, block.length - p)});
   };
   for (int64_t n = block.first_sample; n < end; n += samples) {
-    if (rows) {
+    if (across) {
       for (int64_t p = 0; p < block.length; p += length)
         for (int64_t c = 0; c < group.channels; c += channels) visit(n, c, p);
     } else {

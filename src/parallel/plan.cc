@@ -103,7 +103,8 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
                       bool may_be_whole) {
   const int64_t channels = work.size.c, row = work.row_channels();
   const int64_t channel_bytes = work.size.per_channel() * work.element_bytes * work.reads;
-  const bool channels_last = work.order == MemoryOrder::channels;
+  const bool channels_last =
+      work.order == MemoryOrder::channels || work.order == MemoryOrder::mixed;
   Plan plan;
   plan.blocks = make_blocks(work.size).count;
   plan.workers = useful_workers(work, machine);
@@ -127,7 +128,8 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
     // Groups are pieces of rows: going through memory in its order twice is faster than finding a
     // group in cache again.
     plan.split = true;
-    plan.group = std::min(channels_last ? kWideGroup * max_group : max_group, row);
+    const bool is_wide = work.order == MemoryOrder::channels;
+    plan.group = std::min(is_wide ? kWideGroup * max_group : max_group, row);
   } else {
     // Channels that together fill a fraction of L2: summed and normalised while they are there, the
     // next ones on the way. A tensor that stays in the caches as a whole is read again fast enough,
@@ -217,6 +219,11 @@ Tiles make_tiles(const Work &work, int workers) {
   if (work.order == MemoryOrder::channels) {
     tiles.channels = std::min(c, elements);
     tiles.positions = even_part(plane, elements / tiles.channels, 1);
+  } else if (work.order == MemoryOrder::mixed) {
+    // Long runs both of channels and of positions; whole bytes of a mask.
+    constexpr int64_t kFewestPositions = 128, kChannels = 64;
+    tiles.positions = even_part(plane, std::max(elements / c, kFewestPositions), 8);
+    tiles.channels = even_part(c, elements / tiles.positions, kChannels);
   } else {
     // Strided planes: a packed copy reads the same cache lines for several channels.
     constexpr int64_t kStridedPositions = 256;

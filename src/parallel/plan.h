@@ -85,6 +85,7 @@ struct Plan {
 enum class MemoryOrder {
   planes,    // W fastest, then C: NCHW
   channels,  // C fastest: NHWC
+  mixed,     // C fastest in some tensors, W in others
   neither,
 };
 

@@ -1,0 +1,136 @@
+#include "ops/packed_copy.h"
+
+#include <algorithm>
+
+namespace bn2d {
+namespace {
+
+// `count` elements, apart in memory, one after another.
+template <class T>
+void gather_run(const T *from, int64_t stride, int64_t count, T *to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = from[i * stride];
+}
+template <class T>
+void scatter_run(const T *from, int64_t stride, int64_t count, T *to) {
+  for (int64_t i = 0; i < count; ++i) to[i * stride] = from[i];
+}
+
+// Of an expanded tensor: one element, again and again.
+template <class T>
+void repeat(const T *from, int64_t count, T *to) {
+  std::fill_n(to, count, *from);
+}
+
+// to[c][r] = from[r][c]. A line of `to` is written as a whole, from lines that stay in L1
+// meanwhile. Squares in vector registers were no faster: the time goes to memory. kPacks: `from` is
+// the tensor, else `to` is. There a piece touches one line of each position, and no hardware sees
+// which ones come next; so those of the next 128 positions are fetched.
+template <bool kPacks, class T>
+void transpose(const T *from, int64_t from_stride, int64_t rows, int64_t columns, T *to,
+               int64_t to_stride) {
+  constexpr int64_t kAtOnce = 64 / sizeof(T), kAhead = 128;
+  for (int64_t r = 0; r < rows; r += kAtOnce) {
+    const int64_t count = std::min(kAtOnce, rows - r);
+    if (kPacks)
+      for (int64_t i = r; i < r + count; ++i) __builtin_prefetch(from + (i + kAhead) * from_stride);
+    for (int64_t c = 0; c < columns; ++c) {
+      const T *source = from + r * from_stride + c;
+      T *target = to + c * to_stride + r;
+      if (!kPacks) __builtin_prefetch(target + kAhead * to_stride);
+      if (count == kAtOnce) {
+        for (int64_t i = 0; i < kAtOnce; ++i) target[i] = source[i * from_stride];
+      } else {
+        gather_run(source, from_stride, count, target);
+      }
+    }
+  }
+}
+
+// Calls f(memory, offset, count) for each run of constant stride in positions [position, position +
+// length) of a plane.
+template <class F>
+void for_each_run(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, F f) {
+  if (plane_collapses(view))
+    return f(view.at(n, c, 0, 0) + position * view.stride.w * dtype_size(view.dtype), int64_t{0},
+             length);
+  for (int64_t done = 0; done < length;) {
+    const int64_t h = (position + done) / view.size.w, w = (position + done) % view.size.w;
+    const int64_t count = std::min(view.size.w - w, length - done);
+    f(view.at(n, c, h, w), done, count);
+    done += count;
+  }
+}
+
+// Calls f(memory, first element in the copy, channels, count) for runs: of some channels at once
+// where these are contiguous, else of one.
+template <class F>
+void for_each_part(const View &view, const Box &box, const PackedStrides &packed, F f) {
+  const int64_t at_once = view.stride.c == 1 && view.stride.w != 1 ? box.channels : 1;
+  for (int64_t c = 0; c < box.channels; c += at_once)
+    for (int64_t n = 0; n < box.samples; ++n)
+      for_each_run(view, box.n + n, box.channel + c, box.position, box.length,
+                   [&](std::byte *memory, int64_t offset, int64_t count) {
+                     f(memory, c * packed.channel + n * packed.sample + offset, at_once, count);
+                   });
+}
+
+template <class T>
+void gather_elements(const View &view, const Box &box, const PackedStrides &packed, T *to) {
+  const int64_t stride = view.stride.w;
+  for_each_part(view, box, packed,
+                [&](const std::byte *memory, int64_t at, int64_t channels, int64_t count) {
+                  const T *from = reinterpret_cast<const T *>(memory);
+                  if (channels > 1) {
+                    transpose<true>(from, stride, count, channels, to + at, packed.channel);
+                  } else if (stride == 1) {
+                    std::copy_n(from, count, to + at);
+                  } else if (stride == 0) {
+                    repeat(from, count, to + at);
+                  } else {
+                    gather_run(from, stride, count, to + at);
+                  }
+                });
+}
+
+template <class T>
+void scatter_elements(const T *from, const PackedStrides &packed, const View &view,
+                      const Box &box) {
+  const int64_t stride = view.stride.w;
+  for_each_part(view, box, packed,
+                [&](std::byte *memory, int64_t at, int64_t channels, int64_t count) {
+                  T *to = reinterpret_cast<T *>(memory);
+                  if (channels > 1) {
+                    transpose<false>(from + at, packed.channel, channels, count, to, stride);
+                  } else if (stride == 1) {
+                    std::copy_n(from + at, count, to);
+                  } else {
+                    scatter_run(from + at, stride, count, to);
+                  }
+                });
+}
+
+}  // namespace
+
+void gather(const View &view, const Box &box, const PackedStrides &packed, std::byte *to) {
+  switch (dtype_size(view.dtype)) {
+    case 2:
+      return gather_elements(view, box, packed, reinterpret_cast<uint16_t *>(to));
+    case 4:
+      return gather_elements(view, box, packed, reinterpret_cast<uint32_t *>(to));
+    default:
+      return gather_elements(view, box, packed, reinterpret_cast<uint64_t *>(to));
+  }
+}
+
+void scatter(const std::byte *from, const PackedStrides &packed, const View &view, const Box &box) {
+  switch (dtype_size(view.dtype)) {
+    case 2:
+      return scatter_elements(reinterpret_cast<const uint16_t *>(from), packed, view, box);
+    case 4:
+      return scatter_elements(reinterpret_cast<const uint32_t *>(from), packed, view, box);
+    default:
+      return scatter_elements(reinterpret_cast<const uint64_t *>(from), packed, view, box);
+  }
+}
+
+}  // namespace bn2d

@@ -1,0 +1,23 @@
+// A box of a tensor, to and from a packed copy.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/view.h"
+
+namespace bn2d {
+
+// A part of one plane of some samples and channels, or some of their whole planes.
+struct Box {
+  int64_t n, samples, channel, channels, position, length;
+};
+
+// Of a packed copy, in elements. Positions follow one another.
+struct PackedStrides {
+  int64_t channel, sample;
+};
+
+void gather(const View &view, const Box &box, const PackedStrides &packed, std::byte *to);
+void scatter(const std::byte *from, const PackedStrides &packed, const View &view, const Box &box);
+
+}  // namespace bn2d
