@@ -17,6 +17,7 @@
 #include "ops/channels_of_sets.h"
 #include "ops/exact_mean.h"
 #include "ops/extreme.h"
+#include "ops/merge.h"
 #include "ops/operations.h"
 #include "ops/pointwise.h"
 #include "ops/repeats.h"
@@ -394,8 +395,9 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   const Backward operation(call, tensors.argument);
   if (operation.has_sums && !tensors.x.exists()) tensors.x = call.dy;
   if (!operation.has_sums && !operation.has_map) return;  // so it is in each of the calls
-  const Repeats repeats(tensors, call.dy.size);
-  const Blockwise blockwise(tensors, call.sets.of(call.dy.size), call.dy.dtype);
+  const Sets sets = merge_samples(call.sets.of(call.dy.size), &tensors);
+  const Repeats repeats(tensors, sets.size);
+  const Blockwise blockwise(tensors, sets, call.dy.dtype);
   const bool is_dy = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
   tensors.lends_out = call.fused.is_pointwise() && operation.has_sums && call.dx.exists() && !is_dy;
   const bool in_place = is_dy || tensors.lends_out;

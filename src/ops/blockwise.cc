@@ -101,9 +101,9 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
     has_rows = has_rows || (!has_contiguous_planes(*view) && view->stride.c == 1);
   }
   if (!is_one_row) row_ = sets.size.c;
-  mode_ = channels && (prefers_channels(sets.size) || !planes) ? Mode::channels
-          : planes                                             ? Mode::planes
-                                                               : Mode::packed;
+  mode_ = channels && (prefers_channels(size_) || !planes) ? Mode::channels
+          : planes                                         ? Mode::planes
+                                                           : Mode::packed;
   transposes_ = mode_ == Mode::packed && has_rows;
 }
 
@@ -145,10 +145,7 @@ Job Blockwise::job_of_piece(const Piece &piece, Packed &packed) const {
   job.g = read_piece(tensors_.g, piece, packed.read[1]);
   job.v = read_piece(tensors_.v, piece, packed.read[3]);
   if (tensors_.side_mask != nullptr) {
-    for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
-      kernels_.expand_mask(mask_at(tensors_.side_mask, piece, n, c), piece.length,
-                           packed.read[2] + at * dtype_size(dtype_));
-    });
+    expand_signs(kernels_, piece, dtype_size(dtype_), packed.read[2]);
     job.side = packed_stream(packed.read[2], piece);
   } else if (tensors_.side.exists() && tensors_.x.exists() &&
              same_elements(tensors_.side, tensors_.x)) {
@@ -176,11 +173,7 @@ kernels::MapJob Blockwise::job_of_extreme_piece(const Piece &piece, Packed &pack
   job.side = read(tensors_.side, packed.read[2]);
   job.v = read(tensors_.v, packed.read[3]);
   if (tensors_.side_mask != nullptr) {
-    for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
-      kernels::active().f64->expand_mask(
-          mask_at(tensors_.side_mask, piece, n, c), piece.length,
-          packed.read[2] + at * static_cast<int64_t>(sizeof(double)));
-    });
+    expand_signs(*kernels::active().f64, piece, sizeof(double), packed.read[2]);
     job.side = packed_stream(packed.read[2], piece);
   }
   job.slope = tensors_.slope;
@@ -214,10 +207,25 @@ void Blockwise::for_each_piece(const Group &group, const Blocks::Block &block, c
                 n == first && done == 0});
 }
 
-// The bits of a part of a plane. Byte is const or not.
-template <class Byte>
-Byte *Blockwise::mask_at(Byte *mask, const Piece &piece, int64_t n, int64_t c) const {
-  return mask + (n * sets_.size.c + c) * mask_plane_bytes(size_.plane()) + piece.position / 8;
+// Where the mask has the first position of a part of a plane.
+int64_t Blockwise::mask_place(const Piece &piece, int64_t n, int64_t c) const {
+  if (tensors_.masks_bytes) return (n * size_.plane() + piece.position) * sets_.size.c + c;
+  return (n * sets_.size.c + c) * mask_plane_bytes(size_.plane()) + piece.position / 8;
+}
+
+// The elements +1 and -1 that the bits of a mask stand for.
+void Blockwise::expand_signs(const kernels::TypeKernels &kernels, const Piece &piece,
+                             int64_t element_bytes, std::byte *signs) const {
+  for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
+    const uint8_t *bits = tensors_.side_mask + mask_place(piece, n, c);
+    uint8_t gathered[kPiece / 8] = {};
+    if (tensors_.masks_bytes) {
+      for (int64_t i = 0; i < piece.length; ++i)
+        gathered[i / 8] |= static_cast<uint8_t>((bits[i * sets_.size.c] & 1) << i % 8);
+      bits = gathered;
+    }
+    kernels.expand_mask(bits, piece.length, signs + at * element_bytes);
+  });
 }
 
 // From three places inside of the block: at its ends, images have borders. Thirteenths: a quarter
@@ -362,8 +370,12 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
 void Blockwise::pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs,
                            int64_t element_bytes, const Piece &piece) const {
   for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
-    kernels.pack_mask(signs + at * element_bytes, piece.length,
-                      mask_at(tensors_.sign_mask, piece, n, c));
+    uint8_t *const mask = tensors_.sign_mask + mask_place(piece, n, c);
+    if (!tensors_.masks_bytes)
+      return kernels.pack_mask(signs + at * element_bytes, piece.length, mask);
+    uint8_t bits[kPiece / 8];
+    kernels.pack_mask(signs + at * element_bytes, piece.length, bits);
+    for (int64_t i = 0; i < piece.length; ++i) mask[i * sets_.size.c] = bits[i / 8] >> i % 8 & 1;
   });
 }
 

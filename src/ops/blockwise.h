@@ -22,6 +22,7 @@ struct Tensors {
       nullptr;     // instead of side: one bit per element, each plane in whole bytes; 1: positive
   View out, out2;  // written
   uint8_t *sign_mask = nullptr;  // written (forward): 1 where the activation's argument is positive
+  bool masks_bytes = false;      // masks have a byte for each position, channels fastest (merge.h)
   kernels::Activation activation = kernels::Activation::none;
   double slope = 0;
   double bound = 0;                    // of a pointwise activation
@@ -222,8 +223,9 @@ class Blockwise {
   [[gnu::cold]] kernels::MapJob job_of_extreme_piece(const Piece &piece, Packed &packed) const;
   template <class F>
   void for_each_piece(const Group &group, const Blocks::Block &block, const F &f) const;
-  template <class Byte>
-  Byte *mask_at(Byte *mask, const Piece &piece, int64_t n, int64_t c) const;
+  int64_t mask_place(const Piece &piece, int64_t n, int64_t c) const;
+  void expand_signs(const kernels::TypeKernels &kernels, const Piece &piece, int64_t element_bytes,
+                    std::byte *signs) const;
   void pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs,
                   int64_t element_bytes, const Piece &piece) const;
   kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const;

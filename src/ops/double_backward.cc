@@ -16,6 +16,7 @@
 #include "kernels/safe_range.h"
 #include "ops/additive_partial.h"
 #include "ops/exact_mean.h"
+#include "ops/merge.h"
 #include "ops/operations.h"
 #include "ops/repeats.h"
 #include "ops/schedule.h"
@@ -213,8 +214,9 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   tensors.out = call.ddy;
   tensors.out2 = call.dx;
   set_side(call, tensors);
-  const Repeats repeats(tensors, size);
-  const Blockwise blockwise(tensors, call.sets.of(size), call.dy.dtype);
+  const Sets sets = merge_samples(call.sets.of(size), &tensors);
+  const Repeats repeats(tensors, sets.size);
+  const Blockwise blockwise(tensors, sets, call.dy.dtype);
   const DoubleBackward operation(call);
   const Schedule<DoubleBackward> schedule(operation, blockwise, call, call.dy.dtype, 3, false);
   const Scratch scratch(schedule.scratch_bytes());

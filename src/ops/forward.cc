@@ -7,6 +7,7 @@
 
 #include "ops/channels_of_sets.h"
 #include "ops/extreme.h"
+#include "ops/merge.h"
 #include "ops/operations.h"
 #include "ops/repeats.h"
 #include "ops/schedule.h"
@@ -359,8 +360,9 @@ void save_parameters(const ForwardCall &call) {
   tensors.activation = call.fused.activation;
   tensors.slope = call.fused.factor();
   tensors.bound = call.fused.bound();
-  const Repeats repeats(tensors, call.x.size);
-  const Blockwise blockwise(tensors, call.sets.of(call.x.size), call.x.dtype);
+  const Sets sets = merge_samples(call.sets.of(call.x.size), &tensors);
+  const Repeats repeats(tensors, sets.size);
+  const Blockwise blockwise(tensors, sets, call.x.dtype);
   const Forward operation(call);
   const bool in_place =
       call.y.data == call.x.data || call.y.data == call.z.data;  // its lines are in cache already
