@@ -23,10 +23,11 @@ DType dtype_of(const char *what, const bn2d_view &view) {
        what, view.dtype_code, view.dtype_bits, view.dtype_lanes);
 }
 
-void check_rank(const char *what, const bn2d_view &view, int32_t rank) {
+void check_rank(const char *what, const bn2d_view &view, int32_t rank, const char *more = "") {
   check_device(what, view.device_type, view.device_id);
   if (view.ndim != rank)
-    fail(Status::shape, "%s has rank %" PRId32 ", must be %" PRId32, what, view.ndim, rank);
+    fail(Status::shape, "%s has rank %" PRId32 ", must be %" PRId32 "%s", what, view.ndim, rank,
+         more);
   if (rank > 0 && view.shape == nullptr) fail(Status::invalid_argument, "%s: shape is NULL", what);
 }
 
@@ -41,11 +42,39 @@ void set_data(const char *what, const bn2d_view &view, View &out) {
   out.data = reinterpret_cast<std::byte *>(address);
 }
 
+// (N, C/block, H, W, block)
+View blocked_view_of(const char *what, const bn2d_view &view) {
+  check_rank(what, view, 5);
+  const int64_t *const shape = view.shape, block = shape[4];
+  const DType dtype = dtype_of(what, view);
+  Extents size = {shape[0], 0, shape[2], shape[3]};
+  for (const int64_t extent : {shape[1], block})
+    if (extent < 0)
+      fail(Status::shape, "%s: extent C is %" PRId64 " blocks of %" PRId64 ", must be 0 or more",
+           what, shape[1], block);
+  if (__builtin_mul_overflow(shape[1], block, &size.c))
+    fail(Status::overflow, "%s: %" PRId64 " blocks of %" PRId64 " channels leave 64 bits", what,
+         shape[1], block);
+  check_extents(what, size);
+  View out = contiguous_view(nullptr, dtype, size);
+  if (size.numel() != 0) {
+    const int64_t row = block * size.w, plane = row * size.h;
+    const int64_t contiguous[5] = {shape[1] * plane, plane, row, block, 1};
+    const int64_t *const strides = view.strides != nullptr ? view.strides : contiguous;
+    out.stride = {strides[0], strides[4], strides[2], strides[3]};
+    set_blocks(out, block, strides[1]);
+    normalise_strides(out);
+  }
+  set_data(what, view, out);
+  return out;
+}
+
 }  // namespace
 
 View view_of(const char *what, const bn2d_view *given) {
   const bn2d_view &view = *required(given, what);
-  check_rank(what, view, 4);
+  if (view.ndim == 5) return blocked_view_of(what, view);
+  check_rank(what, view, 4, ", or 5 with blocks of channels");
   const Extents size = {view.shape[0], view.shape[1], view.shape[2], view.shape[3]};
   const DType dtype = dtype_of(what, view);
   check_extents(what, size);

@@ -271,6 +271,10 @@ enum bn2d_flag {
  * (n*strides[0] + c*strides[1] + ...) * sizeof(element).
  *  - contiguous NCHW: strides NULL or {C*H*W, H*W, W, 1}; channels_last (NHWC): {H*W*C, 1, W*C, C};
  *    both at full speed.
+ *  - ndim 5: blocks of b channels, as oneDNN has them (nChw16c, nChw8c). The shape is
+ *    {N, C/b, H, W, b}, strides NULL or {C*H*W, H*W*b, W*b, b, 1}; channel c is number c%b of block
+ *    c/b. Takes 1.1 to 1.5 times as long as channels_last. C is what the rest of this header says,
+ *    a mask is that of (N, C, H, W). Since 1.4.
  *  - any other positive strides work, too. The stride of an extent of 0 or 1 does not matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
  *    again and again. In a tensor that is written, no two elements may share memory:
@@ -282,11 +286,11 @@ typedef struct bn2d_view {
   void *data;             /**< Start of the memory; may be NULL where the tensor has no elements. */
   int32_t device_type;    /**< BN2D_CPU */
   int32_t device_id;      /**< 0 */
-  int32_t ndim;           /**< 4 */
+  int32_t ndim;           /**< 4; 5: blocks of channels */
   uint8_t dtype_code;     /**< DLPack code: 2 float, 4 bfloat */
   uint8_t dtype_bits;     /**< 16, 32, 64 */
   uint16_t dtype_lanes;   /**< 1 */
-  const int64_t *shape;   /**< N, C, H, W */
+  const int64_t *shape;   /**< N, C, H, W; or N, C/b, H, W, b */
   const int64_t *strides; /**< In elements, or NULL for contiguous. */
   uint64_t byte_offset;   /**< Added to data. */
 } bn2d_view;

@@ -169,10 +169,15 @@ struct Strides {
     return a.n == b.n && a.c == b.c && a.h == b.h && a.w == b.w;
   }
 };
-/** Contiguous in one of two orders. */
-enum class Layout { nchw, channels_last };
+/**
+ * Contiguous in one of these orders. nchw8c and nchw16c: blocks of 8 or 16 channels, (N, C/16, H,
+ * W, 16), as oneDNN has them; C is a multiple of 8 or 16. They need a library of 1.4 or later.
+ */
+enum class Layout { nchw, channels_last, nchw8c, nchw16c };
 inline constexpr Layout nchw = Layout::nchw;
 inline constexpr Layout channels_last = Layout::channels_last;
+inline constexpr Layout nchw8c = Layout::nchw8c;
+inline constexpr Layout nchw16c = Layout::nchw16c;
 
 /**
  * What a module is made with; the defaults are the library's. C++20: `Module bn(64, {.eps = 1e-3,
@@ -527,7 +532,10 @@ class ConstView {
                   Strides{int64_t(mdspan.stride(0)), int64_t(mdspan.stride(1)),
                           int64_t(mdspan.stride(2)), int64_t(mdspan.stride(3))}) {}
   ConstView(const void *data, DType dtype, const Shape &shape, Layout layout = nchw)
-      : ConstView(data, dtype, shape, contiguous(shape, layout)) {}
+      : ConstView(data, dtype, shape, contiguous(shape, layout)) {
+    if (layout == Layout::nchw8c) block_ = 8;
+    if (layout == Layout::nchw16c) block_ = 16;
+  }
   ConstView(const void *data, DType dtype, const Shape &shape, const Strides &strides)
       : given_(true), data_(data), dtype_(dtype), shape_(shape), strides_(strides) {}
 
@@ -536,7 +544,10 @@ class ConstView {
   const void *data() const { return data_; }
   DType dtype() const { return dtype_; }
   const Shape &shape() const { return shape_; }
+  /** Of blocks of channels: those of NCHW, which are not used. */
   const Strides &strides() const { return strides_; }
+  /** Channels of a block; 0: no blocks. */
+  int64_t block() const { return block_; }
 
   /** Elements that there are behind data(); ~0 where that is not known. */
   uint64_t count() const { return count_; }
@@ -557,6 +568,7 @@ class ConstView {
   DType dtype_ = DType::f32;
   Shape shape_;
   Strides strides_;
+  int64_t block_ = 0;
   uint64_t count_ = detail::kUnknown;
 };
 
@@ -636,6 +648,11 @@ class RawView {
         shape_{view.shape().n, view.shape().c, view.shape().h, view.shape().w},
         strides_{view.strides().n, view.strides().c, view.strides().h, view.strides().w} {
     fill(view.data(), view.dtype(), 4);
+    if (view.block() == 0) return;
+    view_.ndim = 5;  // (N, C/block, H, W, block), contiguous
+    view_.strides = nullptr;
+    shape_[1] /= view.block();
+    shape_[4] = view.block();
   }
   /** Of rank 1 or 0. */
   RawView(const ConstChannels &values, int32_t rank)
@@ -660,7 +677,7 @@ class RawView {
     view_.strides = strides_;
   }
   bool given_;
-  int64_t shape_[4];
+  int64_t shape_[5];
   int64_t strides_[4];
   bn2d_view view_{};
 };
@@ -695,10 +712,13 @@ struct Named {
   const char *name;
   const ConstView *view;
 };
-/** Views that reach beyond their container: only C++ knows. */
+/** Views that reach beyond their container, or end within a block: only C++ knows. */
 inline Fault check_reach(std::initializer_list<Named> views) {
   for (const Named &named : views) {
     const ConstView &view = *named.view;
+    if (view && view.block() != 0 && view.shape().c % view.block() != 0)
+      return fault(Status::shape, "%s has %lld channels, no multiple of the blocks of %lld",
+                   named.name, number(view.shape().c), number(view.block()));
     if (!view || view.count() == kUnknown || extent_in_memory(view) <= view.count()) continue;
     const Shape &s = view.shape();
     return fault(Status::shape, "%s has %lld elements, shape (%lld, %lld, %lld, %lld) needs %lld",

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <new>
+#include <numeric>
 
 #include "ops/long_rows.h"
 #include "ops/unbounded.h"
@@ -91,16 +92,22 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
   bool channels = planes && kernels_.map[0][static_cast<int>(kernels::Layout::channels)] != nullptr;
   bool is_one_row = sets.batches() == 1 || sets.samples == 1;
   bool has_rows = false;
+  int64_t block = 0;
   for (const View *view :
        {&tensors.x, &tensors.g, &tensors.side, &tensors.v, &tensors.out, &tensors.out2}) {
     if (!view->exists()) continue;
     is_one_row =
         is_one_row && (sets.batches() == 1 || view->stride.n == sets.size.c * view->stride.c);
+    block = std::gcd(block, view->block);
     planes = planes && has_contiguous_planes(*view);
     channels = channels && has_contiguous_channels(*view);
     has_rows = has_rows || (!has_contiguous_planes(*view) && view->stride.c == 1);
   }
-  if (!is_one_row) row_ = sets.size.c;
+  if (block != 0) {
+    row_ = block;
+  } else if (!is_one_row) {
+    row_ = sets.size.c;
+  }
   mode_ = channels && (prefers_channels(size_) || !planes) ? Mode::channels
           : planes                                         ? Mode::planes
                                                            : Mode::packed;

@@ -145,8 +145,8 @@ class Blockwise {
 
   const Sets &sets() const { return sets_; }
   const Blocks &blocks() const { return blocks_; }
-  // Channels that are one after another in memory, a constant stride apart: those of a sample, or
-  // all.
+  // Channels that are one after another in memory, a constant stride apart: those of a block, of a
+  // sample, or all.
   int64_t row() const { return row_; }
   MemoryOrder order() const {
     return mode_ == Mode::planes     ? MemoryOrder::planes
@@ -234,8 +234,8 @@ class Blockwise {
     int64_t sample, channel;
   };
   Place place_of(int64_t channel) const {
-    if (channel < row_) return {0, channel};
-    return {channel / row_ * sets_.samples, channel % row_};
+    if (channel < sets_.size.c || row_ == size_.c) return {0, channel};
+    return {channel / sets_.size.c * sets_.samples, channel % sets_.size.c};
   }
 
   // Pointwise activations (pointwise.cc).

@@ -42,8 +42,9 @@ void check_written(const char *what, const View &view, const char *leading_name,
   if (overlaps_itself(view))
     fail(Status::layout,
          "%s: strides (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64
-         ") make elements of the output share memory",
-         what, view.stride.n, view.stride.c, view.stride.h, view.stride.w);
+         ")%s make elements of the output share memory",
+         what, view.stride.n, view.stride.c, view.stride.h, view.stride.w,
+         view.block == 0 ? "" : " and those of the blocks");
 }
 
 void check_leading(const char *what, const View &view) {

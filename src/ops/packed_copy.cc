@@ -65,13 +65,16 @@ void for_each_run(const View &view, int64_t n, int64_t c, int64_t position, int6
 // where these are contiguous, else of one.
 template <class F>
 void for_each_part(const View &view, const Box &box, const PackedStrides &packed, F f) {
-  const int64_t at_once = view.stride.c == 1 && view.stride.w != 1 ? box.channels : 1;
-  for (int64_t c = 0; c < box.channels; c += at_once)
+  const bool across = view.stride.c == 1 && view.stride.w != 1;
+  const int64_t block = view.channels_of_block();
+  for (int64_t c = 0, at_once; c < box.channels; c += at_once) {
+    at_once = across ? std::min(box.channels - c, block - (box.channel + c) % block) : 1;
     for (int64_t n = 0; n < box.samples; ++n)
       for_each_run(view, box.n + n, box.channel + c, box.position, box.length,
                    [&](std::byte *memory, int64_t offset, int64_t count) {
                      f(memory, c * packed.channel + n * packed.sample + offset, at_once, count);
                    });
+  }
 }
 
 template <class T>

@@ -41,6 +41,7 @@ Aim aim_of(const Tensors &tensors, const Extents &size) {
 // One of each sample, channel or position that repeats, but a plane, or a row of channels, in full.
 View written_out(const View &view, Aim aim) {
   View out = view;
+  out.block = 0;
   Extents &size = out.size;
   if (view.stride.n == 0) size.n = 1;
   const auto unless_one = [](int64_t extent, int64_t stride) {

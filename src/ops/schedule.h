@@ -66,6 +66,7 @@ class Schedule {
         pool_(call.pool ? *call.pool : process_pool()),
         size_(blockwise.sets().counted()),
         row_(blockwise.row()),
+        finished_row_(row_ == size_.c ? row_ : blockwise.sets().size.c),
         together_(operation.has_sums ? blockwise.sets().channels : 1),
         arithmetic_bytes_(arithmetic_size(dtype)),
         coefficients_(kernels::coefficient_count(operation.map)) {
@@ -106,21 +107,24 @@ class Schedule {
   static constexpr int64_t in_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
   static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
   // The groups of `size` channels, row by row.
-  Group group_at(int64_t index, int64_t size) const {
-    if (row_ == size_.c) return {index * size, std::min(size, row_ - index * size)};
-    const int64_t of_row = divide_up(row_, size), first = index % of_row * size;
-    return {index / of_row * row_ + first, std::min(size, row_ - first)};
+  Group group_at(int64_t index, int64_t size, int64_t row) const {
+    if (row == size_.c) return {index * size, std::min(size, row - index * size)};
+    const int64_t of_row = divide_up(row, size), first = index % of_row * size;
+    return {index / of_row * row + first, std::min(size, row - first)};
   }
   // Once a thread, not once a unit: a fence waits until all is written, and nothing else goes on
   // meanwhile.
   void (*fence() const)() { return streaming_ ? kernels::streaming_fence : nullptr; }
   bool wide() const { return arithmetic_bytes_ == 8; }
-  Group group(int64_t index) const { return group_at(index, plan_.group); }
+  Group group(int64_t index) const { return group_at(index, plan_.group, row_); }
   // Channels that finish together: as many sets as fit, or a set.
   int64_t finished() const {
     return together_ > kernels::kMaxGroup ? together_ : kernels::kMaxGroup / together_ * together_;
   }
-  int64_t groups_of_all() const { return size_.c / row_ * divide_up(row_, finished()); }
+  int64_t groups_of_all() const {
+    return size_.c / finished_row_ * divide_up(finished_row_, finished());
+  }
+  Group finished_group(int64_t index) const { return group_at(index, finished(), finished_row_); }
 
   // Scratch: what all workers share (of the whole tensor; a plan of whole groups has none), then a
   // workspace for each.
@@ -226,7 +230,7 @@ class Schedule {
       }
     };
     auto finish = [&](int64_t index, int worker) {
-      const Group all = group_at(index, finished());
+      const Group all = finished_group(index);
       const Workspace<Partial> own = workspace(scratch, worker);
       const auto parts = [&](auto f) {
         for (int64_t first = 0; first < all.channels; first += kernels::kMaxGroup) {
@@ -322,7 +326,7 @@ class Schedule {
   [[gnu::noinline]] void run_map_only(std::byte *scratch) const {
     const MapCoefficients coefficients = coefficients_in(scratch, size_.c);
     auto finish = [&](int64_t index, int worker) {
-      const Group g = group_at(index, finished());
+      const Group g = finished_group(index);
       operation_.finish(blockwise_, g, nullptr, coefficients.from(g.channel),
                         workspace(scratch, worker));
     };
@@ -348,7 +352,8 @@ class Schedule {
   const Blockwise &blockwise_;
   const Pool &pool_;
   Extents size_;
-  int64_t row_, together_;  // channels of a row, and of a set
+  int64_t row_, finished_row_;  // channels that groups do not cross the ends of: for memory, sets
+  int64_t together_;            // channels of a set
   int64_t arithmetic_bytes_;
   int coefficients_;  // of a channel
   Plan plan_;         // where there are sums

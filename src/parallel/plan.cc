@@ -170,7 +170,7 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
 
 Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
   if (work.together == 1) return plan_of_channels(work, machine, max_group, true);
-  if (work.together <= max_group) {
+  if (work.together <= max_group && work.row_channels() % work.together == 0) {
     // A set as one channel of larger planes.
     Work of_sets = work;
     of_sets.size.c /= work.together;

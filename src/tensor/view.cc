@@ -45,6 +45,16 @@ View contiguous_view(void *data, DType dtype, const Extents &size) {
   return view;
 }
 
+void set_blocks(View &view, int64_t block, int64_t block_stride) {
+  if (view.size.c <= block) return;  // one block, or none
+  if (block == 1) {
+    view.stride.c = block_stride;
+  } else if (block_stride != wrapping_product(block, view.stride.c)) {
+    view.block = block;
+    view.block_stride = block_stride;
+  }
+}
+
 void normalise_strides(View &view) {
   const Extents &size = view.size;
   Strides &stride = view.stride;
@@ -63,20 +73,19 @@ void check_layout(const char *what, const View &view) {
   if (view.data == nullptr)
     fail(Status::invalid_argument, "%s: data is NULL, but the shape has %" PRId64 " elements", what,
          size.numel());
-  const int64_t extents[4] = {size.n, size.c, size.h, size.w};
-  const int64_t strides[4] = {view.stride.n, view.stride.c, view.stride.h, view.stride.w};
-  static constexpr char kNames[] = "NCHW";
+  const auto &[extents, strides] = Axes(view);
+  static constexpr const char *kNames[Axes::kCount] = {"N", "C", "H", "W", "blocks"};
   int64_t last = 0;  // index of the last element
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < Axes::kCount; ++i) {
     if (extents[i] > 1 && strides[i] < 0)
-      fail(Status::layout, "%s: stride %c is %" PRId64 ", must be 0 or more", what, kNames[i],
+      fail(Status::layout, "%s: stride %s is %" PRId64 ", must be 0 or more", what, kNames[i],
            strides[i]);
     int64_t reach, elements;
     if (!multiply(extents[i] - 1, strides[i], &reach) ||
         __builtin_add_overflow(last, reach, &last) ||
         __builtin_add_overflow(last, int64_t{1}, &elements) ||
         !multiply(elements, kWidestElement, &reach))
-      fail(Status::overflow, "%s: extent %" PRId64 " times stride %" PRId64 " (%c) leaves 64 bits",
+      fail(Status::overflow, "%s: extent %" PRId64 " times stride %" PRId64 " (%s) leaves 64 bits",
            what, extents[i], strides[i], kNames[i]);
   }
   const int64_t element = dtype_size(view.dtype);

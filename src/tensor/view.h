@@ -23,18 +23,38 @@ struct View {
   std::byte *data = nullptr;
   DType dtype = DType::f32;
   Extents size;
-  Strides stride;
+  Strides stride;  // c: within a block
+  // Where channels come in blocks, (N, C/block, H, W, block): those of one, and from block to
+  // block. 0: all channels are a constant stride apart.
+  int64_t block = 0, block_stride = 0;
   bool given = false;  // data may be NULL all the same where there are no elements
 
   bool exists() const { return given; }
+  int64_t channels_of_block() const { return block == 0 ? size.c : block; }
+  int64_t blocks() const { return block == 0 ? 1 : size.c / block; }
   std::byte *at(int64_t n, int64_t c, int64_t h, int64_t w) const {
-    return data + (n * stride.n + c * stride.c + h * stride.h + w * stride.w) * dtype_size(dtype);
+    const int64_t of_channel =
+        block == 0 ? c * stride.c : c / block * block_stride + c % block * stride.c;
+    return data + (n * stride.n + of_channel + h * stride.h + w * stride.w) * dtype_size(dtype);
   }
+};
+
+// The extents and strides of a view: N, C (of a block), H, W, blocks.
+struct Axes {
+  static constexpr int kCount = 5;
+  int64_t extent[kCount], stride[kCount];
+  explicit Axes(const View &v)
+      : extent{v.size.n, v.channels_of_block(), v.size.h, v.size.w, v.blocks()},
+        stride{v.stride.n, v.stride.c, v.stride.h, v.stride.w, v.block_stride} {}
 };
 
 // Checks that extents are not negative and that their product fits 64 bits, in bytes of the widest
 // dtype. `what` names the tensor in the error.
 void check_extents(const char *what, const Extents &size);
+
+// Makes the channels of a view blocks of `block`, from the one to the next `block_stride` elements,
+// where they are not a constant stride apart all the same.
+void set_blocks(View &view, int64_t block, int64_t block_stride);
 
 // View of contiguous NCHW elements.
 View contiguous_view(void *data, DType dtype, const Extents &size);
@@ -54,19 +74,18 @@ void check_array(const char *what, const void *data, int64_t bytes, int64_t elem
 
 // From the first byte of a checked view to behind its last one; 0 without elements.
 inline int64_t span_bytes(const View &view) {
-  const Extents &size = view.size;
-  if (size.numel() == 0) return 0;
-  const Strides &stride = view.stride;
-  const int64_t last = (size.n - 1) * stride.n + (size.c - 1) * stride.c + (size.h - 1) * stride.h +
-                       (size.w - 1) * stride.w;
-  return (last + 1) * dtype_size(view.dtype);
+  if (view.size.numel() == 0) return 0;
+  const Axes axes(view);
+  int64_t elements = 1;
+  for (int i = 0; i < Axes::kCount; ++i) elements += (axes.extent[i] - 1) * axes.stride[i];
+  return elements * dtype_size(view.dtype);
 }
 
 // H and W as one index of constant stride: (h, w) -> (h*W + w) * stride.w.
 bool plane_collapses(const View &view);
 // Each plane of a channel is contiguous: NCHW, slices of it along N and C.
 bool has_contiguous_planes(const View &view);
-// Each (n, h, w) has its channels contiguous: NHWC, slices of it.
+// Each (n, h, w) has its channels contiguous, or those of each block: NHWC, slices of it, nChw16c.
 bool has_contiguous_channels(const View &view);
 
 }  // namespace bn2d

@@ -21,7 +21,7 @@ const std::vector<Fault> &faults() {
   static const std::vector<Fault> table = {
       // Rank and extents. The module has 6 channels, the tensors are (2, 6, 3, 5).
       {"rank 3", [](View &v) { v->ndim = 3; }, BN2D_ERROR_SHAPE, {"3", "4"}},
-      {"rank 5", [](View &v) { v->ndim = 5; }, BN2D_ERROR_SHAPE, {"5", "4"}},
+      {"rank 6", [](View &v) { v->ndim = 6; }, BN2D_ERROR_SHAPE, {"6", "4"}},
       {"rank 0", [](View &v) { v->ndim = 0; }, BN2D_ERROR_SHAPE, {"0", "4"}},
       {"rank -1", [](View &v) { v->ndim = -1; }, BN2D_ERROR_SHAPE, {"-1", "4"}},
       {"rank INT32_MAX",

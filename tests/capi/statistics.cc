@@ -33,12 +33,16 @@ std::vector<int64_t> uneven(int64_t samples, int64_t parts) {
 
 // Part [n, n + count.n) x ... of a tensor, as a view of its own.
 struct Tile {
-  int64_t shape[4], strides[4];
+  int64_t shape[5], strides[5];
   bn2d_view view;
   Tile(const bn2d_view &whole, const Extents &first, const Extents &count)
       : shape{count.n, count.c, count.h, count.w}, view(whole) {
     const int64_t *const from = whole.strides;
-    std::copy(from, from + 4, strides);
+    std::copy(from, from + whole.ndim, strides);
+    if (whole.ndim == 5) {  // all blocks of channels
+      shape[1] = whole.shape[1];
+      shape[4] = whole.shape[4];
+    }
     const int64_t offset =
         first.n * from[0] + first.c * from[1] + first.h * from[2] + first.w * from[3];
     view.byte_offset += static_cast<uint64_t>(offset) * (whole.dtype_bits / 8);

@@ -139,3 +139,34 @@ TEST_CASE("cpp views: spans", "[cpp]") {
   span[1] = 5;
   CHECK(numbers[1] == 5);
 }
+
+TEST_CASE("cpp views: blocks of channels", "[cpp]") {
+  // Catches blocks that are told as something else, and channels that fill no block.
+  const bn2d::Shape shape{2, 32, 3, 5};
+  std::vector<float> plain(2 * 32 * 15), y(plain.size());
+  std::iota(plain.begin(), plain.end(), 0.0f);
+  bn2d::Module bn(32);
+  bn.forward({plain, shape}, {y, shape});
+  for (const int64_t block : {8, 16}) {
+    const auto place = [&](int64_t n, int64_t c, int64_t p) {
+      return static_cast<size_t>(((n * 32 + c / block * block) * 15) + p * block + c % block);
+    };
+    std::vector<float> x(plain.size()), got(plain.size()), expected(plain.size());
+    for (int64_t n = 0; n < 2; ++n)
+      for (int64_t c = 0; c < 32; ++c)
+        for (int64_t p = 0; p < 15; ++p) {
+          const auto from = static_cast<size_t>((n * 32 + c) * 15 + p);
+          x[place(n, c, p)] = plain[from];
+          expected[place(n, c, p)] = y[from];
+        }
+    const bn2d::Layout layout = block == 8 ? bn2d::nchw8c : bn2d::nchw16c;
+    bn.forward({x, shape, layout}, {got, shape, layout});
+    CHECK(got == expected);
+    const auto error = error_of([&] {
+      bn2d::Module(20).forward({x, {2, 20, 3, 5}, layout}, {got, {2, 20, 3, 5}, layout});
+    });
+    CHECK(error.status() == bn2d::Status::shape);
+    CHECK(std::string(error.what()) ==
+          "x has 20 channels, no multiple of the blocks of " + std::to_string(block));
+  }
+}

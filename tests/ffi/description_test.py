@@ -226,9 +226,11 @@ class Reality(unittest.TestCase):
         # is allowed.
         allowed = {}
         entries = re.findall(
-            r'BN2D_ENTRY\((\w+),\s*"([^"]*)"', read("tests", "support", "contract_functions.h")
+            r'BN2D_ENTRY\(\s*(\w+),\s*((?:"[^"]*"\s*)+)',
+            read("tests", "support", "contract_functions.h"),
         )
-        for name, words in entries:
+        for name, literals in entries:
+            words = "".join(re.findall(r'"([^"]*)"', literals))
             pointers = allowed.setdefault("bn2d_" + name, {})
             for word in words.split():
                 pointers[word.rstrip("?")] = pointers.get(word.rstrip("?"), False) or word.endswith(

@@ -26,13 +26,22 @@ namespace numerics {
 // -------------------------------------------------------------------------------------------------
 // tensors
 
-enum class Layout { nchw, nhwc, padded_rows, padded_planes, channel_slice, nhwc_slice, permuted };
+enum class Layout {
+  nchw,
+  nhwc,
+  padded_rows,
+  padded_planes,
+  channel_slice,
+  nhwc_slice,
+  permuted,
+  blocked
+};
 constexpr Layout all_layouts[] = {Layout::nchw,          Layout::nhwc,          Layout::padded_rows,
                                   Layout::padded_planes, Layout::channel_slice, Layout::nhwc_slice,
-                                  Layout::permuted};
+                                  Layout::permuted,      Layout::blocked};
 inline const char *name_of(Layout layout) {
   static const char *const names[] = {"nchw",          "nhwc",       "padded_rows", "padded_planes",
-                                      "channel_slice", "nhwc_slice", "permuted"};
+                                      "channel_slice", "nhwc_slice", "permuted",    "blocked"};
   return names[static_cast<int>(layout)];
 }
 
@@ -48,8 +57,8 @@ class Tensor {
  public:
   Tensor(int32_t dtype, const Extents &e, Layout layout = Layout::nchw,
          const Placement &placement = {})
-      : dtype_(dtype), e_(e), shape_{e.n, e.c, e.h, e.w}, front_(placement.front) {
-    int64_t s[4] = {};
+      : dtype_(dtype), e_(e), shape_{e.n, e.c, e.h, e.w, 1}, front_(placement.front) {
+    int64_t s[5] = {};
     int64_t slice = 0;
     switch (layout) {
       case Layout::nchw:
@@ -81,22 +90,34 @@ class Tensor {
         set_strides(s, n, c, 2, e.c * c + 3);
         break;
       }
+      case Layout::blocked: {  // (n, c/block, h, w, block), with gaps
+        for (const int64_t block : {16, 8, 5, 3, 2, 1})
+          if (e.c % block == 0 && (e.c > block || block == 1)) {
+            shape_[1] = e.c / block;
+            shape_[4] = block;
+            break;
+          }
+        const int64_t plane = e.plane() * shape_[4] + 3;
+        set_strides(s, shape_[1] * plane, plane, e.w * shape_[4], shape_[4]);
+        s[4] = 1;
+        view_.ndim = 5;
+        break;
+      }
     }
-    std::copy(s, s + 4, strides_);
+    std::copy(s, s + 5, strides_);
     front_ += slice;
     int64_t last = 0;
-    for (int d = 0; d < 4; ++d) last += (shape_[d] > 0 ? shape_[d] - 1 : 0) * strides_[d];
+    for (int d = 0; d < 5; ++d) last += (shape_[d] > 0 ? shape_[d] - 1 : 0) * strides_[d];
     const int64_t count = front_ + last + 1 + after;
     storage_.assign(static_cast<size_t>(count) * size_of(dtype), filler);
-    std::copy(strides_, strides_ + 4, told_strides_);
+    std::copy(strides_, strides_ + 5, told_strides_);
     if (placement.wild_unit_stride) {
-      for (int d = 0; d < 4; ++d) {
+      for (int d = 0; d < 5; ++d) {
         if (shape_[d] == 1) told_strides_[d] = d % 2 == 0 ? -12345 : 0;
       }
     }
     view_.device_type = BN2D_CPU;
     view_.device_id = 0;
-    view_.ndim = 4;
     view_.dtype_code = dtype == BN2D_BF16 ? 4 : 2;
     view_.dtype_bits = static_cast<uint8_t>(8 * size_of(dtype));
     view_.dtype_lanes = 1;
@@ -189,6 +210,11 @@ class Tensor {
   }
 
  private:
+  static bn2d_view rank_4() {
+    bn2d_view view{};
+    view.ndim = 4;
+    return view;
+  }
   static constexpr uint8_t filler = 0xA7;
   static constexpr int64_t after = 7;  // elements behind the last one
 
@@ -203,7 +229,8 @@ class Tensor {
     for (int64_t n = 0; n < e_.n; ++n) {
       for (int64_t c = 0; c < e_.c; ++c) {
         for (int64_t h = 0; h < e_.h; ++h) {
-          uint8_t *at = element(n * strides_[0] + c * strides_[1] + h * strides_[2]);
+          uint8_t *at = element(n * strides_[0] + c / shape_[4] * strides_[1] +
+                                c % shape_[4] * strides_[4] + h * strides_[2]);
           const int64_t step = strides_[3] * static_cast<int64_t>(size_of(dtype_));
           for (int64_t w = 0; w < e_.w; ++w) body(at + w * step);
         }
@@ -213,10 +240,10 @@ class Tensor {
 
   int32_t dtype_;
   Extents e_;
-  int64_t shape_[4], strides_[4], told_strides_[4];
+  int64_t shape_[5], strides_[5], told_strides_[5];  // a last one: channels of a block
   int64_t front_;
   std::vector<uint8_t> storage_;
-  bn2d_view view_{};
+  bn2d_view view_ = rank_4();
 };
 
 // An array of C parameters for the stateless functions.

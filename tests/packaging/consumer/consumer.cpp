@@ -1,5 +1,5 @@
-// A program in C++, in every mode that bn2d.hpp has: with exceptions or results; linked, or (LOADED) not linked and
-// given the path of the library. Prints the version of the library.
+// A program in C++, in every mode that bn2d.hpp has: with exceptions or results; linked, or
+// (LOADED) not linked and given the path of the library. Prints the version of the library.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -44,7 +44,10 @@ int also_uses_bn2d(const bn2d_api &api) {
   auto &bn = VALUE(made);
   const float x[2] = {0, 2};
   float y[2];
-  return DONE(bn.forward({x, {1, 1, 1, 2}}, {y, {1, 1, 1, 2}}, bn2d::relu)) && y[0] == 0 && y[1] > 0.99f ? 0 : 1;
+  return DONE(bn.forward({x, {1, 1, 1, 2}}, {y, {1, 1, 1, 2}}, bn2d::relu)) && y[0] == 0 &&
+                 y[1] > 0.99f
+             ? 0
+             : 1;
 }
 
 #else
@@ -74,9 +77,11 @@ int main(int argc, char **argv) {
   VALUE(bn.weight())[0] = 2;
   good = good && VALUE(std::as_const(bn).weight())[0] == 2;
   auto tensor = bn.tensor("bias");
-  good = good && DONE(VALUE(tensor).copy_from(VALUE(bn.weight()))) && VALUE(VALUE(tensor).grad()).size() == 3;
+  good = good && DONE(VALUE(tensor).copy_from(VALUE(bn.weight()))) &&
+         VALUE(VALUE(tensor).grad()).size() == 3;
   good = good && DONE(bn.eval()) && DONE(std::as_const(bn).infer({x, shape}, {y, shape}));
-  good = good && VALUE(bn.num_batches_tracked()) == 1 && !bn.repr().empty() && VALUE(bn.tensors()).size() == 5;
+  good = good && VALUE(bn.num_batches_tracked()) == 1 && !bn.repr().empty() &&
+         VALUE(bn.tensors()).size() == 5;
   bn2d::BatchNormForward forward;
   forward.x = {x.data(), shape};
   forward.y = {y, shape};

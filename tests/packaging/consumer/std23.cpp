@@ -1,4 +1,5 @@
-// What bn2d.hpp does with the types of C++23, where the compiler has them: prints the names of those that it has.
+// What bn2d.hpp does with the types of C++23, where the compiler has them: prints the names of
+// those that it has.
 #include <bn2d/bn2d.hpp>
 #include <cstdio>
 #include <vector>
@@ -34,7 +35,8 @@ void mdspan() {
   using ReadOnly = std::mdspan<const float, Extents>;
   static_assert(std::is_constructible_v<bn2d::ConstView, ReadOnly>);
   static_assert(!std::is_constructible_v<bn2d::View, ReadOnly>);
-  static_assert(!std::is_constructible_v<bn2d::ConstView, std::mdspan<float, std::extents<int, 2, 2>>>);
+  static_assert(
+      !std::is_constructible_v<bn2d::ConstView, std::mdspan<float, std::extents<int, 2, 2>>>);
   std::puts("mdspan");
 }
 #endif
@@ -46,7 +48,8 @@ void half(const char *name) {
   std::vector<Half> y(2), weight{Half(2)}, bias{Half(1)};
   bn2d::Module(1, {.eps = 0}).forward({x, {1, 1, 1, 2}}, {y, {1, 1, 1, 2}});
   expect(y[0] == Half(-1) && y[1] == Half(1), name);
-  bn2d::batch_norm_forward({.x = {x, {1, 1, 1, 2}}, .y = {y, {1, 1, 1, 2}}, .weight = weight, .bias = bias, .eps = 0});
+  bn2d::batch_norm_forward(
+      {.x = {x, {1, 1, 1, 2}}, .y = {y, {1, 1, 1, 2}}, .weight = weight, .bias = bias, .eps = 0});
   expect(y[0] == Half(-1) && y[1] == Half(3), name);
   std::puts(name);
 }

@@ -55,8 +55,9 @@ def saved_length(n: int, c: int, h: int, w: int, mask: bool, groups: int = 0) ->
 def masks(activation: int, slope: float) -> bool:
     """Whether backward needs a mask to know the side of the activation: where y does not tell.
 
-    y costs no memory, for what follows keeps it, too. And with channels_last a mask is slow: a step
-    of (64, 16, 32, 32) took 12.6 ms with it, 1.6 ms without an activation.
+    y costs no memory, for what follows keeps it, too. And bits are unpacked, with channels_last also
+    transposed: a step of (64, 16, 32, 32) took 2.8 ms by a mask there, 1.7 ms by y; 1.8 and 1.2 ms
+    contiguous.
     """
     return activation != NONE and slope < 0
 
