@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "kernels/safe_range.h"
 #include "ops/additive_partial.h"
+#include "ops/agreement.h"
 #include "ops/channels_of_sets.h"
 #include "ops/exact_mean.h"
 #include "ops/extreme.h"
@@ -397,15 +398,18 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   if (!operation.has_sums && !operation.has_map) return;  // so it is in each of the calls
   const Sets sets = merge_samples(call.sets.of(call.dy.size), &tensors);
   const Repeats repeats(tensors, sets.size);
-  const Blockwise blockwise(tensors, sets, call.dy.dtype);
   const bool is_dy = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
-  tensors.lends_out = call.fused.is_pointwise() && operation.has_sums && call.dx.exists() && !is_dy;
-  const bool in_place = is_dy || tensors.lends_out;
+  const bool is_pointwise = call.fused.is_pointwise();
+  const Agreement agreement(sets, operation.has_sums && !is_pointwise && !is_dy, &tensors);
+  const Blockwise blockwise(tensors, sets, call.dy.dtype);
+  tensors.lends_out = is_pointwise && operation.has_sums && call.dx.exists() && !is_dy;
+  const bool in_place = is_dy || tensors.lends_out || agreement.exists();
   const int reads = tensors.x.exists() && tensors.x.data != call.dy.data ? 2 : 1;
   const Schedule<Backward> schedule(operation, blockwise, call, call.dy.dtype, reads, !in_place);
   const Scratch scratch(schedule.scratch_bytes());
   const auto run = [&] {
     before.run();
+    agreement.copy(schedule.pool(), call.thread_limit);
     schedule.run(scratch.data());
     operation.add_sets();
   };

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <new>
 
+#include "ops/agreement.h"
 #include "ops/channels_of_sets.h"
 #include "ops/extreme.h"
 #include "ops/merge.h"
@@ -362,14 +363,16 @@ void save_parameters(const ForwardCall &call) {
   tensors.bound = call.fused.bound();
   const Sets sets = merge_samples(call.sets.of(call.x.size), &tensors);
   const Repeats repeats(tensors, sets.size);
-  const Blockwise blockwise(tensors, sets, call.x.dtype);
   const Forward operation(call);
-  const bool in_place =
-      call.y.data == call.x.data || call.y.data == call.z.data;  // its lines are in cache already
+  const bool is_input = call.y.data == call.x.data || call.y.data == call.z.data;
+  const Agreement agreement(sets, operation.has_sums && !is_input, &tensors);
+  const Blockwise blockwise(tensors, sets, call.x.dtype);
+  const bool in_place = is_input || agreement.exists();  // its lines are in cache already
   const Schedule<Forward> schedule(operation, blockwise, call, call.x.dtype, 1, !in_place);
   const Scratch scratch(schedule.scratch_bytes());
   const auto run = [&] {
     before.run();
+    agreement.copy(schedule.pool(), call.thread_limit);
     schedule.run(scratch.data());
     operation.add_sets();
     save_parameters(call);

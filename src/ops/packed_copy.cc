@@ -36,7 +36,7 @@ void transpose(const T *from, int64_t from_stride, int64_t rows, int64_t columns
     for (int64_t c = 0; c < columns; ++c) {
       const T *source = from + r * from_stride + c;
       T *target = to + c * to_stride + r;
-      if (!kPacks) __builtin_prefetch(target + kAhead * to_stride);
+      __builtin_prefetch(target + (kPacks ? 8 * kAtOnce : kAhead * to_stride), 1);
       if (count == kAtOnce) {
         for (int64_t i = 0; i < kAtOnce; ++i) target[i] = source[i * from_stride];
       } else {

@@ -92,6 +92,7 @@ class Schedule {
     set_offsets();
   }
 
+  const Pool &pool() const { return pool_; }
   // Bytes of scratch that run() needs.
   size_t scratch_bytes() const {
     return static_cast<size_t>(shared_bytes_ + workers_ * worker_bytes_);
