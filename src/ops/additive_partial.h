@@ -191,12 +191,20 @@ void blend_kept_into(const ChannelArray &gradient, const KeptOfSets &kept, int64
 // What sums over no elements do to a gradient of `channels` channels.
 void blend_nothing_into(const ChannelArray &gradient, int64_t channels, double blend);
 
+// Not inlined: a copy of a call is a kilobyte of stack, which run_in_two does not need as well.
+template <class Call>
+[[gnu::noinline]] void run_in_one(const Call &call,
+                                  void (*run)(Call *calls, int count, const Ready &before)) {
+  Call own = call;
+  run(&own, 1, Ready());
+}
+
 // A backward, whose tensors are `views`, with a last set of fewer samples. The gradients of the
 // parameters come together in double.
 template <class Call, size_t kViews, size_t kGradients>
 void run_in_two(const Call &call, View Call::*const (&views)[kViews],
                 ChannelArray Call::*const (&gradients)[kGradients],
-                void (*run)(const Call *calls, int count, const Ready &before)) {
+                void (*run)(Call *calls, int count, const Ready &before)) {
   const Extents &size = call.dy.size;
   const int64_t rest = call.sets.rest(size), whole = size.n - rest,
                 batches = whole / call.sets.samples;

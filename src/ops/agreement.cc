@@ -41,7 +41,7 @@ void copy_box(const View &from, const View &to, const Box &box) {
 
 }  // namespace
 
-Agreement::Agreement(const Sets &sets, bool is_allowed, Tensors *tensors) : size_(sets.size) {
+Agreement::Agreement(bool is_allowed, Tensors *tensors) : to_(tensors->out) {
   if (!is_allowed || !tensors->out.exists() || tensors->side_mask != nullptr ||
       tensors->sign_mask != nullptr)
     return;
@@ -51,14 +51,13 @@ Agreement::Agreement(const Sets &sets, bool is_allowed, Tensors *tensors) : size
     if (odd == nullptr || !has_contiguous_planes(tensors->*odd)) return;
   }
   from_ = tensors->*odd;
-  to_ = tensors->out;
   tensors->*odd = to_;
 }
 
 void Agreement::copy(const Pool &pool, int32_t thread_limit) const {
   if (!exists()) return;
   Work work;
-  work.size = size_;
+  work.size = to_.size;
   work.element_bytes = dtype_size(to_.dtype);
   work.order = MemoryOrder::mixed;
   const Machine machine = machine_for_call(pool, thread_limit, work);

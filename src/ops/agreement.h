@@ -13,14 +13,14 @@ class Agreement {
  public:
   // Decides, and points `tensors` at the output. is_allowed: it shares no memory with an input, and
   // nothing else is put there before the map.
-  Agreement(const Sets &sets, bool is_allowed, Tensors *tensors);
+  Agreement(bool is_allowed, Tensors *tensors);
   bool exists() const { return from_.exists(); }
   // Before anything is read.
   void copy(const Pool &pool, int32_t thread_limit) const;
 
  private:
-  Extents size_;
-  View from_, to_;
+  View from_;
+  const View &to_;
 };
 
 }  // namespace bn2d

@@ -374,9 +374,9 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
-// One call after another.
-[[gnu::noinline]] void backward_parts(const BackwardCall *calls, int count, const Ready &before) {
-  BackwardCall call = *calls;
+// One call after another; of each the saved statistics may get low parts.
+[[gnu::noinline]] void backward_parts(BackwardCall *calls, int count, const Ready &before) {
+  BackwardCall &call = *calls;
   const ExactMean mean(call, call.needs_x());
   if (mean.low()) call.saved.mean_lo = mean.low();
   Tensors tensors;
@@ -400,7 +400,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   const Repeats repeats(tensors, sets.size);
   const bool is_dy = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
   const bool is_pointwise = call.fused.is_pointwise();
-  const Agreement agreement(sets, operation.has_sums && !is_pointwise && !is_dy, &tensors);
+  const Agreement agreement(operation.has_sums && !is_pointwise && !is_dy, &tensors);
   const Blockwise blockwise(tensors, sets, call.dy.dtype);
   tensors.lends_out = is_pointwise && operation.has_sums && call.dx.exists() && !is_dy;
   const bool in_place = is_dy || tensors.lends_out || agreement.exists();
@@ -425,7 +425,7 @@ void backward(const BackwardCall &call) {
     blend_nothing_into(call.dbias, call.dy.size.c, call.blend);
     blend_nothing_into(call.dweight, call.dy.size.c, call.blend);
   } else if (call.sets.rest(call.dy.size) == 0) {
-    backward_parts(&call, 1, Ready());
+    run_in_one(call, backward_parts);
   } else {
     run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::z, &C::dx, &C::dz}, {&C::dweight, &C::dbias},
                   backward_parts);

@@ -193,10 +193,10 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
-// One call after another.
-[[gnu::noinline]] void double_backward_parts(const DoubleBackwardCall *calls, int count,
+// One call after another; of each the saved statistics may get low parts.
+[[gnu::noinline]] void double_backward_parts(DoubleBackwardCall *calls, int count,
                                              const Ready &before) {
-  DoubleBackwardCall call = *calls;
+  DoubleBackwardCall &call = *calls;
   const Extents &size = call.dy.size;
   const ExactMean mean(call, true);
   if (mean.low()) call.saved.mean_lo = mean.low();
@@ -235,7 +235,7 @@ void double_backward(const DoubleBackwardCall &call) {
   if (call.dy.size.numel() == 0) {
     blend_nothing_into(call.dweight, call.dy.size.c, call.blend);
   } else if (call.sets.rest(call.dy.size) == 0) {
-    double_backward_parts(&call, 1, Ready());
+    run_in_one(call, double_backward_parts);
   } else {
     run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::ddx, &C::ddy, &C::dx}, {&C::dweight},
                   double_backward_parts);

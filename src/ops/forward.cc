@@ -365,7 +365,7 @@ void save_parameters(const ForwardCall &call) {
   const Repeats repeats(tensors, sets.size);
   const Forward operation(call);
   const bool is_input = call.y.data == call.x.data || call.y.data == call.z.data;
-  const Agreement agreement(sets, operation.has_sums && !is_input, &tensors);
+  const Agreement agreement(operation.has_sums && !is_input, &tensors);
   const Blockwise blockwise(tensors, sets, call.x.dtype);
   const bool in_place = is_input || agreement.exists();  // its lines are in cache already
   const Schedule<Forward> schedule(operation, blockwise, call, call.x.dtype, 1, !in_place);
