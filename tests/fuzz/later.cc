@@ -239,7 +239,9 @@ oracle::Statistics Machine::exported_statistics(const StatisticsModel &model, do
                      static_cast<Real>(model.count);
     s.mean.push_back(mean), s.mean_rest.push_back(rest), s.var.push_back(var);
     s.mean_scale.push_back(std::fabs(mean)), s.deviation.push_back(std::sqrt(var));
-    s.invstd.push_back(std::isfinite(mean) ? oracle::inverse_std(var, eps) : Real{nan});
+    // Variances that no double holds are beyond them.
+    s.invstd.push_back(std::isfinite(mean) && std::isfinite(var) ? oracle::inverse_std(var, eps)
+                                                                  : Real{nan});
   }
   return s;
 }

@@ -78,6 +78,28 @@ void blend_in(Reals &value, Reals &scale, const Values &old, double blend,
   }
 }
 
+// Of y by planes, and what is allowed on top. The mean is that of the set, within a part of its
+// deviation, and all of a plane may lie there.
+void scales_of_y(const Numbers &n, Reals *scale, Reals *extra) {
+  *scale = n.sets.y_scale;
+  extra->resize(scale->size());
+  const bool leaky = n.activation.kind == oracle::Activation::leaky;
+  const Real growth = leaky ? std::max<Real>(1, std::fabs(Real{n.activation.slope})) : 1;
+  for_sets(n, [&](size_t set, const std::vector<size_t> &planes) {
+    for (const size_t plane : planes) {
+      const Real weight =
+          std::fabs(oracle::at_or(n.weight, static_cast<int64_t>(channel_of(n, plane)), 1));
+      const Real invstd = n.sets.sets.invstd[set];
+      Real most = 0;
+      if (leaky)
+        for_plane(n, plane, [&](size_t i) { most = std::max(most, std::fabs(n.sets.v[i])); });
+      (*scale)[plane] =
+          std::max((*scale)[plane], growth * weight * n.sets.sets.deviation[set] * invstd);
+      (*extra)[plane] = smallest(n.data) * (1 + most + weight * invstd);
+    }
+  });
+}
+
 }  // namespace
 
 void compute_sets(Numbers &n) {
@@ -101,26 +123,20 @@ void compute_sets(Numbers &n) {
       n.judged[plane] = of_plane;
     }
   });
+  Reals scale, extra;
+  scales_of_y(n, &scale, &extra);
+  for (size_t plane = 0; plane < scale.size(); ++plane) {
+    const Real near = 16 * (oracle::ulp(arithmetic_of(n.data), scale[plane]) + extra[plane]);
+    for_plane(n, plane, [&](size_t i) {
+      for (const Real kink : n.activation.kinks())
+        if (!(std::fabs(n.sets.v[i] - kink) > near)) n.edge[i] = true;
+    });
+  }
 }
 
 std::string judge_y_of_sets(const Numbers &n, const Values &y) {
-  Reals scale = n.sets.y_scale, extra(scale.size());
-  const bool leaky = n.activation.kind == oracle::Activation::leaky;
-  const Real growth = leaky ? std::max<Real>(1, std::fabs(Real{n.activation.slope})) : 1;
-  for_sets(n, [&](size_t set, const std::vector<size_t> &planes) {
-    for (const size_t plane : planes) {
-      const Real weight =
-          std::fabs(oracle::at_or(n.weight, static_cast<int64_t>(channel_of(n, plane)), 1));
-      const Real invstd = n.sets.sets.invstd[set];
-      Real most = 0;
-      if (leaky) for_plane(n, plane, [&](size_t i) { most = std::max(most, std::fabs(n.sets.v[i])); });
-      // The mean is that of the set, within a part of its deviation, and all of a plane may lie
-      // there.
-      scale[plane] =
-          std::max(scale[plane], growth * weight * n.sets.sets.deviation[set] * invstd);
-      extra[plane] = smallest(n.data) * (1 + most + weight * invstd);
-    }
-  });
+  Reals scale, extra;
+  scales_of_y(n, &scale, &extra);
   return elements("y", n, n.judged).run(y, n.sets.y, scale, extra, bound_of(n.data));
 }
 

@@ -189,6 +189,11 @@ std::string judge_backward(const Numbers &n, const Values &dy, const BackwardRes
       if (n.edge[at] && dy[at] != 0) judged[c] = false;
       most = std::max(most, std::fabs(n.statistics.normalised(n.x[at], static_cast<int64_t>(c))));
     });
+    if (!results.g.empty()) {
+      const Real given = std::fabs(Real{results.g[c]}) +
+                         std::fabs(Real{results.g_deviation[c]}) * (1 + n.statistics.invstd[c]);
+      if (!(given < largest(arithmetic_of(n.data)) / 4)) judged[c] = false;
+    }
     // Sums that leave the range of the arithmetic.
     if (!(want.dbias_scale[c] < largest(arithmetic_of(n.data)) / 4) ||
         !(want.dweight_scale[c] < largest(arithmetic_of(n.data)) / 4))
