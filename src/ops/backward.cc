@@ -77,7 +77,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                                 const MapCoefficients &coefficients, const Workspace &own) const {
     static_assert(sizeof(Numbers) <= kNumbersBytes);
     Numbers &numbers = *new (own.numbers) Numbers;
-    if (call_.given_sums) sums = given(g, own.total);
+    // Without dx nothing asks for sums that came from outside, and there is no x.
+    if (call_.given_sums && map == kernels::MapOf::backward) sums = given(g, own.total);
     std::memset(coefficients.is_extreme, has_extreme_slope_, static_cast<size_t>(g.channels));
     if (argument_) argument_->mark_extreme(g, coefficients.is_extreme);
     channel_.gradients({g.channels, statistics_of(g, &numbers), sums,

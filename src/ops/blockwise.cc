@@ -100,7 +100,8 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
         is_one_row && (sets.batches() == 1 || view->stride.n == sets.size.c * view->stride.c);
     block = std::gcd(block, view->block);
     planes = planes && has_contiguous_planes(*view);
-    channels = channels && has_contiguous_channels(*view);
+    channels = channels && has_contiguous_channels(*view) &&
+               (view->stride.c == 1 || size_.c == 1 || sets.size.c > 1);
     has_rows = has_rows || (!has_contiguous_planes(*view) && view->stride.c == 1);
   }
   if (block != 0) {

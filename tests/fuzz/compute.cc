@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <limits>
 
-#include "fuzz/machine.h"
+#include "fuzz/repeat.h"
 
 namespace bn2d_fuzz {
 namespace {
@@ -13,6 +13,16 @@ const double nan = std::numeric_limits<double>::quiet_NaN(),
 
 oracle::Extents extents_of(const Extents &shape) {
   return {shape[0], shape[1], shape[2], shape[3]};
+}
+
+// What a finding is about, for the count of what was reached.
+std::string facet(const std::string &operation, const Numbers &n) {
+  const char *const norm = n.norm == BN2D_NORM_GROUP      ? "group"
+                           : n.norm == BN2D_NORM_INSTANCE ? "instance"
+                           : n.ghost != 0                 ? "ghost"
+                           : n.count != 0                 ? "given"
+                                                          : "batch";
+  return operation + " " + (n.batch ? norm : "frozen");
 }
 
 bool mixes(int32_t data, int32_t parameters) {
@@ -35,12 +45,6 @@ std::string text_of(const std::vector<const Operand *> &operands) {
   std::string text;
   for (const Operand *operand : operands) text += operand->text();
   return text;
-}
-
-// Whether two elements have the same bits, or are both NaN, whose sign says nothing.
-bool same_element(int32_t dtype, uint64_t a, uint64_t b) {
-  return a == b || (dtype != 0 && dtype != BN2D_I64 && std::isnan(numerics::decode(dtype, a)) &&
-                    std::isnan(numerics::decode(dtype, b)));
 }
 
 }  // namespace
@@ -86,17 +90,23 @@ int32_t Machine::choose_data_dtype(int32_t parameters, Verdict &verdict) {
 
 oracle::Activation Machine::choose_activation(int32_t data, int32_t &number, double &slope,
                                               Verdict &verdict) {
-  number = static_cast<int32_t>(in_.below(3));
+  number = static_cast<int32_t>(in_.below_or_later(3, 171, 6));
   slope = in_.pick({0.25, 0.01, -0.5, 0.0, 1.5, 1.0, -0.0, 1e-40});
+  if (number == BN2D_ACT_CLAMP) slope = slope > 0 ? slope : 6;
   if (in_.one_in(40)) slope = in_.pick({nan, infinity, -infinity, 1e39, -1e300});
   if (in_.one_in(80)) number = in_.pick<int32_t>({9, -1, 99, INT32_MAX, INT32_MIN});
-  if (number < 0 || number > 2) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+  if (number < 0 || number > BN2D_ACT_SIGMOID) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   if (number == BN2D_ACT_LEAKY_RELU) {
     if (!std::isfinite(slope)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
     // Infinite in the arithmetic of the data.
     if (std::isfinite(slope) && std::fabs(slope) > std::numeric_limits<float>::max())
       (data == BN2D_F64 ? verdict.may : verdict.must).add(BN2D_ERROR_INVALID_ARGUMENT);
   }
+  const double most = data == BN2D_F64 ? std::numeric_limits<double>::max()
+                                       : std::numeric_limits<float>::max();
+  if (number == BN2D_ACT_CLAMP && !(slope > 0 && slope <= most))
+    verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+  if (!verdict.must.empty()) return {};
   return {static_cast<oracle::Activation::Kind>(number), slope};
 }
 
@@ -109,56 +119,10 @@ void Machine::release_record(RecordModel &record) {
   for (; record.references > 0; --record.references) bn2d_record_release(record.handle);
 }
 
-// Once more from the same state, with other threads and other stores: the same bits.
-template <class Call>
-void Machine::repeat(const std::string &what, const std::vector<const Operand *> &outputs,
-                     Call call) {
-  if (!in_.one_in(6)) return;
-  Memory::Image after;
-  memory_.save(after);
-  std::vector<std::vector<uint64_t>> results;
-  std::vector<const Footprint *> footprints;
-  for (const Operand *output : outputs) {
-    results.push_back(place_.bits(*output));
-    footprints.push_back(&output->footprint);
-  }
-  std::vector<std::vector<unsigned char>> tensors;
-  for (const Before::Blob &blob : before_.blobs) {
-    TensorModel &tensor = modules_[blob.module]->tensors[blob.tensor];
-    tensors.emplace_back(tensor.data, tensor.data + tensor.bytes);
-    std::memcpy(tensor.data, blob.bytes.data(), tensor.bytes);
-  }
-  memory_.restore(before_.memory);
-  const int32_t threads = bn2d_get_num_threads();
-  const int64_t threshold = bn2d_get_streaming_threshold();
-  bn2d_set_num_threads(in_.pick({1, 2, 3, 8}));
-  bn2d_set_streaming_threshold(in_.pick<int64_t>({0, INT64_MAX, -1}));
-  const int32_t status = call();
-  bn2d_set_num_threads(threads);
-  bn2d_set_streaming_threshold(threshold);
-  if (status != BN2D_OK) found(what, std::string("once more gives ") + bn2d_status_name(status));
-  if (memory_.stray(after, footprints) >= 0) found(what, "once more writes somewhere else");
-  for (size_t k = 0; k < outputs.size(); ++k) {
-    const std::vector<uint64_t> now = place_.bits(*outputs[k]);
-    for (size_t i = 0; i < now.size(); ++i)
-      if (!same_element(outputs[k]->dtype, now[i], results[k][i]))
-        found(what, "once more gives other bits of " + outputs[k]->name);
-  }
-  for (size_t k = 0; k < tensors.size(); ++k) {
-    const TensorModel &tensor = modules_[before_.blobs[k].module]->tensors[before_.blobs[k].tensor];
-    const auto size = static_cast<size_t>(bn2d_dtype_size(tensor.dtype));
-    for (size_t i = 0; i < tensor.bytes; i += size) {
-      if (!same_element(tensor.dtype, numerics::read_bits(tensor.dtype, tensor.data + i),
-                        numerics::read_bits(tensor.dtype, &tensors[k][i])))
-        found(what, "once more gives other bits of " + tensor.name);
-    }
-  }
-}
-
 // -------------------------------------------------------------------------------------------------
 // with a module
 
-void Machine::forward() {
+void Machine::forward(bool outside) {
   const size_t index = pick_module();
   ModuleModel &m = *modules_[index];
   Verdict verdict;
@@ -171,16 +135,28 @@ void Machine::forward() {
   const int32_t data = choose_data_dtype(m.options.dtype, verdict);
   // By views, by the functions of one dtype, or by scalars and pointers.
   const bool plain = shape[1] == m.channels && in_.one_in(3);
-  const bool typed = plain && (data == BN2D_F32 || data == BN2D_F64) && in_.coin(),
+  const bool typed = plain && (data == BN2D_F32 || data == BN2D_F64) && in_.coin() && !outside,
              flat = plain && !typed;
   const bool nhwc = flat && in_.coin();
   const bool fused = !typed && in_.coin(), recording = records_.size() < 4 && !in_.one_in(3);
-  const bool batch = m.training || !m.options.track;
+  const bool batch = m.batch();
   const int64_t per_channel = shape[0] * shape[2] * shape[3];
   int32_t activation = BN2D_ACT_NONE;
   double slope = 0;
   oracle::Activation act{};
   if (fused) act = choose_activation(data, activation, slope, verdict);
+  const bool pointwise = activation > BN2D_ACT_LEAKY_RELU;
+  const StatisticsModel *given = nullptr;
+  bn2d_statistics *source = nullptr;
+  if (outside) {
+    const size_t picked = pick_statistics(m.channels);
+    if (!in_.one_in(8)) given = &statistics_[picked];
+    source = spoil_statistics(given == nullptr ? nullptr : given->handle, false, verdict);
+    if (m.norm != BN2D_NORM_BATCH || m.options.ghost != 0 || !batch)
+      verdict.must.add(BN2D_ERROR_STATE);
+    if (given != nullptr && given->channels != m.channels) verdict.must.add(BN2D_ERROR_SHAPE);
+    if (given != nullptr && given->count < 2) verdict.must.add(BN2D_ERROR_TOO_FEW_VALUES);
+  }
 
   const auto tensor = [&](const char *name, size_t room, bool written, bool optional,
                           const Operand *like) {
@@ -196,13 +172,24 @@ void Machine::forward() {
   place_.fill(x, shape, hostile);
   place_.fill(z, shape, hostile && in_.coin());
   place_.judge({&x, &z, &y}, verdict);
-  place_.judge_overlap(y, x, !(recording && batch), verdict);
-  place_.judge_overlap(y, z, true, verdict);
-  if (batch && per_channel == 1) verdict.must.add(BN2D_ERROR_TOO_FEW_VALUES);
+  place_.judge_overlap(y, x, !(recording && (batch || pointwise)), verdict);
+  place_.judge_overlap(y, z, !(recording && pointwise), verdict);
+  const int64_t samples = batch ? m.samples() : 0;
+  const bool all = samples == 0 || samples >= shape[0];
+  const int64_t rest = all ? 0 : shape[0] % samples,
+                values = (rest != 0 ? rest
+                          : all     ? shape[0]
+                                    : samples) *
+                         shape[2] * shape[3];
+  if (batch && !outside && m.norm != BN2D_NORM_GROUP && values == 1)
+    verdict.must.add(BN2D_ERROR_TOO_FEW_VALUES);
+  const int64_t batches = all ? 1 : (shape[0] + samples - 1) / samples;
   int64_t count = 0;
-  TensorModel *counter = m.find("num_batches_tracked");
+  TensorModel *counter =
+      m.norm == BN2D_NORM_INSTANCE ? nullptr : m.find("num_batches_tracked");
+  const bool moves = m.moves() && m.options.track;
   if (counter != nullptr) std::memcpy(&count, counter->data, sizeof count);
-  if (m.training && counter != nullptr && (count < 0 || count == INT64_MAX))
+  if (moves && counter != nullptr && (count < 0 || count > INT64_MAX - batches))
     verdict.must.add(BN2D_ERROR_STATE);
 
   Numbers n;
@@ -210,6 +197,11 @@ void Machine::forward() {
   n.data = data;
   n.parameters = m.options.dtype;
   n.batch = batch;
+  n.norm = m.norm;
+  n.groups = m.groups;
+  n.ghost = samples >= shape[0] || m.norm != BN2D_NORM_BATCH ? 0 : samples;
+  n.cumulative = !m.options.has_momentum;
+  n.counted = count;
   n.eps = m.options.eps;
   n.activation = act;
   n.weight = m.values("weight"), n.bias = m.values("bias");
@@ -220,12 +212,21 @@ void Machine::forward() {
                                        : typed ? "forward_f32/f64"
                                        : fused ? "forward_act"
                                                : "forward") +
-                           text_of(shape, data, m.options.dtype) +
-                           (m.training ? " training" : " eval") + text_of({&x, &z, &y}) + " act " +
+                           (outside ? std::string("_with_statistics") : std::string()) +
+                           text_of(shape, data, m.options.dtype) + m.text() +
+                           (m.training ? " training" : " eval") + (m.frozen ? " frozen" : "") +
+                           (outside && source == nullptr ? " only checking" : "") + text_of({&x, &z, &y}) + " act " +
                            std::to_string(activation) + " slope " + text_of(slope) +
                            (recording ? " recording" : "");
   bn2d_record *made = nullptr;
   const auto call = [&](bn2d_record **record) {
+    if (outside && flat)
+      return bn2d_forward_with_statistics_flat(
+          handle, source, data, nhwc ? BN2D_NHWC : BN2D_NCHW, x.data, z.data, shape[0], shape[2],
+          shape[3], activation, slope, y.data, record);
+    if (outside)
+      return bn2d_forward_with_statistics(handle, source, x.pointer(), z.pointer(), activation,
+                                          slope, y.pointer(), record);
     if (flat)
       return bn2d_forward_flat(handle, data, nhwc ? BN2D_NHWC : BN2D_NCHW, x.data, z.data, shape[0],
                                shape[2], shape[3], activation, slope, y.data, record);
@@ -246,38 +247,55 @@ void Machine::forward() {
     if (made != nullptr) found(what, "failed, but gave a record");
     return;
   }
+  if (outside && source == nullptr) {  // the call only checks
+    if (made != nullptr) found(what, "only checks, but gave a record");
+    return check_only(what, {}, -1, {});
+  }
   if (recording != (made != nullptr)) found(what, "no record, or one too many");
+  if (outside) {
+    n.count = given->count;
+    n.statistics = exported_statistics(*given, n.eps);
+  }
   RecordModel record;
   record.handle = made;
   record.references = recording ? 1 : 0;
   record.module = index;
   record.shape = shape;
   record.in_place = x.exactly(y);
-  record.side_of_x = activation != BN2D_ACT_NONE && batch && !z.given;
-  record.borrows_y = activation != BN2D_ACT_NONE && !record.side_of_x &&
+  const bool has_sides = activation != BN2D_ACT_NONE && !pointwise;
+  record.pointwise = pointwise;
+  record.side_of_x = has_sides && batch && !z.given;
+  record.borrows_y = has_sides && !record.side_of_x &&
                      !(activation == BN2D_ACT_LEAKY_RELU && slope < 0);
 
   std::vector<std::string> moved;
-  if (m.training && counter != nullptr) {
-    moved = {"num_batches_tracked"};
-    if (per_channel > 0) moved.insert(moved.end(), {"running_mean", "running_var"});
+  if (moves && (per_channel > 0 || outside)) moved = {"running_mean", "running_var"};
+  if (moves && counter != nullptr) {
+    moved.push_back("num_batches_tracked");
     int64_t now = 0;
     std::memcpy(&now, counter->data, sizeof now);
-    if (now != count + 1) found(what, "the counter is " + std::to_string(now));
+    if (now != count + batches) found(what, "the counter is " + std::to_string(now));
   }
   check_only(what, {&y}, static_cast<int>(index), moved);
   if (per_channel > 0) {
     n.compute();
     std::string problem = n.judge_y(place_.values(y));
-    if (problem.empty() && m.training && counter != nullptr) {
+    if (problem.empty() && moves) {
       const Values mean = m.values("running_mean"), var = m.values("running_var");
-      const double factor =
-          m.options.has_momentum ? m.options.momentum : 1.0 / static_cast<double>(count + 1);
+      const double factor = m.options.has_momentum ? m.options.momentum
+                            : counter != nullptr   ? 1.0 / static_cast<double>(count + 1)
+                                                   : 0.0;
       problem = n.judge_running(&mean, &var, factor, m.options.biased, m.options.protect);
     }
     if (!problem.empty()) {
       release_record(record);
       found(what, problem);
+    }
+    if (std::count(n.judged.begin(), n.judged.end(), true) > 0) {
+      reach(facet("forward", n));
+      reach("forward act " + std::to_string(activation));
+      if (moves) reach(facet("running", n));
+      if (m.frozen) reach("frozen");
     }
   }
   bn2d_record *again = nullptr;
@@ -288,8 +306,9 @@ void Machine::forward() {
   });
   if (!recording) return;
   record.numbers = std::move(n);
-  record.x = x, record.y = y;
-  record.x_bits = place_.bits(x), record.y_bits = place_.bits(y);
+  record.x = x, record.y = y, record.z = z;
+  record.z.given = z.given && pointwise;
+  record.x_bits = place_.bits(x), record.y_bits = place_.bits(y), record.z_bits = place_.bits(z);
   records_.push_back(std::move(record));
 }
 
@@ -338,15 +357,17 @@ void Machine::backward() {
   const bool hostile = in_.one_in(4);
   place_.fill(dy, shape, hostile);
   place_.judge({&dy, &dx, &dz}, verdict);
-  const bool reads_x = weight_wants || (n.batch && dx.given) || r.side_of_x;
+  const bool reads_x = weight_wants || (n.batch && dx.given) || r.side_of_x || r.pointwise;
   for (const Operand *output : std::initializer_list<const Operand *>{&dx, &dz}) {
     place_.judge_overlap(*output, dy, true, verdict);
     if (reads_x) place_.judge_overlap(*output, r.x, false, verdict);
     if (r.borrows_y) place_.judge_overlap(*output, r.y, false, verdict);
+    place_.judge_overlap(*output, r.z, false, verdict);
   }
   if (r.in_place && weight_wants) verdict.must.add(BN2D_ERROR_STATE);
   const bool known =
-      (!reads_x || r.in_place || fresh(r.x, r.x_bits)) && (!r.borrows_y || fresh(r.y, r.y_bits));
+      (!reads_x || r.in_place || fresh(r.x, r.x_bits)) &&
+      (!r.borrows_y || fresh(r.y, r.y_bits)) && (!r.z.given || fresh(r.z, r.z_bits));
 
   bn2d_module *handle = spoil(m.handle, verdict);
   const bn2d_record *record = spoil(r.handle, verdict);
@@ -356,7 +377,8 @@ void Machine::backward() {
                                                : "backward") +
                            text_of(shape, data, m.options.dtype) + text_of({&dy, &dx, &dz}) +
                            (weight_wants ? " dweight" : "") + (bias_wants ? " dbias" : "") +
-                           (n.batch ? " batch" : " frozen") + " act " +
+                           m.text() + (n.batch ? " batch" : " frozen") +
+                           (n.count != 0 ? " given" : "") + " act " +
                            std::to_string(n.activation.kind);
   const auto call = [&] {
     if (flat)
@@ -389,6 +411,8 @@ void Machine::backward() {
     results.old_dweight = old_dweight, results.old_dbias = old_dbias;
     const std::string problem = judge_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
+    reach(facet("backward", n));
+    reach("backward act " + std::to_string(n.activation.kind));
   }
   repeat(what, {&dx, &dz}, call);
 }
@@ -430,7 +454,8 @@ void Machine::double_backward() {
     place_.judge_overlap(*output, r.x, false, verdict);
     if (r.borrows_y) place_.judge_overlap(*output, r.y, false, verdict);
   }
-  if (r.in_place) verdict.must.add(BN2D_ERROR_STATE);
+  if (r.in_place || n.count != 0) verdict.must.add(BN2D_ERROR_STATE);
+  if (r.pointwise) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   const bool known =
       place_.bits(r.x) == r.x_bits && (!r.borrows_y || place_.bits(r.y) == r.y_bits) && !r.in_place;
   TensorModel *weight = m.find("weight");
@@ -440,7 +465,7 @@ void Machine::double_backward() {
   const bn2d_record *record = spoil(r.handle, verdict);
   const std::string what = (flat ? "double_backward_flat" : "double_backward") +
                            text_of(shape, n.data, m.options.dtype) +
-                           text_of({&dy, &ddx, &ddy, &dx, &ddweight, &ddbias}) +
+                           text_of({&dy, &ddx, &ddy, &dx, &ddweight, &ddbias}) + m.text() +
                            (n.batch ? " batch" : " frozen") + " act " +
                            std::to_string(n.activation.kind);
   const auto call = [&] {
@@ -471,6 +496,7 @@ void Machine::double_backward() {
     results.old_dweight = old_dweight;
     const std::string problem = judge_double_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
+    reach(facet("double_backward", n));
   }
   repeat(what, {&ddy, &dx}, call);
 }
@@ -481,6 +507,7 @@ void Machine::double_backward() {
 struct Machine::Stateless {
   Extents shape{};
   int32_t data = BN2D_F32, parameters = BN2D_F32;
+  int64_t groups = 0;  // of a group norm; 0: batch norm
   bool flat = false;  // without views, contiguous in `layout`
   int32_t layout = BN2D_NCHW;
   int32_t activation = BN2D_ACT_NONE;
@@ -490,10 +517,14 @@ struct Machine::Stateless {
   std::vector<uint64_t> x_bits, y_bits, weight_bits, mean_bits, invstd_bits, mask_bits;
 };
 
-void Machine::stateless() {
+void Machine::stateless(bool in_groups) {
   Verdict verdict;
   Stateless s;
-  const int64_t channels = in_.one_in(8) ? in_.pick<int64_t>({16, 17, 33, 40}) : 1 + in_.below(9);
+  int64_t channels = in_.one_in(8) ? in_.pick<int64_t>({16, 17, 33, 40}) : 1 + in_.below(9);
+  if (in_groups) {
+    s.groups = 1 + in_.below(4);
+    channels = s.groups * (1 + in_.below(in_.one_in(4) ? 9 : 4));
+  }
   s.shape = choose_shape(channels);
   if (in_.one_in(64)) s.shape[1] = 0;
   const Extents row{1, s.shape[1], 1, 1};
@@ -501,7 +532,13 @@ void Machine::stateless() {
   s.data = choose_data_dtype(s.parameters, verdict);
   oracle::Activation act = choose_activation(s.data, s.activation, s.slope, verdict);
   const int64_t per_channel = s.shape[0] * s.shape[2] * s.shape[3];
-  const bool batch = !in_.one_in(3);
+  const bool batch = !in_.one_in(3) || in_groups;
+  int64_t groups = s.groups;
+  if (in_groups && in_.one_in(40)) {
+    groups = in_.pick<int64_t>({0, -1, INT64_MIN, INT64_MAX, 41});
+    if (groups < 1) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+    if (groups >= 1 && s.shape[1] % groups != 0) verdict.must.add(BN2D_ERROR_SHAPE);
+  }
   int32_t batch_stats = batch ? 1 : 0, flags = static_cast<int32_t>(in_.below(4)),
           dtype = s.parameters;
   double factor = in_.pick({0.1, 0.0, 0.25, 1.0, 1e-300}),
@@ -514,11 +551,11 @@ void Machine::stateless() {
         break;
       case 1:
         batch_stats = in_.pick({2, -1});
-        verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+        if (!in_groups) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
         break;
       case 2:
         factor = in_.pick({-0.1, 1.5, nan, infinity});
-        verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+        if (!in_groups) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
         break;
       case 3:
         eps = in_.pick({-1e-5, nan, infinity});
@@ -526,11 +563,11 @@ void Machine::stateless() {
         break;
       default:
         flags = in_.pick<int32_t>({4, -1, 8, INT32_MIN});
-        verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+        if (!in_groups) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
         break;
     }
   }
-  s.flat = in_.one_in(3);
+  s.flat = in_.one_in(3) && !in_groups;
   s.layout = s.flat && in_.coin() ? BN2D_NHWC : BN2D_NCHW;
   const auto tensor = [&](const char *name, size_t room, bool written, bool optional,
                           const Operand *like) {
@@ -541,7 +578,7 @@ void Machine::stateless() {
   s.x = tensor("x", 0, false, false, nullptr);
   const Operand z = tensor("z", 1, false, true, &s.x);
   s.y = tensor("y", 2, true, false, in_.coin() ? &s.x : &z);
-  const bool moves = batch && per_channel > 0;
+  const bool moves = batch && per_channel > 0 && !in_groups;
   const auto array = [&](const char *name, size_t room, int32_t of, bool written, bool given) {
     return place_.array(name, room, of, s.shape[1], written, given, in_.coin() ? &s.y : &s.x);
   };
@@ -549,16 +586,21 @@ void Machine::stateless() {
   const Operand bias = array("bias", 4, s.parameters, false, !in_.one_in(3));
   const bool optional = batch || in_.one_in(32);
   const Operand running_mean =
-      array("running_mean", 5, s.parameters, batch, !(optional && in_.one_in(4)));
+      array("running_mean", 5, s.parameters, batch, !(optional && in_.one_in(4)) && !in_groups);
   const Operand running_var =
-      array("running_var", 6, s.parameters, batch, !(optional && in_.one_in(4)));
-  s.saved_mean = array("saved_mean", 7, BN2D_F64, true, !in_.one_in(6));
-  s.saved_invstd = array("saved_invstd", 3, BN2D_F64, true, !in_.one_in(6));
+      array("running_var", 6, s.parameters, batch, !(optional && in_.one_in(4)) && !in_groups);
+  const auto saved = [&](const char *name, size_t room) {
+    const int64_t sets = in_groups && s.shape[1] > 0 ? s.shape[0] * s.groups : s.shape[1];
+    const bool given = !in_.one_in(6);
+    return place_.array(name, room, BN2D_F64, sets, true, given, in_.coin() ? &s.y : &s.x);
+  };
+  s.saved_mean = saved("saved_mean", 7);
+  s.saved_invstd = saved("saved_invstd", 3);
   uint64_t mask_bytes = 0;
   (void)bn2d_mask_nbytes(s.shape[0], s.shape[1], s.shape[2], s.shape[3], &mask_bytes);
   const bool masked = s.activation == BN2D_ACT_NONE ? in_.one_in(80) : in_.coin();
   s.mask = place_.array("mask", 4, 0, static_cast<int64_t>(mask_bytes), true, masked, &s.y);
-  if (masked && s.activation == BN2D_ACT_NONE) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+  if (masked && (s.activation == BN2D_ACT_NONE || s.activation > BN2D_ACT_LEAKY_RELU)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   if (!batch && (!running_mean.given || !running_var.given))
     verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
 
@@ -583,17 +625,21 @@ void Machine::stateless() {
   place_.judge_arrays(all, per_channel == 0, verdict);
   place_.judge_overlap(s.y, s.x, true, verdict);
   place_.judge_overlap(s.y, z, true, verdict);
-  if (batch && per_channel == 1 && s.shape[1] > 0) verdict.must.add(BN2D_ERROR_TOO_FEW_VALUES);
+  if (batch && per_channel == 1 && s.shape[1] > 0 && !in_groups) verdict.must.add(BN2D_ERROR_TOO_FEW_VALUES);
 
   Numbers &n = s.numbers;
   n.e = extents_of(s.shape);
   n.data = s.data;
   n.parameters = s.parameters;
   n.batch = batch;
+  if (in_groups) n.norm = BN2D_NORM_GROUP, n.groups = s.groups;
   n.eps = eps;
   n.activation = act;
-  const std::string what = (s.flat ? "batch_norm_forward_flat" : "batch_norm_forward") +
-                           text_of(s.shape, s.data, s.parameters) + (batch ? " batch" : " frozen") +
+  const std::string what = (in_groups ? "group_norm_forward"
+                            : s.flat  ? "batch_norm_forward_flat"
+                                      : "batch_norm_forward") +
+                           text_of(s.shape, s.data, s.parameters) +
+                           (in_groups ? " groups " + std::to_string(groups) : "") + (batch ? " batch" : " frozen") +
                            text_of(all) + " act " + std::to_string(s.activation) + " slope " +
                            text_of(s.slope) + " flags " + std::to_string(flags) + " eps " +
                            text_of(eps);
@@ -605,6 +651,11 @@ void Machine::stateless() {
   }
   const auto call = [&] {
     const Extents &e = s.shape;
+    if (in_groups)
+      return bn2d_group_norm_forward(s.x.pointer(), z.pointer(), s.y.pointer(), groups, dtype,
+                                     s.weight.as<void>(), bias.as<void>(), eps, s.activation,
+                                     s.slope, s.mask.as<uint8_t>(), s.saved_mean.as<double>(),
+                                     s.saved_invstd.as<double>());
     if (s.flat)
       return bn2d_batch_norm_forward_flat(
           s.data, s.layout, e[0], e[1], e[2], e[3], s.x.data, z.data, s.y.data, dtype, e[1],
@@ -628,7 +679,7 @@ void Machine::stateless() {
     if (problem.empty())
       problem = n.judge_saved(s.saved_mean.given ? &mean : nullptr,
                               s.saved_invstd.given ? &invstd : nullptr);
-    if (problem.empty() && batch) {
+    if (problem.empty() && batch && !in_groups) {
       const Values new_mean = place_.values(running_mean), new_var = place_.values(running_var);
       problem = n.judge_running(running_mean.given ? &new_mean : nullptr,
                                 running_var.given ? &new_var : nullptr, factor,
@@ -636,6 +687,10 @@ void Machine::stateless() {
                                 (flags & BN2D_FLAG_PROTECT_RUNNING_STATS) != 0);
     }
     if (!problem.empty()) found(what, problem);
+    if (std::count(n.judged.begin(), n.judged.end(), true) > 0) {
+      reach(facet("stateless forward", n));
+      reach("stateless forward act " + std::to_string(s.activation));
+    }
   }
   repeat(what, written, call);
   s.x_bits = place_.bits(s.x), s.y_bits = place_.bits(s.y), s.weight_bits = place_.bits(s.weight);
@@ -672,8 +727,9 @@ void Machine::stateless_backward(Stateless &s) {
   const Operand dweight = array("dweight", 1), dbias = array("dbias", 0);
   const double blend = in_.one_in(32) ? in_.pick({nan, infinity}) : in_.pick({0.0, 1.0, 0.5, -1.0});
   if (!std::isfinite(blend)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
-  const bool reads_x = dweight.given || (n.batch && dx.given),
-             active = s.activation != BN2D_ACT_NONE;
+  const bool active = s.activation != BN2D_ACT_NONE, pointwise = s.activation > BN2D_ACT_LEAKY_RELU,
+             reads_x = dweight.given || (n.batch && dx.given) || pointwise;
+  if (pointwise) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   Operand x = s.x, y = s.y, mask = s.mask, mean = s.saved_mean;
   x.given = reads_x || in_.coin();
   x.written = y.written = mask.written = mean.written = false;
@@ -707,8 +763,11 @@ void Machine::stateless_backward(Stateless &s) {
       (!y.given || place_.bits(y) == s.y_bits) && place_.bits(weight) == s.weight_bits &&
       place_.bits(invstd) == s.invstd_bits && place_.bits(mask) == s.mask_bits &&
       !(reads_x && s.x.exactly(s.y));
-  const std::string what = (s.flat ? "batch_norm_backward_flat" : "batch_norm_backward") +
+  const std::string what = (s.groups != 0 ? "group_norm_backward"
+                            : s.flat      ? "batch_norm_backward_flat"
+                                          : "batch_norm_backward") +
                            text_of(s.shape, s.data, s.parameters) +
+                           (s.groups != 0 ? " groups " + std::to_string(s.groups) : "") +
                            (n.batch ? " batch" : " frozen") + text_of(all) + " act " +
                            std::to_string(s.activation) + " slope " + text_of(s.slope) + " blend " +
                            text_of(blend);
@@ -722,6 +781,11 @@ void Machine::stateless_backward(Stateless &s) {
   results.blend = blend;
   const auto call = [&] {
     const Extents &e = s.shape;
+    if (s.groups != 0)
+      return bn2d_group_norm_backward(
+          x.pointer(), dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.groups, s.parameters,
+          weight.as<void>(), mean.as<double>(), invstd.as<double>(), s.activation, s.slope, blend,
+          dx.pointer(), dz.pointer(), dweight.as<void>(), dbias.as<void>());
     if (s.flat)
       return bn2d_batch_norm_backward_flat(
           s.data, s.layout, e[0], e[1], e[2], e[3], x.as<void>(), dy.data, y.as<void>(),
@@ -744,6 +808,7 @@ void Machine::stateless_backward(Stateless &s) {
     results.dbias = dbias.given ? &got_dbias : nullptr;
     const std::string problem = judge_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
+    reach(facet("stateless backward", n));
   }
   repeat(what, {&dx, &dz, &dweight, &dbias}, call);
 }
@@ -775,6 +840,7 @@ void Machine::stateless_double_backward(Stateless &s) {
   if (active && !mask.given && !empty &&
       (!y.given || (s.activation == BN2D_ACT_LEAKY_RELU && s.slope < 0)))
     verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+  if (s.activation > BN2D_ACT_LEAKY_RELU) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   const bool hostile = in_.one_in(4);
   place_.fill(dy, s.shape, hostile);
   place_.fill(ddx, s.shape, hostile && in_.coin());
@@ -794,7 +860,10 @@ void Machine::stateless_double_backward(Stateless &s) {
                      (!y.given || place_.bits(y) == s.y_bits) &&
                      place_.bits(weight) == s.weight_bits && place_.bits(invstd) == s.invstd_bits &&
                      place_.bits(mask) == s.mask_bits && !s.x.exactly(s.y);
-  const std::string what = "batch_norm_double_backward" + text_of(s.shape, s.data, s.parameters) +
+  const std::string what = (s.groups != 0 ? "group_norm_double_backward"
+                                          : "batch_norm_double_backward") +
+                           text_of(s.shape, s.data, s.parameters) +
+                           (s.groups != 0 ? " groups " + std::to_string(s.groups) : "") +
                            (n.batch ? " batch" : " frozen") + text_of(all) + " act " +
                            std::to_string(s.activation) + " slope " + text_of(s.slope) + " blend " +
                            text_of(blend);
@@ -808,6 +877,12 @@ void Machine::stateless_double_backward(Stateless &s) {
   }
   results.blend = blend;
   const auto call = [&] {
+    if (s.groups != 0)
+      return bn2d_group_norm_double_backward(
+          x.pointer(), dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.groups, s.parameters,
+          weight.as<void>(), mean.as<double>(), invstd.as<double>(), s.activation, s.slope,
+          ddx.pointer(), ddweight.as<void>(), ddbias.as<void>(), blend, ddy.pointer(),
+          dx.pointer(), dweight.as<void>());
     return bn2d_batch_norm_double_backward(
         x.pointer(), dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.parameters, weight.as<void>(),
         mean.as<double>(), invstd.as<double>(), n.batch ? 1 : 0, s.activation, s.slope,
@@ -824,6 +899,7 @@ void Machine::stateless_double_backward(Stateless &s) {
     results.dweight = dweight.given ? &got_dweight : nullptr;
     const std::string problem = judge_double_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
+    reach(facet("stateless double_backward", n));
   }
   repeat(what, {&ddy, &dx, &dweight}, call);
 }

@@ -19,6 +19,12 @@ class Input {
     const int64_t number = limit <= 256 ? byte() : byte() * 256 + byte();
     return number % limit;
   }
+  // One of `old` choices, or one of `more` that came later: for bytes from `from` on, a multiple of
+  // `old`, so that older inputs mean what they meant.
+  int64_t below_or_later(int64_t old, int64_t from, int64_t more) {
+    const int64_t number = byte();
+    return number < from ? number % old : old + (number - from) % more;
+  }
   // For what is rare; never once the bytes are used up. `times` is 2 to 256.
   bool one_in(int64_t times) { return below(times) == times - 1; }
   bool coin() { return one_in(2); }

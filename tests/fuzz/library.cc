@@ -38,6 +38,7 @@ H *Machine::spoil(H *handle, Verdict &verdict) {
       if constexpr (std::is_same_v<H, bn2d_module>) other = dead(dead_modules_);
       if constexpr (std::is_same_v<H, bn2d_tensor>) other = dead(dead_tensors_);
       if constexpr (std::is_same_v<H, bn2d_record>) other = dead(dead_records_);
+      if constexpr (std::is_same_v<H, bn2d_statistics>) other = dead(dead_statistics_);
       break;
     default:
       for (const auto &module : modules_) {
@@ -55,6 +56,7 @@ template bn2d_module *Machine::spoil(bn2d_module *, Verdict &);
 template bn2d_record *Machine::spoil(bn2d_record *, Verdict &);
 template bn2d_tensor *Machine::spoil(bn2d_tensor *, Verdict &);
 template bn2d_options *Machine::spoil(bn2d_options *, Verdict &);
+template bn2d_statistics *Machine::spoil(bn2d_statistics *, Verdict &);
 
 // -------------------------------------------------------------------------------------------------
 // options
@@ -73,12 +75,13 @@ void Machine::options() {
   Verdict verdict;
   bn2d_options *handle = spoil(o.handle, verdict);
   before();
-  const auto flag = [&](const char *name, int32_t (*set)(bn2d_options *, int32_t), bool &model) {
+  const auto flag = [&](const char *name, int32_t (*set)(bn2d_options *, int32_t), bool &model,
+                        unsigned touched = 0) {
     const int32_t value =
         in_.one_in(16) ? in_.pick({-1, 2, INT32_MAX}) : static_cast<int32_t>(in_.below(2));
     if (value != 0 && value != 1) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
     simple(name, set(handle, value), verdict);
-    if (verdict.must.empty()) model = value == 1;
+    if (verdict.must.empty()) model = value == 1, o.touched |= touched;
   };
   switch (in_.below(10)) {
     case 0: {
@@ -94,28 +97,31 @@ void Machine::options() {
           in_.pick({0.1, 0.0, 1.0, 0.5, 1e-300, -0.0, 1.0000001, -0.1, nan, infinity});
       if (!(momentum >= 0 && momentum <= 1)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
       simple("options_set_momentum", bn2d_options_set_momentum(handle, momentum), verdict);
-      if (verdict.must.empty()) o.momentum = momentum, o.has_momentum = true;
+      if (verdict.must.empty())
+        o.momentum = momentum, o.has_momentum = true, o.touched |= OptionsModel::kMomentum;
       break;
     }
     case 2:
       simple("options_set_momentum_none", bn2d_options_set_momentum_none(handle), verdict);
-      if (verdict.must.empty()) o.has_momentum = false;
+      if (verdict.must.empty()) o.has_momentum = false, o.touched |= OptionsModel::kMomentum;
       break;
     case 3:
-      flag("options_set_affine", bn2d_options_set_affine, o.affine);
+      flag("options_set_affine", bn2d_options_set_affine, o.affine, OptionsModel::kAffine);
       break;
     case 4:
       flag("options_set_bias", bn2d_options_set_bias, o.bias);
       break;
     case 5:
-      flag("options_set_track_running_stats", bn2d_options_set_track_running_stats, o.track);
+      flag("options_set_track_running_stats", bn2d_options_set_track_running_stats, o.track,
+           OptionsModel::kTrack);
       break;
     case 6:
       if (in_.coin()) {
-        flag("options_set_biased_running_var", bn2d_options_set_biased_running_var, o.biased);
+        flag("options_set_biased_running_var", bn2d_options_set_biased_running_var, o.biased,
+             OptionsModel::kStatistics);
       } else {
         flag("options_set_protect_running_stats", bn2d_options_set_protect_running_stats,
-             o.protect);
+             o.protect, OptionsModel::kStatistics);
       }
       break;
     case 7: {
@@ -160,17 +166,26 @@ void Machine::options_by_name() {
       {"eps", "nan", BN2D_ERROR_INVALID_ARGUMENT, nullptr},
       {"eps", "", BN2D_ERROR_INVALID_ARGUMENT, nullptr},
       {"momentum", "0.25", BN2D_OK,
-       [](OptionsModel &m) { m.momentum = 0.25, m.has_momentum = true; }},
-      {"momentum", "None", BN2D_OK, [](OptionsModel &m) { m.has_momentum = false; }},
+       [](OptionsModel &m) {
+         m.momentum = 0.25, m.has_momentum = true, m.touched |= OptionsModel::kMomentum;
+       }},
+      {"momentum", "None", BN2D_OK,
+       [](OptionsModel &m) { m.has_momentum = false, m.touched |= OptionsModel::kMomentum; }},
       {"momentum", "2", BN2D_ERROR_INVALID_ARGUMENT, nullptr},
-      {"affine", "False", BN2D_OK, [](OptionsModel &m) { m.affine = false; }},
-      {"affine", "1", BN2D_OK, [](OptionsModel &m) { m.affine = true; }},
+      {"affine", "False", BN2D_OK, 
+       [](OptionsModel &m) { m.affine = false, m.touched |= OptionsModel::kAffine; }},
+      {"affine", "1", BN2D_OK, 
+       [](OptionsModel &m) { m.affine = true, m.touched |= OptionsModel::kAffine; }},
       {"bias", "0", BN2D_OK, [](OptionsModel &m) { m.bias = false; }},
       {"bias", "yes", BN2D_ERROR_INVALID_ARGUMENT, nullptr},
-      {"track_running_stats", "True", BN2D_OK, [](OptionsModel &m) { m.track = true; }},
-      {"track_running_stats", "0", BN2D_OK, [](OptionsModel &m) { m.track = false; }},
-      {"biased_running_var", "1", BN2D_OK, [](OptionsModel &m) { m.biased = true; }},
-      {"protect_running_stats", "True", BN2D_OK, [](OptionsModel &m) { m.protect = true; }},
+      {"track_running_stats", "True", BN2D_OK, 
+       [](OptionsModel &m) { m.track = true, m.touched |= OptionsModel::kTrack; }},
+      {"track_running_stats", "0", BN2D_OK, 
+       [](OptionsModel &m) { m.track = false, m.touched |= OptionsModel::kTrack; }},
+      {"biased_running_var", "1", BN2D_OK, 
+       [](OptionsModel &m) { m.biased = true, m.touched |= OptionsModel::kStatistics; }},
+      {"protect_running_stats", "True", BN2D_OK, 
+       [](OptionsModel &m) { m.protect = true, m.touched |= OptionsModel::kStatistics; }},
       {"dtype", "float64", BN2D_OK, [](OptionsModel &m) { m.dtype = BN2D_F64; }},
       {"dtype", "bf16", BN2D_OK, [](OptionsModel &m) { m.dtype = BN2D_BF16; }},
       {"dtype", "int64", BN2D_ERROR_DTYPE, nullptr},
@@ -291,13 +306,16 @@ void Machine::create_module() {
   if (created) adopt(module, channels, chosen);
 }
 
-void Machine::adopt(bn2d_module *handle, int64_t channels, const OptionsModel &options) {
+void Machine::adopt(bn2d_module *handle, int64_t channels, const OptionsModel &options,
+                    int32_t norm, int64_t groups) {
   auto module = std::make_unique<ModuleModel>();
   module->handle = handle;
   module->references = 1;
   module->options = options;
   module->channels = channels;
   module->threads = options.threads;
+  module->norm = norm;
+  module->groups = groups;
   const auto add = [&](const char *name, int32_t kind, int32_t dtype, bool scalar, double initial) {
     TensorModel tensor;
     tensor.name = name;

@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t kSmallBank = size_t{16} << 10, kLargeBank = size_t{1} << 20;
 uint64_t g_calls = 0, g_answers[16] = {};
+std::map<std::string, uint64_t> g_reached;
 
 Memory &memory_of(bool large) {
   static Memory small(kSmallBank), big(kLargeBank);
@@ -21,6 +22,15 @@ Memory &memory_of(bool large) {
 uint64_t Machine::calls() { return g_calls; }
 uint64_t Machine::answers(int32_t status) {
   return status <= 0 && status > -16 ? g_answers[-status] : 0;
+}
+
+const std::map<std::string, uint64_t> &Machine::reached() { return g_reached; }
+void Machine::reach(const std::string &what) { ++g_reached[what]; }
+
+std::string ModuleModel::text() const {
+  if (norm == BN2D_NORM_GROUP) return " groups " + std::to_string(groups);
+  if (norm == BN2D_NORM_INSTANCE) return " instance";
+  return options.ghost != 0 ? " ghost " + std::to_string(options.ghost) : "";
 }
 
 Values ModuleModel::values(const std::string &name) {
@@ -56,6 +66,8 @@ Machine::~Machine() {
       for (; tensor.references > 0; --tensor.references) bn2d_tensor_release(tensor.handle);
     for (; module->references > 0; --module->references) bn2d_module_release(module->handle);
   }
+  for (StatisticsModel &one : statistics_)
+    for (; one.references > 0; --one.references) bn2d_statistics_release(one.handle);
   for (OptionsModel &options : options_)
     for (; options.references > 0; --options.references) bn2d_options_release(options.handle);
   bn2d_set_num_threads(0);
@@ -74,10 +86,14 @@ std::string Machine::state() const {
   std::string out;
   for (const auto &module : modules_) {
     if (!module->alive()) continue;
-    int32_t training = -1, threads = -1;
+    int32_t training = -1, threads = -1, frozen = -1, has_momentum = -1;
+    double momentum = -1;
     bn2d_module_is_training(module->handle, &training);
     bn2d_module_get_num_threads(module->handle, &threads);
-    out += std::to_string(training) + "," + std::to_string(threads);
+    bn2d_module_is_frozen(module->handle, &frozen);
+    bn2d_module_momentum(module->handle, &has_momentum, &momentum);
+    out += std::to_string(training) + "," + std::to_string(threads) + "," + std::to_string(frozen);
+    if (has_momentum != 0) out += "," + std::to_string(momentum);
     for (const TensorModel &tensor : module->tensors) {
       int32_t requires_grad = -1;
       bn2d_tensor_requires_grad(tensor.handle, &requires_grad);
@@ -102,6 +118,8 @@ void Machine::before(const std::string &what) {
     }
   }
   before_.state = state();
+  before_.statistics.clear();
+  for (const StatisticsModel &one : statistics_) before_.statistics.push_back(exported(one));
   bn2d_test::mark_message();
 }
 
@@ -115,6 +133,7 @@ bool Machine::settle(const std::string &what, int32_t status, const Verdict &ver
   ++g_answers[-status];
   const bool marked = bn2d_test::message_is_marked();
   if (status == BN2D_OK) {
+    reach(what.substr(0, what.find(' ')));
     if (!marked) found(what, "succeeded and left a message: " + message);
     return true;
   }
@@ -146,6 +165,12 @@ void Machine::check_only(const std::string &what, const std::vector<const Operan
   }
   const std::string now = state();
   if (now != before_.state) found(what, "modes were " + before_.state + ", are " + now);
+  for (size_t i = 0; i < before_.statistics.size(); ++i) {
+    if (static_cast<int>(i) == changing_) continue;
+    const Values after = exported(statistics_[i]);
+    if (std::memcmp(after.data(), before_.statistics[i].data(), after.size() * sizeof(double)) != 0)
+      found(what, "statistics " + std::to_string(i) + " were changed");
+  }
 }
 
 void Machine::simple(const std::string &what, int32_t status, const Verdict &verdict) {
@@ -156,7 +181,13 @@ void Machine::run() {
   create_module();
   const int most = large_ ? 8 : 32;
   for (int step = 0; step < most && !in_.done(); ++step) {
-    switch (in_.below(32)) {
+    const int64_t which = in_.below_or_later(32, 160, 16);
+    changing_ = -1;
+    if (which >= 32) {
+      later(which - 32);
+      continue;
+    }
+    switch (which) {
       case 0:
         options();
         break;

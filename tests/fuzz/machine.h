@@ -8,6 +8,7 @@
 //   - a call that succeeds has written its outputs and nothing else, with the numbers of the oracle
 //   - with another number of threads and other stores it does the same, bit by bit
 #pragma once
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,6 +32,10 @@ struct OptionsModel {
   double momentum = 0.1;
   bool affine = true, bias = true, track = true, biased = false, protect = false;
   int32_t dtype = BN2D_F32, threads = 0;
+  int64_t ghost = 0;
+  // What was set: the norms have other defaults, and refuse what they have not.
+  enum Touched : unsigned { kMomentum = 1, kAffine = 2, kTrack = 4, kStatistics = 8, kGhost = 16 };
+  unsigned touched = 0;
 };
 
 struct TensorModel {
@@ -50,11 +55,21 @@ struct ModuleModel {
   int references = 0;
   OptionsModel options;
   int64_t channels = 0;
-  bool training = true;
+  bool training = true, frozen = false;
   int32_t threads = 0;
+  int32_t norm = BN2D_NORM_BATCH;
+  int64_t groups = 0;
   std::vector<TensorModel> tensors;
 
   bool alive() const { return references > 0; }
+  bool moves() const { return training && !frozen; }
+  bool batch() const { return moves() || !options.track; }
+  // Samples that have their statistics in common; 0: all.
+  int64_t samples() const {
+    if (norm != BN2D_NORM_BATCH) return 1;
+    return training ? options.ghost : 0;
+  }
+  std::string text() const;
   TensorModel *find(const std::string &name) {
     for (TensorModel &tensor : tensors)
       if (tensor.name == name) return &tensor;
@@ -69,9 +84,19 @@ struct RecordModel {
   size_t module = 0;
   Extents shape{};
   Numbers numbers;
-  Operand x, y;
-  std::vector<uint64_t> x_bits, y_bits;  // as the forward left them
-  bool in_place = false, side_of_x = false, borrows_y = false;
+  Operand x, y, z;
+  std::vector<uint64_t> x_bits, y_bits, z_bits;  // as the forward left them
+  bool in_place = false, side_of_x = false, borrows_y = false, pointwise = false;
+};
+
+struct StatisticsModel {
+  bn2d_statistics *handle = nullptr;
+  int references = 0;
+  int64_t channels = 0, count = 0;
+  bool known = true;                // else `values` says nothing
+  bool all_f64 = true;              // of what was accumulated
+  std::vector<Values> values;       // of each channel
+  oracle::Reals parts;              // by channel: the largest error that a part's mean may have
 };
 
 // What all calls of a program have to leave alone, as it was before the call under way.
@@ -83,6 +108,7 @@ struct Before {
   };
   std::vector<Blob> blobs;
   std::string state;
+  std::vector<Values> statistics;  // as they are exported
 };
 
 class Machine {
@@ -95,6 +121,8 @@ class Machine {
   void run();                               // throws Finding
   static uint64_t calls();                  // since the program began
   static uint64_t answers(int32_t status);  // so many of them had this status
+  // What succeeded and was judged, and how often.
+  static const std::map<std::string, uint64_t> &reached();
 
  private:
   // machine.cc: what is common to all calls
@@ -107,6 +135,7 @@ class Machine {
                   const std::vector<std::string> &tensors);
   [[noreturn]] void found(const std::string &what, const std::string &problem) const;
   std::string state() const;
+  static void reach(const std::string &what);
   template <class Call>
   void repeat(const std::string &what, const std::vector<const Operand *> &outputs, Call call);
   template <class H>
@@ -117,7 +146,8 @@ class Machine {
   void options();
   void options_by_name();
   void create_module();
-  void adopt(bn2d_module *handle, int64_t channels, const OptionsModel &options);
+  void adopt(bn2d_module *handle, int64_t channels, const OptionsModel &options,
+             int32_t norm = BN2D_NORM_BATCH, int64_t groups = 0);
   void query_module();
   void change_module();
   void references();
@@ -129,15 +159,32 @@ class Machine {
   void settings();
   void release_record(RecordModel &record);
 
+  // later.cc: what version 1.3 has added
+  void later(int64_t which);
+  void create_norm();
+  void query_norm();
+  void change_living();
+  void statistics();
+  void change_statistics(size_t index);
+  void read_statistics(size_t index);
+  void merge_statistics(size_t index);
+  void set_running_stats();
+  void backward_in_steps();
+  size_t pick_statistics(int64_t channels);
+  bn2d_statistics *spoil_statistics(bn2d_statistics *handle, bool null_too, Verdict &verdict);
+  Values exported(const StatisticsModel &model) const;
+  oracle::Statistics exported_statistics(const StatisticsModel &model, double eps) const;
+  void judge_statistics(const std::string &what, const StatisticsModel &model);
+
   // compute.cc
   Extents choose_shape(int64_t channels);
   int32_t choose_data_dtype(int32_t parameters, Verdict &verdict);
   oracle::Activation choose_activation(int32_t data, int32_t &number, double &slope,
                                        Verdict &verdict);
-  void forward();
+  void forward(bool outside = false);  // outside: with given statistics
   void backward();
   void double_backward();
-  void stateless();
+  void stateless(bool in_groups = false);
   struct Stateless;
   void stateless_backward(Stateless &s);
   void stateless_double_backward(Stateless &s);
@@ -152,10 +199,13 @@ class Machine {
   std::vector<OptionsModel> options_;
   std::vector<std::unique_ptr<ModuleModel>> modules_;
   std::vector<RecordModel> records_;
+  std::vector<StatisticsModel> statistics_;
+  int changing_ = -1;  // the statistics that the call under way may change
   std::vector<bn2d_options *> dead_options_;
   std::vector<bn2d_module *> dead_modules_;
   std::vector<bn2d_tensor *> dead_tensors_;
   std::vector<bn2d_record *> dead_records_;
+  std::vector<bn2d_statistics *> dead_statistics_;
   std::vector<DLManagedTensorVersioned *> exports_;
   std::vector<DLManagedTensor *> legacy_exports_;
 };

@@ -1,7 +1,9 @@
 #include "fuzz/numbers.h"
 
 #include <cmath>
-#include <cstdio>
+
+#include "fuzz/comparison.h"
+#include "fuzz/norms.h"
 
 namespace bn2d_fuzz {
 namespace {
@@ -16,58 +18,13 @@ bool finite(const Values &values, size_t c) { return values.empty() || std::isfi
 // and again.
 constexpr Real kBoundOfMean = 2;
 
-Real smallest(int32_t dtype) { return oracle::ulp(arithmetic_of(dtype), 0); }
-Real largest(const oracle::Format &format) { return oracle::power_of_two(format.max_exponent); }
-
-size_t channel_of(const oracle::Extents &e, size_t i, size_t per_channel_results) {
-  return per_channel_results != 0 ? i
-                                  : i / static_cast<size_t>(e.plane()) % static_cast<size_t>(e.c);
+// By element, and by channel.
+Comparison elements(const char *name, const Numbers &n) {
+  return {name, n.data, n.e.c, n.e.plane(), n.judged};
 }
-
-// One output against what it should be: `scale` and what is allowed on top of the bound by channel.
-class Comparison {
- public:
-  Comparison(const char *name, const Numbers &numbers, int32_t dtype, bool per_channel)
-      : name_(name),
-        numbers_(numbers),
-        dtype_(dtype),
-        per_channel_(per_channel),
-        judged(numbers.judged) {}
-
-  std::string run(const Values &got, const Reals &want, Reals scale, const Reals &extra,
-                  Real bound) const {
-    const oracle::Format &arithmetic = arithmetic_of(dtype_);
-    std::vector<bool> ignore(got.size(), false);
-    std::vector<bool> counts = judged;
-    for (size_t c = 0; c < scale.size(); ++c) {
-      if (!(scale[c] < largest(arithmetic))) counts[c] = false;
-      scale[c] =
-          std::max(scale[c], std::ldexp(extra.empty() ? Real{0} : extra[c], arithmetic.digits));
-    }
-    for (size_t i = 0; i < got.size(); ++i) {
-      const size_t c = channel_of(numbers_.e, i, per_channel_ ? 1 : 0);
-      ignore[i] = !counts[c] || (!edge.empty() && edge[i]);
-    }
-    const int64_t plane = per_channel_ ? 1 : numbers_.e.plane();
-    const numerics::Comparison worst =
-        numerics::compare(dtype_, numbers_.e.c, plane, got, want, scale, ignore);
-    if (worst.ulps <= bound) return "";
-    char text[200];
-    std::snprintf(text, sizeof text,
-                  "%s[%lld] is %.17Lg, not %.17Lg: %.3Lg ulp of its scale, bound %.1Lf", name_,
-                  static_cast<long long>(worst.at), worst.got, worst.want, worst.ulps, bound);
-    return text;
-  }
-
- private:
-  const char *name_;
-  const Numbers &numbers_;
-  int32_t dtype_;
-  bool per_channel_;
-
- public:
-  std::vector<bool> judged, edge;
-};
+Comparison channels(const char *name, const Numbers &n, int32_t dtype) {
+  return {name, dtype, n.e.c, 1, n.judged};
+}
 
 // A gradient that is added to what is there.
 void blend_in(Reals &value, Reals &scale, const Values &old, double blend) {
@@ -82,8 +39,10 @@ void blend_in(Reals &value, Reals &scale, const Values &old, double blend) {
 }  // namespace
 
 void Numbers::compute() {
+  if (in_sets()) return compute_sets(*this);
   const auto channels = static_cast<size_t>(e.c);
-  statistics = batch ? oracle::batch_statistics(e, x, eps)
+  if (count == 0)
+    statistics = batch ? oracle::batch_statistics(e, x, eps)
                      : oracle::frozen_statistics(running_mean, running_var, eps);
   forward = oracle::forward(e, x, z, weight, bias, statistics, activation);
   judged.assign(channels, true);
@@ -99,9 +58,10 @@ void Numbers::compute() {
     oracle::for_channel(e, static_cast<int64_t>(c), [&](int64_t i) {
       const auto at = static_cast<size_t>(i);
       good &= std::isfinite(x[at]) && finite(z, at) && std::fabs(forward.v[at]) < limit;
-      if (activation.kind == oracle::Activation::none) return;
-      edge[at] =
-          !(std::fabs(forward.v[at]) > near) || numerics::rounded(data, forward.v[at] / 16) == 0;
+      for (const Real kink : activation.kinks())
+        if (!(std::fabs(forward.v[at] - kink) > near) ||
+            (kink == 0 && numerics::rounded(data, forward.v[at] / 16) == 0))
+          edge[at] = true;
       if (edge[at]) settled[c] = false;
     });
     judged[c] = good;
@@ -109,7 +69,8 @@ void Numbers::compute() {
 }
 
 std::string Numbers::judge_y(const Values &y) const {
-  Comparison comparison("y", *this, data, false);
+  if (in_sets()) return judge_y_of_sets(*this, y);
+  const Comparison comparison = elements("y", *this);
   // The unit of the smallest numbers, and what it becomes where 1/std is large: no mean lies
   // between two of them. A slope that is so small is a multiple of it, too.
   Reals extra;
@@ -134,6 +95,7 @@ Reals Numbers::promised_mean_scale() const {
 }
 
 std::string Numbers::judge_saved(const Values *mean, const Values *invstd) const {
+  if (in_sets()) return judge_saved_of_sets(*this, mean, invstd);
   // Saved statistics are doubles; what is promised of them is that they are right once they are
   // rounded.
   const bool f64 = data == BN2D_F64;
@@ -146,12 +108,12 @@ std::string Numbers::judge_saved(const Values *mean, const Values *invstd) const
   std::string problem;
   const Reals none;
   if (mean != nullptr) {
-    problem = Comparison("saved_mean", *this, precision, true)
+    problem = bn2d_fuzz::channels("saved_mean", *this, precision)
                   .run(narrow(*mean), statistics.mean, promised_mean_scale(),
                        Reals(judged.size(), smallest(data)), f64 ? 1 : kBoundOfMean);
   }
   if (invstd != nullptr && problem.empty()) {
-    problem = Comparison("saved_invstd", *this, precision, true)
+    problem = bn2d_fuzz::channels("saved_invstd", *this, precision)
                   .run(narrow(*invstd), statistics.invstd, statistics.invstd, none, f64 ? 3 : 2);
   }
   return problem;
@@ -159,8 +121,9 @@ std::string Numbers::judge_saved(const Values *mean, const Values *invstd) const
 
 std::string Numbers::judge_running(const Values *mean, const Values *var, double factor,
                                    bool biased, bool protect) const {
+  if (in_sets()) return judge_running_of_sets(*this, mean, var, factor, biased, protect);
   const auto channels = static_cast<size_t>(e.c);
-  const int64_t m = e.per_channel();
+  const int64_t m = count != 0 ? count : e.per_channel();
   Reals new_mean(channels), new_var(channels), mean_scale(channels), var_scale(channels);
   std::vector<bool> known(channels);
   for (size_t c = 0; c < channels; ++c) {
@@ -181,7 +144,7 @@ std::string Numbers::judge_running(const Values *mean, const Values *var, double
   const auto statistic = [&](const char *name, const Values *got, const Values &old,
                              const Reals &want, const Reals &scale, Real of_floats) -> std::string {
     if (got == nullptr) return "";
-    Comparison comparison(name, *this, parameters, true);
+    Comparison comparison = bn2d_fuzz::channels(name, *this, parameters);
     comparison.judged = known;
     for (size_t c = 0; c < channels; ++c) {
       const bool same = (*got)[c] == old[c] || (std::isnan((*got)[c]) && std::isnan(old[c]));
@@ -205,8 +168,12 @@ std::string Numbers::judge_running(const Values *mean, const Values *var, double
 // gradients
 
 std::string judge_backward(const Numbers &n, const Values &dy, const BackwardResults &results) {
+  if (n.in_sets()) return judge_backward_of_sets(n, dy, results);
   const Reals g = oracle::through(n.activation, n.forward.v, dy);
-  oracle::Gradient want = oracle::backward(n.e, n.x, g, n.weight, n.statistics, n.batch);
+  oracle::Gradient want = oracle::backward(n.e, n.x, g, n.weight, n.statistics, n.batch,
+                                           {n.count, results.g, results.g_deviation});
+  if (n.activation.pointwise())
+    oracle::widen(n.e, n.forward, dy, n.x, n.weight, n.statistics, &want);
   std::vector<bool> judged = n.judged;
   const auto channels = static_cast<size_t>(n.e.c);
   const Real slope = std::fabs(static_cast<Real>(n.activation.slope));
@@ -222,6 +189,11 @@ std::string judge_backward(const Numbers &n, const Values &dy, const BackwardRes
       if (n.edge[at] && dy[at] != 0) judged[c] = false;
       most = std::max(most, std::fabs(n.statistics.normalised(n.x[at], static_cast<int64_t>(c))));
     });
+    if (!results.g.empty()) {
+      const Real given = std::fabs(Real{results.g[c]}) +
+                         std::fabs(Real{results.g_deviation[c]}) * (1 + n.statistics.invstd[c]);
+      if (!(given < largest(arithmetic_of(n.data)) / 4)) judged[c] = false;
+    }
     // Sums that leave the range of the arithmetic.
     if (!(want.dbias_scale[c] < largest(arithmetic_of(n.data)) / 4) ||
         !(want.dweight_scale[c] < largest(arithmetic_of(n.data)) / 4))
@@ -240,7 +212,7 @@ std::string judge_backward(const Numbers &n, const Values &dy, const BackwardRes
   const auto element = [&](const char *name, const Values *got, const Reals &value,
                            const Reals &scale) -> std::string {
     if (got == nullptr) return "";
-    Comparison comparison(name, n, n.data, false);
+    Comparison comparison = elements(name, n);
     comparison.judged = judged;
     return comparison.run(*got, value, scale, extra, bound);
   };
@@ -248,7 +220,7 @@ std::string judge_backward(const Numbers &n, const Values &dy, const BackwardRes
                            const Values &old) -> std::string {
     if (got == nullptr) return "";
     blend_in(value, scale, old, results.blend);
-    Comparison comparison(name, n, n.parameters, true);
+    Comparison comparison = bn2d_fuzz::channels(name, n, n.parameters);
     comparison.judged = judged;
     for (size_t c = 0; c < channels; ++c) {
       if (results.blend != 0 && !finite(old, c)) comparison.judged[c] = false;
@@ -269,6 +241,7 @@ std::string judge_backward(const Numbers &n, const Values &dy, const BackwardRes
 // range.
 std::string judge_double_backward(const Numbers &n, const Values &dy,
                                   const DoubleBackwardResults &results) {
+  if (n.in_sets()) return judge_double_backward_of_sets(n, dy, results);
   const Reals g = oracle::through(n.activation, n.forward.v, dy);
   oracle::DoubleGradient want =
       oracle::double_backward(n.e, n.x, g, n.weight, n.statistics, n.batch, n.activation,
@@ -299,7 +272,7 @@ std::string judge_double_backward(const Numbers &n, const Values &dy,
   const auto element = [&](const char *name, const Values *got, const Reals &value,
                            const Reals &scale, bool edges) -> std::string {
     if (got == nullptr) return "";
-    Comparison comparison(name, n, n.data, false);
+    Comparison comparison = elements(name, n);
     comparison.judged = judged;
     if (edges) comparison.edge = n.edge;  // their own side counts
     return comparison.run(*got, value, scale, extra, bound);
@@ -308,7 +281,7 @@ std::string judge_double_backward(const Numbers &n, const Values &dy,
   if (problem.empty()) problem = element("dx", results.dx, want.dx, want.dx_scale, false);
   if (problem.empty() && results.dweight != nullptr) {
     blend_in(want.dweight, want.dweight_scale, results.old_dweight, results.blend);
-    Comparison comparison("dweight", n, n.parameters, true);
+    Comparison comparison = bn2d_fuzz::channels("dweight", n, n.parameters);
     comparison.judged = judged;
     for (size_t c = 0; c < channels; ++c) {
       if (results.blend != 0 && !finite(results.old_dweight, c)) comparison.judged[c] = false;
@@ -317,6 +290,54 @@ std::string judge_double_backward(const Numbers &n, const Values &dy,
     problem = comparison.run(*results.dweight, want.dweight, want.dweight_scale, sums, bound + 1);
   }
   return problem;
+}
+
+std::string judge_sums(const Numbers &n, const Values &dy, const Values &sums) {
+  const Reals g = oracle::through(n.activation, n.forward.v, dy);
+  oracle::Statistics deviations = n.statistics;
+  deviations.invstd.assign(deviations.invstd.size(), 1);
+  const oracle::Gradient want = oracle::backward(n.e, n.x, g, {}, deviations, true);
+  const Real slope = std::fabs(static_cast<Real>(n.activation.slope));
+  if (n.activation.kind == oracle::Activation::leaky && slope > 0 &&
+      slope < oracle::power_of_two(arithmetic_of(n.data).min_exponent))
+    return "";
+  const auto channels = static_cast<size_t>(n.e.c);
+  const Real growth = n.activation.pointwise() ? 2 : 1;
+  for (size_t c = 0; c < channels; ++c) {
+    bool judged = n.judged[c];
+    Real of_argument = 0, most = 0;
+    oracle::for_channel(n.e, static_cast<int64_t>(c), [&](int64_t i) {
+      const auto at = static_cast<size_t>(i);
+      judged = judged && std::isfinite(dy[at]) && !(n.edge[at] && dy[at] != 0);
+      of_argument += std::fabs(dy[at]) * (1 + n.forward.scale[c]);
+      most = std::max(most, std::fabs(n.x[at] - n.statistics.mean[c]));
+    });
+    if (growth == 1) of_argument = 0;
+    const Real range = largest(arithmetic_of(n.data)) / 4, m = n.e.per_channel(),
+               unit = smallest(n.data);
+    if (!judged || !(want.dbias_scale[c] < range) || !(want.dweight_scale[c] < range) ||
+        !(of_argument < range) || !(of_argument * most < range))
+      continue;
+    const auto judge = [&](const char *name, double got, Real right, Real scale,
+                           Real extra) -> std::string {
+      const Real allowed =
+          (bound_of(n.data) + 1) * oracle::ulp(arithmetic_of(n.data), scale) + extra;
+      if (std::fabs(got - right) <= allowed) return "";
+      char text[160];
+      std::snprintf(text, sizeof text, "%s of channel %zu is %.17g, not %.17Lg within %.3Lg", name,
+                    c, got, right, allowed);
+      return text;
+    };
+    std::string problem =
+        judge("sum of g", sums[c], want.dbias[c], std::max(want.dbias_scale[c], of_argument),
+              unit * m);
+    if (problem.empty())
+      problem = judge("sum of g*(x - mean)", sums[channels + c], want.dweight[c],
+                      std::max(want.dweight_scale[c], of_argument * most),
+                      unit * (want.dbias_scale[c] + (1 + most) * m));
+    if (!problem.empty()) return problem;
+  }
+  return "";
 }
 
 }  // namespace bn2d_fuzz

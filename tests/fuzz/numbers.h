@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "support/numerics_values.h"
+#include "support/norms_oracle.h"
 
 namespace bn2d_fuzz {
 
@@ -25,11 +25,21 @@ struct Numbers {
   double eps = 1e-5;
   oracle::Activation activation{};
   Values x, z, weight, bias, running_mean, running_var;  // empty: not there
-  oracle::Statistics statistics;
+  int32_t norm = BN2D_NORM_BATCH;
+  int64_t groups = 1, ghost = 0;
+  bool cumulative = false;
+  int64_t counted = 0;  // num_batches_tracked before
+  int64_t count = 0;    // values that statistics from outside are of; 0: those of x
+  oracle::Statistics statistics;  // from outside: set before compute()
   oracle::Forward forward;
-  std::vector<bool> judged;   // channels
+  numerics::ExpectedNorm sets;      // in place of these two, where
+  std::vector<bool> judged;   // channels; in sets: planes
+  std::vector<bool> judged_sets;
   std::vector<bool> edge;     // elements on whose side of the activation rounding decides
   std::vector<bool> settled;  // channels without such an element
+
+  // Where the batch has several sets of statistics.
+  bool in_sets() const { return batch && (norm != BN2D_NORM_BATCH || ghost != 0); }
 
   void compute();  // statistics, forward, ... from the values above
 
@@ -46,6 +56,7 @@ struct BackwardResults {
                *dbias = nullptr;  // NULL: not asked for
   Values old_dweight, old_dbias;
   double blend = 1;
+  Values g, g_deviation;  // sums over the whole batch; empty: x is all of it
 };
 std::string judge_backward(const Numbers &numbers, const Values &dy,
                            const BackwardResults &results);
@@ -58,5 +69,8 @@ struct DoubleBackwardResults {
 };
 std::string judge_double_backward(const Numbers &numbers, const Values &dy,
                                   const DoubleBackwardResults &results);
+
+// The sums of the first step of backward: C of g, C of g*(x - mean).
+std::string judge_sums(const Numbers &numbers, const Values &dy, const Values &sums);
 
 }  // namespace bn2d_fuzz

@@ -74,11 +74,6 @@ inline std::string describe(const Case &c) {
   return text.str();
 }
 
-struct Inputs {
-  Values x, z, dy, ddx;                                              // by element
-  Values weight, bias, running_mean, running_var, ddweight, ddbias;  // by channel
-};
-
 inline Inputs random_inputs(const Case &c, uint64_t seed) {
   Random random(seed);
   Inputs in;

@@ -197,6 +197,12 @@ inline Values channel_values(Random &random, int32_t dtype, const Extents &e, do
   return values;
 }
 
+// What goes into a forward, a backward and a double backward.
+struct Inputs {
+  Values x, z, dy, ddx;                                              // by element
+  Values weight, bias, running_mean, running_var, ddweight, ddbias;  // by channel
+};
+
 // -------------------------------------------------------------------------------------------------
 // comparison
 

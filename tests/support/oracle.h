@@ -312,11 +312,17 @@ inline Reals through(const Activation &activation, const Reals &v, const Values 
   return g;
 }
 
+// Where x is a part of the batch: what is known of the whole.
+struct Whole {
+  int64_t count = 0;        // values of each channel; 0: those of x
+  Values g, g_deviation;    // sums of g and of g*(x - mean); empty: those of this part
+};
+
 inline Gradient backward(const Extents &e, const Values &x, const Reals &g, const Values &weight,
-                         const Statistics &s, bool batch) {
+                         const Statistics &s, bool batch, const Whole &whole = {}) {
   Gradient r{Reals(g.size()), g,          Reals(e.c), Reals(e.c),
              Reals(e.c),      Reals(e.c), Reals(e.c), Reals(e.c)};
-  const Real m = e.per_channel();
+  const Real m = whole.count != 0 ? whole.count : e.per_channel();
   for (int64_t c = 0; c < e.c; ++c) {
     const Real invstd = s.invstd[c], w = at_or(weight, c, 1);
     Sum sum, dot;
@@ -328,11 +334,15 @@ inline Gradient backward(const Extents &e, const Values &x, const Reals &g, cons
       aG += std::fabs(g[i]);
       aD += std::fabs(g[i]) * std::fabs(xhat);
     });
-    const Real G = sum.value(), D = dot.value();
+    Real G = sum.value(), D = dot.value();
     r.dbias[c] = G;
     r.dweight[c] = D;
     r.dbias_scale[c] = aG;
     r.dweight_scale[c] = aD;
+    if (!whole.g.empty()) {
+      G = whole.g[c], D = whole.g_deviation[c] * invstd;
+      aG = std::fabs(G), aD = std::fabs(D);
+    }
     Real scale = 0, dz_scale = 0;
     for_channel(e, c, [&](int64_t i) {
       const Real xhat = s.normalised(x[i], c);
