@@ -4,7 +4,9 @@
  *
  *     digits                          what follows
  *     digits --norm group --batch 2   trains one network: batch, group or instance norm or none,
- * batches of any size
+ *                                     batches of any size
+ *     mpirun -n 4 digits_mpi          trains one network on four processes, each with a part of
+ *                                     every batch: the same program, with ranks_mpi.c
  *
  * Trains the same small convolutional network twice, from the same weights, on the same batches,
  * with the same schedule: once with batch norm after each convolution, once with a plain bias in
@@ -24,8 +26,8 @@
  * The last lines of the output state whether batch norm, the file and folding did what they are
  * for. The exit status is 0 if so, 1 if not, 2 after an error.
  *
- * bn2d is used by norm_parameter(), by the functions of a stage and by those of "a saved network";
- * all other layers are in layers.c.
+ * bn2d is used by norm_parameter(), by the functions of a stage, by those of "a saved network" and
+ * in ranks_*.c; all other layers are in layers.c.
  */
 #define _POSIX_C_SOURCE 200809L /* clock_gettime, isatty, fork */
 
@@ -45,6 +47,7 @@
 #include <unistd.h>
 
 #include "layers.h"
+#include "ranks.h"
 
 #ifndef DIGITS_CSV
 #define DIGITS_CSV "data/digits.csv"
@@ -79,7 +82,7 @@ _Noreturn static void fail(const char *format, ...) {
   vfprintf(stderr, format, arguments);
   fputc('\n', stderr);
   va_end(arguments);
-  exit(2);
+  ranks_abort(2);
 }
 
 /** Around every call of bn2d. */
@@ -206,8 +209,10 @@ static parameter norm_parameter(const bn2d_module *norm, const char *name, int c
   return p;
 }
 
-/** Stochastic gradient descent with momentum. Leaves the gradient at 0, for backward to add to. */
+/** Stochastic gradient descent with momentum, by the gradients of all ranks. Leaves the gradient at
+ * 0, for backward to add to. */
 static void parameter_step(parameter *p, double rate) {
+  ranks_sum(p->size, p->gradient);
   for (int i = 0; i < p->size; ++i) {
     p->velocity[i] = (float)(MOMENTUM * p->velocity[i] + p->gradient[i] + p->decay * p->value[i]);
     p->value[i] -= (float)rate * p->velocity[i];
@@ -287,7 +292,7 @@ static void stage_forward(stage *s, int n, const float *x, bool training) {
     conv_forward(s->conv, n, s->weight.value, NULL, x, s->patches, s->z);
   if (s->norm) {
     const double start = seconds();
-    CHECK(bn2d_forward_f32(s->norm, s->z, n, side, side, s->y, training ? &s->record : NULL));
+    CHECK(ranks_norm_forward(s->norm, n, channels, side, s->z, s->y, training ? &s->record : NULL));
     if (training) s->norm_seconds += seconds() - start;
   } else if (!s->is_folded) {
     bias_forward(n, channels, side * side, s->bias.value, s->z, s->y);
@@ -304,7 +309,7 @@ static void stage_backward(stage *s, int n, float *dx) {
   relu_backward(n * channels * side * side, s->y, s->dy);
   if (s->norm) {
     const double start = seconds();
-    CHECK(bn2d_backward_f32(s->norm, s->record, s->dy, dz));
+    CHECK(ranks_norm_backward(s->norm, s->record, n, channels, side, s->dy));
     bn2d_record_release(s->record);
     s->record = NULL;
     s->norm_seconds += seconds() - start;
@@ -352,12 +357,13 @@ static void network_forward(network *net, int n, const float *images, bool train
   linear_forward(n, FEATURES, CLASSES, net->weight.value, net->bias.value, x, net->logits);
 }
 
-/** One step of training on n images. Returns the sum of their losses. */
-static double network_train(network *net, int n, const float *images, const int *labels,
+/** One step of training on n images, this rank's part of a batch. Returns the sum of their losses.
+ */
+static double network_train(network *net, int n, int batch, const float *images, const int *labels,
                             double rate) {
   stage *const first = net->stages, *const last = first + STAGES - 1;
   network_forward(net, n, images, true);
-  const double loss = cross_entropy(n, CLASSES, labels, net->logits);
+  const double loss = cross_entropy(n, batch, CLASSES, labels, net->logits);
   linear_backward(n, FEATURES, CLASSES, net->weight.value, last->pooled, net->logits,
                   net->weight.gradient, net->bias.gradient, last->dpooled);
   for (stage *s = last; s > first; --s) stage_backward(s, n, s[-1].dpooled);
@@ -370,6 +376,37 @@ static double network_train(network *net, int n, const float *images, const int 
   parameter_step(&net->weight, rate);
   parameter_step(&net->bias, rate);
   return loss;
+}
+
+/** Whether all ranks have the same bits of a tensor of a norm. */
+static bool norm_agrees(const bn2d_module *norm, const char *name, int channels) {
+  bn2d_tensor *tensor;
+  void *data;
+  CHECK(bn2d_module_tensor_by_name(norm, name, &tensor));
+  CHECK(bn2d_tensor_data(tensor, &data));
+  const bool agrees = ranks_agree(channels * (int)sizeof(float), data);
+  bn2d_tensor_release(tensor);
+  return agrees;
+}
+
+static bool parameter_agrees(const parameter *p) {
+  return ranks_agree(p->size * (int)sizeof(float), p->value);
+}
+
+/** Whether all ranks have the same bits of each parameter and of the running statistics. */
+static bool network_agrees(const network *net) {
+  bool agrees = parameter_agrees(&net->weight) & parameter_agrees(&net->bias);
+  for (const stage *s = net->stages; s < net->stages + STAGES; ++s) {
+    int32_t tracks = 0;
+    agrees &= parameter_agrees(&s->weight) & parameter_agrees(&s->bias);
+    if (!s->norm) continue;
+    agrees &= parameter_agrees(&s->scale);
+    CHECK(bn2d_module_track_running_stats(s->norm, &tracks));
+    if (!tracks) continue;
+    agrees &= norm_agrees(s->norm, "running_mean", s->conv.out);
+    agrees &= norm_agrees(s->norm, "running_var", s->conv.out);
+  }
+  return agrees;
 }
 
 static void network_set_training(network *net, bool training) {
@@ -544,15 +581,17 @@ typedef struct history {
   int epochs;
   double accuracy[MAX_EPOCHS];
   double seconds, norm_seconds; /* training only, without tests */
+  bool agrees;                  /* all ranks have the same network in the end */
 } history;
 
 /** On a terminal the line of an epoch grows while it is trained; elsewhere it is written once, at
  * the end of the epoch.
  */
-static void draw_progress(const char *title, int epoch, int epochs, int batches_done, int batches) {
+static void draw_progress(const char *title, bool grows, int epoch, int epochs, int batches_done,
+                          int batches) {
   static const char bar[] = "==============================";
   const int width = (int)sizeof bar - 1, done = width * batches_done / batches;
-  if (isatty(STDOUT_FILENO))
+  if (grows)
     printf("\r%-18s  epoch %2d of %d  [%-*.*s]", title, epoch, epochs, width, done, bar);
   else if (batches_done == batches)
     printf("%-18s  epoch %2d of %d", title, epoch, epochs);
@@ -564,6 +603,7 @@ typedef struct plan {
   norm_kind norm;
   int batch, epochs; /* images of a step; the last one of an epoch may have fewer */
   uint64_t seed;
+  bool line_grows; /* of an epoch, see draw_progress() */
 } plan;
 
 /** Trains a network, and saves it where there is a path. The learning rate is in proportion to the
@@ -581,26 +621,30 @@ static history train(const dataset *data, plan p, const char *title, const char 
   for (int i = 0; i < TRAIN_IMAGES; ++i) order[i] = i;
 
   for (int epoch = 0; epoch < epochs; ++epoch) {
-    double loss = 0.0;
+    float loss = 0.0f;
     shuffle(TRAIN_IMAGES, order, &seed);
     for (int batch = 0; batch < batches; ++batch) {
       const double start = seconds();
       const int first = batch * p.batch, n = batch < batches - 1 ? p.batch : TRAIN_IMAGES - first;
-      for (int i = 0; i < n; ++i) {
-        memcpy(images + i * PIXELS, data->images + order[first + i] * PIXELS,
-               PIXELS * sizeof(float));
-        labels[i] = data->labels[order[first + i]];
+      const part own = ranks_part(n);
+      for (int i = 0; i < own.count; ++i) {
+        const int image = order[first + own.first + i];
+        memcpy(images + i * PIXELS, data->images + image * PIXELS, PIXELS * sizeof(float));
+        labels[i] = data->labels[image];
       }
       const double progress = (epoch + (double)batch / batches) / epochs;
-      loss += network_train(&net, n, images, labels, peak * 0.5 * (1.0 + cos(PI * progress)));
+      loss += (float)network_train(&net, own.count, n, images, labels,
+                                   peak * 0.5 * (1.0 + cos(PI * progress)));
       result.seconds += seconds() - start;
-      draw_progress(title, epoch + 1, epochs, batch + 1, batches);
+      draw_progress(title, p.line_grows, epoch + 1, epochs, batch + 1, batches);
     }
+    ranks_sum(1, &loss);
     network_predict(&net, data, predictions);
     result.accuracy[epoch] = accuracy_of(data, predictions);
     printf("  loss %.4f  test %5.1f %%\n", loss / TRAIN_IMAGES, 100.0 * result.accuracy[epoch]);
   }
   for (int k = 0; k < STAGES; ++k) result.norm_seconds += net.stages[k].norm_seconds;
+  result.agrees = network_agrees(&net);
   if (path) network_save(&net, path, predictions);
   free(images);
   free(labels);
@@ -688,6 +732,7 @@ static options options_read(int count, char **arguments) {
           "NORM: batch, group, instance or none: trains this network alone\n"
           "defaults: --data %s --epochs %d --seed %d --batch %d\n",
           o.data, o.epochs, o.seed, o.batch);
+      ranks_end();
       exit(0);
     }
     if (!value) fail("%s: unknown, or without a value; see --help", name);
@@ -711,30 +756,48 @@ static options options_read(int count, char **arguments) {
   return o;
 }
 
-int main(int count, char **arguments) {
-  const options o = options_read(count, arguments);
-  dataset data = dataset_read(o.data);
-  if (o.check) return check_saved(&data, o.check);
-  plan p = {.norm = NORM_BATCH, .batch = o.batch, .epochs = o.epochs, .seed = (uint64_t)o.seed};
-  if (o.norm >= 0) {
-    p.norm = (norm_kind)o.norm;
-    const history h = train(&data, p, NORM_NAMES[p.norm], NULL);
-    printf("norm %s, batch %d, seed %d: test accuracy %.1f %%\n", NORM_NAMES[p.norm], p.batch,
-           o.seed, 100.0 * h.accuracy[h.epochs - 1]);
-    free(data.images);
-    free(data.labels);
-    return 0;
-  }
+/** Trains one network, on all ranks. The status to end with. */
+static int train_one(const dataset *data, plan p, bool has_ranks) {
+  const history h = train(data, p, NORM_NAMES[p.norm], NULL);
+  printf("norm %s, batch %d, seed %d: test accuracy %.1f %%\n", NORM_NAMES[p.norm], p.batch,
+         (int)p.seed, 100.0 * h.accuracy[h.epochs - 1]);
+  if (has_ranks)
+    printf("%-8s  all ranks end with the same bits of weights and running statistics\n",
+           h.agrees ? "held" : "NOT HELD");
+  return h.agrees ? 0 : 1;
+}
+
+/** Trains with batch norm and without, and checks the saved network. The status to end with. */
+static int compare(const dataset *data, plan p, const options *o, const char *program) {
   char temporary[4096];
-  if (!o.save) temporary_create(temporary, sizeof temporary);
-  const char *path = o.save ? o.save : temporary;
-  const history with = train(&data, p, "with batch norm", path);
+  if (!o->save) temporary_create(temporary, sizeof temporary);
+  const char *path = o->save ? o->save : temporary;
+  const history with = train(data, p, "with batch norm", path);
   p.norm = NORM_NONE;
-  const history without = train(&data, p, "without batch norm", NULL);
+  const history without = train(data, p, "without batch norm", NULL);
+  print_table(&with, &without);
+  const bool saved = check_in_new_process(program, o->data, path);
+  if (!o->save) unlink(temporary);
+  return print_verdict(&with, &without) && saved ? 0 : 1;
+}
+
+int main(int count, char **arguments) {
+  const bool has_ranks = ranks_start(&count, &arguments);
+  const options o = options_read(count, arguments);
+  if (has_ranks && (o.save || o.check)) fail("--save and --check are not for several processes");
+  dataset data = dataset_read(o.data);
+  plan p = {.norm = NORM_BATCH, .batch = o.batch, .epochs = o.epochs, .seed = (uint64_t)o.seed};
+  int status;
+  p.line_grows = !has_ranks && isatty(STDOUT_FILENO); /* mpirun shows its ranks a terminal */
+  if (o.norm >= 0) p.norm = (norm_kind)o.norm;
+  if (o.check)
+    status = check_saved(&data, o.check);
+  else if (o.norm >= 0 || has_ranks)
+    status = train_one(&data, p, has_ranks);
+  else
+    status = compare(&data, p, &o, arguments[0]);
   free(data.images);
   free(data.labels);
-  print_table(&with, &without);
-  const bool saved = check_in_new_process(arguments[0], o.data, path);
-  if (!o.save) unlink(temporary);
-  return print_verdict(&with, &without) && saved ? 0 : 1;
+  ranks_end();
+  return status;
 }

@@ -132,7 +132,7 @@ void linear_backward(int n, int in, int out, const float *weight, const float *x
   gemm(CblasNoTrans, CblasNoTrans, n, in, out, dy, weight, 0.0f, dx);
 }
 
-double cross_entropy(int n, int classes, const int *labels, float *logits) {
+double cross_entropy(int n, int batch, int classes, const int *labels, float *logits) {
   double loss = 0.0;
   for (int i = 0; i < n; ++i, logits += classes) {
     float largest = logits[0],
@@ -142,7 +142,7 @@ double cross_entropy(int n, int classes, const int *labels, float *logits) {
     const float log_sum = largest + logf(sum);
     loss += log_sum - logits[labels[i]];
     for (int c = 0; c < classes; ++c)
-      logits[c] = (expf(logits[c] - log_sum) - (float)(c == labels[i])) / (float)n;
+      logits[c] = (expf(logits[c] - log_sum) - (float)(c == labels[i])) / (float)batch;
   }
   return loss;
 }

@@ -46,8 +46,8 @@ void linear_forward(int n, int in, int out, const float *weight, const float *bi
 void linear_backward(int n, int in, int out, const float *weight, const float *x, const float *dy,
                      float *dweight, float *dbias, float *dx);
 
-/** Softmax cross-entropy, summed over the batch. Replaces the logits by the gradient of its mean.
- */
-double cross_entropy(int n, int classes, const int *labels, float *logits);
+/** Softmax cross-entropy, summed over n images. Replaces the logits by the gradient of its mean
+ * over a batch that these images are all or a part of. */
+double cross_entropy(int n, int batch, int classes, const int *labels, float *logits);
 
 #endif

@@ -1,7 +1,7 @@
 #!/bin/sh
 # mpi.sh LIBRARY: the header alone in C and C++, then mpi.c under mpirun. Skipped where there is no MPI.
-# shellcheck source=tests/packaging/common.sh
-. "$(dirname "$0")/../packaging/common.sh"
+# shellcheck source=tests/mpi/common.sh
+. "$(dirname "$0")/common.sh"
 library=$1
 need mpicc mpirun
 work_in mpi
@@ -21,9 +21,6 @@ done
 mpicc -std=c99 -O1 $strict -I"$BN2D_SOURCE/include" "$BN2D_SOURCE/tests/mpi/mpi.c" "$library" \
   -Wl,-rpath,"$(dirname "$library")" -lm -o ranks
 
-# More processes than cores, and root in a container: OpenMPI wants to hear that.
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_mpi_yield_when_idle=1
 for ranks in 1 2 3 4; do
-  timeout 60 mpirun -n $ranks ./ranks || fail "$ranks ranks: exit status $?"
+  on_ranks $ranks ./ranks || fail "$ranks ranks: exit status $?"
 done
