@@ -243,7 +243,7 @@ void Placer::spoil(Operand &operand, const Extents &shape) {
   const bool some = !operand.footprint.offsets.empty();
   switch (in_.below(13)) {
     case 0:
-      view->ndim = in_.pick<int32_t>({0, 3, 5, -1, INT32_MAX});
+      view->ndim = in_.pick<int32_t>({0, 3, 6, -1, INT32_MAX});
       return faults.add(BN2D_ERROR_SHAPE);
     case 1:
       view.set_extent(i, view.extent(i) + 1 + in_.below(3));
