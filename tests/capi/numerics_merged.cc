@@ -49,7 +49,7 @@ Results run(const std::array<int64_t, 4> &e, int32_t layout, const std::vector<f
 }  // namespace
 
 TEST_CASE("numerics: planes of one element have the bits of one plane of all samples",
-          "[numerics]") {
+          "[numerics][merged]") {
   // Catches: bits of a mask that belong to another sample or channel, a mask that one of its
   // readers takes for whole planes, samples that are summed in another order.
   for (const auto &[n, c] :
@@ -76,4 +76,37 @@ TEST_CASE("numerics: planes of one element have the bits of one plane of all sam
     for (size_t i = 0; i < size; ++i) expected[i] = samples.y[i] > 0;
     CHECK(samples.mask == expected);
   }
+}
+
+TEST_CASE("numerics: ghost batches of planes of one element are batches of their own",
+          "[numerics][merged]") {
+  // Catches samples of another ghost batch in the plane of one, forward and backward.
+  constexpr int64_t kBatches = 3, kSamples = 5, kChannels = 4, kSize = kSamples * kChannels;
+  Random random(5);
+  std::vector<float> x(kBatches * kSize), dy(x.size()), y(x.size()), dx(x.size());
+  for (float &v : x) v = static_cast<float>(random.normal());
+  for (float &v : dy) v = static_cast<float>(random.normal());
+  bn2d_options *options = nullptr;
+  NUMERICS_OK(bn2d_options_create(&options));
+  NUMERICS_OK(bn2d_options_set_ghost_batch_size(options, kSamples));
+  bn2d_module *ghost = nullptr, *plain = nullptr;
+  NUMERICS_OK(bn2d_module_create(kChannels, options, &ghost));
+  NUMERICS_OK(bn2d_module_create(kChannels, nullptr, &plain));
+  bn2d_options_release(options);
+  const auto step = [&](bn2d_module *module, int64_t samples, int64_t first, std::vector<float> &to,
+                        std::vector<float> &gradient) {
+    bn2d_record *record = nullptr;
+    NUMERICS_OK(
+        bn2d_forward_f32(module, x.data() + first, samples, 1, 1, to.data() + first, &record));
+    NUMERICS_OK(bn2d_backward_f32(module, record, dy.data() + first, gradient.data() + first));
+    bn2d_record_release(record);
+  };
+  step(ghost, kBatches * kSamples, 0, y, dx);
+  std::vector<float> own_y(x.size()), own_dx(x.size());
+  for (int64_t batch = 0; batch < kBatches; ++batch)
+    step(plain, kSamples, batch * kSize, own_y, own_dx);
+  CHECK(y == own_y);
+  CHECK(dx == own_dx);
+  bn2d_module_release(ghost);
+  bn2d_module_release(plain);
 }
