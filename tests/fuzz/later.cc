@@ -703,15 +703,19 @@ void Machine::backward_in_steps() {
   }
   const Operand dx = tensor("dx", 4, true, true, &dy), dz = tensor("dz", 5, true, true, &dy);
   const bool only_checks = in_.one_in(12);
-  if (only_checks) sums.given = false;
+  if (only_checks) sums.given = false, sums.faults = {};
   place_.judge({&dy, &dx, &dz, &sums}, verdict);
   place_.judge_arrays({&dy, &dx, &dz, &sums}, empty, verdict);
-  const bool reads_x = dx.given || r.side_of_x || r.pointwise || only_checks;
+  const bool reads_x = dx.given || r.side_of_x || r.pointwise;
   for (const Operand *output : {&dx, &dz}) {
     place_.judge_overlap(*output, dy, true, verdict);
     if (reads_x) place_.judge_overlap(*output, r.x, false, verdict);
     if (r.borrows_y) place_.judge_overlap(*output, r.y, false, verdict);
     place_.judge_overlap(*output, r.z, false, verdict);
+    // A check of both steps knows that the first one reads x for the weight.
+    Verdict of_first;
+    if (only_checks && weight_wants) place_.judge_overlap(*output, r.x, false, of_first);
+    verdict.may.add(of_first.must);
   }
   bn2d_module *handle = spoil(m.handle, verdict);
   const bn2d_record *record = spoil(r.handle, verdict);
