@@ -477,9 +477,10 @@ void Machine::merge_statistics(size_t index) {
     if (in_.one_in(6) && other.channels > 0) {
       const auto at = static_cast<size_t>(1 + in_.below(4 * other.channels));
       values[at] = in_.pick({nan, infinity, -infinity, -1.0, 1e308, -0.0, 5e-324});
-      if (values[at] < 0 && at > static_cast<size_t>(2 * other.channels) &&
-          at <= static_cast<size_t>(3 * other.channels) && more > 0)
-        verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+      const auto channels = static_cast<size_t>(other.channels);
+      for (size_t square = 1 + 2 * channels; square <= 3 * channels && more > 0; ++square)
+        if (values[square] + values[square + channels] < 0)
+          verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
       known = false;
     }
     const Operand array = place_.array("values", 2, BN2D_F64, static_cast<int64_t>(values.size()),
