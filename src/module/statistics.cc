@@ -110,10 +110,12 @@ void Statistics::merge_exported(const double *exported) {
   if (!(count >= 0 && count <= static_cast<double>(kMostValues) && count == std::floor(count)))
     fail(Status::invalid_argument, "the count is %g, must be a whole number from 0 to 2^53", count);
   const double *const squares = exported + 1 + 2 * num_features_;
-  for (int64_t c = 0; c < num_features_ && count > 0; ++c)
-    if (squares[c] < 0)
+  for (int64_t c = 0; c < num_features_ && count > 0; ++c) {
+    const double square = squares[c] + squares[num_features_ + c];
+    if (square < 0)
       fail(Status::invalid_argument,
-           "the sum of squared deviations of channel %" PRId64 " is %g, below 0", c, squares[c]);
+           "the sum of squared deviations of channel %" PRId64 " is %g, below 0", c, square);
+  }
   merge(MomentArrays{const_cast<double *>(exported) + 1, static_cast<int64_t>(count)});
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "ops/blockwise.h"
 #include "ops/channels_of_sets.h"
@@ -84,7 +85,10 @@ class AdditivePartial {
     if (accumulators.wide) {
       static_cast<double *>(accumulators.pivot)[i] = mean;
     } else {
-      const float pivot = static_cast<float>(mean);
+      // Statistics from outside may have a mean beyond the range of float.
+      constexpr double kMost = std::numeric_limits<float>::max();
+      const float pivot =
+          static_cast<float>(std::isfinite(mean) ? std::clamp(mean, -kMost, kMost) : mean);
       static_cast<float *>(accumulators.pivot)[i] = pivot;
       rest = std::isfinite(pivot) ? mean - static_cast<double>(pivot) + low : 0.0;
     }

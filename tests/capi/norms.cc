@@ -75,6 +75,30 @@ TEST_CASE("norms: forward, backward and double backward against the oracle", "[n
   }
 }
 
+// Catches: samples of one channel that are taken for a row of channels one after another, so that
+// what lies between the elements is read and written.
+TEST_CASE("norms: one channel in every layout", "[norms]") {
+  uint64_t seed = 40;
+  for (const Extents e : {Extents{3, 1, 4, 6}, Extents{7, 1, 1, 9}, Extents{5, 1, 3, 1},
+                          Extents{2, 1, 40, 41}, Extents{70, 1, 2, 2}})
+    for (const int32_t norm : {BN2D_NORM_GROUP, BN2D_NORM_INSTANCE, BN2D_NORM_BATCH})
+      for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_BF16})
+        for (const Layout layout : all_layouts) {
+          NormCase c = case_of(e, norm);
+          c.ghost = norm == BN2D_NORM_BATCH ? 1 + static_cast<int64_t>(seed % 2) : 0;
+          c.data = c.module = dtype;
+          c.stateless = norm == BN2D_NORM_GROUP && seed % 2 == 0;
+          c.residual = seed % 3 == 0;
+          if (seed % 5 == 0) c.activation = relu;
+          c.x = c.dx = layout;
+          c.y = seed % 4 == 0 ? Layout::nchw : layout;
+          INFO(describe(c));
+          Inputs in = random_inputs(c, ++seed);
+          const ExpectedNorm want = expect(c, in);
+          check_case(c, want, run(c, in), "one channel: ");
+        }
+}
+
 // Catches: an order of summation that depends on threads, on the layout, or on how samples lie in
 // memory.
 TEST_CASE("norms: the same bits on any number of threads and in any layout", "[norms]") {

@@ -382,3 +382,28 @@ TEST_CASE("statistics: data that are not finite", "[numerics][statistics]") {
     CHECK(std::isfinite(y.get()[8]));
   }
 }
+
+// Catches: a second step that asks x, which is not there when dx is not wanted, about sums that are
+// extreme.
+TEST_CASE("statistics: dz alone, whatever the sums are", "[numerics][statistics]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16})
+    for (const double sum : {0.0, 1.0, 1e-310, -1e-200, 1e200, 1.7e308, HUGE_VAL})
+      for (const Activation &activation : {no_activation, relu, Activation{Activation::silu, 0}}) {
+        Case c;
+        c.e = {3, 5, 2, 7};
+        c.data = c.module = dtype;
+        c.residual = true;
+        c.activation = activation;
+        const Inputs in = random_inputs(c, 41);
+        Part part(c, in, 0, 3);
+        part.forward(part.statistics);
+        NUMERICS_OK(bn2d_backward(part.module, part.record, part.dy.view(), nullptr,
+                                  part.dz.view()));
+        const Bits dz = part.dz.bits();
+        const Values sums(static_cast<size_t>(2 * c.e.c), sum);
+        NUMERICS_OK(bn2d_backward_with_sums(part.module, part.record, part.dy.view(), sums.data(),
+                                            2 * c.e.c, nullptr, part.dz.view()));
+        INFO("dtype " << dtype << ", sums of " << sum << ", activation " << activation.kind);
+        CHECK(first_difference(dz, part.dz.bits()) == -1);
+      }
+}

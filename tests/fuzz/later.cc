@@ -477,9 +477,10 @@ void Machine::merge_statistics(size_t index) {
     if (in_.one_in(6) && other.channels > 0) {
       const auto at = static_cast<size_t>(1 + in_.below(4 * other.channels));
       values[at] = in_.pick({nan, infinity, -infinity, -1.0, 1e308, -0.0, 5e-324});
-      if (values[at] < 0 && at > static_cast<size_t>(2 * other.channels) &&
-          at <= static_cast<size_t>(3 * other.channels) && more > 0)
-        verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+      const auto channels = static_cast<size_t>(other.channels);
+      for (size_t square = 1 + 2 * channels; square <= 3 * channels && more > 0; ++square)
+        if (values[square] + values[square + channels] < 0)
+          verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
       known = false;
     }
     const Operand array = place_.array("values", 2, BN2D_F64, static_cast<int64_t>(values.size()),
@@ -703,15 +704,19 @@ void Machine::backward_in_steps() {
   }
   const Operand dx = tensor("dx", 4, true, true, &dy), dz = tensor("dz", 5, true, true, &dy);
   const bool only_checks = in_.one_in(12);
-  if (only_checks) sums.given = false;
+  if (only_checks) sums.given = false, sums.faults = {};
   place_.judge({&dy, &dx, &dz, &sums}, verdict);
   place_.judge_arrays({&dy, &dx, &dz, &sums}, empty, verdict);
-  const bool reads_x = dx.given || r.side_of_x || r.pointwise || only_checks;
+  const bool reads_x = dx.given || r.side_of_x || r.pointwise;
   for (const Operand *output : {&dx, &dz}) {
     place_.judge_overlap(*output, dy, true, verdict);
     if (reads_x) place_.judge_overlap(*output, r.x, false, verdict);
     if (r.borrows_y) place_.judge_overlap(*output, r.y, false, verdict);
     place_.judge_overlap(*output, r.z, false, verdict);
+    // A check of both steps knows that the first one reads x for the weight.
+    Verdict of_first;
+    if (only_checks && weight_wants) place_.judge_overlap(*output, r.x, false, of_first);
+    verdict.may.add(of_first.must);
   }
   bn2d_module *handle = spoil(m.handle, verdict);
   const bn2d_record *record = spoil(r.handle, verdict);

@@ -313,6 +313,17 @@ std::string judge_double_backward_of_sets(const Numbers &n, const Values &dy,
   const Real bound = bound_of(n.data);
   std::string problem;
   if (results.ddy != nullptr) {
+    // As of y: where x is the mean of its set, what is left of it counts.
+    for_sets(n, [&](size_t set, const std::vector<size_t> &planes) {
+      const Real slope = std::max<Real>(1, std::fabs(Real{n.activation.slope}));
+      for (const size_t plane : planes) {
+        const Real ddweight = std::fabs(
+            Real{oracle::at_or(results.ddweight, static_cast<int64_t>(channel_of(n, plane)), 0)});
+        want.ddy_scale[plane] =
+            std::max(want.ddy_scale[plane], slope * ddweight * n.sets.sets.deviation[set] *
+                                                n.sets.sets.invstd[set]);
+      }
+    });
     Comparison comparison = elements("ddy", n, judged);
     comparison.edge = n.edge;  // their own side counts
     problem = comparison.run(*results.ddy, want.ddy, want.ddy_scale, extra, bound);
