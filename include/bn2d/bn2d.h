@@ -1547,6 +1547,60 @@ BN2D_API int32_t bn2d_group_norm_double_backward(
     const double *saved_invstd, int32_t activation, double slope, const bn2d_view *ddx,
     const void *ddweight, const void *ddbias, double blend, const bn2d_view *ddy,
     const bn2d_view *dx, void *dweight);
+/**
+ * As bn2d_group_norm_forward(), of contiguous tensors (n, c, h, w).
+ * @param data_dtype,layout Of x, z and y.
+ * @param n,c,h,w Extents, 0 or more.
+ * @param[in] x n*c*h*w elements.
+ * @param[in] z As many; NULL: no residual.
+ * @param[out] y As many.
+ * @param num_groups 1 or more; divides c.
+ * @param param_dtype Of weight and bias.
+ * @param num_features Elements of every per-channel array. It must be c: arrays of another length
+ *   are an error here.
+ * @param[in] weight,bias num_features elements each; NULL: 1 and 0.
+ * @param eps Added to the variance, finite and not negative.
+ * @param activation One of bn2d_activation.
+ * @param slope As in bn2d_forward_act().
+ * @param[out] mask As in bn2d_batch_norm_forward(); NULL: not wanted.
+ * @param[out] saved_mean,saved_invstd n*num_groups doubles each; each may be NULL.
+ * @return as bn2d_group_norm_forward(); BN2D_ERROR_SHAPE where num_features is not c. Threads:
+ *   free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_group_norm_forward_flat(int32_t data_dtype, int32_t layout, int64_t n,
+                                              int64_t c, int64_t h, int64_t w, const void *x,
+                                              const void *z, void *y, int64_t num_groups,
+                                              int32_t param_dtype, int64_t num_features,
+                                              const void *weight, const void *bias, double eps,
+                                              int32_t activation, double slope, uint8_t *mask,
+                                              double *saved_mean, double *saved_invstd);
+/**
+ * As bn2d_group_norm_backward(), of contiguous tensors (n, c, h, w).
+ * @param data_dtype,layout Of x, dy, y, dx and dz.
+ * @param n,c,h,w Extents, 0 or more.
+ * @param[in] x As given to forward. NULL where neither dx nor dweight is wanted.
+ * @param[in] dy Gradient of y.
+ * @param[in] y Output of forward; NULL where mask is given or there is no activation.
+ * @param[in] mask From forward; NULL where y is given or there is no activation.
+ * @param num_groups As given to forward.
+ * @param param_dtype Of weight, dweight and dbias.
+ * @param num_features Elements of every per-channel array. It must be c: arrays of another length
+ *   are an error here.
+ * @param[in] weight num_features elements; NULL: 1.
+ * @param[in] saved_mean From forward. NULL where x may be.
+ * @param[in] saved_invstd From forward.
+ * @param activation One of bn2d_activation.
+ * @param slope As given to forward.
+ * @param blend As in bn2d_group_norm_backward().
+ * @param[out] dx,dz,dweight,dbias Each NULL: not wanted, not computed.
+ * @return as bn2d_group_norm_backward(); BN2D_ERROR_SHAPE where num_features is not c. Threads:
+ *   free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_group_norm_backward_flat(
+    int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h, int64_t w, const void *x,
+    const void *dy, const void *y, const uint8_t *mask, int64_t num_groups, int32_t param_dtype,
+    int64_t num_features, const void *weight, const double *saved_mean, const double *saved_invstd,
+    int32_t activation, double slope, double blend, void *dx, void *dz, void *dweight, void *dbias);
 
 /* --------------------------------------------------------------------------------------- plugin */
 
@@ -1773,6 +1827,19 @@ typedef struct bn2d_api {
                                         double slope, const bn2d_view *ddx, const void *ddweight,
                                         const void *ddbias, double blend, const bn2d_view *ddy,
                                         const bn2d_view *dx, void *dweight);
+  int32_t (*group_norm_forward_flat)(int32_t data_dtype, int32_t layout, int64_t n, int64_t c,
+                                     int64_t h, int64_t w, const void *x, const void *z, void *y,
+                                     int64_t num_groups, int32_t param_dtype, int64_t num_features,
+                                     const void *weight, const void *bias, double eps,
+                                     int32_t activation, double slope, uint8_t *mask,
+                                     double *saved_mean, double *saved_invstd);
+  int32_t (*group_norm_backward_flat)(int32_t data_dtype, int32_t layout, int64_t n, int64_t c,
+                                      int64_t h, int64_t w, const void *x, const void *dy,
+                                      const void *y, const uint8_t *mask, int64_t num_groups,
+                                      int32_t param_dtype, int64_t num_features, const void *weight,
+                                      const double *saved_mean, const double *saved_invstd,
+                                      int32_t activation, double slope, double blend, void *dx,
+                                      void *dz, void *dweight, void *dbias);
 } bn2d_api;
 
 /**
