@@ -163,6 +163,39 @@ int32_t bn2d_batch_norm_backward_flat(int32_t data_dtype, int32_t layout, int64_
   });
 }
 
+int32_t bn2d_group_norm_forward_flat(int32_t data_dtype, int32_t layout, int64_t n, int64_t c,
+                                     int64_t h, int64_t w, const void *x, const void *z, void *y,
+                                     int64_t num_groups, int32_t param_dtype, int64_t num_features,
+                                     const void *weight, const void *bias, double eps,
+                                     int32_t activation, double slope, uint8_t *mask,
+                                     double *saved_mean, double *saved_invstd) {
+  return forwarded([&] {
+    const FlatTensors tensors(data_dtype, layout, n, c, h, w);
+    check_num_features(c, num_features);
+    const bn2d_view of_x = tensors.view(x), of_z = tensors.view(z), of_y = tensors.view(y);
+    return bn2d_group_norm_forward(&of_x, optional(of_z), &of_y, num_groups, param_dtype, weight,
+                                   bias, eps, activation, slope, mask, saved_mean, saved_invstd);
+  });
+}
+
+int32_t bn2d_group_norm_backward_flat(int32_t data_dtype, int32_t layout, int64_t n, int64_t c,
+                                      int64_t h, int64_t w, const void *x, const void *dy,
+                                      const void *y, const uint8_t *mask, int64_t num_groups,
+                                      int32_t param_dtype, int64_t num_features, const void *weight,
+                                      const double *saved_mean, const double *saved_invstd,
+                                      int32_t activation, double slope, double blend, void *dx,
+                                      void *dz, void *dweight, void *dbias) {
+  return forwarded([&] {
+    const FlatTensors tensors(data_dtype, layout, n, c, h, w);
+    check_num_features(c, num_features);
+    const bn2d_view of_x = tensors.view(x), of_dy = tensors.view(dy), of_y = tensors.view(y),
+                    of_dx = tensors.view(dx), of_dz = tensors.view(dz);
+    return bn2d_group_norm_backward(optional(of_x), &of_dy, optional(of_y), mask, num_groups,
+                                    param_dtype, weight, saved_mean, saved_invstd, activation,
+                                    slope, blend, optional(of_dx), optional(of_dz), dweight, dbias);
+  });
+}
+
 int32_t bn2d_tensor_copy_from_flat(bn2d_tensor *tensor, int32_t dtype, const void *data,
                                    int64_t length) {
   return forwarded([&] {

@@ -30,7 +30,7 @@ DType parameter_dtype(int32_t dtype, const char *what, DType data_dtype) {
 
 void check_side_arguments(int32_t activation, const void *mask) {
   if (activation == BN2D_ACT_NONE && mask != nullptr)
-    fail(Status::invalid_argument, "mask is given, but the activation is none (0)");
+    fail(Status::invalid_argument, "mask is given, but the activation is none");
 }
 
 // The part of a forward that all norms have in common.

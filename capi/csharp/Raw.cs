@@ -540,6 +540,19 @@ namespace Bn2d
             IntPtr ddbias, double blend, IntPtr ddy, IntPtr dx, IntPtr dweight);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_group_norm_forward_flat(int data_dtype, int layout, long n,
+            long c, long h, long w, IntPtr x, IntPtr z, IntPtr y, long num_groups, int param_dtype,
+            long num_features, IntPtr weight, IntPtr bias, double eps, int activation, double slope,
+            IntPtr mask, IntPtr saved_mean, IntPtr saved_invstd);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_group_norm_backward_flat(int data_dtype, int layout, long n,
+            long c, long h, long w, IntPtr x, IntPtr dy, IntPtr y, IntPtr mask, long num_groups,
+            int param_dtype, long num_features, IntPtr weight, IntPtr saved_mean,
+            IntPtr saved_invstd, int activation, double slope, double blend, IntPtr dx, IntPtr dz,
+            IntPtr dweight, IntPtr dbias);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         internal static extern IntPtr bn2d_get_api(uint api_version);
     }
 }

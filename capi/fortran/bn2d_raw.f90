@@ -1100,6 +1100,61 @@ module bn2d_raw
       type(c_ptr), value :: dweight
       integer(c_int32_t) :: res
     end function
+    function bn2d_group_norm_forward_flat(data_dtype, layout, n, c, h, w, x, z, y, num_groups, param_dtype, &
+        num_features, weight, bias, eps, activation, slope, mask, saved_mean, &
+        saved_invstd) bind(C, name="bn2d_group_norm_forward_flat") result(res)
+      import
+      integer(c_int32_t), value :: data_dtype
+      integer(c_int32_t), value :: layout
+      integer(c_int64_t), value :: n
+      integer(c_int64_t), value :: c
+      integer(c_int64_t), value :: h
+      integer(c_int64_t), value :: w
+      type(c_ptr), value :: x
+      type(c_ptr), value :: z
+      type(c_ptr), value :: y
+      integer(c_int64_t), value :: num_groups
+      integer(c_int32_t), value :: param_dtype
+      integer(c_int64_t), value :: num_features
+      type(c_ptr), value :: weight
+      type(c_ptr), value :: bias
+      real(c_double), value :: eps
+      integer(c_int32_t), value :: activation
+      real(c_double), value :: slope
+      type(c_ptr), value :: mask
+      type(c_ptr), value :: saved_mean
+      type(c_ptr), value :: saved_invstd
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_group_norm_backward_flat(data_dtype, layout, n, c, h, w, x, dy, y, mask, num_groups, param_dtype, &
+        num_features, weight, saved_mean, saved_invstd, activation, slope, blend, dx, dz, dweight, &
+        dbias) bind(C, name="bn2d_group_norm_backward_flat") result(res)
+      import
+      integer(c_int32_t), value :: data_dtype
+      integer(c_int32_t), value :: layout
+      integer(c_int64_t), value :: n
+      integer(c_int64_t), value :: c
+      integer(c_int64_t), value :: h
+      integer(c_int64_t), value :: w
+      type(c_ptr), value :: x
+      type(c_ptr), value :: dy
+      type(c_ptr), value :: y
+      type(c_ptr), value :: mask
+      integer(c_int64_t), value :: num_groups
+      integer(c_int32_t), value :: param_dtype
+      integer(c_int64_t), value :: num_features
+      type(c_ptr), value :: weight
+      type(c_ptr), value :: saved_mean
+      type(c_ptr), value :: saved_invstd
+      integer(c_int32_t), value :: activation
+      real(c_double), value :: slope
+      real(c_double), value :: blend
+      type(c_ptr), value :: dx
+      type(c_ptr), value :: dz
+      type(c_ptr), value :: dweight
+      type(c_ptr), value :: dbias
+      integer(c_int32_t) :: res
+    end function
     function bn2d_get_api(api_version) bind(C, name="bn2d_get_api") result(res)
       import
       integer(c_int32_t), value :: api_version

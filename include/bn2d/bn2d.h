@@ -175,10 +175,12 @@ typedef struct bn2d_statistics bn2d_statistics;
 enum bn2d_status {
   BN2D_OK = 0, /**< Done. */
   BN2D_ERROR_INVALID_ARGUMENT =
-      -1, /**< A NULL pointer, a value out of its range, an unknown constant. */
+      -1, /**< A NULL pointer, a value out of its range, an unknown constant, two options or
+             numbers that contradict each other. */
   BN2D_ERROR_INVALID_HANDLE = -2, /**< A handle of another kind, or a dead one. */
   BN2D_ERROR_NOT_FOUND = -3,      /**< No tensor, option or constant of that name or index. */
-  BN2D_ERROR_SHAPE = -4,          /**< Rank, number of channels or extents do not fit. */
+  BN2D_ERROR_SHAPE = -4,          /**< Rank, number of channels or extents of a tensor do not fit
+                                     another tensor, an array, the module, or num_groups. */
   BN2D_ERROR_DTYPE = -5,          /**< A dtype that does not fit, or is unknown. */
   BN2D_ERROR_DEVICE = -6,         /**< Unsupported device: only CPU memory works. */
   BN2D_ERROR_LAYOUT = -7, /**< A negative stride, an output that overlaps itself, data not aligned
@@ -513,7 +515,8 @@ BN2D_API int32_t bn2d_module_set_num_threads(bn2d_module *module, int32_t thread
 BN2D_API int32_t bn2d_module_get_num_threads(const bn2d_module *module, int32_t *out);
 /**
  * The module as text: "BatchNorm2d(64, eps=1e-05, momentum=0.1, affine=True,
- * track_running_stats=True)".
+ * track_running_stats=True)"; with ", ghost_batch_size=32" and ", frozen=True" at its end where it
+ * is so. "GroupNorm(8, 64, eps=1e-05, affine=True, bias=True)".
  * @param module The module.
  * @param[out] buffer Receives the text and a NUL; may be NULL where capacity is 0.
  * @param capacity Bytes of buffer; 0 only asks for the length.
@@ -703,8 +706,8 @@ BN2D_API int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2
  * @param[in] z NULL: no residual. Borrowed by the record of a pointwise activation.
  * @param activation One of bn2d_activation.
  * @param slope Slope of BN2D_ACT_LEAKY_RELU, finite, and for all data but double within the range
- *   of float (they are computed in float); upper bound of BN2D_ACT_CLAMP, above 0 and likewise in
- *   range; ignored by the others.
+ *   of float (they are computed in float); upper bound of BN2D_ACT_CLAMP, likewise in range
+ *   and above 0, also as a float; ignored by the others.
  * @param[out] y Borrowed by the record where that needs it.
  * @param[out] record As in bn2d_forward_f32(); NULL: nothing is recorded.
  * @return as bn2d_forward(), and BN2D_ERROR_INVALID_ARGUMENT for the activation or slope. Threads:
@@ -1140,7 +1143,7 @@ BN2D_API int32_t bn2d_module_scale_shift(const bn2d_module *module, int32_t dtyp
 BN2D_API int32_t bn2d_module_set_momentum(bn2d_module *module, double momentum);
 /**
  * No momentum from now on: the cumulative average, which goes on from num_batches_tracked. @return
- * BN2D_OK, BN2D_ERROR_STATE, BN2D_ERROR_BUSY. Threads: exclusive. Since 1.3.
+ * BN2D_OK, BN2D_ERROR_STATE (a group norm), BN2D_ERROR_BUSY. Threads: exclusive. Since 1.3.
  */
 BN2D_API int32_t bn2d_module_set_momentum_none(bn2d_module *module);
 /**
@@ -1286,8 +1289,8 @@ BN2D_API int32_t bn2d_statistics_merge_exported(bn2d_statistics *statistics, con
  *   all parts of the batch but its own for 0; where they are not, it has two steps, see below.
  *   bn2d_double_backward() is BN2D_ERROR_STATE.
  * @return as bn2d_forward_act(), and BN2D_ERROR_STATE in eval mode and of a frozen module, whose
- *   statistics are the running ones. Threads: exclusive; of the statistics, one per object.
- *   Since 1.3.
+ *   statistics are the running ones, and of a ghost batch, group or instance norm. Threads:
+ *   exclusive; of the statistics, one per object. Since 1.3.
  */
 BN2D_API int32_t bn2d_forward_with_statistics(bn2d_module *module,
                                               const bn2d_statistics *statistics, const bn2d_view *x,
@@ -1330,8 +1333,8 @@ BN2D_API int32_t bn2d_record_batch_statistics(const bn2d_record *record, int32_t
  *   g*(x - mean). Those of several parts are added element by element; the same order gives the
  *   same bits.
  * @param length 2*C.
- * @return as bn2d_backward(), and BN2D_ERROR_STATE (a record on running statistics),
- *   BN2D_ERROR_SHAPE (length). Threads: exclusive. Since 1.3.
+ * @return as bn2d_backward(), and BN2D_ERROR_STATE (a record on running statistics; a ghost batch,
+ *   group or instance norm), BN2D_ERROR_SHAPE (length). Threads: exclusive. Since 1.3.
  */
 BN2D_API int32_t bn2d_backward_sums(bn2d_module *module, const bn2d_record *record,
                                     const bn2d_view *dy, double *sums, int64_t length);
@@ -1387,8 +1390,9 @@ BN2D_API int32_t bn2d_backward_with_sums_flat(bn2d_module *module, const bn2d_re
  * Counter and momentum stay.
  * @param module A module with running statistics.
  * @param statistics Of two values or more; of one, where the variance is biased.
- * @return BN2D_OK, BN2D_ERROR_STATE (no running statistics), BN2D_ERROR_SHAPE (other channels),
- *   BN2D_ERROR_TOO_FEW_VALUES, BN2D_ERROR_BUSY. Threads: exclusive; of the statistics, one per
+ * @return BN2D_OK, BN2D_ERROR_STATE (no running statistics; an instance norm, whose own are
+ *   averages over samples), BN2D_ERROR_SHAPE (other channels), BN2D_ERROR_TOO_FEW_VALUES,
+ *   BN2D_ERROR_BUSY. Threads: exclusive; of the statistics, one per
  *   object. Since 1.3.
  */
 BN2D_API int32_t bn2d_module_set_running_stats(bn2d_module *module,
@@ -1431,8 +1435,9 @@ enum bn2d_norm {
 /**
  * Ghost batches: in training, every `samples` samples of a batch norm are normalised on their own,
  * the last set may have fewer. The running statistics and the counter move once for each set, in
- * order, as a loop over the sets would move them. Eval mode is that of batch norm. 0, the default:
- * the whole batch.
+ * order, as a loop over the sets would move them; an empty batch is one empty set: the counter
+ * moves by 1, as that of batch norm. Eval mode is that of batch norm. 0, the default: the whole
+ * batch.
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT where it is negative. A forward whose last set would
  *   have one value of each channel returns BN2D_ERROR_TOO_FEW_VALUES. Threads: one per object.
  *   Since 1.3.
@@ -1448,7 +1453,9 @@ BN2D_API int32_t bn2d_options_set_ghost_batch_size(bn2d_options *options, int64_
  *   track_running_stats, biased_running_var, protect_running_stats and ghost_batch_size must not be
  *   set, not even to their defaults.
  * @param[out] out The module; give back with bn2d_module_release().
- * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_OVERFLOW. Threads: free. Since 1.3.
+ * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT (also where num_groups does not divide num_channels:
+ *   two numbers; where it does not divide the channels of a tensor, that is BN2D_ERROR_SHAPE),
+ *   BN2D_ERROR_OVERFLOW. Threads: free. Since 1.3.
  */
 BN2D_API int32_t bn2d_group_norm_create(int64_t num_groups, int64_t num_channels,
                                         const bn2d_options *options, bn2d_module **out);
@@ -1544,6 +1551,60 @@ BN2D_API int32_t bn2d_group_norm_double_backward(
     const double *saved_invstd, int32_t activation, double slope, const bn2d_view *ddx,
     const void *ddweight, const void *ddbias, double blend, const bn2d_view *ddy,
     const bn2d_view *dx, void *dweight);
+/**
+ * As bn2d_group_norm_forward(), of contiguous tensors (n, c, h, w).
+ * @param data_dtype,layout Of x, z and y.
+ * @param n,c,h,w Extents, 0 or more.
+ * @param[in] x n*c*h*w elements.
+ * @param[in] z As many; NULL: no residual.
+ * @param[out] y As many.
+ * @param num_groups 1 or more; divides c.
+ * @param param_dtype Of weight and bias.
+ * @param num_features Elements of every per-channel array. It must be c: arrays of another length
+ *   are an error here.
+ * @param[in] weight,bias num_features elements each; NULL: 1 and 0.
+ * @param eps Added to the variance, finite and not negative.
+ * @param activation One of bn2d_activation.
+ * @param slope As in bn2d_forward_act().
+ * @param[out] mask As in bn2d_batch_norm_forward(); NULL: not wanted.
+ * @param[out] saved_mean,saved_invstd n*num_groups doubles each; each may be NULL.
+ * @return as bn2d_group_norm_forward(); BN2D_ERROR_SHAPE where num_features is not c. Threads:
+ *   free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_group_norm_forward_flat(int32_t data_dtype, int32_t layout, int64_t n,
+                                              int64_t c, int64_t h, int64_t w, const void *x,
+                                              const void *z, void *y, int64_t num_groups,
+                                              int32_t param_dtype, int64_t num_features,
+                                              const void *weight, const void *bias, double eps,
+                                              int32_t activation, double slope, uint8_t *mask,
+                                              double *saved_mean, double *saved_invstd);
+/**
+ * As bn2d_group_norm_backward(), of contiguous tensors (n, c, h, w).
+ * @param data_dtype,layout Of x, dy, y, dx and dz.
+ * @param n,c,h,w Extents, 0 or more.
+ * @param[in] x As given to forward. NULL where neither dx nor dweight is wanted.
+ * @param[in] dy Gradient of y.
+ * @param[in] y Output of forward; NULL where mask is given or there is no activation.
+ * @param[in] mask From forward; NULL where y is given or there is no activation.
+ * @param num_groups As given to forward.
+ * @param param_dtype Of weight, dweight and dbias.
+ * @param num_features Elements of every per-channel array. It must be c: arrays of another length
+ *   are an error here.
+ * @param[in] weight num_features elements; NULL: 1.
+ * @param[in] saved_mean From forward. NULL where x may be.
+ * @param[in] saved_invstd From forward.
+ * @param activation One of bn2d_activation.
+ * @param slope As given to forward.
+ * @param blend As in bn2d_group_norm_backward().
+ * @param[out] dx,dz,dweight,dbias Each NULL: not wanted, not computed.
+ * @return as bn2d_group_norm_backward(); BN2D_ERROR_SHAPE where num_features is not c. Threads:
+ *   free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_group_norm_backward_flat(
+    int32_t data_dtype, int32_t layout, int64_t n, int64_t c, int64_t h, int64_t w, const void *x,
+    const void *dy, const void *y, const uint8_t *mask, int64_t num_groups, int32_t param_dtype,
+    int64_t num_features, const void *weight, const double *saved_mean, const double *saved_invstd,
+    int32_t activation, double slope, double blend, void *dx, void *dz, void *dweight, void *dbias);
 
 /* --------------------------------------------------------------------------------------- plugin */
 
@@ -1770,6 +1831,19 @@ typedef struct bn2d_api {
                                         double slope, const bn2d_view *ddx, const void *ddweight,
                                         const void *ddbias, double blend, const bn2d_view *ddy,
                                         const bn2d_view *dx, void *dweight);
+  int32_t (*group_norm_forward_flat)(int32_t data_dtype, int32_t layout, int64_t n, int64_t c,
+                                     int64_t h, int64_t w, const void *x, const void *z, void *y,
+                                     int64_t num_groups, int32_t param_dtype, int64_t num_features,
+                                     const void *weight, const void *bias, double eps,
+                                     int32_t activation, double slope, uint8_t *mask,
+                                     double *saved_mean, double *saved_invstd);
+  int32_t (*group_norm_backward_flat)(int32_t data_dtype, int32_t layout, int64_t n, int64_t c,
+                                      int64_t h, int64_t w, const void *x, const void *dy,
+                                      const void *y, const uint8_t *mask, int64_t num_groups,
+                                      int32_t param_dtype, int64_t num_features, const void *weight,
+                                      const double *saved_mean, const double *saved_invstd,
+                                      int32_t activation, double slope, double blend, void *dx,
+                                      void *dz, void *dweight, void *dbias);
 } bn2d_api;
 
 /**

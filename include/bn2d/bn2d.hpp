@@ -884,7 +884,7 @@ using StatisticsOwner = Owner<bn2d_statistics, &bn2d_api::statistics_release>;
 
 /** Whether a library has what is new in 1.3: the last slot of it. */
 inline Fault check_1_3(const bn2d_api &api) {
-  if (Library(api).has(&bn2d_api::group_norm_double_backward)) return {};
+  if (Library(api).has(&bn2d_api::group_norm_backward_flat)) return {};
   return fault(Status::state, "the library is older than version 1.3");
 }
 
@@ -1666,6 +1666,56 @@ struct BatchNormDoubleBackward {
   Channels dweight{}; /**< Out. */
 };
 
+/**
+ * Stateless forward, bn2d_group_norm_forward(): what is left out is not given, or not wanted. With
+ * as many groups as channels it is an instance norm, with one a layer norm over (C, H, W).
+ */
+struct GroupNormForward {
+  ConstView x{};
+  View y{};
+  ConstView z{};          /**< Residual. */
+  int64_t num_groups = 1; /**< Divides the channels. */
+  /** 1 and 0. All values for channels have one dtype: x's, or f32 with half x. */
+  ConstChannels weight{}, bias{};
+  double eps = 1e-5;
+  Activation activation{};
+  std::optional<Span<uint8_t>> mask{}; /**< Out: Library::mask_nbytes() bytes. */
+  /** Out: N*num_groups, those of sample n and group g at [n*num_groups + g]. */
+  std::optional<Span<double>> saved_mean{}, saved_invstd{};
+};
+
+/** Stateless backward, bn2d_group_norm_backward(). */
+struct GroupNormBackward {
+  ConstView x{};
+  ConstView dy{};
+  ConstView y{};                             /**< To read the side of the activation off, or */
+  std::optional<Span<const uint8_t>> mask{}; /**< from forward. */
+  int64_t num_groups = 1;
+  ConstChannels weight{};                                         /**< 1. */
+  std::optional<Span<const double>> saved_mean{}, saved_invstd{}; /**< From forward. */
+  Activation activation{};
+  double blend = 0;            /**< 0: dweight and dbias are overwritten; 1: added to. */
+  View dx{}, dz{};             /**< Out. */
+  Channels dweight{}, dbias{}; /**< Out. */
+};
+
+/** Stateless double backward, bn2d_group_norm_double_backward(). */
+struct GroupNormDoubleBackward {
+  ConstView x{};
+  ConstView dy{};
+  ConstView y{};
+  std::optional<Span<const uint8_t>> mask{};
+  int64_t num_groups = 1;
+  ConstChannels weight{};
+  std::optional<Span<const double>> saved_mean{}, saved_invstd{};
+  Activation activation{};
+  ConstView ddx{};                    /**< Gradient of the loss with respect to dx, */
+  ConstChannels ddweight{}, ddbias{}; /**< dweight and dbias. */
+  double blend = 0;
+  View ddy{}, dx{};   /**< Out. */
+  Channels dweight{}; /**< Out. */
+};
+
 namespace detail {
 
 /** The dtype of the values for channels: that of the first that is given, else the data's. */
@@ -1683,6 +1733,30 @@ Fault check_mask(const bn2d_api &api, const Shape &shape, const std::optional<Sp
   return fault(Status::shape, "mask has %lld bytes, shape (%lld, %lld, %lld, %lld) needs %lld",
                number(mask->size()), number(shape.n), number(shape.c), number(shape.h),
                number(shape.w), number(bytes));
+}
+
+/** Statistics of groups: one value for each group of each sample, where that is a length at all. */
+template <class T>
+Fault check_groups(const Shape &shape, int64_t groups, const char *name,
+                   const std::optional<Span<T>> &values) {
+  if (!values || groups < 1 || shape.n < 0 || shape.n > INT64_MAX / groups) return {};
+  if (values->size() == static_cast<uint64_t>(shape.n * groups)) return {};
+  return fault(Status::shape,
+               "%s has %lld elements, shape (%lld, %lld, %lld, %lld) in num_groups %lld needs %lld",
+               name, number(values->size()), number(shape.n), number(shape.c), number(shape.h),
+               number(shape.w), number(groups), number(shape.n * groups));
+}
+
+/** What a call of group norm checks first: the lengths, which C cannot see. */
+template <class Call>
+Fault check_group_norm(const bn2d_api &api, const Call &a, const Shape &shape, const char *whose,
+                       DType dtype, std::initializer_list<NamedChannels> channels) {
+  auto fault = check_1_3(api);
+  if (!fault) fault = check_channels(api, shape.c, dtype, whose, channels);
+  if (!fault) fault = check_mask(api, shape, a.mask);
+  if (!fault) fault = check_groups(shape, a.num_groups, "saved_mean", a.saved_mean);
+  if (!fault) fault = check_groups(shape, a.num_groups, "saved_invstd", a.saved_invstd);
+  return fault;
 }
 
 }  // namespace detail
@@ -1766,6 +1840,67 @@ inline Returns<void> batch_norm_double_backward(const Library &library,
                a.dweight.data())));
 }
 
+/**
+ * y = activation(gn(x) + z), by the statistics of num_groups groups of channels of each sample.
+ * Status::state for a library before 1.3.
+ */
+inline Returns<void> group_norm_forward(const Library &library, const GroupNormForward &a) {
+  const bn2d_api &api = library.api();
+  const std::initializer_list<detail::NamedChannels> channels = {{"weight", &a.weight},
+                                                                 {"bias", &a.bias}};
+  const DType dtype = detail::channels_dtype(a.x.dtype(), channels);
+  auto fault = detail::check_reach({{"x", &a.x}, {"y", &a.y}, {"z", &a.z}});
+  if (!fault) fault = detail::check_group_norm(api, a, a.x.shape(), "x", dtype, channels);
+  if (fault) return detail::failed<void>(fault);
+  return detail::finish(detail::fault_of(
+      api, api.group_norm_forward(detail::RawView(a.x), detail::RawView(a.z), detail::RawView(a.y),
+                                  a.num_groups, static_cast<int32_t>(dtype), a.weight.data(),
+                                  a.bias.data(), a.eps, a.activation.kind, a.activation.slope,
+                                  detail::pointer(a.mask), detail::pointer(a.saved_mean),
+                                  detail::pointer(a.saved_invstd))));
+}
+
+/** The gradients of what group_norm_forward() did. */
+inline Returns<void> group_norm_backward(const Library &library, const GroupNormBackward &a) {
+  const bn2d_api &api = library.api();
+  const std::initializer_list<detail::NamedChannels> channels = {
+      {"weight", &a.weight}, {"dweight", &a.dweight}, {"dbias", &a.dbias}};
+  const DType dtype = detail::channels_dtype(a.dy.dtype(), channels);
+  auto fault =
+      detail::check_reach({{"x", &a.x}, {"dy", &a.dy}, {"y", &a.y}, {"dx", &a.dx}, {"dz", &a.dz}});
+  if (!fault) fault = detail::check_group_norm(api, a, a.dy.shape(), "dy", dtype, channels);
+  if (fault) return detail::failed<void>(fault);
+  return detail::finish(detail::fault_of(
+      api, api.group_norm_backward(
+               detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y),
+               detail::pointer(a.mask), a.num_groups, static_cast<int32_t>(dtype), a.weight.data(),
+               detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd), a.activation.kind,
+               a.activation.slope, a.blend, detail::RawView(a.dx), detail::RawView(a.dz),
+               a.dweight.data(), a.dbias.data())));
+}
+
+/** The gradients of what group_norm_backward() did. */
+inline Returns<void> group_norm_double_backward(const Library &library,
+                                                const GroupNormDoubleBackward &a) {
+  const bn2d_api &api = library.api();
+  const std::initializer_list<detail::NamedChannels> channels = {{"weight", &a.weight},
+                                                                 {"ddweight", &a.ddweight},
+                                                                 {"ddbias", &a.ddbias},
+                                                                 {"dweight", &a.dweight}};
+  const DType dtype = detail::channels_dtype(a.dy.dtype(), channels);
+  auto fault = detail::check_reach(
+      {{"x", &a.x}, {"dy", &a.dy}, {"y", &a.y}, {"ddx", &a.ddx}, {"ddy", &a.ddy}, {"dx", &a.dx}});
+  if (!fault) fault = detail::check_group_norm(api, a, a.dy.shape(), "dy", dtype, channels);
+  if (fault) return detail::failed<void>(fault);
+  return detail::finish(detail::fault_of(
+      api, api.group_norm_double_backward(
+               detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y),
+               detail::pointer(a.mask), a.num_groups, static_cast<int32_t>(dtype), a.weight.data(),
+               detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd), a.activation.kind,
+               a.activation.slope, detail::RawView(a.ddx), a.ddweight.data(), a.ddbias.data(),
+               a.blend, detail::RawView(a.ddy), detail::RawView(a.dx), a.dweight.data())));
+}
+
 /** The same of the library that the program is linked with. */
 inline Returns<void> batch_norm_forward(const BatchNormForward &a) {
   return batch_norm_forward(Library::linked(), a);
@@ -1775,6 +1910,15 @@ inline Returns<void> batch_norm_backward(const BatchNormBackward &a) {
 }
 inline Returns<void> batch_norm_double_backward(const BatchNormDoubleBackward &a) {
   return batch_norm_double_backward(Library::linked(), a);
+}
+inline Returns<void> group_norm_forward(const GroupNormForward &a) {
+  return group_norm_forward(Library::linked(), a);
+}
+inline Returns<void> group_norm_backward(const GroupNormBackward &a) {
+  return group_norm_backward(Library::linked(), a);
+}
+inline Returns<void> group_norm_double_backward(const GroupNormDoubleBackward &a) {
+  return group_norm_double_backward(Library::linked(), a);
 }
 
 }  // inline namespace

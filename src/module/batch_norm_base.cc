@@ -37,7 +37,7 @@ void check_channels(const Statistics &statistics, int64_t num_features) {
 void check_count(const Statistics &statistics, int64_t least) {
   if (statistics.count() < least)
     fail(Status::too_few_values,
-         "the statistics are of %" PRId64 " values per channel, %" PRId64 " are needed",
+         "values per channel: the statistics have %" PRId64 ", at least %" PRId64 " needed",
          statistics.count(), least);
 }
 
@@ -89,14 +89,14 @@ BatchNormBase::~BatchNormBase() = default;
 std::string BatchNormBase::repr_of(const char *class_name) const {
   const auto truth = [](bool value) { return value ? "True" : "False"; };
   const double now = momentum();
-  char text[240], ghost[48] = "";  // sums of strings would be 4 KB of code
+  char text[256], ghost[48] = "";  // sums of strings would be 4 KB of code
   if (options_.ghost_batch_size != 0)
     std::snprintf(ghost, sizeof ghost, ", ghost_batch_size=%" PRId64, options_.ghost_batch_size);
   std::snprintf(text, sizeof text,
-                "%s(%" PRId64 ", eps=%s, momentum=%s, affine=%s, track_running_stats=%s%s)",
+                "%s(%" PRId64 ", eps=%s, momentum=%s, affine=%s, track_running_stats=%s%s%s)",
                 class_name, num_features_, python_float(options_.eps).c_str(),
                 std::isnan(now) ? "None" : python_float(now).c_str(), truth(options_.affine),
-                truth(options_.track_running_stats), ghost);
+                truth(options_.track_running_stats), ghost, is_frozen() ? ", frozen=True" : "");
   return text;
 }
 
@@ -160,7 +160,10 @@ void BatchNormBase::set_running_stats(const Statistics &statistics) {
   const Gate::Pass pass(gate_, true);
   if (!running_mean_)
     fail(Status::state, "%.150s has no running statistics to set", repr().c_str());
-  if (norm() != Norm::batch) check_given();  // those of an instance norm are not of the pool
+  if (norm() == Norm::instance)
+    fail(Status::state,
+         "%.150s takes no running statistics from outside: its own are averages over samples",
+         repr().c_str());
   check_channels(statistics, num_features_);
   check_count(statistics, options_.biased_running_var ? 1 : 2);
   ForwardCall call;

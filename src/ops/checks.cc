@@ -11,19 +11,32 @@
 namespace bn2d {
 namespace {
 
-// Float data are computed in float, whose range the slope has to fit, too.
+const char *name_of(const Fused &fused) {
+  static constexpr const char *kNames[] = {"none",      "relu", "leaky relu", "relu6",  "clamp",
+                                           "hardswish", "silu", "gelu",       "sigmoid"};
+  static_assert(sizeof kNames / sizeof *kNames ==
+                static_cast<size_t>(kernels::kLastActivation) + 1);
+  return kNames[static_cast<size_t>(fused.activation)];
+}
+
+// Float data are computed in float, whose range the slope has to fit, too: a bound that float
+// rounds to 0 would make everything 0.
 void check_fused(const Fused &fused, DType dtype) {
   const int32_t activation = static_cast<int32_t>(fused.activation);
   constexpr auto kLast = static_cast<int32_t>(kernels::kLastActivation);
   if (activation < 0 || activation > kLast)
-    fail(Status::invalid_argument, "activation is %" PRId32 ", known are 0 to %" PRId32, activation,
-         kLast);
-  const double most =
-      dtype == DType::f64 ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
-  if (fused.activation == Activation::clamp && !(fused.slope > 0 && fused.slope <= most))
     fail(Status::invalid_argument,
-         "slope of clamp, its upper bound, is %g, must be above 0 and at most %g for %s data",
-         fused.slope, most, dtype_name(dtype));
+         "activation is %" PRId32 ", known are 0 (none) to %" PRId32 " (sigmoid)", activation,
+         kLast);
+  using Double = std::numeric_limits<double>;
+  using Float = std::numeric_limits<float>;
+  const bool is_double = dtype == DType::f64;
+  const double most = is_double ? Double::max() : Float::max(),
+               least = is_double ? Double::denorm_min() : Float::denorm_min();
+  if (fused.activation == Activation::clamp && !(fused.slope >= least && fused.slope <= most))
+    fail(Status::invalid_argument,
+         "slope of clamp, its upper bound, is %g, must be from %g to %g for %s data", fused.slope,
+         least, most, dtype_name(dtype));
   if (fused.activation != Activation::leaky_relu) return;
   if (!(std::fabs(fused.slope) <= most))
     fail(Status::invalid_argument, "slope of leaky relu is %g, must be from %g to %g for %s data",
@@ -58,7 +71,6 @@ void check_leading(const char *what, const View &view) {
 // The side of the activation comes from x, from y or from a mask.
 void check_side(const Fused &fused, bool side_of_x, const View &y, const uint8_t *mask,
                 const char *leading_name, const View &leading) {
-  check_fused(fused, leading.dtype);
   if (!fused.has_sides() || side_of_x) return;
   if (mask == nullptr && y.exists()) check_read("y", y, leading_name, leading);
   if (leading.size.numel() == 0) return;
@@ -105,8 +117,9 @@ void check_values(const ForwardCall &call) {
 void check_argument(const BackwardCall &call) {
   if (call.saved.bias == nullptr)
     fail(Status::invalid_argument,
-         "activation is %" PRId32 ", stateless backward knows 0 to 2; a module's record knows all",
-         static_cast<int32_t>(call.fused.activation));
+         "activation is %s, stateless backward knows none, relu and leaky relu; a module's record "
+         "knows all",
+         name_of(call.fused));
   if (call.z.exists()) check_read("z", call.z, "dy", call.dy);
 }
 
@@ -299,8 +312,7 @@ namespace {
 void check_kept(const ForwardCall &call) {
   const bool is_pointwise = call.fused.is_pointwise();
   if (is_pointwise && call.mask != nullptr)
-    fail(Status::invalid_argument, "mask is given, but activation %" PRId32 " has no two sides",
-         static_cast<int32_t>(call.fused.activation));
+    fail(Status::invalid_argument, "mask is given, but %s has no two sides", name_of(call.fused));
   if (!call.keeps_x || call.x.size.numel() == 0) return;
   if ((call.batch_statistics || is_pointwise) && same_elements(call.y, call.x))
     fail(Status::overlap, "y and x are both at %p, but backward %s needs x unchanged",
@@ -328,6 +340,7 @@ void check(const ForwardCall &call) {
 void check(const BackwardCall &call) {
   check_leading("dy", call.dy);
   check_sets(call.sets, call.dy.size);
+  check_fused(call.fused, call.dy.dtype);
   if (call.x.exists()) check_read("x", call.x, "dy", call.dy);
   if (call.fused.is_pointwise()) check_argument(call);
   check_side(call.fused, call.side_of_x(), call.y, call.mask, "dy", call.dy);
@@ -339,11 +352,12 @@ void check(const BackwardCall &call) {
 void check(const DoubleBackwardCall &call) {
   check_leading("dy", call.dy);
   check_sets(call.sets, call.dy.size);
+  check_fused(call.fused, call.dy.dtype);
   check_read("x", call.x, "dy", call.dy);
   if (call.ddx.exists()) check_read("ddx", call.ddx, "dy", call.dy);
   if (call.fused.is_pointwise())
-    fail(Status::invalid_argument, "activation is %" PRId32 ", double backward knows 0 to 2",
-         static_cast<int32_t>(call.fused.activation));
+    fail(Status::invalid_argument,
+         "activation is %s, double backward knows none, relu and leaky relu", name_of(call.fused));
   check_side(call.fused, call.side_of_x(), call.y, call.mask, "dy", call.dy);
   if (call.ddy.exists()) check_written("ddy", call.ddy, "dy", call.dy);
   if (call.dx.exists()) check_written("dx", call.dx, "dy", call.dy);

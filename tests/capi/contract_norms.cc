@@ -92,8 +92,8 @@ TEST_CASE("norms contract: kinds, defaults and texts", "[norms]") {
   for (const Module *other : {&group, &instance, &batch})
     CHECK(number_of(*other, &bn2d_module_ghost_batch_size) == 0);
 
-  CHECK(repr_of(group) == "GroupNorm(2, 4, eps=1e-05, affine=True)");
-  CHECK(repr_of(layer) == "GroupNorm(1, 64, eps=1e-05, affine=True)");
+  CHECK(repr_of(group) == "GroupNorm(2, 4, eps=1e-05, affine=True, bias=True)");
+  CHECK(repr_of(layer) == "GroupNorm(1, 64, eps=1e-05, affine=True, bias=True)");
   CHECK(repr_of(instance) ==
         "InstanceNorm2d(4, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)");
   CHECK(repr_of(batch) ==
@@ -106,10 +106,20 @@ TEST_CASE("norms contract: kinds, defaults and texts", "[norms]") {
   const Options options = bare_options();
   REQUIRE(bn2d_options_set_eps(options.get(), 0.5) == BN2D_OK);
   REQUIRE(bn2d_options_set_affine(options.get(), 0) == BN2D_OK);
-  CHECK(repr_of(group_norm(4, 4, options.get())) == "GroupNorm(4, 4, eps=0.5, affine=False)");
+  CHECK(repr_of(group_norm(4, 4, options.get())) ==
+        "GroupNorm(4, 4, eps=0.5, affine=False, bias=False)");
   REQUIRE(bn2d_options_set_affine(options.get(), 1) == BN2D_OK);
   CHECK(repr_of(instance_norm(4, options.get())) ==
         "InstanceNorm2d(4, eps=0.5, momentum=0.1, affine=True, track_running_stats=False)");
+  REQUIRE(bn2d_options_set_bias(options.get(), 0) == BN2D_OK);
+  CHECK(repr_of(group_norm(4, 4, options.get())) ==
+        "GroupNorm(4, 4, eps=0.5, affine=True, bias=False)");
+  REQUIRE(bn2d_module_set_frozen(ghost.get(), 1) == BN2D_OK);
+  CHECK(repr_of(ghost) ==
+        "BatchNorm2d(4, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True, "
+        "ghost_batch_size=32, frozen=True)");
+  REQUIRE(bn2d_module_set_frozen(ghost.get(), 0) == BN2D_OK);
+  CHECK(repr_of(ghost).find("frozen") == std::string::npos);
 
   struct {
     const Module &module;
@@ -482,6 +492,32 @@ TEST_CASE("norms contract: a group norm has no momentum, and cannot be frozen", 
               [&] { return bn2d_module_set_momentum_none(group.get()); });
   check_fails("frozen", BN2D_ERROR_STATE, before, {"GroupNorm(2, 4"},
               [&] { return bn2d_module_set_frozen(group.get(), 1); });
+}
+
+TEST_CASE("norms contract: running statistics of samples are not those of a pool", "[norms]") {
+  // Catches an instance norm that is told of ghost batches, which may be set from outside.
+  const Module instance = tracking_instance_norm(4), ghost = ghost_norm(4, 2);
+  const Statistics statistics = make_statistics(4);
+  bn2d_statistics *const raw = statistics.get();
+  const std::vector<float> x = numbers(kCount);
+  REQUIRE(bn2d_statistics_accumulate_flat(raw, BN2D_F32, BN2D_NCHW, x.data(), 3, 2, 3) == BN2D_OK);
+  Snapshot before;
+  before.add("instance", instance.get());
+  check_fails("instance", BN2D_ERROR_STATE, before, {"InstanceNorm2d(4", "samples"},
+              [&] { return bn2d_module_set_running_stats(instance.get(), raw); });
+  CHECK(std::string(bn2d_last_error()).find("ghost") == std::string::npos);
+  CHECK(bn2d_module_set_running_stats(ghost.get(), raw) == BN2D_OK);
+}
+
+TEST_CASE("norms contract: an empty batch is one empty set of ghost batches", "[norms]") {
+  // Catches a counter that moves otherwise than that of batch norm, and statistics of nothing.
+  const Module modules[] = {ghost_norm(4, 2), make_module(4)};
+  for (const Module &module : modules) {
+    REQUIRE(bn2d_forward_f32(module.get(), nullptr, 0, 2, 3, nullptr, nullptr) == BN2D_OK);
+    CHECK(*data_of<int64_t>(module, "num_batches_tracked") == 1);
+    CHECK(floats(module, "running_mean", 4) == std::vector<float>(4, 0.0f));
+    CHECK(floats(module, "running_var", 4) == std::vector<float>(4, 1.0f));
+  }
 }
 
 TEST_CASE("norms contract: ghost batches are for training", "[norms]") {

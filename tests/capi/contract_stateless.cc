@@ -398,6 +398,54 @@ TEST_CASE("stateless: a slope that float cannot hold", "[stateless]") {
                                   nullptr) == BN2D_OK);
   CHECK(y[0] == -1e39);
   CHECK(y[1] == 1);
+
+  // Catches a bound of clamp that is above 0 as a double and 0 where it is used: y would be 0.
+  const auto clamp = [&](double bound) {
+    return bn2d_forward_act(other.module.get(), other.views["x"], nullptr, BN2D_ACT_CLAMP, bound,
+                            other.views["y"], nullptr);
+  };
+  const double smallest = std::numeric_limits<float>::denorm_min();
+  for (const double bound : {1e-300, smallest / 2, 0.0, -1.0})
+    check_fails("a bound of " + std::to_string(bound), BN2D_ERROR_INVALID_ARGUMENT, now,
+                {"clamp", "1.4013e-45", "float32"}, [&] { return clamp(bound); });
+  check_fails("a bound of half data", BN2D_ERROR_INVALID_ARGUMENT, Snapshot(),
+              {"1e-300", "bfloat16"}, [&] {
+                return bn2d_batch_norm_forward(half_x, nullptr, half_y, BN2D_F32, nullptr, nullptr,
+                                               nullptr, nullptr, 1, 0, 1e-5, 0, BN2D_ACT_CLAMP,
+                                               1e-300, nullptr, nullptr, nullptr);
+              });
+  CHECK(clamp(smallest) == BN2D_OK);
+  REQUIRE(bn2d_batch_norm_forward(wide_x, nullptr, wide_y, BN2D_F64, nullptr, nullptr,
+                                  const_cast<double *>(&mean), const_cast<double *>(&var), 0, 0, 0,
+                                  0, BN2D_ACT_CLAMP, 1e-300, nullptr, nullptr, nullptr) == BN2D_OK);
+  CHECK(y[0] == 0);
+  CHECK(y[1] == 1e-300);
+}
+
+TEST_CASE("stateless: an activation is told by its name", "[stateless]") {
+  // Catches a number that a reader has to look up, and the name of the activation beside it.
+  Scene scene;
+  const Snapshot before = scene.snapshot();
+  const std::pair<int32_t, const char *> names[] = {
+      {BN2D_ACT_RELU6, "relu6"}, {BN2D_ACT_CLAMP, "clamp"}, {BN2D_ACT_HARDSWISH, "hardswish"},
+      {BN2D_ACT_SILU, "silu"},   {BN2D_ACT_GELU, "gelu"},   {BN2D_ACT_SIGMOID, "sigmoid"}};
+  for (const auto &[activation, name] : names) {
+    const auto pointwise = [&, number = activation](bool mask) {
+      return with([&](Arguments &a) {
+        a.activation = number;
+        a.slope = 1;
+        a.mask = mask;
+      });
+    };
+    check_fails("backward", BN2D_ERROR_INVALID_ARGUMENT, before, {name, "stateless"},
+                [&] { return backward(scene, pointwise(false)); });
+    check_fails("double backward", BN2D_ERROR_INVALID_ARGUMENT, before, {name, "double"},
+                [&] { return double_backward(scene, pointwise(false)); });
+    check_fails("mask", BN2D_ERROR_INVALID_ARGUMENT, before, {name, "mask"},
+                [&] { return forward(scene, pointwise(true)); });
+  }
+  check_fails("none of them", BN2D_ERROR_INVALID_ARGUMENT, before, {"9", "none", "sigmoid"},
+              [&] { return forward(scene, with([](Arguments &a) { a.activation = 9; })); });
 }
 
 TEST_CASE("stateless: nothing is read before the tensors agree", "[stateless][bounds]") {

@@ -1,4 +1,7 @@
 // The functions by scalars and pointers alone: the same bits as by views, and their own errors.
+#include <algorithm>
+#include <functional>
+
 #include "support/numerics_case.h"
 
 namespace {
@@ -131,6 +134,57 @@ TEST_CASE("flat: the stateless functions have the bits of those with views", "[f
   }
 }
 
+// Catches: num_groups or another number that is passed on in another place, statistics of groups
+// that are taken for those of channels.
+TEST_CASE("flat: the functions of group norm have the bits of those with views", "[flat]") {
+  const Extents e{3, 6, 3, 4};
+  constexpr int64_t kGroups = 2;
+  for (const FlatCase &c : flat_cases()) {
+    INFO("data " << c.data << ", module " << c.module << ", layout " << c.layout);
+    Case of_case;
+    of_case.e = e;
+    of_case.data = c.data;
+    of_case.module = c.module;
+    const Inputs in = random_inputs(of_case, 83);
+    const Layout layout = layout_of(c);
+    Tensor x(c.data, e, in.x, layout), z(c.data, e, in.z, layout), dy(c.data, e, in.dy, layout);
+    Array weight(c.module, in.weight), bias(c.module, in.bias);
+    std::vector<Bits> bits[2];
+    std::vector<double> mean[2], invstd[2];
+    for (const int flat : {0, 1}) {
+      Tensor y(c.data, e, layout), dx(c.data, e, layout), dz(c.data, e, layout);
+      Array dweight(c.module, in.weight), dbias(c.module, in.bias);
+      std::vector<uint8_t> mask(100);
+      std::vector<double> &m = mean[flat], &s = invstd[flat];
+      m.assign(static_cast<size_t>(e.n * kGroups), 7);
+      s = m;
+      if (flat == 1) {
+        NUMERICS_OK(bn2d_group_norm_forward_flat(
+            c.data, c.layout, e.n, e.c, e.h, e.w, x.data(), z.data(), y.data(), kGroups, c.module,
+            e.c, weight.data(), bias.data(), 1e-3, BN2D_ACT_LEAKY_RELU, 0.5, mask.data(), m.data(),
+            s.data()));
+        NUMERICS_OK(bn2d_group_norm_backward_flat(
+            c.data, c.layout, e.n, e.c, e.h, e.w, x.data(), dy.data(), nullptr, mask.data(),
+            kGroups, c.module, e.c, weight.data(), m.data(), s.data(), BN2D_ACT_LEAKY_RELU, 0.5,
+            0.25, dx.data(), dz.data(), dweight.data(), dbias.data()));
+      } else {
+        NUMERICS_OK(bn2d_group_norm_forward(x.view(), z.view(), y.view(), kGroups, c.module,
+                                            weight.data(), bias.data(), 1e-3, BN2D_ACT_LEAKY_RELU,
+                                            0.5, mask.data(), m.data(), s.data()));
+        NUMERICS_OK(bn2d_group_norm_backward(x.view(), dy.view(), nullptr, mask.data(), kGroups,
+                                             c.module, weight.data(), m.data(), s.data(),
+                                             BN2D_ACT_LEAKY_RELU, 0.5, 0.25, dx.view(), dz.view(),
+                                             dweight.data(), dbias.data()));
+      }
+      bits[flat] = {y.bits(), dx.bits(), dz.bits(), dweight.bits(), dbias.bits()};
+    }
+    CHECK(bits[0] == bits[1]);
+    CHECK(mean[0] == mean[1]);
+    CHECK(invstd[0] == invstd[1]);
+    CHECK(std::count(mean[1].begin(), mean[1].end(), 7.0) == 0);
+  }
+}
+
 // Catches: 64 weights for 3 channels, which a function with pointers alone cannot see.
 TEST_CASE("flat: errors name the fact and both values", "[flat]") {
   float x[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, y[12] = {}, weight[64] = {};
@@ -145,6 +199,25 @@ TEST_CASE("flat: errors name the fact and both values", "[flat]") {
   CHECK(forward(BN2D_F32, 3, 3) == BN2D_ERROR_INVALID_ARGUMENT);
   CHECK(std::string(bn2d_last_error()) == "layout is 3, known are NCHW (1) and NHWC (2)");
   CHECK(forward(99, BN2D_NCHW, 3) == BN2D_ERROR_DTYPE);
+  const auto group_forward = [&](int64_t groups, int64_t features) {
+    return bn2d_group_norm_forward_flat(BN2D_F32, BN2D_NCHW, 2, 3, 1, 2, x, nullptr, y, groups,
+                                        BN2D_F32, features, weight, nullptr, 1e-5, BN2D_ACT_NONE, 0,
+                                        nullptr, nullptr, nullptr);
+  };
+  const auto group_backward = [&](int64_t groups, int64_t features) {
+    double saved[6] = {1, 1, 1, 1, 1, 1};
+    return bn2d_group_norm_backward_flat(BN2D_F32, BN2D_NCHW, 2, 3, 1, 2, x, x, nullptr, nullptr,
+                                         groups, BN2D_F32, features, weight, saved, saved,
+                                         BN2D_ACT_NONE, 0, 0, y, nullptr, nullptr, nullptr);
+  };
+  for (const auto &call : {std::function<int32_t(int64_t, int64_t)>(group_forward),
+                           std::function<int32_t(int64_t, int64_t)>(group_backward)}) {
+    CHECK(call(3, 3) == BN2D_OK);
+    CHECK(call(3, 64) == BN2D_ERROR_SHAPE);
+    CHECK(std::string(bn2d_last_error()) == "x has 3 channels, the arrays have num_features 64");
+    CHECK(call(2, 3) == BN2D_ERROR_SHAPE);
+    CHECK(call(0, 3) == BN2D_ERROR_INVALID_ARGUMENT);
+  }
   CHECK(forward(BN2D_I64, BN2D_NCHW, 3) == BN2D_ERROR_DTYPE);
 }
 

@@ -107,7 +107,7 @@ TEST_CASE("cpp norms: those of C", "[cpp]") {
 TEST_CASE("cpp norms: what they are, and their defaults", "[cpp]") {
   // Catches a getter of something else, and defaults of batch norm.
   const bn2d::GroupNorm gn(2, 4);
-  CHECK(gn.repr() == "GroupNorm(2, 4, eps=1e-05, affine=True)");
+  CHECK(gn.repr() == "GroupNorm(2, 4, eps=1e-05, affine=True, bias=True)");
   CHECK(gn.norm() == bn2d::Norm::group);
   CHECK(gn.num_groups() == 2);
   CHECK(gn.num_features() == 4);

@@ -200,3 +200,109 @@ TEST_CASE("cpp stateless: lengths", "[cpp]") {
   CHECK(std::string(error_of([&] { bn2d::batch_norm_double_backward(d); }).what()) ==
         "ddbias has 64 elements, dy has 3 channels");
 }
+
+TEST_CASE("cpp stateless: group norm is that of C", "[cpp]") {
+  // Catches two arguments that are swapped, and a number of groups that is lost on the way.
+  constexpr int64_t kGroups = 3;
+  Arrays<float> a, c;
+  for (Arrays<float> *arrays : {&a, &c})
+    arrays->saved_mean = arrays->saved_invstd = std::vector<double>(2 * kGroups);
+  const auto raw = [](std::vector<float> &v) { return c_view(bn2d::View(v, kShape)); };
+  bn2d::GroupNormForward f;
+  f.x = {a.x, kShape};
+  f.z = {a.z, kShape};
+  f.y = {a.y, kShape};
+  f.num_groups = kGroups;
+  f.weight = a.weight;
+  f.bias = a.bias;
+  f.eps = 0.5;
+  f.activation = bn2d::leaky_relu(-0.5);
+  f.mask = a.mask;
+  f.saved_mean = a.saved_mean;
+  f.saved_invstd = a.saved_invstd;
+  bn2d::group_norm_forward(f);
+  REQUIRE(bn2d_group_norm_forward(raw(c.x), raw(c.z), raw(c.y), kGroups, BN2D_F32, c.weight.data(),
+                                  c.bias.data(), 0.5, BN2D_ACT_LEAKY_RELU, -0.5, c.mask.data(),
+                                  c.saved_mean.data(), c.saved_invstd.data()) == BN2D_OK);
+  CHECK(all_of(a) == all_of(c));
+  CHECK(a.saved_mean[0] != a.saved_mean[kGroups]);
+
+  bn2d::GroupNormBackward b;
+  b.x = {a.x, kShape};
+  b.dy = {a.dy, kShape};
+  b.mask = a.mask;
+  b.num_groups = kGroups;
+  b.weight = a.weight;
+  b.saved_mean = a.saved_mean;
+  b.saved_invstd = a.saved_invstd;
+  b.activation = bn2d::leaky_relu(-0.5);
+  b.blend = 0.5;
+  b.dx = {a.dx, kShape};
+  b.dz = {a.dz, kShape};
+  b.dweight = a.dweight;
+  b.dbias = a.dbias;
+  bn2d::group_norm_backward(b);
+  REQUIRE(bn2d_group_norm_backward(raw(c.x), raw(c.dy), nullptr, c.mask.data(), kGroups, BN2D_F32,
+                                   c.weight.data(), c.saved_mean.data(), c.saved_invstd.data(),
+                                   BN2D_ACT_LEAKY_RELU, -0.5, 0.5, raw(c.dx), raw(c.dz),
+                                   c.dweight.data(), c.dbias.data()) == BN2D_OK);
+  CHECK(all_of(a) == all_of(c));
+
+  bn2d::GroupNormDoubleBackward d;
+  d.x = b.x;
+  d.dy = b.dy;
+  d.mask = b.mask;
+  d.num_groups = kGroups;
+  d.weight = b.weight;
+  d.saved_mean = b.saved_mean;
+  d.saved_invstd = b.saved_invstd;
+  d.activation = b.activation;
+  d.ddx = {a.ddx, kShape};
+  d.ddweight = a.ddweight;
+  d.ddbias = a.ddbias;
+  d.blend = 2;
+  d.ddy = {a.ddy, kShape};
+  d.dx = {a.second, kShape};
+  d.dweight = a.dweight;
+  bn2d::group_norm_double_backward(d);
+  REQUIRE(bn2d_group_norm_double_backward(raw(c.x), raw(c.dy), nullptr, c.mask.data(), kGroups,
+                                          BN2D_F32, c.weight.data(), c.saved_mean.data(),
+                                          c.saved_invstd.data(), BN2D_ACT_LEAKY_RELU, -0.5,
+                                          raw(c.ddx), c.ddweight.data(), c.ddbias.data(), 2,
+                                          raw(c.ddy), raw(c.second), c.dweight.data()) == BN2D_OK);
+  CHECK(all_of(a) == all_of(c));
+}
+
+TEST_CASE("cpp stateless: lengths of group norm", "[cpp]") {
+  // Catches statistics of channels where those of groups are needed, and an overflow on the way.
+  Arrays<float> a;
+  std::vector<float> many(64);
+  bn2d::GroupNormForward f;
+  f.x = {a.x, kShape};
+  f.y = {a.y, kShape};
+  f.saved_mean = a.saved_mean;
+  const auto message = [&](int64_t groups) {
+    f.num_groups = groups;
+    return std::string(error_of([&] { bn2d::group_norm_forward(f); }).what());
+  };
+  CHECK(message(1) == "saved_mean has 3 elements, shape (2, 3, 3, 5) in num_groups 1 needs 2");
+  CHECK(message(3) == "saved_mean has 3 elements, shape (2, 3, 3, 5) in num_groups 3 needs 6");
+  CHECK(message(0) == "num_groups is 0, must be 1 or more");
+  CHECK(message(INT64_MAX).find("no multiple of num_groups") != std::string::npos);
+  f.saved_mean = {};
+  f.weight = many;
+  CHECK(message(3) == "weight has 64 elements, x has 3 channels");
+
+  bn2d::GroupNormBackward b;
+  b.x = b.dy = bn2d::ConstView(a.x, kShape);
+  b.num_groups = 3;
+  b.saved_invstd = a.saved_mean;
+  CHECK(std::string(error_of([&] { bn2d::group_norm_backward(b); }).what()) ==
+        "saved_invstd has 3 elements, shape (2, 3, 3, 5) in num_groups 3 needs 6");
+  bn2d::GroupNormDoubleBackward d;
+  d.x = d.dy = b.x;
+  d.num_groups = 3;
+  d.ddbias = many;
+  CHECK(std::string(error_of([&] { bn2d::group_norm_double_backward(d); }).what()) ==
+        "ddbias has 64 elements, dy has 3 channels");
+}

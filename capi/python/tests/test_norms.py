@@ -94,7 +94,7 @@ def test_ghost_batches_are_a_loop():
 
 def test_texts_and_types():
     gn, norm = bn2d.GroupNorm(2, 4), bn2d.InstanceNorm2d(4)
-    assert repr(gn) == "GroupNorm(2, 4, eps=1e-05, affine=True)"
+    assert repr(gn) == "GroupNorm(2, 4, eps=1e-05, affine=True, bias=True)"
     assert (
         repr(norm)
         == "InstanceNorm2d(4, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)"

@@ -301,5 +301,15 @@ extern "C" {
         saved_mean: *const f64, saved_invstd: *const f64, activation: i32, slope: f64,
         ddx: *const bn2d_view, ddweight: *const c_void, ddbias: *const c_void, blend: f64,
         ddy: *const bn2d_view, dx: *const bn2d_view, dweight: *mut c_void) -> i32;
+    pub fn bn2d_group_norm_forward_flat(data_dtype: i32, layout: i32, n: i64, c: i64, h: i64,
+        w: i64, x: *const c_void, z: *const c_void, y: *mut c_void, num_groups: i64,
+        param_dtype: i32, num_features: i64, weight: *const c_void, bias: *const c_void, eps: f64,
+        activation: i32, slope: f64, mask: *mut u8, saved_mean: *mut f64,
+        saved_invstd: *mut f64) -> i32;
+    pub fn bn2d_group_norm_backward_flat(data_dtype: i32, layout: i32, n: i64, c: i64, h: i64,
+        w: i64, x: *const c_void, dy: *const c_void, y: *const c_void, mask: *const u8,
+        num_groups: i64, param_dtype: i32, num_features: i64, weight: *const c_void,
+        saved_mean: *const f64, saved_invstd: *const f64, activation: i32, slope: f64, blend: f64,
+        dx: *mut c_void, dz: *mut c_void, dweight: *mut c_void, dbias: *mut c_void) -> i32;
     pub fn bn2d_get_api(api_version: u32) -> *const c_void;
 }

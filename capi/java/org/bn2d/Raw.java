@@ -255,5 +255,14 @@ final class Raw {
       long num_groups, int dtype, Pointer weight, Pointer saved_mean, Pointer saved_invstd,
       int activation, double slope, Pointer ddx, Pointer ddweight, Pointer ddbias, double blend,
       Pointer ddy, Pointer dx, Pointer dweight);
+  static native int bn2d_group_norm_forward_flat(int data_dtype, int layout, long n, long c, long h,
+      long w, Pointer x, Pointer z, Pointer y, long num_groups, int param_dtype, long num_features,
+      Pointer weight, Pointer bias, double eps, int activation, double slope, Pointer mask,
+      Pointer saved_mean, Pointer saved_invstd);
+  static native int bn2d_group_norm_backward_flat(int data_dtype, int layout, long n, long c,
+      long h, long w, Pointer x, Pointer dy, Pointer y, Pointer mask, long num_groups,
+      int param_dtype, long num_features, Pointer weight, Pointer saved_mean, Pointer saved_invstd,
+      int activation, double slope, double blend, Pointer dx, Pointer dz, Pointer dweight,
+      Pointer dbias);
   static native Pointer bn2d_get_api(int api_version);
 }

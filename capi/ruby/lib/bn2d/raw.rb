@@ -212,6 +212,10 @@ module Bn2d
         DOUBLE, PTR, PTR, PTR, PTR], INT32],
       bn2d_group_norm_double_backward: [[PTR, PTR, PTR, PTR, INT64, INT32, PTR, PTR, PTR, INT32,
         DOUBLE, PTR, PTR, PTR, DOUBLE, PTR, PTR, PTR], INT32],
+      bn2d_group_norm_forward_flat: [[INT32, INT32, INT64, INT64, INT64, INT64, PTR, PTR, PTR,
+        INT64, INT32, INT64, PTR, PTR, DOUBLE, INT32, DOUBLE, PTR, PTR, PTR], INT32],
+      bn2d_group_norm_backward_flat: [[INT32, INT32, INT64, INT64, INT64, INT64, PTR, PTR, PTR, PTR,
+        INT64, INT32, INT64, PTR, PTR, PTR, INT32, DOUBLE, DOUBLE, PTR, PTR, PTR, PTR], INT32],
       bn2d_get_api: [[UINT32], PTR]
     }.freeze
   end
