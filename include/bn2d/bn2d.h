@@ -276,7 +276,7 @@ enum bn2d_flag {
  *  - ndim 5: blocks of b channels, as oneDNN has them (nChw16c, nChw8c). The shape is
  *    {N, C/b, H, W, b}, strides NULL or {C*H*W, H*W*b, W*b, b, 1}; channel c is number c%b of block
  *    c/b. Takes 1.1 to 1.5 times as long as channels_last. C is what the rest of this header says,
- *    a mask is that of (N, C, H, W). Since 1.4.
+ *    a mask is that of (N, C, H, W). Since 1.3.
  *  - any other positive strides work, too. The stride of an extent of 0 or 1 does not matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
  *    again and again. In a tensor that is written, no two elements may share memory:

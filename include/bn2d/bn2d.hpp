@@ -171,7 +171,7 @@ struct Strides {
 };
 /**
  * Contiguous in one of these orders. nchw8c and nchw16c: blocks of 8 or 16 channels, (N, C/16, H,
- * W, 16), as oneDNN has them; C is a multiple of 8 or 16. They need a library of 1.4 or later.
+ * W, 16), as oneDNN has them; C is a multiple of 8 or 16. They need a library of 1.3 or later.
  */
 enum class Layout { nchw, channels_last, nchw8c, nchw16c };
 inline constexpr Layout nchw = Layout::nchw;
