@@ -87,11 +87,10 @@ TEST_CASE("statistics: what the object refuses", "[statistics]") {
   check_fails("a negative square", BN2D_ERROR_INVALID_ARGUMENT, before, {"1"}, [&] {
     return bn2d_statistics_merge_exported(s, with(1 + 2 * World::kC + 1, -1).data(), kLength);
   });
-  check_fails("a square whose low part makes it negative", BN2D_ERROR_INVALID_ARGUMENT, before, {},
-              [&] {
-                return bn2d_statistics_merge_exported(
-                    s, with(1 + 3 * World::kC + 1, -1e9).data(), kLength);
-              });
+  check_fails(
+      "a square whose low part makes it negative", BN2D_ERROR_INVALID_ARGUMENT, before, {}, [&] {
+        return bn2d_statistics_merge_exported(s, with(1 + 3 * World::kC + 1, -1e9).data(), kLength);
+      });
   check_fails("more values than a double counts", BN2D_ERROR_OVERFLOW, before, {},
               [&] { return bn2d_statistics_merge_exported(s, with(0, 0x1p53).data(), kLength); });
 }

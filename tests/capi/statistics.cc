@@ -393,8 +393,8 @@ TEST_CASE("statistics: dz alone, whatever the sums are", "[numerics][statistics]
         const Inputs in = random_inputs(c, 41);
         Part part(c, in, 0, 3);
         part.forward(part.statistics);
-        NUMERICS_OK(bn2d_backward(part.module, part.record, part.dy.view(), nullptr,
-                                  part.dz.view()));
+        NUMERICS_OK(
+            bn2d_backward(part.module, part.record, part.dy.view(), nullptr, part.dz.view()));
         const Bits dz = part.dz.bits();
         const Values sums(static_cast<size_t>(2 * c.e.c), sum);
         NUMERICS_OK(bn2d_backward_with_sums(part.module, part.record, part.dy.view(), sums.data(),

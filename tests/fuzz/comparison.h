@@ -32,8 +32,8 @@ class Comparison {
     std::vector<bool> ignore(got.size(), false), counts = judged;
     for (size_t g = 0; g < scale.size(); ++g) {
       if (!(scale[g] < largest(arithmetic))) counts[g] = false;
-      scale[g] = std::max(scale[g], std::ldexp(extra.empty() ? oracle::Real{0} : extra[g],
-                                               arithmetic.digits));
+      scale[g] = std::max(
+          scale[g], std::ldexp(extra.empty() ? oracle::Real{0} : extra[g], arithmetic.digits));
     }
     for (size_t i = 0; i < got.size(); ++i)
       ignore[i] = !counts[i / static_cast<size_t>(plane_) % static_cast<size_t>(groups_)] ||

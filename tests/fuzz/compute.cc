@@ -102,8 +102,8 @@ oracle::Activation Machine::choose_activation(int32_t data, int32_t &number, dou
     if (std::isfinite(slope) && std::fabs(slope) > std::numeric_limits<float>::max())
       (data == BN2D_F64 ? verdict.may : verdict.must).add(BN2D_ERROR_INVALID_ARGUMENT);
   }
-  const double most = data == BN2D_F64 ? std::numeric_limits<double>::max()
-                                       : std::numeric_limits<float>::max();
+  const double most =
+      data == BN2D_F64 ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
   if (number == BN2D_ACT_CLAMP && !(slope > 0 && slope <= most))
     verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   if (!verdict.must.empty()) return {};
@@ -176,17 +176,15 @@ void Machine::forward(bool outside) {
   place_.judge_overlap(y, z, !(recording && pointwise), verdict);
   const int64_t samples = batch ? m.samples() : 0;
   const bool all = samples == 0 || samples >= shape[0];
-  const int64_t rest = all ? 0 : shape[0] % samples,
-                values = (rest != 0 ? rest
-                          : all     ? shape[0]
-                                    : samples) *
-                         shape[2] * shape[3];
+  const int64_t rest = all ? 0 : shape[0] % samples, values = (rest != 0 ? rest
+                                                               : all     ? shape[0]
+                                                                         : samples) *
+                                                              shape[2] * shape[3];
   if (batch && !outside && m.norm != BN2D_NORM_GROUP && values == 1)
     verdict.must.add(BN2D_ERROR_TOO_FEW_VALUES);
   const int64_t batches = all ? 1 : (shape[0] + samples - 1) / samples;
   int64_t count = 0;
-  TensorModel *counter =
-      m.norm == BN2D_NORM_INSTANCE ? nullptr : m.find("num_batches_tracked");
+  TensorModel *counter = m.norm == BN2D_NORM_INSTANCE ? nullptr : m.find("num_batches_tracked");
   const bool moves = m.moves() && m.options.track;
   if (counter != nullptr) std::memcpy(&count, counter->data, sizeof count);
   if (moves && counter != nullptr && (count < 0 || count > INT64_MAX - batches))
@@ -215,15 +213,15 @@ void Machine::forward(bool outside) {
                            (outside ? std::string("_with_statistics") : std::string()) +
                            text_of(shape, data, m.options.dtype) + m.text() +
                            (m.training ? " training" : " eval") + (m.frozen ? " frozen" : "") +
-                           (outside && source == nullptr ? " only checking" : "") + text_of({&x, &z, &y}) + " act " +
-                           std::to_string(activation) + " slope " + text_of(slope) +
-                           (recording ? " recording" : "");
+                           (outside && source == nullptr ? " only checking" : "") +
+                           text_of({&x, &z, &y}) + " act " + std::to_string(activation) +
+                           " slope " + text_of(slope) + (recording ? " recording" : "");
   bn2d_record *made = nullptr;
   const auto call = [&](bn2d_record **record) {
     if (outside && flat)
-      return bn2d_forward_with_statistics_flat(
-          handle, source, data, nhwc ? BN2D_NHWC : BN2D_NCHW, x.data, z.data, shape[0], shape[2],
-          shape[3], activation, slope, y.data, record);
+      return bn2d_forward_with_statistics_flat(handle, source, data, nhwc ? BN2D_NHWC : BN2D_NCHW,
+                                               x.data, z.data, shape[0], shape[2], shape[3],
+                                               activation, slope, y.data, record);
     if (outside)
       return bn2d_forward_with_statistics(handle, source, x.pointer(), z.pointer(), activation,
                                           slope, y.pointer(), record);
@@ -265,8 +263,8 @@ void Machine::forward(bool outside) {
   const bool has_sides = activation != BN2D_ACT_NONE && !pointwise;
   record.pointwise = pointwise;
   record.side_of_x = has_sides && batch && !z.given;
-  record.borrows_y = has_sides && !record.side_of_x &&
-                     !(activation == BN2D_ACT_LEAKY_RELU && slope < 0);
+  record.borrows_y =
+      has_sides && !record.side_of_x && !(activation == BN2D_ACT_LEAKY_RELU && slope < 0);
 
   std::vector<std::string> moved;
   if (moves && (per_channel > 0 || outside)) moved = {"running_mean", "running_var"};
@@ -365,9 +363,8 @@ void Machine::backward() {
     place_.judge_overlap(*output, r.z, false, verdict);
   }
   if (r.in_place && weight_wants) verdict.must.add(BN2D_ERROR_STATE);
-  const bool known =
-      (!reads_x || r.in_place || fresh(r.x, r.x_bits)) &&
-      (!r.borrows_y || fresh(r.y, r.y_bits)) && (!r.z.given || fresh(r.z, r.z_bits));
+  const bool known = (!reads_x || r.in_place || fresh(r.x, r.x_bits)) &&
+                     (!r.borrows_y || fresh(r.y, r.y_bits)) && (!r.z.given || fresh(r.z, r.z_bits));
 
   bn2d_module *handle = spoil(m.handle, verdict);
   const bn2d_record *record = spoil(r.handle, verdict);
@@ -508,7 +505,7 @@ struct Machine::Stateless {
   Extents shape{};
   int32_t data = BN2D_F32, parameters = BN2D_F32;
   int64_t groups = 0;  // of a group norm; 0: batch norm
-  bool flat = false;  // without views, contiguous in `layout`
+  bool flat = false;   // without views, contiguous in `layout`
   int32_t layout = BN2D_NCHW;
   int32_t activation = BN2D_ACT_NONE;
   double slope = 0;
@@ -600,7 +597,8 @@ void Machine::stateless(bool in_groups) {
   (void)bn2d_mask_nbytes(s.shape[0], s.shape[1], s.shape[2], s.shape[3], &mask_bytes);
   const bool masked = s.activation == BN2D_ACT_NONE ? in_.one_in(80) : in_.coin();
   s.mask = place_.array("mask", 4, 0, static_cast<int64_t>(mask_bytes), true, masked, &s.y);
-  if (masked && (s.activation == BN2D_ACT_NONE || s.activation > BN2D_ACT_LEAKY_RELU)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+  if (masked && (s.activation == BN2D_ACT_NONE || s.activation > BN2D_ACT_LEAKY_RELU))
+    verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   if (!batch && (!running_mean.given || !running_var.given))
     verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
 
@@ -625,7 +623,8 @@ void Machine::stateless(bool in_groups) {
   place_.judge_arrays(all, per_channel == 0, verdict);
   place_.judge_overlap(s.y, s.x, true, verdict);
   place_.judge_overlap(s.y, z, true, verdict);
-  if (batch && per_channel == 1 && s.shape[1] > 0 && !in_groups) verdict.must.add(BN2D_ERROR_TOO_FEW_VALUES);
+  if (batch && per_channel == 1 && s.shape[1] > 0 && !in_groups)
+    verdict.must.add(BN2D_ERROR_TOO_FEW_VALUES);
 
   Numbers &n = s.numbers;
   n.e = extents_of(s.shape);
@@ -639,10 +638,10 @@ void Machine::stateless(bool in_groups) {
                             : s.flat  ? "batch_norm_forward_flat"
                                       : "batch_norm_forward") +
                            text_of(s.shape, s.data, s.parameters) +
-                           (in_groups ? " groups " + std::to_string(groups) : "") + (batch ? " batch" : " frozen") +
-                           text_of(all) + " act " + std::to_string(s.activation) + " slope " +
-                           text_of(s.slope) + " flags " + std::to_string(flags) + " eps " +
-                           text_of(eps);
+                           (in_groups ? " groups " + std::to_string(groups) : "") +
+                           (batch ? " batch" : " frozen") + text_of(all) + " act " +
+                           std::to_string(s.activation) + " slope " + text_of(s.slope) + " flags " +
+                           std::to_string(flags) + " eps " + text_of(eps);
   before(what);
   if (verdict.must.empty()) {
     n.x = place_.values(s.x), n.z = place_.values(z);
@@ -860,13 +859,12 @@ void Machine::stateless_double_backward(Stateless &s) {
                      (!y.given || place_.bits(y) == s.y_bits) &&
                      place_.bits(weight) == s.weight_bits && place_.bits(invstd) == s.invstd_bits &&
                      place_.bits(mask) == s.mask_bits && !s.x.exactly(s.y);
-  const std::string what = (s.groups != 0 ? "group_norm_double_backward"
-                                          : "batch_norm_double_backward") +
-                           text_of(s.shape, s.data, s.parameters) +
-                           (s.groups != 0 ? " groups " + std::to_string(s.groups) : "") +
-                           (n.batch ? " batch" : " frozen") + text_of(all) + " act " +
-                           std::to_string(s.activation) + " slope " + text_of(s.slope) + " blend " +
-                           text_of(blend);
+  const std::string what =
+      (s.groups != 0 ? "group_norm_double_backward" : "batch_norm_double_backward") +
+      text_of(s.shape, s.data, s.parameters) +
+      (s.groups != 0 ? " groups " + std::to_string(s.groups) : "") +
+      (n.batch ? " batch" : " frozen") + text_of(all) + " act " + std::to_string(s.activation) +
+      " slope " + text_of(s.slope) + " blend " + text_of(blend);
   before(what);
   Values dys;
   DoubleBackwardResults results;
@@ -881,8 +879,8 @@ void Machine::stateless_double_backward(Stateless &s) {
       return bn2d_group_norm_double_backward(
           x.pointer(), dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.groups, s.parameters,
           weight.as<void>(), mean.as<double>(), invstd.as<double>(), s.activation, s.slope,
-          ddx.pointer(), ddweight.as<void>(), ddbias.as<void>(), blend, ddy.pointer(),
-          dx.pointer(), dweight.as<void>());
+          ddx.pointer(), ddweight.as<void>(), ddbias.as<void>(), blend, ddy.pointer(), dx.pointer(),
+          dweight.as<void>());
     return bn2d_batch_norm_double_backward(
         x.pointer(), dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.parameters, weight.as<void>(),
         mean.as<double>(), invstd.as<double>(), n.batch ? 1 : 0, s.activation, s.slope,

@@ -132,8 +132,7 @@ void Machine::create_norm() {
                                    : bn2d_module_create(channels, options, &module);
   bn2d_options_release(made);
   const bool created = settle(what, status, verdict);
-  if (created == (module == nullptr))
-    found(what, "the handle does not tell whether it succeeded");
+  if (created == (module == nullptr)) found(what, "the handle does not tell whether it succeeded");
   if (!created) return;
   adopt(module, channels, chosen, norm, groups);
   // Elsewhere than where everything starts.
@@ -241,7 +240,7 @@ oracle::Statistics Machine::exported_statistics(const StatisticsModel &model, do
     s.mean_scale.push_back(std::fabs(mean)), s.deviation.push_back(std::sqrt(var));
     // Variances that no double holds are beyond them.
     s.invstd.push_back(std::isfinite(mean) && std::isfinite(var) ? oracle::inverse_std(var, eps)
-                                                                  : Real{nan});
+                                                                 : Real{nan});
   }
   return s;
 }
@@ -304,14 +303,14 @@ void Machine::judge_statistics(const std::string &what, const StatisticsModel &m
       continue;
     judged = true;
     const Real right = want.mean[0] + want.mean_rest[0];
-    const Real of_mean = 2 * oracle::ulp(format, oracle::promised_mean_scale(want, 0, model.all_f64)) +
-                         model.parts[c] + oracle::ulp(format, 0);
+    const Real of_mean =
+        2 * oracle::ulp(format, oracle::promised_mean_scale(want, 0, model.all_f64)) +
+        model.parts[c] + oracle::ulp(format, 0);
     if (!(std::fabs(mean[c] - right) <= of_mean))
       found(what, "mean of channel " + std::to_string(c) + " is " + std::to_string(mean[c]) +
                       ", not " + std::to_string(static_cast<double>(right)));
-    const Real of_var = 4 * oracle::ulp(format, want.var[0]) +
-                        2 * deviation * model.parts[c] + model.parts[c] * model.parts[c] +
-                        oracle::ulp(oracle::binary64, 0);
+    const Real of_var = 4 * oracle::ulp(format, want.var[0]) + 2 * deviation * model.parts[c] +
+                        model.parts[c] * model.parts[c] + oracle::ulp(oracle::binary64, 0);
     if (!(std::fabs(var[c] - want.var[0]) <= of_var)) {
       char text[200];
       std::snprintf(text, sizeof text, "variance of channel %zu is %.17g, not %.17Lg within %.3Lg",
@@ -387,10 +386,10 @@ void Machine::change_statistics(size_t index) {
   const int64_t more = shape[0] * shape[2] * shape[3];
   if (more > kMostValues - s.count) verdict.must.add(BN2D_ERROR_OVERFLOW);
   bn2d_statistics *handle = spoil(s.handle, verdict);
-  const std::string what = std::string(flat ? "statistics_accumulate_flat" : "statistics_accumulate") +
-                           " dtype " + std::to_string(dtype) + " (" + std::to_string(shape[0]) +
-                           "," + std::to_string(shape[1]) + "," + std::to_string(shape[2]) + "," +
-                           std::to_string(shape[3]) + ")" + x.text();
+  const std::string what =
+      std::string(flat ? "statistics_accumulate_flat" : "statistics_accumulate") + " dtype " +
+      std::to_string(dtype) + " (" + std::to_string(shape[0]) + "," + std::to_string(shape[1]) +
+      "," + std::to_string(shape[2]) + "," + std::to_string(shape[3]) + ")" + x.text();
   const auto call = [&](bn2d_statistics *to) {
     return flat ? bn2d_statistics_accumulate_flat(to, dtype, nhwc ? BN2D_NHWC : BN2D_NCHW, x.data,
                                                   shape[0], shape[2], shape[3])
@@ -409,12 +408,12 @@ void Machine::change_statistics(size_t index) {
     const oracle::Statistics part = oracle::batch_statistics(e, values, 0);
     s.all_f64 = s.all_f64 && dtype == BN2D_F64;
     for (size_t c = 0; c < s.values.size(); ++c) {
-      oracle::for_channel(e, static_cast<int64_t>(c),
-                          [&](int64_t i) { s.values[c].push_back(values[static_cast<size_t>(i)]); });
+      oracle::for_channel(e, static_cast<int64_t>(c), [&](int64_t i) {
+        s.values[c].push_back(values[static_cast<size_t>(i)]);
+      });
       const bool f64 = dtype == BN2D_F64;
-      s.parts[c] = std::max(
-          s.parts[c], 2 * oracle::ulp(f64 ? oracle::binary64 : oracle::binary32,
-                                      oracle::promised_mean_scale(part, c, f64)));
+      s.parts[c] = std::max(s.parts[c], 2 * oracle::ulp(f64 ? oracle::binary64 : oracle::binary32,
+                                                        oracle::promised_mean_scale(part, c, f64)));
       if (s.values[c].size() > kMostKept) s.known = false;
     }
   }
@@ -462,9 +461,8 @@ void Machine::merge_statistics(size_t index) {
     what = "statistics_merge_exported";
     Values values = exported(other);
     if (in_.one_in(4)) {  // the arrays of somebody else
-      const double count =
-          in_.pick({0.0, 1.0, 9007199254740992.0, 9007199254740000.0, -1.0, 1.5, nan, infinity,
-                    9007199254740994.0, -0.0});
+      const double count = in_.pick({0.0, 1.0, 9007199254740992.0, 9007199254740000.0, -1.0, 1.5,
+                                     nan, infinity, 9007199254740994.0, -0.0});
       values[0] = count;
       if (!(count >= 0 && count <= 9007199254740992.0 && count == std::floor(count))) {
         verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
@@ -495,7 +493,8 @@ void Machine::merge_statistics(size_t index) {
     }
     if (more > kMostValues - s.count) verdict.must.add(BN2D_ERROR_OVERFLOW);
     before(what);
-    status = bn2d_statistics_merge_exported(handle, static_cast<const double *>(array.data), length);
+    status =
+        bn2d_statistics_merge_exported(handle, static_cast<const double *>(array.data), length);
   }
   if (!settle(what, status, verdict)) return;
   changing_ = static_cast<int>(index);
@@ -594,8 +593,7 @@ void Machine::set_running_stats() {
   for (size_t c = 0; c < n.statistics.mean.size(); ++c)
     n.judged.push_back(std::isfinite(n.statistics.mean[c]) && std::isfinite(n.statistics.var[c]));
   const Values mean = m.values("running_mean"), var = m.values("running_var");
-  const std::string problem =
-      n.judge_running(&mean, &var, 1, m.options.biased, m.options.protect);
+  const std::string problem = n.judge_running(&mean, &var, 1, m.options.biased, m.options.protect);
   if (!problem.empty()) found(what, problem);
 }
 
@@ -639,9 +637,10 @@ void Machine::backward_in_steps() {
            (!r.z.given || fresh(r.z, r.z_bits));
   };
   const auto text = [&](const char *step) {
-    return std::string(step) + (flat ? "_flat" : "") + " " + numerics::name_of(n.data, n.parameters) +
-           m.text() + dy.text() + " act " + std::to_string(n.activation.kind) +
-           (n.batch ? "" : " frozen") + (n.count != 0 ? " given" : "");
+    return std::string(step) + (flat ? "_flat" : "") + " " +
+           numerics::name_of(n.data, n.parameters) + m.text() + dy.text() + " act " +
+           std::to_string(n.activation.kind) + (n.batch ? "" : " frozen") +
+           (n.count != 0 ? " given" : "");
   };
 
   // The first step.
@@ -721,8 +720,8 @@ void Machine::backward_in_steps() {
   bn2d_module *handle = spoil(m.handle, verdict);
   const bn2d_record *record = spoil(r.handle, verdict);
   const bool is_known = known() || (!reads_x && !r.borrows_y);
-  const std::string what = text("backward_with_sums") + dx.text() + dz.text() +
-                           (only_checks ? " only checking" : "");
+  const std::string what =
+      text("backward_with_sums") + dx.text() + dz.text() + (only_checks ? " only checking" : "");
   const auto call = [&] {
     return flat ? bn2d_backward_with_sums_flat(handle, record, n.data, layout, dy.data,
                                                sums.as<double>(), length, dx.data, dz.data)

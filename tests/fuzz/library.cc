@@ -120,8 +120,8 @@ void Machine::options() {
         flag("options_set_biased_running_var", bn2d_options_set_biased_running_var, o.biased,
              OptionsModel::kStatistics);
       } else {
-        flag("options_set_protect_running_stats", bn2d_options_set_protect_running_stats,
-             o.protect, OptionsModel::kStatistics);
+        flag("options_set_protect_running_stats", bn2d_options_set_protect_running_stats, o.protect,
+             OptionsModel::kStatistics);
       }
       break;
     case 7: {
@@ -172,19 +172,19 @@ void Machine::options_by_name() {
       {"momentum", "None", BN2D_OK,
        [](OptionsModel &m) { m.has_momentum = false, m.touched |= OptionsModel::kMomentum; }},
       {"momentum", "2", BN2D_ERROR_INVALID_ARGUMENT, nullptr},
-      {"affine", "False", BN2D_OK, 
+      {"affine", "False", BN2D_OK,
        [](OptionsModel &m) { m.affine = false, m.touched |= OptionsModel::kAffine; }},
-      {"affine", "1", BN2D_OK, 
+      {"affine", "1", BN2D_OK,
        [](OptionsModel &m) { m.affine = true, m.touched |= OptionsModel::kAffine; }},
       {"bias", "0", BN2D_OK, [](OptionsModel &m) { m.bias = false; }},
       {"bias", "yes", BN2D_ERROR_INVALID_ARGUMENT, nullptr},
-      {"track_running_stats", "True", BN2D_OK, 
+      {"track_running_stats", "True", BN2D_OK,
        [](OptionsModel &m) { m.track = true, m.touched |= OptionsModel::kTrack; }},
-      {"track_running_stats", "0", BN2D_OK, 
+      {"track_running_stats", "0", BN2D_OK,
        [](OptionsModel &m) { m.track = false, m.touched |= OptionsModel::kTrack; }},
-      {"biased_running_var", "1", BN2D_OK, 
+      {"biased_running_var", "1", BN2D_OK,
        [](OptionsModel &m) { m.biased = true, m.touched |= OptionsModel::kStatistics; }},
-      {"protect_running_stats", "True", BN2D_OK, 
+      {"protect_running_stats", "True", BN2D_OK,
        [](OptionsModel &m) { m.protect = true, m.touched |= OptionsModel::kStatistics; }},
       {"dtype", "float64", BN2D_OK, [](OptionsModel &m) { m.dtype = BN2D_F64; }},
       {"dtype", "bf16", BN2D_OK, [](OptionsModel &m) { m.dtype = BN2D_BF16; }},

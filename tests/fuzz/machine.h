@@ -93,10 +93,10 @@ struct StatisticsModel {
   bn2d_statistics *handle = nullptr;
   int references = 0;
   int64_t channels = 0, count = 0;
-  bool known = true;                // else `values` says nothing
-  bool all_f64 = true;              // of what was accumulated
-  std::vector<Values> values;       // of each channel
-  oracle::Reals parts;              // by channel: the largest error that a part's mean may have
+  bool known = true;           // else `values` says nothing
+  bool all_f64 = true;         // of what was accumulated
+  std::vector<Values> values;  // of each channel
+  oracle::Reals parts;         // by channel: the largest error that a part's mean may have
 };
 
 // What all calls of a program have to leave alone, as it was before the call under way.

@@ -117,9 +117,8 @@ void compute_sets(Numbers &n) {
     for (const size_t plane : planes) {
       const size_t c = channel_of(n, plane);
       bool of_plane = good && finite(n.weight, c) && finite(n.bias, c);
-      for_plane(n, plane, [&](size_t i) {
-        of_plane &= finite(n.z, i) && std::fabs(n.sets.v[i]) < limit;
-      });
+      for_plane(n, plane,
+                [&](size_t i) { of_plane &= finite(n.z, i) && std::fabs(n.sets.v[i]) < limit; });
       n.judged[plane] = of_plane;
     }
   });
@@ -153,9 +152,10 @@ std::string judge_saved_of_sets(const Numbers &n, const Values *mean, const Valu
         .run(narrow, want, scale, extra, bound);
   };
   Reals scale;
-  for (size_t i = 0; i < s.mean.size(); ++i) scale.push_back(oracle::promised_mean_scale(s, i, f64));
-  const std::string problem = judge("saved_mean", mean, s.mean, scale,
-                                    Reals(scale.size(), smallest(n.data)), f64 ? 1 : 2);
+  for (size_t i = 0; i < s.mean.size(); ++i)
+    scale.push_back(oracle::promised_mean_scale(s, i, f64));
+  const std::string problem =
+      judge("saved_mean", mean, s.mean, scale, Reals(scale.size(), smallest(n.data)), f64 ? 1 : 2);
   return problem.empty() ? judge("saved_invstd", invstd, s.invstd, s.invstd, {}, f64 ? 3 : 2)
                          : problem;
 }
@@ -183,10 +183,10 @@ std::string judge_running_of_sets(const Numbers &n, const Values *mean, const Va
     const size_t c = channel_of(n, planes[0]);
     const auto m = static_cast<int64_t>(planes.size()) * n.e.plane();
     judged[c] = judged[c] && n.judged_sets[set];
-    mean_scale[c] = std::max(
-        mean_scale[c], oracle::promised_mean_scale(want.sets, set, n.data == BN2D_F64));
-    var_scale[c] = std::max(
-        var_scale[c], biased ? want.sets.var[set] : oracle::unbiased(want.sets.var[set], m));
+    mean_scale[c] =
+        std::max(mean_scale[c], oracle::promised_mean_scale(want.sets, set, n.data == BN2D_F64));
+    var_scale[c] = std::max(var_scale[c],
+                            biased ? want.sets.var[set] : oracle::unbiased(want.sets.var[set], m));
   });
   const Real steps = static_cast<Real>(want.sets.mean.size()) / static_cast<Real>(n.e.c);
   const auto judge = [&](const char *name, const Values &got, const Values &old, const Reals &right,
@@ -232,8 +232,9 @@ std::string judge_backward_of_sets(const Numbers &n, const Values &dy,
     bool good = true;
     for (const size_t plane : planes) {
       good &= n.judged[plane];
-      weight = std::max(weight, std::fabs(Real{oracle::at_or(
-                                    n.weight, static_cast<int64_t>(channel_of(n, plane)), 1)}));
+      weight = std::max(
+          weight,
+          std::fabs(Real{oracle::at_or(n.weight, static_cast<int64_t>(channel_of(n, plane)), 1)}));
       for_plane(n, plane, [&](size_t i) {
         good &= std::isfinite(dy[i]) && !(n.edge[i] && dy[i] != 0);
         const Real xhat = std::fabs(n.sets.sets.normalised(n.x[i], static_cast<int64_t>(set)));
@@ -320,8 +321,8 @@ std::string judge_double_backward_of_sets(const Numbers &n, const Values &dy,
         const Real ddweight = std::fabs(
             Real{oracle::at_or(results.ddweight, static_cast<int64_t>(channel_of(n, plane)), 0)});
         want.ddy_scale[plane] =
-            std::max(want.ddy_scale[plane], slope * ddweight * n.sets.sets.deviation[set] *
-                                                n.sets.sets.invstd[set]);
+            std::max(want.ddy_scale[plane],
+                     slope * ddweight * n.sets.sets.deviation[set] * n.sets.sets.invstd[set]);
       }
     });
     Comparison comparison = elements("ddy", n, judged);
@@ -333,7 +334,8 @@ std::string judge_double_backward_of_sets(const Numbers &n, const Values &dy,
   if (problem.empty() && results.dweight != nullptr) {
     blend_in(want.dweight2, want.dweight2_scale, results.old_dweight, results.blend,
              judged_channels);
-    const Reals sums(channels_of, smallest(n.data) * high + oracle::ulp(format_of(n.parameters), 0));
+    const Reals sums(channels_of,
+                     smallest(n.data) * high + oracle::ulp(format_of(n.parameters), 0));
     problem = channels("dweight", n, judged_channels)
                   .run(*results.dweight, want.dweight2, want.dweight2_scale, sums, bound + 1);
   }

@@ -43,7 +43,7 @@ void Numbers::compute() {
   const auto channels = static_cast<size_t>(e.c);
   if (count == 0)
     statistics = batch ? oracle::batch_statistics(e, x, eps)
-                     : oracle::frozen_statistics(running_mean, running_var, eps);
+                       : oracle::frozen_statistics(running_mean, running_var, eps);
   forward = oracle::forward(e, x, z, weight, bias, statistics, activation);
   judged.assign(channels, true);
   settled.assign(channels, true);
@@ -328,9 +328,8 @@ std::string judge_sums(const Numbers &n, const Values &dy, const Values &sums) {
                     c, got, right, allowed);
       return text;
     };
-    std::string problem =
-        judge("sum of g", sums[c], want.dbias[c], std::max(want.dbias_scale[c], of_argument),
-              unit * m);
+    std::string problem = judge("sum of g", sums[c], want.dbias[c],
+                                std::max(want.dbias_scale[c], of_argument), unit * m);
     if (problem.empty())
       problem = judge("sum of g*(x - mean)", sums[channels + c], want.dweight[c],
                       std::max(want.dweight_scale[c], of_argument * most),

@@ -28,12 +28,12 @@ struct Numbers {
   int32_t norm = BN2D_NORM_BATCH;
   int64_t groups = 1, ghost = 0;
   bool cumulative = false;
-  int64_t counted = 0;  // num_batches_tracked before
-  int64_t count = 0;    // values that statistics from outside are of; 0: those of x
+  int64_t counted = 0;            // num_batches_tracked before
+  int64_t count = 0;              // values that statistics from outside are of; 0: those of x
   oracle::Statistics statistics;  // from outside: set before compute()
   oracle::Forward forward;
-  numerics::ExpectedNorm sets;      // in place of these two, where
-  std::vector<bool> judged;   // channels; in sets: planes
+  numerics::ExpectedNorm sets;  // in place of these two, where
+  std::vector<bool> judged;     // channels; in sets: planes
   std::vector<bool> judged_sets;
   std::vector<bool> edge;     // elements on whose side of the activation rounding decides
   std::vector<bool> settled;  // channels without such an element

@@ -3,7 +3,6 @@
 #pragma once
 #include "support/norms_oracle.h"
 #include "support/numerics_case.h"
-#include "support/numerics_case.h"
 
 namespace numerics {
 

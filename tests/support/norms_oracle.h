@@ -168,9 +168,8 @@ inline ExpectedNorm expect(const NormSetting &c, Inputs &in, bool silence = true
     for (size_t b = 0; b < batches; ++b) {
       const int64_t samples = std::min(c.samples(), e.n - static_cast<int64_t>(b) * c.samples());
       const size_t set = b * channels + ch;
-      const Real of_set = c.biased
-                              ? out.sets.var[set]
-                              : oracle::unbiased(out.sets.var[set], samples * e.plane());
+      const Real of_set =
+          c.biased ? out.sets.var[set] : oracle::unbiased(out.sets.var[set], samples * e.plane());
       mean += out.sets.mean[set] / static_cast<Real>(batches);
       var += of_set / static_cast<Real>(batches);
       if (c.norm == BN2D_NORM_BATCH)

@@ -314,8 +314,8 @@ inline Reals through(const Activation &activation, const Reals &v, const Values 
 
 // Where x is a part of the batch: what is known of the whole.
 struct Whole {
-  int64_t count = 0;        // values of each channel; 0: those of x
-  Values g, g_deviation;    // sums of g and of g*(x - mean); empty: those of this part
+  int64_t count = 0;      // values of each channel; 0: those of x
+  Values g, g_deviation;  // sums of g and of g*(x - mean); empty: those of this part
 };
 
 inline Gradient backward(const Extents &e, const Values &x, const Reals &g, const Values &weight,
