@@ -1,6 +1,7 @@
 // The fuzzer without libFuzzer, for any compiler:
 //
 //   bn2d_fuzz_driver FILE OR FOLDER...        replays inputs
+//   bn2d_fuzz_driver --corpus FOLDER          the same, and all that kReached lists must come up
 //   bn2d_fuzz_driver --random SECONDS [SEED]  makes inputs itself, on every SIMD target in turn
 //   bn2d_fuzz_driver --survey SECONDS [SEED]  goes on after findings and lists their kinds
 //   bn2d_fuzz_driver --seed SEED              shows one of those, call by call (on the target of
@@ -87,8 +88,112 @@ void fill_handle_slots() {
   }
 }
 
-// Whether the inputs reach what they are made for: as many successes as failures, and every status
-// that a program can provoke alone.
+// What the inputs have to bring up: functions that succeed, and operations with results that the
+// oracle has judged (machine.h: reach()).
+const char *const kReached[] = {
+    "group_norm_create",
+    "instance_norm_create",
+    "module_norm",
+    "module_num_groups",
+    "module_ghost_batch_size",
+    "module_is_frozen",
+    "module_set_momentum",
+    "module_set_momentum_none",
+    "module_set_frozen",
+    "options_set_ghost_batch_size",
+    "statistics_accumulate",
+    "statistics_accumulate_flat",
+    "statistics_merge",
+    "statistics_merge_exported",
+    "statistics_reset",
+    "statistics_retain",
+    "statistics_count",
+    "statistics_mean_var",
+    "statistics_export",
+    "statistics_export_length",
+    "statistics judged",
+    "forward_with_statistics",
+    "forward_act_with_statistics",
+    "forward_flat_with_statistics",
+    "record_batch_statistics",
+    "backward_sums",
+    "backward_sums_flat",
+    "backward_with_sums",
+    "backward_with_sums_flat",
+    "sums batch",
+    "sums given",
+    "with sums batch",
+    "with sums given",
+    "module_set_running_stats",
+    "group_norm_forward",
+    "group_norm_backward",
+    "group_norm_double_backward",
+    "frozen",
+    "running batch",
+    "running given",
+    "running ghost",
+    "running instance",
+    "forward batch",
+    "forward frozen",
+    "forward given",
+    "forward ghost",
+    "forward group",
+    "forward instance",
+    "backward batch",
+    "backward frozen",
+    "backward given",
+    "backward ghost",
+    "backward group",
+    "backward instance",
+    "double_backward batch",
+    "double_backward frozen",
+    "double_backward ghost",
+    "double_backward group",
+    "double_backward instance",
+    "stateless forward batch",
+    "stateless forward group",
+    "stateless backward batch",
+    "stateless backward group",
+    "stateless double_backward batch",
+    "stateless double_backward group",
+    "forward act 0",
+    "forward act 1",
+    "forward act 2",
+    "forward act 3",
+    "forward act 4",
+    "forward act 5",
+    "forward act 6",
+    "forward act 7",
+    "forward act 8",
+    "backward act 0",
+    "backward act 1",
+    "backward act 2",
+    "backward act 3",
+    "backward act 4",
+    "backward act 5",
+    "backward act 6",
+    "backward act 7",
+    "backward act 8",
+    "stateless forward act 3",
+    "stateless forward act 4",
+    "stateless forward act 5",
+    "stateless forward act 6",
+    "stateless forward act 7",
+    "stateless forward act 8",
+};
+
+bool reaches_all_operations() {
+  bool good = true;
+  for (const char *const what : kReached) {
+    if (bn2d_fuzz::Machine::reached().count(what) > 0) continue;
+    std::fprintf(stderr, "bn2d_fuzz: no input has reached: %s\n", what);
+    good = false;
+  }
+  return good;
+}
+
+// Whether the inputs reach what they are made for: as many successes as failures, every status that
+// a program can provoke alone, and all operations.
 bool reaches_everything() {
   bool good = 2 * bn2d_fuzz::Machine::answers(BN2D_OK) > bn2d_fuzz::Machine::calls();
   if (!good) std::fprintf(stderr, "bn2d_fuzz: most calls fail\n");
@@ -98,7 +203,7 @@ bool reaches_everything() {
     std::fprintf(stderr, "bn2d_fuzz: no call has answered %s\n", bn2d_status_name(status));
     good = false;
   }
-  return good;
+  return good && reaches_all_operations();
 }
 
 int random_inputs(double seconds, uint64_t first) {
@@ -124,7 +229,7 @@ int random_inputs(double seconds, uint64_t first) {
   const size_t end = memory_in_use();
   std::printf("bn2d_fuzz: %-6s %9" PRIu64 " inputs, %10" PRIu64 " calls, seeds from %" PRIu64 "\n",
               bn2d_simd_target(), executions, bn2d_fuzz::Machine::calls(), first);
-  if (executions >= 2000 && !reaches_everything()) return 1;
+  if (executions >= 20000 && !reaches_everything()) return 1;
   // Pools have been filled by half time; what grows after that is lost.
   if (seconds >= 10 && end > half_way + (size_t{1} << 20)) {
     std::fprintf(stderr, "bn2d_fuzz: memory in use has grown from %zu to %zu bytes\n", half_way,
@@ -315,10 +420,15 @@ int main(int argc, char **argv) {
     write_file(arguments[2], input_of(number(1, 1)));
     return 0;
   }
+  if (arguments.size() == 2 && arguments[0] == "--corpus") {
+    const int status = replay({arguments[1]});
+    return status == 0 && !reaches_all_operations() ? 1 : status;
+  }
   if (arguments.size() == 2 && arguments[0] == "--shrink") return shrink(arguments[1]);
   if (arguments.empty() || arguments[0].substr(0, 1) == "-") {
     std::fprintf(stderr,
-                 "usage: %s FILE OR FOLDER... | --random SECONDS [SEED] | --survey SECONDS [SEED] "
+                 "usage: %s FILE OR FOLDER... | --corpus FOLDER | --random SECONDS [SEED] | "
+                 "--survey SECONDS [SEED] "
                  "| --seed SEED | "
                  "--write SEED FILE | "
                  "--shrink FILE\n",
