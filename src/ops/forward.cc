@@ -162,23 +162,18 @@ class Forward {
   };
 
   // In double: a block of a channel that float could not sum exactly enough. The pivot is the mean
-  // that is known; where that was infinite, the first sums are the way to a better one.
+  // that is known. Where that was infinite 0 does: the deviation is at least the largest float over
+  // sqrt(M), so the squares lose 2^-53 * M of their sum to the square of the mean.
   void sum_again(const Blockwise &blockwise, int64_t channel, int64_t block, Moments *moments,
                  int64_t i, const Workspace &own) const {
     const Accumulators of_one(own.of_one, kSums, 1, false);
-    float &pivot = *static_cast<float *>(of_one.pivot);
-    double mean = moments->mean_hi[i];
-    for (int round = 0; round < 2; ++round) {
-      const float next = std::isfinite(mean) ? static_cast<float>(mean) : 0.0F;
-      if (round != 0 && next == pivot) break;
-      pivot = next;
-      blockwise.accumulate_in_double(kSumsOf, {channel, 1}, block, of_one, own.buffer);
-      blockwise.reduce(kSumsOf, {0, 1}, of_one, own.sums);
-      uint8_t inexact;
-      channel_.moments({1, moments->count, false, of_one.pivot, own.sums, own.extreme, &inexact});
-      mean = own.extreme->mean_hi[0];
-    }
-    moments->mean_hi[i] = mean;
+    const double mean = moments->mean_hi[i];
+    *static_cast<float *>(of_one.pivot) = std::isfinite(mean) ? static_cast<float>(mean) : 0.0F;
+    blockwise.accumulate_in_double(kSumsOf, {channel, 1}, block, of_one, own.buffer);
+    blockwise.reduce(kSumsOf, {0, 1}, of_one, own.sums);
+    uint8_t inexact;
+    channel_.moments({1, moments->count, false, of_one.pivot, own.sums, own.extreme, &inexact});
+    moments->mean_hi[i] = own.extreme->mean_hi[0];
     moments->m2_hi[i] = own.extreme->m2_hi[0];
   }
 
