@@ -70,8 +70,8 @@ HWY_INLINE hn::Vec<D> Piecewise(D d, const ActivationJob &job, hn::Vec<D> v) {
 }
 
 // Sigmoid, silu and gelu, or their derivatives. With e = e^-v
-//   sigmoid(v) = 1/(1 + e),  sigmoid' = e*sigmoid^2,  silu(v) = v/(1 + e),  silu' = sigmoid +
-//   v*sigmoid'
+//   sigmoid(v) = 1/(1 + e),  sigmoid' = e*sigmoid^2
+//   silu(v) = v/(1 + e),     silu' = sigmoid + v*sigmoid'
 // and with t = |v|, which keeps the digits of both tails,
 //   gelu(v) = max(v, 0) - t*Q(t), Q(t) = P(normal > t) = e^(-t^2/2) * u*S(u), u = 1/(1 + t/4)
 // S is a polynomial in u - 0.5.

@@ -16,12 +16,10 @@
 //   lane       0 1 2 3 4 5 6 7 | 0 1  2  3  4  5  6  7
 //
 //  - A *lane* takes every eighth position of a plane, so two elements of each row.
-//  - A *run* is up to 8 rows: as many whole planes as fit, one after another, or a part of one
-//  plane.
+//  - A *run* is up to 8 rows: as many whole planes as fit, or a part of one plane.
 //  - Float and half data are summed in float within a run, as a tree: over the first elements of
-//  the
-//    rows, over the second ones, and both together. The 16 elements of a lane lose at most a few
-//    roundings of 2^-24 that way. The sum of a run goes to the lane's accumulator, a double.
+//    the rows, over the second ones, and both together. The 16 elements of a lane lose at most a
+//    few roundings of 2^-24 that way. The sum of a run goes to the lane's accumulator, a double.
 //  - Doubles go to their lane one by one, into pairs of doubles (hi, lo) with error-free
 //    transformations (Dekker 1971; Knuth, TAOCP 2, 4.2.2).
 //  - At the end of a block its 8 lanes are added as a tree, neighbours first.

@@ -32,7 +32,7 @@ struct Pattern {
 // what is left. Examples, of 10 samples:
 //   plane 7x7    4 rows, the last one of 1 position; a turn takes 2 planes: 8 rows, no whole run
 //   plane 14x14  13 rows; a turn takes 1 plane: a whole run, and 5 rows, the last one of 4
-//   positions
+//                positions
 struct Runs {
   // needs_whole: whether pattern_of_whole is used.
   Runs(const SumsJob &job, int64_t element_bytes, bool needs_whole);

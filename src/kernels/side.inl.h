@@ -20,15 +20,14 @@ namespace hn = hwy::HWY_NAMESPACE;
 // and without a mask: for which x is the argument of the activation, as the forward map computes
 // it, above 0?
 //
-// The answer is one number for each channel, the *threshold*: elements up to it are damped. Why
-// one:
-//  - The argument is (x - mean)*scale + shift, each step rounded. Rounding keeps order: where a <=
-//  b,
-//    rounded a <= rounded b. So it never falls with x where scale > 0, and never rises where scale
-//    < 0.
+// The answer is one number for each channel, the *threshold*: elements up to it are damped. One is
+// enough:
+//  - The argument is (x - mean)*scale + shift, each step rounded. Rounding keeps order: where
+//    a <= b, rounded a <= rounded b. So it never falls with x where scale > 0, and never rises
+//    where scale < 0.
 //  - Where scale < 0, -x is compared instead: `sign` holds the -0 that flips it.
 //  - Where scale = 0 the argument is the shift, for any x but one so far away that x - mean
-//  overflows.
+//    overflows.
 //  - A NaN is never damped.
 //
 // An example in float: mean 0.1, scale 3, shift -1. Without rounding the sides part at x =

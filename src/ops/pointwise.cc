@@ -1,12 +1,11 @@
 // Pointwise activations: box by box, small enough for L1, in the arithmetic type.
 //
 //   forward    a map without activation writes the argument into a buffer, the activation is
-//   applied there, and the box
-//              is stored
+//              applied there, and the box is stored
 //   backward   the argument is made again of x and z, dy becomes g = dy*act'(argument) in a buffer,
-//   and sums and maps
-//              without activation take g from there. Where dx has room for it, the sums leave g
-//              there for the map, which then is an ordinary one
+//              and sums and maps without activation take g from there. Where dx has room for it,
+//              the sums leave g there for the map, which then is an ordinary one
+//
 // So there is one kernel for all of them, and the kernels of maps and sums do not know them. Half
 // data pass through the kernels of floats.
 #include "ops/pointwise.h"
