@@ -54,4 +54,19 @@ class Comparison {
   int64_t groups_, plane_;
 };
 
+// The first problem of what a backward wrote, or "". Each function compares one result with what it
+// should be and its scale; that of channels also knows what was there before.
+template <class Results, class Want, class Element, class Channel>
+std::string judge_gradients(const Results &results, Want &want, const Element &element,
+                            const Channel &channel) {
+  std::string problem = element("dx", results.dx, want.dx, want.dx_scale);
+  if (problem.empty()) problem = element("dz", results.dz, want.dz, want.dz_scale);
+  if (problem.empty())
+    problem =
+        channel("dweight", results.dweight, want.dweight, want.dweight_scale, results.old_dweight);
+  if (problem.empty())
+    problem = channel("dbias", results.dbias, want.dbias, want.dbias_scale, results.old_dbias);
+  return problem;
+}
+
 }  // namespace bn2d_fuzz

@@ -265,14 +265,7 @@ std::string judge_backward_of_sets(const Numbers &n, const Values &dy,
     blend_in(value, scale, old, results.blend, counts);
     return channels(name, n, counts).run(*got, value, scale, sum_extra, bound + 1);
   };
-  std::string problem = element("dx", results.dx, want.dx, want.dx_scale);
-  if (problem.empty()) problem = element("dz", results.dz, want.dz, want.dz_scale);
-  if (problem.empty())
-    problem =
-        channel("dweight", results.dweight, want.dweight, want.dweight_scale, results.old_dweight);
-  if (problem.empty())
-    problem = channel("dbias", results.dbias, want.dbias, want.dbias_scale, results.old_dbias);
-  return problem;
+  return judge_gradients(results, want, element, channel);
 }
 
 // As judge_double_backward(): what is promised of the second derivative is less.
