@@ -1,5 +1,6 @@
 #include "ops/agreement.h"
 
+#include <algorithm>
 #include <iterator>
 
 #include "ops/packed_copy.h"
@@ -27,15 +28,25 @@ View Tensors::*odd_one(const Tensors &tensors, bool (*is_in_layout)(const View &
   return odd;
 }
 
-// Straight to its place: one of both tensors has contiguous planes.
+// Straight to its place: one of both tensors has contiguous planes. Its channels are a constant
+// stride apart within a block.
 void copy_box(const View &from, const View &to, const Box &box) {
-  const auto start = [&](const View &view) {
-    return view.at(box.n, box.channel, 0, 0) + box.position * dtype_size(view.dtype);
-  };
-  if (has_contiguous_planes(to)) {
-    gather(from, box, {to.stride.c, to.stride.n}, start(to));
-  } else {
-    scatter(start(from), {from.stride.c, from.stride.n}, to, box);
+  const bool packs = has_contiguous_planes(to);
+  const View &planes = packs ? to : from;
+  const int64_t block = planes.channels_of_block();
+  for (int64_t c = box.channel, end = c + box.channels; c < end;) {
+    Box part = box;
+    part.channel = c;
+    part.channels = std::min(end - c, block - c % block);
+    std::byte *const start =
+        planes.at(part.n, part.channel, 0, 0) + part.position * dtype_size(planes.dtype);
+    const PackedStrides strides = {planes.stride.c, planes.stride.n};
+    if (packs) {
+      gather(from, part, strides, start);
+    } else {
+      scatter(start, strides, to, part);
+    }
+    c += part.channels;
   }
 }
 
