@@ -275,8 +275,8 @@ enum bn2d_flag {
  *    both at full speed.
  *  - ndim 5: blocks of b channels, as oneDNN has them (nChw16c, nChw8c). The shape is
  *    {N, C/b, H, W, b}, strides NULL or {C*H*W, H*W*b, W*b, b, 1}; channel c is number c%b of block
- *    c/b. Takes 1.1 to 1.5 times as long as channels_last. C is what the rest of this header says,
- *    a mask is that of (N, C, H, W). Since 1.3.
+ *    c/b. So C is a multiple of b: channels that only pad the last block are not known here. Takes
+ *    1.1 to 1.5 times as long as channels_last. A mask is that of (N, C, H, W). Since 1.3.
  *  - any other positive strides work, too. The stride of an extent of 0 or 1 does not matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
  *    again and again. In a tensor that is written, no two elements may share memory:
@@ -652,9 +652,9 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor,
  *
  *  - **dtype**: that of the module; or f16/bf16 data with an f32 module. All tensors of one call,
  *    and of a record, have one dtype.
- *  - **Shape**: (N, C, H, W) with C the module's num_features, every tensor of a call the same. N,
- *    H or W = 0 succeeds with nothing to write: the running statistics stay, the counter moves in
- *    training, gradients get +0.
+ *  - **Shape**: (N, C, H, W) with C the module's num_features, every tensor of a call the same;
+ *    layouts, ranks and blocks may differ. N, H or W = 0 succeeds with nothing to write: the
+ * running statistics stay, the counter moves in training, gradients get +0.
  *  - **In place**: y may be exactly x or exactly z (same memory, strides and dtype); dx, dz or ddy
  *    exactly dy. A forward on batch statistics that records cannot be in place of x, because
  *    backward needs x; in place of z it can.
@@ -863,8 +863,10 @@ BN2D_API int32_t bn2d_batch_norm_double_backward(
     int32_t activation, double slope, const bn2d_view *ddx, const void *ddweight,
     const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx, void *dweight);
 /**
- * Bytes of a mask for (n, c, h, w): one bit per element, each plane of h*w rounded up to whole
- * bytes.
+ * Bytes of a mask for (n, c, h, w): one bit per element, 1 where the argument of the activation is
+ * above 0. Planes follow one another, channel after channel of each sample, each in whole bytes:
+ * position p of a plane is bit p%8, counted from the lowest, of its byte p/8; what is left of the
+ * last byte is 0.
  * @return BN2D_OK, BN2D_ERROR_SHAPE (negative extent), BN2D_ERROR_OVERFLOW. Threads: free.
  *   Since 1.0.
  */

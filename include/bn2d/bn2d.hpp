@@ -505,9 +505,9 @@ using WritableMdspan = std::enable_if_t<!std::is_const_v<MdspanElement<M>>, Read
 
 /**
  * A tensor (N, C, H, W) in the caller's memory that is only read. Made of a pointer, array,
- * container or std::span and a shape: contiguous, channels_last or with strides; or of a
- * std::mdspan of rank 4. Where the number of elements is known, a call checks that they suffice.
- * Without arguments: no tensor, for what is optional.
+ * container or std::span and a shape: contiguous, channels_last, in blocks of channels or with
+ * strides; or of a std::mdspan of rank 4. Where the number of elements is known, a call checks that
+ * they suffice. Without arguments: no tensor, for what is optional.
  */
 class ConstView {
  public:
@@ -544,7 +544,7 @@ class ConstView {
   const void *data() const { return data_; }
   DType dtype() const { return dtype_; }
   const Shape &shape() const { return shape_; }
-  /** Of blocks of channels: those of NCHW, which are not used. */
+  /** Of a Layout of blocks they mean nothing. */
   const Strides &strides() const { return strides_; }
   /** Channels of a block; 0: no blocks. */
   int64_t block() const { return block_; }
