@@ -654,7 +654,7 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor,
  *    and of a record, have one dtype.
  *  - **Shape**: (N, C, H, W) with C the module's num_features, every tensor of a call the same;
  *    layouts, ranks and blocks may differ. N, H or W = 0 succeeds with nothing to write: the
- * running statistics stay, the counter moves in training, gradients get +0.
+ *    running statistics stay, the counter moves in training, gradients get +0.
  *  - **In place**: y may be exactly x or exactly z (same memory, strides and dtype); dx, dz or ddy
  *    exactly dy. A forward on batch statistics that records cannot be in place of x, because
  *    backward needs x; in place of z it can.
