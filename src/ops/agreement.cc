@@ -9,21 +9,17 @@
 namespace bn2d {
 namespace {
 
-constexpr View Tensors::*kAll[] = {&Tensors::x,    &Tensors::g,   &Tensors::v,
-                                   &Tensors::side, &Tensors::out, &Tensors::out2};
-constexpr int kReads = 4;
-
 bool is_rows(const View &view) { return view.stride.c == 1 && has_contiguous_channels(view); }
 
 // The one tensor that is read and not in the layout of all the others; NULL: there is none, or
 // more.
 View Tensors::*odd_one(const Tensors &tensors, bool (*is_in_layout)(const View &)) {
   View Tensors::*odd = nullptr;
-  for (int k = 0; k < static_cast<int>(std::size(kAll)); ++k) {
-    const View &view = tensors.*kAll[k];
+  for (int k = 0; k < static_cast<int>(std::size(kTensors)); ++k) {
+    const View &view = tensors.*kTensors[k];
     if (!view.exists() || is_in_layout(view)) continue;
-    if (odd != nullptr || k >= kReads) return nullptr;
-    odd = kAll[k];
+    if (odd != nullptr || k >= kReadTensors) return nullptr;
+    odd = kTensors[k];
   }
   return odd;
 }

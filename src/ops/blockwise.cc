@@ -93,8 +93,8 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
   bool is_one_row = sets.batches() == 1 || sets.samples == 1;
   bool has_rows = false;
   int64_t block = 0;
-  for (const View *view :
-       {&tensors.x, &tensors.g, &tensors.side, &tensors.v, &tensors.out, &tensors.out2}) {
+  for (const auto tensor : kTensors) {
+    const View *const view = &(tensors.*tensor);
     if (!view->exists()) continue;
     is_one_row =
         is_one_row && (sets.batches() == 1 || view->stride.n == sets.size.c * view->stride.c);

@@ -30,6 +30,11 @@ struct Tensors {
   bool lends_out = false;              // the same: `out` may hold g between sums and map
 };
 
+// Those that are read come first.
+inline constexpr int kReadTensors = 4;
+inline constexpr View Tensors::*kTensors[] = {&Tensors::x, &Tensors::g,   &Tensors::side,
+                                              &Tensors::v, &Tensors::out, &Tensors::out2};
+
 int64_t mask_plane_bytes(int64_t plane);
 
 // Where tensors are contiguous both as planes and as channels (planes of one element), vectors

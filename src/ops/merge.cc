@@ -11,8 +11,7 @@ Sets merge_samples(const Sets &sets, Tensors *tensors) {
   if (sets.size.plane() != 1 || sets.size.c > kMostMerged || sets.samples == 1) return sets;
   const int64_t samples = sets.samples;
   const Extents size = {sets.size.n / samples, sets.size.c, samples, 1};
-  for (const auto tensor :
-       {&Tensors::x, &Tensors::g, &Tensors::side, &Tensors::v, &Tensors::out, &Tensors::out2}) {
+  for (const auto tensor : kTensors) {
     View &view = tensors->*tensor;
     if (!view.exists()) continue;
     view.size = size;
