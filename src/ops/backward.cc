@@ -23,6 +23,7 @@
 #include "ops/pointwise.h"
 #include "ops/repeats.h"
 #include "ops/schedule.h"
+#include "ops/unbounded_statistics.h"
 
 namespace bn2d {
 namespace {
@@ -37,7 +38,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   const bool has_sums, has_map;
 
   // `argument`: of a pointwise activation, else NULL.
-  Backward(const BackwardCall &call, const Argument *argument)
+  Backward(const BackwardCall &call, const UnboundedStatistics &exact, const Argument *argument)
       : AdditivePartial(call),
         map(call.batch_statistics && call.dx.exists() ? kernels::MapOf::backward
                                                       : kernels::MapOf::scale),
@@ -46,6 +47,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                   call.dweight.exists() || call.dbias.exists())),
         has_map(call.dx.exists() || call.dz.exists()),
         call_(call),
+        exact_(exact),
         argument_(argument),
         count_(static_cast<double>(call.count ? call.count : sets_.values())),
         kept_dweight_(sets_, call.dweight.exists()),
@@ -108,11 +110,9 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   struct Numbers {  // of a group
     double mean[kMaxGroup], mean_lo[kMaxGroup], invstd[kMaxGroup], weight[kMaxGroup];
     double sum_g[kMaxGroup], sum_g_xhat[kMaxGroup];
-    // The sums of weighed(), and what measure() finds, of the set that the last extreme channel
-    // belonged to.
+    // The sums of weighed() of the set that the last extreme channel belonged to.
     int64_t extreme_set = -1;
-    unbounded::Sum::Mean extreme_mean;
-    unbounded::Number extreme_invstd, extreme_g, extreme_products;
+    unbounded::Number extreme_g, extreme_products;
   };
 
   bool has_wide_sets() const { return sets_.channels > 1; }
@@ -238,6 +238,9 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                      const MapCoefficients &coefficients, const Workspace &own, Numbers *numbers,
                      double *sum_g, double *sum_g_xhat) const {
     using namespace kernels::coefficient;
+    const int64_t set = channel / sets_.channels, first = set * sets_.channels;
+    const unbounded::Sum::Mean mean = exact_.mean(set);
+    const unbounded::Number invstd = exact_.invstd(set);
     const auto sums_of = [&](int64_t c) {
       unbounded::Gradients sums;
       if (call_.given_sums) {
@@ -247,18 +250,13 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       }
       const double sign = side_of(0, c), threshold = side_of(1, c);
       blockwise.visit(c, own.buffer, [&](const kernels::MapJob &job) {
-        unbounded::add_gradients(job, numbers->extreme_mean, sign, threshold, &sums);
+        unbounded::add_gradients(job, mean, sign, threshold, &sums);
       });
       return sums;
     };
-    const int64_t set = channel / sets_.channels, first = set * sets_.channels;
     const auto weight = [&](int64_t c) { return unbounded::Number(weight_of(c)); };
     if (numbers->extreme_set != set) {
       numbers->extreme_set = set;
-      numbers->extreme_mean = {mean_of(channel), mean_lo_of(channel)};
-      numbers->extreme_invstd = invstd_of(channel);
-      if (has_sums)
-        measure(blockwise, channel, own, &numbers->extreme_mean, &numbers->extreme_invstd);
       unbounded::Sum g, products;
       for (int64_t c = first; has_sums && has_wide_sets() && c < first + sets_.channels; ++c) {
         const unbounded::Gradients sums = sums_of(c);
@@ -268,7 +266,6 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       numbers->extreme_g = g.total();
       numbers->extreme_products = products.total();
     }
-    const unbounded::Number invstd = numbers->extreme_invstd;
     if (has_sums) {
       const unbounded::Gradients sums = sums_of(channel);
       unbounded::Number g = sums.g.total(), products = sums.products.total();
@@ -277,8 +274,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       *sum_g_xhat = (products * invstd).to_double();
       g = has_wide_sets() ? numbers->extreme_g : g * weight(channel);
       products = has_wide_sets() ? numbers->extreme_products : products * weight(channel);
-      extreme::set_coefficient(coefficients, minus_mean_hi, -numbers->extreme_mean.hi);
-      extreme::set_coefficient(coefficients, minus_mean_lo, -numbers->extreme_mean.lo);
+      extreme::set_coefficient(coefficients, minus_mean_hi, -mean.hi);
+      extreme::set_coefficient(coefficients, minus_mean_lo, -mean.lo);
       extreme::set_coefficient(coefficients, b_shift, -(g * invstd / count_));
       extreme::set_coefficient(coefficients, b_slope,
                                -(products * invstd * invstd * invstd / count_));
@@ -353,22 +350,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
            (of_x != 0 || of_xhat == 0);
   }
 
-  // A saved 1/std that no normal double holds: the deviation is near an end of the range. Then x
-  // tells more, where it is what was saved.
-  void measure(const Blockwise &blockwise, int64_t channel, const Workspace &own,
-               unbounded::Sum::Mean *mean, unbounded::Number *invstd) const {
-    const double saved = invstd_of(channel);
-    if (!call_.batch_statistics || call_.count != 0 || !call_.needs_x() ||
-        (saved >= 0x1p-1022 && std::isfinite(saved)))
-      return;
-    const unbounded::Moments moments = extreme::moments(blockwise, channel, own.buffer);
-    const unbounded::Number measured = moments.variance(count_).inverse_sqrt();
-    if (measured.to_double() != saved) return;
-    *mean = moments.mean;
-    *invstd = measured;
-  }
-
   const BackwardCall &call_;
+  const UnboundedStatistics &exact_;
   const Argument *const argument_;
   const double count_;
   const KeptOfSets kept_dweight_, kept_dbias_;
@@ -388,13 +371,15 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   tensors.out = call.dx;
   tensors.out2 = call.dz;
   set_side(call, tensors);
+  const UnboundedStatistics exact(call);
   std::optional<Argument> argument;
   if (call.fused.is_pointwise()) {
     tensors.v = call.z;
     tensors.bound = call.fused.bound();
-    tensors.argument = &argument.emplace(call.sets.of(call.x.size), call.x.dtype, call.saved);
+    tensors.argument =
+        &argument.emplace(call.sets.of(call.x.size), call.x.dtype, call.saved, exact);
   }
-  const Backward operation(call, tensors.argument);
+  const Backward operation(call, exact, tensors.argument);
   if (operation.has_sums && !tensors.x.exists()) tensors.x = call.dy;
   if (!operation.has_sums && !operation.has_map) return;  // so it is in each of the calls
   const Sets sets = merge_samples(call.sets.of(call.dy.size), &tensors);

@@ -25,9 +25,11 @@ using kernels::Stream;
 
 // ---- the argument in a backward
 
-Argument::Argument(const Sets &sets, DType dtype, const SavedStatistics &saved)
+Argument::Argument(const Sets &sets, DType dtype, const SavedStatistics &saved,
+                   const UnboundedStatistics &exact)
     : sets_(sets),
       saved_(saved),
+      exact_(exact),
       scratch_(static_cast<size_t>(
           MapCoefficients::bytes(kCoefficients, arithmetic_size(dtype), sets.counted().c))),
       coefficients_(scratch_.data(), kCoefficients, arithmetic_size(dtype), sets.counted().c) {
@@ -62,11 +64,11 @@ Argument::Argument(const Sets &sets, DType dtype, const SavedStatistics &saved)
 
 unbounded::Number Argument::coefficient(int k, int64_t channel) const {
   using namespace kernels::coefficient;
-  if (k == minus_mean_hi) return -at(saved_.mean, channel);
-  if (k == minus_mean_lo) return -at(saved_.mean_lo, channel);
-  if (k == shift) return saved_.bias[channel % sets_.size.c];
-  return unbounded::Number(at(saved_.invstd, channel)) *
-         unbounded::Number(saved_.weight[channel % sets_.size.c]);
+  const int64_t set = channel / sets_.channels, of_module = channel % sets_.size.c;
+  if (k == minus_mean_hi) return -exact_.mean(set).hi;
+  if (k == minus_mean_lo) return -exact_.mean(set).lo;
+  if (k == shift) return saved_.bias[of_module];
+  return exact_.invstd(set) * unbounded::Number(saved_.weight[of_module]);
 }
 
 // ---- boxes

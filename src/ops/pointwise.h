@@ -4,13 +4,15 @@
 #include "ops/blockwise.h"
 #include "ops/operations.h"
 #include "ops/unbounded.h"
+#include "ops/unbounded_statistics.h"
 
 namespace bn2d {
 
 class Argument {
  public:
-  // Of the channels of all sets, whose forward left `saved` behind.
-  Argument(const Sets &sets, DType dtype, const SavedStatistics &saved);
+  // Of the channels of all sets, whose forward left `saved` behind. `exact`: the same statistics.
+  Argument(const Sets &sets, DType dtype, const SavedStatistics &saved,
+           const UnboundedStatistics &exact);
 
   // Those of the forward map, from channel c on.
   MapCoefficients from(int64_t c) const { return coefficients_.from(c); }
@@ -31,6 +33,7 @@ class Argument {
   }
   const Sets sets_;
   const SavedStatistics &saved_;
+  const UnboundedStatistics &exact_;
   const Scratch scratch_;
   const MapCoefficients coefficients_;
 };

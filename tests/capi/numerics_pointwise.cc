@@ -196,10 +196,10 @@ TEST_CASE("pointwise: special arguments", "[numerics][pointwise][hostile]") {
 }
 
 // Catches: a channel whose numbers leave the range of float computed in float; an argument made of
-// other coefficients than forward's.
+// other coefficients than forward's, of a 1/std beyond double, too (2^-1060).
 TEST_CASE("pointwise: channels at the ends of the range", "[numerics][pointwise][hostile]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_BF16}) {
-    for (const double power : {-120.0, 120.0, -900.0, 900.0}) {
+    for (const double power : {-120.0, 120.0, -900.0, 900.0, -1060.0, 1021.0}) {
       if (dtype != BN2D_F64 && std::fabs(power) > 200) continue;
       for (const Activation &activation : pointwise) {
         for (const bool residual : {false, true}) {
