@@ -4,10 +4,16 @@
 // whose results nobody uses, and sums are tried in a range that turns out too small: both raise
 // flags that the mathematics does not. So a call runs with all exceptions masked, and leaves flags
 // and masks as they were. The rounding mode and flush-to-zero stay the caller's, on workers, too.
+//
+// We do not compute on the x87 unit, but its masks are set as well. oneTBB hands the caller's to
+// its workers, and a worker has inherited the flags of the thread that started it: with an overflow
+// from long ago and that trap switched on, it would die inside of oneTBB.
 #pragma once
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
+
+#include <cstdint>
 #elif !defined(__aarch64__)
 #include <cfenv>
 #endif
@@ -30,19 +36,32 @@ class QuietArithmetic {
  public:
   // In this mode, or in the thread's own. Reading the register takes 2 ns, writing it 10: most
   // hosts trap nothing, and have seen an inexact result before.
-  explicit QuietArithmetic(FloatingPointMode mode = {}) : before_(_mm_getcsr()) {
+  explicit QuietArithmetic(FloatingPointMode mode = {})
+      : before_(_mm_getcsr()), x87_before_(x87_control()) {
     const unsigned wanted =
         mode.bits_ | FloatingPointMode::kMaskAll | (before_ & FloatingPointMode::kFlags);
     if (before_ != wanted) _mm_setcsr(wanted);
+    if (x87_traps()) set_x87_control(x87_before_ | kX87MaskAll);
   }
   ~QuietArithmetic() {
     if (_mm_getcsr() != before_) _mm_setcsr(before_);
+    if (x87_traps()) set_x87_control(x87_before_);
   }
   QuietArithmetic(const QuietArithmetic &) = delete;
   QuietArithmetic &operator=(const QuietArithmetic &) = delete;
 
  private:
+  static constexpr uint16_t kX87MaskAll = 0x3F;
+  static uint16_t x87_control() {
+    uint16_t control;
+    asm volatile("fnstcw %0" : "=m"(control));
+    return control;
+  }
+  static void set_x87_control(uint16_t control) { asm volatile("fldcw %0" : : "m"(control)); }
+  bool x87_traps() const { return (x87_before_ & kX87MaskAll) != kX87MaskAll; }
+
   const unsigned before_;
+  const uint16_t x87_before_;
 };
 #elif defined(__aarch64__)
 class FloatingPointMode {

@@ -103,6 +103,19 @@ void run_all(const Around &around) {
 
 }  // namespace
 
+// Catches: a worker that inherits flags of the x87 unit from the thread that starts it, and dies
+// when a later call hands it the caller's traps. First in this file: no worker has started yet.
+TEST_CASE("floating point: traps after workers began with flags", "[floating_point]") {
+  Case c;  // large enough for other threads
+  c.e = {8, 64, 56, 56};
+  const Inputs in = random_inputs(c, 3);
+  run(c, in, [](const char *, const std::function<int32_t()> &call) {
+    std::feraiseexcept(FE_ALL_EXCEPT);
+    return call();
+  });
+  for (int i = 0; i < 10; ++i) run(c, in, trapped());
+}
+
 // Catches: lanes behind the last element that hold 0/0, conversions of infinities, a sum tried in a
 // range that is too small, on any SIMD target (simd.*).
 TEST_CASE("floating point: no call of an operation changes an exception flag", "[floating_point]") {
