@@ -41,10 +41,11 @@ int64_t streaming_threshold() { return g_streaming_threshold.load(std::memory_or
 Machine machine_for_call(const Pool &pool, int32_t module_limit, const Work &work) {
   Machine machine;
   machine.l2_bytes = l2_bytes();
+  if (pool.kind == PoolKind::openmp) machine.least_effort = 2 * kEffortWorthAThread;
   int limit = thread_limit();
   if (module_limit > 0 && (limit == 0 || module_limit < limit)) limit = module_limit;
   // A small call does not even ask how many threads there are.
-  if (limit != 1 && work.effort() >= 2 * kEffortWorthAThread)
+  if (limit != 1 && work.effort() >= machine.least_effort)
     machine.threads = available_threads(pool);
   if (limit > 0) machine.threads = std::min(machine.threads, limit);
   return machine;

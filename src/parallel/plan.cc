@@ -73,8 +73,9 @@ Blocks::Block Blocks::at(int64_t index) const {
 }
 
 int useful_workers(const Work &work, const Machine &machine) {
-  return static_cast<int>(
-      std::clamp<int64_t>(work.effort() / kEffortWorthAThread, 1, machine.threads));
+  const int64_t effort = work.effort();
+  if (effort < machine.least_effort) return 1;
+  return static_cast<int>(std::clamp<int64_t>(effort / kEffortWorthAThread, 1, machine.threads));
 }
 
 namespace {

@@ -49,15 +49,20 @@ inline constexpr int64_t kMaxBlocksPerChannel = 4096;  // bounds the memory for 
 
 Blocks make_blocks(const Extents &size);
 
-// Below this effort (bytes gone through in cache, see Work) one thread is done before a second one
-// has woken up. Measured on 2 CPUs with one and two threads: calls one after another break even at
-// about twice as much (training of 200 KB); after a pause of 300 us two threads are still a sixth
-// slower there.
+// The effort (bytes gone through in cache, see Work) that keeps a thread busy for as long as it
+// takes to wake up one more. Inside a step of PyTorch, whose OpenMP threads spin for a while after
+// each region, two threads are faster than one from twice this on.
 inline constexpr int64_t kEffortWorthAThread = 192 * 1024;
+// Of a call that wakes up threads of oneTBB, which sleep sooner: a first one costs more than the
+// next ones. Measured on 2 CPUs with one and two threads, calls one after another: (8,64,8,8)
+// backward, 590 KB, takes 12 us and 20; (32,64,8,8) training, 1.1 MB, 27 and 27; (64,64,8,8),
+// 2.1 MB, 54 and 42.
+inline constexpr int64_t kEffortWorthWaking = 1 << 20;
 
 struct Machine {
   int threads = 1;
-  int64_t l2_bytes = 1 << 20;  // of one core
+  int64_t l2_bytes = 1 << 20;                 // of one core
+  int64_t least_effort = kEffortWorthWaking;  // of more than one thread
 
   // What the caches hold: the tensors of a call that together are smaller stay there for whoever
   // reads the output. The size of L3 is not to be trusted (a virtual machine reports one that it
