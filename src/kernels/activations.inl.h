@@ -24,7 +24,8 @@ HWY_INLINE hn::Vec<D> Polynomial(D d, hn::Vec<D> v, const hn::TFromD<D> (&coeffi
   auto sum = hn::Set(d, coefficients[kCount - 1]);
   if constexpr (kCount <= 12 && kSpecialise) {
 #pragma GCC unroll 16
-    for (size_t k = kCount - 1; k-- > 0;) sum = hn::MulAdd(sum, v, hn::Set(d, coefficients[k]));
+    for (size_t k = 2; k <= kCount; ++k)
+      sum = hn::MulAdd(sum, v, hn::Set(d, coefficients[kCount - k]));
   } else {
     for (size_t k = kCount - 1; k-- > 0;) sum = hn::MulAdd(sum, v, hn::Set(d, coefficients[k]));
   }
