@@ -1287,8 +1287,9 @@ BN2D_API int32_t bn2d_statistics_merge_exported(bn2d_statistics *statistics, con
  * @param activation One of bn2d_activation.
  * @param slope As in bn2d_forward_act().
  * @param[out] y Borrowed by the record where that needs it.
- * @param[out] record As in bn2d_forward_f32(); NULL: nothing is recorded. Backward takes the dy of
- *   all parts of the batch but its own for 0; where they are not, it has two steps, see below.
+ * @param[out] record As in bn2d_forward_f32(); NULL: nothing is recorded. bn2d_backward() sums over
+ *   the dy that it is given, and knows nothing of other parts of the batch. Where these have
+ *   gradients, too, backward is bn2d_backward_sums() and bn2d_backward_with_sums().
  *   bn2d_double_backward() is BN2D_ERROR_STATE.
  * @return as bn2d_forward_act(), and BN2D_ERROR_STATE in eval mode and of a frozen module, whose
  *   statistics are the running ones, and of a ghost batch, group or instance norm. Threads:
