@@ -10,12 +10,11 @@
 #include <cstring>
 #include <type_traits>
 
-#include "hwy/highway.h"
+#include "kernels/highway.inl.h"
 #include "tensor/dtype.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 // The arithmetic type of an element type.
 template <class T>
@@ -43,117 +42,113 @@ using Arithmetic = typename ArithmeticOf<T>::type;
 // also makes subnormals right; infinities and NaN get the exponent they need). Used where the
 // target has no instruction for it.
 template <class DF>
-BN2D_CONVERSION hn::Vec<DF> FloatFromF16Bits(DF df, hn::Vec<hn::RebindToUnsigned<DF>> bits) {
-  const hn::RebindToUnsigned<DF> du;
-  const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(du, 0x8000u)));
-  const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(du, 0x7FFFu)));
-  const auto scaled = hn::Mul(hn::BitCast(df, magnitude), hn::Set(df, 0x1p112f));
-  const auto is_special = hn::Ge(scaled, hn::Set(df, 65536.0f));
-  const auto special = hn::BitCast(df, hn::Or(magnitude, hn::Set(du, 0x7F800000u)));
-  return hn::BitCast(df,
-                     hn::Or(hn::BitCast(du, hn::IfThenElse(is_special, special, scaled)), sign));
+BN2D_CONVERSION Vec<DF> FloatFromF16Bits(DF df, Vec<RebindToUnsigned<DF>> bits) {
+  const RebindToUnsigned<DF> du;
+  const auto sign = ShiftLeft<16>(And(bits, Set(du, 0x8000u)));
+  const auto magnitude = ShiftLeft<13>(And(bits, Set(du, 0x7FFFu)));
+  const auto scaled = Mul(BitCast(df, magnitude), Set(df, 0x1p112f));
+  const auto is_special = Ge(scaled, Set(df, 65536.0f));
+  const auto special = BitCast(df, Or(magnitude, Set(du, 0x7F800000u)));
+  return BitCast(df, Or(BitCast(du, IfThenElse(is_special, special, scaled)), sign));
 }
 
 // float -> f16 bits, rounded to nearest even: normal results by an addition to the bits, subnormal
 // ones by an addition in which the last bit of the sum is 2^-24.
 template <class DF>
-BN2D_CONVERSION hn::Vec<hn::RebindToUnsigned<DF>> F16BitsFromFloat(DF df, hn::Vec<DF> v) {
-  const hn::RebindToUnsigned<DF> du;
-  const auto bits = hn::BitCast(du, v);
-  const auto sign = hn::ShiftRight<16>(hn::And(bits, hn::Set(du, 0x80000000u)));
-  const auto magnitude = hn::And(bits, hn::Set(du, 0x7FFFFFFFu));
-  const auto fmagnitude = hn::BitCast(df, magnitude);
-  const auto even = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(du, 1u));
-  const auto rounded = hn::Add(hn::Add(magnitude, hn::Set(du, 0xFFFu)), even);
-  const auto normal = hn::ShiftRight<13>(hn::Sub(rounded, hn::Set(du, 0x38000000u)));
-  const auto subnormal =
-      hn::Sub(hn::BitCast(du, hn::Add(fmagnitude, hn::Set(df, 0.5f))), hn::Set(du, 0x3F000000u));
-  auto half = hn::IfThenElse(hn::RebindMask(du, hn::Lt(fmagnitude, hn::Set(df, 0x1p-14f))),
-                             subnormal, normal);
-  half = hn::IfThenElse(hn::RebindMask(du, hn::Ge(fmagnitude, hn::Set(df, 65520.0f))),
-                        hn::Set(du, 0x7C00u), half);
-  half = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), hn::Set(du, 0x7E00u), half);
-  return hn::Or(half, sign);
+BN2D_CONVERSION Vec<RebindToUnsigned<DF>> F16BitsFromFloat(DF df, Vec<DF> v) {
+  const RebindToUnsigned<DF> du;
+  const auto bits = BitCast(du, v);
+  const auto sign = ShiftRight<16>(And(bits, Set(du, 0x80000000u)));
+  const auto magnitude = And(bits, Set(du, 0x7FFFFFFFu));
+  const auto fmagnitude = BitCast(df, magnitude);
+  const auto even = And(ShiftRight<13>(magnitude), Set(du, 1u));
+  const auto rounded = Add(Add(magnitude, Set(du, 0xFFFu)), even);
+  const auto normal = ShiftRight<13>(Sub(rounded, Set(du, 0x38000000u)));
+  const auto subnormal = Sub(BitCast(du, Add(fmagnitude, Set(df, 0.5f))), Set(du, 0x3F000000u));
+  auto half = IfThenElse(RebindMask(du, Lt(fmagnitude, Set(df, 0x1p-14f))), subnormal, normal);
+  half = IfThenElse(RebindMask(du, Ge(fmagnitude, Set(df, 65520.0f))), Set(du, 0x7C00u), half);
+  half = IfThenElse(RebindMask(du, IsNaN(v)), Set(du, 0x7E00u), half);
+  return Or(half, sign);
 }
 
 // float -> bf16 bits in the upper halves, rounded to nearest even (Highway 1.0.3 truncates). The
 // lower halves are anything.
 template <class DF>
-BN2D_CONVERSION hn::Vec<hn::RebindToUnsigned<DF>> BF16BitsFromFloat(DF df, hn::Vec<DF> v) {
-  const hn::RebindToUnsigned<DF> du;
+BN2D_CONVERSION Vec<RebindToUnsigned<DF>> BF16BitsFromFloat(DF df, Vec<DF> v) {
+  const RebindToUnsigned<DF> du;
   (void)df;
-  const auto bits = hn::BitCast(du, v);
-  const auto even = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
+  const auto bits = BitCast(du, v);
+  const auto even = And(ShiftRight<16>(bits), Set(du, 1u));
   // A NaN stays one: the low bits are 0 in those that arithmetic makes, that were read from bf16,
   // and that coefficients hold (see Canonical), so that nothing carries.
-  return hn::Add(hn::Add(bits, hn::Set(du, 0x7FFFu)), even);
+  return Add(Add(bits, Set(du, 0x7FFFu)), even);
 }
 
 // Low halves of 32-bit lanes as 16-bit lanes. The values fit, so a saturating conversion does not
 // change them.
 template <class DF>
-HWY_INLINE hn::Vec<hn::Rebind<uint16_t, DF>> Narrow(DF, hn::Vec<hn::RebindToUnsigned<DF>> bits) {
-  const hn::RebindToSigned<DF> di;
-  return hn::DemoteTo(hn::Rebind<uint16_t, DF>(), hn::BitCast(di, bits));
+HWY_INLINE Vec<Rebind<uint16_t, DF>> Narrow(DF, Vec<RebindToUnsigned<DF>> bits) {
+  const RebindToSigned<DF> di;
+  return DemoteTo(Rebind<uint16_t, DF>(), BitCast(di, bits));
 }
 
 // ---- load: `lanes of df` elements as vectors of the arithmetic type
 
 // Floats as they are, or as doubles where D holds doubles.
 template <class D>
-HWY_INLINE hn::Vec<D> FromFloats([[maybe_unused]] D d, hn::Vec<hn::Rebind<float, D>> floats) {
-  if constexpr (sizeof(hn::TFromD<D>) == sizeof(float)) {
+HWY_INLINE Vec<D> FromFloats([[maybe_unused]] D d, Vec<Rebind<float, D>> floats) {
+  if constexpr (sizeof(TFromD<D>) == sizeof(float)) {
     return floats;
   } else {
-    return hn::PromoteTo(d, floats);
+    return PromoteTo(d, floats);
   }
 }
 
 template <class D>
-HWY_INLINE hn::Vec<D> LoadElements(D d, const double *p) {
-  return hn::LoadU(d, p);
+HWY_INLINE Vec<D> LoadElements(D d, const double *p) {
+  return LoadU(d, p);
 }
 template <class D>
-HWY_INLINE hn::Vec<D> LoadElements(D d, const float *p) {
-  return FromFloats(d, hn::LoadU(hn::Rebind<float, D>(), p));
+HWY_INLINE Vec<D> LoadElements(D d, const float *p) {
+  return FromFloats(d, LoadU(Rebind<float, D>(), p));
 }
 // The floats that the bits of halves stand for; T tells f16 from bf16.
 template <class T, class DF>
-HWY_INLINE hn::Vec<DF> FloatFromBits(DF df, hn::Vec<hn::Rebind<uint16_t, DF>> bits) {
-  const hn::RebindToUnsigned<DF> du;
+HWY_INLINE Vec<DF> FloatFromBits(DF df, Vec<Rebind<uint16_t, DF>> bits) {
+  const RebindToUnsigned<DF> du;
   if constexpr (std::is_same_v<T, bf16>) {
-    return hn::BitCast(df, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
+    return BitCast(df, ShiftLeft<16>(PromoteTo(du, bits)));
   } else {
 #if BN2D_HAS_F16
-    return hn::PromoteTo(df, hn::BitCast(hn::Rebind<hwy::float16_t, DF>(), bits));
+    return PromoteTo(df, BitCast(Rebind<hwy::float16_t, DF>(), bits));
 #else
-    return FloatFromF16Bits(df, hn::PromoteTo(du, bits));
+    return FloatFromF16Bits(df, PromoteTo(du, bits));
 #endif
   }
 }
 template <class D>
-HWY_INLINE hn::Vec<D> LoadElements(D d, const f16 *p) {
-  const hn::Rebind<uint16_t, D> dh;
-  return FromFloats(d, FloatFromBits<f16>(hn::Rebind<float, D>(),
-                                          hn::LoadU(dh, reinterpret_cast<const uint16_t *>(p))));
+HWY_INLINE Vec<D> LoadElements(D d, const f16 *p) {
+  const Rebind<uint16_t, D> dh;
+  return FromFloats(
+      d, FloatFromBits<f16>(Rebind<float, D>(), LoadU(dh, reinterpret_cast<const uint16_t *>(p))));
 }
 template <class D>
-HWY_INLINE hn::Vec<D> LoadElements(D d, const bf16 *p) {
-  const hn::Rebind<uint16_t, D> dh;
-  return FromFloats(d, FloatFromBits<bf16>(hn::Rebind<float, D>(),
-                                           hn::LoadU(dh, reinterpret_cast<const uint16_t *>(p))));
+HWY_INLINE Vec<D> LoadElements(D d, const bf16 *p) {
+  const Rebind<uint16_t, D> dh;
+  return FromFloats(
+      d, FloatFromBits<bf16>(Rebind<float, D>(), LoadU(dh, reinterpret_cast<const uint16_t *>(p))));
 }
 
 // The elements whose bits are set, and 0. Reads no others.
 template <class DF>
-HWY_INLINE hn::Vec<DF> LoadMasked(DF df, const float *p, const uint8_t *bits) {
-  return hn::MaskedLoad(hn::LoadMaskBits(df, bits), df, p);
+HWY_INLINE Vec<DF> LoadMasked(DF df, const float *p, const uint8_t *bits) {
+  return MaskedLoad(LoadMaskBits(df, bits), df, p);
 }
 template <class DF, class T>
-HWY_INLINE hn::Vec<DF> LoadMasked(DF df, const T *p, const uint8_t *bits) {
-  const hn::Rebind<uint16_t, DF> dh;
+HWY_INLINE Vec<DF> LoadMasked(DF df, const T *p, const uint8_t *bits) {
+  const Rebind<uint16_t, DF> dh;
   return FloatFromBits<T>(
-      df, hn::MaskedLoad(hn::LoadMaskBits(dh, bits), dh, reinterpret_cast<const uint16_t *>(p)));
+      df, MaskedLoad(LoadMaskBits(dh, bits), dh, reinterpret_cast<const uint16_t *>(p)));
 }
 
 // 0 1 2 3 0 1 2 3: from place n on, the numbers of 4 lanes turned by n.
@@ -180,31 +175,31 @@ class LastVector {
   HWY_INLINE explicit LastVector(int64_t length)
       : count_(length % kSize),
         is_short_(length < kSize),
-        first_(hn::FirstN(D(), static_cast<size_t>(count_))) {}
+        first_(FirstN(D(), static_cast<size_t>(count_))) {}
   // `pad` in the other lanes. Reads nothing past the end.
-  HWY_INLINE hn::Vec<D> load(const T *p, hn::Vec<D> pad) const {
-    return hn::IfThenElse(first_, load_some(p), pad);
+  HWY_INLINE Vec<D> load(const T *p, Vec<D> pad) const {
+    return IfThenElse(first_, load_some(p), pad);
   }
 
  private:
-  using A = hn::TFromD<D>;
-  static constexpr int64_t kSize = static_cast<int64_t>(hn::MaxLanes(D()));
+  using A = TFromD<D>;
+  static constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(D()));
 
   static constexpr bool kHalf = sizeof(T) < sizeof(float);
   static constexpr bool kMasks = HWY_TARGET == HWY_AVX3 || (HWY_TARGET == HWY_AVX2 && !kHalf);
 
-  HWY_INLINE hn::Vec<D> load_some(const T *p) const {
+  HWY_INLINE Vec<D> load_some(const T *p) const {
     const D d;
     if constexpr (kMasks && kHalf) {
-      const hn::Rebind<uint16_t, D> dh;
-      const auto bits = hn::MaskedLoad(hn::FirstN(dh, static_cast<size_t>(count_)), dh,
-                                       reinterpret_cast<const uint16_t *>(p));
-      return FromFloats(d, FloatFromBits<T>(hn::Rebind<float, D>(), bits));
+      const Rebind<uint16_t, D> dh;
+      const auto bits = MaskedLoad(FirstN(dh, static_cast<size_t>(count_)), dh,
+                                   reinterpret_cast<const uint16_t *>(p));
+      return FromFloats(d, FloatFromBits<T>(Rebind<float, D>(), bits));
     } else if constexpr (kMasks && sizeof(T) < sizeof(A)) {
-      const hn::Rebind<float, D> df;
-      return FromFloats(d, hn::MaskedLoad(hn::FirstN(df, static_cast<size_t>(count_)), df, p));
+      const Rebind<float, D> df;
+      return FromFloats(d, MaskedLoad(FirstN(df, static_cast<size_t>(count_)), df, p));
     } else if constexpr (kMasks) {
-      return hn::MaskedLoad(first_, d, p);
+      return MaskedLoad(first_, d, p);
     } else {
       if (is_short_) return load_one_by_one(p);
       const auto turn =
@@ -212,16 +207,16 @@ class LastVector {
       return hn::TableLookupLanes(LoadElements(d, p + count_ - kSize), turn);
     }
   }
-  HWY_NOINLINE hn::Vec<D> load_one_by_one(const T *p) const {
-    const hn::CappedTag<A, 1> one;
+  HWY_NOINLINE Vec<D> load_one_by_one(const T *p) const {
+    const CappedTag<A, 1> one;
     HWY_ALIGN A some[static_cast<size_t>(kSize)] = {};
-    for (int64_t i = 0; i < count_; ++i) hn::StoreU(LoadElements(one, p + i), one, some + i);
+    for (int64_t i = 0; i < count_; ++i) StoreU(LoadElements(one, p + i), one, some + i);
     return hn::Load(D(), some);
   }
 
   int64_t count_;
   bool is_short_;
-  hn::Mask<D> first_;
+  Mask<D> first_;
 };
 
 // The elements of two vectors, in whatever order is cheap: those of bf16 at even places and those
@@ -230,14 +225,13 @@ class LastVector {
 template <class T, class D>
 inline constexpr int kParts = 1;
 template <class DF>
-inline constexpr int kParts<bf16, DF> = hn::MaxLanes(DF()) > 1 ? 2 : 1;
+inline constexpr int kParts<bf16, DF> = MaxLanes(DF()) > 1 ? 2 : 1;
 
 template <int kPart, class DF>
-HWY_INLINE hn::Vec<DF> LoadPart(DF df, const bf16 *p) {
-  const hn::RebindToUnsigned<DF> du;
-  const auto both = hn::LoadU(du, reinterpret_cast<const uint32_t *>(p));
-  return hn::BitCast(
-      df, kPart == 0 ? hn::ShiftLeft<16>(both) : hn::And(both, hn::Set(du, 0xFFFF0000u)));
+HWY_INLINE Vec<DF> LoadPart(DF df, const bf16 *p) {
+  const RebindToUnsigned<DF> du;
+  const auto both = LoadU(du, reinterpret_cast<const uint32_t *>(p));
+  return BitCast(df, kPart == 0 ? ShiftLeft<16>(both) : And(both, Set(du, 0xFFFF0000u)));
 }
 
 // ---- store
@@ -247,39 +241,39 @@ HWY_INLINE void StoreLanes(V v, DH d, H *p, bool streaming) {
   if (streaming) {
     hn::Stream(v, d, p);
   } else {
-    hn::StoreU(v, d, p);
+    StoreU(v, d, p);
   }
 }
 template <class DF>
-HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, float *p, bool streaming) {
+HWY_INLINE void StoreElements(DF df, Vec<DF> v, float *p, bool streaming) {
   StoreLanes(v, df, p, streaming);
 }
 template <class DF>
-HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, double *p, bool streaming) {
+HWY_INLINE void StoreElements(DF df, Vec<DF> v, double *p, bool streaming) {
   StoreLanes(v, df, p, streaming);
 }
 template <class DF>
-HWY_INLINE void StoreElements([[maybe_unused]] DF df, hn::Vec<DF> v, f16 *p, bool streaming) {
+HWY_INLINE void StoreElements([[maybe_unused]] DF df, Vec<DF> v, f16 *p, bool streaming) {
 #if BN2D_HAS_F16
-  const hn::Rebind<hwy::float16_t, DF> dh;
-  StoreLanes(hn::DemoteTo(dh, v), dh, reinterpret_cast<hwy::float16_t *>(p), streaming);
+  const Rebind<hwy::float16_t, DF> dh;
+  StoreLanes(DemoteTo(dh, v), dh, reinterpret_cast<hwy::float16_t *>(p), streaming);
 #else
-  StoreLanes(Narrow(df, F16BitsFromFloat(df, v)), hn::Rebind<uint16_t, DF>(),
+  StoreLanes(Narrow(df, F16BitsFromFloat(df, v)), Rebind<uint16_t, DF>(),
              reinterpret_cast<uint16_t *>(p), streaming);
 #endif
 }
 template <class DF>
-HWY_INLINE void StoreElements(DF df, hn::Vec<DF> v, bf16 *p, bool streaming) {
-  StoreLanes(Narrow(df, hn::ShiftRight<16>(BF16BitsFromFloat(df, v))), hn::Rebind<uint16_t, DF>(),
+HWY_INLINE void StoreElements(DF df, Vec<DF> v, bf16 *p, bool streaming) {
+  StoreLanes(Narrow(df, ShiftRight<16>(BF16BitsFromFloat(df, v))), Rebind<uint16_t, DF>(),
              reinterpret_cast<uint16_t *>(p), streaming);
 }
 
 // What LoadPart loaded, together.
 template <class DF>
-HWY_INLINE void StoreParts(DF df, hn::Vec<DF> even, hn::Vec<DF> odd, bf16 *p, bool streaming) {
-  const hn::Repartition<uint16_t, DF> dh;
-  const auto low = hn::BitCast(dh, hn::ShiftRight<16>(BF16BitsFromFloat(df, even)));
-  StoreLanes(hn::OddEven(hn::BitCast(dh, BF16BitsFromFloat(df, odd)), low), dh,
+HWY_INLINE void StoreParts(DF df, Vec<DF> even, Vec<DF> odd, bf16 *p, bool streaming) {
+  const Repartition<uint16_t, DF> dh;
+  const auto low = BitCast(dh, ShiftRight<16>(BF16BitsFromFloat(df, even)));
+  StoreLanes(hn::OddEven(BitCast(dh, BF16BitsFromFloat(df, odd)), low), dh,
              reinterpret_cast<uint16_t *>(p), streaming);
 }
 

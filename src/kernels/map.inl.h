@@ -11,31 +11,31 @@
 #include <type_traits>
 
 #include "kernels/elements.inl.h"
+#include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
 #include "kernels/preactivation.inl.h"
 #include "kernels/specialise.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 // The coefficients of the elements of one channel. Whole vectors, so that they live in registers.
 template <class A, int kCount>
 struct PlaneCoefficients {
   static constexpr bool kAnyOrder = true;
-  using DA = hn::ScalableTag<A>;
-  hn::Vec<DA> value[kCount];
+  using DA = ScalableTag<A>;
+  Vec<DA> value[kCount];
   HWY_INLINE PlaneCoefficients(const MapJob &job, int64_t channel) {
     const A *array = static_cast<const A *>(job.coefficients) + channel;
 #pragma GCC unroll 16
-    for (int k = 0; k < kCount; ++k) value[k] = hn::Set(DA(), array[k * job.coefficient_stride]);
+    for (int k = 0; k < kCount; ++k) value[k] = Set(DA(), array[k * job.coefficient_stride]);
   }
   template <class D>
-  HWY_INLINE hn::Vec<D> get(D d, int k, int64_t) const {
+  HWY_INLINE Vec<D> get(D d, int k, int64_t) const {
     if constexpr (std::is_same_v<D, DA>) {
       return value[k];
     } else {
-      return hn::Set(d, hn::GetLane(value[k]));
+      return Set(d, GetLane(value[k]));
     }
   }
   template <int kPart>
@@ -51,14 +51,11 @@ struct StraddlingCoefficients {
   static constexpr bool kAnyOrder = true;
   const C &before, &after;
   int64_t left;
-  hn::Mask<D> first;
+  Mask<D> first;
   HWY_INLINE StraddlingCoefficients(const C &b, const C &a, int64_t of_first)
-      : before(b),
-        after(a),
-        left(of_first),
-        first(hn::FirstN(D(), static_cast<size_t>(of_first))) {}
-  HWY_INLINE hn::Vec<D> get(D d, int k, int64_t i) const {
-    return hn::IfThenElse(first, before.get(d, k, i), after.get(d, k, i));
+      : before(b), after(a), left(of_first), first(FirstN(D(), static_cast<size_t>(of_first))) {}
+  HWY_INLINE Vec<D> get(D d, int k, int64_t i) const {
+    return IfThenElse(first, before.get(d, k, i), after.get(d, k, i));
   }
   template <int kPart>
   HWY_INLINE StraddlingCoefficients part() const {
@@ -74,8 +71,8 @@ struct RowCoefficients {
   HWY_INLINE explicit RowCoefficients(const MapJob &job)
       : array(static_cast<const A *>(job.coefficients)), stride(job.coefficient_stride) {}
   template <class D>
-  HWY_INLINE hn::Vec<D> get(D d, int k, int64_t i) const {
-    return hn::LoadU(d, array + k * stride + i);
+  HWY_INLINE Vec<D> get(D d, int k, int64_t i) const {
+    return LoadU(d, array + k * stride + i);
   }
 };
 
@@ -83,12 +80,12 @@ struct RowCoefficients {
 template <class D, class C, int kCount>
 struct ColumnCoefficients {
   static constexpr bool kAnyOrder = false;
-  hn::Vec<D> value[kCount];
+  Vec<D> value[kCount];
   HWY_INLINE ColumnCoefficients(D d, const C &row, int64_t i) {
 #pragma GCC unroll 16
     for (int k = 0; k < kCount; ++k) value[k] = row.get(d, k, i);
   }
-  HWY_INLINE hn::Vec<D> get(D, int k, int64_t) const { return value[k]; }
+  HWY_INLINE Vec<D> get(D, int k, int64_t) const { return value[k]; }
 };
 
 // A lambda that must be inlined, so that what it works on stays in registers.
@@ -111,12 +108,11 @@ struct Results {
 // an infinite v.
 template <class D>
 struct Through {
-  hn::Vec<D> slope;
-  hn::Mask<D> has_slope;
-  HWY_INLINE Through(D d, hn::TFromD<D> s)
-      : slope(hn::Set(d, s)), has_slope(hn::Ne(slope, hn::Zero(d))) {}
-  HWY_INLINE hn::Vec<D> operator()(hn::Vec<D> v, hn::Mask<D> is_damped) const {
-    return hn::IfThenElse(is_damped, hn::IfThenElseZero(has_slope, hn::Mul(v, slope)), v);
+  Vec<D> slope;
+  Mask<D> has_slope;
+  HWY_INLINE Through(D d, TFromD<D> s) : slope(Set(d, s)), has_slope(Ne(slope, Zero(d))) {}
+  HWY_INLINE Vec<D> operator()(Vec<D> v, Mask<D> is_damped) const {
+    return IfThenElse(is_damped, IfThenElseZero(has_slope, Mul(v, slope)), v);
   }
 };
 
@@ -143,14 +139,14 @@ struct ForwardBody {
   static constexpr int kReads = kFused ? 2 : 1;
   HWY_INLINE const T *reads(int k) const { return k == 0 || z == nullptr ? x : z; }
   template <class D, class C, class Load>
-  HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
-    Results<hn::Vec<D>> r;
+  HWY_INLINE Results<Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
+    Results<Vec<D>> r;
     auto v = Argument(d, load(x + i), c, i);
     if constexpr (kFused) {
-      if (z) v = hn::Add(v, load(z + i));
-      const auto one = hn::Set(d, A{1});
-      if (out2) r.out2 = hn::IfThenElse(hn::Le(v, hn::Zero(d)), hn::Neg(one), one);
-      v = Through<D>(d, slope)(v, hn::Le(v, hn::Zero(d)));
+      if (z) v = Add(v, load(z + i));
+      const auto one = Set(d, A{1});
+      if (out2) r.out2 = IfThenElse(Le(v, Zero(d)), Neg(one), one);
+      v = Through<D>(d, slope)(v, Le(v, Zero(d)));
     }
     r.out = v;
     return r;
@@ -158,7 +154,7 @@ struct ForwardBody {
 };
 
 template <class D, class C>
-HWY_INLINE hn::Mask<D> Damped(D d, hn::Vec<D> side, const C &c, int sign, int64_t i) {
+HWY_INLINE Mask<D> Damped(D d, Vec<D> side, const C &c, int sign, int64_t i) {
   return IsDamped<D>(side, c.get(d, sign, i), c.get(d, sign + 1, i));
 }
 
@@ -181,15 +177,15 @@ struct BackwardBody {
   static constexpr int kReads = kFused ? 3 : 2;
   HWY_INLINE const T *reads(int k) const { return k == 0 ? x : k == 1 || !side ? g : side; }
   template <class D, class C, class Load>
-  HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
-    Results<hn::Vec<D>> r;
+  HWY_INLINE Results<Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
+    Results<Vec<D>> r;
     auto vg = load(g + i);
     if (kFused && side)
       vg = Through<D>(d, slope)(vg, Damped(d, load(side + i), c, coefficient::b_side_sign, i));
-    const auto centered = hn::Add(vg, c.get(d, coefficient::b_minus_gmean, i));
+    const auto centered = Add(vg, c.get(d, coefficient::b_minus_gmean, i));
     const auto v =
-        hn::MulAdd(centered, c.get(d, coefficient::b_scale, i), c.get(d, coefficient::b_shift, i));
-    r.out = hn::MulAdd(Centered(d, load(x + i), c, i), c.get(d, coefficient::b_slope, i), v);
+        MulAdd(centered, c.get(d, coefficient::b_scale, i), c.get(d, coefficient::b_shift, i));
+    r.out = MulAdd(Centered(d, load(x + i), c, i), c.get(d, coefficient::b_slope, i), v);
     r.out2 = vg;
     return r;
   }
@@ -212,13 +208,13 @@ struct ScaleBody {
   static constexpr int kReads = kFused ? 2 : 1;
   HWY_INLINE const T *reads(int k) const { return k == 0 || !side ? g : side; }
   template <class D, class C, class Load>
-  HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
-    Results<hn::Vec<D>> r;
+  HWY_INLINE Results<Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
+    Results<Vec<D>> r;
     r.out2 = load(g + i);
     if (kFused && side)
       r.out2 =
           Through<D>(d, slope)(r.out2, Damped(d, load(side + i), c, coefficient::b_side_sign, i));
-    r.out = hn::Mul(r.out2, c.get(d, coefficient::b_scale, i));
+    r.out = Mul(r.out2, c.get(d, coefficient::b_scale, i));
     return r;
   }
 };
@@ -242,28 +238,28 @@ struct DoubleBackwardBody {
   static constexpr int kReads = 3;
   HWY_INLINE const T *reads(int k) const { return k == 0 ? x : k == 1 ? g : v; }
   template <class D, class C, class Load>
-  HWY_INLINE Results<hn::Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
+  HWY_INLINE Results<Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
     using namespace coefficient;
-    Results<hn::Vec<D>> r;
+    Results<Vec<D>> r;
     const Through<D> through(d, slope);
     auto vg = load(g + i);
-    auto is_damped = hn::MaskFromVec(hn::Zero(d));
+    auto is_damped = MaskFromVec(Zero(d));
     if (side) {
       is_damped = Damped(d, load(side + i), c, d_side_sign, i);
       vg = through(vg, is_damped);
     }
     const auto vv = load(v + i);
-    const auto xhat = hn::Mul(Centered(d, load(x + i), c, i), c.get(d, d_invstd, i));
+    const auto xhat = Mul(Centered(d, load(x + i), c, i), c.get(d, d_invstd, i));
     if (out) {
-      r.out = hn::MulAdd(vv, c.get(d, d_c1, i), c.get(d, d_c0, i));
-      r.out = hn::MulAdd(xhat, c.get(d, d_c2, i), r.out);
+      r.out = MulAdd(vv, c.get(d, d_c1, i), c.get(d, d_c0, i));
+      r.out = MulAdd(xhat, c.get(d, d_c2, i), r.out);
       if (side) r.out = through(r.out, is_damped);
     }
     if (out2) {
-      r.out2 = hn::Mul(hn::Sub(vv, c.get(d, d_vmean, i)), c.get(d, d_d1, i));
-      const auto centered = hn::Add(vg, c.get(d, d_minus_gmean, i));
-      r.out2 = hn::Add(r.out2, hn::MulAdd(centered, c.get(d, d_d2, i), c.get(d, d_d0, i)));
-      r.out2 = hn::MulAdd(xhat, c.get(d, d_d3, i), r.out2);
+      r.out2 = Mul(Sub(vv, c.get(d, d_vmean, i)), c.get(d, d_d1, i));
+      const auto centered = Add(vg, c.get(d, d_minus_gmean, i));
+      r.out2 = Add(r.out2, MulAdd(centered, c.get(d, d_d2, i), c.get(d, d_d0, i)));
+      r.out2 = MulAdd(xhat, c.get(d, d_d3, i), r.out2);
     }
     return r;
   }
@@ -295,7 +291,7 @@ HWY_INLINE void MapVector(D d, const Body &body, int64_t i, const C &c, bool str
 }
 // Elements that MapVector maps at a time.
 template <class T, class Body, class C, class D>
-inline constexpr int64_t kStepOf = static_cast<int64_t>(hn::MaxLanes(D())) *
+inline constexpr int64_t kStepOf = static_cast<int64_t>(MaxLanes(D())) *
                                    (kInParts<T, Body, C, D> ? 2 : 1);
 
 // Whether the target has streaming stores that are worth their code.
@@ -307,7 +303,7 @@ inline constexpr int64_t kLineBytes = 64;
 template <class T, class Body, class C>
 HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, bool streaming,
                          int64_t prefetch) {
-  using D = hn::ScalableTag<Arithmetic<T>>;
+  using D = ScalableTag<Arithmetic<T>>;
   const D d;
   constexpr int64_t kStep = kStepOf<T, Body, C, D>;
   constexpr int64_t kSteps =
@@ -338,7 +334,7 @@ HWY_INLINE int64_t BeforeLine(const T *output) {
 template <class T, class Body, class PlaneOf>
 BN2D_KERNEL void MapElements(const Body &body, int64_t i, int64_t stop, int64_t length,
                              const PlaneOf &plane_of) {
-  const hn::CappedTag<Arithmetic<T>, 1> one;
+  const CappedTag<Arithmetic<T>, 1> one;
   for (int64_t plane = i < length ? 0 : i / length; i < stop; ++plane) {
     const auto c = plane_of(plane);
     for (const int64_t end = std::min(stop, (plane + 1) * length); i < end; ++i)
@@ -352,7 +348,7 @@ BN2D_KERNEL void MapElements(const Body &body, int64_t i, int64_t stop, int64_t 
 template <class T, class Body, class PlaneOf>
 HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool streaming,
                        int64_t prefetch, const PlaneOf &plane_of) {
-  using D = hn::ScalableTag<Arithmetic<T>>;
+  using D = ScalableTag<Arithmetic<T>>;
   using C = std::decay_t<decltype(plane_of(0))>;
   const D d;
   constexpr int64_t kLineLength = kLineBytes / static_cast<int64_t>(sizeof(T));
@@ -412,7 +408,7 @@ template <int kRows, class T, class Body, class C, class D>
 HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, int64_t row,
                               int64_t step, const C &c, bool streaming, int64_t prefetch) {
   constexpr int64_t kLineLength = kLineBytes / static_cast<int64_t>(sizeof(T));
-  constexpr int64_t kWidth = static_cast<int64_t>(hn::MaxLanes(D()));
+  constexpr int64_t kWidth = static_cast<int64_t>(MaxLanes(D()));
   for (int64_t line = i; i + kWidth <= stop; i += kWidth) {
     if (kWidth > 1 && i == line) {
       line += kLineLength;
@@ -432,8 +428,8 @@ HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, in
 template <class T, class Body>
 HWY_INLINE void MapOverChannels(const MapJob &job) {
   using A = Arithmetic<T>;
-  const hn::ScalableTag<A> d;
-  const hn::CappedTag<A, 1> one;
+  const ScalableTag<A> d;
+  const CappedTag<A, 1> one;
   const RowCoefficients<A, Body::kCoefficients> c(job);
   // Short rows share what is loaded of the coefficients. Long ones would be two runs of memory at a
   // time instead of one, and where stores stream, a core keeps few lines open that it has written
@@ -444,7 +440,7 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
   bool same_step = true;
   for (const auto tensor : MapJob::kTensors)
     same_step = same_step && ((job.*tensor).data == nullptr || (job.*tensor).position == step);
-  constexpr bool kMayShare = hn::MaxLanes(d) > 1 && Body::kHot && kSpecialise;
+  constexpr bool kMayShare = MaxLanes(d) > 1 && Body::kHot && kSpecialise;
   const bool share = kMayShare && same_step && !streaming &&
                      step * static_cast<int64_t>(sizeof(T)) <= kShortRowBytes;
   const int64_t at_once = share ? kRowsAtOnce : 1;

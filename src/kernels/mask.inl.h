@@ -8,19 +8,19 @@
 #endif
 
 #include "kernels/elements.inl.h"
+#include "kernels/highway.inl.h"
 #include "kernels/specialise.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 // Calls f(tag, first element, its bit in the byte) for vectors of at most a byte of bits, then for
 // single elements.
 template <class T, class F>
 HWY_INLINE void ForBits(int64_t count, const F &f) {
-  const hn::CappedTag<Arithmetic<T>, 8> d;
-  const hn::CappedTag<Arithmetic<T>, 1> one;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const CappedTag<Arithmetic<T>, 8> d;
+  const CappedTag<Arithmetic<T>, 1> one;
+  const int64_t lanes = static_cast<int64_t>(Lanes(d));
   int64_t i = 0;
   for (; i + 8 <= count; i += 8)
     for (int64_t bit = 0; bit < 8; bit += lanes) f(d, i + bit, static_cast<int>(bit));
@@ -33,9 +33,8 @@ BN2D_SELDOM void ExpandMask(const uint8_t *bits, int64_t count, void *elements) 
   ForBits<T>(count, [&](auto d, int64_t i, int bit) HWY_ATTR {
     uint8_t byte[8] = {
         static_cast<uint8_t>(bits[i / 8] >> bit)};  // 8: what a mask is loaded from at least
-    const auto plus = hn::Set(d, hn::TFromD<decltype(d)>{1});
-    StoreElements(d, hn::IfThenElse(hn::LoadMaskBits(d, byte), plus, hn::Neg(plus)), out + i,
-                  false);
+    const auto plus = Set(d, TFromD<decltype(d)>{1});
+    StoreElements(d, IfThenElse(LoadMaskBits(d, byte), plus, Neg(plus)), out + i, false);
   });
 }
 
@@ -44,7 +43,7 @@ BN2D_SELDOM void PackMask(const void *elements, int64_t count, uint8_t *bits) {
   const auto *in = static_cast<const T *>(elements);
   ForBits<T>(count, [&](auto d, int64_t i, int bit) HWY_ATTR {
     uint8_t byte[8];
-    hn::StoreMaskBits(d, hn::Gt(LoadElements(d, in + i), hn::Zero(d)), byte);
+    StoreMaskBits(d, Gt(LoadElements(d, in + i), Zero(d)), byte);
     bits[i / 8] = static_cast<uint8_t>((bit == 0 ? 0 : bits[i / 8]) | (byte[0] << bit));
   });
 }

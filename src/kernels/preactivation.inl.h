@@ -7,33 +7,32 @@
 #define BN2D_KERNELS_PREACTIVATION_INL_H
 #endif
 
-#include "hwy/highway.h"
+#include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 // x - mean, with the mean in two parts: nothing cancels when |mean| is much larger than the
 // deviation. The coefficients are -mean, because an addition can take x straight from memory.
 template <class D, class C>
-HWY_INLINE hn::Vec<D> Centered(D d, hn::Vec<D> x, const C &coefficients, int64_t i) {
-  return hn::Add(hn::Add(x, coefficients.get(d, coefficient::minus_mean_hi, i)),
-                 coefficients.get(d, coefficient::minus_mean_lo, i));
+HWY_INLINE Vec<D> Centered(D d, Vec<D> x, const C &coefficients, int64_t i) {
+  return Add(Add(x, coefficients.get(d, coefficient::minus_mean_hi, i)),
+             coefficients.get(d, coefficient::minus_mean_lo, i));
 }
 
 template <class D, class C>
-HWY_INLINE hn::Vec<D> Argument(D d, hn::Vec<D> x, const C &coefficients, int64_t i) {
-  return hn::MulAdd(Centered(d, x, coefficients, i), coefficients.get(d, coefficient::scale, i),
-                    coefficients.get(d, coefficient::shift, i));
+HWY_INLINE Vec<D> Argument(D d, Vec<D> x, const C &coefficients, int64_t i) {
+  return MulAdd(Centered(d, x, coefficients, i), coefficients.get(d, coefficient::scale, i),
+                coefficients.get(d, coefficient::shift, i));
 }
 
 // An element's gradient is *whole* or, on the other side of the activation, *damped* by the slope:
 // at elements of the side's tensor up to a threshold, after a change of their sign where the
 // channel's `sign` is -0. NaN is none of them.
 template <class D>
-HWY_INLINE hn::Mask<D> IsDamped(hn::Vec<D> side, hn::Vec<D> sign, hn::Vec<D> threshold) {
-  return hn::Le(hn::Xor(side, sign), threshold);
+HWY_INLINE Mask<D> IsDamped(Vec<D> side, Vec<D> sign, Vec<D> threshold) {
+  return Le(Xor(side, sign), threshold);
 }
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE

@@ -13,13 +13,13 @@
 #include <limits>
 
 #include "kernels/elements.inl.h"
+#include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
 #include "kernels/pair.inl.h"
 #include "kernels/sums.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 // The largest power of two that is not above a float that is not negative; 0 for subnormal ones.
 inline float PowerOfTwoBelow(float v) {
@@ -53,9 +53,9 @@ template <class T>
 BN2D_SELDOM void Pivots(const void *const elements[3], int64_t stride, int64_t channels,
                         void *pivots) {
   using A = Arithmetic<T>;
-  const hn::CappedTag<A, 1> one;
+  const CappedTag<A, 1> one;
   const auto at = [&](int i, int64_t c) HWY_ATTR {
-    return hn::GetLane(LoadElements(one, static_cast<const T *>(elements[i]) + c * stride));
+    return GetLane(LoadElements(one, static_cast<const T *>(elements[i]) + c * stride));
   };
   A *const out = static_cast<A *>(pivots);
   for (int64_t c = 0; c < channels; ++c) out[c] = PivotOf(at(0, c), at(1, c), at(2, c));
@@ -66,22 +66,22 @@ template <bool kPair, class V>
 HWY_INLINE Pair<V> AddLanes(Pair<V> a, Pair<V> b) {
   if constexpr (kPair) {
     const Pair<V> sum = TwoSum(a.hi, b.hi);
-    return {sum.hi, hn::Add(sum.lo, hn::Add(a.lo, b.lo))};
+    return {sum.hi, Add(sum.lo, Add(a.lo, b.lo))};
   } else {
-    return {hn::Add(a.hi, b.hi), a.lo};
+    return {Add(a.hi, b.hi), a.lo};
   }
 }
 
 // Neighbours together: [a0+a1, a2+a3, ..., b0+b1, ...].
 template <bool kPair, class D>
-HWY_INLINE Pair<hn::Vec<D>> AddNeighbours(D d, Pair<hn::Vec<D>> a, Pair<hn::Vec<D>> b) {
+HWY_INLINE Pair<Vec<D>> AddNeighbours(D d, Pair<Vec<D>> a, Pair<Vec<D>> b) {
 #if HWY_TARGET == HWY_SCALAR
   (void)d;
   return AddLanes<kPair>(a, b);
 #else
-  using V = hn::Vec<D>;
+  using V = Vec<D>;
   if constexpr (!kPair)
-    return {hn::Add(hn::ConcatEven(d, b.hi, a.hi), hn::ConcatOdd(d, b.hi, a.hi)), a.lo};
+    return {Add(hn::ConcatEven(d, b.hi, a.hi), hn::ConcatOdd(d, b.hi, a.hi)), a.lo};
   return AddLanes<kPair>(Pair<V>{hn::ConcatEven(d, b.hi, a.hi), hn::ConcatEven(d, b.lo, a.lo)},
                          Pair<V>{hn::ConcatOdd(d, b.hi, a.hi), hn::ConcatOdd(d, b.lo, a.lo)});
 #endif
@@ -98,16 +98,16 @@ HWY_INLINE V TreeOfEight(V *v, const F &add) {
 }
 
 template <bool kPair, class D>
-HWY_INLINE void StoreReduced(D d, Pair<hn::Vec<D>> sum, double *hi, double *lo) {
+HWY_INLINE void StoreReduced(D d, Pair<Vec<D>> sum, double *hi, double *lo) {
   if constexpr (kPair) {
     // An overflow to infinity leaves NaN in the low part.
-    const auto infinite = hn::Eq(hn::Abs(sum.hi), hn::Set(d, HUGE_VAL));
+    const auto infinite = Eq(Abs(sum.hi), Set(d, HUGE_VAL));
     const auto total = QuickTwoSum(sum.hi, sum.lo);
-    hn::StoreU(hn::IfThenElse(infinite, sum.hi, total.hi), d, hi);
-    hn::StoreU(hn::IfThenZeroElse(infinite, total.lo), d, lo);
+    StoreU(IfThenElse(infinite, sum.hi, total.hi), d, hi);
+    StoreU(IfThenZeroElse(infinite, total.lo), d, lo);
   } else {
-    hn::StoreU(sum.hi, d, hi);
-    hn::StoreU(sum.lo, d, lo);
+    StoreU(sum.hi, d, hi);
+    StoreU(sum.lo, d, lo);
   }
 }
 
@@ -117,7 +117,7 @@ template <bool kPair>
 HWY_INLINE void ReducePlanes(int terms, int term, int64_t channels, const double *accumulators,
                              double *hi, double *lo) {
   const DoubleTag d;
-  using P = Pair<hn::Vec<DoubleTag>>;
+  using P = Pair<Vec<DoubleTag>>;
   constexpr int kVectors = kLanes / kDoubles;
   const int64_t step = terms * accumulators_of(kPair);
   for (int64_t c = 0; c < channels; c += kDoubles) {
@@ -127,7 +127,7 @@ HWY_INLINE void ReducePlanes(int terms, int term, int64_t channels, const double
       // Past the last channel its sums are taken again, for lanes that nobody reads.
       const double *const of = accumulators + std::min(c + i / kVectors, channels - 1) * step +
                                term * accumulators_of(kPair) + i % kVectors * kDoubles;
-      v[i] = P(hn::LoadU(d, of), kPair ? hn::LoadU(d, of + kLanes) : hn::Zero(d));
+      v[i] = P(LoadU(d, of), kPair ? LoadU(d, of + kLanes) : Zero(d));
     }
     const P sum =
         TreeOfEight(v, [&](P a, P b) BN2D_INLINED { return AddNeighbours<kPair>(d, a, b); });
@@ -139,12 +139,12 @@ HWY_INLINE void ReducePlanes(int terms, int term, int64_t channels, const double
 template <bool kPair, class D>
 HWY_INLINE void ReduceLanesOfChannels(D d, const double *lanes, int64_t stride, double *hi,
                                       double *lo) {
-  using P = Pair<hn::Vec<D>>;
+  using P = Pair<Vec<D>>;
   P v[kLanes];
 #pragma GCC unroll 8
   for (int i = 0; i < kLanes; ++i)
-    v[i] = P(hn::LoadU(d, lanes + i * stride),
-             kPair ? hn::LoadU(d, lanes + (kLanes + i) * stride) : hn::Zero(d));
+    v[i] =
+        P(LoadU(d, lanes + i * stride), kPair ? LoadU(d, lanes + (kLanes + i) * stride) : Zero(d));
   StoreReduced<kPair>(
       d, TreeOfEight(v, [&](P a, P b) BN2D_INLINED { return AddLanes<kPair>(a, b); }), hi, lo);
 }
@@ -154,7 +154,7 @@ template <bool kPair>
 BN2D_KERNEL inline void Reduce(int terms, Layout layout, int64_t channels,
                                const double *accumulators, int64_t stride, Sums *sums) {
   const DoubleTag d;
-  const hn::CappedTag<double, 1> one;
+  const CappedTag<double, 1> one;
   for (int term = 0; term < terms; ++term) {
     double *hi = sums->hi + term * kMaxGroup, *lo = sums->lo + term * kMaxGroup;
     if (layout == Layout::planes) {

@@ -11,43 +11,43 @@
 #include <type_traits>
 
 #include "kernels/elements.inl.h"
+#include "kernels/highway.inl.h"
 #include "kernels/map.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 template <class T>
 BN2D_KERNEL void LoadRow(const void *elements, int64_t count, void *arithmetic) {
   if constexpr (std::is_same_v<T, Arithmetic<T>>) {
     std::memcpy(arithmetic, elements, static_cast<size_t>(count) * sizeof(T));
   } else {
-    const hn::ScalableTag<float> d;
-    const hn::CappedTag<float, 1> one;
+    const ScalableTag<float> d;
+    const CappedTag<float, 1> one;
     const auto *const from = static_cast<const T *>(elements);
     auto *const to = static_cast<float *>(arithmetic);
     int64_t i = 0;
-    for (constexpr int64_t kSize = hn::MaxLanes(d); i + kSize <= count; i += kSize)
-      hn::StoreU(LoadElements(d, from + i), d, to + i);
-    for (; i < count; ++i) hn::StoreU(LoadElements(one, from + i), one, to + i);
+    for (constexpr int64_t kSize = MaxLanes(d); i + kSize <= count; i += kSize)
+      StoreU(LoadElements(d, from + i), d, to + i);
+    for (; i < count; ++i) StoreU(LoadElements(one, from + i), one, to + i);
   }
 }
 
 template <class T>
 BN2D_KERNEL void StoreRow(const void *arithmetic, int64_t count, void *elements, bool streaming) {
   using A = Arithmetic<T>;
-  const hn::ScalableTag<A> d;
-  const hn::CappedTag<A, 1> one;
+  const ScalableTag<A> d;
+  const CappedTag<A, 1> one;
   const auto *const from = static_cast<const A *>(arithmetic);
   auto *const to = static_cast<T *>(elements);
   streaming = kStreams && streaming;
   int64_t i = 0;
   const auto store_ones = [&](int64_t end) HWY_ATTR {
-    for (; i < end; ++i) StoreElements(one, hn::LoadU(one, from + i), to + i, false);
+    for (; i < end; ++i) StoreElements(one, LoadU(one, from + i), to + i, false);
   };
   if (streaming) store_ones(std::min(count, BeforeLine(to)));
-  for (constexpr int64_t kSize = hn::MaxLanes(d); i + kSize <= count; i += kSize)
-    StoreElements(d, hn::LoadU(d, from + i), to + i, streaming);
+  for (constexpr int64_t kSize = MaxLanes(d); i + kSize <= count; i += kSize)
+    StoreElements(d, LoadU(d, from + i), to + i, streaming);
   store_ones(count);
 }
 

@@ -9,12 +9,12 @@
 #include <limits>
 
 #include "kernels/channel.inl.h"
+#include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
 #include "kernels/preactivation.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 // The question is where a fused backward finds the side of the activation of an element, without y
 // and without a mask: for which x is the argument of the activation, as the forward map computes
@@ -47,75 +47,73 @@ struct SideOfChannels {
 
   template <class D>
   struct Coefficients {
-    hn::Vec<D> value[4];
+    Vec<D> value[4];
     HWY_INLINE Coefficients() {}  // see Pair
-    HWY_INLINE hn::Vec<D> get(D, int k, int64_t) const { return value[k]; }
+    HWY_INLINE Vec<D> get(D, int k, int64_t) const { return value[k]; }
   };
   // Bits as unsigned numbers in the order of the numbers that they stand for, and back.
-  template <class D, class DU = hn::RebindToUnsigned<D>>
-  static HWY_INLINE hn::Vec<DU> Turned(D d, hn::Vec<DU> bits, hn::Vec<DU> negative) {
-    const hn::RebindToSigned<D> di;
-    const auto all = hn::BitCast(DU(), hn::BroadcastSignBit(hn::BitCast(di, negative)));
-    return hn::Xor(bits, hn::Or(all, hn::BitCast(DU(), hn::Set(d, A{-0.0}))));
+  template <class D, class DU = RebindToUnsigned<D>>
+  static HWY_INLINE Vec<DU> Turned(D d, Vec<DU> bits, Vec<DU> negative) {
+    const RebindToSigned<D> di;
+    const auto all = BitCast(DU(), BroadcastSignBit(BitCast(di, negative)));
+    return Xor(bits, Or(all, BitCast(DU(), Set(d, A{-0.0}))));
   }
-  template <class D, class DU = hn::RebindToUnsigned<D>>
-  static HWY_INLINE hn::Vec<DU> Rank(D d, hn::Vec<D> v) {
-    const auto bits = hn::BitCast(DU(), v);
+  template <class D, class DU = RebindToUnsigned<D>>
+  static HWY_INLINE Vec<DU> Rank(D d, Vec<D> v) {
+    const auto bits = BitCast(DU(), v);
     return Turned(d, bits, bits);
   }
-  template <class D, class DU = hn::RebindToUnsigned<D>>
-  static HWY_INLINE hn::Vec<D> OfRank(D d, hn::Vec<DU> rank) {
-    return hn::BitCast(d, Turned(d, rank, hn::Not(rank)));
+  template <class D, class DU = RebindToUnsigned<D>>
+  static HWY_INLINE Vec<D> OfRank(D d, Vec<DU> rank) {
+    return BitCast(d, Turned(d, rank, Not(rank)));
   }
 
   template <class DoubleD>
   HWY_INLINE void operator()(DoubleD, int64_t c) const {
-    const hn::Rebind<A, DoubleD> d;
+    const Rebind<A, DoubleD> d;
     using D = decltype(d);
-    const hn::RebindToUnsigned<D> du;
+    const RebindToUnsigned<D> du;
     Coefficients<D> of;
 #pragma GCC unroll 4
-    for (int k = 0; k < 4; ++k) of.value[k] = hn::LoadU(d, coefficients + k * stride + c);
-    const auto scale = of.value[coefficient::scale], zero = hn::Zero(d);
-    const auto minus = hn::IfThenElseZero(hn::Lt(scale, zero), hn::Set(d, A{-0.0}));
+    for (int k = 0; k < 4; ++k) of.value[k] = LoadU(d, coefficients + k * stride + c);
+    const auto scale = of.value[coefficient::scale], zero = Zero(d);
+    const auto minus = IfThenElseZero(Lt(scale, zero), Set(d, A{-0.0}));
     // Whether the argument is positive (or NaN, which is not damped either).
-    const auto is_whole = [&](hn::Vec<decltype(du)> rank) HWY_ATTR {
-      const auto is_damped = hn::Le(Argument(d, hn::Xor(OfRank(d, rank), minus), of, 0), zero);
-      return hn::Not(hn::RebindMask(du, is_damped));
+    const auto is_whole = [&](Vec<decltype(du)> rank) HWY_ATTR {
+      const auto is_damped = Le(Argument(d, Xor(OfRank(d, rank), minus), of, 0), zero);
+      return Not(RebindMask(du, is_damped));
     };
-    const auto infinity = hn::Set(d, std::numeric_limits<A>::infinity());
-    const auto lowest = Rank(d, hn::Neg(infinity)), highest = Rank(d, infinity);
+    const auto infinity = Set(d, std::numeric_limits<A>::infinity());
+    const auto lowest = Rank(d, Neg(infinity)), highest = Rank(d, infinity);
     const auto shift_of_x =
-        hn::Add(hn::Add(of.value[coefficient::minus_mean_hi], of.value[coefficient::minus_mean_lo]),
-                hn::Div(of.value[coefficient::shift], scale));
-    const auto start =
-        Rank(d, hn::IfThenElse(hn::IsNaN(shift_of_x), zero, hn::Xor(hn::Neg(shift_of_x), minus)));
+        Add(Add(of.value[coefficient::minus_mean_hi], of.value[coefficient::minus_mean_lo]),
+            Div(of.value[coefficient::shift], scale));
+    const auto start = Rank(d, IfThenElse(IsNaN(shift_of_x), zero, Xor(Neg(shift_of_x), minus)));
 
     auto low = start, high = start;  // damped, or the lowest; whole, or the highest
-    for (auto reach = hn::TFromD<decltype(du)>{1}; reach != 0;
+    for (auto reach = TFromD<decltype(du)>{1}; reach != 0;
          reach = static_cast<decltype(reach)>(reach << 1)) {
-      const auto step = hn::Set(du, reach);
-      low = hn::Sub(hn::Max(start, hn::Add(lowest, step)), step);
-      high = hn::Add(hn::Min(start, hn::Sub(highest, step)), step);
-      const auto low_is_whole = is_whole(low), high_is_damped = hn::Not(is_whole(high));
-      low = hn::IfThenElse(low_is_whole, lowest, low);
-      high = hn::IfThenElse(high_is_damped, highest, high);
-      if (hn::AllFalse(du, hn::Or(low_is_whole, high_is_damped))) break;
+      const auto step = Set(du, reach);
+      low = Sub(Max(start, Add(lowest, step)), step);
+      high = Add(Min(start, Sub(highest, step)), step);
+      const auto low_is_whole = is_whole(low), high_is_damped = Not(is_whole(high));
+      low = IfThenElse(low_is_whole, lowest, low);
+      high = IfThenElse(high_is_damped, highest, high);
+      if (AllFalse(du, Or(low_is_whole, high_is_damped))) break;
     }
     for (;;) {
-      const auto half = hn::ShiftRight<1>(hn::Sub(high, low));
-      if (hn::AllFalse(du, hn::Ne(half, hn::Zero(du)))) break;
-      const auto middle = hn::Add(low, half);
+      const auto half = ShiftRight<1>(Sub(high, low));
+      if (AllFalse(du, Ne(half, Zero(du)))) break;
+      const auto middle = Add(low, half);
       const auto whole = is_whole(middle);
-      high = hn::IfThenElse(whole, middle, high);
-      low = hn::IfThenElse(whole, low, middle);
+      high = IfThenElse(whole, middle, high);
+      low = IfThenElse(whole, low, middle);
     }
-    hn::StoreU(minus, d, sign + c);
+    StoreU(minus, d, sign + c);
     // Where no number is damped, not even an infinite one is, whose argument is NaN.
-    const auto none = hn::RebindMask(d, is_whole(low));
-    hn::StoreU(
-        hn::IfThenElse(none, hn::Set(d, std::numeric_limits<A>::quiet_NaN()), OfRank(d, low)), d,
-        threshold + c);
+    const auto none = RebindMask(d, is_whole(low));
+    StoreU(IfThenElse(none, Set(d, std::numeric_limits<A>::quiet_NaN()), OfRank(d, low)), d,
+           threshold + c);
   }
 };
 

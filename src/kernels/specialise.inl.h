@@ -6,11 +6,10 @@
 #define BN2D_KERNELS_SPECIALISE_INL_H
 #endif
 
-#include "hwy/highway.h"
+#include "kernels/highway.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 // Whether kernels that know more of their job are worth code of their own: not on the targets of
 // old CPUs.

@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "kernels/elements.inl.h"
+#include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
 #include "kernels/pair.inl.h"
 #include "kernels/preactivation.inl.h"
@@ -19,7 +20,6 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 
 // How elements are summed:
 //  - runs: floats and halves in float within a run, then in double;
@@ -28,12 +28,11 @@ namespace hn = hwy::HWY_NAMESPACE;
 //  - pairs: doubles, one by one, in pairs (hi, lo).
 enum class In { runs, doubles, pairs };
 
-using DoubleTag = hn::CappedTag<double, kLanes>;
-inline constexpr int kDoubles = static_cast<int>(hn::MaxLanes(DoubleTag()));
+using DoubleTag = CappedTag<double, kLanes>;
+inline constexpr int kDoubles = static_cast<int>(MaxLanes(DoubleTag()));
 // Vectors of elements are at most a row of floats, or the lanes of a row of doubles.
 template <In kIn>
-using ElementTag =
-    std::conditional_t<kIn == In::runs, hn::CappedTag<float, kRowElements>, DoubleTag>;
+using ElementTag = std::conditional_t<kIn == In::runs, CappedTag<float, kRowElements>, DoubleTag>;
 
 // A lambda that must be inlined: sums that it refers to would live in memory.
 #undef BN2D_INLINED
@@ -84,22 +83,22 @@ HWY_INLINE bool HasSide(const SumsJob &job) {
 template <Act kAct, class D>
 class GradientThrough {
  public:
-  using A = hn::TFromD<D>;
+  using A = TFromD<D>;
   HWY_INLINE GradientThrough(D d, double slope)
-      : slope_(hn::Set(d, static_cast<A>(slope))),
-        rest_(hn::Set(d, static_cast<A>(slope - static_cast<double>(static_cast<A>(slope))))),
+      : slope_(Set(d, static_cast<A>(slope))),
+        rest_(Set(d, static_cast<A>(slope - static_cast<double>(static_cast<A>(slope))))),
         is_relu_(kAct == Act::relu || (kAct != Act::none && slope == 0)) {}
-  HWY_INLINE hn::Vec<D> operator()(hn::Vec<D> g, hn::Mask<D> is_damped) const {
-    if (is_relu_) return hn::IfThenZeroElse(is_damped, g);
-    auto damped = hn::Mul(g, slope_);
+  HWY_INLINE Vec<D> operator()(Vec<D> g, Mask<D> is_damped) const {
+    if (is_relu_) return IfThenZeroElse(is_damped, g);
+    auto damped = Mul(g, slope_);
     // A slope such as 0.01 is not a float. Its rounding would be in each term of a sum, always in
     // the same direction.
-    if constexpr (sizeof(A) == sizeof(float)) damped = hn::MulAdd(g, slope_, hn::Mul(g, rest_));
-    return hn::IfThenElse(is_damped, damped, g);
+    if constexpr (sizeof(A) == sizeof(float)) damped = MulAdd(g, slope_, Mul(g, rest_));
+    return IfThenElse(is_damped, damped, g);
   }
 
  private:
-  hn::Vec<D> slope_, rest_;
+  Vec<D> slope_, rest_;
   bool is_relu_;
 };
 
@@ -107,7 +106,7 @@ class GradientThrough {
 template <class D>
 struct LoadWhole {
   template <class T>
-  HWY_INLINE hn::Vec<D> operator()(const T *p, hn::Vec<D>) const {
+  HWY_INLINE Vec<D> operator()(const T *p, Vec<D>) const {
     return LoadElements(D(), p);
   }
 };
@@ -116,13 +115,13 @@ struct LoadWhole {
 template <SumsOf kOf, class T, Act kAct, class D>
 class Reader {
  public:
-  using V = hn::Vec<D>;
+  using V = Vec<D>;
 
   // all(array): the numbers of the channels from their array.
   template <class F>
   HWY_INLINE Reader(D d, const SumsJob &job, const F &all)
       : through_(d, job.slope), has_side_(HasSide<kAct>(job)), pivot_(all(job.pivot)) {
-    sign_ = threshold_ = hn::Zero(d);
+    sign_ = threshold_ = Zero(d);
     if (has_side_) {
       sign_ = all(job.side_sign);
       threshold_ = all(job.side_threshold);
@@ -140,15 +139,15 @@ class Reader {
                         HWY_ATTR { return reinterpret_cast<const T *>(p + bytes) + i; };
     Elements<V> e;
     e.x = load(at(from.x, offset.x), pivot_);
-    e.t = hn::Sub(e.x, pivot_);
-    e.g = e.v = hn::Zero(d);
+    e.t = Sub(e.x, pivot_);
+    e.g = e.v = Zero(d);
     if constexpr (kOf != SumsOf::forward) {
-      e.g = load(at(from.g, offset.g), hn::Zero(d));
+      e.g = load(at(from.g, offset.g), Zero(d));
       if (has_side_)
-        e.g = through_(
-            e.g, IsDamped<D>(load(at(from.side, offset.side), hn::Zero(d)), sign_, threshold_));
+        e.g = through_(e.g,
+                       IsDamped<D>(load(at(from.side, offset.side), Zero(d)), sign_, threshold_));
     }
-    if constexpr (kOf == SumsOf::double_backward) e.v = load(at(from.v, offset.v), hn::Zero(d));
+    if constexpr (kOf == SumsOf::double_backward) e.v = load(at(from.v, offset.v), Zero(d));
     return e;
   }
 
@@ -161,7 +160,7 @@ class Reader {
 template <SumsOf kOf, class T, Act kAct, class D>
 HWY_INLINE auto ReaderOfPlane(D d, const SumsJob &job, int64_t c) {
   return Reader<kOf, T, kAct, D>(d, job, [&](const void *array) HWY_ATTR {
-    return hn::Set(d, static_cast<hn::TFromD<D>>(static_cast<const Arithmetic<T> *>(array)[c]));
+    return Set(d, static_cast<TFromD<D>>(static_cast<const Arithmetic<T> *>(array)[c]));
   });
 }
 template <SumsOf kOf, class T, Act kAct, class D>
@@ -175,14 +174,14 @@ HWY_INLINE auto ReaderOfChannels(D d, const SumsJob &job, int64_t c) {
 
 template <SumsOf kOf, class D>
 struct Terms {
-  hn::Vec<D> term[sums_count(kOf)];
+  Vec<D> term[sums_count(kOf)];
   HWY_INLINE Terms() {}  // see Pair
 };
 
 template <SumsOf kOf, class D>
 HWY_INLINE Terms<kOf, D> NoTerms(D d) {
   Terms<kOf, D> none;
-  Repeat<sums_count(kOf), true>([&](int k) BN2D_INLINED { none.term[k] = hn::Zero(d); });
+  Repeat<sums_count(kOf), true>([&](int k) BN2D_INLINED { none.term[k] = Zero(d); });
   return none;
 }
 template <SumsOf kOf, class D, class V>
@@ -190,16 +189,16 @@ HWY_INLINE Terms<kOf, D> TermsOf(D, const Elements<V> &e) {
   Terms<kOf, D> s;
   if constexpr (kOf == SumsOf::forward) {
     s.term[0] = e.t;
-    s.term[1] = hn::Mul(e.t, e.t);
+    s.term[1] = Mul(e.t, e.t);
   } else if constexpr (kOf == SumsOf::backward) {
     s.term[0] = e.g;
-    s.term[1] = hn::Mul(e.g, e.t);
+    s.term[1] = Mul(e.g, e.t);
   } else {
     s.term[0] = e.v;
-    s.term[1] = hn::Mul(e.v, e.t);
+    s.term[1] = Mul(e.v, e.t);
     s.term[2] = e.g;
-    s.term[3] = hn::Mul(e.g, e.t);
-    s.term[4] = hn::Mul(e.v, e.g);
+    s.term[3] = Mul(e.g, e.t);
+    s.term[4] = Mul(e.v, e.g);
   }
   return s;
 }
@@ -208,25 +207,24 @@ template <SumsOf kOf, class D, class V>
 HWY_INLINE Terms<kOf, D> TermsOfTwo(D d, const Elements<V> &a, const Elements<V> &b) {
   Terms<kOf, D> s = TermsOf<kOf>(d, a);
   if constexpr (kOf == SumsOf::forward) {
-    s.term[0] = hn::Add(s.term[0], b.t);
-    s.term[1] = hn::MulAdd(b.t, b.t, s.term[1]);
+    s.term[0] = Add(s.term[0], b.t);
+    s.term[1] = MulAdd(b.t, b.t, s.term[1]);
   } else if constexpr (kOf == SumsOf::backward) {
-    s.term[0] = hn::Add(s.term[0], b.g);
-    s.term[1] = hn::MulAdd(b.g, b.t, s.term[1]);
+    s.term[0] = Add(s.term[0], b.g);
+    s.term[1] = MulAdd(b.g, b.t, s.term[1]);
   } else {
-    s.term[0] = hn::Add(s.term[0], b.v);
-    s.term[1] = hn::MulAdd(b.v, b.t, s.term[1]);
-    s.term[2] = hn::Add(s.term[2], b.g);
-    s.term[3] = hn::MulAdd(b.g, b.t, s.term[3]);
-    s.term[4] = hn::MulAdd(b.v, b.g, s.term[4]);
+    s.term[0] = Add(s.term[0], b.v);
+    s.term[1] = MulAdd(b.v, b.t, s.term[1]);
+    s.term[2] = Add(s.term[2], b.g);
+    s.term[3] = MulAdd(b.g, b.t, s.term[3]);
+    s.term[4] = MulAdd(b.v, b.g, s.term[4]);
   }
   return s;
 }
 template <SumsOf kOf, class D>
 HWY_INLINE Terms<kOf, D> AddTerms(const Terms<kOf, D> &a, const Terms<kOf, D> &b) {
   Terms<kOf, D> s;
-  Repeat<sums_count(kOf), true>([&](int k)
-                                    BN2D_INLINED { s.term[k] = hn::Add(a.term[k], b.term[k]); });
+  Repeat<sums_count(kOf), true>([&](int k) BN2D_INLINED { s.term[k] = Add(a.term[k], b.term[k]); });
   return s;
 }
 
@@ -255,14 +253,14 @@ HWY_INLINE Terms<kOf, D> TreeOfRows(D d, int rows, const Leaf &leaf) {
 
 // Calls f(number, doubles) for the vectors of doubles that a vector of floats makes.
 template <class D, class F>
-HWY_INLINE void ForEachOfDoubles(D, hn::Vec<D> floats, const F &f) {
-  if constexpr (hn::MaxLanes(D()) <= static_cast<size_t>(kDoubles)) {
-    f(0, hn::PromoteTo(hn::Rebind<double, D>(), floats));
+HWY_INLINE void ForEachOfDoubles(D, Vec<D> floats, const F &f) {
+  if constexpr (MaxLanes(D()) <= static_cast<size_t>(kDoubles)) {
+    f(0, PromoteTo(Rebind<double, D>(), floats));
   } else {
 #if HWY_TARGET != HWY_SCALAR  // has no halves
-    const hn::Half<D> half;
-    f(0, hn::PromoteTo(DoubleTag(), hn::LowerHalf(half, floats)));
-    f(1, hn::PromoteTo(DoubleTag(), hn::UpperHalf(half, floats)));
+    const Half<D> half;
+    f(0, PromoteTo(DoubleTag(), hn::LowerHalf(half, floats)));
+    f(1, PromoteTo(DoubleTag(), hn::UpperHalf(half, floats)));
 #endif
   }
 }
@@ -274,30 +272,30 @@ HWY_INLINE void ForEachOfDoubles(D, hn::Vec<D> floats, const F &f) {
 template <class D, class V>
 HWY_INLINE V Difference(D d, V a, V b) {
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-  return hn::MulSub(a, hn::Set(d, hn::TFromD<D>{1}), b);
+  return MulSub(a, Set(d, TFromD<D>{1}), b);
 #else
   (void)d;
-  return hn::Sub(a, b);
+  return Sub(a, b);
 #endif
 }
 
 // A running sum of vectors.
 template <class D>
 struct PairSum {
-  hn::Vec<D> hi, lo;
+  Vec<D> hi, lo;
 
   HWY_INLINE PairSum() {}  // see Pair
-  HWY_INLINE explicit PairSum(hn::Vec<D> zero) : hi(zero), lo(zero) {}
-  HWY_INLINE void add(hn::Vec<D> v) { lo = hn::Add(lo, add_high(v)); }
-  HWY_INLINE void add(Pair<hn::Vec<D>> v) { lo = hn::Add(lo, hn::Add(add_high(v.hi), v.lo)); }
-  HWY_INLINE void add_product(hn::Vec<D> a, hn::Vec<D> b) { add(TwoProduct(a, b)); }
+  HWY_INLINE explicit PairSum(Vec<D> zero) : hi(zero), lo(zero) {}
+  HWY_INLINE void add(Vec<D> v) { lo = Add(lo, add_high(v)); }
+  HWY_INLINE void add(Pair<Vec<D>> v) { lo = Add(lo, Add(add_high(v.hi), v.lo)); }
+  HWY_INLINE void add_product(Vec<D> a, Vec<D> b) { add(TwoProduct(a, b)); }
 
  private:
-  HWY_INLINE hn::Vec<D> add_high(hn::Vec<D> v) {  // Knuth's two-sum; returns what hi could not take
+  HWY_INLINE Vec<D> add_high(Vec<D> v) {  // Knuth's two-sum; returns what hi could not take
     const D d;
-    const auto sum = hn::Add(hi, v);
+    const auto sum = Add(hi, v);
     const auto part = Difference(d, sum, hi);
-    const auto error = hn::Add(Difference(d, hi, Difference(d, sum, part)), Difference(d, v, part));
+    const auto error = Add(Difference(d, hi, Difference(d, sum, part)), Difference(d, v, part));
     hi = sum;
     return error;
   }
@@ -306,32 +304,32 @@ struct PairSum {
 // A vector of doubles to which others are added. The products of floats are exact.
 template <class D>
 struct PlainSum {
-  hn::Vec<D> hi;
+  Vec<D> hi;
   HWY_INLINE PlainSum() {}  // see Pair
-  HWY_INLINE explicit PlainSum(hn::Vec<D> zero) : hi(zero) {}
-  HWY_INLINE void add(hn::Vec<D> v) { hi = hn::Add(hi, v); }
-  HWY_INLINE void add_product(hn::Vec<D> a, hn::Vec<D> b) { hi = hn::MulAdd(a, b, hi); }
+  HWY_INLINE explicit PlainSum(Vec<D> zero) : hi(zero) {}
+  HWY_INLINE void add(Vec<D> v) { hi = Add(hi, v); }
+  HWY_INLINE void add_product(Vec<D> a, Vec<D> b) { hi = MulAdd(a, b, hi); }
 };
 template <In kIn, class D>
 using SumOf = std::conditional_t<kIn == In::pairs, PairSum<D>, PlainSum<D>>;
 
 template <class D>
 HWY_INLINE void LoadSum(D d, const double *at, int64_t, PlainSum<D> *sum) {
-  sum->hi = hn::LoadU(d, at);
+  sum->hi = LoadU(d, at);
 }
 template <class D>
 HWY_INLINE void LoadSum(D d, const double *at, int64_t to_low, PairSum<D> *sum) {
-  sum->hi = hn::LoadU(d, at);
-  sum->lo = hn::LoadU(d, at + to_low);
+  sum->hi = LoadU(d, at);
+  sum->lo = LoadU(d, at + to_low);
 }
 template <class D>
 HWY_INLINE void StoreSum(D d, const PlainSum<D> &sum, double *at, int64_t) {
-  hn::StoreU(sum.hi, d, at);
+  StoreU(sum.hi, d, at);
 }
 template <class D>
 HWY_INLINE void StoreSum(D d, const PairSum<D> &sum, double *at, int64_t to_low) {
-  hn::StoreU(sum.hi, d, at);
-  hn::StoreU(sum.lo, d, at + to_low);
+  StoreU(sum.hi, d, at);
+  StoreU(sum.lo, d, at + to_low);
 }
 
 // What a vector of elements adds to the sums of its operation.
@@ -340,16 +338,16 @@ HWY_INLINE void AddElements(D d, const Elements<V> &e, V pivot, V center_lo, Sum
   if constexpr (kOf == SumsOf::forward && kIn == In::pairs) {
     // What the difference lost. It is also missing from the square: (t+e)^2 = t^2 + 2te + ...
     const V part = Difference(d, e.t, e.x);
-    const V error = Difference(d, Difference(d, e.x, hn::Sub(e.t, part)), hn::Add(pivot, part));
+    const V error = Difference(d, Difference(d, e.x, Sub(e.t, part)), Add(pivot, part));
     const auto square = TwoProduct(e.t, e.t);
     sums[0].add({e.t, error});
-    sums[1].add({square.hi, hn::MulAdd(hn::Add(e.t, e.t), error, square.lo)});
+    sums[1].add({square.hi, MulAdd(Add(e.t, e.t), error, square.lo)});
   } else if constexpr (kOf == SumsOf::forward) {
     (void)d;
     sums[0].add(e.t);
     sums[1].add_product(e.t, e.t);
   } else {
-    const V t = kIn == In::pairs ? hn::Sub(e.t, center_lo) : e.t;
+    const V t = kIn == In::pairs ? Sub(e.t, center_lo) : e.t;
     if constexpr (kOf == SumsOf::backward) {
       sums[0].add(e.g);
       sums[1].add_product(e.g, t);
@@ -396,7 +394,7 @@ template <class D, class R, class Last>
 BN2D_TAIL auto ReadTail(const R &reader, const Cursor &from, const Offsets &offset, int64_t i,
                         const Last &last) {
   return reader.read(from, offset, i,
-                     [&](const auto *p, hn::Vec<D> pad) BN2D_INLINED { return last.load(p, pad); });
+                     [&](const auto *p, Vec<D> pad) BN2D_INLINED { return last.load(p, pad); });
 }
 #undef BN2D_TAIL
 
@@ -412,11 +410,11 @@ class LanesOfPlane {
       : reader_(reader),
         last_(last),
         memory_(job.accumulators + c * kTerms * kAccumulators),
-        center_lo_(hn::Set(DoubleTag(),
-                           kIn == In::pairs && kOf != SumsOf::forward ? job.center_lo[c] : 0.0)) {
+        center_lo_(
+            Set(DoubleTag(), kIn == In::pairs && kOf != SumsOf::forward ? job.center_lo[c] : 0.0)) {
     for_each_sum([&](double *at, Sum &sum) BN2D_INLINED {
       if (first) {
-        sum = Sum(hn::Zero(DoubleTag()));
+        sum = Sum(Zero(DoubleTag()));
       } else {
         LoadSum(DoubleTag(), at, kLanes, &sum);
       }
@@ -442,7 +440,7 @@ class LanesOfPlane {
       add_trees([&](int64_t i) BN2D_INLINED {
         return TreeOfRows<kOf, kHasMasks>(D(), pattern.rows, [&](int k) BN2D_INLINED {
           if constexpr (kHasMasks) return read_masked(from, pattern, k);
-          return is_there(pattern, k, i) ? read(from, pattern, k, i) : Elements<V>(hn::Zero(D()));
+          return is_there(pattern, k, i) ? read(from, pattern, k, i) : Elements<V>(Zero(D()));
         });
       });
     } else {
@@ -456,11 +454,11 @@ class LanesOfPlane {
   }
 
  private:
-  using V = hn::Vec<D>;
+  using V = Vec<D>;
   using Sum = SumOf<kIn, DoubleTag>;
   static constexpr int kTerms = sums_count(kOf), kVectors = kLanes / kDoubles;
   static constexpr int kAccumulators = accumulators_of(kIn == In::pairs);
-  static constexpr int64_t kSize = static_cast<int64_t>(hn::MaxLanes(D()));
+  static constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(D()));
 
   template <class F>
   HWY_INLINE void for_each_sum(const F &f) {
@@ -487,7 +485,7 @@ class LanesOfPlane {
   HWY_INLINE Elements<V> read_masked(const Cursor &from, const Pattern &pattern, int k) const {
     const auto *const bits = reinterpret_cast<const uint8_t *>(&pattern.present[k]);
     return reader_.read(from, pattern.offset[k], 0, [&](const T *p, V pad) BN2D_INLINED {
-      return hn::IfThenElse(hn::LoadMaskBits(D(), bits), LoadMasked(D(), p, bits), pad);
+      return IfThenElse(LoadMaskBits(D(), bits), LoadMasked(D(), p, bits), pad);
     });
   }
   // Floats: tree(i) is the tree of the elements from i on of each row.
@@ -496,11 +494,10 @@ class LanesOfPlane {
     if constexpr (kSize == kRowElements) {
 #if HWY_TARGET != HWY_SCALAR
       const auto both = tree(0);
-      const hn::Half<D> half;
+      const Half<D> half;
       Repeat<kTerms, true>([&](int k) BN2D_INLINED {
-        add_floats(half,
-                   hn::Add(hn::LowerHalf(half, both.term[k]), hn::UpperHalf(half, both.term[k])), 0,
-                   k);
+        add_floats(half, Add(hn::LowerHalf(half, both.term[k]), hn::UpperHalf(half, both.term[k])),
+                   0, k);
       });
 #endif
     } else {
@@ -512,8 +509,8 @@ class LanesOfPlane {
     }
   }
   template <class DF>
-  HWY_INLINE void add_floats(DF df, hn::Vec<DF> floats, int64_t lane, int term) {
-    ForEachOfDoubles(df, floats, [&](int j, hn::Vec<DoubleTag> doubles) BN2D_INLINED {
+  HWY_INLINE void add_floats(DF df, Vec<DF> floats, int64_t lane, int term) {
+    ForEachOfDoubles(df, floats, [&](int j, Vec<DoubleTag> doubles) BN2D_INLINED {
       sums_[lane / kDoubles + j][term].add(doubles);
     });
   }
@@ -521,7 +518,7 @@ class LanesOfPlane {
   const ReaderOfElements &reader_;
   const LastVector<T, D> &last_;
   double *const memory_;
-  const hn::Vec<DoubleTag> center_lo_;
+  const Vec<DoubleTag> center_lo_;
   Sum sums_[kVectors][kTerms];
 };
 
@@ -580,15 +577,15 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
       if (rows == 0) return;
       half[i] = TreeOfRows<kOf, (kWhole && kUnroll)>(d, lane.pattern.rows, [&](int k) BN2D_INLINED {
         if constexpr (kWhole) FetchRow<kOf, T, kAct>(lane, from, k, c);
-        return kWhole || (rows >> k & 1u) ? read(from, k) : Elements<hn::Vec<D>>(hn::Zero(d));
+        return kWhole || (rows >> k & 1u) ? read(from, k) : Elements<Vec<D>>(Zero(d));
       });
     });
     const Terms<kOf, D> both = AddTerms(half[0], half[1]);
     Repeat<kTerms, true>([&](int k) BN2D_INLINED {
       ForEachOfDoubles(d, both.term[k], [&](int j, auto doubles) BN2D_INLINED {
-        const hn::DFromV<decltype(doubles)> dd;
+        const DFromV<decltype(doubles)> dd;
         double *const at = memory + k * term_step + j * kDoubles;
-        hn::StoreU(hn::Add(hn::LoadU(dd, at), doubles), dd, at);
+        StoreU(Add(LoadU(dd, at), doubles), dd, at);
       });
     });
   } else {
@@ -597,7 +594,7 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
     Repeat<kTerms, kUnroll>(
         [&](int k) BN2D_INLINED { LoadSum(d, memory + k * term_step, to_low, &sums[k]); });
     const auto center_lo =
-        kIn == In::pairs && kOf != SumsOf::forward ? hn::LoadU(d, job.center_lo + c) : hn::Zero(d);
+        kIn == In::pairs && kOf != SumsOf::forward ? LoadU(d, job.center_lo + c) : Zero(d);
     for (int k = 0; k < 2 * lane.pattern.rows; ++k) {
       const bool is_first = k % 2 == 0;
       if ((is_first ? lane.rows_of_first : lane.rows_of_second) >> (k / 2) & 1u)
@@ -612,8 +609,8 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
 template <SumsOf kOf, class T, Act kAct, In kIn>
 HWY_INLINE void AddLane(const LaneOfRun &lane) {
   const ElementTag<kIn> d;
-  const hn::CappedTag<hn::TFromD<ElementTag<kIn>>, 1> one;
-  constexpr int64_t kSize = static_cast<int64_t>(hn::MaxLanes(d));
+  const CappedTag<TFromD<ElementTag<kIn>>, 1> one;
+  constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(d));
   int64_t c = 0;
   if constexpr (kIn == In::runs) {
     // Whole lanes are always fetched ahead. Code of its own for what the caches hold would be 29
@@ -625,7 +622,7 @@ HWY_INLINE void AddLane(const LaneOfRun &lane) {
   for (; c + kSize <= lane.job.channels; c += kSize)
     AddLaneOfChannels<kOf, T, kAct, kIn, false>(d, lane, c);
   if constexpr (kSize > kLanes) {  // 8 columns of each channel are a multiple of this
-    const hn::CappedTag<hn::TFromD<ElementTag<kIn>>, kLanes> eight;
+    const CappedTag<TFromD<ElementTag<kIn>>, kLanes> eight;
     for (; c + kLanes <= lane.job.channels; c += kLanes)
       AddLaneOfChannels<kOf, T, kAct, kIn, false>(eight, lane, c);
   }
