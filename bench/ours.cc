@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ours.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <stdexcept>
@@ -18,15 +19,23 @@ namespace {
 /// A bn2d_view and the arrays it points to.
 class View {
  public:
-  View(const Problem &p, void *data) : shape_{p.shape.n, p.shape.c, p.shape.h, p.shape.w} {
-    strides_ = p.strides();
+  View(const Problem &p, Layout layout, void *data)
+      : shape_{p.shape.n, p.shape.c, p.shape.h, p.shape.w} {
+    const int64_t block = block_of(layout);
+    if (block) {
+      shape_[1] /= block;
+      shape_[4] = block;
+    } else {
+      const auto strides = strides_of(layout, p.shape);
+      std::copy(strides.begin(), strides.end(), strides_.begin());
+    }
     view_.data = data;
     view_.device_type = BN2D_CPU;
-    view_.ndim = 4;
+    view_.ndim = block ? 5 : 4;
     view_.dtype_code = p.dtype == DType::kBF16 ? 4 : 2;
     view_.dtype_bits = static_cast<uint8_t>(8 * element_size(p.dtype));
     view_.dtype_lanes = 1;
-    contiguous_ = p.layout == Layout::kNchw;
+    contiguous_ = layout == Layout::kNchw || block;
   }
   /// Null for a tensor that the problem does not have. The pointers inside are set here, so that a
   /// View can be copied.
@@ -37,33 +46,57 @@ class View {
   }
 
  private:
-  std::array<int64_t, 4> shape_, strides_{};
+  std::array<int64_t, 5> shape_, strides_{};
   bn2d_view view_{};
   bool contiguous_ = true;
 };
+
+int32_t activation_of(Fuse fuse) {
+  switch (fuse) {
+    case Fuse::kNone:
+      return BN2D_ACT_NONE;
+    case Fuse::kRelu:
+    case Fuse::kAddRelu:
+      return BN2D_ACT_RELU;
+    case Fuse::kRelu6:
+      return BN2D_ACT_RELU6;
+    case Fuse::kClamp:
+      return BN2D_ACT_CLAMP;
+    case Fuse::kHardswish:
+      return BN2D_ACT_HARDSWISH;
+    case Fuse::kSilu:
+      return BN2D_ACT_SILU;
+    case Fuse::kGelu:
+      return BN2D_ACT_GELU;
+    case Fuse::kSigmoid:
+      return BN2D_ACT_SIGMOID;
+  }
+  return BN2D_ACT_NONE;
+}
+
+double slope_of(Fuse fuse) { return fuse == Fuse::kClamp ? kClampBound : 0; }
 
 /// Everything one variant owns. Shared by the copies of its std::function.
 struct Contestant {
   explicit Contestant(const Problem &problem)
       : p(problem),
         module(make_module(problem)),
-        x(p, p.t.x),
-        y(p, p.t.y),
-        z(p, p.t.z),
-        dy(p, p.t.dy),
-        dx(p, p.t.dx),
-        dz(p, p.t.dz) {}
+        x(p, p.layouts.x, p.t.x),
+        y(p, p.layouts.y, p.t.y),
+        z(p, p.layouts.z, p.t.z),
+        dy(p, p.layouts.dy, p.t.dy),
+        dx(p, p.layouts.dx, p.t.dx),
+        dz(p, p.layouts.z, p.t.dz) {}
 
   /// Plain contiguous float and double have functions of their own; they are what most callers use.
-  bool flat() const { return p.layout == Layout::kNchw && p.fuse == Fuse::kNone; }
+  bool flat() const { return p.layouts.are(Layout::kNchw) && p.fuse == Fuse::kNone; }
 
   int32_t forward(bn2d_record **out) {
     const Shape &s = p.shape;
     bn2d_module *m = module.get();
     if (statistics)
       return bn2d_forward_with_statistics(m, statistics.get(), x.get(), z.get(),
-                                          p.fuse == Fuse::kNone ? BN2D_ACT_NONE : BN2D_ACT_RELU, 0,
-                                          y.get(), out);
+                                          activation_of(p.fuse), slope_of(p.fuse), y.get(), out);
     if (flat() && p.dtype == DType::kF32)
       return bn2d_forward_f32(m, static_cast<float *>(p.t.x), s.n, s.h, s.w,
                               static_cast<float *>(p.t.y), out);
@@ -71,7 +104,8 @@ struct Contestant {
       return bn2d_forward_f64(m, static_cast<double *>(p.t.x), s.n, s.h, s.w,
                               static_cast<double *>(p.t.y), out);
     if (p.fuse == Fuse::kNone) return bn2d_forward(m, x.get(), y.get(), out);
-    return bn2d_forward_act(m, x.get(), z.get(), BN2D_ACT_RELU, 0, y.get(), out);
+    return bn2d_forward_act(m, x.get(), z.get(), activation_of(p.fuse), slope_of(p.fuse), y.get(),
+                            out);
   }
 
   int32_t backward() {
@@ -174,9 +208,11 @@ Variant ours_gradients(const Problem &problem, const std::string &name) {
     std::vector<double> mean, invstd;
   };
   const auto channels = static_cast<std::size_t>(problem.shape.c);
-  const auto state = std::make_shared<State>(
-      State{View(problem, problem.t.x), View(problem, problem.t.dy), View(problem, problem.t.y),
-            std::vector<double>(channels), std::vector<double>(channels)});
+  const auto state =
+      std::make_shared<State>(State{View(problem, problem.layouts.x, problem.t.x),
+                                    View(problem, problem.layouts.dy, problem.t.dy),
+                                    View(problem, problem.layouts.y, problem.t.y),
+                                    std::vector<double>(channels), std::vector<double>(channels)});
   const int32_t dtype = problem.dtype == DType::kF64 ? BN2D_F64 : BN2D_F32;
   check(bn2d_batch_norm_forward(state->x.get(), nullptr, state->y.get(), dtype, nullptr, nullptr,
                                 nullptr, nullptr, 1, 0, kEps, 0, BN2D_ACT_NONE, 0, nullptr,

@@ -49,6 +49,9 @@ constexpr const char *kOurs = "bn2d";
 constexpr const char *kOursEval = "bn2d, eval mode";
 constexpr const char *kOursTwin = "bn2d, many channels";
 constexpr const char *kOursBest = "bn2d, best description";
+constexpr const char *kOursAgreeing = "bn2d, layouts agree";
+constexpr const char *kOursNhwc = "bn2d, channels_last";
+constexpr const char *kOursRelu = "bn2d, relu";
 constexpr const char *kOursStreaming = "bn2d, streaming on";
 constexpr const char *kOursOrdinary = "bn2d, streaming off";
 

@@ -12,12 +12,14 @@
 
 #include "variant.h"
 
+// Since 3.3.
+#define HAS_GROUP_NORM \
+  (DNNL_VERSION_MAJOR > 3 || (DNNL_VERSION_MAJOR == 3 && DNNL_VERSION_MINOR >= 3))
+
 namespace bench {
 namespace {
 
 using dnnl::memory;
-using Forward = dnnl::batch_normalization_forward;
-using Backward = dnnl::batch_normalization_backward;
 using Flags = dnnl::normalization_flags;
 using Tag = memory::format_tag;
 
@@ -49,29 +51,69 @@ Flags flags_of(const Problem &p) {
   return flags;
 }
 
-Forward::primitive_desc forward_desc(const Problem &p, const memory::desc &md,
-                                     const dnnl::engine &engine) {
-  const auto kind =
-      p.op == Op::kEval ? dnnl::prop_kind::forward_inference : dnnl::prop_kind::forward_training;
-  const auto eps = static_cast<float>(kEps);
-#if DNNL_VERSION_MAJOR >= 3
-  return Forward::primitive_desc(engine, kind, md, md, eps, flags_of(p));
-#else
-  return Forward::primitive_desc(Forward::desc(kind, md, eps, flags_of(p)), engine);
-#endif
+/// What Job calls, of whatever kind of norm.
+struct Primitives {
+  dnnl::primitive forward, backward;  // backward: where the problem is one
+  memory::desc workspace;
+  std::string implementation;
+};
+
+template <class Forward, class Backward, class ForwardDesc, class MakeBackwardDesc>
+Primitives primitives_of(const Problem &p, const ForwardDesc &forward,
+                         const MakeBackwardDesc &make_backward_desc) {
+  Primitives out{Forward(forward), {}, forward.workspace_desc(), forward.impl_info_str()};
+  if (is_backward(p.op)) {
+    const auto desc = make_backward_desc();
+    out.backward = Backward(desc);
+    out.implementation = desc.impl_info_str();
+  }
+  return out;
 }
 
-Backward::primitive_desc backward_desc(const Problem &p, const memory::desc &md,
-                                       const dnnl::engine &engine,
-                                       const Forward::primitive_desc &hint) {
-  const auto kind =
+dnnl::prop_kind forward_kind(Op op) {
+  return op == Op::kEval ? dnnl::prop_kind::forward_inference : dnnl::prop_kind::forward_training;
+}
+
+Primitives batch_norm(const Problem &p, const memory::desc &md, const dnnl::engine &engine) {
+  using Forward = dnnl::batch_normalization_forward;
+  using Backward = dnnl::batch_normalization_backward;
+  const auto backward_kind =
       p.op == Op::kFrozenDx ? dnnl::prop_kind::backward_data : dnnl::prop_kind::backward;
   const auto eps = static_cast<float>(kEps);
 #if DNNL_VERSION_MAJOR >= 3
-  return Backward::primitive_desc(engine, kind, md, md, md, eps, flags_of(p), hint);
+  const Forward::primitive_desc forward(engine, forward_kind(p.op), md, md, eps, flags_of(p));
+  return primitives_of<Forward, Backward>(p, forward, [&] {
+    return Backward::primitive_desc(engine, backward_kind, md, md, md, eps, flags_of(p), forward);
+  });
 #else
-  return Backward::primitive_desc(Backward::desc(kind, md, md, eps, flags_of(p)), engine, hint);
+  const Forward::primitive_desc forward(Forward::desc(forward_kind(p.op), md, eps, flags_of(p)),
+                                        engine);
+  return primitives_of<Forward, Backward>(p, forward, [&] {
+    return Backward::primitive_desc(Backward::desc(backward_kind, md, md, eps, flags_of(p)), engine,
+                                    forward);
+  });
 #endif
+}
+
+#if HAS_GROUP_NORM
+Primitives group_norm(const Problem &p, const memory::desc &md, const dnnl::engine &engine) {
+  using Forward = dnnl::group_normalization_forward;
+  using Backward = dnnl::group_normalization_backward;
+  const auto eps = static_cast<float>(kEps);
+  const Forward::primitive_desc forward(engine, forward_kind(p.op), md, md, p.groups, eps,
+                                        flags_of(p));
+  return primitives_of<Forward, Backward>(p, forward, [&] {
+    return Backward::primitive_desc(engine, dnnl::prop_kind::backward, md, md, md, p.groups, eps,
+                                    flags_of(p), forward);
+  });
+}
+#endif
+
+Primitives primitives_of(const Problem &p, const memory::desc &md, const dnnl::engine &engine) {
+#if HAS_GROUP_NORM
+  if (p.groups != 0) return group_norm(p, md, engine);
+#endif
+  return batch_norm(p, md, engine);
 }
 
 void copy(dnnl::stream &stream, memory from, memory to) {
@@ -94,11 +136,10 @@ class Job {
         desc_(layout == Tag::undef ? row_desc_ : desc(layout)),
         same_layout_(desc_ == row_desc_),
         engine_(engine),
-        forward_pd_(forward_desc(p_, desc_, engine)) {
+        primitives_(primitives_of(p_, desc_, engine)) {
     x_ = input(p_.t.x);
     y_ = output(p_.t.y);
     make_parameters();
-    forward_ = Forward(forward_pd_);
     forward_args_ = {{DNNL_ARG_SRC, x_},        {DNNL_ARG_DST, y_},       {DNNL_ARG_MEAN, mean_},
                      {DNNL_ARG_VARIANCE, var_}, {DNNL_ARG_SCALE, scale_}, {DNNL_ARG_SHIFT, shift_}};
     if (p_.fuse == Fuse::kRelu && p_.op != Op::kEval)
@@ -108,9 +149,9 @@ class Job {
 
   void run() {
     if (is_backward(p_.op)) {
-      backward_.execute(stream_, backward_args_);
+      primitives_.backward.execute(stream_, backward_args_);
     } else {
-      forward_.execute(stream_, forward_args_);
+      primitives_.forward.execute(stream_, forward_args_);
     }
     stream_.wait();
   }
@@ -120,15 +161,15 @@ class Job {
       copy(stream_, is_backward(p_.op) ? dx_ : y_, memory(row_desc_, engine_, p_.output()));
   }
 
-  const char *implementation() const {
-    return is_backward(p_.op) ? backward_pd_.impl_info_str() : forward_pd_.impl_info_str();
-  }
+  const std::string &implementation() const { return primitives_.implementation; }
 
  private:
   memory::dims extents() const { return {p_.shape.n, p_.shape.c, p_.shape.h, p_.shape.w}; }
   memory::desc desc(Tag tag) const { return memory::desc(extents(), type_of(p_.dtype), tag); }
   memory::desc desc_of_row() const {
-    const auto strides = p_.strides();
+    if (p_.layouts.x == Layout::kNchw8c) return desc(Tag::nChw8c);
+    if (p_.layouts.x == Layout::kNchw16c) return desc(Tag::nChw16c);
+    const auto strides = strides_of(p_.layouts.x, p_.shape);
     return memory::desc(extents(), type_of(p_.dtype), memory::dims(strides.begin(), strides.end()));
   }
 
@@ -147,25 +188,29 @@ class Job {
   void make_parameters() {
     const int64_t c = p_.shape.c;
     const memory::desc channels({c}, memory::data_type::f32, Tag::a);
-    for (memory *m : {&mean_, &var_, &scale_, &shift_, &dscale_, &dshift_})
-      *m = memory(channels, engine_);
-    fill(mean_, c, 0);
-    fill(var_, c, 1);
+    for (memory *m : {&scale_, &shift_, &dscale_, &dshift_}) *m = memory(channels, engine_);
+    const memory::desc sets =
+        p_.groups == 0 ? channels
+                       : memory::desc({p_.shape.n, p_.groups}, memory::data_type::f32, Tag::ab);
+    for (memory *m : {&mean_, &var_}) *m = memory(sets, engine_);
+    if (p_.groups == 0) {  // running statistics of eval
+      fill(mean_, c, 0);
+      fill(var_, c, 1);
+    }
     fill(scale_, c, 1);
     fill(shift_, c, 0);
     if (p_.fuse == Fuse::kRelu && p_.op != Op::kEval)
-      workspace_ = memory(forward_pd_.workspace_desc(), engine_);
+      workspace_ = memory(primitives_.workspace, engine_);
   }
 
   void make_backward() {
     if (p_.op == Op::kBackward) {
-      forward_.execute(stream_, forward_args_);  // statistics and the side of the activation
+      primitives_.forward.execute(stream_,
+                                  forward_args_);  // statistics and the side of the activation
       stream_.wait();
     }
     dy_ = input(p_.t.dy);
     dx_ = output(p_.t.dx);
-    backward_pd_ = backward_desc(p_, desc_, engine_, forward_pd_);
-    backward_ = Backward(backward_pd_);
     backward_args_ = {{DNNL_ARG_SRC, x_},
                       {DNNL_ARG_DIFF_DST, dy_},
                       {DNNL_ARG_DIFF_SRC, dx_},
@@ -185,10 +230,7 @@ class Job {
   memory::desc row_desc_, desc_;
   bool same_layout_;
   dnnl::engine engine_;
-  Forward::primitive_desc forward_pd_;
-  Backward::primitive_desc backward_pd_;
-  Forward forward_;
-  Backward backward_;
+  Primitives primitives_;
   memory x_, y_, dy_, dx_, mean_, var_, scale_, shift_, dscale_, dshift_, workspace_;
   std::unordered_map<int, memory> forward_args_, backward_args_;
 };
@@ -220,13 +262,17 @@ class OneDnn : public Peer {
   }
 
   std::vector<Variant> variants(const Problem &problem) override {
-    if (problem.fuse == Fuse::kAddRelu)
-      return {missing(name(), "no CPU implementation of add + relu")};
-    if (problem.groups != 0) return {missing(name(), "its group norm is not compared")};
+    if (problem.fuse != Fuse::kNone && problem.fuse != Fuse::kRelu)
+      return {missing(name(), "fuses relu only")};
+    if (problem.groups != 0 && !HAS_GROUP_NORM)
+      return {missing(name(), "no group norm before 3.3")};
+    if (!problem.layouts.agree()) return {missing(name(), "one layout for all tensors")};
     if (problem.op == Op::kGradients)
       return {missing(name(), "no gradients of weight and bias without dx")};
-    if (problem.layout == Layout::kNhwc) return {variant(problem, " channels_last", Tag::undef)};
-    if (problem.layout != Layout::kNchw) return {variant(problem, " strided", Tag::undef)};
+    const Layout layout = problem.layouts.x;
+    if (layout == Layout::kNhwc) return {variant(problem, " channels_last", Tag::undef)};
+    if (block_of(layout)) return {variant(problem, " blocked", Tag::undef)};
+    if (layout != Layout::kNchw) return {variant(problem, " strided", Tag::undef)};
     return {variant(problem, " plain", Tag::undef), variant(problem, " channels_last", Tag::nhwc),
             variant(problem, " blocked", blocked())};
   }

@@ -4,12 +4,23 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/gelu_backward.h>
+#include <ATen/ops/hardswish.h>
+#include <ATen/ops/hardswish_backward.h>
+#include <ATen/ops/hardtanh.h>
+#include <ATen/ops/hardtanh_backward.h>
 #include <ATen/ops/native_batch_norm.h>
 #include <ATen/ops/native_batch_norm_backward.h>
 #include <ATen/ops/native_group_norm.h>
 #include <ATen/ops/native_group_norm_backward.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/sigmoid_backward.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/silu_backward.h>
 #include <ATen/ops/threshold_backward.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/Allocator.h>
@@ -58,17 +69,19 @@ class Job {
     bias_ = at::zeros({p_.shape.c}, parameters);
     running_mean_ = at::zeros({p_.shape.c}, parameters);
     running_var_ = at::ones({p_.shape.c}, parameters);
-    x_ = wrap(p_.t.x);
-    if (p_.t.z) z_ = wrap(p_.t.z);
+    x_ = wrap(p_.t.x, p_.layouts.x);
+    if (p_.t.z) z_ = wrap(p_.t.z, p_.layouts.z);
     if (!is_backward(p_.op)) return;
-    dy_ = wrap(p_.t.dy);
+    dy_ = wrap(p_.t.dy, p_.layouts.dy);
     forward();
   }
 
   void run() {
     const c10::InferenceMode inference;
-    (is_backward(p_.op) ? dx_ : y_).reset();  // as in a program that is done with the last result
+    result().reset();  // as in a program that is done with the last one
+    if (!is_backward(p_.op)) argument_.reset();
     is_backward(p_.op) ? backward() : forward();
+    if (!p_.layouts.agree()) lay_out(&result(), p_.shape, p_.output_layout());
   }
 
   void fetch() {
@@ -80,15 +93,25 @@ class Job {
       out.select(0, 1).copy_(dbias_);
       return;
     }
-    wrap(p_.output()).copy_(is_backward(p_.op) ? dx_ : y_);
+    wrap(p_.output(), p_.output_layout()).copy_(result());
   }
 
  private:
-  at::Tensor wrap(void *data) const {
+  at::Tensor wrap(void *data, Layout layout) const {
     const Shape &s = p_.shape;
-    const auto strides = p_.strides();
+    const auto strides = strides_of(layout, s);
     return at::from_blob(data, {s.n, s.c, s.h, s.w}, {strides.data(), strides.size()},
                          at::TensorOptions().dtype(type_of(p_.dtype)));
+  }
+
+  at::Tensor &result() { return is_backward(p_.op) ? dx_ : y_; }
+
+  /// PyTorch chooses the layout of a result; who wants another one copies it.
+  static void lay_out(at::Tensor *tensor, const Shape &shape, Layout layout) {
+    const auto strides = strides_of(layout, shape);
+    const at::IntArrayRef wanted(strides.data(), strides.size());
+    if (tensor->strides() == wanted) return;
+    *tensor = at::empty_strided(tensor->sizes(), wanted, tensor->options()).copy_(*tensor);
   }
 
   bool batch_statistics() const { return has_batch_statistics(p_.op); }
@@ -102,13 +125,67 @@ class Job {
     std::tie(y_, saved_mean_, saved_invstd_) = at::native_batch_norm(
         x_, weight_, bias_, running_mean_, running_var_, batch_statistics(), kMomentum, kEps);
     if (p_.fuse == Fuse::kAddRelu) y_.add_(z_);
-    if (p_.fuse != Fuse::kNone) y_.relu_();
+    activate();
+  }
+
+  /// In place where the backward needs no argument, as in networks; the others keep it.
+  void activate() {
+    switch (p_.fuse) {
+      case Fuse::kNone:
+        break;
+      case Fuse::kRelu:
+      case Fuse::kAddRelu:
+        y_.relu_();
+        break;
+      case Fuse::kRelu6:
+      case Fuse::kClamp:
+        at::hardtanh_(y_, 0, upper_bound());
+        break;
+      case Fuse::kHardswish:
+        argument_ = y_;
+        y_ = at::hardswish(argument_);
+        break;
+      case Fuse::kSilu:
+        argument_ = y_;
+        y_ = at::silu(argument_);
+        break;
+      case Fuse::kGelu:
+        argument_ = y_;
+        y_ = at::gelu(argument_);
+        break;
+      case Fuse::kSigmoid:
+        y_.sigmoid_();
+        break;
+    }
+  }
+
+  double upper_bound() const { return p_.fuse == Fuse::kRelu6 ? 6 : kClampBound; }
+
+  /// The gradient of the argument of the activation, which is also that of z.
+  at::Tensor argument_gradient() const {
+    switch (p_.fuse) {
+      case Fuse::kNone:
+        break;
+      case Fuse::kRelu:
+      case Fuse::kAddRelu:
+        return at::threshold_backward(dy_, y_, 0);
+      case Fuse::kRelu6:
+      case Fuse::kClamp:
+        return at::hardtanh_backward(dy_, y_, 0, upper_bound());
+      case Fuse::kHardswish:
+        return at::hardswish_backward(dy_, argument_);
+      case Fuse::kSilu:
+        return at::silu_backward(dy_, argument_);
+      case Fuse::kGelu:
+        return at::gelu_backward(dy_, argument_);
+      case Fuse::kSigmoid:
+        return at::sigmoid_backward(dy_, y_);
+    }
+    return dy_;
   }
 
   void backward() {
-    const at::Tensor g = p_.fuse == Fuse::kNone
-                             ? dy_
-                             : at::threshold_backward(dy_, y_, 0);  // also the gradient of z
+    const at::Tensor g = argument_gradient();
     const bool parameters = p_.op != Op::kFrozenDx;
     if (p_.groups != 0) {
       std::tie(dx_, dweight_, dbias_) = at::native_group_norm_backward(
@@ -122,8 +199,8 @@ class Job {
   }
 
   Problem p_;
-  at::Tensor weight_, bias_, running_mean_, running_var_, x_, z_, dy_, y_, dx_, dweight_, dbias_,
-      saved_mean_, saved_invstd_;
+  at::Tensor weight_, bias_, running_mean_, running_var_, x_, z_, dy_, argument_, y_, dx_, dweight_,
+      dbias_, saved_mean_, saved_invstd_;
 };
 
 /// PyTorch's operators allocate their results, and a large result is fresh memory from the system
@@ -210,7 +287,8 @@ class Torch : public Peer {
   }
 
   std::vector<Variant> variants(const Problem &problem) override {
-    const std::string layout = problem.layout == Layout::kNhwc ? " channels_last" : "";
+    const std::string layout = problem.layouts.are(Layout::kNhwc) ? " channels_last" : "";
+    if (block_of(problem.layouts.x)) return {missing(name(), "no blocks of channels")};
     Recycler::drop_all();
     try {
       const auto job = std::make_shared<Job>(problem);

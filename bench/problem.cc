@@ -36,13 +36,29 @@ const char *name_of(Layout layout) {
       return "cnhw";
     case Layout::kNcwh:
       return "ncwh";
+    case Layout::kNchw8c:
+      return "nchw8c";
+    case Layout::kNchw16c:
+      return "nchw16c";
   }
   return "?";
 }
 
+std::string name_of(const Layouts &layouts, Op op, Fuse fuse) {
+  if (layouts.agree()) return name_of(layouts.x);
+  const bool residual = fuse == Fuse::kAddRelu;
+  std::string text = std::string("x=") + name_of(layouts.x);
+  if (residual) text += std::string(",z=") + name_of(layouts.z);
+  if (residual || !is_backward(op)) text += std::string(",y=") + name_of(layouts.y);
+  if (is_backward(op))
+    text += std::string(",dy=") + name_of(layouts.dy) + ",dx=" + name_of(layouts.dx);
+  return text;
+}
+
 std::string name_of(Op op, Fuse fuse) {
   static const char *const ops[] = {"train", "backward", "eval", "frozen-dx", "gradients", "given"};
-  static const char *const fuses[] = {"", "+relu", "+add+relu"};
+  static const char *const fuses[] = {"",           "+relu", "+add+relu", "+relu6",  "+clamp",
+                                      "+hardswish", "+silu", "+gelu",     "+sigmoid"};
   return std::string(ops[static_cast<int>(op)]) + fuses[static_cast<int>(fuse)];
 }
 

@@ -15,17 +15,35 @@ namespace bench {
 /// kGradients: of weight and bias alone, i.e. sums without a map. kGiven: training forward with
 /// statistics from outside.
 enum class Op { kTrain, kBackward, kEval, kFrozenDx, kGradients, kGiven };
-enum class Fuse { kNone, kRelu, kAddRelu };
+/// kClamp: to [0, kClampBound].
+enum class Fuse { kNone, kRelu, kAddRelu, kRelu6, kClamp, kHardswish, kSilu, kGelu, kSigmoid };
 enum class DType { kF32, kF64, kF16, kBF16 };
-/// Dimensions in the order of memory, the slowest first. All are dense.
-enum class Layout { kNchw, kNhwc, kWhcn, kCnhw, kNcwh };
+/// Dimensions in the order of memory, the slowest first. All are dense. kNchw8c, kNchw16c: oneDNN's
+/// blocks of 8 and 16 channels.
+enum class Layout { kNchw, kNhwc, kWhcn, kCnhw, kNcwh, kNchw8c, kNchw16c };
+
+/// Channels of a block, 0 where there are no blocks.
+inline int64_t block_of(Layout layout) {
+  if (layout == Layout::kNchw8c) return 8;
+  return layout == Layout::kNchw16c ? 16 : 0;
+}
+
+/// The layout of each tensor of a call; dz lies as z.
+struct Layouts {
+  Layouts(Layout all = Layout::kNchw) : x(all), z(all), y(all), dy(all), dx(all) {}
+  bool agree() const { return z == x && y == x && dy == x && dx == x; }
+  bool are(Layout all) const { return x == all && agree(); }
+
+  Layout x, z, y, dy, dx;
+};
 
 struct Shape {
   int64_t n, c, h, w;
   int64_t size() const { return n * c * h * w; }
 };
 
-/// Strides in elements, of N, C, H, W. Inline, because the peers' modules need it.
+/// Strides in elements, of N, C, H, W; not for blocks of channels. Inline, because the peers'
+/// modules need it.
 inline std::array<int64_t, 4> strides_of(Layout layout, const Shape &s) {
   switch (layout) {
     case Layout::kNchw:
@@ -38,12 +56,17 @@ inline std::array<int64_t, 4> strides_of(Layout layout, const Shape &s) {
       return {s.h * s.w, s.n * s.h * s.w, s.w, 1};
     case Layout::kNcwh:
       return {s.c * s.h * s.w, s.h * s.w, 1, s.h};
+    case Layout::kNchw8c:
+    case Layout::kNchw16c:
+      break;
   }
   return {};
 }
 
 const char *name_of(DType dtype);
 const char *name_of(Layout layout);
+/// "nchw", or "x=nchw,y=nhwc" of the tensors of a call that mixes layouts.
+std::string name_of(const Layouts &layouts, Op op, Fuse fuse);
 std::string name_of(Op op, Fuse fuse);
 std::string name_of(const Shape &shape);
 std::size_t element_size(DType dtype);
@@ -69,7 +92,7 @@ struct Problem {
   Op op;
   Fuse fuse;
   DType dtype;
-  Layout layout;
+  Layouts layouts;
   Shape shape;
   int threads;
   Tensors t;
@@ -78,11 +101,12 @@ struct Problem {
   int64_t bytes() const { return shape.size() * static_cast<int64_t>(element_size(dtype)); }
   void *output() const { return is_backward(op) ? t.dx : t.y; }
   int64_t output_size() const { return op == Op::kGradients ? 2 * shape.c : shape.size(); }
-  std::array<int64_t, 4> strides() const { return strides_of(layout, shape); }
+  Layout output_layout() const { return is_backward(op) ? layouts.dx : layouts.y; }
 };
 
 constexpr double kEps = 1e-5;
 constexpr double kMomentum = 0.1;
+constexpr double kClampBound = 1.5;
 
 /// Memory of the tensors of one row: page aligned, or that plus `misalign` bytes; inputs filled
 /// with normal numbers.

@@ -47,7 +47,7 @@ Json row_of(const RowResult &result, int threads) {
                {"group", name_of(row.group)},
                {"op", name_of(row.op, row.fuse)},
                {"dtype", name_of(row.dtype)},
-               {"layout", name_of(row.layout)},
+               {"layout", name_of(row.layouts, row.op, row.fuse)},
                {"shape", {row.shape.n, row.shape.c, row.shape.h, row.shape.w}},
                {"threads", threads},
                {"ours_us", nullptr},

@@ -5,7 +5,6 @@
 #include "bn2d/bn2d.h"
 #include "ours.h"
 #include "report.h"
-#include "two_passes.h"
 
 namespace bench {
 namespace {
@@ -42,10 +41,7 @@ std::string winner_text(const RowResult &result) {
 std::string others_text(const RowResult &result) {
   std::string text;
   for (const Timing &t : result.timings) {
-    const bool other = is_peer(t.name) || t.name == kOursTwin || t.name == kOursBest ||
-                       t.name == kOursEval || t.name == kOursStreaming || t.name == kOursOrdinary ||
-                       t.name == kTwoPasses;
-    if (!other || !t.ran || !result.ours()) continue;
+    if (!t.ran || !result.ours() || &t == result.ours() || is_limit(t.name)) continue;
     char part[80];
     std::snprintf(part, sizeof part, "%s%s %.2fx", text.empty() ? "" : ", ", t.name.c_str(),
                   result.over_ours(t));

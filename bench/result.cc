@@ -16,8 +16,10 @@ bool starts_with(const std::string &text, const std::string &prefix) {
 
 }  // namespace
 
+bool is_limit(const std::string &name) { return starts_with(name, kLimitPrefix); }
+
 bool is_peer(const std::string &name) {
-  return !starts_with(name, kOurs) && !starts_with(name, kLimitPrefix) && name != kTwoPasses;
+  return !starts_with(name, kOurs) && !is_limit(name) && name != kTwoPasses;
 }
 
 const Timing *RowResult::find(const std::string &name) const {
@@ -31,7 +33,7 @@ const Timing *RowResult::ours() const { return find(kOurs); }
 const Timing *RowResult::limit() const {
   const Timing *best = nullptr;
   for (const Timing &t : timings)
-    if (t.ran && starts_with(t.name, kLimitPrefix) && (!best || t.median < best->median)) best = &t;
+    if (t.ran && is_limit(t.name) && (!best || t.median < best->median)) best = &t;
   return best;
 }
 

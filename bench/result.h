@@ -35,6 +35,8 @@ struct RowResult {
   double over_ours(const Timing &other) const { return median_ratio(other, *ours()); }
 };
 
+/// The name is that of a loop that touches the same bytes once.
+bool is_limit(const std::string &name);
 /// The name is neither ours nor that of a loop without arithmetic.
 bool is_peer(const std::string &name);
 

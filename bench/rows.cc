@@ -2,6 +2,7 @@
 #include "rows.h"
 
 #include <initializer_list>
+#include <utility>
 
 namespace bench {
 namespace {
@@ -24,10 +25,10 @@ constexpr Plane kChosen[] = {
 
 class Table {
  public:
-  Row &add(Group group, Op op, Fuse fuse, DType dtype, Layout layout, Shape shape, bool quick) {
-    Row row{group, op, fuse, dtype, layout, shape, {}, layout, 0, false, quick, false, ""};
+  Row &add(Group group, Op op, Fuse fuse, DType dtype, Layouts layouts, Shape shape, bool quick) {
+    Row row{group, op, fuse, dtype, layouts, shape, {}, layouts.x, 0, false, quick, false, ""};
     row.name = std::string(name_of(group)) + "/" + name_of(op, fuse) + "/" + name_of(dtype) + "/" +
-               name_of(layout) + "/" + name_of(shape);
+               name_of(layouts, op, fuse) + "/" + name_of(shape);
     rows_.push_back(row);
     return rows_.back();
   }
@@ -163,6 +164,69 @@ void add_permuted(Table *table) {
     }
 }
 
+// The layouts that a network with one channels_last layer makes, and worse. Most tensors of a call
+// have the layout `most`, which is the twin's.
+struct Mix {
+  Op op;
+  Fuse fuse;
+  Layouts layouts;
+  Layout most;
+};
+std::vector<Mix> mixes(Layout most, Layout other) {
+  const auto with = [most](Layout Layouts::*tensor, Layout layout) {
+    Layouts layouts(most);
+    layouts.*tensor = layout;
+    return layouts;
+  };
+  Layouts three = with(&Layouts::dy, other);
+  three.dx = Layout::kCnhw;
+  Layouts residual = with(&Layouts::z, other);
+  residual.dy = other;
+  return {{Op::kTrain, kPlain, with(&Layouts::y, other), most},
+          {Op::kEval, kPlain, with(&Layouts::y, other), most},
+          {Op::kTrain, Fuse::kAddRelu, with(&Layouts::z, other), most},
+          {Op::kBackward, kPlain, with(&Layouts::x, other), most},
+          {Op::kBackward, kPlain, with(&Layouts::dy, other), most},
+          {Op::kBackward, kPlain, with(&Layouts::dx, other), most},
+          {Op::kBackward, kPlain, three, most},
+          {Op::kBackward, Fuse::kAddRelu, residual, most}};
+}
+
+void add_mixed(Table *table) {
+  for (const Shape &shape : {Shape{32, 64, 56, 56}, Shape{1, 256, 14, 14}})
+    for (const auto &[most, other] : {std::pair{kNchw, Layout::kNhwc}, {Layout::kNhwc, kNchw}})
+      for (const Mix &mix : mixes(most, other)) {
+        Row &row = table->add(Group::kMixed, mix.op, mix.fuse, kF32, mix.layouts, shape, false);
+        row.twin = shape;
+        row.twin_layout = mix.most;
+        row.smoke = shape.n == 1;
+      }
+}
+
+void add_blocked(Table *table) {
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
+    for (const Layout layout : {Layout::kNchw8c, Layout::kNchw16c})
+      for (const Shape &shape : {Shape{32, 64, 56, 56}, Shape{32, 512, 28, 28},
+                                 Shape{32, 2048, 7, 7}, Shape{1, 256, 14, 14}}) {
+        Row &row = table->add(Group::kBlocked, op, kPlain, kF32, layout, shape, false);
+        row.twin = shape;
+        row.twin_layout = Layout::kNhwc;
+        row.smoke = shape.n == 1;
+      }
+}
+
+// Beyond the caches the memory decides, inside of them the instructions.
+void add_activations(Table *table) {
+  for (const Fuse fuse :
+       {Fuse::kRelu6, Fuse::kClamp, Fuse::kHardswish, Fuse::kSilu, Fuse::kGelu, Fuse::kSigmoid})
+    for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval}) {
+      for (const Shape &shape :
+           {Shape{32, 64, 56, 56}, Shape{32, 2048, 7, 7}, Shape{1, 256, 14, 14}})
+        table->add(Group::kActivations, op, fuse, kF32, kNchw, shape, false).smoke = shape.n == 1;
+      table->add(Group::kActivations, op, fuse, kF32, Layout::kNhwc, {32, 64, 56, 56}, false);
+    }
+}
+
 void add_sums(Table *table) {
   for (const int64_t batch : {32, 1})
     for (const Plane &p : kChosen)
@@ -250,6 +314,12 @@ const char *name_of(Group group) {
       return "merged";
     case Group::kPermuted:
       return "permuted";
+    case Group::kMixed:
+      return "mixed";
+    case Group::kBlocked:
+      return "blocked";
+    case Group::kActivations:
+      return "activations";
     case Group::kSums:
       return "sums";
     case Group::kNorms:
@@ -272,6 +342,10 @@ bool has_best_description(Group group) {
   return group == Group::kMerged || group == Group::kPermuted;
 }
 
+bool twin_shares_memory(Group group) {
+  return has_best_description(group) || group == Group::kMixed || group == Group::kBlocked;
+}
+
 std::vector<Row> all_rows() {
   Table table;
   add_resnet(&table);
@@ -283,6 +357,9 @@ std::vector<Row> all_rows() {
   add_batch1(&table);
   add_merged(&table);
   add_permuted(&table);
+  add_mixed(&table);
+  add_blocked(&table);
+  add_activations(&table);
   add_sums(&table);
   add_norms(&table);
   add_given(&table);

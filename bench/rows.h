@@ -24,31 +24,36 @@ enum class Group {
                  ///< channels
   kSmallPlanes,  ///< planes of a few elements
   kBatch1,       ///< batch 1 in other layouts and dtypes
-  kMerged,     ///< contiguous memory as (N,C,1,1) or with one channel, against its best description
-  kPermuted,   ///< dense, with the dimensions in another order, against the best description of the
-               ///< same memory
-  kSums,       ///< gradients of weight and bias alone: what the sums cost without a map
-  kNorms,      ///< group norm with 32 groups, and instance norm
-  kGiven,      ///< training forward with given statistics, against eval mode
-  kSmall,      ///< tensors so small that the call itself counts
-  kCall,       ///< calls that do nothing
-  kConsumer,   ///< forward and one read of y, streaming stores forced on, forced off, and by the
-               ///< library's own choice
-  kMisaligned  ///< tensors that start 16 bytes after a cache line, as malloc returns them
+  kMerged,    ///< contiguous memory as (N,C,1,1) or with one channel, against its best description
+  kPermuted,  ///< dense, with the dimensions in another order, against the best description of the
+              ///< same memory
+  kMixed,     ///< tensors of one call in different layouts, against a call whose layouts agree
+  kBlocked,   ///< oneDNN's blocks of channels, against channels last
+  kActivations,  ///< activations after relu, against relu
+  kSums,         ///< gradients of weight and bias alone: what the sums cost without a map
+  kNorms,        ///< group norm with 32 groups, and instance norm
+  kGiven,        ///< training forward with given statistics, against eval mode
+  kSmall,        ///< tensors so small that the call itself counts
+  kCall,         ///< calls that do nothing
+  kConsumer,     ///< forward and one read of y, streaming stores forced on, forced off, and by the
+                 ///< library's own choice
+  kMisaligned    ///< tensors that start 16 bytes after a cache line, as malloc returns them
 };
 
 const char *name_of(Group group);
-/// The twin is the same memory, described in another way.
+/// The twin is a better description of the same memory.
 bool has_best_description(Group group);
+/// The twin is a call on the same memory, taken as one of another layout or shape.
+bool twin_shares_memory(Group group);
 
 struct Row {
   Group group;
   Op op;
   Fuse fuse;
   DType dtype;
-  Layout layout;
+  Layouts layouts;
   Shape shape;
-  Shape twin;  ///< kFewChannels, and where the same memory can be described in a better way
+  Shape twin;  ///< kFewChannels, and where twin_shares_memory
   Layout twin_layout;
   int64_t groups;    ///< as in Problem
   bool record;       ///< forward with a record and its release

@@ -13,8 +13,8 @@
 namespace bench {
 namespace {
 
-Problem problem_of(const Row &row, const Shape &shape, Layout layout, int threads) {
-  return {row.op, row.fuse, row.dtype, layout, shape, threads, {}, row.groups};
+Problem problem_of(const Row &row, const Shape &shape, const Layouts &layouts, int threads) {
+  return {row.op, row.fuse, row.dtype, layouts, shape, threads, {}, row.groups};
 }
 
 /// What the variant computes, at a few thousand places.
@@ -94,6 +94,19 @@ void append(std::vector<Variant> *to, std::vector<Variant> more) {
   std::move(more.begin(), more.end(), std::back_inserter(*to));
 }
 
+const char *twin_name(Group group) {
+  if (group == Group::kFewChannels) return kOursTwin;
+  if (group == Group::kMixed) return kOursAgreeing;
+  if (group == Group::kBlocked) return kOursNhwc;
+  return has_best_description(group) ? kOursBest : nullptr;
+}
+
+Problem changed(Problem problem, Op op, Fuse fuse) {
+  problem.op = op;
+  problem.fuse = fuse;
+  return problem;
+}
+
 /// The contestants of a row. `twin` is the problem of the twin, with memory, for the rows that have
 /// one.
 std::vector<Variant> contestants(const Row &row, const Problem &problem, const Problem &twin,
@@ -102,18 +115,17 @@ std::vector<Variant> contestants(const Row &row, const Problem &problem, const P
   if (row.group == Group::kConsumer) return ours_with_consumer(problem);
   std::vector<Variant> all{our_variant(row, problem)};
   if (row.group == Group::kGiven) {
-    Problem eval = problem;
-    eval.op = Op::kEval;
     append(&all, limit_variants(problem));
-    all.push_back(ours(eval, kOursEval));
+    all.push_back(ours(changed(problem, Op::kEval, row.fuse), kOursEval));
     return all;
   }
   std::vector<Variant> others = peer_variants(problem, peers);
   check_results(&others, all.front(), problem);
   append(&all, limit_variants(problem));
   if (problem.groups == 0) append(&all, two_passes_variants(problem));
-  if (row.group == Group::kFewChannels) all.push_back(ours(twin, kOursTwin));
-  if (has_best_description(row.group)) all.push_back(ours(twin, kOursBest));
+  if (const char *const name = twin_name(row.group)) all.push_back(ours(twin, name));
+  if (row.group == Group::kActivations)
+    all.push_back(ours(changed(problem, row.op, Fuse::kRelu), kOursRelu));
   append(&all, std::move(others));
   return all;
 }
@@ -143,12 +155,12 @@ RowResult run_row(const Row &row, const std::vector<LoadedPeer> &peers, const Ru
   RowResult result{row, {}, ""};
   try {
     Memory memory;
-    Problem problem = problem_of(row, row.shape, row.layout, options.threads);
+    Problem problem = problem_of(row, row.shape, row.layouts, options.threads);
     Problem twin = problem_of(row, row.twin, row.twin_layout, options.threads);
     if (row.group != Group::kCall)
       memory.provide(&problem, row.group == Group::kMisaligned ? 16 : 0);
     if (row.group == Group::kFewChannels) memory.provide(&twin, 0);
-    if (has_best_description(row.group)) twin.t = problem.t;
+    if (twin_shares_memory(row.group)) twin.t = problem.t;
     const std::vector<Variant> variants = contestants(row, problem, twin, peers);
     result.timings = time_alternately(variants, timer_options(row, peers, options));
   } catch (const std::exception &e) {

@@ -192,6 +192,14 @@ void judge_ratios(const Results &r, std::vector<Target> *out) {
   add("small planes: eval", 1.4, kNoBound, group_and_op(Group::kSmallPlanes, Op::kEval));
 }
 
+/// Without an exponential they cost a few instructions, which the memory hides; at batch 1 there is
+/// nothing that hides them.
+bool clamping(const Row &row) {
+  const bool cheap =
+      row.fuse == Fuse::kRelu6 || row.fuse == Fuse::kClamp || row.fuse == Fuse::kHardswish;
+  return row.group == Group::kActivations && cheap && row.shape.n == 32;
+}
+
 void judge_times(const Results &r, std::vector<Target> *out) {
   out->push_back(worst_target(
       r, "fewer channels than threads, against the same bytes in many channels", "x", 1.10,
@@ -201,6 +209,17 @@ void judge_times(const Results &r, std::vector<Target> *out) {
       r, "any contiguous shape, against the best description of the same memory", "x", 1.3,
       [](const Row &row) { return has_best_description(row.group); },
       [](const RowResult &result) { return ours_over(result, kOursBest); }));
+  out->push_back(worst_target(
+      r, "tensors of one call in different layouts, against agreeing ones", "x", 3,
+      [](const Row &row) { return row.group == Group::kMixed; },
+      [](const RowResult &result) { return ours_over(result, kOursAgreeing); }));
+  out->push_back(worst_target(
+      r, "blocks of channels, against channels last", "x", 1.5,
+      [](const Row &row) { return row.group == Group::kBlocked; },
+      [](const RowResult &result) { return ours_over(result, kOursNhwc); }));
+  out->push_back(
+      worst_target(r, "relu6, clamp, hardswish, against relu, batch 32", "x", 1.10, clamping,
+                   [](const RowResult &result) { return ours_over(result, kOursRelu); }));
   out->push_back(worst_target(
       r, "forward with given statistics, against eval mode, batch 32", "x", 1.10,
       [](const Row &row) { return row.group == Group::kGiven && row.shape.n == 32; },

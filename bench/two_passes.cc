@@ -77,7 +77,8 @@ std::vector<Variant> two_passes_variants(const Problem &problem) {
   const bool streaming = can_stream() && !stays_in_caches(problem);
   Variant variant;
   variant.name = kTwoPasses;
-  const bool by_channel = problem.layout == Layout::kNchw && problem.shape.c >= 4 * problem.threads;
+  const bool by_channel =
+      problem.layouts.are(Layout::kNchw) && problem.shape.c >= 4 * problem.threads;
   variant.run =
       by_channel ? channel_groups(problem, loop, streaming) : whole_tensor(loop, streaming);
   return {variant};
