@@ -41,8 +41,16 @@ void Machine::later(int64_t which) {
       return change_living();
     case 14:
       return set_running_stats();
-    default:
+    case 15:
       return query_norm();
+    case 16:
+      return pools();
+    case 17:
+      return locks();
+    case 18:
+      return scale_shift();
+    default:
+      return last_error();
   }
 }
 
@@ -252,6 +260,7 @@ size_t Machine::pick_statistics(int64_t channels) {
   model.channels = channels;
   if (bn2d_statistics_create(channels, &model.handle) != BN2D_OK)
     throw Finding("statistics_create failed");
+  reach("statistics_create");
   model.references = 1;
   model.values.resize(static_cast<size_t>(channels));
   model.parts.resize(static_cast<size_t>(channels));
@@ -260,6 +269,7 @@ size_t Machine::pick_statistics(int64_t channels) {
     at = static_cast<size_t>(in_.below(4));
     StatisticsModel &old = statistics_[at];
     for (; old.references > 0; --old.references) bn2d_statistics_release(old.handle);
+    reach("statistics_release");
     dead_statistics_.push_back(old.handle);
     statistics_[at] = model;
   } else {
