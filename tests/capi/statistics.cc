@@ -411,7 +411,7 @@ TEST_CASE("statistics: dz alone, whatever the sums are", "[numerics][statistics]
 // Catches: float data that is taken around a mean which no float holds, so that all is NaN.
 TEST_CASE("statistics: a mean beyond the range of float", "[numerics][statistics]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_BF16})
-    for (const double far : {1e39, -1e40, 1e200}) {
+    for (const double far : {1e39, -1e40, 1e100}) {
       Case c;
       c.e = {3, 4, 2, 5};
       c.data = dtype;

@@ -291,6 +291,7 @@ void Machine::forward(bool outside) {
     }
     if (std::count(n.judged.begin(), n.judged.end(), true) > 0) {
       reach(facet("forward", n));
+      reach_blocks("forward", {&x, &z, &y});
       reach("forward act " + std::to_string(activation));
       if (moves) reach(facet("running", n));
       if (m.frozen) reach("frozen");
@@ -409,6 +410,7 @@ void Machine::backward() {
     const std::string problem = judge_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
     reach(facet("backward", n));
+    reach_blocks("backward", {&dy, &dx, &dz});
     reach("backward act " + std::to_string(n.activation.kind));
   }
   repeat(what, {&dx, &dz}, call);
@@ -494,6 +496,7 @@ void Machine::double_backward() {
     const std::string problem = judge_double_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
     reach(facet("double_backward", n));
+    reach_blocks("double_backward", {&dy, &ddx, &ddy, &dx});
   }
   repeat(what, {&ddy, &dx}, call);
 }
@@ -691,6 +694,7 @@ void Machine::stateless(bool in_groups) {
     if (!problem.empty()) found(what, problem);
     if (std::count(n.judged.begin(), n.judged.end(), true) > 0) {
       reach(facet("stateless forward", n));
+      reach_blocks("stateless forward", {&s.x, &z, &s.y});
       reach("stateless forward act " + std::to_string(s.activation));
     }
   }
@@ -815,6 +819,7 @@ void Machine::stateless_backward(Stateless &s) {
     const std::string problem = judge_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
     reach(facet("stateless backward", n));
+    reach_blocks("stateless backward", {&x, &dy, &y, &dx, &dz});
   }
   repeat(what, {&dx, &dz, &dweight, &dbias}, call);
 }
@@ -905,6 +910,7 @@ void Machine::stateless_double_backward(Stateless &s) {
     const std::string problem = judge_double_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
     reach(facet("stateless double_backward", n));
+    reach_blocks("stateless double_backward", {&x, &dy, &y, &ddx, &ddy, &dx});
   }
   repeat(what, {&ddy, &dx, &dweight}, call);
 }

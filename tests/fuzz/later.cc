@@ -428,6 +428,7 @@ void Machine::change_statistics(size_t index) {
     }
   }
   judge_statistics(what, s);
+  reach_blocks("statistics", {&x});
   // Statistics of no values that take in what was exported are the same bits again: from there the
   // same call, with other threads.
   if (!in_.one_in(6)) return;
@@ -693,6 +694,7 @@ void Machine::backward_in_steps() {
       if (problem.empty()) problem = judge_sums(n, dys, place_.values(sums));
       if (!problem.empty()) found(what, problem);
       reach(n.count != 0 ? "sums given" : "sums batch");
+      reach_blocks("sums", {&dy});
     }
     repeat(what, {&sums}, call);
     sums.given = true;
@@ -757,6 +759,7 @@ void Machine::backward_in_steps() {
     const std::string problem = judge_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
     reach(n.count != 0 ? "with sums given" : "with sums batch");
+    reach_blocks("with sums", {&dy, &dx, &dz});
   }
   repeat(what, {&dx, &dz}, call);
 }

@@ -26,6 +26,11 @@ uint64_t Machine::answers(int32_t status) {
 
 const std::map<std::string, uint64_t> &Machine::reached() { return g_reached; }
 void Machine::reach(const std::string &what) { ++g_reached[what]; }
+void Machine::reach_blocks(const std::string &operation,
+                           const std::vector<const Operand *> &tensors) {
+  for (const Operand *tensor : tensors)
+    if (tensor->given && tensor->view.get()->ndim == 5) reach(operation + " in blocks");
+}
 
 std::string ModuleModel::text() const {
   if (norm == BN2D_NORM_GROUP) return " groups " + std::to_string(groups);

@@ -137,6 +137,8 @@ class Machine {
   [[noreturn]] void found(const std::string &what, const std::string &problem) const;
   std::string state() const;
   static void reach(const std::string &what);
+  static void reach_blocks(const std::string &operation,
+                           const std::vector<const Operand *> &tensors);
   template <class Call>
   void repeat(const std::string &what, const std::vector<const Operand *> &outputs, Call call);
   template <class H>
