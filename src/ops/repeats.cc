@@ -48,7 +48,7 @@ View written_out(const View &view, Aim aim) {
     return extent == 1 ? int64_t{0} : stride;
   };
   if (aim == Aim::planes) {
-    if (view.stride.c == 0) size.c = 1;
+    if (view.stride.c == 0 && view.block == 0) size.c = 1;  // within a block alone, else
     out.stride = {unless_one(size.n, size.c * size.plane()), unless_one(size.c, size.plane()),
                   size.w, 1};
   } else {

@@ -184,6 +184,40 @@ TEST_CASE("expanded: y at the memory of x, but repeating it", "[expanded]") {
   }
 }
 
+TEST_CASE("expanded: blocks of channels", "[expanded]") {
+  // Catches channels that are taken for one because those of a block are, or for several because
+  // the blocks are.
+  const Extents shape{9, 8, 3, 5};
+  const int64_t blocked[] = {9, 2, 3, 5, 4};
+  const Twins values(BN2D_F32, shape, 0, false, 1);
+  for (const bool nhwc : {false, true})
+    for (unsigned expand = 1; expand < 32; ++expand) {
+      INFO((nhwc ? "NHWC" : "NCHW") << " expanded " << expand);
+      int64_t strides[] = {120, 60, 20, 4, 1};
+      for (size_t i = 0; i < 5; ++i)
+        if ((expand >> i & 1) != 0) strides[i] = 0;
+      const auto *from = reinterpret_cast<const float *>(values.written_out.bytes.data());
+      const Extents to = nhwc ? nhwc_strides(shape) : nchw_strides(shape);
+      std::vector<float> copy(1080), y(1080), want(1080), dense_x(1080);
+      for (int64_t i = 0; i < 1080; ++i) {
+        const int64_t n = i / 120, c = i / 15 % 8, h = i / 5 % 3, w = i % 5;
+        const auto at = static_cast<size_t>(n * to[0] + c * to[1] + h * to[2] + w * to[3]);
+        copy[at] = from[n * strides[0] + c / 4 * strides[1] + h * strides[2] + w * strides[3] +
+                        c % 4 * strides[4]];
+        dense_x[at] = from[i];
+      }
+      const View expanded(const_cast<float *>(from), BN2D_F32, 5, blocked, strides),
+          dense(copy.data(), BN2D_F32, shape, to), of_x(dense_x.data(), BN2D_F32, shape, to);
+      const auto forward = [&](const View &z, std::vector<float> &out) {
+        REQUIRE(bn2d_batch_norm_forward(of_x, z, View(out.data(), BN2D_F32, shape, to), BN2D_F32,
+                                        nullptr, nullptr, nullptr, nullptr, 1, 0, 1e-5, 0,
+                                        BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr) == BN2D_OK);
+      };
+      forward(expanded, y), forward(dense, want);
+      CHECK(y == want);
+    }
+}
+
 TEST_CASE("expanded: with a module, recorded", "[expanded]") {
   // Catches a record that keeps the strides of x in another form.
   const Extents shape{4, 3, 5, 7};

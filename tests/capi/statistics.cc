@@ -407,3 +407,43 @@ TEST_CASE("statistics: dz alone, whatever the sums are", "[numerics][statistics]
         CHECK(first_difference(dz, part.dz.bits()) == -1);
       }
 }
+
+// Catches: float data that is taken around a mean which no float holds, so that all is NaN.
+TEST_CASE("statistics: a mean beyond the range of float", "[numerics][statistics]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_BF16})
+    for (const double far : {1e39, -1e40, 1e100}) {
+      Case c;
+      c.e = {3, 4, 2, 5};
+      c.data = dtype;
+      c.module = BN2D_F32;
+      Inputs in = random_inputs(c, 42);
+      in.weight.assign(4, 1e20f);
+      in.bias.assign(4, 0);
+      Part part(c, in, 0, 3);
+      // Of doubles, whose standard deviation is a tenth of the mean.
+      Values doubles = in.x;
+      for (double &v : doubles) v = far * (1 + 0.1 * v);
+      Tensor elsewhere(BN2D_F64, c.e, doubles);
+      NUMERICS_OK(bn2d_statistics_reset(part.statistics));
+      NUMERICS_OK(bn2d_statistics_accumulate(part.statistics, elsewhere.view()));
+      const oracle::Statistics s = oracle::batch_statistics(c.e, doubles, c.eps);
+      part.forward(part.statistics);
+      NUMERICS_OK(bn2d_backward(part.module, part.record, part.dy.view(), part.dx.view(), nullptr));
+      const oracle::Forward forward =
+          oracle::forward(c.e, in.x, {}, in.weight, in.bias, s, no_activation);
+      const oracle::Gradient want =
+          oracle::backward(c.e, in.x, oracle::through(no_activation, forward.v, in.dy), in.weight,
+                           s, true, {part.statistics.count(), {}, {}});
+      INFO(bn2d_dtype_name(dtype) << ", mean near " << far);
+      const auto check = [&](const char *name, int32_t of, int64_t plane, const Values &got,
+                             const Reals &right, const Reals &scale) {
+        INFO(name);
+        CHECK(compare(of, c.e.c, plane, got, right, scale).ulps <= bound_of(of) + 1);
+      };
+      check("y", dtype, c.e.plane(), part.y.get(), forward.y, forward.scale);
+      check("dx", dtype, c.e.plane(), part.dx.get(), want.dx, want.dx_scale);
+      check("dweight", BN2D_F32, 1, part.module.get("weight.grad"), want.dweight,
+            want.dweight_scale);
+      check("dbias", BN2D_F32, 1, part.module.get("bias.grad"), want.dbias, want.dbias_scale);
+    }
+}

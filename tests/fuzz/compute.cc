@@ -206,16 +206,16 @@ void Machine::forward(bool outside) {
   n.running_mean = m.values("running_mean"), n.running_var = m.values("running_var");
 
   bn2d_module *handle = spoil(m.handle, verdict);
-  const std::string what = std::string(flat    ? "forward_flat"
-                                       : typed ? "forward_f32/f64"
-                                       : fused ? "forward_act"
-                                               : "forward") +
-                           (outside ? std::string("_with_statistics") : std::string()) +
-                           text_of(shape, data, m.options.dtype) + m.text() +
-                           (m.training ? " training" : " eval") + (m.frozen ? " frozen" : "") +
-                           (outside && source == nullptr ? " only checking" : "") +
-                           text_of({&x, &z, &y}) + " act " + std::to_string(activation) +
-                           " slope " + text_of(slope) + (recording ? " recording" : "");
+  const std::string what =
+      std::string(outside ? flat ? "forward_with_statistics_flat" : "forward_with_statistics"
+                  : flat  ? "forward_flat"
+                  : typed ? data == BN2D_F32 ? "forward_f32" : "forward_f64"
+                  : fused ? "forward_act"
+                          : "forward") +
+      text_of(shape, data, m.options.dtype) + m.text() + (m.training ? " training" : " eval") +
+      (m.frozen ? " frozen" : "") + (outside && source == nullptr ? " only checking" : "") +
+      text_of({&x, &z, &y}) + " act " + std::to_string(activation) + " slope " + text_of(slope) +
+      (recording ? " recording" : "");
   bn2d_record *made = nullptr;
   const auto call = [&](bn2d_record **record) {
     if (outside && flat)
@@ -291,6 +291,7 @@ void Machine::forward(bool outside) {
     }
     if (std::count(n.judged.begin(), n.judged.end(), true) > 0) {
       reach(facet("forward", n));
+      reach_blocks("forward", {&x, &z, &y});
       reach("forward act " + std::to_string(activation));
       if (moves) reach(facet("running", n));
       if (m.frozen) reach("frozen");
@@ -370,7 +371,7 @@ void Machine::backward() {
   const bn2d_record *record = spoil(r.handle, verdict);
   const Values old_dweight = m.values("weight.grad"), old_dbias = m.values("bias.grad");
   const std::string what = std::string(flat    ? "backward_flat"
-                                       : typed ? "backward_f32/f64"
+                                       : typed ? data == BN2D_F32 ? "backward_f32" : "backward_f64"
                                                : "backward") +
                            text_of(shape, data, m.options.dtype) + text_of({&dy, &dx, &dz}) +
                            (weight_wants ? " dweight" : "") + (bias_wants ? " dbias" : "") +
@@ -409,6 +410,7 @@ void Machine::backward() {
     const std::string problem = judge_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
     reach(facet("backward", n));
+    reach_blocks("backward", {&dy, &dx, &dz});
     reach("backward act " + std::to_string(n.activation.kind));
   }
   repeat(what, {&dx, &dz}, call);
@@ -494,6 +496,7 @@ void Machine::double_backward() {
     const std::string problem = judge_double_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
     reach(facet("double_backward", n));
+    reach_blocks("double_backward", {&dy, &ddx, &ddy, &dx});
   }
   repeat(what, {&ddy, &dx}, call);
 }
@@ -564,7 +567,7 @@ void Machine::stateless(bool in_groups) {
         break;
     }
   }
-  s.flat = in_.one_in(3) && !in_groups;
+  s.flat = in_groups ? in_.below_or_later(3, 171, 1) == 3 : in_.one_in(3);
   s.layout = s.flat && in_.coin() ? BN2D_NHWC : BN2D_NCHW;
   const auto tensor = [&](const char *name, size_t room, bool written, bool optional,
                           const Operand *like) {
@@ -634,10 +637,8 @@ void Machine::stateless(bool in_groups) {
   if (in_groups) n.norm = BN2D_NORM_GROUP, n.groups = s.groups;
   n.eps = eps;
   n.activation = act;
-  const std::string what = (in_groups ? "group_norm_forward"
-                            : s.flat  ? "batch_norm_forward_flat"
-                                      : "batch_norm_forward") +
-                           text_of(s.shape, s.data, s.parameters) +
+  const std::string what = std::string(in_groups ? "group_norm_forward" : "batch_norm_forward") +
+                           (s.flat ? "_flat" : "") + text_of(s.shape, s.data, s.parameters) +
                            (in_groups ? " groups " + std::to_string(groups) : "") +
                            (batch ? " batch" : " frozen") + text_of(all) + " act " +
                            std::to_string(s.activation) + " slope " + text_of(s.slope) + " flags " +
@@ -650,6 +651,11 @@ void Machine::stateless(bool in_groups) {
   }
   const auto call = [&] {
     const Extents &e = s.shape;
+    if (in_groups && s.flat)
+      return bn2d_group_norm_forward_flat(
+          s.data, s.layout, e[0], e[1], e[2], e[3], s.x.data, z.data, s.y.data, groups, dtype, e[1],
+          s.weight.as<void>(), bias.as<void>(), eps, s.activation, s.slope, s.mask.as<uint8_t>(),
+          s.saved_mean.as<double>(), s.saved_invstd.as<double>());
     if (in_groups)
       return bn2d_group_norm_forward(s.x.pointer(), z.pointer(), s.y.pointer(), groups, dtype,
                                      s.weight.as<void>(), bias.as<void>(), eps, s.activation,
@@ -688,6 +694,7 @@ void Machine::stateless(bool in_groups) {
     if (!problem.empty()) found(what, problem);
     if (std::count(n.judged.begin(), n.judged.end(), true) > 0) {
       reach(facet("stateless forward", n));
+      reach_blocks("stateless forward", {&s.x, &z, &s.y});
       reach("stateless forward act " + std::to_string(s.activation));
     }
   }
@@ -762,14 +769,12 @@ void Machine::stateless_backward(Stateless &s) {
       (!y.given || place_.bits(y) == s.y_bits) && place_.bits(weight) == s.weight_bits &&
       place_.bits(invstd) == s.invstd_bits && place_.bits(mask) == s.mask_bits &&
       !(reads_x && s.x.exactly(s.y));
-  const std::string what = (s.groups != 0 ? "group_norm_backward"
-                            : s.flat      ? "batch_norm_backward_flat"
-                                          : "batch_norm_backward") +
-                           text_of(s.shape, s.data, s.parameters) +
-                           (s.groups != 0 ? " groups " + std::to_string(s.groups) : "") +
-                           (n.batch ? " batch" : " frozen") + text_of(all) + " act " +
-                           std::to_string(s.activation) + " slope " + text_of(s.slope) + " blend " +
-                           text_of(blend);
+  const std::string what =
+      std::string(s.groups != 0 ? "group_norm_backward" : "batch_norm_backward") +
+      (s.flat ? "_flat" : "") + text_of(s.shape, s.data, s.parameters) +
+      (s.groups != 0 ? " groups " + std::to_string(s.groups) : "") +
+      (n.batch ? " batch" : " frozen") + text_of(all) + " act " + std::to_string(s.activation) +
+      " slope " + text_of(s.slope) + " blend " + text_of(blend);
   before(what);
   Values dys;
   BackwardResults results;
@@ -780,6 +785,12 @@ void Machine::stateless_backward(Stateless &s) {
   results.blend = blend;
   const auto call = [&] {
     const Extents &e = s.shape;
+    if (s.groups != 0 && s.flat)
+      return bn2d_group_norm_backward_flat(
+          s.data, s.layout, e[0], e[1], e[2], e[3], x.as<void>(), dy.data, y.as<void>(),
+          mask.as<uint8_t>(), s.groups, s.parameters, e[1], weight.as<void>(), mean.as<double>(),
+          invstd.as<double>(), s.activation, s.slope, blend, dx.as<void>(), dz.as<void>(),
+          dweight.as<void>(), dbias.as<void>());
     if (s.groups != 0)
       return bn2d_group_norm_backward(
           x.pointer(), dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.groups, s.parameters,
@@ -808,6 +819,7 @@ void Machine::stateless_backward(Stateless &s) {
     const std::string problem = judge_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
     reach(facet("stateless backward", n));
+    reach_blocks("stateless backward", {&x, &dy, &y, &dx, &dz});
   }
   repeat(what, {&dx, &dz, &dweight, &dbias}, call);
 }
@@ -898,6 +910,7 @@ void Machine::stateless_double_backward(Stateless &s) {
     const std::string problem = judge_double_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
     reach(facet("stateless double_backward", n));
+    reach_blocks("stateless double_backward", {&x, &dy, &y, &ddx, &ddy, &dx});
   }
   repeat(what, {&ddy, &dx, &dweight}, call);
 }

@@ -19,11 +19,15 @@ class Input {
     const int64_t number = limit <= 256 ? byte() : byte() * 256 + byte();
     return number % limit;
   }
-  // One of `old` choices, or one of `more` that came later: for bytes from `from` on, a multiple of
-  // `old`, so that older inputs mean what they meant.
-  int64_t below_or_later(int64_t old, int64_t from, int64_t more) {
+  // One of `old` choices, or one of `more` that came later, for bytes from `from` on, or of `most`
+  // that came after those. The corpus says each of its choices with the least byte that means it,
+  // so that there is room for later ones.
+  int64_t below_or_later(int64_t old, int64_t from, int64_t more, int64_t after = 256,
+                         int64_t most = 1) {
     const int64_t number = byte();
-    return number < from ? number % old : old + (number - from) % more;
+    return number < from    ? number % old
+           : number < after ? old + (number - from) % more
+                            : old + more + (number - after) % most;
   }
   // For what is rare; never once the bytes are used up. `times` is 2 to 256.
   bool one_in(int64_t times) { return below(times) == times - 1; }

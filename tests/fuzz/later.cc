@@ -41,8 +41,16 @@ void Machine::later(int64_t which) {
       return change_living();
     case 14:
       return set_running_stats();
-    default:
+    case 15:
       return query_norm();
+    case 16:
+      return pools();
+    case 17:
+      return locks();
+    case 18:
+      return scale_shift();
+    default:
+      return last_error();
   }
 }
 
@@ -252,6 +260,7 @@ size_t Machine::pick_statistics(int64_t channels) {
   model.channels = channels;
   if (bn2d_statistics_create(channels, &model.handle) != BN2D_OK)
     throw Finding("statistics_create failed");
+  reach("statistics_create");
   model.references = 1;
   model.values.resize(static_cast<size_t>(channels));
   model.parts.resize(static_cast<size_t>(channels));
@@ -260,6 +269,7 @@ size_t Machine::pick_statistics(int64_t channels) {
     at = static_cast<size_t>(in_.below(4));
     StatisticsModel &old = statistics_[at];
     for (; old.references > 0; --old.references) bn2d_statistics_release(old.handle);
+    reach("statistics_release");
     dead_statistics_.push_back(old.handle);
     statistics_[at] = model;
   } else {
@@ -418,6 +428,7 @@ void Machine::change_statistics(size_t index) {
     }
   }
   judge_statistics(what, s);
+  reach_blocks("statistics", {&x});
   // Statistics of no values that take in what was exported are the same bits again: from there the
   // same call, with other threads.
   if (!in_.one_in(6)) return;
@@ -683,6 +694,7 @@ void Machine::backward_in_steps() {
       if (problem.empty()) problem = judge_sums(n, dys, place_.values(sums));
       if (!problem.empty()) found(what, problem);
       reach(n.count != 0 ? "sums given" : "sums batch");
+      reach_blocks("sums", {&dy});
     }
     repeat(what, {&sums}, call);
     sums.given = true;
@@ -747,6 +759,7 @@ void Machine::backward_in_steps() {
     const std::string problem = judge_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
     reach(n.count != 0 ? "with sums given" : "with sums batch");
+    reach_blocks("with sums", {&dy, &dx, &dz});
   }
   repeat(what, {&dx, &dz}, call);
 }

@@ -536,6 +536,7 @@ void Machine::references() {
         return;
       }
       say("options_release");
+      reach("options_release");
       bn2d_options_release(handle);
       if (!verdict.must.empty() || --o.references > 0) return;
       dead_options_.push_back(o.handle);
@@ -552,6 +553,7 @@ void Machine::references() {
         return;
       }
       say("module_release");
+      reach("module_release");
       bn2d_module_release(handle);
       if (!verdict.must.empty() || --m.references > 0) return;
       dead_modules_.push_back(m.handle);
@@ -584,6 +586,7 @@ void Machine::references() {
         return;
       }
       say("tensor_release");
+      reach("tensor_release");
       bn2d_tensor_release(handle);  // where the program holds none, nothing happens
       if (!verdict.must.empty() || t.references == 0) return;
       if (--t.references > 0 || m.alive()) return;
@@ -604,6 +607,7 @@ void Machine::references() {
         return;
       }
       say("record_release");
+      reach("record_release");
       bn2d_record_release(handle);
       if (verdict.must.empty()) --r.references;
       if (r.references > 0) return;
@@ -862,6 +866,7 @@ void Machine::names() {
       if (!verdict.must.empty()) return;
       if (bn2d_constant_by_name(name, &again) != BN2D_OK || again != value)
         found("constant_by_name", std::string(name) + " has another value by name");
+      reach("constant_by_name");
       return;
     }
     case 1: {
@@ -915,12 +920,14 @@ void Machine::settings() {
     simple("set_num_threads " + std::to_string(threads), bn2d_set_num_threads(threads),
            wrong(threads < 0));
     if (threads >= 0 && bn2d_get_num_threads() != threads) found("get_num_threads", "is wrong");
+    reach("get_num_threads");
   } else {
     const int64_t bytes = in_.pick<int64_t>({-1, 0, 1, 100000, INT64_MAX, INT64_MIN});
     simple("set_streaming_threshold " + std::to_string(bytes), bn2d_set_streaming_threshold(bytes),
            {});
     const int64_t now = bn2d_get_streaming_threshold();
     if (bytes >= 0 ? now != bytes : now >= 0) found("get_streaming_threshold", "is wrong");
+    reach("get_streaming_threshold");
   }
 }
 

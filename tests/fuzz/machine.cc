@@ -26,6 +26,11 @@ uint64_t Machine::answers(int32_t status) {
 
 const std::map<std::string, uint64_t> &Machine::reached() { return g_reached; }
 void Machine::reach(const std::string &what) { ++g_reached[what]; }
+void Machine::reach_blocks(const std::string &operation,
+                           const std::vector<const Operand *> &tensors) {
+  for (const Operand *tensor : tensors)
+    if (tensor->given && tensor->view.get()->ndim == 5) reach(operation + " in blocks");
+}
 
 std::string ModuleModel::text() const {
   if (norm == BN2D_NORM_GROUP) return " groups " + std::to_string(groups);
@@ -53,6 +58,7 @@ Machine::Machine(const uint8_t *data, size_t size, bool trace)
       place_(in_, memory_) {
   memory_.clear();
   bn2d_set_num_threads(0);
+  bn2d_set_thread_pool(BN2D_POOL_DEFAULT);
   bn2d_set_streaming_threshold(-1);
 }
 
@@ -71,6 +77,7 @@ Machine::~Machine() {
   for (OptionsModel &options : options_)
     for (; options.references > 0; --options.references) bn2d_options_release(options.handle);
   bn2d_set_num_threads(0);
+  bn2d_set_thread_pool(BN2D_POOL_DEFAULT);
   bn2d_set_streaming_threshold(-1);
 }
 
@@ -83,16 +90,18 @@ void Machine::found(const std::string &what, const std::string &problem) const {
 }
 
 std::string Machine::state() const {
-  std::string out;
+  std::string out = std::to_string(bn2d_get_thread_pool()) + ";";
   for (const auto &module : modules_) {
     if (!module->alive()) continue;
-    int32_t training = -1, threads = -1, frozen = -1, has_momentum = -1;
+    int32_t training = -1, threads = -1, pool = -1, frozen = -1, has_momentum = -1;
     double momentum = -1;
     bn2d_module_is_training(module->handle, &training);
     bn2d_module_get_num_threads(module->handle, &threads);
+    bn2d_module_get_thread_pool(module->handle, &pool);
     bn2d_module_is_frozen(module->handle, &frozen);
     bn2d_module_momentum(module->handle, &has_momentum, &momentum);
-    out += std::to_string(training) + "," + std::to_string(threads) + "," + std::to_string(frozen);
+    out += std::to_string(training) + "," + std::to_string(threads) + "," + std::to_string(pool) +
+           "," + std::to_string(frozen);
     if (has_momentum != 0) out += "," + std::to_string(momentum);
     for (const TensorModel &tensor : module->tensors) {
       int32_t requires_grad = -1;
@@ -181,7 +190,7 @@ void Machine::run() {
   create_module();
   const int most = large_ ? 8 : 32;
   for (int step = 0; step < most && !in_.done(); ++step) {
-    const int64_t which = in_.below_or_later(32, 160, 16);
+    const int64_t which = in_.below_or_later(32, 160, 16, 240, 4);
     changing_ = -1;
     if (which >= 32) {
       later(which - 32);

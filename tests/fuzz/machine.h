@@ -59,6 +59,7 @@ struct ModuleModel {
   int32_t threads = 0;
   int32_t norm = BN2D_NORM_BATCH;
   int64_t groups = 0;
+  int32_t pool = BN2D_POOL_DEFAULT;
   std::vector<TensorModel> tensors;
 
   bool alive() const { return references > 0; }
@@ -136,6 +137,8 @@ class Machine {
   [[noreturn]] void found(const std::string &what, const std::string &problem) const;
   std::string state() const;
   static void reach(const std::string &what);
+  static void reach_blocks(const std::string &operation,
+                           const std::vector<const Operand *> &tensors);
   template <class Call>
   void repeat(const std::string &what, const std::vector<const Operand *> &outputs, Call call);
   template <class H>
@@ -158,6 +161,12 @@ class Machine {
   void names();
   void settings();
   void release_record(RecordModel &record);
+
+  // hosts.cc: for hosts with threads, locks, errors and kernels of their own
+  void pools();
+  void locks();
+  void scale_shift();
+  void last_error();
 
   // later.cc: what version 1.3 has added
   void later(int64_t which);

@@ -11,22 +11,22 @@ int64_t bytes_of(int32_t dtype) {
   return dtype == 0 ? 1 : static_cast<int64_t>(bn2d_dtype_size(dtype));
 }
 
-// Elements from the first to the last one, both included.
-int64_t span_of(const Extents &shape, const Extents &strides) {
+}  // namespace
+
+int64_t Layout::span() const {
   int64_t span = 1;
-  for (size_t i = 0; i < 4; ++i) span += std::max<int64_t>(shape[i] - 1, 0) * strides[i];
+  for (size_t i = 0; i < rank; ++i) span += std::max<int64_t>(shape[i] - 1, 0) * strides[i];
   return span;
 }
-
-}  // namespace
 
 std::string Operand::text() const {
   std::string out = " " + name;
   if (!given) return out + "=NULL";
   out += "@" + (footprint.offsets.empty() ? "-" : std::to_string(footprint.offsets[0]));
+  if (view.get()->ndim == 5) out += " in blocks of " + std::to_string(view.extent(4));
   if (view.get()->strides != nullptr) {
     out += "(";
-    for (size_t i = 0; i < 4; ++i)
+    for (size_t i = 0; i < (view.get()->ndim == 5 ? 5 : 4); ++i)
       out += (i > 0 ? "," : "") + std::to_string(view.get()->strides[i]);
     out += ")";
   }
@@ -62,56 +62,59 @@ int64_t Placer::first_byte(size_t room, int64_t span_bytes, int64_t element, con
   }
 }
 
-Extents Placer::choose_strides(const Extents &shape, bool written, bool &told) {
-  Extents strides = bn2d_test::nchw_strides(shape);
-  told = true;
-  switch (in_.below(8)) {
+Layout Placer::choose_layout(const Extents &shape, bool written) {
+  Layout out(shape);
+  const int64_t blocked = 8;
+  int64_t which = in_.below_or_later(blocked, 208, 5);
+  if (which >= blocked && shape[1] > 0) {
+    int64_t block = 1 + in_.below(shape[1]);
+    while (shape[1] % block != 0) --block;
+    out.split_channels(block);
+  }
+  if (which >= blocked) which = std::array{0, 1, 3, 6, 7}[static_cast<size_t>(which - blocked)];
+  switch (which) {
     case 0:
-      told = false;
+      out.told = false;
       break;
     case 1:
       break;
     case 2:
-      strides = bn2d_test::nhwc_strides(shape);
+      out.set_strides(bn2d_test::nhwc_strides(shape));
       break;
     case 3: {  // nested in any order, with gaps
-      std::array<size_t, 4> order{0, 1, 2, 3};
-      for (size_t i = 3; i > 0; --i)
+      std::array<size_t, 5> order{0, 1, 2, 3, 4};
+      for (size_t i = out.rank - 1; i > 0; --i)
         std::swap(order[i], order[static_cast<size_t>(in_.below(static_cast<int64_t>(i) + 1))]);
       int64_t next = 1 + in_.below(2);
-      for (const size_t dimension : order) {
-        strides[dimension] = next;
-        next = next * std::max<int64_t>(shape[dimension], 1) + in_.below(2);
+      for (size_t i = 0; i < out.rank; ++i) {
+        out.strides[order[i]] = next;
+        next = next * std::max<int64_t>(out.shape[order[i]], 1) + in_.below(2);
       }
       break;
     }
-    case 4:  // channels first .. first + C of more channels, either way round
-      if (in_.coin()) {
-        strides =
-            bn2d_test::nhwc_strides({shape[0], shape[1] + 1 + in_.below(3), shape[2], shape[3]});
-      } else {
-        strides =
-            bn2d_test::nchw_strides({shape[0], shape[1] + 1 + in_.below(3), shape[2], shape[3]});
-      }
+    case 4: {  // channels first .. first + C of more channels, either way round
+      const bool nhwc = in_.coin();
+      const Extents wider{shape[0], shape[1] + 1 + in_.below(3), shape[2], shape[3]};
+      out.set_strides(nhwc ? bn2d_test::nhwc_strides(wider) : bn2d_test::nchw_strides(wider));
       break;
+    }
     case 5:  // rows of a wider picture
-      strides =
-          bn2d_test::nchw_strides({shape[0], shape[1], shape[2], shape[3] + 1 + in_.below(3)});
+      out.set_strides(
+          bn2d_test::nchw_strides({shape[0], shape[1], shape[2], shape[3] + 1 + in_.below(3)}));
       break;
     case 6:
       if (!written && in_.coin()) {  // expanded
-        for (int64_t &stride : strides) {
-          if (in_.coin()) stride = 0;
-        }
+        for (size_t i = 0; i < out.rank; ++i)
+          if (in_.coin()) out.strides[i] = 0;
       } else {  // anything positive: may overlap itself
-        for (int64_t &stride : strides) stride = 1 + in_.below(12);
+        for (size_t i = 0; i < out.rank; ++i) out.strides[i] = 1 + in_.below(12);
       }
       break;
     default:  // every other element
-      for (int64_t &stride : strides) stride *= 2;
+      for (int64_t &stride : out.strides) stride *= 2;
       break;
   }
-  return strides;
+  return out;
 }
 
 Operand Placer::tensor(const char *name, size_t room, int32_t dtype, const Extents &shape,
@@ -133,12 +136,10 @@ Operand Placer::tensor(const char *name, size_t room, int32_t dtype, const Exten
     return out;
   }
   const int64_t size = bytes_of(dtype);
-  bool told = true;
-  Extents strides = choose_strides(shape, written, told);
-  if (span_of(shape, strides) * size > static_cast<int64_t>(memory_.bank_bytes()))
-    strides = bn2d_test::nchw_strides(shape);
+  Layout layout = choose_layout(shape, written);
+  if (layout.span() * size > static_cast<int64_t>(memory_.bank_bytes())) layout.contiguous();
   const int64_t count = bn2d_test::count_of(shape);
-  const int64_t span = count == 0 ? 0 : span_of(shape, strides) * size;
+  const int64_t span = count == 0 ? 0 : layout.span() * size;
   int64_t first = first_byte(room, span, size, like);
   if (out.given && size > 1 && count > 0 && in_.one_in(120)) {
     first -= first > static_cast<int64_t>(memory_.bank_begin(0)) ? 1 : 0;
@@ -150,7 +151,8 @@ Operand Placer::tensor(const char *name, size_t room, int32_t dtype, const Exten
   const int64_t ahead = in_.one_in(3) ? in_.below(16) * size : 0;  // said by byte_offset
   unsigned char *const at = memory_.at(static_cast<size_t>(first));
   out.data = at;
-  out.view = told ? View(at - ahead, dtype, shape, strides) : View(at - ahead, dtype, shape);
+  out.view = View(at - ahead, dtype, layout.rank, layout.shape.data(),
+                  layout.told ? layout.strides.data() : nullptr);
   out.view->byte_offset = static_cast<uint64_t>(ahead);
   out.footprint.element = static_cast<size_t>(size);
   out.footprint.offsets.reserve(static_cast<size_t>(count));
@@ -158,14 +160,14 @@ Operand Placer::tensor(const char *name, size_t room, int32_t dtype, const Exten
     for (int64_t c = 0; c < shape[1]; ++c) {
       for (int64_t h = 0; h < shape[2]; ++h) {
         for (int64_t w = 0; w < shape[3]; ++w) {
-          const int64_t index = n * strides[0] + c * strides[1] + h * strides[2] + w * strides[3];
-          out.footprint.offsets.push_back(static_cast<uint32_t>(first + index * size));
+          out.footprint.offsets.push_back(
+              static_cast<uint32_t>(first + layout.index(n, c, h, w) * size));
         }
       }
     }
   }
-  for (size_t i = 0; i < 4 && told; ++i) {  // strides that do not matter
-    if (shape[i] <= 1 && in_.one_in(4))
+  for (size_t i = 0; i < layout.rank && layout.told; ++i) {  // strides that do not matter
+    if (layout.shape[i] <= 1 && in_.one_in(4))
       out.view.set_stride(i, in_.pick<int64_t>({0, -1, INT64_MAX, INT64_MIN, 7}));
   }
   if (count == 0 && in_.one_in(3)) {
@@ -173,7 +175,7 @@ Operand Placer::tensor(const char *name, size_t room, int32_t dtype, const Exten
     out.view->byte_offset = 0;
     out.data = nullptr;
   }
-  if (out.given && in_.one_in(80)) spoil(out, shape);
+  if (out.given && in_.one_in(80)) spoil(out);
   return out;
 }
 
@@ -236,10 +238,10 @@ Operand Placer::array(const char *name, size_t room, int32_t dtype, int64_t coun
   return out;
 }
 
-void Placer::spoil(Operand &operand, const Extents &shape) {
+void Placer::spoil(Operand &operand) {
   View &view = operand.view;
   Statuses &faults = operand.faults;
-  const auto i = static_cast<size_t>(in_.below(4));
+  const auto i = static_cast<size_t>(in_.below(view->ndim));
   const bool some = !operand.footprint.offsets.empty();
   switch (in_.below(13)) {
     case 0:
@@ -282,8 +284,8 @@ void Placer::spoil(Operand &operand, const Extents &shape) {
     }
     case 9:  // a stride that leads out of 64 bits
     case 10:
-      for (size_t k = 0; k < 4; ++k) {
-        if (shape[k] < 2 || !some) continue;
+      for (size_t k = 0; k < static_cast<size_t>(view->ndim); ++k) {
+        if (view.extent(k) < 2 || !some) continue;
         if (in_.coin()) {
           view.set_stride(k, in_.pick<int64_t>({INT64_MAX, int64_t{1} << 62, int64_t{1} << 60}));
           faults.add(BN2D_ERROR_OVERFLOW);

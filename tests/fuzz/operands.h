@@ -40,6 +40,32 @@ struct Operand {
   std::string text() const;
 };
 
+// Where the elements of a tensor lie: (N, C, H, W, 1), or blocks of channels, (N, C/b, H, W, b).
+struct Layout {
+  size_t rank = 4;
+  std::array<int64_t, 5> shape, strides;
+  bool told = true;  // else the strides are those of a contiguous tensor, and NULL
+
+  explicit Layout(const Extents &e) : shape{e[0], e[1], e[2], e[3], 1} { contiguous(); }
+  void split_channels(int64_t block) {
+    rank = 5;
+    shape[1] /= block;
+    shape[4] = block;
+    contiguous();
+  }
+  void contiguous() {
+    int64_t next = 1;
+    for (size_t i = 5; i-- > 0; next *= shape[i]) strides[i] = next;
+  }
+  void set_strides(const Extents &four) { std::copy(four.begin(), four.end(), strides.begin()); }
+  // Elements from the first to the last one, both included.
+  int64_t span() const;
+  int64_t index(int64_t n, int64_t c, int64_t h, int64_t w) const {
+    return n * strides[0] + c / shape[4] * strides[1] + h * strides[2] + w * strides[3] +
+           c % shape[4] * strides[4];
+  }
+};
+
 // How the elements of a tensor or array are made up.
 enum class Style { plain, normal, offset, constant, tiny, huge, subnormal, all_sizes, zeros, ends };
 constexpr int kStyles = 10;
@@ -72,8 +98,8 @@ class Placer {
 
  private:
   int64_t first_byte(size_t room, int64_t span_bytes, int64_t element, const Operand *like);
-  Extents choose_strides(const Extents &shape, bool written, bool &told);
-  void spoil(Operand &operand, const Extents &shape);
+  Layout choose_layout(const Extents &shape, bool written);
+  void spoil(Operand &operand);
   double element(Style style, int32_t dtype, double channel, numerics::Random &random) const;
 
   Input &in_;

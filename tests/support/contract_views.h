@@ -3,6 +3,7 @@
 #pragma once
 #include <bn2d/bn2d.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <type_traits>
@@ -44,6 +45,17 @@ class View {
     set_dtype(view_, dtype);
     for (size_t i = 0; i < 4; ++i) shape_[i] = shape[i];
   }
+  // Of any rank; strides NULL: contiguous.
+  View(void *data, int32_t dtype, size_t rank, const int64_t *shape, const int64_t *strides)
+      : View() {
+    view_.data = data;
+    set_dtype(view_, dtype);
+    view_.ndim = static_cast<int32_t>(rank);
+    std::copy_n(shape, rank, shape_.begin());
+    if (strides == nullptr) return;
+    std::copy_n(strides, rank, strides_.begin());
+    view_.strides = strides_.data();
+  }
   View(void *data, int32_t dtype, const Extents &shape, const Extents &strides)
       : View(data, dtype, shape) {
     set_strides(strides);
@@ -81,8 +93,11 @@ class View {
     view_.strides = strides_.data();
   }
   void set_stride(size_t dimension, int64_t stride) {
-    if (view_.strides == nullptr)
-      set_strides(nchw_strides({shape_[0], shape_[1], shape_[2], shape_[3]}));
+    if (view_.strides == nullptr) {
+      int64_t next = 1;
+      for (auto i = static_cast<size_t>(view_.ndim); i-- > 0; next *= shape_[i]) strides_[i] = next;
+      view_.strides = strides_.data();
+    }
     strides_[dimension] = stride;
   }
   void set_extent(size_t dimension, int64_t extent) { shape_[dimension] = extent; }
