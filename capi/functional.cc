@@ -124,14 +124,18 @@ SavedStatistics saved_statistics(const double *mean, const double *invstd) {
   return saved;
 }
 
-// The weight of a call as doubles. Made after its checks: before them nothing says that dy has as
-// many channels as the weight has elements. An empty call reads none.
-class Weights {
+// Weight or bias of a call as doubles. Made after its checks: before them nothing says that dy has
+// as many channels as the array has elements. An empty call reads none.
+class Doubles {
  public:
-  Weights(const ChannelArray &weight, const Extents &size)
-      : scratch_(weight.exists() && size.numel() > 0 ? static_cast<size_t>(size.c) * sizeof(double)
-                                                     : 0) {
-    if (data() != nullptr) weight.load(0, size.c, data());
+  // is_needed: where the array does not exist, `missing` stands for its elements.
+  Doubles(const ChannelArray &array, const Extents &size, bool is_needed, double missing)
+      : scratch_((array.exists() || is_needed) && size.numel() > 0
+                     ? static_cast<size_t>(size.c) * sizeof(double)
+                     : 0) {
+    if (data() == nullptr) return;
+    array.exists() ? array.load(0, size.c, data())
+                   : static_cast<void>(std::fill_n(data(), size.c, missing));
   }
   double *data() const { return static_cast<double *>(scratch_.data()); }
 
@@ -154,19 +158,19 @@ void set_forward(const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
   if (num_groups) call->sets = sets_of_groups(*num_groups, call->dy.size);
 }
 
-template <typename Call>
-void run_checked(void (*run)(const Call &), Call *call) {
-  check(*call);
-  const Weights weights(call->weight, call->dy.size);
-  call->saved.weight = weights.data();
-  run(*call);
-}
+// What only a backward through a pointwise activation needs of the forward: what its argument is
+// made of.
+struct OfArgument {
+  const bn2d_view *z;
+  const void *bias;
+};
 
+// of_argument: NULL where it is not given.
 void run_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
-                  const int64_t *num_groups, int32_t dtype, const void *weight,
-                  const double *saved_mean, const double *saved_invstd, int32_t batch_stats,
-                  int32_t activation, double slope, double blend, const bn2d_view *dx,
-                  const bn2d_view *dz, void *dweight, void *dbias) {
+                  const OfArgument *of_argument, const int64_t *num_groups, int32_t dtype,
+                  const void *weight, const double *saved_mean, const double *saved_invstd,
+                  int32_t batch_stats, int32_t activation, double slope, double blend,
+                  const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias) {
   BackwardCall call;
   call.x = optional_view_of("x", x);
   set_forward(dy, y, mask, num_groups, batch_stats, activation, slope, blend, &call);
@@ -181,7 +185,18 @@ void run_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, c
   }
   call.weight = array_of(own, weight);
   call.saved = saved_statistics(saved_mean, saved_invstd);
-  run_checked(backward, &call);
+  const bool is_pointwise = call.fused.is_pointwise();
+  if (is_pointwise && of_argument) {
+    call.knows_argument = true;
+    call.z = optional_view_of("z", of_argument->z);
+    call.bias = array_of(own, of_argument->bias);
+  }
+  check(call);
+  const Doubles weights(call.weight, call.dy.size, is_pointwise, 1),
+      biases(call.bias, call.dy.size, is_pointwise, 0);
+  call.saved.weight = weights.data();
+  call.saved.bias = biases.data();
+  backward(call);
 }
 
 void run_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
@@ -203,7 +218,10 @@ void run_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_vie
   call.dweight = array_of(own, dweight);
   call.weight = array_of(own, weight);
   call.saved = saved_statistics(saved_mean, saved_invstd);
-  run_checked(double_backward, &call);
+  check(call);
+  const Doubles weights(call.weight, call.dy.size, false, 1);
+  call.saved.weight = weights.data();
+  double_backward(call);
 }
 
 }  // namespace
@@ -215,8 +233,8 @@ int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy, const 
                                  double blend, const bn2d_view *dx, const bn2d_view *dz,
                                  void *dweight, void *dbias) {
   return guarded([&] {
-    run_backward(x, dy, y, mask, nullptr, dtype, weight, saved_mean, saved_invstd, batch_stats,
-                 activation, slope, blend, dx, dz, dweight, dbias);
+    run_backward(x, dy, y, mask, nullptr, nullptr, dtype, weight, saved_mean, saved_invstd,
+                 batch_stats, activation, slope, blend, dx, dz, dweight, dbias);
   });
 }
 
@@ -227,8 +245,36 @@ int32_t bn2d_group_norm_backward(const bn2d_view *x, const bn2d_view *dy, const 
                                  double blend, const bn2d_view *dx, const bn2d_view *dz,
                                  void *dweight, void *dbias) {
   return guarded([&] {
-    run_backward(x, dy, y, mask, &num_groups, dtype, weight, saved_mean, saved_invstd, 1,
+    run_backward(x, dy, y, mask, nullptr, &num_groups, dtype, weight, saved_mean, saved_invstd, 1,
                  activation, slope, blend, dx, dz, dweight, dbias);
+  });
+}
+
+int32_t bn2d_batch_norm_backward_act(const bn2d_view *x, const bn2d_view *z, const bn2d_view *dy,
+                                     const bn2d_view *y, const uint8_t *mask, int32_t dtype,
+                                     const void *weight, const void *bias, const double *saved_mean,
+                                     const double *saved_invstd, int32_t batch_stats,
+                                     int32_t activation, double slope, double blend,
+                                     const bn2d_view *dx, const bn2d_view *dz, void *dweight,
+                                     void *dbias) {
+  return guarded([&] {
+    const OfArgument of_argument = {z, bias};
+    run_backward(x, dy, y, mask, &of_argument, nullptr, dtype, weight, saved_mean, saved_invstd,
+                 batch_stats, activation, slope, blend, dx, dz, dweight, dbias);
+  });
+}
+
+int32_t bn2d_group_norm_backward_act(const bn2d_view *x, const bn2d_view *z, const bn2d_view *dy,
+                                     const bn2d_view *y, const uint8_t *mask, int64_t num_groups,
+                                     int32_t dtype, const void *weight, const void *bias,
+                                     const double *saved_mean, const double *saved_invstd,
+                                     int32_t activation, double slope, double blend,
+                                     const bn2d_view *dx, const bn2d_view *dz, void *dweight,
+                                     void *dbias) {
+  return guarded([&] {
+    const OfArgument of_argument = {z, bias};
+    run_backward(x, dy, y, mask, &of_argument, &num_groups, dtype, weight, saved_mean, saved_invstd,
+                 1, activation, slope, blend, dx, dz, dweight, dbias);
   });
 }
 

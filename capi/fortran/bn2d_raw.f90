@@ -1155,6 +1155,54 @@ module bn2d_raw
       type(c_ptr), value :: dbias
       integer(c_int32_t) :: res
     end function
+    function bn2d_batch_norm_backward_act(x, z, dy, y, mask, dtype, weight, bias, saved_mean, saved_invstd, &
+        batch_stats, activation, slope, blend, dx, dz, dweight, &
+        dbias) bind(C, name="bn2d_batch_norm_backward_act") result(res)
+      import
+      type(c_ptr), value :: x
+      type(c_ptr), value :: z
+      type(c_ptr), value :: dy
+      type(c_ptr), value :: y
+      type(c_ptr), value :: mask
+      integer(c_int32_t), value :: dtype
+      type(c_ptr), value :: weight
+      type(c_ptr), value :: bias
+      type(c_ptr), value :: saved_mean
+      type(c_ptr), value :: saved_invstd
+      integer(c_int32_t), value :: batch_stats
+      integer(c_int32_t), value :: activation
+      real(c_double), value :: slope
+      real(c_double), value :: blend
+      type(c_ptr), value :: dx
+      type(c_ptr), value :: dz
+      type(c_ptr), value :: dweight
+      type(c_ptr), value :: dbias
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_group_norm_backward_act(x, z, dy, y, mask, num_groups, dtype, weight, bias, saved_mean, &
+        saved_invstd, activation, slope, blend, dx, dz, dweight, &
+        dbias) bind(C, name="bn2d_group_norm_backward_act") result(res)
+      import
+      type(c_ptr), value :: x
+      type(c_ptr), value :: z
+      type(c_ptr), value :: dy
+      type(c_ptr), value :: y
+      type(c_ptr), value :: mask
+      integer(c_int64_t), value :: num_groups
+      integer(c_int32_t), value :: dtype
+      type(c_ptr), value :: weight
+      type(c_ptr), value :: bias
+      type(c_ptr), value :: saved_mean
+      type(c_ptr), value :: saved_invstd
+      integer(c_int32_t), value :: activation
+      real(c_double), value :: slope
+      real(c_double), value :: blend
+      type(c_ptr), value :: dx
+      type(c_ptr), value :: dz
+      type(c_ptr), value :: dweight
+      type(c_ptr), value :: dbias
+      integer(c_int32_t) :: res
+    end function
     function bn2d_get_api(api_version) bind(C, name="bn2d_get_api") result(res)
       import
       integer(c_int32_t), value :: api_version

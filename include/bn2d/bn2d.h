@@ -219,9 +219,11 @@ enum bn2d_device {
 
 /**
  * Activations of the fused forms: y = act(v), v = bn(x) + z. Those from BN2D_ACT_RELU6 on are
- * *pointwise*: there is no mask of theirs, their record borrows x and z (bn2d_forward_act()), and
- * neither stateless backward nor double backward knows them (BN2D_ERROR_INVALID_ARGUMENT). A NaN
- * stays one. In the far tails y and the gradient are what they tend to: silu of -infinity is -0.
+ * *pointwise*: there is no mask of theirs, and backward makes v again. So their record borrows x
+ * and z (bn2d_forward_act()), and their stateless backward is bn2d_batch_norm_backward_act() or
+ * bn2d_group_norm_backward_act(). Double backward does not know them
+ * (BN2D_ERROR_INVALID_ARGUMENT). A NaN stays one. In the far tails y and the gradient are what they
+ * tend to: silu of -infinity is -0.
  */
 enum bn2d_activation {
   BN2D_ACT_NONE = 0,       /**< identity */
@@ -825,8 +827,7 @@ BN2D_API int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z,
  * @param[in] saved_invstd From forward, C doubles.
  * @param batch_stats As given to forward.
  * @param activation One of bn2d_activation that is not pointwise: of these the argument is needed,
- *   which is made of bias and z. Use a module, or give this function dy*act'(v) with BN2D_ACT_NONE,
- *   where v is what bn2d_batch_norm_forward() writes with BN2D_ACT_NONE.
+ *   which is made of bias and z. bn2d_batch_norm_backward_act() takes them.
  * @param slope As given to forward.
  * @param blend 0: dweight and dbias are overwritten; 1: added to. Any finite b gives b*old + new;
  *   with 0 the old value is not read.
@@ -1610,6 +1611,57 @@ BN2D_API int32_t bn2d_group_norm_backward_flat(
     const void *dy, const void *y, const uint8_t *mask, int64_t num_groups, int32_t param_dtype,
     int64_t num_features, const void *weight, const double *saved_mean, const double *saved_invstd,
     int32_t activation, double slope, double blend, void *dx, void *dz, void *dweight, void *dbias);
+/**
+ * As bn2d_batch_norm_backward(), through any activation: bias and z make the argument of a
+ * pointwise one again. Of the other activations they are not read.
+ * @param[in] x As given to forward. NULL as in bn2d_batch_norm_backward(); a pointwise activation
+ *   always needs it.
+ * @param[in] z As given to forward; NULL: there was none.
+ * @param[in] dy Gradient of y.
+ * @param[in] y,mask As in bn2d_batch_norm_backward(); NULL for a pointwise activation.
+ * @param dtype One of bn2d_dtype.
+ * @param[in] weight,bias As given to forward. NULL: 1 and 0.
+ * @param[in] saved_mean From forward, C doubles. NULL where x may be.
+ * @param[in] saved_invstd From forward, C doubles.
+ * @param batch_stats As given to forward.
+ * @param activation One of bn2d_activation.
+ * @param slope As given to forward.
+ * @param blend As in bn2d_batch_norm_backward().
+ * @param[out] dx,dz,dweight,dbias Each NULL: not wanted, not computed.
+ * @return as bn2d_batch_norm_backward(). Threads: free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_batch_norm_backward_act(const bn2d_view *x, const bn2d_view *z,
+                                              const bn2d_view *dy, const bn2d_view *y,
+                                              const uint8_t *mask, int32_t dtype,
+                                              const void *weight, const void *bias,
+                                              const double *saved_mean, const double *saved_invstd,
+                                              int32_t batch_stats, int32_t activation, double slope,
+                                              double blend, const bn2d_view *dx,
+                                              const bn2d_view *dz, void *dweight, void *dbias);
+/**
+ * As bn2d_group_norm_backward(), through any activation: bias and z make the argument of a
+ * pointwise one again. Of the other activations they are not read.
+ * @param[in] x As given to forward. NULL as in bn2d_group_norm_backward(); a pointwise activation
+ *   always needs it.
+ * @param[in] z As given to forward; NULL: there was none.
+ * @param[in] dy Gradient of y.
+ * @param[in] y,mask As in bn2d_group_norm_backward(); NULL for a pointwise activation.
+ * @param num_groups As in forward.
+ * @param dtype Of weight, bias, dweight and dbias.
+ * @param[in] weight,bias C elements each, as given to forward. NULL: 1 and 0.
+ * @param[in] saved_mean From forward. NULL where x may be.
+ * @param[in] saved_invstd From forward.
+ * @param activation,slope As in forward.
+ * @param blend As in bn2d_group_norm_backward().
+ * @param[out] dx,dz Gradients of x and z; each NULL: not wanted. May be dy.
+ * @param[in,out] dweight,dbias C elements each; NULL: not wanted.
+ * @return as bn2d_group_norm_backward(). Threads: free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_group_norm_backward_act(
+    const bn2d_view *x, const bn2d_view *z, const bn2d_view *dy, const bn2d_view *y,
+    const uint8_t *mask, int64_t num_groups, int32_t dtype, const void *weight, const void *bias,
+    const double *saved_mean, const double *saved_invstd, int32_t activation, double slope,
+    double blend, const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias);
 
 /* --------------------------------------------------------------------------------------- plugin */
 
@@ -1849,6 +1901,20 @@ typedef struct bn2d_api {
                                       const double *saved_mean, const double *saved_invstd,
                                       int32_t activation, double slope, double blend, void *dx,
                                       void *dz, void *dweight, void *dbias);
+  int32_t (*batch_norm_backward_act)(const bn2d_view *x, const bn2d_view *z, const bn2d_view *dy,
+                                     const bn2d_view *y, const uint8_t *mask, int32_t dtype,
+                                     const void *weight, const void *bias, const double *saved_mean,
+                                     const double *saved_invstd, int32_t batch_stats,
+                                     int32_t activation, double slope, double blend,
+                                     const bn2d_view *dx, const bn2d_view *dz, void *dweight,
+                                     void *dbias);
+  int32_t (*group_norm_backward_act)(const bn2d_view *x, const bn2d_view *z, const bn2d_view *dy,
+                                     const bn2d_view *y, const uint8_t *mask, int64_t num_groups,
+                                     int32_t dtype, const void *weight, const void *bias,
+                                     const double *saved_mean, const double *saved_invstd,
+                                     int32_t activation, double slope, double blend,
+                                     const bn2d_view *dx, const bn2d_view *dz, void *dweight,
+                                     void *dbias);
 } bn2d_api;
 
 /**

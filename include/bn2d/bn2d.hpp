@@ -154,6 +154,10 @@ inline constexpr Activation hardswish{BN2D_ACT_HARDSWISH, 0};
 inline constexpr Activation silu{BN2D_ACT_SILU, 0};
 inline constexpr Activation gelu{BN2D_ACT_GELU, 0};
 inline constexpr Activation sigmoid{BN2D_ACT_SIGMOID, 0};
+/** Whether backward makes the argument again, of x and z. */
+constexpr bool is_pointwise(const Activation &activation) {
+  return activation.kind >= BN2D_ACT_RELU6;
+}
 
 /** Extents of a tensor. */
 struct Shape {
@@ -884,7 +888,7 @@ using StatisticsOwner = Owner<bn2d_statistics, &bn2d_api::statistics_release>;
 
 /** Whether a library has what is new in 1.3: the last slot of it. */
 inline Fault check_1_3(const bn2d_api &api) {
-  if (Library(api).has(&bn2d_api::group_norm_backward_flat)) return {};
+  if (Library(api).has(&bn2d_api::group_norm_backward_act)) return {};
   return fault(Status::state, "the library is older than version 1.3");
 }
 
@@ -1647,6 +1651,9 @@ struct BatchNormBackward {
   double blend = 0;            /**< 0: dweight and dbias are overwritten; 1: added to. */
   View dx{}, dz{};             /**< Out. */
   Channels dweight{}, dbias{}; /**< Out. */
+  /** Of forward; read where the activation is pointwise (relu6 and those after it). */
+  ConstView z{};
+  ConstChannels bias{}; /**< As z. */
 };
 
 /** Stateless double backward, bn2d_batch_norm_double_backward(). */
@@ -1697,6 +1704,9 @@ struct GroupNormBackward {
   double blend = 0;            /**< 0: dweight and dbias are overwritten; 1: added to. */
   View dx{}, dz{};             /**< Out. */
   Channels dweight{}, dbias{}; /**< Out. */
+  /** Of forward; read where the activation is pointwise (relu6 and those after it). */
+  ConstView z{};
+  ConstChannels bias{}; /**< As z. */
 };
 
 /** Stateless double backward, bn2d_group_norm_double_backward(). */
@@ -1794,16 +1804,26 @@ inline Returns<void> batch_norm_forward(const Library &library, const BatchNormF
 inline Returns<void> batch_norm_backward(const Library &library, const BatchNormBackward &a) {
   const bn2d_api &api = library.api();
   const std::initializer_list<detail::NamedChannels> channels = {
-      {"weight", &a.weight}, {"dweight", &a.dweight}, {"dbias", &a.dbias}};
+      {"weight", &a.weight}, {"bias", &a.bias}, {"dweight", &a.dweight}, {"dbias", &a.dbias}};
   const DType dtype = detail::channels_dtype(a.dy.dtype(), channels);
   const Shape &shape = a.dy.shape();
-  auto fault =
-      detail::check_reach({{"x", &a.x}, {"dy", &a.dy}, {"y", &a.y}, {"dx", &a.dx}, {"dz", &a.dz}});
+  auto fault = detail::check_reach(
+      {{"x", &a.x}, {"dy", &a.dy}, {"y", &a.y}, {"z", &a.z}, {"dx", &a.dx}, {"dz", &a.dz}});
   if (!fault) fault = detail::check_channels(api, shape.c, dtype, "dy", channels);
   if (!fault) fault = detail::check_mask(api, shape, a.mask);
   if (!fault) fault = detail::check_doubles(shape.c, "saved_mean", a.saved_mean);
   if (!fault) fault = detail::check_doubles(shape.c, "saved_invstd", a.saved_invstd);
+  if (!fault && is_pointwise(a.activation)) fault = detail::check_1_3(api);
   if (fault) return detail::failed<void>(fault);
+  if (is_pointwise(a.activation))
+    return detail::finish(detail::fault_of(
+        api,
+        api.batch_norm_backward_act(
+            detail::RawView(a.x), detail::RawView(a.z), detail::RawView(a.dy), detail::RawView(a.y),
+            detail::pointer(a.mask), static_cast<int32_t>(dtype), a.weight.data(), a.bias.data(),
+            detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd), a.batch_stats,
+            a.activation.kind, a.activation.slope, a.blend, detail::RawView(a.dx),
+            detail::RawView(a.dz), a.dweight.data(), a.dbias.data())));
   return detail::finish(detail::fault_of(
       api, api.batch_norm_backward(
                detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y),
@@ -1864,12 +1884,21 @@ inline Returns<void> group_norm_forward(const Library &library, const GroupNormF
 inline Returns<void> group_norm_backward(const Library &library, const GroupNormBackward &a) {
   const bn2d_api &api = library.api();
   const std::initializer_list<detail::NamedChannels> channels = {
-      {"weight", &a.weight}, {"dweight", &a.dweight}, {"dbias", &a.dbias}};
+      {"weight", &a.weight}, {"bias", &a.bias}, {"dweight", &a.dweight}, {"dbias", &a.dbias}};
   const DType dtype = detail::channels_dtype(a.dy.dtype(), channels);
-  auto fault =
-      detail::check_reach({{"x", &a.x}, {"dy", &a.dy}, {"y", &a.y}, {"dx", &a.dx}, {"dz", &a.dz}});
+  auto fault = detail::check_reach(
+      {{"x", &a.x}, {"dy", &a.dy}, {"y", &a.y}, {"z", &a.z}, {"dx", &a.dx}, {"dz", &a.dz}});
   if (!fault) fault = detail::check_group_norm(api, a, a.dy.shape(), "dy", dtype, channels);
   if (fault) return detail::failed<void>(fault);
+  if (is_pointwise(a.activation))
+    return detail::finish(detail::fault_of(
+        api,
+        api.group_norm_backward_act(
+            detail::RawView(a.x), detail::RawView(a.z), detail::RawView(a.dy), detail::RawView(a.y),
+            detail::pointer(a.mask), a.num_groups, static_cast<int32_t>(dtype), a.weight.data(),
+            a.bias.data(), detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd),
+            a.activation.kind, a.activation.slope, a.blend, detail::RawView(a.dx),
+            detail::RawView(a.dz), a.dweight.data(), a.dbias.data())));
   return detail::finish(detail::fault_of(
       api, api.group_norm_backward(
                detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y),

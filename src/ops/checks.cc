@@ -68,6 +68,11 @@ void check_leading(const char *what, const View &view) {
   check_layout(what, view);
 }
 
+void check_has_mask(const Fused &fused, const uint8_t *mask) {
+  if (fused.is_pointwise() && mask != nullptr)
+    fail(Status::invalid_argument, "mask is given, but %s has no two sides", name_of(fused));
+}
+
 // The side of the activation comes from x, from y or from a mask.
 void check_side(const Fused &fused, bool side_of_x, const View &y, const uint8_t *mask,
                 const char *leading_name, const View &leading) {
@@ -113,13 +118,13 @@ void check_values(const ForwardCall &call) {
        samples, size.n, size.c, size.h, size.w);
 }
 
-// The argument of a pointwise activation is made again of what only a record keeps.
+// The argument of a pointwise activation is made again, of bias and z, too.
 void check_argument(const BackwardCall &call) {
-  if (call.saved.bias == nullptr)
+  if (call.saved.bias == nullptr && !call.knows_argument)
     fail(Status::invalid_argument,
-         "activation is %s, stateless backward knows none, relu and leaky relu; a module's record "
-         "knows all",
+         "activation is %s, whose backward needs z and bias; the functions backward_act take them",
          name_of(call.fused));
+  check_has_mask(call.fused, call.mask);
   if (call.z.exists()) check_read("z", call.z, "dy", call.dy);
 }
 
@@ -265,6 +270,7 @@ void check_memory(const BackwardCall &call) {
   memory.reads("dy", call.dy);
   if (call.needs_x()) memory.reads("x", call.x);
   memory.reads("z", call.z);
+  memory.reads("bias", call.bias);
   memory.reads("sums", call.given_sums, 2);
   add_side_and_statistics(call, memory);
   memory.writes("dx", call.dx, &call.dy);
@@ -311,8 +317,7 @@ namespace {
 // What backward reads again stays as it is.
 void check_kept(const ForwardCall &call) {
   const bool is_pointwise = call.fused.is_pointwise();
-  if (is_pointwise && call.mask != nullptr)
-    fail(Status::invalid_argument, "mask is given, but %s has no two sides", name_of(call.fused));
+  check_has_mask(call.fused, call.mask);
   if (!call.keeps_x || call.x.size.numel() == 0) return;
   if ((call.batch_statistics || is_pointwise) && same_elements(call.y, call.x))
     fail(Status::overlap, "y and x are both at %p, but backward %s needs x unchanged",

@@ -96,7 +96,9 @@ struct BackwardCall {
   const uint8_t *mask = nullptr;
   Fused fused;
   SavedStatistics saved;
-  ChannelArray weight;  // what saved.weight was made of, for the checks alone; may not exist
+  // What saved.weight and saved.bias were made of, for the checks alone; may not exist.
+  ChannelArray weight, bias;
+  bool knows_argument = false;  // saved.bias is known, or will be after the checks
   SetShape sets;
   bool batch_statistics = true;
   double blend = 1;  // dweight <- blend*dweight + ...

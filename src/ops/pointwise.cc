@@ -47,7 +47,7 @@ Argument::Argument(const Sets &sets, DType dtype, const SavedStatistics &saved,
     const MapCoefficients some = from(c);
     for (int64_t i = 0; i < count; ++i) {
       mean[i] = at(saved.mean, c + i);
-      mean_lo[i] = at(saved.mean_lo, c + i);
+      mean_lo[i] = saved.mean_lo ? at(saved.mean_lo, c + i) : 0;
       factor[i] = at(saved.invstd, c + i) * saved.weight[(c + i) % sets.size.c];
       bias[i] = saved.bias[(c + i) % sets.size.c];
       some.is_extreme[i] = std::fabs(bias[i]) >= most;

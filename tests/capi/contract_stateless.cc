@@ -437,7 +437,7 @@ TEST_CASE("stateless: an activation is told by its name", "[stateless]") {
         a.mask = mask;
       });
     };
-    check_fails("backward", BN2D_ERROR_INVALID_ARGUMENT, before, {name, "stateless"},
+    check_fails("backward", BN2D_ERROR_INVALID_ARGUMENT, before, {name, "z and bias"},
                 [&] { return backward(scene, pointwise(false)); });
     check_fails("double backward", BN2D_ERROR_INVALID_ARGUMENT, before, {name, "double"},
                 [&] { return double_backward(scene, pointwise(false)); });

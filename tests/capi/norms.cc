@@ -32,6 +32,7 @@ NormCase random_case(Random &random) {
   }
   if (random.below(3) == 0) c.activation = {Activation::relu, 0};
   if (random.below(5) == 0) c.activation = {Activation::leaky, random.coin() ? 0.25 : -0.5};
+  if (random.below(4) == 0) c.activation = pointwise[random.below(std::size(pointwise))];
   c.residual = random.below(3) == 0;
   c.affine = random.below(4) != 0;
   c.track = random.coin();

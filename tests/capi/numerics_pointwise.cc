@@ -38,6 +38,7 @@ TEST_CASE("pointwise: every activation, dtype and layout is within its bound",
           c.affine = static_cast<Affine>(seed / 3 % 3);
           c.activation = activation;
           c.residual = residual;
+          c.stateless = seed % 5 < 2;
           c.x = c.y = c.z = c.dx = c.dz = layout;
           c.placement = seed % 4;
           Inputs in = random_inputs(c, ++seed);
@@ -195,6 +196,38 @@ TEST_CASE("pointwise: special arguments", "[numerics][pointwise][hostile]") {
   }
 }
 
+// Catches: a stateless backward that makes another argument than a record: of a missing weight or
+// bias, on running statistics.
+TEST_CASE("pointwise: stateless backward has the bits of a module's",
+          "[numerics][pointwise][bitwise]") {
+  uint64_t seed = 300;
+  for (const Activation &activation : pointwise) {
+    for (const int32_t dtype : {BN2D_F32, BN2D_F16}) {
+      for (const Mode mode : {Mode::train, Mode::no_track, Mode::eval}) {
+        for (const Affine affine : {Affine::none, Affine::weight_only, Affine::full}) {
+          Case c;
+          c.e = {3, 20, 7, 9};
+          c.data = c.module = dtype;
+          c.mode = mode;
+          c.affine = affine;
+          c.activation = activation;
+          c.residual = seed % 2 == 0;
+          c.x = c.y = c.z = c.dx = c.dz = seed % 3 == 0 ? Layout::nhwc : Layout::nchw;
+          const Inputs in = random_inputs(c, ++seed);
+          const Outputs with_module = run(c, in);
+          c.stateless = true;
+          Outputs without = run(c, in);
+          INFO(describe(c));
+          for (const char *name : {"saved_mean", "saved_invstd"}) without.erase(name);
+          if (!c.has_weight()) without.erase("dweight");
+          if (!c.has_bias()) without.erase("dbias");
+          CHECK(first_difference(with_module, without) == "");
+        }
+      }
+    }
+  }
+}
+
 // Catches: a channel whose numbers leave the range of float computed in float; an argument made of
 // other coefficients than forward's, of a 1/std beyond double, too (2^-1060).
 TEST_CASE("pointwise: channels at the ends of the range", "[numerics][pointwise][hostile]") {
@@ -208,6 +241,7 @@ TEST_CASE("pointwise: channels at the ends of the range", "[numerics][pointwise]
           c.data = c.module = dtype;
           c.activation = activation;
           c.residual = residual;
+          c.stateless = residual == (power > 0);
           c.eps = 0;
           Inputs in = random_inputs(c, 9);
           for (size_t i = 0; i < in.x.size(); ++i)
@@ -268,4 +302,20 @@ TEST_CASE("pointwise: what a record needs, and what is refused", "[numerics][poi
   CHECK(bn2d_batch_norm_backward(x.view(), dy.view(), y.view(), nullptr, BN2D_F32, nullptr,
                                  mean.data(), invstd.data(), 1, BN2D_ACT_SILU, 0, 0, dx.view(),
                                  nullptr, nullptr, nullptr) == BN2D_ERROR_INVALID_ARGUMENT);
+
+  // Of the functions that can: a mask, no x, z of another shape, and a bias within an output.
+  const auto backward = [&](const bn2d_view *given_x, const bn2d_view *given_z, uint8_t *given_mask,
+                            const void *bias) {
+    return bn2d_batch_norm_backward_act(given_x, given_z, dy.view(), nullptr, given_mask, BN2D_F32,
+                                        nullptr, bias, mean.data(), invstd.data(), 1, BN2D_ACT_SILU,
+                                        0, 0, dx.view(), nullptr, nullptr, nullptr);
+  };
+  Tensor other(BN2D_F32, {2, 3, 4, 4});
+  const Bits untouched = dx.bits();
+  CHECK(backward(x.view(), z.view(), mask.data(), nullptr) == BN2D_ERROR_INVALID_ARGUMENT);
+  CHECK(backward(nullptr, z.view(), nullptr, nullptr) == BN2D_ERROR_INVALID_ARGUMENT);
+  CHECK(backward(x.view(), other.view(), nullptr, nullptr) == BN2D_ERROR_SHAPE);
+  CHECK(backward(x.view(), z.view(), nullptr, dx.as<float>()) == BN2D_ERROR_OVERLAP);
+  CHECK(first_difference(untouched, dx.bits()) == -1);
+  CHECK(backward(x.view(), z.view(), nullptr, nullptr) == BN2D_OK);
 }

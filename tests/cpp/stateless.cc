@@ -273,6 +273,75 @@ TEST_CASE("cpp stateless: group norm is that of C", "[cpp]") {
   CHECK(all_of(a) == all_of(c));
 }
 
+TEST_CASE("cpp stateless: backward through a pointwise activation", "[cpp]") {
+  // Catches z or bias left out, and the functions that do not know such an activation.
+  for (const bool in_groups : {false, true}) {
+    Arrays<float> a, c;
+    const auto raw = [](std::vector<float> &v) { return c_view(bn2d::View(v, kShape)); };
+    constexpr int64_t kGroups = 1;
+    const auto set = [&](auto &call) {
+      call.x = {a.x, kShape};
+      call.z = {a.z, kShape};
+      call.weight = a.weight;
+      call.bias = a.bias;
+      call.activation = bn2d::gelu;
+    };
+    const bn2d::Span<double> mean(a.saved_mean.data(), in_groups ? 2 : 3),
+        invstd(a.saved_invstd.data(), in_groups ? 2 : 3);
+    const auto set_backward = [&](auto &call) {
+      set(call);
+      call.dy = {a.dy, kShape};
+      call.saved_mean = mean;
+      call.saved_invstd = invstd;
+      call.dx = {a.dx, kShape};
+      call.dz = {a.dz, kShape};
+      call.dweight = a.dweight;
+      call.dbias = a.dbias;
+      call.blend = 0.5;
+    };
+    const auto set_forward = [&](auto &call) {
+      set(call);
+      call.y = {a.y, kShape};
+      call.saved_mean = mean;
+      call.saved_invstd = invstd;
+    };
+    if (in_groups) {
+      bn2d::GroupNormForward f;
+      set_forward(f);
+      bn2d::group_norm_forward(f);
+      bn2d::GroupNormBackward b;
+      set_backward(b);
+      bn2d::group_norm_backward(b);
+      REQUIRE(bn2d_group_norm_forward(raw(c.x), raw(c.z), raw(c.y), kGroups, BN2D_F32,
+                                      c.weight.data(), c.bias.data(), 1e-5, BN2D_ACT_GELU, 0,
+                                      nullptr, c.saved_mean.data(),
+                                      c.saved_invstd.data()) == BN2D_OK);
+      REQUIRE(bn2d_group_norm_backward_act(raw(c.x), raw(c.z), raw(c.dy), nullptr, nullptr, kGroups,
+                                           BN2D_F32, c.weight.data(), c.bias.data(),
+                                           c.saved_mean.data(), c.saved_invstd.data(),
+                                           BN2D_ACT_GELU, 0, 0.5, raw(c.dx), raw(c.dz),
+                                           c.dweight.data(), c.dbias.data()) == BN2D_OK);
+    } else {
+      bn2d::BatchNormForward f;
+      set_forward(f);
+      bn2d::batch_norm_forward(f);
+      bn2d::BatchNormBackward b;
+      set_backward(b);
+      bn2d::batch_norm_backward(b);
+      REQUIRE(bn2d_batch_norm_forward(raw(c.x), raw(c.z), raw(c.y), BN2D_F32, c.weight.data(),
+                                      c.bias.data(), nullptr, nullptr, 1, 0.1, 1e-5, 0,
+                                      BN2D_ACT_GELU, 0, nullptr, c.saved_mean.data(),
+                                      c.saved_invstd.data()) == BN2D_OK);
+      REQUIRE(bn2d_batch_norm_backward_act(
+                  raw(c.x), raw(c.z), raw(c.dy), nullptr, nullptr, BN2D_F32, c.weight.data(),
+                  c.bias.data(), c.saved_mean.data(), c.saved_invstd.data(), 1, BN2D_ACT_GELU, 0,
+                  0.5, raw(c.dx), raw(c.dz), c.dweight.data(), c.dbias.data()) == BN2D_OK);
+    }
+    CHECK(all_of(a) == all_of(c));
+    CHECK(a.dx[0] != 0);
+  }
+}
+
 TEST_CASE("cpp stateless: lengths of group norm", "[cpp]") {
   // Catches statistics of channels where those of groups are needed, and an overflow on the way.
   Arrays<float> a;

@@ -105,6 +105,7 @@ inline Outputs run(const NormCase &c, const Inputs &in, const Around &around) {
   Array ddweight(c.module, in.ddweight), ddbias(c.module, in.ddbias);
   const int32_t act = c.activation.kind;
   const double slope = c.activation.slope;
+  const bool has_double_backward = !c.activation.pointwise();
   if (!c.stateless) {
     NormModule module(c, in);
     Record record;
@@ -120,13 +121,15 @@ inline Outputs run(const NormCase &c, const Inputs &in, const Around &around) {
     if (c.affine)
       out["dweight"] = module.output("weight.grad", c.e.c),
       out["dbias"] = module.output("bias.grad", c.e.c);
-    NUMERICS_OK(bn2d_module_zero_grad(module));
-    NUMERICS_OK(around("bn2d_double_backward", [&] {
-      return bn2d_double_backward(module, record, dy.view(), ddx.view(),
-                                  c.affine ? ddweight.data() : nullptr,
-                                  c.affine ? ddbias.data() : nullptr, ddy.view(), dx2.view());
-    }));
-    if (c.affine) out["dweight2"] = module.output("weight.grad", c.e.c);
+    if (has_double_backward) {
+      NUMERICS_OK(bn2d_module_zero_grad(module));
+      NUMERICS_OK(around("bn2d_double_backward", [&] {
+        return bn2d_double_backward(module, record, dy.view(), ddx.view(),
+                                    c.affine ? ddweight.data() : nullptr,
+                                    c.affine ? ddbias.data() : nullptr, ddy.view(), dx2.view());
+      }));
+      if (c.affine) out["dweight2"] = module.output("weight.grad", c.e.c);
+    }
   } else {
     Array weight(c.module, in.weight), bias(c.module, in.bias), dweight(c.module, in.weight),
         dbias(c.module, in.bias), dweight2(c.module, in.weight);
@@ -135,32 +138,40 @@ inline Outputs run(const NormCase &c, const Inputs &in, const Around &around) {
     uint64_t mask_bytes = 0;
     NUMERICS_OK(bn2d_mask_nbytes(c.e.n, c.e.c, c.e.h, c.e.w, &mask_bytes));
     std::vector<uint8_t> mask(mask_bytes);
-    uint8_t *const mask_or_null = act == Activation::none ? nullptr : mask.data();
+    const bool has_sides = act != Activation::none && !c.activation.pointwise();
+    uint8_t *const mask_or_null = has_sides ? mask.data() : nullptr;
     NUMERICS_OK(around("bn2d_group_norm_forward", [&] {
       return bn2d_group_norm_forward(x.view(), z_or_null, y.view(), c.groups, c.module, w, b, c.eps,
                                      act, slope, mask_or_null, mean.data(), invstd.data());
     }));
     NUMERICS_OK(around("bn2d_group_norm_backward", [&] {
-      return bn2d_group_norm_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups,
-                                      c.module, w, mean.data(), invstd.data(), act, slope, 0,
-                                      dx.view(), dz_or_null, dweight.data(), dbias.data());
+      return has_sides
+                 ? bn2d_group_norm_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups,
+                                            c.module, w, mean.data(), invstd.data(), act, slope, 0,
+                                            dx.view(), dz_or_null, dweight.data(), dbias.data())
+                 : bn2d_group_norm_backward_act(x.view(), z_or_null, dy.view(), nullptr, nullptr,
+                                                c.groups, c.module, w, b, mean.data(),
+                                                invstd.data(), act, slope, 0, dx.view(), dz_or_null,
+                                                dweight.data(), dbias.data());
     }));
-    NUMERICS_OK(around("bn2d_group_norm_double_backward", [&] {
-      return bn2d_group_norm_double_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups,
-                                             c.module, w, mean.data(), invstd.data(), act, slope,
-                                             ddx.view(), ddweight.data(), ddbias.data(), 0,
-                                             ddy.view(), dx2.view(), dweight2.data());
-    }));
+    if (has_double_backward)
+      NUMERICS_OK(around("bn2d_group_norm_double_backward", [&] {
+        return bn2d_group_norm_double_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups,
+                                               c.module, w, mean.data(), invstd.data(), act, slope,
+                                               ddx.view(), ddweight.data(), ddbias.data(), 0,
+                                               ddy.view(), dx2.view(), dweight2.data());
+      }));
     out["dweight"] = {c.module, dweight.bits()};
     out["dbias"] = {c.module, dbias.bits()};
-    out["dweight2"] = {c.module, dweight2.bits()};
+    if (has_double_backward) out["dweight2"] = {c.module, dweight2.bits()};
     for (const std::vector<double> *saved : {&mean, &invstd}) {
       Output &o = out[saved == &mean ? "saved_mean" : "saved_invstd"];
       o.dtype = BN2D_F64;
       for (const double value : *saved) o.bits.push_back(read_bits(BN2D_F64, &value));
     }
   }
-  keep("y", y), keep("dx", dx), keep("ddy", ddy), keep("dx2", dx2);
+  keep("y", y), keep("dx", dx);
+  if (has_double_backward) keep("ddy", ddy), keep("dx2", dx2);
   if (c.residual) keep("dz", dz);
   for (Tensor *t : {&y, &dx, &dz, &ddy, &dx2})
     if (!t->gaps_intact()) FAIL_CHECK("memory beside a tensor has changed");

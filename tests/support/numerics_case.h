@@ -42,9 +42,9 @@ struct Case {
   // In place of x the backward has no x: no gradient of weight, and none at all on batch
   // statistics.
   bool x_lost() const { return in_place == InPlace::x; }
-  // Of a pointwise activation backward reads x and z, and only a module's record keeps the bias.
+  // Of a pointwise activation backward reads x and z.
   bool backward() const {
-    if (activation.pointwise()) return record && !stateless && in_place == InPlace::no;
+    if (activation.pointwise()) return record && in_place == InPlace::no;
     return record && !(x_lost() && batch());
   }
   bool double_backward() const { return backward() && !x_lost() && !activation.pointwise(); }
@@ -336,7 +336,8 @@ class Runner {
     NUMERICS_OK(bn2d_mask_nbytes(c_.e.n, c_.e.c, c_.e.h, c_.e.w, &mask_bytes));
     std::vector<uint8_t> mask(mask_bytes + 1, 0xEE);
     uint8_t *mask_or_null = c_.needs_mask() ? mask.data() : nullptr;
-    const bool by_y = c_.activation.kind != Activation::none && !c_.needs_mask();
+    const bool by_y =
+        c_.activation.kind != Activation::none && !c_.activation.pointwise() && !c_.needs_mask();
     const auto doubles = [](Array &a) { return static_cast<double *>(a.data()); };
 
     NUMERICS_OK(around_("bn2d_batch_norm_forward", [&] {
@@ -359,13 +360,23 @@ class Runner {
     Array dweight(c_.module, nans), dbias(c_.module, nans), dweight2(c_.module, nans);
     const bn2d_view *x_or_null = c_.x_lost() ? nullptr : x->view();
     const bn2d_view *y_or_null = by_y ? y->view() : nullptr;
-    NUMERICS_OK(around_("bn2d_batch_norm_backward", [&] {
-      return bn2d_batch_norm_backward(
-          x_or_null, dy->view(), y_or_null, mask_or_null, c_.module, weight.data(),
-          c_.x_lost() ? nullptr : doubles(saved_mean), doubles(saved_invstd), c_.batch(),
-          c_.activation.kind, c_.activation.slope, 0, dx->view(), view(dz),
-          c_.weight_gradient() ? dweight.data() : nullptr, dbias.data());
-    }));
+    const double *const mean_or_null = c_.x_lost() ? nullptr : doubles(saved_mean);
+    void *const dweight_or_null = c_.weight_gradient() ? dweight.data() : nullptr;
+    if (c_.activation.pointwise() || c_.placement % 2 == 1) {
+      NUMERICS_OK(around_("bn2d_batch_norm_backward_act", [&] {
+        return bn2d_batch_norm_backward_act(
+            x_or_null, view(z), dy->view(), y_or_null, mask_or_null, c_.module, weight.data(),
+            bias.data(), mean_or_null, doubles(saved_invstd), c_.batch(), c_.activation.kind,
+            c_.activation.slope, 0, dx->view(), view(dz), dweight_or_null, dbias.data());
+      }));
+    } else {
+      NUMERICS_OK(around_("bn2d_batch_norm_backward", [&] {
+        return bn2d_batch_norm_backward(x_or_null, dy->view(), y_or_null, mask_or_null, c_.module,
+                                        weight.data(), mean_or_null, doubles(saved_invstd),
+                                        c_.batch(), c_.activation.kind, c_.activation.slope, 0,
+                                        dx->view(), view(dz), dweight_or_null, dbias.data());
+      }));
+    }
     keep("dx", dx);
     if (dz != nullptr) keep("dz", dz);
     if (c_.weight_gradient()) out_["dweight"] = {c_.module, dweight.bits()};

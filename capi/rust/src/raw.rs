@@ -311,5 +311,16 @@ extern "C" {
         num_groups: i64, param_dtype: i32, num_features: i64, weight: *const c_void,
         saved_mean: *const f64, saved_invstd: *const f64, activation: i32, slope: f64, blend: f64,
         dx: *mut c_void, dz: *mut c_void, dweight: *mut c_void, dbias: *mut c_void) -> i32;
+    pub fn bn2d_batch_norm_backward_act(x: *const bn2d_view, z: *const bn2d_view,
+        dy: *const bn2d_view, y: *const bn2d_view, mask: *const u8, dtype: i32,
+        weight: *const c_void, bias: *const c_void, saved_mean: *const f64,
+        saved_invstd: *const f64, batch_stats: i32, activation: i32, slope: f64, blend: f64,
+        dx: *const bn2d_view, dz: *const bn2d_view, dweight: *mut c_void,
+        dbias: *mut c_void) -> i32;
+    pub fn bn2d_group_norm_backward_act(x: *const bn2d_view, z: *const bn2d_view,
+        dy: *const bn2d_view, y: *const bn2d_view, mask: *const u8, num_groups: i64, dtype: i32,
+        weight: *const c_void, bias: *const c_void, saved_mean: *const f64,
+        saved_invstd: *const f64, activation: i32, slope: f64, blend: f64, dx: *const bn2d_view,
+        dz: *const bn2d_view, dweight: *mut c_void, dbias: *mut c_void) -> i32;
     pub fn bn2d_get_api(api_version: u32) -> *const c_void;
 }

@@ -264,5 +264,13 @@ final class Raw {
       int param_dtype, long num_features, Pointer weight, Pointer saved_mean, Pointer saved_invstd,
       int activation, double slope, double blend, Pointer dx, Pointer dz, Pointer dweight,
       Pointer dbias);
+  static native int bn2d_batch_norm_backward_act(Pointer x, Pointer z, Pointer dy, Pointer y,
+      Pointer mask, int dtype, Pointer weight, Pointer bias, Pointer saved_mean,
+      Pointer saved_invstd, int batch_stats, int activation, double slope, double blend, Pointer dx,
+      Pointer dz, Pointer dweight, Pointer dbias);
+  static native int bn2d_group_norm_backward_act(Pointer x, Pointer z, Pointer dy, Pointer y,
+      Pointer mask, long num_groups, int dtype, Pointer weight, Pointer bias, Pointer saved_mean,
+      Pointer saved_invstd, int activation, double slope, double blend, Pointer dx, Pointer dz,
+      Pointer dweight, Pointer dbias);
   static native Pointer bn2d_get_api(int api_version);
 }

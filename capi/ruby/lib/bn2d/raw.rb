@@ -216,6 +216,10 @@ module Bn2d
         INT64, INT32, INT64, PTR, PTR, DOUBLE, INT32, DOUBLE, PTR, PTR, PTR], INT32],
       bn2d_group_norm_backward_flat: [[INT32, INT32, INT64, INT64, INT64, INT64, PTR, PTR, PTR, PTR,
         INT64, INT32, INT64, PTR, PTR, PTR, INT32, DOUBLE, DOUBLE, PTR, PTR, PTR, PTR], INT32],
+      bn2d_batch_norm_backward_act: [[PTR, PTR, PTR, PTR, PTR, INT32, PTR, PTR, PTR, PTR, INT32,
+        INT32, DOUBLE, DOUBLE, PTR, PTR, PTR, PTR], INT32],
+      bn2d_group_norm_backward_act: [[PTR, PTR, PTR, PTR, PTR, INT64, INT32, PTR, PTR, PTR, PTR,
+        INT32, DOUBLE, DOUBLE, PTR, PTR, PTR, PTR], INT32],
       bn2d_get_api: [[UINT32], PTR]
     }.freeze
   end
