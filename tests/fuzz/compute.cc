@@ -512,9 +512,10 @@ struct Machine::Stateless {
   int32_t layout = BN2D_NCHW;
   int32_t activation = BN2D_ACT_NONE;
   double slope = 0;
-  Operand x, y, weight, mask, saved_mean, saved_invstd;
+  Operand x, z, y, weight, bias, mask, saved_mean, saved_invstd;
   Numbers numbers;
-  std::vector<uint64_t> x_bits, y_bits, weight_bits, mean_bits, invstd_bits, mask_bits;
+  std::vector<uint64_t> x_bits, y_bits, weight_bits, mean_bits, invstd_bits, mask_bits, z_bits,
+      bias_bits;
 };
 
 void Machine::stateless(bool in_groups) {
@@ -576,14 +577,14 @@ void Machine::stateless(bool in_groups) {
                   : place_.tensor(name, room, s.data, s.shape, written, optional, like);
   };
   s.x = tensor("x", 0, false, false, nullptr);
-  const Operand z = tensor("z", 1, false, true, &s.x);
-  s.y = tensor("y", 2, true, false, in_.coin() ? &s.x : &z);
+  s.z = tensor("z", 1, false, true, &s.x);
+  s.y = tensor("y", 2, true, false, in_.coin() ? &s.x : &s.z);
   const bool moves = batch && per_channel > 0 && !in_groups;
   const auto array = [&](const char *name, size_t room, int32_t of, bool written, bool given) {
     return place_.array(name, room, of, s.shape[1], written, given, in_.coin() ? &s.y : &s.x);
   };
   s.weight = array("weight", 3, s.parameters, false, !in_.one_in(3));
-  const Operand bias = array("bias", 4, s.parameters, false, !in_.one_in(3));
+  s.bias = array("bias", 4, s.parameters, false, !in_.one_in(3));
   const bool optional = batch || in_.one_in(32);
   const Operand running_mean =
       array("running_mean", 5, s.parameters, batch, !(optional && in_.one_in(4)) && !in_groups);
@@ -607,9 +608,9 @@ void Machine::stateless(bool in_groups) {
 
   const bool hostile = in_.one_in(3);
   place_.fill(s.x, s.shape, hostile);
-  place_.fill(z, s.shape, hostile && in_.coin());
+  place_.fill(s.z, s.shape, hostile && in_.coin());
   for (const Operand *one :
-       std::initializer_list<const Operand *>{&s.weight, &bias, &running_mean, &running_var})
+       std::initializer_list<const Operand *>{&s.weight, &s.bias, &running_mean, &running_var})
     place_.fill(*one, row, hostile && in_.one_in(3));
   if (running_var.whole() && !(hostile && in_.one_in(8))) {  // positive
     for (const uint32_t offset : running_var.footprint.offsets) {
@@ -620,12 +621,12 @@ void Machine::stateless(bool in_groups) {
     }
   }
   const std::vector<const Operand *> all = {
-      &s.x,          &z,           &s.y,          &s.weight,       &bias,
+      &s.x,          &s.z,         &s.y,          &s.weight,       &s.bias,
       &running_mean, &running_var, &s.saved_mean, &s.saved_invstd, &s.mask};
   place_.judge(all, verdict);
   place_.judge_arrays(all, per_channel == 0, verdict);
   place_.judge_overlap(s.y, s.x, true, verdict);
-  place_.judge_overlap(s.y, z, true, verdict);
+  place_.judge_overlap(s.y, s.z, true, verdict);
   if (batch && per_channel == 1 && s.shape[1] > 0 && !in_groups)
     verdict.must.add(BN2D_ERROR_TOO_FEW_VALUES);
 
@@ -645,30 +646,30 @@ void Machine::stateless(bool in_groups) {
                            std::to_string(flags) + " eps " + text_of(eps);
   before(what);
   if (verdict.must.empty()) {
-    n.x = place_.values(s.x), n.z = place_.values(z);
-    n.weight = place_.values(s.weight), n.bias = place_.values(bias);
+    n.x = place_.values(s.x), n.z = place_.values(s.z);
+    n.weight = place_.values(s.weight), n.bias = place_.values(s.bias);
     n.running_mean = place_.values(running_mean), n.running_var = place_.values(running_var);
   }
   const auto call = [&] {
     const Extents &e = s.shape;
     if (in_groups && s.flat)
       return bn2d_group_norm_forward_flat(
-          s.data, s.layout, e[0], e[1], e[2], e[3], s.x.data, z.data, s.y.data, groups, dtype, e[1],
-          s.weight.as<void>(), bias.as<void>(), eps, s.activation, s.slope, s.mask.as<uint8_t>(),
-          s.saved_mean.as<double>(), s.saved_invstd.as<double>());
+          s.data, s.layout, e[0], e[1], e[2], e[3], s.x.data, s.z.data, s.y.data, groups, dtype,
+          e[1], s.weight.as<void>(), s.bias.as<void>(), eps, s.activation, s.slope,
+          s.mask.as<uint8_t>(), s.saved_mean.as<double>(), s.saved_invstd.as<double>());
     if (in_groups)
-      return bn2d_group_norm_forward(s.x.pointer(), z.pointer(), s.y.pointer(), groups, dtype,
-                                     s.weight.as<void>(), bias.as<void>(), eps, s.activation,
+      return bn2d_group_norm_forward(s.x.pointer(), s.z.pointer(), s.y.pointer(), groups, dtype,
+                                     s.weight.as<void>(), s.bias.as<void>(), eps, s.activation,
                                      s.slope, s.mask.as<uint8_t>(), s.saved_mean.as<double>(),
                                      s.saved_invstd.as<double>());
     if (s.flat)
       return bn2d_batch_norm_forward_flat(
-          s.data, s.layout, e[0], e[1], e[2], e[3], s.x.data, z.data, s.y.data, dtype, e[1],
-          s.weight.as<void>(), bias.as<void>(), running_mean.as<void>(), running_var.as<void>(),
+          s.data, s.layout, e[0], e[1], e[2], e[3], s.x.data, s.z.data, s.y.data, dtype, e[1],
+          s.weight.as<void>(), s.bias.as<void>(), running_mean.as<void>(), running_var.as<void>(),
           batch_stats, factor, eps, flags, s.activation, s.slope, s.mask.as<uint8_t>(),
           s.saved_mean.as<double>(), s.saved_invstd.as<double>());
-    return bn2d_batch_norm_forward(s.x.pointer(), z.pointer(), s.y.pointer(), dtype,
-                                   s.weight.as<void>(), bias.as<void>(), running_mean.as<void>(),
+    return bn2d_batch_norm_forward(s.x.pointer(), s.z.pointer(), s.y.pointer(), dtype,
+                                   s.weight.as<void>(), s.bias.as<void>(), running_mean.as<void>(),
                                    running_var.as<void>(), batch_stats, factor, eps, flags,
                                    s.activation, s.slope, s.mask.as<uint8_t>(),
                                    s.saved_mean.as<double>(), s.saved_invstd.as<double>());
@@ -694,14 +695,15 @@ void Machine::stateless(bool in_groups) {
     if (!problem.empty()) found(what, problem);
     if (std::count(n.judged.begin(), n.judged.end(), true) > 0) {
       reach(facet("stateless forward", n));
-      reach_blocks("stateless forward", {&s.x, &z, &s.y});
+      reach_blocks("stateless forward", {&s.x, &s.z, &s.y});
       reach("stateless forward act " + std::to_string(s.activation));
     }
   }
   repeat(what, written, call);
   s.x_bits = place_.bits(s.x), s.y_bits = place_.bits(s.y), s.weight_bits = place_.bits(s.weight);
   s.mean_bits = place_.bits(s.saved_mean), s.invstd_bits = place_.bits(s.saved_invstd);
-  s.mask_bits = place_.bits(s.mask);
+  s.mask_bits = place_.bits(s.mask), s.z_bits = place_.bits(s.z);
+  s.bias_bits = place_.bits(s.bias);
   for (int64_t rounds = in_.below(3); rounds > 0; --rounds) {
     if (in_.coin() && !s.flat) {  // which has no function without views
       stateless_double_backward(s);
@@ -735,7 +737,8 @@ void Machine::stateless_backward(Stateless &s) {
   if (!std::isfinite(blend)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   const bool active = s.activation != BN2D_ACT_NONE, pointwise = s.activation > BN2D_ACT_LEAKY_RELU,
              reads_x = dweight.given || (n.batch && dx.given) || pointwise;
-  if (pointwise) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+  const bool of_argument = pointwise && !s.flat && !in_.one_in(4);
+  if (pointwise && !of_argument) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   Operand x = s.x, y = s.y, mask = s.mask, mean = s.saved_mean;
   x.given = reads_x || in_.coin();
   x.written = y.written = mask.written = mean.written = false;
@@ -745,7 +748,8 @@ void Machine::stateless_backward(Stateless &s) {
   if (reads_x && (!x.given || !mean.given)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   if (!invstd.given) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   y.given = active && !mask.given && !in_.one_in(40) && !(s.flat && y.data == nullptr);
-  if (active && !mask.given && !empty &&
+  if (of_argument) y.given = false;
+  if (active && !of_argument && !mask.given && !empty &&
       (!y.given || (s.activation == BN2D_ACT_LEAKY_RELU && s.slope < 0)))
     verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   const bool hostile = in_.one_in(4);
@@ -753,8 +757,9 @@ void Machine::stateless_backward(Stateless &s) {
   const Extents row{1, s.shape[1], 1, 1};
   place_.fill(dweight, row, hostile && in_.coin());
   place_.fill(dbias, row, hostile && in_.coin());
-  const std::vector<const Operand *> all = {&x,      &dy, &y,  &mask,    &weight, &mean,
-                                            &invstd, &dx, &dz, &dweight, &dbias};
+  std::vector<const Operand *> all = {&x,      &dy, &y,  &mask,    &weight, &mean,
+                                      &invstd, &dx, &dz, &dweight, &dbias};
+  if (of_argument) all.insert(all.end(), {&s.z, &s.bias});
   place_.judge(all, verdict);
   std::vector<const Operand *> used = all;
   if (!reads_x) used.erase(used.begin());  // nobody minds what happens to x
@@ -762,16 +767,22 @@ void Machine::stateless_backward(Stateless &s) {
   for (const Operand *output : std::initializer_list<const Operand *>{&dx, &dz}) {
     place_.judge_overlap(*output, dy, true, verdict);
     if (reads_x) place_.judge_overlap(*output, x, false, verdict);
-    if (active && !mask.given) place_.judge_overlap(*output, y, false, verdict);
+    if (active && !mask.given && !of_argument) place_.judge_overlap(*output, y, false, verdict);
+    if (of_argument) place_.judge_overlap(*output, s.z, false, verdict);
   }
   const bool known =
       (!reads_x || (place_.bits(s.x) == s.x_bits && place_.bits(mean) == s.mean_bits)) &&
       (!y.given || place_.bits(y) == s.y_bits) && place_.bits(weight) == s.weight_bits &&
       place_.bits(invstd) == s.invstd_bits && place_.bits(mask) == s.mask_bits &&
-      !(reads_x && s.x.exactly(s.y));
+      !(reads_x && s.x.exactly(s.y)) &&
+      (!of_argument ||
+       (place_.bits(s.z) == s.z_bits && place_.bits(s.bias) == s.bias_bits && !s.z.exactly(s.y)));
   const std::string what =
       std::string(s.groups != 0 ? "group_norm_backward" : "batch_norm_backward") +
-      (s.flat ? "_flat" : "") + text_of(s.shape, s.data, s.parameters) +
+      (s.flat        ? "_flat"
+       : of_argument ? "_act"
+                     : "") +
+      text_of(s.shape, s.data, s.parameters) +
       (s.groups != 0 ? " groups " + std::to_string(s.groups) : "") +
       (n.batch ? " batch" : " frozen") + text_of(all) + " act " + std::to_string(s.activation) +
       " slope " + text_of(s.slope) + " blend " + text_of(blend);
@@ -785,6 +796,18 @@ void Machine::stateless_backward(Stateless &s) {
   results.blend = blend;
   const auto call = [&] {
     const Extents &e = s.shape;
+    if (s.groups != 0 && of_argument)
+      return bn2d_group_norm_backward_act(
+          x.pointer(), s.z.pointer(), dy.pointer(), nullptr, mask.as<uint8_t>(), s.groups,
+          s.parameters, weight.as<void>(), s.bias.as<void>(), mean.as<double>(),
+          invstd.as<double>(), s.activation, s.slope, blend, dx.pointer(), dz.pointer(),
+          dweight.as<void>(), dbias.as<void>());
+    if (of_argument)
+      return bn2d_batch_norm_backward_act(
+          x.pointer(), s.z.pointer(), dy.pointer(), nullptr, mask.as<uint8_t>(), s.parameters,
+          weight.as<void>(), s.bias.as<void>(), mean.as<double>(), invstd.as<double>(),
+          n.batch ? 1 : 0, s.activation, s.slope, blend, dx.pointer(), dz.pointer(),
+          dweight.as<void>(), dbias.as<void>());
     if (s.groups != 0 && s.flat)
       return bn2d_group_norm_backward_flat(
           s.data, s.layout, e[0], e[1], e[2], e[3], x.as<void>(), dy.data, y.as<void>(),
@@ -819,6 +842,7 @@ void Machine::stateless_backward(Stateless &s) {
     const std::string problem = judge_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
     reach(facet("stateless backward", n));
+    if (of_argument) reach("stateless backward act " + std::to_string(s.activation));
     reach_blocks("stateless backward", {&x, &dy, &y, &dx, &dz});
   }
   repeat(what, {&dx, &dz, &dweight, &dbias}, call);
