@@ -269,7 +269,6 @@ size_t Machine::pick_statistics(int64_t channels) {
     at = static_cast<size_t>(in_.below(4));
     StatisticsModel &old = statistics_[at];
     for (; old.references > 0; --old.references) bn2d_statistics_release(old.handle);
-    reach("statistics_release");
     dead_statistics_.push_back(old.handle);
     statistics_[at] = model;
   } else {

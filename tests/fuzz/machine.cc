@@ -73,7 +73,10 @@ Machine::~Machine() {
     for (; module->references > 0; --module->references) bn2d_module_release(module->handle);
   }
   for (StatisticsModel &one : statistics_)
-    for (; one.references > 0; --one.references) bn2d_statistics_release(one.handle);
+    for (; one.references > 0; --one.references) {
+      bn2d_statistics_release(one.handle);
+      reach("statistics_release");
+    }
   for (OptionsModel &options : options_)
     for (; options.references > 0; --options.references) bn2d_options_release(options.handle);
   bn2d_set_num_threads(0);
