@@ -273,8 +273,11 @@ class OneDnn : public Peer {
     if (layout == Layout::kNhwc) return {variant(problem, " channels_last", Tag::undef)};
     if (block_of(layout)) return {variant(problem, " blocked", Tag::undef)};
     if (layout != Layout::kNchw) return {variant(problem, " strided", Tag::undef)};
-    return {variant(problem, " plain", Tag::undef), variant(problem, " channels_last", Tag::nhwc),
-            variant(problem, " blocked", blocked())};
+    std::vector<Variant> all{variant(problem, " plain", Tag::undef),
+                             variant(problem, " channels_last", Tag::nhwc)};
+    // Group norm in blocks is its reference loop, hundreds of times slower.
+    if (problem.groups == 0) all.push_back(variant(problem, " blocked", blocked()));
+    return all;
   }
 
  private:

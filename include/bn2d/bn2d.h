@@ -279,7 +279,7 @@ enum bn2d_flag {
  *    {N, C/b, H, W, b}, strides NULL or {C*H*W, H*W*b, W*b, b, 1}; channel c is number c%b of block
  *    c/b. So C is a multiple of b: channels that only pad the last block are not known here. Large
  *    planes take about as long as channels_last, small ones longer: 7x7 about 1.5 times with 16
- *    channels, 2.5 to 7 times with 8 (`bn2d_bench --filter '^blocked/'`). A mask is that of
+ *    channels, 2.5 to 5 times with 8 (`bn2d_bench --filter '^blocked/'`). A mask is that of
  *    (N, C, H, W). Since 1.3.
  *  - any other positive strides work, too. The stride of an extent of 0 or 1 does not matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
