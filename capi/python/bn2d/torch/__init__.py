@@ -5,6 +5,7 @@
     model = bn2d.torch.convert(model)           # every nn.BatchNorm2d, GroupNorm, InstanceNorm2d; model.state_dict() as before
     model = bn2d.torch.SyncBatchNorm2d.convert(model)   # over the processes of torch.distributed
     layer = bn2d.torch.BNReLU(64)               # relu(bn(x)), or relu(bn(x) + z) with layer(x, z)
+    layer = bn2d.torch.BatchNormAct2d(64, activation="silu")    # and GroupNormAct
 
 Importing this makes bn2d run its threads in torch's OpenMP pool, for the whole process: workers of
 two pools would take the cores from each other. `bn2d.set_thread_pool("tbb")` undoes that.
@@ -15,13 +16,16 @@ from __future__ import annotations
 from .. import _library
 from ..errors import NotFoundError
 from ._convert import convert, revert
-from ._modules import BatchNorm2d, BNReLU, GroupNorm, InstanceNorm2d
+from ._fused import BatchNormAct2d, BNReLU, GroupNormAct
+from ._modules import BatchNorm2d, GroupNorm, InstanceNorm2d
 from ._sync import SyncBatchNorm2d
 
 __all__ = [
     "BNReLU",
     "BatchNorm2d",
+    "BatchNormAct2d",
     "GroupNorm",
+    "GroupNormAct",
     "InstanceNorm2d",
     "SyncBatchNorm2d",
     "convert",

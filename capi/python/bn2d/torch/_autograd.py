@@ -30,29 +30,40 @@ class BatchNorm(torch.autograd.Function):
         how: Any,
     ) -> Tensor:
         y, saved = _calls.forward(layout, x, z, weight, bias, *how, True)
-        ctx.save_for_backward(x, weight, saved, None if layout.mask or not layout.activation else y)
+        if layout.pointwise:
+            ctx.save_for_backward(x, weight, saved, None, z, bias)
+        else:
+            side = None if layout.mask or not layout.activation else y
+            ctx.save_for_backward(x, weight, saved, side)
         ctx.how = (layout, how[2])
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
-        x, weight, saved, y = ctx.saved_tensors
         layout, batch_stats = ctx.how
+        if layout.pointwise:
+            x, weight, saved, y, z, bias = ctx.saved_tensors
+        else:
+            x, weight, saved, y = ctx.saved_tensors
+            z = bias = None
         _, want_x, want_z, want_weight, want_bias, _ = ctx.needs_input_grad
+        wants = (want_x, want_z, want_weight, want_bias)
         if torch.is_grad_enabled():  # create_graph: the gradients have gradients
-            wants = (want_x, want_z, want_weight, want_bias)
             dx, dz, dweight, dbias = BatchNormBackward.apply(
-                layout, dy, x, weight, saved, y, batch_stats, wants
+                layout, dy, x, weight, saved, y, batch_stats, wants, z, bias
             )
         else:
             dx, dz, dweight, dbias = _calls.backward(
-                layout, dy, x, weight, saved, y, batch_stats, want_x, want_z, want_weight, want_bias
+                layout, dy, x, weight, saved, y, batch_stats, *wants, z, bias
             )
         return None, dx, dz, dweight, dbias, None
 
 
 class BatchNormBackward(torch.autograd.Function):
-    """dx, dz, dweight, dbias as functions of dy, x and weight."""
+    """dx, dz, dweight, dbias as functions of dy, x and weight.
+
+    Gradients through a pointwise activation have no gradients: the library raises an error.
+    """
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -65,18 +76,20 @@ class BatchNormBackward(torch.autograd.Function):
         y: Optional[Tensor],
         batch_stats: bool,
         wants: Any,
+        z: Optional[Tensor],
+        bias: Optional[Tensor],
     ) -> Any:
         ctx.save_for_backward(dy, x, weight, saved, y)
         ctx.how = (layout, batch_stats)
         ctx.set_materialize_grads(False)
-        return _calls.backward(layout, dy, x, weight, saved, y, batch_stats, *wants)
+        return _calls.backward(layout, dy, x, weight, saved, y, batch_stats, *wants, z, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:  # type: ignore[override]
         layout, batch_stats = ctx.how
         ddy, dx, dweight = _calls.double_backward(layout, *ctx.saved_tensors, batch_stats, *grads)
-        return None, ddy, dx, dweight, None, None, None, None
+        return None, ddy, dx, dweight, None, None, None, None, None, None
 
 
 # Function.apply without its look for functorch's transforms (2 us), which the modules have looked

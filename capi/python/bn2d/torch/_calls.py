@@ -21,6 +21,8 @@ from .. import _api
 NONE = _api.CONSTANTS["BN2D_ACT_NONE"]
 RELU = _api.CONSTANTS["BN2D_ACT_RELU"]
 LEAKY_RELU = _api.CONSTANTS["BN2D_ACT_LEAKY_RELU"]
+# The first of those whose argument backward makes again, of x, z and the parameters.
+_FIRST_POINTWISE = _api.CONSTANTS["BN2D_ACT_RELU6"]
 
 # dtype: (number in the library, DLPack's code, bits)
 DTYPES = {
@@ -50,6 +52,16 @@ def saved_length(n: int, c: int, h: int, w: int, mask: bool, groups: int = 0) ->
     """
     statistics = 2 * (n * groups if groups else c)
     return statistics + (n * c * ((h * w + 7) // 8) + 7) // 8 if mask else statistics
+
+
+def is_pointwise(activation: int) -> bool:
+    """Whether backward needs z and bias, and neither y nor a mask."""
+    return activation >= _FIRST_POINTWISE
+
+
+def shows_side(activation: int, slope: float) -> bool:
+    """Whether backward reads the side of the activation off y."""
+    return activation != NONE and not is_pointwise(activation) and not masks(activation, slope)
 
 
 def masks(activation: int, slope: float) -> bool:
@@ -142,8 +154,8 @@ class _Backward:
     """One backward of the library, for one thread at a time."""
 
     __slots__ = (
-        "arguments", "batch_stats", "dbias", "dweight", "dx", "dy", "dz", "function", "invstd", "mask", "mean",
-        "weight", "x", "y",
+        "arguments", "batch_stats", "bias", "dbias", "dweight", "dx", "dy", "dz", "function", "invstd", "mask", "mean",
+        "weight", "x", "y", "z",
     )  # fmt: skip
 
     def __init__(
@@ -152,17 +164,24 @@ class _Backward:
         x: Tensor,
         dy: Tensor,
         y: Optional[Tensor],
+        z: Optional[Tensor],
         dx: Optional[Tensor],
         dz: Optional[Tensor],
     ) -> None:
         self.x, self.dy = _view(x), _view(dy)
         self.y = None if y is None else _view(y)
+        self.z = None if z is None else _view(z)
         self.dx = None if dx is None else _view(dx)
         self.dz = None if dz is None else _view(dz)
-        call = _prepared(layout, "backward", x=self.x, dy=self.dy, y=self.y, dx=self.dx, dz=self.dz)
+        tensors = {"x": self.x, "dy": self.dy, "y": self.y, "dx": self.dx, "dz": self.dz}
+        if layout.pointwise:
+            call = _prepared(layout, "backward_act", z=self.z, **tensors)
+        else:
+            call = _prepared(layout, "backward", **tensors)
         self.function, self.arguments = call.function, call.arguments
         slots = call.slots
         self.weight, self.batch_stats = slots["weight"], slots.get("batch_stats", _NOWHERE)
+        self.bias = slots.get("bias", _NOWHERE)
         self.mask, self.mean, self.invstd = (
             slots["mask"],
             slots["saved_mean"],
@@ -178,7 +197,7 @@ class Layout:
     """
 
     __slots__ = (
-        "activation", "arrays", "backwards", "forwards", "groups", "mask", "parameters", "saved", "slope", "statistics",
+        "activation", "arrays", "backwards", "forwards", "groups", "mask", "parameters", "pointwise", "saved", "slope", "statistics",
     )  # fmt: skip
 
     def __init__(
@@ -192,6 +211,7 @@ class Layout:
         self.statistics = 8 * (n * groups if groups else c)  # bytes of the saved means
         self.arrays = torch.Size((c,))
         self.mask = masks(activation, slope)
+        self.pointwise = is_pointwise(activation)
         self.saved = saved_length(n, c, h, w, self.mask, groups)
         self.forwards: list[_Forward] = []
         self.backwards: dict[Any, list[_Backward]] = {}
@@ -324,9 +344,13 @@ def backward(
     want_z: bool,
     want_weight: bool,
     want_bias: bool,
+    z: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
 ) -> tuple[Optional[Tensor], Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
-    """dx, dz, dweight and dbias; None for what is not wanted. `y`: with an activation that has no
-    mask."""
+    """dx, dz, dweight and dbias; None for what is not wanted.
+
+    `y`: with an activation whose side it shows. `z` and `bias`: with a pointwise one.
+    """
     strides = dy.stride()
     if 0 in strides or dy.is_neg():
         dy = laid_out(dy, x)
@@ -338,11 +362,15 @@ def backward(
         call = layout.backwards[key].pop()
     except (KeyError, IndexError):
         layout.backwards.setdefault(key, [])
-        call = _Backward(layout, x, dy, y, dx, dz)
+        call = _Backward(layout, x, dy, y, z, dx, dz)
     call.x.data = x.data_ptr()
     call.dy.data = dy.data_ptr()
     if y is not None:
         call.y.data = y.data_ptr()  # type: ignore[union-attr]
+    if layout.pointwise:
+        call.bias.value = None if bias is None else bias.data_ptr()
+        if z is not None:
+            call.z.data = z.data_ptr()  # type: ignore[union-attr]
     if dx is not None:
         call.dx.data = dx.data_ptr()  # type: ignore[union-attr]
     if dz is not None:

@@ -12,29 +12,46 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from ._modules import BatchNorm2d, BNReLU, GroupNorm, InstanceNorm2d
+from ._activations import name_and_slope
+from ._fused import BatchNormAct2d, BNReLU, GroupNormAct
+from ._modules import BatchNorm2d, GroupNorm, InstanceNorm2d
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-class AbsorbedReLU(nn.ReLU):
-    """A ReLU that the BNReLU before it does: hands its input on."""
+class _Absorbed:
+    """An activation that the norm before it applies: hands its input on."""
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         return x
 
 
-class AbsorbedLeakyReLU(nn.LeakyReLU):
-    """A LeakyReLU that the BNReLU before it does: hands its input on."""
+class AbsorbedReLU(_Absorbed, nn.ReLU): ...  # noqa: D101
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        return x
+
+class AbsorbedLeakyReLU(_Absorbed, nn.LeakyReLU): ...  # noqa: D101
+
+
+class AbsorbedReLU6(_Absorbed, nn.ReLU6): ...  # noqa: D101
+
+
+class AbsorbedHardswish(_Absorbed, nn.Hardswish): ...  # noqa: D101
+
+
+class AbsorbedSiLU(_Absorbed, nn.SiLU): ...  # noqa: D101
+
+
+class AbsorbedGELU(_Absorbed, nn.GELU): ...  # noqa: D101
+
+
+class AbsorbedSigmoid(_Absorbed, nn.Sigmoid): ...  # noqa: D101
 
 
 _NORMS = {nn.BatchNorm2d: BatchNorm2d, nn.GroupNorm: GroupNorm, nn.InstanceNorm2d: InstanceNorm2d}
 _TORCH_NORMS = {ours: theirs for theirs, ours in _NORMS.items()}
-_ABSORBED = {nn.ReLU: AbsorbedReLU, nn.LeakyReLU: AbsorbedLeakyReLU}
-_RESTORED = {AbsorbedReLU: nn.ReLU, AbsorbedLeakyReLU: nn.LeakyReLU}
+_RESTORED = {one: one.__mro__[2] for one in _Absorbed.__subclasses__()}
+_ABSORBED = {theirs: ours for ours, theirs in _RESTORED.items()}
+_FUSED_NORMS = {BNReLU: nn.BatchNorm2d, BatchNormAct2d: nn.BatchNorm2d, GroupNormAct: nn.GroupNorm}
 
 
 def convert(model: Module, fuse: bool = False) -> Module:
@@ -43,10 +60,13 @@ def convert(model: Module, fuse: bool = False) -> Module:
 
     Args:
         model: Any module, itself included. Subclasses of torch's norms are left alone.
-        fuse: True: where an ``nn.Sequential`` has an ``nn.ReLU`` or ``nn.LeakyReLU`` right after a
-            batch norm, both become one :class:`BNReLU`, unless one of them has hooks or is used
-            elsewhere. The activation stays in its place and hands its input on, so that the names
-            in ``state_dict`` stay, too.
+        fuse: True: where an ``nn.Sequential`` has an activation right after a batch norm or a group
+            norm, both become one, unless one of them has hooks or is used elsewhere: a
+            :class:`BNReLU` with ``nn.ReLU`` and ``nn.LeakyReLU`` after batch norm, else a
+            :class:`BatchNormAct2d` or :class:`GroupNormAct` (also ``nn.ReLU6``, ``Hardswish``,
+            ``SiLU``, ``GELU`` of erf, ``Sigmoid``). The activation stays in its place and hands its
+            input on, so that the names in ``state_dict`` stay, too. Subclasses of ``nn.Sequential``
+            with its ``forward`` count, too.
 
     Returns:
         The model.
@@ -60,16 +80,17 @@ def convert(model: Module, fuse: bool = False) -> Module:
 
 
 def revert(model: Module) -> Module:
-    """Undoes :func:`convert`, in place. A BNReLU that was made by hand stays: torch has no such
-    module.
+    """Undoes :func:`convert`, in place. A fused module that was made by hand stays: torch has no
+    such.
 
     Returns:
         The model.
     """
     for module in model.modules():
-        if type(module) is BNReLU and module.__dict__.pop(_FUSED, False):
-            module.__dict__.pop("negative_slope", None)
-            module.__class__ = nn.BatchNorm2d
+        if type(module) in _FUSED_NORMS and module.__dict__.pop(_FUSED, False):
+            for name in ("activation", "negative_slope"):
+                module.__dict__.pop(name, None)
+            module.__class__ = _FUSED_NORMS[type(module)]
         elif type(module) in _TORCH_NORMS:
             module.__class__ = _TORCH_NORMS[type(module)]
         elif type(module) in _RESTORED:
@@ -83,18 +104,33 @@ _FUSED = "_bn2d_fused"
 def _fuse(model: nn.Module) -> None:
     uses = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     for parent in model.modules():
-        if type(parent) is not nn.Sequential:
+        if getattr(type(parent), "forward", None) is not nn.Sequential.forward:
             continue
         children = list(parent.children())
         for norm, activation in zip(children, children[1:]):
-            if type(norm) not in (nn.BatchNorm2d, BatchNorm2d) or type(activation) not in _ABSORBED:
+            found = name_and_slope(activation)
+            if found is None or type(norm) not in _FUSABLE:
                 continue
             if any(uses[id(one)] != 1 or _has_hooks(one) for one in (norm, activation)):
                 continue
-            norm.__class__ = BNReLU
+            name, slope = found
+            fused = _FUSABLE[type(norm)]
+            if fused is BatchNormAct2d and name in ("relu", "leaky_relu"):
+                fused = BNReLU
+            else:
+                norm.__dict__["activation"] = name
+            norm.__class__ = fused
             norm.__dict__[_FUSED] = True
-            norm.__dict__["negative_slope"] = float(getattr(activation, "negative_slope", 0.0))
+            norm.__dict__["negative_slope"] = slope
             activation.__class__ = _ABSORBED[type(activation)]
+
+
+_FUSABLE = {
+    nn.BatchNorm2d: BatchNormAct2d,
+    BatchNorm2d: BatchNormAct2d,
+    nn.GroupNorm: GroupNormAct,
+    GroupNorm: GroupNormAct,
+}
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Modules for torch: the norms, and BNReLU, which adds a residual and applies an activation, too.
+"""Modules for torch: the norms. `_fused` has those that add a residual and apply an activation, too.
 
 Parameters and buffers are torch's own tensors. Where the library cannot do a call (other devices,
 functorch's transforms, tensor subclasses, dtypes that do not fit), torch's own norm does it.
@@ -12,10 +12,10 @@ from typing import Any, Optional
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from ._activations import activate
 from ._autograd import batch_norm
-from ._calls import LEAKY_RELU, RELU, fits, forward, layout_of
+from ._calls import fits, forward, layout_of
 from ._operators import batch_norm as batch_norm_operator
 
 _is_compiling = torch.compiler.is_compiling
@@ -136,33 +136,6 @@ class InstanceNorm2d(nn.InstanceNorm2d):
                 self.num_features,
             )
         return running_mean, running_var, False, 0.0, None, 0
-
-
-class BNReLU(BatchNorm2d):
-    """relu(bn(x)) in one pass, or relu(bn(x) + z) with a residual: ``BNReLU(64)(x, z)``.
-
-    The arguments of ``torch.nn.BatchNorm2d`` and:
-
-    Args:
-        negative_slope: Not 0: leaky_relu of that slope.
-
-    The state is that of a BatchNorm2d. As with torch's ReLU, the output is kept for backward: what
-    changes it in place before makes backward raise an error.
-    """
-
-    negative_slope: float = 0.0
-
-    def __init__(self, *arguments: Any, negative_slope: float = 0.0, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.negative_slope = float(negative_slope)
-
-    def forward(self, x: Tensor, z: Optional[Tensor] = None) -> Tensor:  # noqa: D102
-        slope = self.negative_slope
-        return _forward(self, x, z, LEAKY_RELU if slope else RELU, slope)
-
-    def extra_repr(self) -> str:  # noqa: D102
-        slope = ", negative_slope=%r" % self.negative_slope if self.negative_slope else ""
-        return super().extra_repr() + slope
 
 
 def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
@@ -333,6 +306,4 @@ def _by_torch(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slop
     y = module._torch.forward(module, x)
     if z is not None:
         y = y + z
-    if activation == RELU:
-        return functional.relu(y)
-    return functional.leaky_relu(y, slope) if activation else y
+    return activate(activation, y, slope)

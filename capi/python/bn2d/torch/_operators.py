@@ -25,7 +25,8 @@ _library.define(
 )
 _library.define(
     "batch_norm_backward(Tensor dy, Tensor x, Tensor? weight, Tensor saved, Tensor? y, bool batch_stats, "
-    "int activation, float slope, bool want_x, bool want_z, bool want_weight, bool want_bias, int groups=0) "
+    "int activation, float slope, bool want_x, bool want_z, bool want_weight, bool want_bias, int groups=0, "
+    "Tensor? z=None, Tensor? bias=None) "
     "-> (Tensor dx, Tensor dz, Tensor dweight, Tensor dbias)",
     tags=[torch.Tag.pt2_compliant_tag],
 )
@@ -136,8 +137,9 @@ def _batch_norm_fake(
 
 def _batch_norm_context(ctx: Any, inputs: Any, output: Any) -> None:
     x, z, weight, bias, _, _, batch_stats, _, _, activation, slope, save, groups = inputs
-    shows = activation != _calls.NONE and not _calls.masks(activation, slope)
-    ctx.save_for_backward(x, weight, output[1], output[0] if shows else None)
+    side = output[0] if _calls.shows_side(activation, slope) else None
+    of_argument = (z, bias) if _calls.is_pointwise(activation) else (None, None)
+    ctx.save_for_backward(x, weight, output[1], side, *of_argument)
     ctx.settings = (batch_stats, activation, slope)
     ctx.groups = groups
     ctx.saves = save
@@ -149,11 +151,11 @@ def _batch_norm_gradient(ctx: Any, dy: Tensor, *_: Any) -> Any:
         raise RuntimeError(
             "bn2d::batch_norm was called with save=False, which leaves nothing for backward"
         )
-    x, weight, saved, y = ctx.saved_tensors
+    x, weight, saved, y, z, bias = ctx.saved_tensors
     needs = ctx.needs_input_grad
     wants = (needs[0], needs[1], needs[2], needs[3])
     found = torch.ops.bn2d.batch_norm_backward(
-        dy, x, weight, saved, y, *ctx.settings, *wants, ctx.groups
+        dy, x, weight, saved, y, *ctx.settings, *wants, ctx.groups, z, bias
     )
     return (*(_or_none(one, wanted) for one, wanted in zip(found, wants)), *[None] * 9)
 
@@ -175,16 +177,22 @@ def _backward(
     want_weight: bool,
     want_bias: bool,
     groups: int = 0,
+    z: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
 ) -> Any:
-    x, layout = _as_forward(dy, x, weight, saved, y, activation, slope, groups)
+    x, layout = _as_forward(dy, x, z, weight, saved, y, activation, slope, groups)
     wants = (want_x, want_z, want_weight, want_bias)
-    found = _calls.backward(layout, dy, x, _checked(weight, x), saved, y, batch_stats, *wants)
+    of_argument = (None if z is None else _calls.laid_out(z, x), _checked(bias, x))
+    found = _calls.backward(
+        layout, dy, x, _checked(weight, x), saved, y, batch_stats, *wants, *of_argument
+    )
     return tuple(_result(one, x) for one in found)
 
 
 def _as_forward(
     dy: Tensor,
     x: Tensor,
+    z: Optional[Tensor],
     weight: Optional[Tensor],
     saved: Tensor,
     y: Optional[Tensor],
@@ -194,9 +202,11 @@ def _as_forward(
 ) -> tuple[Tensor, _calls.Layout]:
     """x and the layout of the forward that left `saved`."""
     x = _calls.laid_out(x, x)
-    layout = _layout(
-        x, None, x.dtype if weight is None else weight.dtype, activation, slope, groups
-    )
+    if z is not None:
+        if z.shape != x.shape or z.dtype != x.dtype:
+            raise ShapeError("z has the shape %s, x %s" % (tuple(z.shape), tuple(x.shape)))
+        z = _calls.laid_out(z, x)
+    layout = _layout(x, z, x.dtype if weight is None else weight.dtype, activation, slope, groups)
     if y is not None and (y.shape != x.shape or y.dtype != x.dtype):
         raise ShapeError("y has the shape %s, x %s" % (tuple(y.shape), tuple(x.shape)))
     if saved.shape != (layout.saved,) or dy.shape != x.shape or dy.dtype != x.dtype:
@@ -220,6 +230,8 @@ def _backward_fake(
     want_weight: bool,
     want_bias: bool,
     groups: int = 0,
+    z: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
 ) -> Any:
     parameters = x.dtype if weight is None else weight.dtype
     tensors = [torch.empty_like(x) if wanted else x.new_empty(0) for wanted in (want_x, want_z)]
@@ -231,7 +243,7 @@ def _backward_fake(
 
 
 def _backward_context(ctx: Any, inputs: Any, output: Any) -> None:
-    dy, x, weight, saved, y, *settings = inputs
+    dy, x, weight, saved, y, *settings, _, _ = inputs
     ctx.save_for_backward(dy, x, weight, saved, y)
     ctx.settings = tuple(settings)
     ctx.set_materialize_grads(False)
@@ -245,7 +257,7 @@ def _backward_gradient(ctx: Any, *grads: Any) -> Any:
         dy, x, weight, saved, y, *ctx.settings[:3], *grads, groups
     )
     ddy, dx, dweight = found
-    return (ddy, dx, _or_none(dweight, weight is not None), *[None] * 10)
+    return (ddy, dx, _or_none(dweight, weight is not None), *[None] * 12)
 
 
 def _double_backward(
@@ -263,7 +275,7 @@ def _double_backward(
     ddbias: Optional[Tensor],
     groups: int = 0,
 ) -> Any:
-    x, layout = _as_forward(dy, x, weight, saved, y, activation, slope, groups)
+    x, layout = _as_forward(dy, x, None, weight, saved, y, activation, slope, groups)
     grads = (ddx, ddz, ddweight, ddbias)
     ddy, dx, dweight = _calls.double_backward(
         layout, dy, x, _checked(weight, x), saved, y, batch_stats, *grads

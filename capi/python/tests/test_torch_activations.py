@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""bn2d.torch.BatchNormAct2d and GroupNormAct against torch's norms and activations, live."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+
+import pytest
+from conftest import need
+
+torch = need("torch")
+
+import bn2d.torch as bt  # noqa: E402
+from bn2d import InvalidArgumentError  # noqa: E402
+from test_torch import close, laid_out, step  # noqa: E402
+from torch import nn  # noqa: E402
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.2),
+    "relu6": nn.ReLU6,
+    "hardswish": nn.Hardswish,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+}
+SMOOTH = ("silu", "gelu", "sigmoid")
+
+
+class Reference(nn.Module):
+    """act(norm(x) + z) by torch."""
+
+    def __init__(self, norm, activation):
+        super().__init__()
+        self.norm, self.act = norm, ACTIVATIONS[activation]()
+
+    def forward(self, x, z=None):
+        y = self.norm(x)
+        return self.act(y if z is None else y + z)
+
+
+def pair(kind, channels, activation, **settings):
+    """Ours and torch's, with the same random parameters."""
+    slope = 0.2 if activation == "leaky_relu" else 0.0
+    named = {"activation": activation, "negative_slope": slope}
+    if kind == "batch":
+        plain = nn.BatchNorm2d(channels, **settings)
+        ours = bt.BatchNormAct2d(channels, **named, **settings)
+    else:
+        plain = nn.GroupNorm(2, channels, **settings)
+        ours = bt.GroupNormAct(2, channels, **named, **settings)
+    for one in plain.parameters():
+        nn.init.normal_(one, 1.0, 0.3)
+    ours.load_state_dict(plain.state_dict())
+    return ours, Reference(plain, activation)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("seed", range(12))
+def test_random_configuration(seed, activation):
+    """dtype, layout, residual, affine, mode: y, dx, dz, dweight, dbias; z and bias that a backward
+    forgets, or takes of another call."""
+    draw = random.Random(100 * seed + len(activation))
+    torch.manual_seed(seed)
+    dtype = draw.choice([torch.float32, torch.float64, torch.float16, torch.bfloat16])
+    half = dtype in (torch.float16, torch.bfloat16)
+    channels = draw.choice([2, 8, 18])
+    shape = (draw.choice([2, 5]), channels, draw.choice([3, 8]), draw.choice([2, 9]))
+    kind = draw.choice(["batch", "group"])
+    ours, theirs = pair(kind, channels, activation, affine=draw.choice([True, True, False]))
+    exact = torch.float64 if half else dtype
+    if not half:
+        ours.to(dtype)
+    theirs.to(exact)
+    for training in (True, False):
+        ours.train(training)
+        theirs.train(training)
+        layouts = ["", "channels_last", "sliced"]
+        x, z, dy = (
+            laid_out(torch.randn(shape).mul(2).to(dtype), draw.choice(layouts)) for _ in range(3)
+        )
+        z = draw.choice([z, None])
+        arguments = [None if one is None else one.to(exact) for one in (x, dy, z)]
+        for got, wanted in zip(step(ours, x, dy, z), step(theirs, *arguments)):
+            close(got.to(exact), wanted, dtype, scale=8.0)
+
+
+@pytest.mark.parametrize("activation", SMOOTH)
+@pytest.mark.parametrize("kind", ["batch", "group"])
+def test_gradients(activation, kind):
+    """A backward that is not the derivative of forward, eagerly and as an operator."""
+    torch.manual_seed(3)
+    module = pair(kind, 4, activation)[0].double()
+    module.momentum = 0.0
+    x, z = (torch.randn(2, 4, 2, 3, dtype=torch.double, requires_grad=True) for _ in range(2))
+    weight, bias = (torch.randn(4, dtype=torch.double, requires_grad=True) for _ in range(2))
+
+    def call(x, z, weight, bias):
+        return torch.func.functional_call(module, {"weight": weight, "bias": bias}, (x, z))
+
+    def operator(x, z, weight, bias):
+        number = bt._activations.number_of(activation)
+        groups = 2 if kind == "group" else 0
+        return torch.ops.bn2d.batch_norm(
+            x, z, weight, bias, None, None, True, 0.0, 1e-5, number, 0.0, True, groups
+        )[0]
+
+    for function in (call, operator):
+        assert torch.autograd.gradcheck(function, (x, z, weight, bias))
+
+
+def test_no_double_backward():
+    """Gradients of gradients that are wrong, or 0, without a word."""
+    module = bt.BatchNormAct2d(3, activation="silu")
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+    (dx,) = torch.autograd.grad(module(x).square().sum(), x, create_graph=True)
+    with pytest.raises(InvalidArgumentError, match="silu, double backward"):
+        dx.square().sum().backward()
+
+
+def test_inputs_that_change_before_backward():
+    module = bt.BatchNormAct2d(3, activation="gelu")
+    x, z = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    y = module(x, z)
+    z.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+    y = module(x, z)
+    y.mul_(2).sum().backward()  # the output may: backward does not read it
+
+
+def test_compiled():
+    """Operators whose fake results or schemas are others than the real ones."""
+    torch.manual_seed(5)
+    for kind in ("batch", "group"):
+        ours, theirs = pair(kind, 8, "silu")
+        compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)
+        x, z, dy = (torch.randn(3, 8, 5, 5) for _ in range(3))
+        for got, wanted in zip(step(compiled, x, dy, z), step(theirs, x, dy, z)):
+            close(got, wanted, torch.float32, scale=8.0)
+    for extra in ({}, {"z": torch.randn(2, 4, 3, 3)}):
+        x = torch.randn(2, 4, 3, 3, requires_grad=True)
+        weight, bias = torch.randn(4, requires_grad=True), torch.randn(4, requires_grad=True)
+        number = bt._activations.number_of("hardswish")
+        arguments = (
+            x,
+            extra.get("z"),
+            weight,
+            bias,
+            None,
+            None,
+            True,
+            0.0,
+            1e-5,
+            number,
+            0.0,
+            True,
+        )
+        torch.library.opcheck(torch.ops.bn2d.batch_norm.default, arguments)
+
+
+class Stacked(nn.Sequential):
+    """As torchvision's Conv2dNormActivation: a Sequential in all but its name."""
+
+
+def test_convert_fuses_every_activation():
+    torch.manual_seed(6)
+    for name, make in ACTIVATIONS.items():
+        for norm in (nn.BatchNorm2d(4), nn.GroupNorm(2, 4)):
+            net = Stacked(nn.Conv2d(3, 4, 1), norm, make(), nn.Conv2d(4, 4, 1))
+            before, text = copy.deepcopy(net), repr(net)
+            bt.convert(net, fuse=True)
+            is_batch = isinstance(norm, nn.BatchNorm2d)
+            plain = "BNReLU" if name in ("relu", "leaky_relu") else "BatchNormAct2d"
+            assert type(net[1]).__name__ == (plain if is_batch else "GroupNormAct")
+            assert type(net[2]).__name__ == "Absorbed" + type(before[2]).__name__
+            assert isinstance(net[2], type(before[2]))
+            x = torch.randn(2, 3, 5, 5)
+            close(net(x), before(x), torch.float32, scale=8.0)
+            close(pickle.loads(pickle.dumps(net))(x), before(x), torch.float32, scale=8.0)
+            assert list(net.state_dict()) == list(before.state_dict())
+            bt.revert(net)
+            assert repr(net) == text
+            assert type(net[1]) is type(before[1])
+            close(net(x), before(x), torch.float32, scale=8.0)
+    approximate = nn.Sequential(nn.BatchNorm2d(3), nn.GELU(approximate="tanh"))
+    assert type(bt.convert(approximate, fuse=True)[0]) is bt.BatchNorm2d
+
+
+def test_arguments():
+    assert "activation=silu" in repr(bt.GroupNormAct(2, 4, activation="silu"))
+    assert "negative_slope=0.1" in repr(
+        bt.BatchNormAct2d(4, activation="leaky_relu", negative_slope=0.1)
+    )
+    with pytest.raises(ValueError, match="activation is 'swish', known are relu, "):
+        bt.BatchNormAct2d(4, activation="swish")
+    with pytest.raises(ValueError, match="negative_slope is 0.1, but the activation is silu"):
+        bt.GroupNormAct(2, 4, activation="silu", negative_slope=0.1)
+    # What torch computes: another rank, a subclass, and their errors.
+    module = bt.BatchNormAct2d(4, activation="sigmoid")
+    with pytest.raises(ValueError, match="expected 4D"):
+        module(torch.randn(3, 4))
+    grouped = bt.GroupNormAct(2, 4, activation="silu")
+    x = torch.randn(3, 4, 5)
+    close(grouped(x), nn.functional.silu(nn.GroupNorm(2, 4)(x)), torch.float32)
