@@ -126,6 +126,28 @@ TEST_CASE("norms: the same bits on any number of threads and in any layout", "[n
   }
 }
 
+// Catches: sums of one channel that are not exact, because its gradients are tiny, in the sums of
+// its set, where a large weight makes them count. More than 512 elements: summed in float.
+TEST_CASE("norms: a channel of tiny gradients and a large weight", "[norms]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_BF16}) {
+    NormCase c = case_of({2, 4, 24, 25}, BN2D_NORM_GROUP, 2);
+    c.data = c.module = dtype;
+    c.affine = true;
+    Inputs in = random_inputs(c, 77);
+    const int tiny = dtype == BN2D_F64 ? -1060 : -138, large = dtype == BN2D_F64 ? 900 : 90;
+    for (int64_t i = 0; i < c.e.size(); ++i) {
+      const bool is_first = i / c.e.plane() % c.e.c == 0;
+      double &dy = in.dy[static_cast<size_t>(i)];
+      dy = rounded(dtype, std::ldexp(dy, is_first ? tiny : tiny + large));
+    }
+    in.weight[0] = rounded(dtype, std::ldexp(in.weight[0], large));
+    const ExpectedNorm want = expect(c, in);
+    Outputs got = run(c, in);
+    for (const char *name : {"ddy", "dx2", "dweight2"}) got.erase(name);
+    check_case(c, want, got, "tiny gradients: ");
+  }
+}
+
 // Large tensors are cut into blocks, groups and three phases. Catches: a set that is put together
 // wrongly there.
 TEST_CASE("norms: large sets in several blocks", "[norms]") {
