@@ -19,12 +19,19 @@ class _WithActivation:
     activation: str = "relu"
     negative_slope: float = 0.0
 
-    def _set(self, activation: str, negative_slope: float) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        activation: str = "relu",
+        negative_slope: float = 0.0,
+        **named: Any,
+    ) -> None:
         number_of(activation)
         if negative_slope and activation != "leaky_relu":
             raise ValueError(
                 "negative_slope is %r, but the activation is %s" % (negative_slope, activation)
             )
+        super().__init__(*arguments, **named)
         self.activation = activation
         self.negative_slope = float(negative_slope)
 
@@ -54,16 +61,6 @@ class BatchNormAct2d(_WithActivation, BatchNorm2d):
         ValueError: Another activation, or a slope of one that has none.
     """
 
-    def __init__(
-        self,
-        *arguments: Any,
-        activation: str = "relu",
-        negative_slope: float = 0.0,
-        **named: Any,
-    ) -> None:
-        super().__init__(*arguments, **named)
-        self._set(activation, negative_slope)
-
 
 class GroupNormAct(_WithActivation, GroupNorm):
     """act(gn(x)) in one pass, or act(gn(x) + z) with a residual: ``GroupNormAct(32, 64,
@@ -72,16 +69,6 @@ class GroupNormAct(_WithActivation, GroupNorm):
     The arguments of ``torch.nn.GroupNorm`` and those of :class:`BatchNormAct2d`, of which the rest
     holds, too.
     """
-
-    def __init__(
-        self,
-        *arguments: Any,
-        activation: str = "relu",
-        negative_slope: float = 0.0,
-        **named: Any,
-    ) -> None:
-        super().__init__(*arguments, **named)
-        self._set(activation, negative_slope)
 
 
 class BNReLU(BatchNorm2d):
