@@ -1,5 +1,6 @@
 // Group, instance and ghost batch norm against the oracle, and against each other bit by bit.
 #include "support/norms_case.h"
+#include "support/rounds.h"
 
 namespace {
 
@@ -67,7 +68,7 @@ NormCase case_of(const Extents &e, int32_t norm, int64_t groups = 1) {
 // wrongly.
 TEST_CASE("norms: forward, backward and double backward against the oracle", "[norms]") {
   Random random(901);
-  for (int round = 0; round < 700; ++round) {
+  for (int round = 0; round < rounds(700); ++round) {
     const NormCase c = random_case(random);
     INFO(describe(c));
     Inputs in = random_inputs(c, 7000 + static_cast<uint64_t>(round));
@@ -156,6 +157,7 @@ TEST_CASE("norms: large sets in several blocks", "[norms]") {
                           Extents{3, 2, 200, 90}})
     for (const int64_t groups : {int64_t{1}, int64_t{2}, e.c / 2, e.c})
       for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
+        if (kIsSanitized && (groups == 2) != (layout == Layout::nhwc)) continue;
         NormCase c = case_of(e, BN2D_NORM_GROUP, groups);
         c.x = c.y = c.dx = layout;
         c.data = c.module = random.below(4) == 0 ? BN2D_F64 : BN2D_F32;
