@@ -52,6 +52,7 @@ constexpr const char *kOursBest = "bn2d, best description";
 constexpr const char *kOursAgreeing = "bn2d, layouts agree";
 constexpr const char *kOursNhwc = "bn2d, channels_last";
 constexpr const char *kOursRelu = "bn2d, relu";
+constexpr const char *kOursInRange = "bn2d, ordinary numbers";
 constexpr const char *kOursStreaming = "bn2d, streaming on";
 constexpr const char *kOursOrdinary = "bn2d, streaming off";
 

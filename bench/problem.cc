@@ -157,12 +157,12 @@ double load(const void *data, DType dtype, int64_t i) {
 }
 
 // Normal numbers around 0.3, tiled with a prime period so that no two planes are alike.
-void fill_normal(void *data, DType dtype, int64_t size, unsigned seed) {
+void fill_normal(void *data, DType dtype, int64_t size, unsigned seed, double scale) {
   constexpr int64_t kPeriod = 65521;
   std::mt19937 random(seed);
   std::normal_distribution<double> normal(0.3, 1.0);
   const int64_t first = std::min(size, kPeriod);
-  for (int64_t i = 0; i < first; ++i) store(data, dtype, i, normal(random));
+  for (int64_t i = 0; i < first; ++i) store(data, dtype, i, scale * normal(random));
   const auto width = static_cast<int64_t>(element_size(dtype));
   for (int64_t done = first; done < size;) {
     const int64_t part = std::min(done, size - done) / kPeriod * kPeriod;
@@ -170,6 +170,18 @@ void fill_normal(void *data, DType dtype, int64_t size, unsigned seed) {
     std::memcpy(static_cast<char *>(data) + done * width, data,
                 static_cast<std::size_t>(count * width));
     done += count;
+  }
+}
+
+// The largest number that fill_normal() makes is 5 times this.
+double scale_of_extreme(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+      return 3e307;
+    case DType::kF16:
+      return 1e4;
+    default:
+      return 6e37;
   }
 }
 
@@ -184,7 +196,8 @@ Memory::~Memory() {
   for (void *block : blocks_) std::free(block);
 }
 
-void *Memory::block(const Problem &problem, std::size_t misalign, bool fill, unsigned seed) {
+void *Memory::block(const Problem &problem, std::size_t misalign, bool fill, unsigned seed,
+                    double scale) {
   const std::size_t bytes =
       (static_cast<std::size_t>(problem.bytes()) + misalign + kLine + kPage - 1) / kPage * kPage;
   void *memory = std::aligned_alloc(kPage, bytes);
@@ -192,7 +205,7 @@ void *Memory::block(const Problem &problem, std::size_t misalign, bool fill, uns
   blocks_.push_back(memory);
   void *start = static_cast<char *>(memory) + misalign;
   if (fill) {
-    fill_normal(start, problem.dtype, problem.shape.size(), seed);
+    fill_normal(start, problem.dtype, problem.shape.size(), seed, scale);
   } else {
     std::memset(memory, 0, bytes);  // touched once, so that no variant pays for the page faults
   }
@@ -202,7 +215,8 @@ void *Memory::block(const Problem &problem, std::size_t misalign, bool fill, uns
 void Memory::provide(Problem *problem, std::size_t misalign) {
   const bool backward = is_backward(problem->op);
   const bool residual = problem->fuse == Fuse::kAddRelu;
-  problem->t.x = block(*problem, misalign, true, 1);
+  problem->t.x =
+      block(*problem, misalign, true, 1, problem->extreme ? scale_of_extreme(problem->dtype) : 1);
   problem->t.y = block(*problem, misalign, false, 0);
   if (residual) problem->t.z = block(*problem, misalign, true, 2);
   if (backward) problem->t.dy = block(*problem, misalign, true, 3);

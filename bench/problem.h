@@ -96,7 +96,8 @@ struct Problem {
   Shape shape;
   int threads;
   Tensors t;
-  int64_t groups = 0;  ///< of a group norm; as many as channels: instance norm; 0: batch norm
+  int64_t groups = 0;    ///< of a group norm; as many as channels: instance norm; 0: batch norm
+  bool extreme = false;  ///< x near the end of the range of its type
 
   int64_t bytes() const { return shape.size() * static_cast<int64_t>(element_size(dtype)); }
   void *output() const { return is_backward(op) ? t.dx : t.y; }
@@ -121,7 +122,8 @@ class Memory {
   void provide(Problem *problem, std::size_t misalign);
 
  private:
-  void *block(const Problem &problem, std::size_t misalign, bool fill, unsigned seed);
+  void *block(const Problem &problem, std::size_t misalign, bool fill, unsigned seed,
+              double scale = 1);
   std::vector<void *> blocks_;
 };
 

@@ -227,6 +227,16 @@ void add_activations(Table *table) {
     }
 }
 
+void add_extreme(Table *table) {
+  for (const DType dtype : {kF32, DType::kF64})
+    for (const Op op : {Op::kTrain, Op::kBackward})
+      for (const Shape &shape : {Shape{1, 32, 56, 56}, Shape{1, 32, 14, 14}}) {
+        Row &row = table->add(Group::kExtreme, op, kPlain, dtype, kNchw, shape, false);
+        row.twin = shape;
+        row.twin_layout = kNchw;
+      }
+}
+
 void add_sums(Table *table) {
   for (const int64_t batch : {32, 1})
     for (const Plane &p : kChosen)
@@ -320,6 +330,8 @@ const char *name_of(Group group) {
       return "blocked";
     case Group::kActivations:
       return "activations";
+    case Group::kExtreme:
+      return "extreme";
     case Group::kSums:
       return "sums";
     case Group::kNorms:
@@ -360,6 +372,7 @@ std::vector<Row> all_rows() {
   add_mixed(&table);
   add_blocked(&table);
   add_activations(&table);
+  add_extreme(&table);
   add_sums(&table);
   add_norms(&table);
   add_given(&table);

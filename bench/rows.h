@@ -30,6 +30,7 @@ enum class Group {
   kMixed,     ///< tensors of one call in different layouts, against a call whose layouts agree
   kBlocked,   ///< oneDNN's blocks of channels, against channels last
   kActivations,  ///< activations after relu, against relu
+  kExtreme,      ///< x near the end of the range, against ordinary numbers
   kSums,         ///< gradients of weight and bias alone: what the sums cost without a map
   kNorms,        ///< group norm with 32 groups, and instance norm
   kGiven,        ///< training forward with given statistics, against eval mode
@@ -53,7 +54,7 @@ struct Row {
   DType dtype;
   Layouts layouts;
   Shape shape;
-  Shape twin;  ///< kFewChannels, and where twin_shares_memory
+  Shape twin;  ///< kFewChannels, kExtreme, and where twin_shares_memory
   Layout twin_layout;
   int64_t groups;    ///< as in Problem
   bool record;       ///< forward with a record and its release

@@ -114,6 +114,10 @@ std::vector<Variant> contestants(const Row &row, const Problem &problem, const P
   if (row.group == Group::kCall) return {call_variant(row)};
   if (row.group == Group::kConsumer) return ours_with_consumer(problem);
   std::vector<Variant> all{our_variant(row, problem)};
+  if (row.group == Group::kExtreme) {
+    all.push_back(ours(twin, kOursInRange));
+    return all;
+  }
   if (row.group == Group::kGiven) {
     append(&all, limit_variants(problem));
     all.push_back(ours(changed(problem, Op::kEval, row.fuse), kOursEval));
@@ -157,9 +161,10 @@ RowResult run_row(const Row &row, const std::vector<LoadedPeer> &peers, const Ru
     Memory memory;
     Problem problem = problem_of(row, row.shape, row.layouts, options.threads);
     Problem twin = problem_of(row, row.twin, row.twin_layout, options.threads);
+    problem.extreme = row.group == Group::kExtreme;
     if (row.group != Group::kCall)
       memory.provide(&problem, row.group == Group::kMisaligned ? 16 : 0);
-    if (row.group == Group::kFewChannels) memory.provide(&twin, 0);
+    if (row.group == Group::kFewChannels || row.group == Group::kExtreme) memory.provide(&twin, 0);
     if (twin_shares_memory(row.group)) twin.t = problem.t;
     const std::vector<Variant> variants = contestants(row, problem, twin, peers);
     result.timings = time_alternately(variants, timer_options(row, peers, options));
