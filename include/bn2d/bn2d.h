@@ -1118,8 +1118,8 @@ BN2D_API int32_t bn2d_module_unlock(bn2d_module *module, int32_t exclusive);
 /**
  * The module's eval mode as a map of each channel, y = scale*x + shift, for hosts that fold or fuse
  * it themselves: scale = weight/sqrt(running_var + eps), shift = bias - running_mean*scale,
- * whatever the present mode. Computed in double and rounded once: scale within 2 ulp, and shift
- * within 2 ulp of |bias| + |running_mean*scale|, for float64; otherwise half an ulp (rarely, of a
+ * whatever the present mode. Computed in double and rounded once: scale within 3 ulp, and shift
+ * within 3 ulp of |bias| + |running_mean*scale|, for float64; otherwise half an ulp (rarely, of a
  * value that lies halfway, the other neighbour). For |running_mean| far larger than the standard
  * deviation, y from a rounded scale and shift is less accurate than that of bn2d_forward(), which
  * subtracts the mean first.

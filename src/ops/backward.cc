@@ -194,6 +194,9 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     }
     const double mean = mean_of(channel), mean_lo = mean_lo_of(channel),
                  invstd = invstd_of(channel), weight = weight_of(channel);
+    // Statistics of doubles from outside may have a variance beyond double. All xhat are 0 then,
+    // whatever the products are.
+    if (has_sums && invstd == 0) own.extreme->hi[kMaxGroup] = own.extreme->lo[kMaxGroup] = 0;
     channel_.gradients({1,
                         {&mean, &mean_lo, &invstd, &weight},
                         has_sums ? own.extreme : nullptr,

@@ -408,6 +408,39 @@ TEST_CASE("statistics: dz alone, whatever the sums are", "[numerics][statistics]
       }
 }
 
+// Catches: infinity times 0 where 1/std is 0 and a deviation is near the end of double, in both
+// ways to a backward.
+TEST_CASE("statistics: constants near the end of double, with eps 0", "[numerics][statistics]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_BF16}) {
+    Case c;
+    c.eps = 0;
+    c.e = {3, 2, 2, 5};
+    c.data = dtype;
+    c.module = dtype == BN2D_F64 ? BN2D_F64 : BN2D_F32;
+    const Inputs in = random_inputs(c, 43);
+    Part part(c, in, 0, 3);
+    const Values doubles(in.x.size(), std::numeric_limits<double>::max());
+    Tensor elsewhere(BN2D_F64, c.e, doubles);
+    NUMERICS_OK(bn2d_statistics_reset(part.statistics));
+    NUMERICS_OK(bn2d_statistics_accumulate(part.statistics, elsewhere.view()));
+    part.forward(part.statistics);
+    Values sums(4);
+    NUMERICS_OK(bn2d_backward_sums(part.module, part.record, part.dy.view(), sums.data(), 4));
+    NUMERICS_OK(bn2d_backward_with_sums(part.module, part.record, part.dy.view(), sums.data(), 4,
+                                        part.dx.view(), nullptr));
+    NUMERICS_OK(bn2d_backward(part.module, part.record, part.dy.view(), part.dx.view(), nullptr));
+    INFO(bn2d_dtype_name(dtype));
+    for (int64_t ch = 0; ch < c.e.c; ++ch) {
+      const double bias = part.module.get("bias")[static_cast<size_t>(ch)];
+      oracle::for_channel(c.e, ch, [&](int64_t i) {
+        CHECK(part.y.get()[static_cast<size_t>(i)] == rounded(dtype, bias));
+        CHECK(part.dx.get()[static_cast<size_t>(i)] == 0);
+      });
+      CHECK(part.module.get("weight.grad")[static_cast<size_t>(ch)] == 0);
+    }
+  }
+}
+
 // Catches: float data that is taken around a mean which no float holds, so that all is NaN.
 TEST_CASE("statistics: a mean beyond the range of float", "[numerics][statistics]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_BF16})

@@ -140,7 +140,7 @@ void Machine::scale_shift() {
     if (!got.given) return;
     const std::string problem =
         Comparison(got.name.c_str(), dtype, m.channels, 1, judged)
-            .run(place_.values(got), want, of, extra, dtype == BN2D_F64 ? 2 : Real{0.51L});
+            .run(place_.values(got), want, of, extra, dtype == BN2D_F64 ? 3 : Real{0.51L});
     if (!problem.empty()) found(what, problem);
     reach("scale and shift judged");
   };
