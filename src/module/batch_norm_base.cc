@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "ops/blockwise.h"
+#include "ops/unbounded.h"
 
 namespace bn2d {
 namespace {
@@ -177,6 +178,18 @@ void BatchNormBase::set_running_stats(const Statistics &statistics) {
   bn2d::forward(call);
 }
 
+namespace {
+
+double shift_of(double mean, double weight, double variance, double scale, double bias) {
+  if (std::isfinite(scale)) return std::fma(-mean, scale, bias);  // one rounding for both
+  // A scale beyond double may have a shift within, of a mean of 0 for one.
+  using unbounded::Number;
+  const Number product = Number(mean) * Number(weight) * Number(variance).inverse_sqrt();
+  return (Number(bias) - product).to_double();
+}
+
+}  // namespace
+
 void BatchNormBase::scale_shift(ChannelArray scale, ChannelArray shift) const {
   const Gate::Pass pass(gate_, false);
   if (!running_mean_)
@@ -195,10 +208,9 @@ void BatchNormBase::scale_shift(ChannelArray scale, ChannelArray shift) const {
                  weight = weight_ ? weight_->array().get(c) : 1;
     const double factor = variance == 0 ? 0 : weight / std::sqrt(variance);
     if (scale.exists()) scale.set(c, factor);
-    // One rounding for product and sum.
     if (shift.exists())
-      shift.set(
-          c, std::fma(-running_mean_->array().get(c), factor, bias_ ? bias_->array().get(c) : 0));
+      shift.set(c, shift_of(running_mean_->array().get(c), weight, variance, factor,
+                            bias_ ? bias_->array().get(c) : 0));
   }
 }
 

@@ -116,6 +116,26 @@ TEST_CASE("scale and shift: a variance of 0 with eps 0, in training mode, too", 
   CHECK(shift[1] == 0);
 }
 
+TEST_CASE("scale and shift: a scale beyond double", "[scale_shift]") {
+  // Catches infinity times a mean of 0, and a shift that is infinite although its value is not.
+  Settings settings;
+  settings.eps = 0;
+  settings.dtype = BN2D_F64;
+  const Module module = make_module(3, settings);
+  for (int c = 0; c < 3; ++c) {
+    data_of<double>(module, "running_var")[c] = 0x1p-1040;
+    data_of<double>(module, "weight")[c] = 0x1p1000;
+    data_of<double>(module, "bias")[c] = 0.5;
+    data_of<double>(module, "running_mean")[c] = c == 0 ? 0 : c == 1 ? 0x1p-1000 : -1;
+  }
+  double scale[3], shift[3];
+  REQUIRE(bn2d_module_scale_shift(module.get(), BN2D_F64, scale, shift, 3) == BN2D_OK);
+  for (const double one : scale) CHECK(one == std::numeric_limits<double>::infinity());
+  CHECK(shift[0] == 0.5);
+  CHECK(shift[1] == 0.5 - 0x1p520);
+  CHECK(shift[2] == std::numeric_limits<double>::infinity());
+}
+
 TEST_CASE("scale and shift: what is refused leaves everything alone", "[scale_shift]") {
   // Catches a check that is missing, and one that comes after the first write.
   Settings settings;
