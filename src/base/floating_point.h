@@ -37,31 +37,32 @@ class QuietArithmetic {
   // In this mode, or in the thread's own. Reading the register takes 2 ns, writing it 10: most
   // hosts trap nothing, and have seen an inexact result before.
   explicit QuietArithmetic(FloatingPointMode mode = {})
-      : before_(_mm_getcsr()), x87_before_(x87_control()) {
+      : before_(_mm_getcsr()), x87_traps_(x87_traps()) {
     const unsigned wanted =
         mode.bits_ | FloatingPointMode::kMaskAll | (before_ & FloatingPointMode::kFlags);
     if (before_ != wanted) _mm_setcsr(wanted);
-    if (x87_traps()) set_x87_control(x87_before_ | kX87MaskAll);
+    if (x87_traps_) asm volatile("fnstenv %0" : "=m"(x87_before_));
   }
   ~QuietArithmetic() {
     if (_mm_getcsr() != before_) _mm_setcsr(before_);
-    if (x87_traps()) set_x87_control(x87_before_);
+    if (x87_traps_) asm volatile("fldenv %0" : : "m"(x87_before_));
   }
   QuietArithmetic(const QuietArithmetic &) = delete;
   QuietArithmetic &operator=(const QuietArithmetic &) = delete;
 
  private:
-  static constexpr uint16_t kX87MaskAll = 0x3F;
-  static uint16_t x87_control() {
+  static bool x87_traps() {
+    constexpr uint16_t kMaskAll = 0x3F;
     uint16_t control;
     asm volatile("fnstcw %0" : "=m"(control));
-    return control;
+    return (control & kMaskAll) != kMaskAll;
   }
-  static void set_x87_control(uint16_t control) { asm volatile("fldcw %0" : : "m"(control)); }
-  bool x87_traps() const { return (x87_before_ & kX87MaskAll) != kX87MaskAll; }
 
   const unsigned before_;
-  const uint16_t x87_before_;
+  const bool x87_traps_;
+  struct {
+    uint32_t words[7];
+  } x87_before_;  // control, status, tags and where the unit is
 };
 #elif defined(__aarch64__)
 class FloatingPointMode {

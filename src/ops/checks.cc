@@ -122,7 +122,8 @@ void check_values(const ForwardCall &call) {
 void check_argument(const BackwardCall &call) {
   if (call.saved.bias == nullptr && !call.knows_argument)
     fail(Status::invalid_argument,
-         "activation is %s, whose backward needs z and bias; the functions backward_act take them",
+         "activation is %s, whose backward needs z and bias: bn2d_batch_norm_backward_act and "
+         "bn2d_group_norm_backward_act take them",
          name_of(call.fused));
   check_has_mask(call.fused, call.mask);
   if (call.z.exists()) check_read("z", call.z, "dy", call.dy);

@@ -116,6 +116,29 @@ TEST_CASE("floating point: traps after workers began with flags", "[floating_poi
   for (int i = 0; i < 10; ++i) run(c, in, trapped());
 }
 
+// Catches: an instruction of the x87 unit in a call, where an exception is pending there.
+TEST_CASE("floating point: a trap that is switched on after its flag", "[floating_point]") {
+  for (const int flag : {FE_OVERFLOW, FE_UNDERFLOW, FE_INEXACT, FE_DIVBYZERO, FE_INVALID}) {
+    Case c;
+    c.e = {2, 3, 4, 5};
+    int flags = 0, traps = 0;
+    run(c, random_inputs(c, 3), [&](const char *, const std::function<int32_t()> &call) {
+      std::feclearexcept(FE_ALL_EXCEPT);
+      std::feraiseexcept(flag);
+      feenableexcept(flag);
+      const int32_t status = call();
+      flags = std::fetestexcept(FE_ALL_EXCEPT);
+      std::feclearexcept(FE_ALL_EXCEPT);  // before what waits for the unit, as the next ones do
+      traps = fegetexcept();
+      fedisableexcept(FE_ALL_EXCEPT);
+      return status;
+    });
+    INFO(names_of(flag));
+    CHECK((flags & flag) != 0);
+    CHECK(traps == flag);
+  }
+}
+
 // Catches: lanes behind the last element that hold 0/0, conversions of infinities, a sum tried in a
 // range that is too small, on any SIMD target (simd.*).
 TEST_CASE("floating point: no call of an operation changes an exception flag", "[floating_point]") {
