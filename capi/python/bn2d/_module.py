@@ -440,7 +440,7 @@ class Norm:
         z: Any = None,
         *,
         activation: Optional[str] = None,
-        slope: float = 0.01,
+        slope: Optional[float] = None,
         out: Optional[Array] = None,
         record: Literal[False] = False,
         statistics: Optional[Statistics] = None,
@@ -453,7 +453,7 @@ class Norm:
         z: Any = None,
         *,
         activation: Optional[str] = None,
-        slope: float = 0.01,
+        slope: Optional[float] = None,
         out: Optional[Array] = None,
         record: Literal[True],
         statistics: Optional[Statistics] = None,
@@ -465,7 +465,7 @@ class Norm:
         z: Any = None,
         *,
         activation: Optional[str] = None,
-        slope: float = 0.01,
+        slope: Optional[float] = None,
         out: Optional[Array] = None,
         record: bool = False,
         statistics: Optional[Statistics] = None,
@@ -480,7 +480,8 @@ class Norm:
             activation: None, ``"relu"``, ``"leaky_relu"``, ``"relu6"``, ``"clamp"``,
                 ``"hardswish"``, ``"silu"``, ``"gelu"`` (of erf) or ``"sigmoid"``. From relu6 on
                 there is no double backward.
-            slope: Of leaky_relu below 0; the upper bound of clamp, whose lower one is 0.
+            slope: Of leaky_relu below 0 (0.01); the upper bound of clamp, whose lower one is 0.
+                Others ignore it.
             out: Receives y: same shape and dtype, any strides; may be x itself (without record) or
                 z (from relu6 on: without record). None: a new array with the layout of x.
             record: True: returns (y, :class:`Record`), for backward.
@@ -541,7 +542,7 @@ class Norm:
         z: Optional[Array],
         y: Array,
         activation: Optional[str],
-        slope: float,
+        slope: Optional[float],
         record: bool,
         given: bool,
     ) -> _Plan:
@@ -549,6 +550,8 @@ class Norm:
             raise InvalidArgumentError(
                 "activation %r; known are %s" % (activation, ", ".join(map(repr, ACTIVATIONS)))
             )
+        if slope is None and activation == "clamp":
+            raise InvalidArgumentError("clamp needs slope, its upper bound")
         views = (view_of(x), view_of(y), None if z is None else view_of(z))
         call = _api.Call(
             "bn2d_forward_with_statistics" if given else "bn2d_forward_act",
@@ -556,7 +559,7 @@ class Norm:
             x=views[0],
             z=views[2],
             activation=ACTIVATIONS[activation],
-            slope=slope,
+            slope=0.01 if slope is None else slope,
             y=views[1],
         )
         plan = _Plan(call, views)

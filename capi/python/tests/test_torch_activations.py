@@ -43,7 +43,7 @@ class Reference(nn.Module):
 
 def pair(kind, channels, activation, **settings):
     """Ours and torch's, with the same random parameters."""
-    slope = 0.2 if activation == "leaky_relu" else 0.0
+    slope = 0.2 if activation == "leaky_relu" else None
     named = {"activation": activation, "negative_slope": slope}
     if kind == "batch":
         plain = nn.BatchNorm2d(channels, **settings)
@@ -196,6 +196,8 @@ def test_arguments():
     )
     with pytest.raises(ValueError, match="activation is 'swish', known are relu, "):
         bt.BatchNormAct2d(4, activation="swish")
+    leaky = bt.GroupNormAct(2, 4, activation="leaky_relu")
+    assert leaky.negative_slope == nn.LeakyReLU().negative_slope
     with pytest.raises(ValueError, match="negative_slope is 0.1, but the activation is silu"):
         bt.GroupNormAct(2, 4, activation="silu", negative_slope=0.1)
     # What torch computes: another rank, a subclass, and their errors.
@@ -205,3 +207,28 @@ def test_arguments():
     grouped = bt.GroupNormAct(2, 4, activation="silu")
     x = torch.randn(3, 4, 5)
     close(grouped(x), nn.functional.silu(nn.GroupNorm(2, 4)(x)), torch.float32)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        bt.BatchNorm2d(4),
+        bt.GroupNorm(2, 4),
+        bt.InstanceNorm2d(4),
+        bt.BNReLU(4),
+        bt.BatchNormAct2d(4, activation="silu"),
+    ],
+)
+def test_as_torch_calls_it(module):
+    """A parameter of another name, and forward-mode differentiation, which torch's norms know."""
+    x, tangent = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3)
+    module.eval()
+    y = module(input=x)
+    with torch.autograd.forward_ad.dual_level():
+        dual = module(torch.autograd.forward_ad.make_dual(x, tangent))
+        primal, derivative = torch.autograd.forward_ad.unpack_dual(dual)
+    close(primal, y, torch.float32)
+    assert derivative.shape == x.shape
+    step = 1e-3
+    difference = (module(x + step * tangent) - module(x - step * tangent)) / (2 * step)
+    assert (difference - derivative).abs().median() < 1e-2

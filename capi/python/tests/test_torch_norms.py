@@ -177,7 +177,7 @@ class Mine(nn.GroupNorm):
 def test_convert_and_back():
     net = nn.Sequential(*small_net(), Mine(2, 4))
     before, text = copy.deepcopy(net), repr(net)
-    assert bt.convert(net, fuse=True) is net
+    assert bt.convert(net) is net
     kinds = [type(one) for one in net]
     assert [kinds[i] for i in (1, 4, 5, 6, 7)] == [
         bt.GroupNorm,
@@ -186,7 +186,7 @@ def test_convert_and_back():
         bt.BatchNorm2d,
         Mine,
     ]
-    assert kinds[2] is nn.ReLU  # only a batch norm takes an activation in
+    assert kinds[2] is nn.ReLU
     assert repr(net) == text
     assert list(net.state_dict()) == list(before.state_dict())
     net.load_state_dict(before.state_dict())

@@ -23,20 +23,22 @@ class _WithActivation:
         self,
         *arguments: Any,
         activation: str = "relu",
-        negative_slope: float = 0.0,
+        negative_slope: Optional[float] = None,
         **named: Any,
     ) -> None:
         number_of(activation)
-        if negative_slope and activation != "leaky_relu":
+        is_leaky = activation == "leaky_relu"
+        if negative_slope is not None and not is_leaky:
             raise ValueError(
                 "negative_slope is %r, but the activation is %s" % (negative_slope, activation)
             )
         super().__init__(*arguments, **named)
         self.activation = activation
-        self.negative_slope = float(negative_slope)
+        if is_leaky:
+            self.negative_slope = 0.01 if negative_slope is None else float(negative_slope)
 
-    def forward(self, x: Tensor, z: Optional[Tensor] = None) -> Tensor:  # noqa: D102
-        return _forward(self, x, z, number_of(self.activation), self.negative_slope)
+    def forward(self, input: Tensor, z: Optional[Tensor] = None) -> Tensor:  # noqa: A002, D102
+        return _forward(self, input, z, number_of(self.activation), self.negative_slope)
 
     def extra_repr(self) -> str:  # noqa: D102
         slope = ", negative_slope=%r" % self.negative_slope if self.negative_slope else ""
@@ -51,7 +53,7 @@ class BatchNormAct2d(_WithActivation, BatchNorm2d):
 
     Args:
         activation: relu, leaky_relu, relu6, hardswish, silu, gelu (of erf) or sigmoid.
-        negative_slope: Of leaky_relu.
+        negative_slope: Of leaky_relu; None: 0.01.
 
     The state is that of a BatchNorm2d. With relu and leaky_relu the output is kept for backward,
     with the others the inputs, and no output: what changes them in place before makes backward
@@ -89,9 +91,9 @@ class BNReLU(BatchNorm2d):
         super().__init__(*arguments, **named)
         self.negative_slope = float(negative_slope)
 
-    def forward(self, x: Tensor, z: Optional[Tensor] = None) -> Tensor:  # noqa: D102
+    def forward(self, input: Tensor, z: Optional[Tensor] = None) -> Tensor:  # noqa: A002, D102
         slope = self.negative_slope
-        return _forward(self, x, z, LEAKY_RELU if slope else RELU, slope)
+        return _forward(self, input, z, LEAKY_RELU if slope else RELU, slope)
 
     def extra_repr(self) -> str:  # noqa: D102
         slope = ", negative_slope=%r" % self.negative_slope if self.negative_slope else ""

@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from ._activations import activate
 from ._autograd import batch_norm
@@ -42,6 +43,11 @@ _dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", _zero)
 _functorch_active = getattr(torch._C, "_are_functorch_transforms_active", _zero)
 
 
+def _has_tangents() -> bool:
+    """Whether forward-mode differentiation is on, which custom functions do not take part in."""
+    return getattr(forward_ad, "_current_level", -1) >= 0
+
+
 class BatchNorm2d(nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d`` computed by bn2d: the same arguments, parameters, buffers and state.
 
@@ -57,8 +63,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     _torch = nn.BatchNorm2d
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        return _forward(self, x, None, 0, 0.0)
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
+        return _forward(self, input, None, 0, 0.0)
 
     def _mode(
         self, x: Tensor, running_mean: Optional[Tensor], running_var: Optional[Tensor]
@@ -94,8 +100,8 @@ class GroupNorm(nn.GroupNorm):
     _torch = nn.GroupNorm
     running_mean = running_var = None
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        return _forward(self, x, None, 0, 0.0)
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
+        return _forward(self, input, None, 0, 0.0)
 
     def _mode(self, x: Tensor, running_mean: None, running_var: None) -> _Mode:
         return None, None, True, 0.0, None, self.num_groups
@@ -115,8 +121,8 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
     _torch = nn.InstanceNorm2d
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        return _forward(self, x, None, 0, 0.0)
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
+        return _forward(self, input, None, 0, 0.0)
 
     def _mode(
         self, x: Tensor, running_mean: Optional[Tensor], running_var: Optional[Tensor]
@@ -154,6 +160,7 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
     if (
         _functorch_active()
         or _tracing_state() is not None
+        or _has_tangents()
         or not _plain(x)
         or not (z is None or _matches(z, x))
     ):

@@ -62,13 +62,13 @@ class SyncBatchNorm2d(BatchNorm2d):
         return model
 
     @torch.compiler.disable
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
         batch = self.training or not self.track_running_stats
         if not batch or not distributed.is_available() or not distributed.is_initialized():
-            return super().forward(x)
+            return super().forward(input)
         if distributed.get_world_size(self.process_group) == 1:
-            return super().forward(x)
-        y: Tensor = _SyncBatchNorm.apply(x, self.weight, self.bias, self)
+            return super().forward(input)
+        y: Tensor = _SyncBatchNorm.apply(input, self.weight, self.bias, self)
         return y
 
     def __getstate__(self) -> dict[str, Any]:
