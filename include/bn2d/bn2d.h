@@ -1613,12 +1613,14 @@ BN2D_API int32_t bn2d_group_norm_backward_flat(
     int32_t activation, double slope, double blend, void *dx, void *dz, void *dweight, void *dbias);
 /**
  * As bn2d_batch_norm_backward(), through any activation: bias and z make the argument of a
- * pointwise one again. Of the other activations they are not read.
+ * pointwise one again. Of the other activations they are not read. Without a bn2d_view there is
+ * the backward of a module, bn2d_backward_flat().
  * @param[in] x As given to forward. NULL as in bn2d_batch_norm_backward(); a pointwise activation
  *   always needs it.
  * @param[in] z As given to forward; NULL: there was none.
  * @param[in] dy Gradient of y.
- * @param[in] y,mask As in bn2d_batch_norm_backward(); NULL for a pointwise activation.
+ * @param[in] y,mask As in bn2d_batch_norm_backward(); NULL for a pointwise activation, which does
+ *   not read y, and has no mask (BN2D_ERROR_INVALID_ARGUMENT).
  * @param dtype One of bn2d_dtype.
  * @param[in] weight,bias As given to forward. NULL: 1 and 0.
  * @param[in] saved_mean From forward, C doubles. NULL where x may be.
@@ -1627,7 +1629,7 @@ BN2D_API int32_t bn2d_group_norm_backward_flat(
  * @param activation One of bn2d_activation.
  * @param slope As given to forward.
  * @param blend As in bn2d_batch_norm_backward().
- * @param[out] dx,dz,dweight,dbias Each NULL: not wanted, not computed.
+ * @param[out] dx,dz,dweight,dbias Each NULL: not wanted, not computed. dx or dz may be dy.
  * @return as bn2d_batch_norm_backward(). Threads: free. Since 1.3.
  */
 BN2D_API int32_t bn2d_batch_norm_backward_act(const bn2d_view *x, const bn2d_view *z,
@@ -1645,7 +1647,8 @@ BN2D_API int32_t bn2d_batch_norm_backward_act(const bn2d_view *x, const bn2d_vie
  *   always needs it.
  * @param[in] z As given to forward; NULL: there was none.
  * @param[in] dy Gradient of y.
- * @param[in] y,mask As in bn2d_group_norm_backward(); NULL for a pointwise activation.
+ * @param[in] y,mask As in bn2d_group_norm_backward(); NULL for a pointwise activation, which does
+ *   not read y, and has no mask (BN2D_ERROR_INVALID_ARGUMENT).
  * @param num_groups As in forward.
  * @param dtype Of weight, bias, dweight and dbias.
  * @param[in] weight,bias C elements each, as given to forward. NULL: 1 and 0.

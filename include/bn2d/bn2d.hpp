@@ -1638,7 +1638,7 @@ struct BatchNormForward {
   std::optional<Span<double>> saved_mean{}, saved_invstd{}; /**< Out: one for each channel. */
 };
 
-/** Stateless backward, bn2d_batch_norm_backward(). */
+/** Stateless backward, bn2d_batch_norm_backward() or bn2d_batch_norm_backward_act(). */
 struct BatchNormBackward {
   ConstView x{};
   ConstView dy{};
@@ -1691,7 +1691,7 @@ struct GroupNormForward {
   std::optional<Span<double>> saved_mean{}, saved_invstd{};
 };
 
-/** Stateless backward, bn2d_group_norm_backward(). */
+/** Stateless backward, bn2d_group_norm_backward() or bn2d_group_norm_backward_act(). */
 struct GroupNormBackward {
   ConstView x{};
   ConstView dy{};
