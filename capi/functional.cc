@@ -134,8 +134,11 @@ class Doubles {
                      ? static_cast<size_t>(size.c) * sizeof(double)
                      : 0) {
     if (data() == nullptr) return;
-    array.exists() ? array.load(0, size.c, data())
-                   : static_cast<void>(std::fill_n(data(), size.c, missing));
+    if (array.exists()) {
+      array.load(0, size.c, data());
+    } else {
+      std::fill_n(data(), size.c, missing);
+    }
   }
   double *data() const { return static_cast<double *>(scratch_.data()); }
 

@@ -712,10 +712,12 @@ static int to_norm(const char *text) {
 
 // An empty file of ours in $TMPDIR, else in /tmp; `path` receives its name.
 static void temporary_create(char *path, size_t length) {
+  const char name[] = "/digits-XXXXXX";  // mkstemp() sets the X
   const char *folder = getenv("TMPDIR");
   if (!folder || !*folder) folder = "/tmp";
-  if ((size_t)snprintf(path, length, "%s/digits-XXXXXX", folder) >= length)
-    fail("TMPDIR has more than %d characters", (int)length - 16);
+  if (strlen(folder) + sizeof name > length)
+    fail("TMPDIR has %zu characters, at most %zu fit", strlen(folder), length - sizeof name);
+  snprintf(path, length, "%s%s", folder, name);
   const int file = mkstemp(path);
   if (file < 0) fail("%s: %s", path, strerror(errno));
   close(file);

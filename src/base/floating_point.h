@@ -7,7 +7,8 @@
 //
 // We do not compute on the x87 unit, but its masks are set as well. oneTBB hands the caller's to
 // its workers, and a worker has inherited the flags of the thread that started it: with an overflow
-// from long ago and that trap switched on, it would die inside of oneTBB.
+// from long ago and that trap switched on, it would die inside of oneTBB. The caller may be in that
+// state itself. Then most instructions of the unit trap; fnstenv does not, and masks all.
 #pragma once
 
 #if defined(__SSE__)

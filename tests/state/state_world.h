@@ -112,7 +112,7 @@ inline std::string file_of(const std::string &json, const std::string &data) {
 class Folder {
  public:
   Folder() {
-    path_ = std::filesystem::temp_directory_path() / "bn2d_state_XXXXXX";
+    path_ = std::filesystem::temp_directory_path() / "bn2d_state_XXXXXX";  // mkdtemp sets the X
     REQUIRE(mkdtemp(path_.data()) != nullptr);
   }
   ~Folder() {

@@ -47,13 +47,11 @@ def name_and_slope(module: Any) -> tuple[str, float] | None:
         return "leaky_relu", float(module.negative_slope)
     if kind is torch.nn.GELU and module.approximate != "none":
         return None
-    for one, name in _MODULES.items():
-        if kind is one:
-            return name, 0.0
-    return None
+    name = _MODULES.get(kind)
+    return None if name is None else (name, 0.0)
 
 
-_MODULES = {
+_MODULES: dict[type, str] = {
     torch.nn.ReLU: "relu",
     torch.nn.ReLU6: "relu6",
     torch.nn.Hardswish: "hardswish",

@@ -154,8 +154,8 @@ class _Backward:
     """One backward of the library, for one thread at a time."""
 
     __slots__ = (
-        "arguments", "batch_stats", "bias", "dbias", "dweight", "dx", "dy", "dz", "function", "invstd", "mask", "mean",
-        "weight", "x", "y", "z",
+        "arguments", "batch_stats", "bias", "dbias", "dweight", "dx", "dy", "dz", "function",
+        "invstd", "mask", "mean", "weight", "x", "y", "z",
     )  # fmt: skip
 
     def __init__(
@@ -197,7 +197,8 @@ class Layout:
     """
 
     __slots__ = (
-        "activation", "arrays", "backwards", "forwards", "groups", "mask", "parameters", "pointwise", "saved", "slope", "statistics",
+        "activation", "arrays", "backwards", "forwards", "groups", "mask", "parameters",
+        "pointwise", "saved", "slope", "statistics",
     )  # fmt: skip
 
     def __init__(

@@ -42,7 +42,8 @@ class _WithActivation:
 
     def extra_repr(self) -> str:  # noqa: D102
         slope = ", negative_slope=%r" % self.negative_slope if self.negative_slope else ""
-        return "%s, activation=%s%s" % (super().extra_repr(), self.activation, slope)  # type: ignore[misc]
+        norm = super().extra_repr()  # type: ignore[misc]
+        return "%s, activation=%s%s" % (norm, self.activation, slope)
 
 
 class BatchNormAct2d(_WithActivation, BatchNorm2d):

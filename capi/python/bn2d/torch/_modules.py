@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Modules for torch: the norms. `_fused` has those that add a residual and apply an activation, too.
+"""Modules for torch: the norms. Those that add a residual and apply an activation are in `_fused`.
 
 Parameters and buffers are torch's own tensors. Where the library cannot do a call (other devices,
 functorch's transforms, tensor subclasses, dtypes that do not fit), torch's own norm does it.

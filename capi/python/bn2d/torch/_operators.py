@@ -25,8 +25,8 @@ _library.define(
 )
 _library.define(
     "batch_norm_backward(Tensor dy, Tensor x, Tensor? weight, Tensor saved, Tensor? y, bool batch_stats, "
-    "int activation, float slope, bool want_x, bool want_z, bool want_weight, bool want_bias, int groups=0, "
-    "Tensor? z=None, Tensor? bias=None) "
+    "int activation, float slope, bool want_x, bool want_z, bool want_weight, bool want_bias, "
+    "int groups=0, Tensor? z=None, Tensor? bias=None) "
     "-> (Tensor dx, Tensor dz, Tensor dweight, Tensor dbias)",
     tags=[torch.Tag.pt2_compliant_tag],
 )
@@ -180,11 +180,10 @@ def _backward(
     z: Optional[Tensor] = None,
     bias: Optional[Tensor] = None,
 ) -> Any:
-    x, layout = _as_forward(dy, x, z, weight, saved, y, activation, slope, groups)
+    x, z, layout = _as_forward(dy, x, z, weight, saved, y, activation, slope, groups)
     wants = (want_x, want_z, want_weight, want_bias)
-    of_argument = (None if z is None else _calls.laid_out(z, x), _checked(bias, x))
     found = _calls.backward(
-        layout, dy, x, _checked(weight, x), saved, y, batch_stats, *wants, *of_argument
+        layout, dy, x, _checked(weight, x), saved, y, batch_stats, *wants, z, _checked(bias, x)
     )
     return tuple(_result(one, x) for one in found)
 
@@ -199,8 +198,8 @@ def _as_forward(
     activation: int,
     slope: float,
     groups: int,
-) -> tuple[Tensor, _calls.Layout]:
-    """x and the layout of the forward that left `saved`."""
+) -> tuple[Tensor, Optional[Tensor], _calls.Layout]:
+    """x, z and the layout of the forward that left `saved`."""
     x = _calls.laid_out(x, x)
     if z is not None:
         if z.shape != x.shape or z.dtype != x.dtype:
@@ -213,7 +212,7 @@ def _as_forward(
         raise ShapeError(
             "dy or what forward saved is not of an x of the shape %s" % (tuple(x.shape),)
         )
-    return x, layout
+    return x, z, layout
 
 
 def _backward_fake(
@@ -275,7 +274,7 @@ def _double_backward(
     ddbias: Optional[Tensor],
     groups: int = 0,
 ) -> Any:
-    x, layout = _as_forward(dy, x, None, weight, saved, y, activation, slope, groups)
+    x, _, layout = _as_forward(dy, x, None, weight, saved, y, activation, slope, groups)
     grads = (ddx, ddz, ddweight, ddbias)
     ddy, dx, dweight = _calls.double_backward(
         layout, dy, x, _checked(weight, x), saved, y, batch_stats, *grads
