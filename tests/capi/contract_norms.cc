@@ -64,7 +64,6 @@ std::vector<float> floats(const Module &module, const char *name, int64_t channe
 }
 
 // What PyTorch would be given for these modules, on data that no two channels or samples share.
-constexpr Extents kShape{3, 4, 2, 3};
 constexpr size_t kCount = 3 * 4 * 2 * 3;
 std::vector<float> numbers(size_t count, unsigned seed = 1) {
   std::vector<float> values(count);

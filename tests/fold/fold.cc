@@ -404,7 +404,8 @@ TEST_CASE("fold: what is refused leaves everything alone", "[fold]") {
   check_fails("rank", BN2D_ERROR_SHAPE, before, {},
               [&] { return by_views(&view, &to, &to, &to_bias); });
   check_fails("handle", BN2D_ERROR_INVALID_HANDLE, before, {}, [&] {
-    auto *const wrong = reinterpret_cast<bn2d_module *>(tensor_of(module, "weight").get());
+    const auto weight = tensor_of(module, "weight");
+    auto *const wrong = reinterpret_cast<bn2d_module *>(weight.get());
     return bn2d_fold_into_previous(wrong, conv, 1, &view, nullptr, &to, &to_bias, nullptr, nullptr);
   });
   CHECK(by_views(&view, nullptr, &to, &to_bias) == BN2D_OK);
