@@ -189,10 +189,12 @@ class Schedule {
       }
       operation_.finish(blockwise_, g, own.total, coefficients, own);
       if (!operation_.has_map) return;
-      for (int64_t block = plan_.blocks - 1; block >= 0;
-           --block)  // what was read last is still the hottest
-        blockwise_.map(operation_.map, g, blockwise_.blocks().at(block), coefficients, streaming_,
-                       next, own.buffer);
+      const auto map = [&](const Blocks::Block &block) {
+        blockwise_.map(operation_.map, g, block, coefficients, streaming_, next, own.buffer);
+      };
+      if (size_.per_channel() <= kBlockElements) return map({0, size_.n, 0, size_.plane()});
+      for (int64_t block = plan_.blocks - 1; block >= 0; --block)
+        map(blockwise_.blocks().at(block));  // what was read last is still the hottest
     };
     for_each_unit(pool_, plan_.workers, plan_.groups, Order::forward, unit, fence());
   }

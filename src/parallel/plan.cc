@@ -35,12 +35,15 @@ Blocks make_blocks(const Extents &size) {
   blocks.plane = size.plane();
   const int64_t elements = size.per_channel();
   if (elements == 0) return blocks;
-  if (elements <= kBlockElements) {  // no division for a small call
+  const bool is_small = elements <= kBlockElements;
+  if (is_small && (elements <= kOneBlockElements || size.n == 1)) {  // a small call divides nothing
     blocks.part = blocks.plane;
     blocks.count = 1;
     return blocks;
   }
-  const int64_t target = std::max(kBlockElements, divide_up(elements, kMaxBlocksPerChannel));
+  const int64_t target = is_small
+                             ? divide_up(elements, 2)
+                             : std::max(kBlockElements, divide_up(elements, kMaxBlocksPerChannel));
   if (blocks.plane >= target) {
     blocks.parts_per_plane = (blocks.plane + target / 2) / target;
     blocks.part = divide_up(divide_up(blocks.plane, blocks.parts_per_plane), kBlockAlignment) *

@@ -44,7 +44,13 @@ struct Group {
 };
 
 inline constexpr int64_t kBlockElements = 6144;  // large enough to make the cost of a merge small
-inline constexpr int64_t kBlockAlignment = 128;  // a run of the sums (kernels/kernels.h)
+// Channels of more elements than this, in several samples, have at least two blocks. With
+// channels_last, two threads then sum half of the samples each, as most hosts deal them out, and
+// find in their own caches what they have just written. Forward of (32,512,7,7) after a convolution
+// of PyTorch takes 0.7 of the time that it took with half of the channels each. Contiguous small
+// planes pay 1 to 4 % for it.
+inline constexpr int64_t kOneBlockElements = 1024;
+inline constexpr int64_t kBlockAlignment = 128;        // a run of the sums (kernels/kernels.h)
 inline constexpr int64_t kMaxBlocksPerChannel = 4096;  // bounds the memory for partial sums
 
 Blocks make_blocks(const Extents &size);
