@@ -11,8 +11,9 @@ namespace bn2d {
 class Argument {
  public:
   // Of the channels of all sets, whose forward left `saved` behind. `exact`: the same statistics.
-  Argument(const Sets &sets, DType dtype, const SavedStatistics &saved,
-           const UnboundedStatistics &exact);
+  // Not inlined: its arrays would stay on the stack below the whole backward.
+  [[gnu::noinline]] Argument(const Sets &sets, DType dtype, const SavedStatistics &saved,
+                             const UnboundedStatistics &exact);
 
   // Those of the forward map, from channel c on.
   MapCoefficients from(int64_t c) const { return coefficients_.from(c); }
