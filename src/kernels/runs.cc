@@ -112,8 +112,30 @@ void sum_over_planes(const SumsJob &job, int64_t element_bytes, bool needs_whole
 
 namespace {
 
+// Fetches the elements of a lane in the next turn. Of channels in blocks of 8 or 16, a small plane
+// is a short run of memory, far from that of the next sample, and the hardware does not find it:
+// (32,2048,7,7) in blocks of 16 takes 1.6 ms instead of 2.8 in training, 4.4 instead of 5.6
+// backward (one thread). Inlined, because gcc 12 drops calls of a function that only fetches.
+[[gnu::always_inline]] inline void fetch_next_turn(const SumsJob &job, const Runs &runs,
+                                                   const Cursor &of_lane, const Pattern &pattern) {
+  const Cursor first = of_lane.plus(runs.next_turn), second = first.plus(runs.second);
+  for (int k = 0; k < pattern.rows; ++k) {
+    const Offsets &row = pattern.offset[k];
+    __builtin_prefetch(first.x + row.x);
+    __builtin_prefetch(second.x + row.x);
+    if (job.g.data == nullptr) continue;
+    __builtin_prefetch(first.g + row.g);
+    __builtin_prefetch(second.g + row.g);
+    if (job.side.data == nullptr) continue;
+    __builtin_prefetch(first.side + row.side);
+    __builtin_prefetch(second.side + row.side);
+  }
+}
+
 void add_run(const SumsJob &job, const Runs &runs, const Cursor &from, const Pattern &pattern,
              void (*add_lane)(const LaneOfRun &lane)) {
+  constexpr int64_t kMostChannels = 16;
+  const bool is_short = job.fetches && job.channels <= kMostChannels && runs.whole == 0;
   const unsigned rows = (1u << pattern.rows) - 1;
   const auto rows_with = [&](int64_t position) {
     return rows & ~(position < pattern.tail ? 0u : pattern.ends);
@@ -125,6 +147,7 @@ void add_run(const SumsJob &job, const Runs &runs, const Cursor &from, const Pat
   Cursor of_lane = from;
   for (int64_t lane = 0; lane < kLanes && rows_with(lane) != 0;
        ++lane, of_lane = of_lane.plus(runs.next_lane)) {
+    if (is_short) fetch_next_turn(job, runs, of_lane, pattern);
     add_lane({job, of_lane, of_lane.plus(runs.second), pattern, rows_with(lane),
               rows_with(lane + kLanes), job.accumulators + lane * job.accumulator_stride,
               lane + kLater < kLanes ? later : in_next});
