@@ -104,15 +104,12 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
                (view->stride.c == 1 || size_.c == 1 || sets.size.c > 1);
     has_rows = has_rows || (!has_contiguous_planes(*view) && view->stride.c == 1);
   }
-  if (block != 0) {
-    row_ = block;
-  } else if (!is_one_row) {
-    row_ = sets.size.c;
-  }
   mode_ = channels && (prefers_channels(size_) || !planes) ? Mode::channels
           : planes                                         ? Mode::planes
                                                            : Mode::packed;
   transposes_ = mode_ == Mode::packed && has_rows;
+  if (!is_one_row) row_ = sets.size.c;
+  if (block != 0) (mode_ == Mode::channels ? block_ : row_) = block;
 }
 
 kernels::Stream Blockwise::stream(const View &view, const Group &group,
@@ -255,16 +252,21 @@ void Blockwise::read_pivots(const Group &group, const Blocks::Block &block,
 
 void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index,
                            const Accumulators &accumulators, void *buffer) const {
-  if (op == kernels::SumsOf::forward) read_pivots(group, blocks_.at(index), accumulators);
   // Gradients of parameters are sums over a channel of all sets.
-  const int64_t elements =
-      op == kernels::SumsOf::forward ? sets_.values() : sets_.size.per_channel();
-  add(op, group, index, accumulators, elements < kFewElements, buffer);
+  const bool is_forward = op == kernels::SumsOf::forward;
+  const int64_t elements = is_forward ? sets_.values() : sets_.size.per_channel();
+  for_each_part(group, [&](const Group &part) {
+    const Accumulators own = accumulators.from(part.channel - group.channel);
+    if (is_forward) read_pivots(part, blocks_.at(index), own);
+    add(op, part, index, own, elements < kFewElements, buffer);
+  });
 }
 
 void Blockwise::accumulate_in_double(kernels::SumsOf op, const Group &group, int64_t index,
                                      const Accumulators &accumulators, void *buffer) const {
-  add(op, group, index, accumulators, true, buffer);
+  for_each_part(group, [&](const Group &part) {
+    add(op, part, index, accumulators.from(part.channel - group.channel), true, buffer);
+  });
 }
 
 void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index,
@@ -334,8 +336,10 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
   for (int64_t c = 0; c < group.channels;) {
     const int64_t regular = coefficients.regular_channels(c, group.channels);
     if (regular != 0)
-      map_regular(op, {group.channel + c, regular}, block, coefficients.from(c), streaming,
-                  next_group, buffer);
+      for_each_part({group.channel + c, regular}, [&](const Group &part) {
+        map_regular(op, part, block, coefficients.from(part.channel - group.channel), streaming,
+                    next_group, buffer);
+      });
     c += regular;
     if (c == group.channels) break;
     map_extreme(op, group.channel + c, block, coefficients.from(c), *new (buffer) Packed);

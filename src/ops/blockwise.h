@@ -2,6 +2,7 @@
 // straight from memory where the layout allows, else through a small packed copy. The one place
 // that knows layouts.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -63,6 +64,16 @@ struct Accumulators {
     center_lo = arrays + channels;
     side_sign = arrays + 2 * channels;
     side_threshold = arrays + 3 * channels;
+  }
+  // Those from channel c on, of channels that are rows.
+  Accumulators from(int64_t c) const {
+    Accumulators some = *this;
+    some.lanes += c;
+    some.pivot = pivot_at(c);
+    some.center_lo += c;
+    some.side_sign = side_sign_at(c);
+    some.side_threshold = side_threshold_at(c);
+    return some;
   }
   // From channel c on.
   void *pivot_at(int64_t c) const { return at(pivot, c); }
@@ -150,9 +161,11 @@ class Blockwise {
 
   const Sets &sets() const { return sets_; }
   const Blocks &blocks() const { return blocks_; }
-  // Channels that are one after another in memory, a constant stride apart: those of a block, of a
-  // sample, or all.
+  // Channels that a group may have, one after another: those of a sample, or all; those of a block
+  // where blocks are packed.
   int64_t row() const { return row_; }
+  // Channels of a block that is read in place. A group may have several blocks. 1: there are none.
+  int64_t block() const { return block_; }
   MemoryOrder order() const {
     return mode_ == Mode::planes     ? MemoryOrder::planes
            : mode_ == Mode::channels ? MemoryOrder::channels
@@ -205,12 +218,22 @@ class Blockwise {
   kernels::Layout layout() const {
     return mode_ == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
   }
+  // Calls f(part) for the parts of a group whose channels are a constant stride apart.
+  template <class F>
+  void for_each_part(const Group &group, const F &f) const {
+    if (block_ == 1) return f(group);
+    const int64_t end = group.channel + group.channels;
+    for (int64_t c = group.channel, next; c < end; c = next) {
+      next = std::min(end, (c / block_ + 1) * block_);
+      f(Group{c, next - c});
+    }
+  }
   void map_regular(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                    const MapCoefficients &coefficients, bool streaming, int64_t next_group,
                    void *buffer) const;
   [[gnu::cold]] void map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Block &block,
                                  const MapCoefficients &coefficients, Packed &packed) const;
-  void add(kernels::SumsOf op, const Group &group, int64_t block, const Accumulators &accumulators,
+  void add(kernels::SumsOf op, const Group &part, int64_t block, const Accumulators &accumulators,
            bool in_double, void *buffer) const;
   void read_pivots(const Group &group, const Blocks::Block &block,
                    const Accumulators &accumulators) const;
@@ -285,7 +308,7 @@ class Blockwise {
   const Tensors &tensors_;
   Sets sets_;
   Extents size_;  // sets_.counted()
-  int64_t row_;
+  int64_t row_, block_ = 1;
   DType dtype_;
   Blocks blocks_;
   Mode mode_;

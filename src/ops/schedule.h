@@ -73,6 +73,7 @@ class Schedule {
     Work work;
     work.size = size_;
     work.row = row_ == size_.c ? 0 : row_;
+    work.block = blockwise.block();
     work.together = together_;
     work.element_bytes = dtype_size(dtype);
     work.reads = reads;

@@ -83,6 +83,17 @@ int useful_workers(const Work &work, const Machine &machine) {
 
 namespace {
 
+// Several channels, those of a set or of a block, as one channel of larger planes.
+Work of_larger_planes(const Work &work, int64_t channels) {
+  Work larger = work;
+  larger.size.c /= channels;
+  larger.size.h *= channels;
+  larger.row /= channels;
+  larger.block = 1;
+  if (work.block != 1) larger.order = MemoryOrder::planes;
+  return larger;
+}
+
 int64_t groups_of(const Work &work, int64_t group) {
   return work.rows() * divide_up(work.row_channels(), group);
 }
@@ -173,15 +184,11 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
 }  // namespace
 
 Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
-  if (work.together == 1) return plan_of_channels(work, machine, max_group, true);
-  if (work.together <= max_group && work.row_channels() % work.together == 0) {
-    // A set as one channel of larger planes.
-    Work of_sets = work;
-    of_sets.size.c /= work.together;
-    of_sets.size.h *= work.together;
-    of_sets.row /= work.together;
-    Plan plan = plan_of_channels(of_sets, machine, max_group / work.together, true);
-    plan.group *= work.together;
+  const int64_t unit = std::lcm(work.together, work.block);
+  if (unit == 1) return plan_of_channels(work, machine, max_group, true);
+  if (unit <= max_group && work.row_channels() % unit == 0) {
+    Plan plan = plan_of_channels(of_larger_planes(work, unit), machine, max_group / unit, true);
+    plan.group *= unit;
     plan.blocks = make_blocks(work.size).count;
     if (!plan.split) return plan;
   }
@@ -203,7 +210,27 @@ int64_t even_part(int64_t whole, int64_t part, int64_t step) {
   return std::min(whole, divide_up(divide_up(whole, parts), step) * step);
 }
 
+namespace {
+
+Tiles counted(Tiles tiles, int64_t rows) {
+  const Extents &size = tiles.size;
+  tiles.count_of_row = divide_up(size.n, tiles.samples) * divide_up(size.c, tiles.channels) *
+                       divide_up(size.plane(), tiles.positions);
+  tiles.count = rows * tiles.count_of_row;
+  return tiles;
+}
+
+}  // namespace
+
 Tiles make_tiles(const Work &work, int workers) {
+  if (work.block != 1) {
+    Tiles tiles = make_tiles(of_larger_planes(work, work.block), workers);
+    tiles.size.c *= work.block;
+    tiles.size.h = work.size.h;
+    tiles.channels *= work.block;
+    tiles.positions = divide_up(tiles.positions, work.block);
+    return counted(tiles, work.rows());
+  }
   // Enough tiles to balance, and each large enough to be worth taking.
   constexpr int64_t kSmallest = 2048, kLargest = 16384, kTilesOfAWorker = 16;
   const int64_t plane = work.size.plane(), c = work.row_channels();
@@ -245,10 +272,7 @@ Tiles make_tiles(const Work &work, int workers) {
       tiles.channels = even_part(c, elements / plane / kSamplesOfSmallPlanes, 1);
   }
   tiles.samples = even_part(work.size.n, elements / (tiles.channels * tiles.positions), 1);
-  tiles.count_of_row = divide_up(work.size.n, tiles.samples) * divide_up(c, tiles.channels) *
-                       divide_up(plane, tiles.positions);
-  tiles.count = work.rows() * tiles.count_of_row;
-  return tiles;
+  return counted(tiles, work.rows());
 }
 
 Tiles::Tile Tiles::at(int64_t index) const {

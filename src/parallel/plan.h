@@ -109,6 +109,7 @@ struct Work {
   // one such row into the next. 0: all channels are one row.
   int64_t row = 0;
   int64_t together = 1;  // channels of a set (tensor/sets.h)
+  int64_t block = 1;     // channels of a block, where channels come in blocks: nChw16c
 
   int64_t row_channels() const { return row == 0 ? size.c : row; }
   int64_t rows() const { return row == 0 ? 1 : size.c / row; }

@@ -1,5 +1,6 @@
-// The plan of norms whose channels lie in several rows of memory, and whose sets have several
-// channels.
+// The plan of norms whose channels lie in several rows of memory or in blocks, and whose sets have
+// several channels.
+#include <numeric>
 #include <vector>
 
 #include "parallel/plan.h"
@@ -22,17 +23,20 @@ std::vector<Case> cases() {
       for (const int64_t together : {1, 2, 4})
         for (const MemoryOrder order :
              {MemoryOrder::planes, MemoryOrder::channels, MemoryOrder::mixed, MemoryOrder::neither})
-          for (const int threads : {1, 2, 5, 64}) {
-            if (size.c % (rows * together) != 0) continue;
-            Case c;
-            c.work.size = size;
-            c.work.row = rows == 1 ? 0 : size.c / rows;
-            c.work.together = together;
-            c.work.order = order;
-            c.work.passes = 2;
-            c.machine.threads = threads;
-            all.push_back(c);
-          }
+          for (const int64_t block : {1, 2, 8, 12})
+            for (const int threads : {1, 2, 5, 64}) {
+              if (size.c % (rows * together) != 0 || size.c % (rows * block) != 0) continue;
+              if (block != 1 && order != MemoryOrder::channels) continue;
+              Case c;
+              c.work.block = block;
+              c.work.size = size;
+              c.work.row = rows == 1 ? 0 : size.c / rows;
+              c.work.together = together;
+              c.work.order = order;
+              c.work.passes = 2;
+              c.machine.threads = threads;
+              all.push_back(c);
+            }
   return all;
 }
 
@@ -40,19 +44,20 @@ std::vector<Case> cases() {
 
 // Catches: a group that reaches from one row into the next, a set that is cut, elements that no
 // unit or two units have.
-TEST_CASE("plan: rows and sets of several channels", "[plan]") {
+TEST_CASE("plan: rows, sets and blocks of several channels", "[plan]") {
   for (const Case &c : cases())
     for (const int64_t max_group : {int64_t{16}, int64_t{128}}) {
       const Plan plan = make_plan(c.work, c.machine, max_group);
       INFO("C " << c.work.size.c << " row " << c.work.row << " together " << c.work.together
-                << " threads " << c.machine.threads << " order " << static_cast<int>(c.work.order)
-                << " group " << plan.group);
+                << " block " << c.work.block << " block " << c.work.block << " threads "
+                << c.machine.threads << " order " << static_cast<int>(c.work.order) << " group "
+                << plan.group);
       const int64_t row = c.work.row_channels();
       CHECK(plan.group >= 1);
       CHECK(plan.group <= row);
       CHECK(plan.groups == c.work.rows() * ((row + plan.group - 1) / plan.group));
       CHECK(plan.blocks == make_blocks(c.work.size).count);
-      if (!plan.split) CHECK(plan.group % c.work.together == 0);
+      if (!plan.split) CHECK(plan.group % std::lcm(c.work.together, c.work.block) == 0);
       if (!plan.split) CHECK(plan.group <= max_group);
       int64_t elements = 0;
       for (int64_t unit = 0; unit < plan.units(); ++unit)
@@ -61,12 +66,14 @@ TEST_CASE("plan: rows and sets of several channels", "[plan]") {
     }
 }
 
-// Catches: a tile that crosses the end of a row, and elements that are mapped twice or never.
-TEST_CASE("plan: tiles of several rows", "[plan]") {
+// Catches: a tile that crosses the end of a row or cuts blocks, and elements that are mapped twice
+// or never.
+TEST_CASE("plan: tiles of several rows and blocks", "[plan]") {
   for (const Case &c : cases()) {
     const Tiles tiles = make_tiles(c.work, c.machine.threads);
-    INFO("C " << c.work.size.c << " row " << c.work.row << " order "
+    INFO("C " << c.work.size.c << " row " << c.work.row << " block " << c.work.block << " order "
               << static_cast<int>(c.work.order));
+    if (c.work.block != 1) CHECK(tiles.channels % c.work.block == 0);
     const int64_t row = c.work.row_channels();
     std::vector<int64_t> seen(static_cast<size_t>(c.work.size.c));
     for (int64_t i = 0; i < tiles.count; ++i) {
