@@ -1613,8 +1613,10 @@ BN2D_API int32_t bn2d_group_norm_backward_flat(
     int32_t activation, double slope, double blend, void *dx, void *dz, void *dweight, void *dbias);
 /**
  * As bn2d_batch_norm_backward(), through any activation: bias and z make the argument of a
- * pointwise one again. Of the other activations they are not read. Without a bn2d_view there is
- * the backward of a module, bn2d_backward_flat().
+ * pointwise one again. Float data find the side of the other activations by bias on x, where there
+ * was no z and x is read anyway: then y and mask must be given, but are not read. The bits are the
+ * same, and a tensor less takes its time. Without a bn2d_view there is the backward of a module,
+ * bn2d_backward_flat().
  * @param[in] x As given to forward. NULL as in bn2d_batch_norm_backward(); a pointwise activation
  *   always needs it.
  * @param[in] z As given to forward; NULL: there was none.
@@ -1642,7 +1644,7 @@ BN2D_API int32_t bn2d_batch_norm_backward_act(const bn2d_view *x, const bn2d_vie
                                               const bn2d_view *dz, void *dweight, void *dbias);
 /**
  * As bn2d_group_norm_backward(), through any activation: bias and z make the argument of a
- * pointwise one again. Of the other activations they are not read.
+ * pointwise one again, or tell its side, as in bn2d_batch_norm_backward_act().
  * @param[in] x As given to forward. NULL as in bn2d_group_norm_backward(); a pointwise activation
  *   always needs it.
  * @param[in] z As given to forward; NULL: there was none.

@@ -373,14 +373,19 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   tensors.x = call.needs_x() ? call.x : View();
   tensors.out = call.dx;
   tensors.out2 = call.dz;
-  set_side(call, tensors);
   const UnboundedStatistics exact(call);
   std::optional<Argument> argument;
+  const bool finds_side = call.may_find_side();
+  if (call.fused.is_pointwise() || finds_side)
+    argument.emplace(call.sets.of(call.x.size), call.x.dtype, call.saved, exact);
+  const Scratch side(finds_side ? argument->side_bytes() : 0);
+  if (finds_side && argument->find_side(static_cast<std::byte *>(side.data())))
+    call.saved.side = side.data();
+  set_side(call, tensors);
   if (call.fused.is_pointwise()) {
     tensors.v = call.z;
     tensors.bound = call.fused.bound();
-    tensors.argument =
-        &argument.emplace(call.sets.of(call.x.size), call.x.dtype, call.saved, exact);
+    tensors.argument = &*argument;
   }
   const Backward operation(call, exact, tensors.argument);
   if (operation.has_sums && !tensors.x.exists()) tensors.x = call.dy;

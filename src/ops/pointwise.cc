@@ -62,6 +62,14 @@ Argument::Argument(const Sets &sets, DType dtype, const SavedStatistics &saved,
       std::memset(is_extreme + c, 1, static_cast<size_t>(sets.channels));
 }
 
+bool Argument::find_side(std::byte *side) const {
+  const int64_t channels = sets_.counted().c;
+  if (coefficients_.regular_channels(0, channels) != channels) return false;
+  kernels::active().channel.side(channels, coefficients_.regular, coefficients_.stride,
+                                 coefficients_.size == 8, side, side + side_bytes() / 2);
+  return true;
+}
+
 unbounded::Number Argument::coefficient(int k, int64_t channel) const {
   using namespace kernels::coefficient;
   const int64_t set = channel / sets_.channels, of_module = channel % sets_.size.c;

@@ -1,4 +1,4 @@
-// The argument of a pointwise activation as a function of x, for a backward.
+// The argument of an activation as a function of x, for a backward.
 #pragma once
 #include "base/scratch.h"
 #include "ops/blockwise.h"
@@ -23,6 +23,12 @@ class Argument {
   void mark_extreme(const Group &g, uint8_t *is_extreme) const {
     for (int64_t i = 0; i < g.channels; ++i)
       is_extreme[i] |= coefficients_.is_extreme[g.channel + i];
+  }
+  // The side of an activation on x (kernels/side.inl.h): signs of all channels, then thresholds, in
+  // the arithmetic type. False: the type has too little range for one of the channels.
+  bool find_side(std::byte *side) const;
+  size_t side_bytes() const {
+    return static_cast<size_t>(2 * coefficients_.size * sets_.counted().c);
   }
   // A coefficient of one channel, as a number without ends.
   unbounded::Number coefficient(int k, int64_t channel) const;

@@ -129,3 +129,64 @@ TEST_CASE("side: a record tells it from x as forward saw it", "[numerics][side]"
         CHECK(module.get("bias.grad") == sum);
       }
 }
+
+// Catches: a stateless backward that makes another argument of x than forward did; one that trusts
+// x where float has too little range for a channel (kinds 9, 10, 11 and 15 to 17), where there was
+// a residual, or of data that it does not hold of; one that reads y where x tells.
+TEST_CASE("side: a stateless backward that knows bias tells it from x", "[numerics][side]") {
+  const Extents e{5, 36, 9, 7};
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16})
+    for (const Activation &activation :
+         {relu, Activation{Activation::leaky, 0.25}, Activation{Activation::leaky, -0.5}})
+      for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::permuted})
+        for (const int kinds : {9, kKinds})
+          for (const bool batch : {true, false})
+            for (const bool residual : {false, true}) {
+              INFO("dtype " << dtype << " slope " << activation.slope << " " << name_of(layout)
+                            << " kinds " << kinds << " batch " << batch << " z " << residual);
+              Random random(static_cast<uint64_t>(dtype + kinds));
+              const int32_t state = dtype == BN2D_F64 ? BN2D_F64 : BN2D_F32;
+              Values xs(static_cast<size_t>(e.size())), zs(xs.size()), gradients(xs.size()),
+                  weight(static_cast<size_t>(e.c)), bias(weight.size());
+              for (int64_t c = 0; c < e.c; ++c) {
+                const auto at = static_cast<size_t>(c);
+                fill_channel(static_cast<int>(c % kinds), dtype, e, c, random, xs, &weight[at],
+                             &bias[at]);
+              }
+              for (double &g : gradients) g = random.normal();
+              for (double &z : zs) z = random.normal();
+              Tensor x(dtype, e, xs, layout), z(dtype, e, zs, layout), y(dtype, e, layout),
+                  dy(dtype, e, gradients, layout), dx(dtype, e, layout), dx2(dtype, e, layout);
+              Array weights(state, weight), biases(state, bias),
+                  means(state, Values(weight.size(), 0.1)), vars(state, Values(weight.size(), 2)),
+                  dweight(state, weight), dbias(state, weight), dweight2(state, weight),
+                  dbias2(state, weight);
+              uint64_t mask_bytes = 0;
+              NUMERICS_OK(bn2d_mask_nbytes(e.n, e.c, e.h, e.w, &mask_bytes));
+              std::vector<uint8_t> mask(mask_bytes);
+              std::vector<double> mean(weight.size()), invstd(weight.size());
+              const bn2d_view *const z_or_null = residual ? z.view() : nullptr;
+              NUMERICS_OK(bn2d_batch_norm_forward(
+                  x.view(), z_or_null, y.view(), state, weights.data(), biases.data(),
+                  batch ? nullptr : means.data(), batch ? nullptr : vars.data(), batch, 0.1, 1e-5,
+                  0, activation.kind, activation.slope, mask.data(), mean.data(), invstd.data()));
+              NUMERICS_OK(bn2d_batch_norm_backward(
+                  x.view(), dy.view(), nullptr, mask.data(), state, weights.data(), mean.data(),
+                  invstd.data(), batch, activation.kind, activation.slope, 0, dx.view(), nullptr,
+                  dweight.data(), dbias.data()));
+              const auto again = [&](const bn2d_view *y_or_null, const uint8_t *mask_or_null) {
+                NUMERICS_OK(bn2d_batch_norm_backward_act(
+                    x.view(), z_or_null, dy.view(), y_or_null, mask_or_null, state, weights.data(),
+                    biases.data(), mean.data(), invstd.data(), batch, activation.kind,
+                    activation.slope, 0, dx2.view(), nullptr, dweight2.data(), dbias2.data()));
+                CHECK(dx2.bits() == dx.bits());
+                CHECK(dweight2.bits() == dweight.bits());
+                CHECK(dbias2.bits() == dbias.bits());
+              };
+              again(nullptr, mask.data());
+              if (dtype != BN2D_F32 || kinds == kKinds || residual || activation.slope < 0)
+                continue;
+              y.set(Values(xs.size(), std::numeric_limits<double>::quiet_NaN()));
+              again(y.view(), nullptr);
+            }
+}
