@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from . import _extension
 from ._activations import activate
 from ._autograd import batch_norm
 from ._calls import fits, forward, layout_of
@@ -27,6 +28,18 @@ _int64_at = ctypes.c_int64.from_address
 _strided = torch.strided
 _tracing_state = torch._C._get_tracing_state
 _PLAIN = (Tensor, nn.Parameter)
+
+
+# What `_forward` does for plain tensors in C++, or None.
+_native = _extension.load()
+
+
+def native() -> bool:
+    """Whether calls go through the compiled extension, which ``python -m bn2d.torch.build`` makes.
+
+    What it does not take goes through Python all the same, with the same results.
+    """
+    return _native is not None
 
 
 # As torch decides: which running statistics, whether the batch's (else those), how they move, what
@@ -155,6 +168,12 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
     except KeyError:  # parametrized or pruned: then it is an attribute of another kind
         weight, bias = module.weight, module.bias
         running_mean, running_var = module.running_mean, module.running_var
+    if _native is not None:  # asks all that follows, too
+        found: Optional[Tensor] = _native(
+            module, x, z, weight, bias, running_mean, running_var, activation, slope
+        )
+        if found is not None:
+            return found
     if _dispatch_modes():
         return _by_operator(module, x, z, activation, slope)
     if (
