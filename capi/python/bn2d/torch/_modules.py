@@ -22,7 +22,6 @@ from ._operators import batch_norm as batch_norm_operator
 
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
-_increment_version = torch.autograd.graph.increment_version
 _int64 = torch.int64
 _int64_at = ctypes.c_int64.from_address
 _strided = torch.strided
@@ -235,6 +234,11 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
     if batch_stats and running_mean is not None:
         _moved(running_mean, running_var, counter)
     return y
+
+
+def _increment_version(tensors: list[Tensor]) -> None:
+    for one in tensors:  # torch 2.4 takes no list
+        torch.autograd.graph.increment_version(one)
 
 
 def _moved(running_mean: Tensor, running_var: Optional[Tensor], counter: Optional[Tensor]) -> None:

@@ -10,7 +10,8 @@
 #include <bn2d/bn2d.h>
 
 // Python.h comes first, as it must; the others need no order.
-#include <ATen/Functions.h>
+#include <ATen/EmptyTensor.h>
+#include <ATen/ops/empty_like.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/DynamicTypes.h>
 #include <torch/csrc/Exceptions.h>
@@ -18,6 +19,7 @@
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/utils/object_ptr.h>
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -33,22 +35,14 @@ const bn2d_api *library = nullptr;
 // bn2d._api.fail and bn2d.torch._autograd.gradients
 PyObject *fail_function = nullptr, *gradients_function = nullptr;
 
-class WithoutGil {
- public:
-  WithoutGil() : state_(PyEval_SaveThread()) {}
-  ~WithoutGil() { PyEval_RestoreThread(state_); }
-
- private:
-  PyThreadState *state_;
+struct WithoutGil {
+  PyThreadState *state = PyEval_SaveThread();
+  ~WithoutGil() { PyEval_RestoreThread(state); }
 };
 
-class WithGil {
- public:
-  WithGil() : state_(PyGILState_Ensure()) {}
-  ~WithGil() { PyGILState_Release(state_); }
-
- private:
-  PyGILState_STATE state_;
+struct WithGil {
+  PyGILState_STATE state = PyGILState_Ensure();
+  ~WithGil() { PyGILState_Release(state); }
 };
 
 using Object = THPObjectPtr;
@@ -66,8 +60,7 @@ using Object = THPObjectPtr;
   throw_python_error();
 }
 
-// ------------------------------------------------------------------------------------------
-// tensors
+// ----------------------------------------------------------------------------------------- tensors
 
 constexpr c10::DispatchKeySet kPlainKeys = c10::DispatchKeySet(c10::DispatchKey::CPU) |
                                            c10::DispatchKeySet(c10::DispatchKey::AutogradCPU) |
@@ -76,33 +69,31 @@ constexpr c10::DispatchKeySet kPlainKeys = c10::DispatchKeySet(c10::DispatchKey:
 constexpr c10::DispatchKeySet kPlainModes =
     c10::default_included_set | c10::autocast_dispatch_keyset;
 
+// Whether all keys are among others; operator- takes no backends away.
+bool within(c10::DispatchKeySet keys, c10::DispatchKeySet others) {
+  return (keys.raw_repr() & ~others.raw_repr()) == 0;
+}
+
 // Whether this thread computes as it seems: no dispatch mode, no transform of functorch, no trace.
 bool has_plain_modes() {
-  const c10::DispatchKeySet included = c10::impl::tls_local_dispatch_key_set().included_;
-  return (included.raw_repr() & ~kPlainModes.raw_repr()) == 0;
+  return within(c10::impl::tls_local_dispatch_key_set().included_, kPlainModes);
 }
 
 // A dense tensor of the CPU without wrapper, lazy negation or tangent. By its keys: what torch adds
 // to a tensor next year is a key more, too.
 bool is_plain(const Tensor &tensor) {
   const c10::DispatchKeySet keys = tensor.key_set();
-  return (keys.raw_repr() & ~kPlainKeys.raw_repr()) == 0 && keys.has(c10::DispatchKey::CPU) &&
+  return within(keys, kPlainKeys) && keys.has(c10::DispatchKey::CPU) &&
          !tensor._fw_grad(0).defined();
 }
 
+// bn2d_dtype of a dtype, or 0.
 int32_t dtype_number(ScalarType dtype) {
-  switch (dtype) {
-    case ScalarType::Float:
-      return BN2D_F32;
-    case ScalarType::Double:
-      return BN2D_F64;
-    case ScalarType::Half:
-      return BN2D_F16;
-    case ScalarType::BFloat16:
-      return BN2D_BF16;
-    default:
-      return 0;
-  }
+  constexpr ScalarType kDtypes[] = {ScalarType::Float, ScalarType::Double, ScalarType::Half,
+                                    ScalarType::BFloat16};
+  static_assert(BN2D_F32 == 1 && BN2D_F64 == 2 && BN2D_F16 == 3 && BN2D_BF16 == 4);
+  const auto *found = std::find(std::begin(kDtypes), std::end(kDtypes), dtype);
+  return found == std::end(kDtypes) ? 0 : static_cast<int32_t>(found - kDtypes) + 1;
 }
 
 bool dtypes_fit(ScalarType data, ScalarType parameters) {
@@ -150,6 +141,15 @@ class View {
   bn2d_view view_ = {};
 };
 
+// What torch.empty_like and torch.empty return, without their way through the dispatcher.
+Tensor new_like(const Tensor &x) {
+  if (!x.is_non_overlapping_and_dense()) return at::empty_like(x);
+  return at::detail::empty_strided_cpu(x.sizes(), x.strides(), x.scalar_type());
+}
+Tensor new_array(int64_t length, ScalarType dtype) {
+  return at::detail::empty_cpu({length}, dtype);
+}
+
 void *address(const Tensor &tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
 
 // ------------------------------------------------------------------------------------------ a call
@@ -157,7 +157,7 @@ void *address(const Tensor &tensor) { return tensor.defined() ? tensor.data_ptr(
 // What forward and backward need to know beside tensors.
 struct Settings {
   ScalarType parameters;
-  int64_t activation;
+  int32_t activation;
   double slope;
   int64_t groups;  // of a group norm, or 0
   bool batch_stats;
@@ -197,22 +197,22 @@ struct Call {
 // y, and with `saved` what backward needs. Raises without having changed anything.
 Tensor run_forward(const Call &call, Tensor *saved) {
   const Settings &how = call.how;
-  Tensor y = at::empty_like(call.x);
-  if (saved) *saved = at::empty({how.saved_length(call.x)}, at::kDouble);
+  Tensor y = new_like(call.x);
+  if (saved) *saved = new_array(how.saved_length(call.x), at::kDouble);
   const View x(call.x), z(call.z), out(y);
   const Saved to(saved ? *saved : Tensor(), call.x, how);
-  const int32_t dtype = dtype_number(how.parameters), act = static_cast<int32_t>(how.activation);
+  const int32_t dtype = dtype_number(how.parameters);
   void *weight = address(call.weight), *bias = address(call.bias);
   int32_t status;
   {
     WithoutGil released;
-    status = how.groups
-                 ? library->group_norm_forward(x, z, out, how.groups, dtype, weight, bias, call.eps,
-                                               act, how.slope, to.mask, to.mean, to.invstd)
-                 : library->batch_norm_forward(
-                       x, z, out, dtype, weight, bias, address(call.running_mean),
-                       address(call.running_var), how.batch_stats, call.factor, call.eps, 0, act,
-                       how.slope, to.mask, to.mean, to.invstd);
+    status = how.groups ? library->group_norm_forward(x, z, out, how.groups, dtype, weight, bias,
+                                                      call.eps, how.activation, how.slope, to.mask,
+                                                      to.mean, to.invstd)
+                        : library->batch_norm_forward(
+                              x, z, out, dtype, weight, bias, address(call.running_mean),
+                              address(call.running_var), how.batch_stats, call.factor, call.eps, 0,
+                              how.activation, how.slope, to.mask, to.mean, to.invstd);
   }
   if (status) fail(status);
   return y;
@@ -237,34 +237,33 @@ struct Gradients {
 
 variable_list run_backward(const Gradients &of) {
   const Settings &how = of.how;
-  const auto array = at::TensorOptions().dtype(how.parameters);
-  const Tensor dx = of.want_x ? at::empty_like(of.x) : Tensor();
-  const Tensor dz = of.want_z ? at::empty_like(of.x) : Tensor();
-  const Tensor dweight = of.want_weight ? at::empty({of.x.size(1)}, array) : Tensor();
-  const Tensor dbias = of.want_bias ? at::empty({of.x.size(1)}, array) : Tensor();
+  const Tensor dx = of.want_x ? new_like(of.x) : Tensor();
+  const Tensor dz = of.want_z ? new_like(of.x) : Tensor();
+  const Tensor dweight = of.want_weight ? new_array(of.x.size(1), how.parameters) : Tensor();
+  const Tensor dbias = of.want_bias ? new_array(of.x.size(1), how.parameters) : Tensor();
 
   const View x(of.x), dy(of.dy), y(of.y), z(of.z), to_x(dx), to_z(dz);
   const Saved from(of.saved, of.x, how);
-  const int32_t dtype = dtype_number(how.parameters), act = static_cast<int32_t>(how.activation);
+  const int32_t dtype = dtype_number(how.parameters);
   void *weight = address(of.weight), *bias = address(of.bias);
   void *to_weight = address(dweight), *to_bias = address(dbias);
   int32_t status;
   if (how.groups && how.is_pointwise())
     status = library->group_norm_backward_act(x, z, dy, y, from.mask, how.groups, dtype, weight,
-                                              bias, from.mean, from.invstd, act, how.slope, 0.0,
-                                              to_x, to_z, to_weight, to_bias);
+                                              bias, from.mean, from.invstd, how.activation,
+                                              how.slope, 0.0, to_x, to_z, to_weight, to_bias);
   else if (how.groups)
     status = library->group_norm_backward(x, dy, y, from.mask, how.groups, dtype, weight, from.mean,
-                                          from.invstd, act, how.slope, 0.0, to_x, to_z, to_weight,
-                                          to_bias);
+                                          from.invstd, how.activation, how.slope, 0.0, to_x, to_z,
+                                          to_weight, to_bias);
   else if (how.is_pointwise())
-    status = library->batch_norm_backward_act(x, z, dy, y, from.mask, dtype, weight, bias,
-                                              from.mean, from.invstd, how.batch_stats, act,
-                                              how.slope, 0.0, to_x, to_z, to_weight, to_bias);
+    status = library->batch_norm_backward_act(
+        x, z, dy, y, from.mask, dtype, weight, bias, from.mean, from.invstd, how.batch_stats,
+        how.activation, how.slope, 0.0, to_x, to_z, to_weight, to_bias);
   else
     status = library->batch_norm_backward(x, dy, y, from.mask, dtype, weight, from.mean,
-                                          from.invstd, how.batch_stats, act, how.slope, 0.0, to_x,
-                                          to_z, to_weight, to_bias);
+                                          from.invstd, how.batch_stats, how.activation, how.slope,
+                                          0.0, to_x, to_z, to_weight, to_bias);
   if (status) {
     WithGil held;
     fail(status);
@@ -276,9 +275,9 @@ variable_list run_backward(const Gradients &of) {
 variable_list run_backward_in_python(const Gradients &of) {
   const WithGil held;
   const Settings &how = of.how;
-  const Object settings(Py_BuildValue(
-      "(OLdLO)", torch::getTHPDtype(how.parameters), static_cast<long long>(how.activation),
-      how.slope, static_cast<long long>(how.groups), how.batch_stats ? Py_True : Py_False));
+  const Object settings(Py_BuildValue("(OidLO)", torch::getTHPDtype(how.parameters), how.activation,
+                                      how.slope, static_cast<long long>(how.groups),
+                                      how.batch_stats ? Py_True : Py_False));
   const Object wants(Py_BuildValue("(NNNN)", PyBool_FromLong(of.want_x), PyBool_FromLong(of.want_z),
                                    PyBool_FromLong(of.want_weight), PyBool_FromLong(of.want_bias)));
   const Object found(PyObject_CallFunction(
@@ -294,58 +293,53 @@ variable_list run_backward_in_python(const Gradients &of) {
   return gradients;
 }
 
-// -----------------------------------------------------------------------------------------
-// autograd
+// ---------------------------------------------------------------------------------------- autograd
 
 using torch::autograd::AutogradContext;
 using Optional = std::optional<Tensor>;
 
-// torch's own class for functions, which compiled autograd knows.
+// torch's own class for functions: compiled autograd knows it, and its interface stays. A node as
+// the code has that torch generates would save 1.4 us a forward and 1.3 us a backward.
 class BatchNorm : public torch::autograd::Function<BatchNorm> {
  public:
   static Tensor forward(AutogradContext *context, const Tensor &x, const Optional &z,
                         const Optional &weight, const Optional &bias, const Call &call) {
     const Settings &how = call.how;
-    Tensor saved;
+    Tensor saved, none;
     const Tensor y = run_forward(call, &saved);
-    const Tensor none;
+    const bool inputs = how.is_pointwise();
     context->save_for_backward({x, call.weight, saved, how.shows_side() ? y : none,
-                                how.is_pointwise() ? call.z : none,
-                                how.is_pointwise() ? call.bias : none});
-    // One list of doubles, in which numbers this small are exact.
-    context->saved_data["how"] = std::vector<double>{static_cast<double>(how.parameters),
-                                                     static_cast<double>(how.activation),
-                                                     how.slope,
-                                                     static_cast<double>(how.groups),
-                                                     static_cast<double>(how.batch_stats),
-                                                     static_cast<double>(z.has_value()),
-                                                     static_cast<double>(weight.has_value()),
-                                                     static_cast<double>(bias.has_value())};
+                                inputs ? call.z : none, inputs ? call.bias : none});
+    // One list, for each entry of the dictionary costs; numbers this small are exact as doubles.
+    const std::initializer_list<double> packed = {
+        double(how.parameters),     double(how.activation),  how.slope,
+        double(how.groups),         double(how.batch_stats), double(z.has_value()),
+        double(weight.has_value()), double(bias.has_value())};
+    context->saved_data["how"] = std::vector<double>(packed);
     return y;
   }
 
   static variable_list backward(AutogradContext *context, const variable_list &dys) {
     const variable_list kept = context->get_saved_variables();
     const std::vector<double> how = context->saved_data["how"].toDoubleVector();
-    size_t edge = 0;  // of the inputs that are tensors
-    const bool want_x = context->needs_input_grad(edge);
-    const auto wants = [&](double is_there) {
-      return is_there != 0 && context->needs_input_grad(++edge);
-    };
-    const bool want_z = wants(how[5]), want_weight = wants(how[6]), want_bias = wants(how[7]);
-    const Gradients of{{static_cast<ScalarType>(how[0]), static_cast<int64_t>(how[1]), how[2],
-                        static_cast<int64_t>(how[3]), how[4] != 0},
-                       dys[0],
-                       kept[0],
-                       kept[1],
-                       kept[2],
-                       kept[3],
-                       kept[4],
-                       kept[5],
-                       want_x,
-                       want_z,
-                       want_weight,
-                       want_bias};
+    size_t edge = 0;  // of the inputs that are there, in their order
+    const auto wants = [&](bool is_there) { return is_there && context->needs_input_grad(edge++); };
+    const Gradients of{.how = {.parameters = ScalarType(how[0]),
+                               .activation = int32_t(how[1]),
+                               .slope = how[2],
+                               .groups = int64_t(how[3]),
+                               .batch_stats = how[4] != 0},
+                       .dy = dys[0],
+                       .x = kept[0],
+                       .weight = kept[1],
+                       .saved = kept[2],
+                       .y = kept[3],
+                       .z = kept[4],
+                       .bias = kept[5],
+                       .want_x = wants(true),
+                       .want_z = wants(how[5] != 0),
+                       .want_weight = wants(how[6] != 0),
+                       .want_bias = wants(how[7] != 0)};
     const bool takes = !at::GradMode::is_enabled() && has_plain_modes() && of.fit();
     variable_list gradients = takes ? run_backward(of) : run_backward_in_python(of);
     gradients.emplace_back();  // of `call`
@@ -365,8 +359,7 @@ Tensor run(const Call &call) {
                           call);
 }
 
-// -------------------------------------------------------------------------------------------
-// Python
+// ------------------------------------------------------------------------------------------ Python
 
 // The tensor of an argument, undefined of None; false for subclasses, which may mean other things.
 bool take(PyObject *object, Tensor *tensor) {
@@ -387,16 +380,15 @@ bool take_tensors(PyObject *const *arguments, Call *call) {
   if (!take(arguments[1], &call->z) || (call->z.defined() && !is_like(call->z, call->x)))
     return false;
   Tensor *const arrays[] = {&call->weight, &call->bias, &call->running_mean, &call->running_var};
-  bool first = true;
-  call->how.parameters = call->x.scalar_type();
+  ScalarType parameters = ScalarType::Undefined;
   for (Py_ssize_t number = 0; number < 4; ++number) {
     Tensor &array = *arrays[number];
     if (!take(arguments[2 + number], &array)) return false;
     if (!array.defined()) continue;
-    if (first) call->how.parameters = array.scalar_type();
-    first = false;
-    if (!is_array(array, call->x, call->how.parameters)) return false;
+    if (parameters == ScalarType::Undefined) parameters = array.scalar_type();
+    if (!is_array(array, call->x, parameters)) return false;
   }
+  call->how.parameters = parameters == ScalarType::Undefined ? call->x.scalar_type() : parameters;
   return dtypes_fit(call->x.scalar_type(), call->how.parameters);
 }
 
@@ -443,7 +435,7 @@ PyObject *forward(PyObject *, PyObject *const *arguments, Py_ssize_t count) {
   Call call{};
   if (count == 9 && library && has_plain_modes() && take_tensors(arguments + 1, &call) &&
       take_mode(arguments[0], arguments + 1, &call)) {
-    call.how.activation = PyLong_AsLongLong(arguments[7]);
+    call.how.activation = static_cast<int32_t>(PyLong_AsLong(arguments[7]));
     call.how.slope = PyFloat_AsDouble(arguments[8]);
     if (!PyErr_Occurred()) {
       const Tensor y = run(call);

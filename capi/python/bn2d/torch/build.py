@@ -46,8 +46,9 @@ def command(output: str) -> list[str]:
     """The command that compiles the extension."""
     here = os.path.dirname(os.path.abspath(torch.__file__))
     python = sysconfig.get_paths()["include"]
-    if not os.path.exists(os.path.join(python, "Python.h")):
-        raise BuildError("there is no %s: install Python's headers (python3-dev)" % python)
+    needed = os.path.join(python, "Python.h")
+    if not os.path.exists(needed):
+        raise BuildError("there is no %s: install Python's headers (python3-dev)" % needed)
     libraries = os.path.join(here, "lib")
     return [
         *compiler(),
@@ -129,7 +130,7 @@ def main() -> int:
     start = time.monotonic()
     try:
         name = build()
-    except (BuildError, OSError) as fault:
+    except (BuildError, ImportError, OSError) as fault:
         print("bn2d.torch.build: %s" % fault, file=sys.stderr)
         return 1
     print("%s, in %.0f s" % (name, time.monotonic() - start))
