@@ -472,6 +472,12 @@ def third_order(module, x):
     ddx.sum().backward()
 
 
+def inference(module, x):
+    with torch.inference_mode():
+        x = torch.randn(2, 4, 3, 3)
+    module(x)
+
+
 FAULTS = {
     "one value": (lambda module, x: module(x[:1, :, :1, :1]), "1 value per channel"),
     "eps": (lambda module, x: (setattr(module, "eps", -1.0), module(x)), "eps"),
@@ -479,6 +485,7 @@ FAULTS = {
     "factor that is none": (lambda module, x: (setattr(module, "momentum", "a"), module(x)), ""),
     "changed x": (changed_x, "modified by an inplace operation"),
     "changed y": (changed_y, "modified by an inplace operation"),
+    "inference": (inference, "Inference tensors cannot be saved for backward"),
     "twice": (twice, "backward through the graph a second time"),
     "exchanged": (exchanged, "an array has the shape"),
     "third order": (third_order, "once_differentiable"),

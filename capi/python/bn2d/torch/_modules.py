@@ -215,6 +215,9 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
         or (bias is not None and bias.requires_grad)
         or (z is not None and z.requires_grad)
     ):
+        if any(one is not None and one.is_inference() for one in (x, z, weight, bias)):
+            # As autograd does, but before anything has moved.
+            raise RuntimeError("Inference tensors cannot be saved for backward: clone them")
         how = (running_mean, running_var, batch_stats, factor, module.eps)
         y: Tensor = batch_norm(layout, x, z, weight, bias, how)
     else:

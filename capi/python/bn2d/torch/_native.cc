@@ -347,11 +347,14 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
   }
 };
 
-Tensor run(const Call &call) {
-  const auto asks = [](const Tensor &tensor) { return tensor.defined() && tensor.requires_grad(); };
-  if (!at::GradMode::is_enabled() ||
-      !(asks(call.x) || asks(call.weight) || asks(call.bias) || asks(call.z)))
-    return run_forward(call, nullptr);
+bool asks_for_gradients(const Call &call) {
+  if (!at::GradMode::is_enabled()) return false;
+  for (const Tensor *one : {&call.x, &call.z, &call.weight, &call.bias})
+    if (one->defined() && one->requires_grad()) return true;
+  return false;
+}
+
+Tensor run_with_gradients(const Call &call) {
   const auto optional = [](const Tensor &tensor) {
     return tensor.defined() ? Optional(tensor) : Optional();
   };
@@ -369,9 +372,13 @@ bool take(PyObject *object, Tensor *tensor) {
   return is_plain(*tensor);
 }
 
-// Whether autograd lets a buffer be changed in place: not one of inference mode outside of it.
-bool may_move(const Tensor &tensor) {
-  return !tensor.defined() || !tensor.is_inference() || c10::InferenceMode::is_enabled();
+// Whether autograd lets tensors be changed in place, or kept for backward: not those of inference
+// mode outside of it.
+bool has_versions(std::initializer_list<const Tensor *> tensors) {
+  if (c10::InferenceMode::is_enabled()) return true;
+  for (const Tensor *one : tensors)
+    if (one->defined() && one->is_inference()) return false;
+  return true;
 }
 
 // The tensors of a call; false where the library does not take them as they are.
@@ -416,7 +423,7 @@ bool take_mode(PyObject *module, PyObject *const *arguments, Call *call) {
   if (!call->how.batch_stats) return true;
   if (call->how.groups && call->running_mean.defined()) return false;  // _calls._move
   const Tensor &counter = call->counter;
-  return may_move(call->running_mean) && may_move(call->running_var) && may_move(counter) &&
+  return has_versions({&call->running_mean, &call->running_var, &counter}) &&
          (!counter.defined() || (counter.scalar_type() == at::kLong && counter.numel() == 1));
 }
 
@@ -437,8 +444,10 @@ PyObject *forward(PyObject *, PyObject *const *arguments, Py_ssize_t count) {
       take_mode(arguments[0], arguments + 1, &call)) {
     call.how.activation = static_cast<int32_t>(PyLong_AsLong(arguments[7]));
     call.how.slope = PyFloat_AsDouble(arguments[8]);
-    if (!PyErr_Occurred()) {
-      const Tensor y = run(call);
+    const bool differentiates = asks_for_gradients(call);
+    if (!PyErr_Occurred() &&
+        (!differentiates || has_versions({&call.x, &call.z, &call.weight, &call.bias}))) {
+      const Tensor y = differentiates ? run_with_gradients(call) : run_forward(call, nullptr);
       have_moved(call);
       return THPVariable_Wrap(y);
     }
