@@ -8,8 +8,8 @@ process.
 norm exchanged) and fused (with its ReLU, and with the residual before it). Each pair runs both
 models on the same data in turn, the order changing; the ratio is torch's time by bn2d's, above 1 is
 faster. The median of the pairs, and the quartiles beside it, say what it is worth. --layers adds
-each layer alone. --compare adds a row with the compiled extension switched off (`python -m
-bn2d.torch.build` makes it), where it is in use.
+each layer alone. --compare adds to each row one with the compiled extension switched off, where it
+is in use (`python -m bn2d.torch.build` makes it); all three take turns.
 """
 
 from __future__ import annotations
@@ -85,24 +85,25 @@ def training(model: nn.Module, x: Tensor, target: Tensor) -> Callable[[], None]:
     return step
 
 
-def in_pairs(
-    theirs: Callable[[], object], ours: Callable[[], object], pairs: int
-) -> tuple[float, float, float, float]:
-    """Milliseconds of theirs, and the ratio: median and quartiles."""
+def in_turns(
+    calls: list[Callable[[], object]], rounds: int
+) -> tuple[float, list[tuple[float, float, float]]]:
+    """Milliseconds of the first call, and its time by that of each other: median and quartiles."""
     for _ in range(3):
-        theirs()
-        ours()
-    ratios, times = [], []
-    for number in range(pairs):
-        spent = {}
-        for call in (theirs, ours) if number % 2 == 0 else (ours, theirs):
-            start = time.perf_counter()
+        for call in calls:
             call()
-            spent[call] = time.perf_counter() - start
-        ratios.append(spent[theirs] / spent[ours])
-        times.append(spent[theirs])
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return 1e3 * statistics.median(times), middle, low, high
+    times: list[list[float]] = [[] for _ in calls]
+    for number in range(rounds):
+        order = list(range(len(calls)))
+        for turn in order if number % 2 == 0 else reversed(order):
+            start = time.perf_counter()
+            calls[turn]()
+            times[turn].append(time.perf_counter() - start)
+    ratios = []
+    for ours in times[1:]:
+        low, middle, high = statistics.quantiles([a / b for a, b in zip(times[0], ours)], n=4)
+        ratios.append((middle, low, high))
+    return 1e3 * statistics.median(times[0]), ratios
 
 
 def rows(
@@ -112,16 +113,26 @@ def rows(
     pairs: int,
     compare: bool,
 ) -> None:
-    """Prints the pairs of one row; with `compare` once more for what is not compiled."""
+    """Prints the pairs of one row; with `compare` another one for what is not compiled."""
     extension = bt._modules._native
-    for native in (extension, None) if compare and extension else (extension,):
-        bt._modules._native = native
+
+    def by(native: object) -> Callable[[], object]:
+        def call() -> None:
+            bt._modules._native = native
+            ours()
+            bt._modules._native = extension
+
+        return call
+
+    paths = [extension, None] if compare and extension else [extension]
+    spent, ratios = in_turns([theirs, *(by(one) for one in paths)], pairs)
+    for path, ratio in zip(paths, ratios):
+        kind = "extension" if path else "python"
         print(
             "%-36s %-9s torch %8.3f ms   torch/bn2d %5.3f (%.3f to %.3f)"
-            % (name, "extension" if native else "python", *in_pairs(theirs, ours, pairs)),
+            % (name, kind, spent, *ratio),
             flush=True,
         )
-    bt._modules._native = extension
 
 
 def models(pairs: int, compare: bool) -> None:
