@@ -9,6 +9,7 @@ where it is not there; BN2D_TEST_NATIVE (1 or 0) says what must be.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import itertools
 import os
@@ -526,6 +527,29 @@ def test_errors_of_backward_are_the_library_s():
     (dx,) = torch.autograd.grad(module(x).square().sum(), x, create_graph=True)
     with pytest.raises(bn2d.InvalidArgumentError, match="silu, double backward"):
         dx.square().sum().backward()
+
+
+@needs_native
+def test_a_backward_that_the_library_refuses():
+    """A crash, or a gradient: only a library that lacks memory refuses what forward took."""
+    extension = _modules._native.__self__
+    real = _api.declared("bn2d_get_api")(extension.API_VERSION)
+    table = ctypes.create_string_buffer(
+        ctypes.string_at(real, ctypes.c_uint64.from_address(real).value)
+    )
+    refuse = ctypes.CFUNCTYPE(ctypes.c_int32)(lambda: _api.CONSTANTS["BN2D_ERROR_OUT_OF_MEMORY"])
+    offset = 16 + 8 * _api.FUNCTIONS["bn2d_batch_norm_backward"]["slot"]
+    ctypes.c_void_p.from_buffer(table, offset).value = ctypes.cast(refuse, ctypes.c_void_p).value
+    module, x = bt.BNReLU(4), torch.randn(2, 4, 3, 3, requires_grad=True)
+    y = module(x)
+    extension.setup(ctypes.addressof(table), _api.fail, _autograd.gradients)
+    try:
+        with pytest.raises(bn2d.OutOfMemoryError):
+            go_back(y)
+    finally:
+        extension.setup(real, _api.fail, _autograd.gradients)
+    assert x.grad is None
+    go_back(module(x))
 
 
 @BOTH
