@@ -428,6 +428,8 @@ def test_where_torch_looks_on_it_is_not_taken():
     with torch.autograd.forward_ad.dual_level():
         call(torch.autograd.forward_ad.make_dual(x, x))
     assert seen == [False] * 5
+    torch.export.export(nn.ReLU(), (x,))  # which may leave something behind
+    torch.export.export(nn.BatchNorm2d(4).eval(), (x,))
     call(x)
     assert seen[-1]
 

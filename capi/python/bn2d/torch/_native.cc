@@ -7,11 +7,10 @@
 // kernel, where Python takes 40 to 100 us between other work, with cold caches.
 
 #include <Python.h>
-#include <bn2d/bn2d.h>
-
-// Python.h comes first, as it must; the others need no order.
+// First, as it must be.
 #include <ATen/EmptyTensor.h>
 #include <ATen/ops/empty_like.h>
+#include <bn2d/bn2d.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/DynamicTypes.h>
 #include <torch/csrc/Exceptions.h>
@@ -66,8 +65,10 @@ constexpr c10::DispatchKeySet kPlainKeys = c10::DispatchKeySet(c10::DispatchKey:
                                            c10::DispatchKeySet(c10::DispatchKey::AutogradCPU) |
                                            c10::DispatchKeySet(c10::DispatchKey::ADInplaceOrView) |
                                            c10::autocast_dispatch_keyset;
-constexpr c10::DispatchKeySet kPlainModes =
-    c10::default_included_set | c10::autocast_dispatch_keyset;
+// Dense kernels run anyway; torch.export of 2.4 leaves their key behind.
+constexpr c10::DispatchKeySet kPlainModes = c10::default_included_set |
+                                            c10::autocast_dispatch_keyset |
+                                            c10::DispatchKeySet(c10::DispatchKey::Dense);
 
 // Whether all keys are among others; operator- takes no backends away.
 bool within(c10::DispatchKeySet keys, c10::DispatchKeySet others) {
