@@ -41,8 +41,8 @@ else
   pip install "${wheel}[test]"
   export BN2D_TORCH=0
 fi
-# From a folder that holds no "bn2d": the installed package counts.
-export PYTHONDONTWRITEBYTECODE=1
+# From a folder that holds no "bn2d": the installed package counts. Without the compiled extension: native.sh tests that.
+export PYTHONDONTWRITEBYTECODE=1 BN2D_TORCH_NATIVE=0 BN2D_TEST_NATIVE=0
 "$work/venv/bin/pytest" -q -rs --rootdir="$BN2D_SOURCE/capi/python" "$BN2D_SOURCE/capi/python/tests"
 
 # Nothing in the wheel remembers where it was built. (What Python compiled at the installation does.)

@@ -2,13 +2,14 @@
 """The training step of a small ResNet: torch's own batch norm against bn2d's, in pairs in one
 process.
 
-    python capi/python/bench/training_step.py [--pairs N] [--layers] [--pool openmp|tbb]
+    python capi/python/bench/training_step.py [--pairs N] [--layers] [--compare] [--pool openmp|tbb]
 
 3 stages, batch 64, 32x32, SGD; torch's defaults. Rows: NCHW and channels_last; converted (each batch
 norm exchanged) and fused (with its ReLU, and with the residual before it). Each pair runs both
 models on the same data in turn, the order changing; the ratio is torch's time by bn2d's, above 1 is
 faster. The median of the pairs, and the quartiles beside it, say what it is worth. --layers adds
-each layer alone.
+each layer alone. --compare adds to each row one with the compiled extension switched off, where it
+is in use (`python -m bn2d.torch.build` makes it); all three take turns.
 """
 
 from __future__ import annotations
@@ -84,27 +85,57 @@ def training(model: nn.Module, x: Tensor, target: Tensor) -> Callable[[], None]:
     return step
 
 
-def in_pairs(
-    theirs: Callable[[], object], ours: Callable[[], object], pairs: int
-) -> tuple[float, float, float, float]:
-    """Milliseconds of theirs, and the ratio: median and quartiles."""
+def in_turns(
+    calls: list[Callable[[], object]], rounds: int
+) -> tuple[float, list[tuple[float, float, float]]]:
+    """Milliseconds of the first call, and its time by that of each other: median and quartiles."""
     for _ in range(3):
-        theirs()
-        ours()
-    ratios, times = [], []
-    for number in range(pairs):
-        spent = {}
-        for call in (theirs, ours) if number % 2 == 0 else (ours, theirs):
-            start = time.perf_counter()
+        for call in calls:
             call()
-            spent[call] = time.perf_counter() - start
-        ratios.append(spent[theirs] / spent[ours])
-        times.append(spent[theirs])
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return 1e3 * statistics.median(times), middle, low, high
+    times: list[list[float]] = [[] for _ in calls]
+    for number in range(rounds):
+        order = list(range(len(calls)))
+        for turn in order if number % 2 == 0 else reversed(order):
+            start = time.perf_counter()
+            calls[turn]()
+            times[turn].append(time.perf_counter() - start)
+    ratios = []
+    for ours in times[1:]:
+        low, middle, high = statistics.quantiles([a / b for a, b in zip(times[0], ours)], n=4)
+        ratios.append((middle, low, high))
+    return 1e3 * statistics.median(times[0]), ratios
 
 
-def models(pairs: int) -> None:
+def rows(
+    name: str,
+    theirs: Callable[[], object],
+    ours: Callable[[], object],
+    pairs: int,
+    compare: bool,
+) -> None:
+    """Prints the pairs of one row; with `compare` another one for what is not compiled."""
+    extension = bt._modules._native
+
+    def by(native: object) -> Callable[[], object]:
+        def call() -> None:
+            bt._modules._native = native
+            ours()
+            bt._modules._native = extension
+
+        return call
+
+    paths = [extension, None] if compare and extension else [extension]
+    spent, ratios = in_turns([theirs, *(by(one) for one in paths)], pairs)
+    for path, ratio in zip(paths, ratios):
+        kind = "extension" if path else "python"
+        print(
+            "%-36s %-9s torch %8.3f ms   torch/bn2d %5.3f (%.3f to %.3f)"
+            % (name, kind, spent, *ratio),
+            flush=True,
+        )
+
+
+def models(pairs: int, compare: bool) -> None:
     for layout, name in ((torch.contiguous_format, "NCHW"), (torch.channels_last, "channels_last")):
         x = torch.randn(64, 3, 32, 32).contiguous(memory_format=layout)
         target = torch.randint(0, 10, (64,))
@@ -116,15 +147,10 @@ def models(pairs: int) -> None:
                 if kind == "converted"
                 else resnet(True).to(memory_format=layout)
             )
-            result = in_pairs(theirs, training(model, x, target), pairs)
-            print(
-                "%-14s %-10s torch %7.1f ms   torch/bn2d %5.3f (%.3f to %.3f)"
-                % (name, kind, *result),
-                flush=True,
-            )
+            rows("%s %s" % (name, kind), theirs, training(model, x, target), pairs, compare)
 
 
-def layers(pairs: int) -> None:
+def layers(pairs: int, compare: bool) -> None:
     """Each layer alone between two convolutions, as a network has it, forward and backward."""
     for shape in (
         (64, 16, 32, 32),
@@ -141,21 +167,17 @@ def layers(pairs: int) -> None:
             x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
             dy = torch.randn(shape).contiguous(memory_format=layout)
             other = nn.Conv2d(shape[1], shape[1], 1, groups=shape[1]).to(memory_format=layout)
-            results = []
+            steps = []
             for module in (nn.BatchNorm2d(shape[1]), bt.BatchNorm2d(shape[1])):
-                results.append(lambda module=module: torch.autograd.grad(module(other(x)), x, dy))
-            result = in_pairs(results[0], results[1], pairs * 5)
-            print(
-                "%-20s %-14s torch %7.3f ms   torch/bn2d %5.3f (%.3f to %.3f)"
-                % (shape, name, *result),
-                flush=True,
-            )
+                steps.append(lambda module=module: torch.autograd.grad(module(other(x)), x, dy))
+            rows("%s %s" % (shape, name), *steps, pairs * 5, compare)
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     arguments.add_argument("--pairs", type=int, default=40, help="pairs of each row")
     arguments.add_argument("--layers", action="store_true", help="each layer alone, too")
+    arguments.add_argument("--compare", action="store_true", help="without the extension, too")
     arguments.add_argument(
         "--pool", choices=("openmp", "tbb"), help="another pool than bn2d.torch chose"
     )
@@ -163,12 +185,18 @@ def main() -> None:
     if given.pool:
         bn2d.set_thread_pool(given.pool)
     print(
-        "torch %s, bn2d %s, %d threads, pool %s"
-        % (torch.__version__, bn2d.__version__, torch.get_num_threads(), bn2d.get_thread_pool())
+        "torch %s, bn2d %s (%s), %d threads, pool %s"
+        % (
+            torch.__version__,
+            bn2d.__version__,
+            "compiled extension" if bt.native() else "Python alone",
+            torch.get_num_threads(),
+            bn2d.get_thread_pool(),
+        )
     )
-    models(given.pairs)
+    models(given.pairs, given.compare)
     if given.layers:
-        layers(given.pairs)
+        layers(given.pairs, given.compare)
 
 
 if __name__ == "__main__":

@@ -35,28 +35,39 @@ class BatchNorm(torch.autograd.Function):
         else:
             side = None if layout.mask or not layout.activation else y
             ctx.save_for_backward(x, weight, saved, side)
-        ctx.how = (layout, how[2])
+        ctx.how = (layout.parameters, layout.activation, layout.slope, layout.groups, how[2])
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
-        layout, batch_stats = ctx.how
-        if layout.pointwise:
-            x, weight, saved, y, z, bias = ctx.saved_tensors
-        else:
-            x, weight, saved, y = ctx.saved_tensors
-            z = bias = None
-        _, want_x, want_z, want_weight, want_bias, _ = ctx.needs_input_grad
-        wants = (want_x, want_z, want_weight, want_bias)
-        if torch.is_grad_enabled():  # create_graph: the gradients have gradients
-            dx, dz, dweight, dbias = BatchNormBackward.apply(
-                layout, dy, x, weight, saved, y, batch_stats, wants, z, bias
-            )
-        else:
-            dx, dz, dweight, dbias = _calls.backward(
-                layout, dy, x, weight, saved, y, batch_stats, *wants, z, bias
-            )
-        return None, dx, dz, dweight, dbias, None
+        x, weight, saved, y, *inputs = ctx.saved_tensors
+        z, bias = inputs or (None, None)
+        return (
+            None,
+            *gradients(ctx.how, ctx.needs_input_grad[1:5], dy, x, weight, saved, y, z, bias),
+            None,
+        )
+
+
+def gradients(
+    how: Any,
+    wants: Any,
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor],
+    saved: Tensor,
+    y: Optional[Tensor],
+    z: Optional[Tensor],
+    bias: Optional[Tensor],
+) -> Any:
+    """dx, dz, dweight and dbias from what a forward saved.
+
+    `how`: dtype of the parameters, activation, slope, groups, batch_stats.
+    """
+    layout, x, weight, z, bias = _calls.as_forward(dy, x, weight, saved, y, z, bias, *how[:4])
+    if torch.is_grad_enabled():  # create_graph: the gradients have gradients
+        return BatchNormBackward.apply(layout, dy, x, weight, saved, y, how[4], wants, z, bias)
+    return _calls.backward(layout, dy, x, weight, saved, y, how[4], *wants, z, bias)
 
 
 class BatchNormBackward(torch.autograd.Function):

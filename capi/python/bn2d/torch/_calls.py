@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import _api
+from ..errors import DtypeError, ShapeError
 
 NONE = _api.CONSTANTS["BN2D_ACT_NONE"]
 RELU = _api.CONSTANTS["BN2D_ACT_RELU"]
@@ -255,6 +256,65 @@ def layout_of(
     return found
 
 
+def needed_layout(
+    x: Tensor,
+    z: Optional[Tensor],
+    parameters: torch.dtype,
+    activation: int,
+    slope: float,
+    groups: int,
+) -> Layout:
+    """The layout of a call that the library must take."""
+    found = layout_of(x, z, parameters, activation, slope, groups)
+    if found is None:
+        raise DtypeError(
+            "x is %s of the shape %s, the parameters %s" % (x.dtype, tuple(x.shape), parameters)
+        )
+    return found
+
+
+def checked(array: Optional[Tensor], x: Tensor) -> Optional[Tensor]:
+    """An array of the channels, contiguous; the library gets its address alone."""
+    if array is None:
+        return None
+    if x.dim() != 4 or array.shape != (x.size(1),):
+        raise ShapeError("an array has the shape %s, x %s" % (tuple(array.shape), tuple(x.shape)))
+    return array.contiguous()
+
+
+def as_forward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor],
+    saved: Tensor,
+    y: Optional[Tensor],
+    z: Optional[Tensor],
+    bias: Optional[Tensor],
+    parameters: torch.dtype,
+    activation: int,
+    slope: float,
+    groups: int,
+) -> tuple[Layout, Tensor, Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
+    """The layout of the forward that left `saved`; x, weight, z and bias as the library takes them.
+
+    They may be others than forward had: hooks on saved tensors change strides, `weight.data = ...`
+    changes all, and an operator gets what its caller likes.
+    """
+    x = laid_out(x, x)
+    if z is not None:
+        z = laid_out(z, x)
+    for name, one in (("dy", dy), ("y", y), ("z", z)):
+        if one is not None and (one.shape != x.shape or one.dtype is not x.dtype):
+            raise ShapeError("%s has the shape %s, x %s" % (name, tuple(one.shape), tuple(x.shape)))
+    layout = needed_layout(x, z, parameters, activation, slope, groups)
+    if saved.numel() != layout.saved or saved.dtype is not _float64 or not saved.is_contiguous():
+        raise ShapeError("what forward saved is not of an x of the shape %s" % (tuple(x.shape),))
+    for one in (weight, bias):
+        if one is not None and one.dtype is not parameters:
+            raise DtypeError("an array is %s, forward had %s" % (one.dtype, parameters))
+    return layout, x, checked(weight, x), z, checked(bias, x)
+
+
 def forward(
     layout: Layout,
     x: Tensor,
@@ -358,7 +418,7 @@ def backward(
         strides = dy.stride()
     dx = _empty_like(x) if want_x else None
     dz = _empty_like(x) if want_z else None
-    key = (strides, want_x, want_z)
+    key = (strides, None if y is None else y.stride(), want_x, want_z)
     try:
         call = layout.backwards[key].pop()
     except (KeyError, IndexError):

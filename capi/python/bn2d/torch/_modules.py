@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from . import _extension
 from ._activations import activate
 from ._autograd import batch_norm
 from ._calls import fits, forward, layout_of
@@ -21,12 +22,23 @@ from ._operators import batch_norm as batch_norm_operator
 
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
-_increment_version = torch.autograd.graph.increment_version
 _int64 = torch.int64
 _int64_at = ctypes.c_int64.from_address
 _strided = torch.strided
 _tracing_state = torch._C._get_tracing_state
 _PLAIN = (Tensor, nn.Parameter)
+
+
+# What `_forward` does for plain tensors in C++, or None.
+_native = _extension.load()
+
+
+def native() -> bool:
+    """Whether calls go through the compiled extension, which ``python -m bn2d.torch.build`` makes.
+
+    What it does not take goes through Python all the same, with the same results.
+    """
+    return _native is not None
 
 
 # As torch decides: which running statistics, whether the batch's (else those), how they move, what
@@ -155,6 +167,12 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
     except KeyError:  # parametrized or pruned: then it is an attribute of another kind
         weight, bias = module.weight, module.bias
         running_mean, running_var = module.running_mean, module.running_var
+    if _native is not None:  # asks all that follows, too
+        found: Optional[Tensor] = _native(
+            module, x, z, weight, bias, running_mean, running_var, activation, slope
+        )
+        if found is not None:
+            return found
     if _dispatch_modes():
         return _by_operator(module, x, z, activation, slope)
     if (
@@ -197,6 +215,9 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
         or (bias is not None and bias.requires_grad)
         or (z is not None and z.requires_grad)
     ):
+        if any(one is not None and one.is_inference() for one in (x, z, weight, bias)):
+            # As autograd does, but before anything has moved.
+            raise RuntimeError("Inference tensors cannot be saved for backward: clone them")
         how = (running_mean, running_var, batch_stats, factor, module.eps)
         y: Tensor = batch_norm(layout, x, z, weight, bias, how)
     else:
@@ -216,6 +237,11 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
     if batch_stats and running_mean is not None:
         _moved(running_mean, running_var, counter)
     return y
+
+
+def _increment_version(tensors: list[Tensor]) -> None:
+    for one in tensors:  # torch 2.4 takes no list
+        torch.autograd.graph.increment_version(one)
 
 
 def _moved(running_mean: Tensor, running_var: Optional[Tensor], counter: Optional[Tensor]) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from ..errors import DtypeError, ShapeError
 from . import _calls
 
 _library = torch.library.Library("bn2d", "DEF")
@@ -46,31 +45,6 @@ def _result(tensor: Optional[Tensor], like: Tensor) -> Tensor:
     return like.new_empty(0) if tensor is None else tensor
 
 
-def _checked(array: Optional[Tensor], x: Tensor) -> Optional[Tensor]:
-    """An array of the channels, contiguous; the library gets its address alone."""
-    if array is None:
-        return None
-    if x.dim() != 4 or array.shape != (x.size(1),):
-        raise ShapeError("an array has the shape %s, x %s" % (tuple(array.shape), tuple(x.shape)))
-    return array.contiguous()
-
-
-def _layout(
-    x: Tensor,
-    z: Optional[Tensor],
-    parameters: torch.dtype,
-    activation: int,
-    slope: float,
-    groups: int,
-) -> _calls.Layout:
-    found = _calls.layout_of(x, z, parameters, activation, slope, groups)
-    if found is None:
-        raise DtypeError(
-            "x is %s of the shape %s, the parameters %s" % (x.dtype, tuple(x.shape), parameters)
-        )
-    return found
-
-
 # ------------------------------------------------------------------------------------------ forward
 
 
@@ -91,10 +65,10 @@ def _batch_norm(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x = _calls.laid_out(x, x)
     z = None if z is None else _calls.laid_out(z, x)
-    arrays = [_checked(one, x) for one in (weight, bias, running_mean, running_var)]
+    arrays = [_calls.checked(one, x) for one in (weight, bias, running_mean, running_var)]
     if batch_stats:  # nothing in place
         arrays[2:] = [None if one is None else one.clone() for one in arrays[2:]]
-    layout = _layout(
+    layout = _calls.needed_layout(
         x,
         z,
         next((one.dtype for one in arrays if one is not None), x.dtype),
@@ -180,39 +154,13 @@ def _backward(
     z: Optional[Tensor] = None,
     bias: Optional[Tensor] = None,
 ) -> Any:
-    x, z, layout = _as_forward(dy, x, z, weight, saved, y, activation, slope, groups)
-    wants = (want_x, want_z, want_weight, want_bias)
-    found = _calls.backward(
-        layout, dy, x, _checked(weight, x), saved, y, batch_stats, *wants, z, _checked(bias, x)
+    parameters = x.dtype if weight is None else weight.dtype
+    layout, x, weight, z, bias = _calls.as_forward(
+        dy, x, weight, saved, y, z, bias, parameters, activation, slope, groups
     )
+    wants = (want_x, want_z, want_weight, want_bias)
+    found = _calls.backward(layout, dy, x, weight, saved, y, batch_stats, *wants, z, bias)
     return tuple(_result(one, x) for one in found)
-
-
-def _as_forward(
-    dy: Tensor,
-    x: Tensor,
-    z: Optional[Tensor],
-    weight: Optional[Tensor],
-    saved: Tensor,
-    y: Optional[Tensor],
-    activation: int,
-    slope: float,
-    groups: int,
-) -> tuple[Tensor, Optional[Tensor], _calls.Layout]:
-    """x, z and the layout of the forward that left `saved`."""
-    x = _calls.laid_out(x, x)
-    if z is not None:
-        if z.shape != x.shape or z.dtype != x.dtype:
-            raise ShapeError("z has the shape %s, x %s" % (tuple(z.shape), tuple(x.shape)))
-        z = _calls.laid_out(z, x)
-    layout = _layout(x, z, x.dtype if weight is None else weight.dtype, activation, slope, groups)
-    if y is not None and (y.shape != x.shape or y.dtype != x.dtype):
-        raise ShapeError("y has the shape %s, x %s" % (tuple(y.shape), tuple(x.shape)))
-    if saved.shape != (layout.saved,) or dy.shape != x.shape or dy.dtype != x.dtype:
-        raise ShapeError(
-            "dy or what forward saved is not of an x of the shape %s" % (tuple(x.shape),)
-        )
-    return x, z, layout
 
 
 def _backward_fake(
@@ -274,11 +222,12 @@ def _double_backward(
     ddbias: Optional[Tensor],
     groups: int = 0,
 ) -> Any:
-    x, _, layout = _as_forward(dy, x, None, weight, saved, y, activation, slope, groups)
-    grads = (ddx, ddz, ddweight, ddbias)
-    ddy, dx, dweight = _calls.double_backward(
-        layout, dy, x, _checked(weight, x), saved, y, batch_stats, *grads
+    parameters = x.dtype if weight is None else weight.dtype
+    layout, x, weight, _, _ = _calls.as_forward(
+        dy, x, weight, saved, y, None, None, parameters, activation, slope, groups
     )
+    grads = (ddx, ddz, ddweight, ddbias)
+    ddy, dx, dweight = _calls.double_backward(layout, dy, x, weight, saved, y, batch_stats, *grads)
     return ddy, dx, _result(dweight, x)
 
 
