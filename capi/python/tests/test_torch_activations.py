@@ -14,6 +14,7 @@ torch = need("torch")
 
 import bn2d.torch as bt  # noqa: E402
 from bn2d import InvalidArgumentError  # noqa: E402
+from bn2d.torch import _calls  # noqa: E402
 from test_torch import close, laid_out, step  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -232,3 +233,28 @@ def test_as_torch_calls_it(module):
     step = 1e-3
     difference = (module(x + step * tangent) - module(x - step * tangent)) / (2 * step)
     assert (difference - derivative).abs().median() < 1e-2
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("slope", [0.0, 0.25])
+def test_bias_shows_the_side_on_x(layout, slope):
+    """Gradients that take another side than y has, with the help of bias or by y alone."""
+    torch.manual_seed(4)
+    x = torch.randn(4, 8, 16, 17).to(memory_format=layout).requires_grad_()
+    dy = torch.randn(4, 8, 16, 17).to(memory_format=layout)
+    module = bt.BNReLU(8, negative_slope=slope)
+    with torch.no_grad():
+        module.weight.uniform_(-1, 1)
+        module.bias.uniform_(-1, 1)
+    y = module(x)
+    by_bias = torch.autograd.grad(y, (x, module.weight, module.bias), dy)
+    how = (_calls.LEAKY_RELU if slope else _calls.RELU, slope)
+    weight = module.weight.detach()
+    y, saved, _, _ = torch.ops.bn2d.batch_norm(
+        x.detach(), None, weight, module.bias.detach(), None, None, True, 0.1, 1e-5, *how, True
+    )
+    dx, _, dweight, dbias = torch.ops.bn2d.batch_norm_backward(
+        dy, x.detach(), weight, saved, y, True, *how, True, False, True, True
+    )
+    for got, wanted in zip(by_bias, (dx, dweight, dbias)):
+        assert torch.equal(got, wanted)

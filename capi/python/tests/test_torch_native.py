@@ -540,7 +540,7 @@ def test_a_backward_that_the_library_refuses():
         ctypes.string_at(real, ctypes.c_uint64.from_address(real).value)
     )
     refuse = ctypes.CFUNCTYPE(ctypes.c_int32)(lambda: _api.CONSTANTS["BN2D_ERROR_OUT_OF_MEMORY"])
-    offset = 16 + 8 * _api.FUNCTIONS["bn2d_batch_norm_backward"]["slot"]
+    offset = 16 + 8 * _api.FUNCTIONS["bn2d_batch_norm_backward_act"]["slot"]
     ctypes.c_void_p.from_buffer(table, offset).value = ctypes.cast(refuse, ctypes.c_void_p).value
     module, x = bt.BNReLU(4), torch.randn(2, 4, 3, 3, requires_grad=True)
     y = module(x)

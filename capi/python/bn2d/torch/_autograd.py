@@ -34,17 +34,16 @@ class BatchNorm(torch.autograd.Function):
             ctx.save_for_backward(x, weight, saved, None, z, bias)
         else:
             side = None if layout.mask or not layout.activation else y
-            ctx.save_for_backward(x, weight, saved, side)
+            tells = _calls.bias_shows_side(layout.activation, layout.slope, z, bias)
+            ctx.save_for_backward(x, weight, saved, side, None, bias if tells else None)
         ctx.how = (layout.parameters, layout.activation, layout.slope, layout.groups, how[2])
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
-        x, weight, saved, y, *inputs = ctx.saved_tensors
-        z, bias = inputs or (None, None)
         return (
             None,
-            *gradients(ctx.how, ctx.needs_input_grad[1:5], dy, x, weight, saved, y, z, bias),
+            *gradients(ctx.how, ctx.needs_input_grad[1:5], dy, *ctx.saved_tensors),
             None,
         )
 

@@ -65,6 +65,16 @@ def shows_side(activation: int, slope: float) -> bool:
     return activation != NONE and not is_pointwise(activation) and not masks(activation, slope)
 
 
+def bias_shows_side(
+    activation: int, slope: float, z: Optional[Tensor], bias: Optional[Tensor]
+) -> bool:
+    """Whether backward may find the side on x, which it reads anyway, with the help of bias.
+
+    It reads y no more then: a step of (64, 16, 32, 32) takes 0.8 of the time.
+    """
+    return shows_side(activation, slope) and z is None and bias is not None
+
+
 def masks(activation: int, slope: float) -> bool:
     """Whether backward needs a mask to know the side of the activation: where y does not tell.
 
@@ -168,6 +178,7 @@ class _Backward:
         z: Optional[Tensor],
         dx: Optional[Tensor],
         dz: Optional[Tensor],
+        of_argument: bool,
     ) -> None:
         self.x, self.dy = _view(x), _view(dy)
         self.y = None if y is None else _view(y)
@@ -175,7 +186,7 @@ class _Backward:
         self.dx = None if dx is None else _view(dx)
         self.dz = None if dz is None else _view(dz)
         tensors = {"x": self.x, "dy": self.dy, "y": self.y, "dx": self.dx, "dz": self.dz}
-        if layout.pointwise:
+        if of_argument:
             call = _prepared(layout, "backward_act", z=self.z, **tensors)
         else:
             call = _prepared(layout, "backward", **tensors)
@@ -410,7 +421,8 @@ def backward(
 ) -> tuple[Optional[Tensor], Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
     """dx, dz, dweight and dbias; None for what is not wanted.
 
-    `y`: with an activation whose side it shows. `z` and `bias`: with a pointwise one.
+    `y`: with an activation whose side it shows. `z` and `bias`: with a pointwise one; bias also
+    where it shows the side.
     """
     strides = dy.stride()
     if 0 in strides or dy.is_neg():
@@ -418,17 +430,18 @@ def backward(
         strides = dy.stride()
     dx = _empty_like(x) if want_x else None
     dz = _empty_like(x) if want_z else None
-    key = (strides, None if y is None else y.stride(), want_x, want_z)
+    of_argument = layout.pointwise or bias is not None
+    key = (strides, None if y is None else y.stride(), want_x, want_z, of_argument)
     try:
         call = layout.backwards[key].pop()
     except (KeyError, IndexError):
         layout.backwards.setdefault(key, [])
-        call = _Backward(layout, x, dy, y, z, dx, dz)
+        call = _Backward(layout, x, dy, y, z, dx, dz, of_argument)
     call.x.data = x.data_ptr()
     call.dy.data = dy.data_ptr()
     if y is not None:
         call.y.data = y.data_ptr()  # type: ignore[union-attr]
-    if layout.pointwise:
+    if of_argument:
         call.bias.value = None if bias is None else bias.data_ptr()
         if z is not None:
             call.z.data = z.data_ptr()  # type: ignore[union-attr]

@@ -167,6 +167,7 @@ struct Settings {
   bool masks() const { return activation != BN2D_ACT_NONE && slope < 0; }
   bool is_pointwise() const { return activation >= BN2D_ACT_RELU6; }
   bool shows_side() const { return activation != BN2D_ACT_NONE && !is_pointwise() && !masks(); }
+  bool bias_shows_side(const Tensor &z) const { return shows_side() && !z.defined(); }
 
   int64_t statistics(const Tensor &x) const { return groups ? x.size(0) * groups : x.size(1); }
   int64_t saved_length(const Tensor &x) const {
@@ -248,8 +249,10 @@ variable_list run_backward(const Gradients &of) {
   const int32_t dtype = dtype_number(how.parameters);
   void *weight = address(of.weight), *bias = address(of.bias);
   void *to_weight = address(dweight), *to_bias = address(dbias);
+  // Of other activations bias is kept where it shows the side.
+  const bool of_argument = how.is_pointwise() || of.bias.defined();
   int32_t status;
-  if (how.groups && how.is_pointwise())
+  if (how.groups && of_argument)
     status = library->group_norm_backward_act(x, z, dy, y, from.mask, how.groups, dtype, weight,
                                               bias, from.mean, from.invstd, how.activation,
                                               how.slope, 0.0, to_x, to_z, to_weight, to_bias);
@@ -257,7 +260,7 @@ variable_list run_backward(const Gradients &of) {
     status = library->group_norm_backward(x, dy, y, from.mask, how.groups, dtype, weight, from.mean,
                                           from.invstd, how.activation, how.slope, 0.0, to_x, to_z,
                                           to_weight, to_bias);
-  else if (how.is_pointwise())
+  else if (of_argument)
     status = library->batch_norm_backward_act(
         x, z, dy, y, from.mask, dtype, weight, bias, from.mean, from.invstd, how.batch_stats,
         how.activation, how.slope, 0.0, to_x, to_z, to_weight, to_bias);
@@ -308,9 +311,9 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
     const Settings &how = call.how;
     Tensor saved, none;
     const Tensor y = run_forward(call, &saved);
-    const bool inputs = how.is_pointwise();
+    const bool inputs = how.is_pointwise(), tells = how.bias_shows_side(call.z);
     context->save_for_backward({x, call.weight, saved, how.shows_side() ? y : none,
-                                inputs ? call.z : none, inputs ? call.bias : none});
+                                inputs ? call.z : none, inputs || tells ? call.bias : none});
     // One list, for each entry of the dictionary costs; numbers this small are exact as doubles.
     const std::initializer_list<double> packed = {
         double(how.parameters),     double(how.activation),  how.slope,

@@ -113,6 +113,8 @@ def _batch_norm_context(ctx: Any, inputs: Any, output: Any) -> None:
     x, z, weight, bias, _, _, batch_stats, _, _, activation, slope, save, groups = inputs
     side = output[0] if _calls.shows_side(activation, slope) else None
     of_argument = (z, bias) if _calls.is_pointwise(activation) else (None, None)
+    if _calls.bias_shows_side(activation, slope, z, bias):
+        of_argument = (None, bias)
     ctx.save_for_backward(x, weight, output[1], side, *of_argument)
     ctx.settings = (batch_stats, activation, slope)
     ctx.groups = groups
