@@ -3,8 +3,8 @@
 // backward. `python -m bn2d.torch.build` compiles it for the torch that is installed.
 //
 // It takes a call only where everything is as it should be, and returns None otherwise: then Python
-// decides, so that fallbacks and the texts of errors exist once. A call costs 5 us beside the
-// kernel, where Python takes 40 to 100 us between other work, with cold caches.
+// decides, so that fallbacks and the texts of errors exist once. A forward of a tiny tensor takes
+// 6 us, and 17 us in Python; between other work, with cold caches, it saves 40 to 100 us.
 
 #include <Python.h>
 // First, as it must be.
@@ -302,8 +302,9 @@ variable_list run_backward_in_python(const Gradients &of) {
 using torch::autograd::AutogradContext;
 using Optional = std::optional<Tensor>;
 
-// torch's own class for functions: compiled autograd knows it, and its interface stays. A node as
-// the code has that torch generates would save 1.4 us a forward and 1.3 us a backward.
+// torch's own class for functions: compiled autograd knows it, and its interface stays. A node like
+// those of the code that torch generates would save 1.4 us a forward and 1.3 us a backward, 5 us
+// each between other work.
 class BatchNorm : public torch::autograd::Function<BatchNorm> {
  public:
   static Tensor forward(AutogradContext *context, const Tensor &x, const Optional &z,
