@@ -80,6 +80,7 @@ if [ "$job" = test ]; then
     package libopenmpi-dev 'compiles it' mpicc
     package doxygen 'the manual from the headers'
     optional_package shellcheck
+    optional_package python3-dev # what bn2d.torch compiles, where python3 is Debian's
     optional_package python3-cffi
     optional_package clang-format-14
     # The languages of capi/ that are lightest to install (about 110 MB); Go and Java are tested where they are.

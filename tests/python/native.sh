@@ -16,6 +16,8 @@ mkdir -p "$work/run"
 cd "$work/run"
 "$python" -c 'import torch' 2>/dev/null || without 'the environment has no torch'
 "${CXX:-c++}" --version >/dev/null 2>&1 || without 'there is no C++ compiler'
+"$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))' ||
+  without 'there are no headers of Python (python3-dev)'
 command -v readelf >/dev/null || without 'there is no readelf'
 
 # Nothing is loaded from a folder that others can write, as that of a build may be.
