@@ -135,8 +135,6 @@ struct MapCoefficients {
 
 class Blockwise {
  public:
-  // Tensors of more bytes are not in the caches.
-  static constexpr int64_t kHeldBytes = 8 << 20;
   // Channels of fewer elements are summed in double. The roundings of float, of 2^-25 standard
   // deviations each, average out among many: the mean is off by about 2^-24 / sqrt(M) of one.
   static constexpr int64_t kFewElements = 512;

@@ -113,6 +113,17 @@ bool find_whole_groups(const Work &work, Plan &plan) {
   return false;
 }
 
+// Whether threads had better share out the samples of contiguous planes than the channels: a tensor
+// that the caches hold is read again fast enough. Hosts deal out samples, too, so each thread then
+// finds in its own caches what it has written, and long runs of it. In a training step of PyTorch
+// the batch norms of 32x32, 16x16 and 8x8 take 0.75 of the time, and down to 0.3 where the caches
+// of two CPUs are far from each other; alone (64,16,32,32) takes 0.5 in training, 0.8 backward.
+bool shares_samples(const Work &work, const Machine &machine, const Plan &plan) {
+  return work.order == MemoryOrder::planes && work.size.n > 1 && plan.workers > 1 &&
+         plan.blocks >= plan.workers && work.output_bytes() <= kHeldBytes &&
+         work.bytes() < machine.cached_bytes();
+}
+
 // `may_be_whole`: units may be groups as a whole.
 Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_group,
                       bool may_be_whole) {
@@ -139,7 +150,7 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
       channel_bytes * row <= kRowInCaches * machine.l2_bytes && find_whole_groups(work, plan) &&
       (plan.group == row || plan.group * work.together * work.element_bytes >= kLeastRowBytes))
     return plan;
-  if (channels_last || !may_be_whole) {
+  if (channels_last || !may_be_whole || shares_samples(work, machine, plan)) {
     // Groups are pieces of rows: going through memory in its order twice is faster than finding a
     // group in cache again.
     plan.split = true;

@@ -65,6 +65,9 @@ inline constexpr int64_t kEffortWorthAThread = 192 * 1024;
 // 2.1 MB, 54 and 42.
 inline constexpr int64_t kEffortWorthWaking = 1 << 20;
 
+// Tensors of more bytes are not in the caches.
+inline constexpr int64_t kHeldBytes = 8 << 20;
+
 struct Machine {
   int threads = 1;
   int64_t l2_bytes = 1 << 20;                 // of one core
