@@ -431,10 +431,11 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
   const ScalableTag<A> d;
   const CappedTag<A, 1> one;
   const RowCoefficients<A, Body::kCoefficients> c(job);
-  // Short rows share what is loaded of the coefficients. Long ones would be two runs of memory at a
+  // Short rows share what is loaded of the coefficients: eval of (64,16,32,32) takes 0.6 of the
+  // time with 8 rows instead of 2, (64,64,8,8) 0.85. Long ones would be two runs of memory at a
   // time instead of one, and where stores stream, a core keeps few lines open that it has written
   // in part.
-  constexpr int64_t kRowsAtOnce = 2, kShortRowBytes = 512;
+  constexpr int64_t kRowsAtOnce = 8, kShortRowBytes = 512;
   const bool streaming = kStreams && Body::kHot && job.streaming;
   const int64_t step = job.out.position;
   bool same_step = true;
