@@ -78,8 +78,8 @@ class Norm:
     memory, without a copy, and stay valid for as long as they are held. What does not exist is
     None. ``bn.weight = values`` copies into it.
 
-    Threads: calls let go of the interpreter's lock. In eval mode with running statistics any number
-    of threads may call the same module, and a group or instance norm without them in eval mode;
+    Threads: calls let go of the interpreter's lock. On running statistics (in eval mode, or frozen)
+    any number of threads may call the same module, and the same group or instance norm in eval mode;
     every other call needs it alone, and a violation raises :class:`BusyError` and changes nothing.
     Different modules are independent.
     """
@@ -688,8 +688,9 @@ class GroupNorm(Norm):
     """The channels of each sample in groups, each by its own statistics; the arguments of
     ``torch.nn.GroupNorm``.
 
-    There are no running statistics, and training and eval mode are the same. With one group it is a
-    layer norm over (C, H, W). One value alone becomes the bias.
+    There are no running statistics, and training and eval mode compute the same; several threads at
+    once need eval mode. With one group it is a layer norm over (C, H, W). One value alone becomes
+    the bias.
 
     Args:
         num_groups: 1 or more.
