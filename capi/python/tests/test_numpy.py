@@ -394,7 +394,8 @@ def hostile():
     big = np.dtype("f4").newbyteorder()
     return [
         ((x[:, :2],), {}, bn2d.ShapeError, "2 channels"),
-        ((x[0],), {}, bn2d.ShapeError, None),
+        ((x[0],), {}, bn2d.ShapeError, "x has rank 3, must be 4"),
+        ((x, x[0]), {}, bn2d.ShapeError, "z has rank 3, must be 4"),
         ((x.astype("f8"),), {}, bn2d.DtypeError, None),
         ((x.astype("i4"),), {}, bn2d.DtypeError, "int32"),
         ((x.astype(big),), {}, bn2d.DtypeError, "byte order"),
