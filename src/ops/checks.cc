@@ -168,6 +168,9 @@ class Footprint {
   void writes_of_sets(const char *name, const double *array) {
     add_elements(name, array, sets_, 8, true);
   }
+  void writes_counter(const int64_t *counter) {
+    add_elements("num_batches_tracked", counter, 1, 8, true);
+  }
   void writes_mask(const uint8_t *mask) { add_elements("mask", mask, mask_bytes(), 1, true); }
 
  private:
@@ -249,6 +252,7 @@ void check_memory(const ForwardCall &call) {
     memory.writes("running_mean", call.running_mean);
     memory.writes("running_var", call.running_var);
   }
+  memory.writes_counter(call.counter);
   memory.writes_mask(call.mask);
   memory.writes_of_sets("saved_mean", call.saved.mean);
   memory.writes_of_sets("saved_invstd", call.saved.invstd);
