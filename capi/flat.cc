@@ -69,30 +69,6 @@ const Extents &size_of(const bn2d_record *record) {
   return checked(record, "record").value->x.size;
 }
 
-// A tensor of rank 1, or the one element of a scalar.
-struct FlatVector {
-  int64_t length;
-  bn2d_view view = {};
-  FlatVector(const bn2d_tensor *tensor, int32_t dtype, const void *data, int64_t elements)
-      : length(elements) {
-    const Tensor &t = *checked(tensor, "tensor").value;
-    required(data, "data");
-    const int64_t size = dtype_size(static_cast<DType>(dtype));
-    if (size == 0) fail(Status::dtype, "dtype %" PRId32 " is unknown", dtype);
-    if (elements != t.length())
-      fail(Status::shape, "data has %" PRId64 " elements, the tensor has %" PRId64, elements,
-           t.length());
-    view.data = const_cast<void *>(data);
-    view.device_type = BN2D_CPU;
-    view.ndim = t.rank();
-    view.dtype_code = dtype == BN2D_I64 ? 0 : dtype == BN2D_BF16 ? 4 : 2;
-    view.dtype_bits = static_cast<uint8_t>(8 * size);
-    view.dtype_lanes = 1;
-    view.shape = &length;
-  }
-  FlatVector(const FlatVector &) = delete;
-};
-
 }  // namespace
 
 int32_t bn2d_forward_flat(bn2d_module *module, int32_t dtype, int32_t layout, const void *x,
@@ -193,22 +169,6 @@ int32_t bn2d_group_norm_backward_flat(int32_t data_dtype, int32_t layout, int64_
     return bn2d_group_norm_backward(optional(of_x), &of_dy, optional(of_y), mask, num_groups,
                                     param_dtype, weight, saved_mean, saved_invstd, activation,
                                     slope, blend, optional(of_dx), optional(of_dz), dweight, dbias);
-  });
-}
-
-int32_t bn2d_tensor_copy_from_flat(bn2d_tensor *tensor, int32_t dtype, const void *data,
-                                   int64_t length) {
-  return forwarded([&] {
-    const FlatVector source(tensor, dtype, data, length);
-    return bn2d_tensor_copy_from(tensor, &source.view);
-  });
-}
-
-int32_t bn2d_tensor_copy_to_flat(const bn2d_tensor *tensor, int32_t dtype, void *data,
-                                 int64_t length) {
-  return forwarded([&] {
-    const FlatVector target(tensor, dtype, data, length);
-    return bn2d_tensor_copy_to(tensor, &target.view);
   });
 }
 

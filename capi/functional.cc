@@ -81,9 +81,6 @@ int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn
     ForwardCall call = forward_call(x, z, y, dtype, weight, bias, eps, activation, slope, mask,
                                     saved_mean, saved_invstd);
     call.batch_statistics = checked_flag("batch_stats", batch_stats);
-    if (!(averaging_factor >= 0 && averaging_factor <= 1))
-      fail(Status::invalid_argument, "averaging_factor is %g, must be from 0 to 1",
-           averaging_factor);
     if ((flags & ~kFlags) != 0)
       fail(Status::invalid_argument, "flags are %" PRId32 ", known bits are %" PRId32, flags,
            kFlags);
@@ -93,7 +90,7 @@ int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn
     }
     call.running_mean = array_of(call.weight.dtype, running_mean);
     call.running_var = array_of(call.weight.dtype, running_var);
-    call.averaging_factor = averaging_factor;
+    call.averaging_factor = checked_momentum("averaging_factor", averaging_factor);
     call.biased_running_var = (flags & BN2D_FLAG_BIASED_RUNNING_VAR) != 0;
     call.protect_running_stats = (flags & BN2D_FLAG_PROTECT_RUNNING_STATS) != 0;
     check(call);

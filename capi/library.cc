@@ -101,7 +101,7 @@ int32_t bn2d_constant_by_name(const char *name, int64_t *out_value) {
         *out_value = constant.value;
         return;
       }
-    fail(Status::not_found, "no constant is named '%.60s'", name);
+    fail(Status::not_found, "no constant is named %s", Quoted(name).text);
   });
 }
 

@@ -132,8 +132,9 @@ int32_t bn2d_module_get_num_threads(const bn2d_module *module, int32_t *out) {
   return get(module, out, [](const BatchNormBase &m) { return m.num_threads(); });
 }
 int32_t bn2d_module_set_momentum(bn2d_module *module, double momentum) {
-  return guarded(
-      [&] { checked(module, "module").value->set_momentum(checked_momentum(momentum)); });
+  return guarded([&] {
+    checked(module, "module").value->set_momentum(checked_momentum("momentum", momentum));
+  });
 }
 int32_t bn2d_module_set_momentum_none(bn2d_module *module) {
   return guarded([&] { checked(module, "module").value->set_momentum(std::nan("")); });
@@ -211,6 +212,7 @@ int32_t bn2d_module_tensor_by_name(const bn2d_module *module, const char *name, 
           return;
         }
     }
-    fail(Status::not_found, "no tensor is named '%.60s' in %.120s", name, m.value->repr().c_str());
+    fail(Status::not_found, "no tensor is named %s in %.120s", Quoted(name).text,
+         m.value->repr().c_str());
   });
 }

@@ -7,6 +7,9 @@
 using namespace bn2d;
 using namespace bn2d::capi;
 
+// Where there are several views, each is looked at in the order of the parameters before they are
+// passed on: of two that do not fit, the message is of the first one, whatever the compiler.
+
 namespace {
 
 // The forward itself cannot fail once it has begun, so a record's handle is made before and filled
@@ -28,8 +31,10 @@ int32_t forward_contiguous(bn2d_module *module, DType dtype, const T *x, int64_t
   return guarded([&] {
     bn2d_module &m = checked(module, "module");
     const int64_t c = m.value->num_features();
-    run_forward(m, contiguous_of("x", x, dtype, n, c, h, w), View(), Fused(),
-                contiguous_of("y", y, dtype, n, c, h, w), record);
+    const View of_x = contiguous_of("x", x, dtype, n, c, h, w);
+    View of_y = of_x;
+    of_y.data = reinterpret_cast<std::byte *>(y);
+    run_forward(m, of_x, View(), Fused(), of_y, record);
   });
 }
 
@@ -69,8 +74,9 @@ int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t n, int64_
 int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2d_view *y,
                      bn2d_record **record) {
   return guarded([&] {
-    run_forward(checked(module, "module"), view_of("x", x), View(), Fused(), view_of("y", y),
-                record);
+    bn2d_module &m = checked(module, "module");
+    const View of_x = view_of("x", x), of_y = view_of("y", y);
+    run_forward(m, of_x, View(), Fused(), of_y, record);
   });
 }
 
@@ -78,8 +84,9 @@ int32_t bn2d_forward_act(bn2d_module *module, const bn2d_view *x, const bn2d_vie
                          int32_t activation, double slope, const bn2d_view *y,
                          bn2d_record **record) {
   return guarded([&] {
-    run_forward(checked(module, "module"), view_of("x", x), optional_view_of("z", z),
-                {static_cast<Activation>(activation), slope}, view_of("y", y), record);
+    bn2d_module &m = checked(module, "module");
+    const View of_x = view_of("x", x), of_z = optional_view_of("z", z), of_y = view_of("y", y);
+    run_forward(m, of_x, of_z, {static_cast<Activation>(activation), slope}, of_y, record);
   });
 }
 
@@ -97,7 +104,9 @@ int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, const bn2d
   return guarded([&] {
     bn2d_module &m = checked(module, "module");
     const Record &r = *checked(record, "record").value;
-    m.value->backward(r, view_of("dy", dy), optional_view_of("dx", dx), optional_view_of("dz", dz));
+    const View of_dy = view_of("dy", dy), of_dx = optional_view_of("dx", dx),
+               of_dz = optional_view_of("dz", dz);
+    m.value->backward(r, of_dy, of_dx, of_dz);
   });
 }
 
@@ -107,8 +116,9 @@ int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record, con
   return guarded([&] {
     bn2d_module &m = checked(module, "module");
     const Record &r = *checked(record, "record").value;
-    m.value->double_backward(r, view_of("dy", dy), optional_view_of("ddx", ddx), ddweight, ddbias,
-                             optional_view_of("ddy", ddy), optional_view_of("dx", dx));
+    const View of_dy = view_of("dy", dy), of_ddx = optional_view_of("ddx", ddx),
+               of_ddy = optional_view_of("ddy", ddy), of_dx = optional_view_of("dx", dx);
+    m.value->double_backward(r, of_dy, of_ddx, ddweight, ddbias, of_ddy, of_dx);
   });
 }
 
@@ -116,9 +126,11 @@ int32_t bn2d_forward_with_statistics(bn2d_module *module, const bn2d_statistics 
                                      const bn2d_view *x, const bn2d_view *z, int32_t activation,
                                      double slope, const bn2d_view *y, bn2d_record **record) {
   return guarded([&] {
-    run_forward(checked(module, "module"), view_of("x", x), optional_view_of("z", z),
-                {static_cast<Activation>(activation), slope}, view_of("y", y), record,
-                {true, statistics ? checked(statistics, "statistics").value.get() : nullptr});
+    bn2d_module &m = checked(module, "module");
+    const StatisticsSource source = {
+        true, statistics ? checked(statistics, "statistics").value.get() : nullptr};
+    const View of_x = view_of("x", x), of_z = optional_view_of("z", z), of_y = view_of("y", y);
+    run_forward(m, of_x, of_z, {static_cast<Activation>(activation), slope}, of_y, record, source);
   });
 }
 
@@ -139,8 +151,9 @@ int32_t bn2d_backward_with_sums(bn2d_module *module, const bn2d_record *record, 
     bn2d_module &m = checked(module, "module");
     const Record &r = *checked(record, "record").value;
     check_sums(m, length);
-    m.value->backward_with_sums(r, view_of("dy", dy), sums, optional_view_of("dx", dx),
-                                optional_view_of("dz", dz));
+    const View of_dy = view_of("dy", dy), of_dx = optional_view_of("dx", dx),
+               of_dz = optional_view_of("dz", dz);
+    m.value->backward_with_sums(r, of_dy, sums, of_dx, of_dz);
   });
 }
 

@@ -31,15 +31,15 @@ View view_of_tensor(const Tensor &tensor) {
   return contiguous_view(tensor.data(), tensor.dtype(), {1, tensor.length(), 1, 1});
 }
 
-// Element by element: a tensor is a few kilobytes at most.
-void copy(const View &from, const View &to) {
+// Element by element: a tensor is a few kilobytes at most. `name` is that of the caller's memory.
+void copy(const View &from, const View &to, const char *name) {
   if ((from.dtype == DType::i64) != (to.dtype == DType::i64))
     fail(Status::dtype, "cannot convert %s to %s, int64 goes only to int64", dtype_name(from.dtype),
          dtype_name(to.dtype));
   if (overlaps_itself(to))
-    fail(Status::layout, "the target's elements share memory with stride %" PRId64, to.stride.c);
+    fail(Status::layout, "the elements of %s share memory with stride %" PRId64, name, to.stride.c);
   if (share_memory(from, to))
-    fail(Status::overlap, "source at %p and target at %p share memory",
+    fail(Status::overlap, "%s shares memory with the tensor: from %p to %p", name,
          static_cast<void *>(from.data), static_cast<void *>(to.data));
   for (int64_t c = 0; c < from.size.c; ++c) {
     const std::byte *source = from.at(0, c, 0, 0);
@@ -51,6 +51,39 @@ void copy(const View &from, const View &to) {
     }
   }
 }
+
+void copy_from(const bn2d_tensor *tensor, const char *name, const bn2d_view *source) {
+  const Tensor &t = *checked(tensor, "tensor").value;
+  copy(vector_view_of(name, source, t.rank(), t.length()), view_of_tensor(t), name);
+}
+void copy_to(const bn2d_tensor *tensor, const char *name, const bn2d_view *target) {
+  const Tensor &t = *checked(tensor, "tensor").value;
+  copy(view_of_tensor(t), vector_view_of(name, target, t.rank(), t.length()), name);
+}
+
+// A tensor of rank 1, or the one element of a scalar.
+struct FlatVector {
+  int64_t length;
+  bn2d_view view = {};
+  FlatVector(const bn2d_tensor *tensor, int32_t dtype, const void *data, int64_t elements)
+      : length(elements) {
+    const Tensor &t = *checked(tensor, "tensor").value;
+    required(data, "data");
+    const int64_t size = dtype_size(static_cast<DType>(dtype));
+    if (size == 0) fail(Status::dtype, "dtype %" PRId32 " is unknown", dtype);
+    if (elements != t.length())
+      fail(Status::shape, "data has %" PRId64 " elements, the tensor has %" PRId64, elements,
+           t.length());
+    view.data = const_cast<void *>(data);
+    view.device_type = BN2D_CPU;
+    view.ndim = t.rank();
+    view.dtype_code = dtype == BN2D_I64 ? 0 : dtype == BN2D_BF16 ? 4 : 2;
+    view.dtype_bits = static_cast<uint8_t>(8 * size);
+    view.dtype_lanes = 1;
+    view.shape = &length;
+  }
+  FlatVector(const FlatVector &) = delete;
+};
 
 }  // namespace
 
@@ -105,14 +138,22 @@ int32_t bn2d_tensor_set_requires_grad(bn2d_tensor *tensor, int32_t requires_grad
 }
 
 int32_t bn2d_tensor_copy_from(bn2d_tensor *tensor, const bn2d_view *source) {
-  return guarded([&] {
-    const Tensor &t = *checked(tensor, "tensor").value;
-    copy(vector_view_of("source", source, t.rank(), t.length()), view_of_tensor(t));
-  });
+  return guarded([&] { copy_from(tensor, "source", source); });
 }
 int32_t bn2d_tensor_copy_to(const bn2d_tensor *tensor, const bn2d_view *target) {
+  return guarded([&] { copy_to(tensor, "target", target); });
+}
+int32_t bn2d_tensor_copy_from_flat(bn2d_tensor *tensor, int32_t dtype, const void *data,
+                                   int64_t length) {
   return guarded([&] {
-    const Tensor &t = *checked(tensor, "tensor").value;
-    copy(view_of_tensor(t), vector_view_of("target", target, t.rank(), t.length()));
+    const FlatVector source(tensor, dtype, data, length);
+    copy_from(tensor, "data", &source.view);
+  });
+}
+int32_t bn2d_tensor_copy_to_flat(const bn2d_tensor *tensor, int32_t dtype, void *data,
+                                 int64_t length) {
+  return guarded([&] {
+    const FlatVector target(tensor, dtype, data, length);
+    copy_to(tensor, "data", &target.view);
   });
 }

@@ -63,6 +63,12 @@
  *  - *free*: callable from any thread at any time.
  *  - *shared*: may run concurrently with other shared functions on the same module.
  *  - *exclusive*: needs the module alone. A violation returns BN2D_ERROR_BUSY and changes nothing.
+ *  - *one per object*: one thread at a time for each object, which the host sees to: a violation is
+ *    not noticed. Other objects do not matter.
+ *
+ * Whoever calls keeps a reference to each handle of the call until the call returns, to a record or
+ * statistics, too. Where another thread releases the last one meanwhile, the call uses memory that
+ * is gone. No word above changes that: *free* means any time at which the handle lives.
  *
  * Different modules are independent. Memory that the caller reads or writes himself through
  * bn2d_tensor_data() is the caller's to guard. Work is shared out over the oneTBB arena of the
@@ -662,9 +668,12 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor,
  *  - **In place**: y may be exactly x or exactly z (same memory, strides and dtype); dx, dz or ddy
  *    exactly dy. A forward on batch statistics that records cannot be in place of x, because
  *    backward needs x; in place of z it can.
- *  - **Overlap**: what a call writes and shares memory with otherwise gives BN2D_ERROR_OVERLAP, the
- *    module's own tensors included (their memory is reached with bn2d_tensor_data()); what a call
- *    only reads may share memory, and interleaved slices that have no element in common are fine.
+ *  - **Overlap**: what a call writes shares memory with nothing else that it reads or writes, else
+ *    BN2D_ERROR_OVERLAP. That includes tensors of the module (their memory is reached with
+ *    bn2d_tensor_data()), as far as the call uses them: a forward weight, bias, running statistics
+ *    and counter, a backward the gradients that it adds to; a record has its own copy of weight
+ *    and bias. What a call only reads may share memory, and interleaved slices that have no element
+ *    in common are fine.
  *  - **Alignment**: pointers to elements are aligned to them, else BN2D_ERROR_LAYOUT.
  *  - **Statistics**: those of the batch in training mode, and in eval mode of a module without
  *    running statistics; else the running ones ("frozen").
@@ -683,8 +692,9 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor,
  *   BN2D_ERROR_LAYOUT (not aligned), BN2D_ERROR_OVERFLOW, BN2D_ERROR_OVERLAP,
  *   BN2D_ERROR_TOO_FEW_VALUES (batch statistics of 1 value per channel), BN2D_ERROR_STATE (in
  *   training: num_batches_tracked, which the host may write, is negative or at its largest),
- *   BN2D_ERROR_BUSY. Threads: shared in eval mode with running statistics, else exclusive.
- *   Since 1.0.
+ *   BN2D_ERROR_BUSY. Threads: shared on running statistics (in eval mode, or frozen), and in eval
+ *   mode of a group or instance norm; else exclusive, as of a batch norm without running statistics
+ *   in either mode. Since 1.0.
  */
 BN2D_API int32_t bn2d_forward_f32(bn2d_module *module, const float *x, int64_t n, int64_t h,
                                   int64_t w, float *y, bn2d_record **record);
@@ -1035,7 +1045,9 @@ typedef void (*bn2d_work)(void *context, int32_t worker);
  * any order, as many at once as it likes, and returns when all these calls have returned. What it
  * leaves out, the calling thread does afterwards. It is called on the thread that called bn2d,
  * several times during one call. It must not throw, end the thread, or call bn2d with a module that
- * the outer call uses.
+ * the outer call uses. It leaves the floating-point mode of the thread that called it (rounding,
+ * flush-to-zero) alone, or puts it back before it returns. Its own threads may have any mode: bn2d
+ * sets that of the caller for each work, and puts theirs back.
  * @param user What the host gave together with the function.
  * @param workers How many calls of work are asked for, 1 or more.
  * @param work The function to call.
@@ -1451,7 +1463,8 @@ enum bn2d_norm {
 BN2D_API int32_t bn2d_options_set_ghost_batch_size(bn2d_options *options, int64_t samples);
 /**
  * New group norm: the statistics of num_channels/num_groups channels of a sample. There are no
- * running statistics, and training and eval mode are the same. One value alone gives y = bias and
+ * running statistics, and training and eval mode compute the same; but a forward in training mode
+ * needs the module alone, in eval mode any number run at once. One value alone gives y = bias and
  * dx = 0.
  * @param num_groups 1 or more; 1 is a layer norm over (C, H, W).
  * @param num_channels C, a multiple of num_groups.

@@ -30,13 +30,14 @@
  *
  * **Ownership.** Module, Record, Statistics and Tensor own their handle: they move, they do not
  * copy, their order of destruction does not matter. Views and spans own nothing. A temporary
- * container is no source for a view: that does not compile. A Record *borrows* x (and y after an
- * activation with a residual, or on running statistics): keep both in place and unchanged until the
- * last backward.
+ * container is no source for a view: that does not compile. A Record *borrows* x, y after an
+ * activation with a residual or on running statistics, and z after a pointwise one such as silu
+ * (see Record): keep them in place and unchanged until the last backward.
  *
- * **Threads.** const member functions of a Module are "shared" or "free": any number at once. The
- * others are exclusive; a violation is the error Status::busy. Views, spans, options and Library
- * are plain values.
+ * **Threads.** const member functions of a Module are "shared" or "free": any number at once, but
+ * infer() of a batch norm without running statistics. The others are exclusive; a violation is the
+ * error Status::busy. An object outlives the calls that use it: who destroys, moves or assigns it
+ * does so when they have returned. Views, spans, options and Library are plain values.
  *
  * **No ABI of its own.** All is inline over the C table, so a library and its user may be built by
  * different compilers.
@@ -986,8 +987,9 @@ class ConstTensor {
     if (const auto fault = check_type<T>()) return detail::failed<Span<const T>>(fault);
     return Span<const T>(static_cast<const T *>(data()), static_cast<size_t>(size()));
   }
-  /** Copies the elements out; floating dtypes convert. */
+  /** Copies the elements out; floating dtypes convert. Status::shape for another length. */
   Returns<void> copy_to(const Channels &target) const {
+    if (const auto fault = check_length("target", target)) return detail::failed<void>(fault);
     return finish(owner_.api().tensor_copy_to(owner_.get(), detail::RawView(target, rank())));
   }
   bn2d_tensor *get() const { return owner_.get(); }
@@ -1004,6 +1006,12 @@ class ConstTensor {
     return detail::fault(Status::dtype, "%s is %s, asked for as %s", name(),
                          api.dtype_name(get(&bn2d_api::tensor_dtype)),
                          api.dtype_name(static_cast<int32_t>(dtype_of<T>::value)));
+  }
+  /** A view of rank 0 has no length that the library could check. */
+  detail::Fault check_length(const char *what, const ConstChannels &values) const {
+    if (!values || rank() != 0 || values.count() == 1 || size() != 1) return {};
+    return detail::fault(Status::shape, "%s has %lld elements, the tensor has 1", what,
+                         detail::number(values.count()));
   }
   Returns<void> finish(int32_t status) const {
     return detail::finish(detail::fault_of(owner_.api(), status));
@@ -1036,8 +1044,9 @@ class Tensor : public ConstTensor {
   Returns<void> set_requires_grad(bool value) {
     return finish(owner_.api().tensor_set_requires_grad(owner_.get(), value));
   }
-  /** Copies elements in; floating dtypes convert. */
+  /** Copies elements in; floating dtypes convert. Status::shape for another length. */
   Returns<void> copy_from(const ConstChannels &source) {
+    if (const auto fault = check_length("source", source)) return detail::failed<void>(fault);
     return finish(owner_.api().tensor_copy_from(owner_.get(), detail::RawView(source, rank())));
   }
   /** An export without a copy; who takes it calls its deleter. */
@@ -1231,7 +1240,7 @@ class Module {
   }
   /**
    * As forward() in eval mode, by the running statistics; changes nothing. Status::state in
-   * training mode. Any number of threads at once (of a module without running statistics: one).
+   * training mode. Any number of threads at once (of a batch norm without running statistics: one).
    */
   Returns<void> infer(const ConstView &x, const View &y, Activation activation = none,
                       const ConstView &z = {}) const {
@@ -1357,14 +1366,20 @@ class Module {
   int32_t num_threads() const { return get(&bn2d_api::module_get_num_threads); }
   /** "BatchNorm2d(64, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)" */
   std::string repr() const {
-    uint64_t length = 0;
-    detail::expect(detail::fault_of(owner_.api(),
-                                    owner_.api().module_repr(owner_.get(), nullptr, 0, &length)));
-    std::string text(static_cast<size_t>(length), '\0');  // the NUL behind it may be written, too
-    detail::expect(detail::fault_of(
-        owner_.api(),
-        owner_.api().module_repr(owner_.get(), text.data(), length > 0 ? length + 1 : 0, nullptr)));
-    return text;
+    const bn2d_api &api = owner_.api();
+    // Between the two questions another thread may change it: set_momentum(), set_frozen().
+    for (;;) {
+      uint64_t length = 0;
+      const auto fault = detail::fault_of(api, api.module_repr(owner_.get(), nullptr, 0, &length));
+      detail::expect(fault);
+      if (fault) return {};
+      std::string text(length, '\0');  // the NUL behind it may be written, too
+      const int32_t status = api.module_repr(owner_.get(), text.data(), length + 1, &length);
+      if (status == BN2D_ERROR_BUFFER_TOO_SMALL) continue;
+      detail::expect(detail::fault_of(api, status));
+      text.resize(status == BN2D_OK ? length : 0);
+      return text;
+    }
   }
 
   /**

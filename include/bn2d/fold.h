@@ -9,12 +9,13 @@
  * inference needs no batch norm:
  *
  *     before   W' = W * scale of its output channel,   b' = b * scale + shift
- *     after    W' = W * scale of its input channel,    b' = b + sum of W * shift over all that an
- * output reads
+ *     after    W' = W * scale of its input channel,    b' = b + sum of W * shift
+ *
+ * The sum is over all that an output reads. A convolution of 3x3 with 32 inputs and 64 outputs:
  *
  *     double change, rounding;
- *     bn2d_fold_into_previous_flat(bn, BN2D_LAYER_CONV, 1, BN2D_F32, 64, 32, 9, W, b, BN2D_F32, W,
- * b, &change, &rounding);
+ *     bn2d_fold_into_previous_flat(bn, BN2D_LAYER_CONV, 1, BN2D_F32, 64, 32, 9, W, b,
+ *                                  BN2D_F32, W, b, &change, &rounding);
  *
  * A library of its own, because OpenBLAS does the products with the shift, and starts its threads
  * when it is loaded: link with bn2d::fold (CMake) or bn2d_fold (pkg-config), or load
@@ -23,9 +24,9 @@
  * **Which layer it is.** The weight is laid out as in PyTorch, whatever its strides:
  *  - BN2D_LAYER_CONV (out, in/groups, taps...): convolutions of any number of dimensions.
  *  - BN2D_LAYER_TRANSPOSED (in, out/groups, taps...): transposed convolutions.
- *  - BN2D_LAYER_LINEAR (out, in): linear layers. Where an image is flattened, in (of the
- *    layer after) or out (of the layer before) is a multiple of the channels, and those of one
- * channel stand together.
+ *  - BN2D_LAYER_LINEAR (out, in): linear layers. Where an image is flattened, in (of the layer
+ *    after) or out (of the layer before) is a multiple of the channels, and those of one channel
+ *    stand together.
  *
  * **What cannot be folded.** A module without running statistics: its scale depends on the batch.
  * Into the layer after it: where an output near the border reads padding instead of the shift, so
@@ -117,7 +118,7 @@ BN2D_API int32_t bn2d_fold_into_next(const bn2d_module *module, int32_t layer, i
  * @param[in] bias `out` elements; NULL: it has none.
  * @param out_dtype One of bn2d_dtype: of out_weight and out_bias.
  * @param[out] out_weight As many elements as weight; may be weight where the dtypes are the same.
- * @param[out] out_bias `out` elements; may be bias.
+ * @param[out] out_bias `out` elements; may be bias where the dtypes are the same.
  * @param[out] out_change,out_rounding As there; NULL: not wanted.
  * @return as bn2d_fold_into_previous(). Threads: shared. Since 1.2.
  */
@@ -139,8 +140,8 @@ BN2D_API int32_t bn2d_fold_into_previous_flat(const bn2d_module *module, int32_t
  * @param dtype,out_dtype One of bn2d_dtype.
  * @param[in] weight The layer's weight.
  * @param[in] bias `out` elements; NULL: it has none.
- * @param[out] out_weight As many elements as weight.
- * @param[out] out_bias `out` elements.
+ * @param[out] out_weight As many elements as weight; may be weight where the dtypes are the same.
+ * @param[out] out_bias `out` elements; may be bias where the dtypes are the same.
  * @param[out] out_change,out_rounding NULL: not wanted.
  * @return as bn2d_fold_into_next(). Threads: shared. Since 1.2.
  */

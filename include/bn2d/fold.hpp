@@ -4,8 +4,8 @@
  * @brief Folding in C++17, over fold.h. Header-only; link with bn2d::fold.
  *
  *     const bn2d::Layer conv{bn2d::LayerKind::conv, 64, 32, 9};   // 32 inputs, 64 outputs, 3x3
- *     const bn2d::Folded cost = bn2d::fold_into_previous(bn, conv, w.data(), b.data(), w.data(),
- * b.data());
+ *     const bn2d::Folded cost =
+ *         bn2d::fold_into_previous(bn, conv, w.data(), b.data(), w.data(), b.data());
  *
  * fold.h is the manual, bn2d.hpp tells about errors. The functions call the library that the
  * program is linked with.

@@ -13,9 +13,10 @@
  *
  *     bn2d_state *state = NULL;
  *     bn2d_state_create(&state);
- *     bn2d_state_set_module(state, "layer1.0.bn1.", bn1);          // layer1.0.bn1.weight, .bias,
- * .running_mean, ... bn2d_state_set_module(state, "layer1.0.bn2.", bn2); bn2d_state_save(state,
- * "model.safetensors");                 // the whole file or the old one bn2d_state_release(state);
+ *     bn2d_state_set_module(state, "layer1.0.bn1.", bn1);  // layer1.0.bn1.weight, .bias, ...
+ *     bn2d_state_set_module(state, "layer1.0.bn2.", bn2);
+ *     bn2d_state_save(state, "model.safetensors");         // the whole file or the old one
+ *     bn2d_state_release(state);
  *
  * Loading, all or nothing:
  *
@@ -29,8 +30,9 @@
  *     bn2d_state_release(state);
  *
  * The rules of bn2d.h hold: statuses, bn2d_last_error(), handles, threads, fork(), cancellation, no
- * exit and no signal. A state or a loader is used by one thread at a time; functions that only read
- * a state (those with a const bn2d_state) may run concurrently.
+ * exit and no signal. For a state and a loader, *one per object* means: one thread at a time may
+ * change it (functions that take it without const), and none may read it meanwhile; functions that
+ * take it as const only read, and any number of them may run at once.
  *
  * **Files that are not trusted.** A file is checked before anything of it is used: its header must
  * be JSON of the four levels that the format has, at most 100,000,000 bytes long, without a name
@@ -202,8 +204,8 @@ BN2D_API int32_t bn2d_state_set_metadata(bn2d_state *state, const char *key, con
  * Writes all tensors to a safetensors file, the whole of it or nothing: to a new file in the same
  * folder, which takes the place of the old one when all of it is on the disk. Whatever fails or
  * dies in between, the old file is still there; what a killed process leaves behind is named
- * ".bn2d-<process>-<number>.tmp" and may be deleted. Permissions are those of the old file; a link
- * is followed.
+ * ".bn2d-<process>-<number>.tmp" and may be deleted. Permissions are those of the old file. A link
+ * to a file is followed; one to nothing is BN2D_ERROR_IO.
  * @param[in] state A state.
  * @param path The file, or where it is to be.
  * @return BN2D_OK, BN2D_ERROR_IO (where only the folder's entry could not be brought to the disk,

@@ -92,9 +92,16 @@ class StateOwner {
   Handle *handle_;
 };
 
+/** A text goes to C as far as its first NUL: one that has any is refused. */
+inline Fault check_text(const char *what, const std::string &text) {
+  const size_t nul = text.find('\0');
+  if (nul == std::string::npos) return {};
+  return fault(Status::invalid_argument, "%s has %lld bytes, and a NUL at byte %lld", what,
+               number(uint64_t{text.size()}), number(uint64_t{nul}));
+}
 }  // namespace detail
 
-/** Named tensors, in memory or of a file. */
+/** Named tensors, in memory or of a file. Status::invalid_argument for a text with a NUL in it. */
 class State {
  public:
 #if !defined(BN2D_NO_EXCEPTIONS)
@@ -107,6 +114,7 @@ class State {
   /** A safetensors file; Status::io, Status::format. */
   static Returns<State> open(const std::string &path,
                              const StateLibrary &library = StateLibrary::linked()) {
+    if (const auto fault = detail::check_text("path", path)) return detail::failed<State>(fault);
     return made(library,
                 [&](bn2d_state **out) { return library.api().state_open(path.c_str(), out); });
   }
@@ -120,19 +128,24 @@ class State {
   /** A tensor, copied: new, or in the place of the one that has this name. */
   template <class T>
   Returns<void> set(const std::string &name, const T *data, const std::vector<int64_t> &shape) {
+    if (const auto fault = detail::check_text("name", name)) return detail::failed<void>(fault);
     return owner_.finish(owner_.api().state_set_flat(
         owner_.get(), name.c_str(), static_cast<int32_t>(dtype_of<T>::value), shape.data(),
         static_cast<int32_t>(shape.size()), data));
   }
   /** A module's parameters and buffers; a shared call of the module. */
   Returns<void> set(const std::string &prefix, const Module &module) {
+    if (const auto fault = detail::check_text("prefix", prefix)) return detail::failed<void>(fault);
     return owner_.finish(owner_.api().state_set_module(owner_.get(), prefix.c_str(), module.get()));
   }
   Returns<void> set_metadata(const std::string &key, const std::string &value) {
+    if (const auto fault = detail::check_text("key", key)) return detail::failed<void>(fault);
+    if (const auto fault = detail::check_text("value", value)) return detail::failed<void>(fault);
     return owner_.finish(owner_.api().state_set_metadata(owner_.get(), key.c_str(), value.c_str()));
   }
   /** The whole file or the old one. */
   Returns<void> save(const std::string &path) const {
+    if (const auto fault = detail::check_text("path", path)) return detail::failed<void>(fault);
     return owner_.finish(owner_.api().state_save(owner_.get(), path.c_str()));
   }
   Returns<std::string> serialize() const {
@@ -165,7 +178,8 @@ class State {
   Returns<std::vector<int64_t>> shape(const std::string &name) const {
     int64_t index = 0;
     int32_t rank = 0;
-    auto fault = owner_.fault(owner_.api().state_find(owner_.get(), name.c_str(), &index));
+    auto fault = detail::check_text("name", name);
+    if (!fault) fault = owner_.fault(owner_.api().state_find(owner_.get(), name.c_str(), &index));
     if (!fault) fault = owner_.fault(owner_.api().state_rank(owner_.get(), index, &rank));
     std::vector<int64_t> extents(static_cast<size_t>(rank));
     for (int32_t d = 0; d < rank && !fault; ++d)
@@ -207,12 +221,14 @@ class Loader {
 
   /** A module's parameters and buffers. It may end before the loader does. */
   Returns<void> add(const std::string &prefix, Module &module) {
+    if (const auto fault = detail::check_text("prefix", prefix)) return detail::failed<void>(fault);
     return owner_.finish(
         owner_.api().loader_add_module(owner_.get(), prefix.c_str(), module.get()));
   }
   /** Memory of the caller, which stays in place until the load. */
   template <class T>
   Returns<void> add(const std::string &name, T *data, const std::vector<int64_t> &shape) {
+    if (const auto fault = detail::check_text("name", name)) return detail::failed<void>(fault);
     return owner_.finish(owner_.api().loader_add_flat(
         owner_.get(), name.c_str(), static_cast<int32_t>(dtype_of<T>::value), shape.data(),
         static_cast<int32_t>(shape.size()), data));

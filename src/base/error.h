@@ -42,4 +42,10 @@ class Error : public std::exception {
 [[noreturn]] void fail(Status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+// A text of the caller's as it is told in a message: in quotes, its end left out where it is long.
+struct Quoted {
+  explicit Quoted(const char *given);
+  char text[64];
+};
+
 }  // namespace bn2d

@@ -264,6 +264,7 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   int64_t *const counter = moves && num_batches_tracked_ && norm() != Norm::instance
                                ? checked_counter(batches)
                                : nullptr;
+  call.counter = counter;
   if (std::isnan(momentum()) && counter) call.cumulative_from = *counter;
   call.averaging_factor = !std::isnan(momentum()) ? momentum()
                           : counter               ? 1.0 / static_cast<double>(*counter + 1)

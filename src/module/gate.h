@@ -69,9 +69,11 @@ class Gate {
     uint64_t state = state_.load(std::memory_order_relaxed), then = 0;
     do {
       const uint32_t users = generation_of(state) == generation ? users_of(state) : 0;
-      if (users == kWriter) fail(Status::busy, "the module is in exclusive use by another call");
+      if (users == kWriter)
+        fail(Status::busy, "the module is in exclusive use by another call or a lock");
       if (exclusive && users > 0)
-        fail(Status::busy, "the module is in shared use by %u calls, this one needs it alone",
+        fail(Status::busy,
+             "the module is in shared use by %u (calls and locks), this call needs it alone",
              users);
       then = state_of(generation, exclusive ? kWriter : users + 1);
     } while (!state_.compare_exchange_weak(state, then, std::memory_order_acquire,

@@ -4,6 +4,7 @@
 #include <cinttypes>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <string_view>
 
 #include "base/error.h"
@@ -38,30 +39,32 @@ const char *device_name(int32_t type) {
   }
 }
 
-// Numbers as C writes them, whatever the locale.
-double parse_double(const char *name, const char *text) {
-  double value = 0;
+// Numbers as C writes them, whatever the locale; up to `most` in magnitude.
+template <class T>
+T parse(const char *name, const char *text, T most, const char *kind) {
+  T value = 0;
   const char *end = text + std::strlen(text);
   const auto result = std::from_chars(text, end, value);
-  if (result.ec != std::errc() || result.ptr != end)
-    fail(Status::invalid_argument, "%s: '%.40s' is not a number", name, text);
+  const bool is_number = result.ptr == end && result.ec != std::errc::invalid_argument;
+  if (!is_number)
+    fail(Status::invalid_argument, "%s: %s is not a %s", name, Quoted(text).text, kind);
+  if (result.ec != std::errc() || value > most || value < -most)
+    fail(Status::invalid_argument, "%s: %s is out of range", name, Quoted(text).text);
   return value;
 }
 
-int32_t parse_int(const char *name, const char *text) {
-  int32_t value = 0;
-  const char *end = text + std::strlen(text);
-  const auto result = std::from_chars(text, end, value);
-  if (result.ec != std::errc() || result.ptr != end)
-    fail(Status::invalid_argument, "%s: '%.40s' is not a whole number", name, text);
-  return value;
+double parse_double(const char *name, const char *text) {
+  return parse(name, text, std::numeric_limits<double>::infinity(), "number");
+}
+int64_t parse_int(const char *name, const char *text, int64_t most) {
+  return parse(name, text, most, "whole number");
 }
 
 bool parse_flag(const char *name, const char *text) {
   const std::string_view value = text;
   if (value == "True" || value == "true" || value == "1") return true;
   if (value == "False" || value == "false" || value == "0") return false;
-  fail(Status::invalid_argument, "%s: '%.40s' is neither True nor False", name, text);
+  fail(Status::invalid_argument, "%s: %s is neither True nor False", name, Quoted(text).text);
 }
 
 }  // namespace
@@ -73,7 +76,7 @@ void Options::set_eps(double value) {
 }
 
 void Options::set_momentum(double value) {
-  momentum = checked_momentum(value);
+  momentum = checked_momentum("momentum", value);
   given_ |= kMomentum;
 }
 void Options::set_momentum_none() {
@@ -145,18 +148,21 @@ void Options::set_by_name(const char *name, const char *value) {
   }
   if (key == "device") {
     if (std::string_view(value) != "cpu")
-      fail(Status::device, "device '%.40s' is unsupported, only cpu is", value);
+      fail(Status::device, "device %s is unsupported, only cpu is", Quoted(value).text);
     return;
   }
-  if (key == "num_threads") return set_num_threads(parse_int(name, value));
-  if (key == "ghost_batch_size") return set_ghost_batch_size(parse_int(name, value));
+  if (key == "num_threads")
+    return set_num_threads(
+        static_cast<int32_t>(parse_int(name, value, std::numeric_limits<int32_t>::max())));
+  if (key == "ghost_batch_size")
+    return set_ghost_batch_size(parse_int(name, value, std::numeric_limits<int64_t>::max()));
   const auto set = key == "affine"                  ? &Options::set_affine
                    : key == "bias"                  ? &Options::set_bias
                    : key == "track_running_stats"   ? &Options::set_track_running_stats
                    : key == "biased_running_var"    ? &Options::set_biased_running_var
                    : key == "protect_running_stats" ? &Options::set_protect_running_stats
                                                     : nullptr;
-  if (set == nullptr) fail(Status::not_found, "no option is named '%.60s'", name);
+  if (set == nullptr) fail(Status::not_found, "no option is named %s", Quoted(name).text);
   (this->*set)(parse_flag(name, value));
 }
 
@@ -166,9 +172,10 @@ bool checked_flag(const char *name, int32_t value) {
   return value != 0;
 }
 
-double checked_momentum(double value) {
+double checked_momentum(const char *name, double value) {
   if (!(value >= 0 && value <= 1))
-    fail(Status::invalid_argument, "momentum is %g, must be from 0 to 1", value);
+    fail(Status::invalid_argument, "%s is %s, must be from 0 to 1", name,
+         python_float(value).c_str());
   return value;
 }
 
@@ -191,7 +198,7 @@ DType dtype_from_name(const char *name, Status unknown) {
   for (const Named &named : kNames)
     if (std::strcmp(name, named.name) == 0 || std::strcmp(name, named.alias) == 0)
       return named.dtype;
-  fail(unknown, "no dtype is named '%.60s'", name);
+  fail(unknown, "no dtype is named %s", Quoted(name).text);
 }
 
 DType checked_floating_dtype(int32_t value) {

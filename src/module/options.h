@@ -59,7 +59,8 @@ class Options {
 // A truth value that came as a number: 0 or 1.
 bool checked_flag(const char *name, int32_t value);
 int32_t checked_thread_limit(int32_t value);
-double checked_momentum(double value);
+// A momentum, by whatever name.
+double checked_momentum(const char *name, double value);
 
 // dtype by any of its names, "float32" or "f32"; throws `unknown` where none has it.
 DType dtype_from_name(const char *name, Status unknown);

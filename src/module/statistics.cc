@@ -123,6 +123,12 @@ void Statistics::mean_var(double *mean, double *var) const {
   if (count_ == 0)
     fail(Status::too_few_values,
          "the statistics are of no values, mean and variance need 1 or more");
+  const int64_t bytes = num_features_ * static_cast<int64_t>(sizeof(double));
+  check_array("mean", mean, bytes, sizeof(double));
+  check_array("var", var, bytes, sizeof(double));
+  if (mean != nullptr && var != nullptr && mean < var + num_features_ && var < mean + num_features_)
+    fail(Status::overlap, "mean at %p and var at %p share memory", static_cast<void *>(mean),
+         static_cast<void *>(var));
   ForwardCall call;  // a running average that forgets all else
   call.x.size = {0, num_features_, 1, 1};
   call.running_mean = {DType::f64, mean};
@@ -130,7 +136,6 @@ void Statistics::mean_var(double *mean, double *var) const {
   call.given = moments();
   call.averaging_factor = 1;
   call.biased_running_var = true;
-  check(call);
   forward(call);
 }
 

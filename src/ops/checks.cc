@@ -33,14 +33,12 @@ void check_fused(const Fused &fused, DType dtype) {
   const bool is_double = dtype == DType::f64;
   const double most = is_double ? Double::max() : Float::max(),
                least = is_double ? Double::denorm_min() : Float::denorm_min();
-  if (fused.activation == Activation::clamp && !(fused.slope >= least && fused.slope <= most))
-    fail(Status::invalid_argument,
-         "slope of clamp, its upper bound, is %g, must be from %g to %g for %s data", fused.slope,
-         least, most, dtype_name(dtype));
-  if (fused.activation != Activation::leaky_relu) return;
-  if (!(std::fabs(fused.slope) <= most))
-    fail(Status::invalid_argument, "slope of leaky relu is %g, must be from %g to %g for %s data",
-         fused.slope, -most, most, dtype_name(dtype));
+  const bool is_clamp = fused.activation == Activation::clamp;
+  if (!is_clamp && fused.activation != Activation::leaky_relu) return;
+  const double lowest = is_clamp ? least : -most;
+  if (!(fused.slope >= lowest && fused.slope <= most))
+    fail(Status::invalid_argument, "slope of %s is %.17g, must be from %.17g to %.17g for %s data",
+         name_of(fused), fused.slope, lowest, most, dtype_name(dtype));
 }
 
 void check_read(const char *what, const View &view, const char *leading_name, const View &leading) {
@@ -170,6 +168,9 @@ class Footprint {
   void writes_of_sets(const char *name, const double *array) {
     add_elements(name, array, sets_, 8, true);
   }
+  void writes_counter(const int64_t *counter) {
+    add_elements("num_batches_tracked", counter, 1, 8, true);
+  }
   void writes_mask(const uint8_t *mask) { add_elements("mask", mask, mask_bytes(), 1, true); }
 
  private:
@@ -251,6 +252,7 @@ void check_memory(const ForwardCall &call) {
     memory.writes("running_mean", call.running_mean);
     memory.writes("running_var", call.running_var);
   }
+  memory.writes_counter(call.counter);
   memory.writes_mask(call.mask);
   memory.writes_of_sets("saved_mean", call.saved.mean);
   memory.writes_of_sets("saved_invstd", call.saved.invstd);

@@ -75,6 +75,8 @@ struct ForwardCall {
   // ... where that is 0 or more.
   bool averages_sets = false;
   int64_t cumulative_from = -1;
+  // Of batches, which the module writes afterwards; for the checks alone.
+  const int64_t *counter = nullptr;
   bool biased_running_var = false, protect_running_stats = false;
   uint8_t *mask = nullptr;  // written: side of the activation
   SavedStatistics saved;    // written

@@ -66,9 +66,9 @@ class HeaderReader final : public nlohmann::json_sax<Json> {
     }
     if (place_ != Place::tensor || field_ != "dtype") return refuse("a text");
     entry_.type = element_type(text);
-    if (entry_.type == nullptr)
-      fail(Status::format, "header: %s has the dtype '%.20s', which safetensors does not have",
-           name().c_str(), text.c_str());
+    if (entry_.type == nullptr)  // bn2d::, or std::quoted is meant
+      fail(Status::format, "header: %s has the dtype %s, which safetensors does not have",
+           name().c_str(), bn2d::quoted(text).c_str());
     return true;
   }
 
@@ -99,9 +99,8 @@ class HeaderReader final : public nlohmann::json_sax<Json> {
     }
     const int field = text == "dtype" ? 1 : text == "shape" ? 2 : text == "data_offsets" ? 4 : 0;
     if (field == 0)
-      fail(Status::format,
-           "header: %s has a field '%.40s', known are dtype, shape and data_offsets",
-           name().c_str(), text.c_str());
+      fail(Status::format, "header: %s has a field %s, known are dtype, shape and data_offsets",
+           name().c_str(), bn2d::quoted(text).c_str());
     if ((has_ & field) != 0)
       fail(Status::format, "header: %s has two fields %s", name().c_str(), text.c_str());
     has_ |= field;

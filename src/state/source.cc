@@ -60,9 +60,7 @@ class File final : public Source {
       const ssize_t got = ::pread(fd_, at, count, static_cast<off_t>(offset));
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) fail_file("cannot read", path_, errno);
-      if (got == 0)
-        fail(Status::io, "the file has become shorter: %" PRIu64 " bytes, was %" PRIu64 ": %.120s",
-             offset, size_, path_.c_str());
+      if (got == 0) fail_shorter();
       at += got;
       offset += static_cast<uint64_t>(got);
       count -= static_cast<uint64_t>(got);
@@ -77,6 +75,12 @@ class File final : public Source {
   }
 
  private:
+  [[noreturn]] void fail_shorter() const {
+    struct stat about {};
+    if (::fstat(fd_, &about) != 0) fail_file("cannot look at", path_, errno);
+    fail(Status::io, "the file has become shorter: %" PRId64 " bytes, was %" PRIu64 ": %.120s",
+         static_cast<int64_t>(about.st_size), size_, path_.c_str());
+  }
   [[noreturn]] void close_and_fail(const char *what, int error) {
     ::close(fd_);
     fail_file(what, path_, error);

@@ -256,6 +256,21 @@ TEST_CASE("overlap: x and y share memory otherwise", "[overlap]") {
   }
 }
 
+TEST_CASE("overlap: y is not the module's counter", "[overlap]") {
+  // Catches a counter that is written into y after the forward. In eval mode nothing counts.
+  const Module module = make_module(1);
+  void *counter = nullptr;
+  REQUIRE(bn2d_tensor_data(tensor_of(module, "num_batches_tracked").get(), &counter) == BN2D_OK);
+  const float x[2] = {1, 3};
+  CHECK(bn2d_forward_f32(module.get(), x, 1, 1, 2, static_cast<float *>(counter), nullptr) ==
+        BN2D_ERROR_OVERLAP);
+  CHECK(std::string(bn2d_last_error()).find("num_batches_tracked at ") == 0);
+  CHECK(*static_cast<int64_t *>(counter) == 0);
+  REQUIRE(bn2d_module_eval(module.get()) == BN2D_OK);
+  CHECK(bn2d_forward_f32(module.get(), x, 1, 1, 2, static_cast<float *>(counter), nullptr) ==
+        BN2D_OK);
+}
+
 TEST_CASE("overlap: contiguous pointers", "[overlap]") {
   // Catches the plain calls, which have no views to check.
   const Module module = make_module(3);

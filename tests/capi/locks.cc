@@ -43,6 +43,44 @@ TEST_CASE("locks: an exclusive one keeps out all, a shared one the writers", "[l
   CHECK(bn2d_module_eval(module.get()) == BN2D_OK);
 }
 
+TEST_CASE("locks: which forward is shared and which needs the module alone", "[locks]") {
+  // Catches a forward that moves something beside others, and the header's list of those that may
+  // run at once. A shared lock keeps out exactly the exclusive ones.
+  enum class Norm { batch, untracked, group, instance, tracked_instance };
+  struct Case {
+    Norm norm;
+    bool training, frozen, shared;
+  };
+  for (const Case &one :
+       {Case{Norm::batch, true, false, false}, Case{Norm::batch, true, true, true},
+        Case{Norm::batch, false, false, true}, Case{Norm::batch, false, true, true},
+        Case{Norm::untracked, true, false, false}, Case{Norm::untracked, false, false, false},
+        Case{Norm::group, true, false, false}, Case{Norm::group, false, false, true},
+        Case{Norm::instance, true, false, false}, Case{Norm::instance, false, false, true},
+        Case{Norm::tracked_instance, true, false, false},
+        Case{Norm::tracked_instance, true, true, true},
+        Case{Norm::tracked_instance, false, false, true}}) {
+    INFO("norm " << static_cast<int>(one.norm) << ", training " << one.training << ", frozen "
+                 << one.frozen);
+    const Options options = make_options();
+    if (one.norm == Norm::untracked || one.norm == Norm::tracked_instance)
+      REQUIRE(bn2d_options_set_track_running_stats(options.get(),
+                                                   one.norm == Norm::tracked_instance) == BN2D_OK);
+    bn2d_module *raw = nullptr;
+    REQUIRE((one.norm == Norm::group ? bn2d_group_norm_create(1, 2, options.get(), &raw)
+             : one.norm == Norm::instance || one.norm == Norm::tracked_instance
+                 ? bn2d_instance_norm_create(2, options.get(), &raw)
+                 : bn2d_module_create(2, options.get(), &raw)) == BN2D_OK);
+    const Module module(raw);
+    REQUIRE(bn2d_module_train(raw, one.training) == BN2D_OK);
+    if (one.frozen) REQUIRE(bn2d_module_set_frozen(raw, 1) == BN2D_OK);
+    REQUIRE(bn2d_module_try_lock(raw, 0) == BN2D_OK);
+    CHECK(eval_forward(module) == (one.shared ? BN2D_OK : BN2D_ERROR_BUSY));
+    REQUIRE(bn2d_module_unlock(raw, 0) == BN2D_OK);
+    CHECK(eval_forward(module) == BN2D_OK);
+  }
+}
+
 TEST_CASE("locks: what was not locked cannot be unlocked", "[locks]") {
   // Catches an unlock that ends a call of another thread, or a lock of the other kind.
   const Module module = make_module(2);

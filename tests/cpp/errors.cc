@@ -79,6 +79,31 @@ TEST_CASE("cpp errors: a container that is too short", "[cpp]") {
         }).status() == bn2d::Status::shape);
 }
 
+TEST_CASE("cpp errors: a counter has one element", "[cpp]") {
+  // Catches 8 bytes written to a container of no elements: a view of rank 0 has no length.
+  bn2d::Module bn(3);
+  auto counter = bn.tensor("num_batches_tracked");
+  int64_t values[3] = {5, 6, 7};
+  for (const int64_t length : {0, 2, 3}) {
+    const std::string lengths = " has " + std::to_string(length) + " elements, the tensor has 1";
+    const auto written = error_of([&] { counter.copy_to({values, length}); });
+    CHECK(written.status() == bn2d::Status::shape);
+    CHECK(written.what() == "target" + lengths);
+    const auto read = error_of([&] { counter.copy_from({values, length}); });
+    CHECK(read.status() == bn2d::Status::shape);
+    CHECK(read.what() == "source" + lengths);
+  }
+  std::vector<int64_t> reserved;
+  reserved.reserve(4);
+  CHECK(error_of([&] { counter.copy_to(reserved); }).status() == bn2d::Status::shape);
+  CHECK(values[0] == 5);
+  CHECK(bn.num_batches_tracked() == 0);
+  counter.copy_from({values, 1});
+  CHECK(bn.num_batches_tracked() == 5);
+  counter.copy_to({values + 2, 1});
+  CHECK(values[2] == 5);
+}
+
 TEST_CASE("cpp errors: infer in training mode", "[cpp]") {
   // Catches an infer() that trains.
   bn2d::Module bn(1);

@@ -1,5 +1,6 @@
 // state.hpp, with exceptions; without them in cpp_results.cc.
 #include <bn2d/state.hpp>
+#include <functional>
 
 #include "state_world.h"
 
@@ -51,6 +52,36 @@ TEST_CASE("state.hpp: saved, opened, loaded", "[state]") {
   } catch (const bn2d::Error &error) {
     CHECK(error.status() == bn2d::Status::format);
   }
+}
+
+TEST_CASE("state.hpp: a text with a NUL in it is refused", "[state]") {
+  // Catches a name that C cuts at its first NUL: "a" in the place of "a\0b".
+  using namespace std::string_literals;
+  const std::string text = "a\0b"s;
+  bn2d::Module module(2);
+  bn2d::State state;
+  bn2d::Loader loader(state);
+  float values[2] = {};
+  const std::vector<std::function<void()>> calls = {[&] { state.set(text, values, {2}); },
+                                                    [&] { state.set(text, module); },
+                                                    [&] { state.set_metadata(text, "value"); },
+                                                    [&] { state.set_metadata("key", text); },
+                                                    [&] { state.save(text); },
+                                                    [&] { (void)bn2d::State::open(text); },
+                                                    [&] { (void)state.shape(text); },
+                                                    [&] { loader.add(text, module); },
+                                                    [&] { loader.add(text, values, {2}); }};
+  for (const auto &call : calls) {
+    try {
+      call();
+      FAIL("it was taken");
+    } catch (const bn2d::Error &error) {
+      CHECK(error.status() == bn2d::Status::invalid_argument);
+      CHECK(std::string(error.what()).find(" has 3 bytes, and a NUL at byte 1") !=
+            std::string::npos);
+    }
+  }
+  CHECK(state.names().empty());
 }
 
 TEST_CASE("state.hpp: through tables that were loaded", "[state]") {

@@ -268,6 +268,9 @@ TEST_CASE("load: nothing is changed where one of many modules cannot take it", "
   REQUIRE(bn2d_loader_add_module(cut.get(), "b.", target2.get()) == BN2D_OK);
   check_fails("shorter", BN2D_ERROR_IO, untouched, {"shorter"},
               [&] { return bn2d_loader_load(cut.get(), 1); });
+  REQUIRE(truncate(path.c_str(), 20) == 0);  // the number is that of the file, not of the read
+  check_fails("20 bytes", BN2D_ERROR_IO, untouched, {"has become shorter: 20 bytes, was "},
+              [&] { return bn2d_loader_load(cut.get(), 1); });
 }
 
 TEST_CASE("load: a module that ends before its loader, and one added twice", "[state]") {

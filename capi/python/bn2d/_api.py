@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import operator
 import os
 import re
 import site
@@ -126,9 +127,53 @@ def declared(name: str) -> Any:
     return function
 
 
+def _integer(name: str, given: Any, kind: Any) -> int:
+    """`given` where it is an integer that the type of C holds: ctypes would cut it silently."""
+    bits = 8 * ctypes.sizeof(kind)
+    is_truth = isinstance(given, bool) and bits < 64  # flags are int32_t, counts are int64_t
+    if not hasattr(given, "__index__") or (isinstance(given, bool) and not is_truth):
+        raise errors.InvalidArgumentError("%s is %r, not an integer" % (name, given))
+    number = operator.index(given)
+    least = -(1 << (bits - 1)) if kind(-1).value < 0 else 0
+    most = least + (1 << bits) - 1
+    if not least <= number <= most:
+        # Python refuses to write down an integer of many thousand digits.
+        long = number.bit_length() > 128
+        shown = "an integer of %d bits" % number.bit_length() if long else str(number)
+        raise errors.InvalidArgumentError(
+            "%s is %s, must be from %d to %d" % (name, shown, least, most)
+        )
+    return number
+
+
+def _number(name: str, given: Any) -> float:
+    try:
+        if hasattr(given, "__float__") or hasattr(given, "__index__"):
+            return float(given)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise errors.InvalidArgumentError("%s is %s, not a number" % (name, repr(given)[:80]))
+
+
+def _checked(function: str, parameter: dict[str, Any], given: Any) -> Any:
+    """The argument for a parameter of C, which has to hold it. Addresses and texts are ours."""
+    kind = SCALARS.get(parameter["type"])
+    if kind is None:
+        return given
+    # As the library's own messages: a setter's value is called what it sets.
+    setter = re.fullmatch(r"bn2d_(?:options_|module_)?set_(\w+)", function)
+    name = setter.group(1) if setter else parameter["name"]
+    if kind in (ctypes.c_double, ctypes.c_float):
+        return _number(name, given)
+    return _integer(name, given, kind)
+
+
 def call(name: str, *arguments: Any) -> Any:
     """Calls a function by its name. A status that is an error raises; results come back."""
-    result = declared(name)(*arguments)
+    parameters = FUNCTIONS[name]["parameters"]
+    result = declared(name)(
+        *(_checked(name, parameter, one) for parameter, one in zip(parameters, arguments))
+    )
     if FUNCTIONS[name]["returns"].get("kind") == "status" and result != 0:
         fail(result)
     return result
@@ -178,7 +223,7 @@ class Call:
             elif parameter["type"] == "const bn2d_view *" and slot is None:
                 arguments.append(ctypes.c_void_p())
             else:
-                slot = kind() if slot is None else kind(slot)
+                slot = kind() if slot is None else kind(_checked(name, parameter, slot))
                 arguments.append(slot)
             self.slots[parameter["name"]] = slot
         if given:

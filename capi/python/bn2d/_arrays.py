@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from . import _api
-from .errors import DtypeError, LayoutError
+from .errors import DtypeError, InvalidArgumentError, LayoutError
 
 # dtype's name: (number in the library, DLPack's code, bits)
 DTYPES: dict[str, tuple[int, int, int]] = {
@@ -34,6 +34,21 @@ def dtype_of(number: int) -> np.dtype[Any]:
         raise DtypeError("bfloat16 arrays need the package ml_dtypes") from None
     found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
     return found
+
+
+def unmasked(given: Any, name: str) -> Any:
+    """`given`, where it is no masked array: its masked values would count like any others."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise InvalidArgumentError(
+            "%s is a masked array, bn2d knows no masks: give %s.data or %s.filled(value)"
+            % (name, name, name)
+        )
+    return given
+
+
+def as_array(given: Any, name: str) -> np.ndarray[Any, Any]:
+    """`given` as an array, as `numpy.asarray` takes it."""
+    return np.asarray(unmasked(given, name))
 
 
 def code_and_bits(dtype: np.dtype[Any]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 import numpy as np
 
 from . import _above, _api
-from ._arrays import address_of, view_of
+from ._arrays import address_of, as_array, view_of
 from ._module import Norm
 from .errors import InvalidArgumentError
 
@@ -47,7 +47,7 @@ def _fold(
     arguments: tuple[int, ...],
 ) -> Folded:
     layers = _above.constants("fold")
-    old = np.asarray(weight)
+    old = as_array(weight, "weight")
     if old.ndim < 2:
         raise InvalidArgumentError("weight has %d dimensions, must have 2 or more" % old.ndim)
     if old.ndim == 2 and not transposed and groups == 1:
@@ -59,7 +59,7 @@ def _fold(
     new_bias = np.empty(outputs, new.dtype)
     given = [
         _given(old),
-        None if bias is None else _given(np.asarray(bias)),
+        None if bias is None else _given(as_array(bias, "bias")),
         _given(new),
         _given(new_bias),
     ]

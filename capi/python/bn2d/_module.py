@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union, overlo
 import numpy as np
 
 from . import _api
-from ._arrays import DTYPES, address_of, array_of, dtype_of, view_of
+from ._arrays import DTYPES, address_of, array_of, as_array, dtype_of, unmasked, view_of
 from ._statistics import Statistics
 from .errors import (
     DeviceError,
@@ -56,7 +56,7 @@ class _Plan:
 def _as_array(given: Any, name: str) -> Array:
     """`given` as an array, without a copy where it offers its memory (buffer, DLPack,
     __array__)."""
-    if isinstance(given, np.ndarray):
+    if isinstance(unmasked(given, name), np.ndarray):
         return given
     if isinstance(given, (list, tuple, int, float, complex, str, bytes)) or given is None:
         raise InvalidArgumentError("%s is a %s, not an array" % (name, type(given).__name__))
@@ -78,8 +78,8 @@ class Norm:
     memory, without a copy, and stay valid for as long as they are held. What does not exist is
     None. ``bn.weight = values`` copies into it.
 
-    Threads: calls let go of the interpreter's lock. In eval mode with running statistics any number
-    of threads may call the same module, and a group or instance norm without them in eval mode;
+    Threads: calls let go of the interpreter's lock. On running statistics (in eval mode, or frozen)
+    any number of threads may call the same module, and the same group or instance norm in eval mode;
     every other call needs it alone, and a violation raises :class:`BusyError` and changes nothing.
     Different modules are independent.
     """
@@ -104,14 +104,7 @@ class Norm:
             if name == "momentum" and one is None:
                 _api.call("bn2d_options_set_momentum_none", options.address)
             else:
-                _api.call(
-                    "bn2d_options_set_" + name,
-                    options.address,
-                    int(one) if isinstance(one, bool) else one,
-                )
-        for name, one in counts.items():
-            if isinstance(one, bool) or not hasattr(one, "__index__"):
-                raise InvalidArgumentError("%s is %r, not an integer" % (name, one))
+                _api.call("bn2d_options_set_" + name, options.address, one)
         self._handle = _api.Handle(
             _api.value(function, *counts.values(), options.address), "module"
         )
@@ -219,7 +212,7 @@ class Norm:
         target = self._array(name)
         if target is None:
             raise NotFoundError("this module has no %s" % name)
-        source = np.asarray(values)
+        source = as_array(values, name)
         if source.shape != target.shape:
             raise ShapeError(
                 "%s has the shape %s, the value %s" % (name, target.shape, source.shape)
@@ -367,20 +360,19 @@ class Norm:
             ShapeError: An array of another shape.
         """
         mine = {name for name in self._tensors if not name.endswith(".grad")}
-        given = {name: np.asarray(state_dict[name]) for name in state_dict}
+        given = {name: as_array(state_dict[name], name) for name in state_dict}
         missing = sorted(mine - given.keys() - {"num_batches_tracked"})
         unknown = sorted(given.keys() - mine)
+        misfits = [
+            "%s has the shape %s, the state %s" % (name, target.shape, given[name].shape)
+            for name in sorted(mine & given.keys())
+            if (target := self._array(name)) is not None and given[name].shape != target.shape
+        ]
         if strict and (missing or unknown):
-            raise NotFoundError(
-                "missing: %s; unknown: %s"
-                % (", ".join(missing) or "none", ", ".join(unknown) or "none")
-            )
-        for name in mine & given.keys():
-            target = self._array(name)
-            if target is not None and given[name].shape != target.shape:
-                raise ShapeError(
-                    "%s has the shape %s, the state %s" % (name, target.shape, given[name].shape)
-                )
+            names = ", ".join(missing) or "none", ", ".join(unknown) or "none"
+            raise NotFoundError("; ".join(["missing: %s; unknown: %s" % names, *misfits]))
+        if misfits:
+            raise ShapeError("; ".join(misfits))
         for name in mine & given.keys():
             self._store(name, given[name])
 
@@ -500,7 +492,7 @@ class Norm:
             y = out
             if type(y) is not np.ndarray and not isinstance(y, np.ndarray):
                 raise InvalidArgumentError("out is a %s, not an array" % type(y).__name__)
-            if not y.flags.writeable:
+            if not unmasked(y, "out").flags.writeable:
                 raise _read_only("out")
         key: Any = (x.shape, x.strides, x.dtype, y.shape, y.strides, y.dtype)
         key += (activation, slope, record, statistics is None)
@@ -635,7 +627,7 @@ class BatchNorm2d(Norm):
             biased_running_var=bool(biased_running_var),
             protect_running_stats=bool(protect_running_stats),
             num_threads=num_threads,
-            **({"ghost_batch_size": ghost_batch_size} if ghost_batch_size else {}),
+            **({} if ghost_batch_size == 0 else {"ghost_batch_size": ghost_batch_size}),
         )
 
     @property
@@ -696,8 +688,9 @@ class GroupNorm(Norm):
     """The channels of each sample in groups, each by its own statistics; the arguments of
     ``torch.nn.GroupNorm``.
 
-    There are no running statistics, and training and eval mode are the same. With one group it is a
-    layer norm over (C, H, W). One value alone becomes the bias.
+    There are no running statistics, and training and eval mode compute the same; several threads at
+    once need eval mode. With one group it is a layer norm over (C, H, W). One value alone becomes
+    the bias.
 
     Args:
         num_groups: 1 or more.
@@ -770,6 +763,12 @@ class Record:
         self._x, self._y = x, y
         self._residual = z is not None
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a Record cannot be pickled or copied: it belongs to one forward of one module in this "
+            "process"
+        )
+
     def backward(
         self, dy: Any, *, dx: Union[Array, bool] = True, dz: Union[Array, bool, None] = None
     ) -> Any:
@@ -819,7 +818,7 @@ class Record:
 
         ``weight_grad`` and ``bias_grad`` stay as they are.
         """
-        totals = np.ascontiguousarray(sums, np.float64)
+        totals = np.ascontiguousarray(unmasked(sums, "sums"), np.float64)
         results = [
             self._result("dx", dx),
             self._result("dz", self._residual if dz is None else dz),
@@ -889,7 +888,7 @@ class Record:
             return None
         if not isinstance(given, np.ndarray):
             raise InvalidArgumentError("%s is a %s, not an array" % (name, type(given).__name__))
-        if not given.flags.writeable:
+        if not unmasked(given, name).flags.writeable:
             raise _read_only(name)
         return given
 

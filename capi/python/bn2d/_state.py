@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 import numpy as np
 
 from . import _above, _api
-from ._arrays import address_of
+from ._arrays import address_of, as_array, unmasked
 from ._module import Norm
 from .errors import DtypeError, InvalidArgumentError, LayoutError
 
@@ -66,7 +66,7 @@ def save_state(
         if isinstance(value, Norm):
             _api.call("bn2d_state_set_module", state.address, name.encode(), value._address)
         else:
-            array = np.asarray(value)
+            array = as_array(value, name)
             if any(stride < 0 for stride in array.strides):
                 array = array.copy()
             view = _view(name, array)
@@ -106,7 +106,7 @@ def load_state(
         if isinstance(value, Norm):
             _api.call("bn2d_loader_add_module", loader.address, name.encode(), value._address)
             continue
-        if not isinstance(value, np.ndarray) or not value.flags.writeable:
+        if not isinstance(unmasked(value, name), np.ndarray) or not value.flags.writeable:
             raise InvalidArgumentError("%s is no array that can be written" % name)
         views.append((_view(name, value), value))
         _api.call("bn2d_loader_add", loader.address, name.encode(), ctypes.addressof(views[-1][0]))

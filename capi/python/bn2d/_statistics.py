@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 
 from . import _api
-from ._arrays import address_of, view_of
-from .errors import InvalidArgumentError, ShapeError
+from ._arrays import address_of, as_array, unmasked, view_of
+from .errors import ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,8 +40,6 @@ class Statistics:
     """
 
     def __init__(self, num_features: int) -> None:
-        if isinstance(num_features, bool) or not hasattr(num_features, "__index__"):
-            raise InvalidArgumentError("num_features is %r, not an integer" % (num_features,))
         self._handle = _api.Handle(_api.value("bn2d_statistics_create", num_features), "statistics")
         self._address = self._handle.address
         self._length: int = _api.value("bn2d_statistics_export_length", self._address)
@@ -79,7 +77,7 @@ class Statistics:
         Raises:
             ShapeError, DtypeError, LayoutError.
         """
-        array = np.asarray(x)
+        array = as_array(x, "x")
         view = view_of(array)
         view.data = address_of(array)
         _api.call("bn2d_statistics_accumulate", self._address, _api.ctypes.addressof(view))
@@ -95,7 +93,7 @@ class Statistics:
         if isinstance(other, Statistics):
             _api.call("bn2d_statistics_merge", self._address, other._address)
             return self
-        values = np.ascontiguousarray(other, np.float64)
+        values = np.ascontiguousarray(unmasked(other, "other"), np.float64)
         if values.ndim != 1:
             raise ShapeError("exported statistics have 1 dimension, these %d" % values.ndim)
         _api.call("bn2d_statistics_merge_exported", self._address, address_of(values), values.size)

@@ -49,6 +49,22 @@ def test_state_round_trip(tmp_path):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
 
 
+def test_a_masked_array_is_refused(tmp_path):
+    masked = np.ma.masked_array(np.ones((3, 3), np.float32), mask=np.eye(3))
+    for name, call in {
+        "w": lambda: bn2d.save_state(tmp_path / "file", {"w": masked}),
+        "weight": lambda: bn2d.fold_into_previous(random_module(3), masked),
+        "bias": lambda: bn2d.fold_into_previous(random_module(3), masked.data, masked[0]),
+    }.items():
+        need_libraries("state" if name == "w" else "fold")
+        with pytest.raises(bn2d.InvalidArgumentError, match="^%s is a masked array" % name):
+            call()
+    assert os.listdir(tmp_path) == []
+    bn2d.save_state(tmp_path / "file", {"w": masked.data})
+    with pytest.raises(bn2d.InvalidArgumentError, match="w is a masked array"):
+        bn2d.load_state(tmp_path / "file", {"w": masked})
+
+
 def test_state_errors_change_nothing(tmp_path):
     need_libraries("state")
     path = tmp_path / "file"

@@ -234,6 +234,12 @@ def test_a_state_that_does_not_fit_changes_nothing():
         bn.load_state_dict(
             {"gamma": 1, **{name: array for name, array in state.items() if name != "bias"}}
         )
+    with pytest.raises(
+        bn2d.NotFoundError,
+        match=r"missing: bias, running_mean, running_var; unknown: none; "
+        r"weight has the shape \(4,\), the state \(3,\)",
+    ):  # one call tells all that is wrong
+        bn.load_state_dict({"weight": np.zeros(3, "f4")})
     assert np.array_equal(bn.weight, np.ones(4, "f4"))
     bn.load_state_dict({"weight": state["weight"]}, strict=False)
     assert np.array_equal(bn.weight, np.full(4, 9.0, "f4"))
@@ -284,6 +290,101 @@ def test_a_module_that_cannot_be(make, kinds, text):
             make()
 
 
+class Index:
+    """An integer as other libraries have them."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __index__(self):
+        return self.number
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("num_features", lambda n: bn2d.BatchNorm2d(n)),
+        ("num_features", lambda n: bn2d.InstanceNorm2d(n)),
+        ("num_features", lambda n: bn2d.Statistics(n)),
+        ("num_groups", lambda n: bn2d.GroupNorm(n, 4)),
+        ("num_channels", lambda n: bn2d.GroupNorm(1, n)),
+        ("ghost_batch_size", lambda n: bn2d.BatchNorm2d(2, ghost_batch_size=n)),
+        ("num_threads", lambda n: bn2d.BatchNorm2d(2, num_threads=n)),
+        ("num_threads", lambda n: setattr(bn2d.BatchNorm2d(2), "num_threads", n)),
+        ("num_threads", lambda n: bn2d.set_num_threads(n)),
+    ],
+)
+def test_an_integer_that_c_cannot_hold_is_refused(name, use):
+    """ctypes cuts it to its lowest bits: 2**64 + 1 channels were 1."""
+    bits = 32 if name == "num_threads" else 64
+    for number in (2**bits + 1, 2 ** (bits - 1), -(2**bits) + 1, 2**100 + 1):
+        for given in (number, Index(number)):
+            with pytest.raises(
+                bn2d.InvalidArgumentError, match="^%s is %d, must be from " % (name, number)
+            ):
+                use(given)
+    with pytest.raises(bn2d.InvalidArgumentError, match="%s is an integer of 33220 bits" % name):
+        use(10**10000)  # has more digits than Python writes down
+    for given in (1.0, "1", None, np.float32(1)):
+        with pytest.raises(bn2d.InvalidArgumentError, match="%s is .* not an integer" % name):
+            use(given)
+    use(Index(1))
+    use(np.int32(1))
+    bn2d.set_num_threads(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("eps", lambda n: bn2d.BatchNorm2d(2, eps=n)),
+        ("momentum", lambda n: bn2d.BatchNorm2d(2, momentum=n)),
+        ("momentum", lambda n: setattr(bn2d.BatchNorm2d(2), "momentum", n)),
+        ("slope", lambda n: bn2d.BatchNorm2d(1)(np.ones((2, 1, 1, 1), "f4"), slope=n)),
+    ],
+)
+def test_what_is_no_number_is_refused(name, use):
+    for given in ("0.1", 1j, (0.1,), 10**400):
+        with pytest.raises(bn2d.InvalidArgumentError, match="^%s is .*not a number$" % name):
+            use(given)
+    use(np.float32(0.5))
+
+
+def test_a_masked_array_is_refused():
+    """Its masked values would count like any others."""
+    x = layouts((2, 3, 4, 5), "f4")["contiguous"]
+    masked = np.ma.masked_array(x.copy(), mask=x > 1)
+    channels = np.ma.masked_array(np.ones(3, "f4"), mask=[0, 1, 0])
+    bn = bn2d.BatchNorm2d(3)
+    _, record = bn.forward(x, record=True)  # and its plan is kept for arrays of this layout
+    for name, call in {
+        "x": lambda: bn(masked),
+        "z": lambda: bn(x, masked),
+        "out": lambda: bn(x, out=masked),
+        "dy": lambda: record.backward(masked),
+        "dx": lambda: record.backward(x, dx=masked),
+        "ddx": lambda: record.double_backward(x, masked),
+        "ddbias": lambda: record.double_backward(x, ddbias=channels),
+        "sums": lambda: record.backward_with_sums(x, np.ma.zeros(6)),
+        "weight": lambda: setattr(bn, "weight", channels),
+        "bias": lambda: bn.load_state_dict({"bias": channels}, strict=False),
+        "other": lambda: bn2d.Statistics(3).merge(np.ma.zeros(13)),
+    }.items():
+        with pytest.raises(bn2d.InvalidArgumentError, match="^%s is a masked array" % name):
+            call()
+    with pytest.raises(bn2d.InvalidArgumentError, match="x is a masked array"):
+        bn2d.Statistics(3).accumulate(masked)
+    assert np.array_equal(bn.weight, np.ones(3, "f4"))
+    assert bn(masked.data).shape == x.shape
+
+
+def test_a_record_does_not_travel():
+    bn = bn2d.BatchNorm2d(3)
+    _, record = bn.forward(layouts((2, 3, 4, 5), "f4")["contiguous"], record=True)
+    for travel in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="a Record cannot be pickled or copied"):
+            travel(record)
+
+
 def hostile():
     x = layouts((2, 3, 4, 5), "f4")["contiguous"]
     read_only = x.copy()
@@ -293,7 +394,8 @@ def hostile():
     big = np.dtype("f4").newbyteorder()
     return [
         ((x[:, :2],), {}, bn2d.ShapeError, "2 channels"),
-        ((x[0],), {}, bn2d.ShapeError, None),
+        ((x[0],), {}, bn2d.ShapeError, "x has rank 3, must be 4"),
+        ((x, x[0]), {}, bn2d.ShapeError, "z has rank 3, must be 4"),
         ((x.astype("f8"),), {}, bn2d.DtypeError, None),
         ((x.astype("i4"),), {}, bn2d.DtypeError, "int32"),
         ((x.astype(big),), {}, bn2d.DtypeError, "byte order"),
