@@ -109,7 +109,8 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
                                                            : Mode::packed;
   transposes_ = mode_ == Mode::packed && has_rows;
   if (!is_one_row) row_ = sets.size.c;
-  if (block != 0) (mode_ == Mode::channels ? block_ : row_) = block;
+  // Blocks of 2 and of 3 channels in one call have no common part of more than one.
+  if (block != 0) (mode_ == Mode::channels && block != 1 ? block_ : row_) = block;
 }
 
 kernels::Stream Blockwise::stream(const View &view, const Group &group,
