@@ -97,7 +97,8 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
     const View *const view = &(tensors.*tensor);
     if (!view->exists()) continue;
     is_one_row =
-        is_one_row && (sets.batches() == 1 || view->stride.n == sets.size.c * view->stride.c);
+        is_one_row && (sets.batches() == 1 ||
+                       (view->block == 0 && view->stride.n == sets.size.c * view->stride.c));
     block = std::gcd(block, view->block);
     planes = planes && has_contiguous_planes(*view);
     channels = channels && has_contiguous_channels(*view) &&

@@ -123,3 +123,36 @@ TEST_CASE("numerics: blocks of channels in any order of memory have the bits of 
     for (size_t k = 0; k < 3; ++k) CHECK(results[true][k] == results[false][k]);
   }
 }
+
+// Catches: samples whose blocks are expanded (all of them one) taken for one row of channels,
+// because they are as far apart as if the blocks followed one another.
+TEST_CASE("numerics: expanded blocks of a group norm", "[numerics][blocked]") {
+  constexpr int64_t kSamples = 11, kChannels = 4, kGroups = 2;
+  std::vector<float> x(kSamples * kChannels), same(x.size()), y(x.size()), wanted(x.size());
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * i % 17);
+  for (size_t i = 0; i < x.size(); ++i) same[i] = x[i - i % kChannels + i % 2];
+  const int64_t shape[] = {kSamples, 2, 1, 1, 2}, expanded[] = {kChannels, 0, 2, 2, 1},
+                plain_shape[] = {kSamples, kChannels, 1, 1}, plain[] = {kChannels, 1, 1, 1};
+  const auto view = [](std::vector<float> &data, int32_t rank, const int64_t *extents,
+                       const int64_t *strides) {
+    bn2d_view made = {};
+    made.data = data.data();
+    made.device_type = BN2D_CPU;
+    made.ndim = rank;
+    made.dtype_code = 2;
+    made.dtype_bits = 32;
+    made.dtype_lanes = 1;
+    made.shape = extents;
+    made.strides = strides;
+    return made;
+  };
+  const bn2d_view of_blocks = view(x, 5, shape, expanded),
+                  of_same = view(same, 4, plain_shape, plain),
+                  to_y = view(y, 4, plain_shape, plain),
+                  to_wanted = view(wanted, 4, plain_shape, plain);
+  for (const bool blocks : {true, false})
+    NUMERICS_OK(bn2d_group_norm_forward(
+        blocks ? &of_blocks : &of_same, nullptr, blocks ? &to_y : &to_wanted, kGroups, BN2D_F32,
+        nullptr, nullptr, 1e-5, BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr));
+  CHECK(y == wanted);
+}
