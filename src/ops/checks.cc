@@ -37,7 +37,7 @@ void check_fused(const Fused &fused, DType dtype) {
   if (!is_clamp && fused.activation != Activation::leaky_relu) return;
   const double lowest = is_clamp ? least : -most;
   if (!(fused.slope >= lowest && fused.slope <= most))
-    fail(Status::invalid_argument, "slope of %s is %.17g, must be from %.17g to %.17g for %s data",
+    fail(Status::invalid_argument, "slope of %s is %.9g, must be from %.9g to %.9g for %s data",
          name_of(fused), fused.slope, lowest, most, dtype_name(dtype));
 }
 
