@@ -231,6 +231,12 @@ Tiles counted(Tiles tiles, int64_t rows) {
   return tiles;
 }
 
+// Enough tiles to balance, and each large enough to be worth taking.
+constexpr int64_t kSmallestTile = 2048, kLargestTile = 16384, kTilesOfAWorker = 16;
+int64_t elements_of_tile(const Work &work, int workers) {
+  return std::clamp(work.size.numel() / (workers * kTilesOfAWorker), kSmallestTile, kLargestTile);
+}
+
 }  // namespace
 
 Tiles make_tiles(const Work &work, int workers) {
@@ -240,23 +246,28 @@ Tiles make_tiles(const Work &work, int workers) {
     tiles.size.h = work.size.h;
     tiles.channels *= work.block;
     tiles.positions = divide_up(tiles.positions, work.block);
+    // Small planes of a block have many samples, which share its coefficients (ops/long_rows.h).
+    constexpr int64_t kSmallPlaneOfBlock = 128, kFewestSamples = 8;
+    const int64_t plane = work.size.plane(), elements = elements_of_tile(work, workers);
+    if (plane < kSmallPlaneOfBlock && work.size.n >= kFewestSamples) {
+      tiles.channels = work.block;
+      tiles.positions = plane;
+      tiles.samples = even_part(work.size.n, elements / (work.block * plane), 1);
+    }
     return counted(tiles, work.rows());
   }
-  // Enough tiles to balance, and each large enough to be worth taking.
-  constexpr int64_t kSmallest = 2048, kLargest = 16384, kTilesOfAWorker = 16;
   const int64_t plane = work.size.plane(), c = work.row_channels();
   Tiles tiles;
   tiles.size = work.size;
   tiles.size.c = c;
-  if (work.row == 0 && work.size.numel() <= kSmallest) {  // no division for a small call
+  if (work.row == 0 && work.size.numel() <= kSmallestTile) {  // no division for a small call
     tiles.samples = work.size.n;
     tiles.channels = c;
     tiles.positions = plane;
     tiles.count = 1;
     return tiles;
   }
-  const int64_t elements =
-      std::clamp(work.size.numel() / (workers * kTilesOfAWorker), kSmallest, kLargest);
+  const int64_t elements = elements_of_tile(work, workers);
   tiles.channels_first = work.order == MemoryOrder::planes;
   if (work.order == MemoryOrder::channels) {
     tiles.channels = std::min(c, elements);
