@@ -14,7 +14,8 @@
 //
 // Blocks follow from the shape alone, so that the result does not depend on threads. Units are
 // groups as a whole where that balances: a channel is then summed and normalised while it is in
-// cache. Else, and where the channels are what is contiguous, they are single blocks.
+// cache. Else they are single blocks, and also where the channels are what is contiguous, or where
+// the caches hold the whole tensor and threads had better share out its samples.
 #pragma once
 #include <algorithm>
 #include <cstdint>
