@@ -214,3 +214,25 @@ TEST_CASE("ResNet-50's shapes at batch 32 keep 64 and 256 threads busy", "[plan]
     }
   }
 }
+
+// Catches: small tensors whose threads read what the others wrote (a training step of PyTorch was a
+// tenth slower), and large ones that are read twice from memory.
+TEST_CASE("plan: threads share out the samples of small tensors alone", "[plan]") {
+  Machine machine;
+  machine.threads = 2;
+  const auto plan_of = [&](const Extents &size, MemoryOrder order) {
+    Work work;
+    work.size = size;
+    work.order = order;
+    work.passes = 2;
+    return make_plan(work, machine, 128);
+  };
+  const Extents small{64, 16, 32, 32}, large{32, 64, 56, 56}, one_sample{1, 64, 112, 112};
+  CHECK(plan_of(small, MemoryOrder::planes).split);
+  CHECK_FALSE(plan_of(large, MemoryOrder::planes).split);
+  CHECK_FALSE(plan_of(one_sample, MemoryOrder::planes).split);
+  CHECK(plan_of(small, MemoryOrder::channels).split);
+  CHECK(plan_of({32, 512, 7, 7}, MemoryOrder::planes).blocks == 2);
+  machine.threads = 1;
+  CHECK_FALSE(plan_of(small, MemoryOrder::planes).split);
+}
