@@ -15,9 +15,20 @@ class Bn2d(ConanFile):
     description = "Batch normalisation for the CPU behind a stable C ABI"
     license = "MIT"
     settings = "os", "compiler", "build_type", "arch"
-    options = {"shared": [True, False]}
-    default_options = {"shared": True, "onetbb/*:shared": True}
+    options = {name: [True, False] for name in ("shared", "with_state", "with_fold")}
+    default_options = {
+        "shared": True,
+        "with_state": False,  # libbn2d_state: state files
+        "with_fold": False,  # libbn2d_fold: folding
+        "onetbb/*:shared": True,
+    }
     requires = "onetbb/[>=2021.4]", "highway/[>=1.0.3]"
+
+    def requirements(self):
+        if self.options.with_state:
+            self.requires("nlohmann_json/[>=3.9]")
+        if self.options.with_fold:
+            self.requires("openblas/[>=0.3]")
 
     def export_sources(self):
         for pattern in (
@@ -36,9 +47,14 @@ class Bn2d(ConanFile):
 
     def generate(self):
         CMakeDeps(self).generate()
-        PkgConfigDeps(self).generate()  # Highway is found by its libhwy.pc
+        PkgConfigDeps(self).generate()  # Highway and OpenBLAS are found by libhwy.pc, openblas.pc
         toolchain = CMakeToolchain(self)  # sets BUILD_SHARED_LIBS
-        toolchain.cache_variables.update(BN2D_DEVELOPER_MODE=False, BN2D_WERROR=False)
+        toolchain.cache_variables.update(
+            BN2D_DEVELOPER_MODE=False,
+            BN2D_WERROR=False,
+            BN2D_STATE=bool(self.options.with_state),
+            BN2D_FOLD=bool(self.options.with_fold),
+        )
         toolchain.generate()
 
     def build(self):
@@ -52,5 +68,11 @@ class Bn2d(ConanFile):
     def package_info(self):
         self.cpp_info.libs = ["bn2d"]
         self.cpp_info.requires = ["onetbb::libtbb", "highway::highway"]
+        if self.options.with_state:
+            self.cpp_info.libs.insert(0, "bn2d_state")
+            self.cpp_info.requires.append("nlohmann_json::nlohmann_json")
+        if self.options.with_fold:
+            self.cpp_info.libs.insert(0, "bn2d_fold")
+            self.cpp_info.requires.append("openblas::openblas")
         if not self.options.shared:
             self.cpp_info.system_libs = ["stdc++", "m", "pthread", "dl"]
