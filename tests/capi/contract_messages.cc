@@ -76,25 +76,18 @@ TEST_CASE("messages: of two views that do not fit the first is told", "[messages
   const Module module = make_module(2);
   float data[8] = {};
   const int64_t shape[3] = {2, 2, 2};
-  bn2d_view view = {};
-  view.data = data;
-  view.device_type = BN2D_CPU;
-  view.ndim = 3;
-  view.dtype_code = 2;
-  view.dtype_bits = 32;
-  view.dtype_lanes = 1;
-  view.shape = shape;
+  const View view(data, BN2D_F32, 3, shape, nullptr);
   const std::string rank = " has rank 3, must be 4, or 5 with blocks of channels";
-  CHECK(message(BN2D_ERROR_SHAPE, bn2d_forward(module.get(), &view, &view, nullptr)) == "x" + rank);
-  CHECK(message(BN2D_ERROR_SHAPE, bn2d_forward_act(module.get(), &view, &view, BN2D_ACT_NONE, 0,
-                                                   &view, nullptr)) == "x" + rank);
+  CHECK(message(BN2D_ERROR_SHAPE, bn2d_forward(module.get(), view, view, nullptr)) == "x" + rank);
+  CHECK(message(BN2D_ERROR_SHAPE, bn2d_forward_act(module.get(), view, view, BN2D_ACT_NONE, 0, view,
+                                                   nullptr)) == "x" + rank);
   bn2d_record *record = nullptr;
   float y[8];
   REQUIRE(bn2d_forward_f32(module.get(), data, 2, 1, 2, y, &record) == BN2D_OK);
-  CHECK(message(BN2D_ERROR_SHAPE, bn2d_backward(module.get(), record, &view, &view, &view)) ==
+  CHECK(message(BN2D_ERROR_SHAPE, bn2d_backward(module.get(), record, view, view, view)) ==
         "dy" + rank);
-  CHECK(message(BN2D_ERROR_SHAPE, bn2d_double_backward(module.get(), record, &view, &view, nullptr,
-                                                       nullptr, &view, &view)) == "dy" + rank);
+  CHECK(message(BN2D_ERROR_SHAPE, bn2d_double_backward(module.get(), record, view, view, nullptr,
+                                                       nullptr, view, view)) == "dy" + rank);
   bn2d_record_release(record);
   CHECK(message(BN2D_ERROR_SHAPE, bn2d_forward_f32(module.get(), data, -1, 1, 1, y, nullptr))
             .find("x: ") == 0);

@@ -4,6 +4,7 @@
 #include <array>
 #include <random>
 
+#include "support/contract_views.h"
 #include "support/numerics_case.h"
 
 using namespace numerics;
@@ -133,26 +134,13 @@ TEST_CASE("numerics: expanded blocks of a group norm", "[numerics][blocked]") {
   for (size_t i = 0; i < x.size(); ++i) same[i] = x[i - i % kChannels + i % 2];
   const int64_t shape[] = {kSamples, 2, 1, 1, 2}, expanded[] = {kChannels, 0, 2, 2, 1},
                 plain_shape[] = {kSamples, kChannels, 1, 1}, plain[] = {kChannels, 1, 1, 1};
-  const auto view = [](std::vector<float> &data, int32_t rank, const int64_t *extents,
-                       const int64_t *strides) {
-    bn2d_view made = {};
-    made.data = data.data();
-    made.device_type = BN2D_CPU;
-    made.ndim = rank;
-    made.dtype_code = 2;
-    made.dtype_bits = 32;
-    made.dtype_lanes = 1;
-    made.shape = extents;
-    made.strides = strides;
-    return made;
-  };
-  const bn2d_view of_blocks = view(x, 5, shape, expanded),
-                  of_same = view(same, 4, plain_shape, plain),
-                  to_y = view(y, 4, plain_shape, plain),
-                  to_wanted = view(wanted, 4, plain_shape, plain);
+  const bn2d_test::View of_blocks(x.data(), BN2D_F32, 5, shape, expanded),
+      of_same(same.data(), BN2D_F32, 4, plain_shape, plain),
+      to_y(y.data(), BN2D_F32, 4, plain_shape, plain),
+      to_wanted(wanted.data(), BN2D_F32, 4, plain_shape, plain);
   for (const bool blocks : {true, false})
     NUMERICS_OK(bn2d_group_norm_forward(
-        blocks ? &of_blocks : &of_same, nullptr, blocks ? &to_y : &to_wanted, kGroups, BN2D_F32,
+        blocks ? of_blocks : of_same, nullptr, blocks ? to_y : to_wanted, kGroups, BN2D_F32,
         nullptr, nullptr, 1e-5, BN2D_ACT_NONE, 0, nullptr, nullptr, nullptr));
   CHECK(y == wanted);
 }

@@ -1,5 +1,6 @@
 // Folding: against long double, weight by weight, and as layers; what is refused.
 #include "layers.h"
+#include "support/contract_views.h"
 
 using namespace bn2d_test;
 
@@ -214,25 +215,13 @@ TEST_CASE("fold: in place, and through strides, the same bits", "[fold]") {
     std::memcpy(plain.data(), weight.data(), plain.size() * 4);
     const auto place = [&](size_t i) { return i / 54 * 54 + i % 9 * 6 + i / 9 % 6; };
     for (size_t i = 0; i < plain.size(); ++i) last[place(i)] = plain[i];
-    const auto view = [](void *data, int32_t rank, const int64_t *extents, const int64_t *steps) {
-      bn2d_view made{};
-      made.data = data;
-      made.device_type = BN2D_CPU;
-      made.ndim = rank;
-      made.dtype_code = 2;
-      made.dtype_bits = 32;
-      made.dtype_lanes = 1;
-      made.shape = extents;
-      made.strides = steps;
-      return made;
-    };
     Numbers strided_bias = bias;
-    const bn2d_view w = view(last.data(), 4, shape, strides),
-                    b = view(strided_bias.data(), 1, one, nullptr);
-    REQUIRE((previous ? bn2d_fold_into_previous(module.get(), l.kind, 1, &w, &b, &w, &b, nullptr,
-                                                nullptr)
-                      : bn2d_fold_into_next(module.get(), l.kind, 1, 0, &w, &b, &w, &b, nullptr,
-                                            nullptr)) == BN2D_OK);
+    const bn2d_test::View w(last.data(), BN2D_F32, 4, shape, strides),
+        b(strided_bias.data(), BN2D_F32, 1, one, nullptr);
+    REQUIRE((previous
+                 ? bn2d_fold_into_previous(module.get(), l.kind, 1, w, b, w, b, nullptr, nullptr)
+                 : bn2d_fold_into_next(module.get(), l.kind, 1, 0, w, b, w, b, nullptr, nullptr)) ==
+            BN2D_OK);
     std::memcpy(plain.data(), out.data(), plain.size() * 4);
     bool same = true;
     for (size_t i = 0; i < plain.size(); ++i) same = same && last[place(i)] == plain[i];
