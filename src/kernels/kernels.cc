@@ -18,6 +18,7 @@
 #include "kernels/activations.inl.h"
 #include "kernels/channel.inl.h"
 #include "kernels/side.inl.h"
+#include "kernels/transpose.inl.h"
 
 #if HWY_ONCE
 #if HWY_ARCH_X86
@@ -50,7 +51,9 @@ constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
     {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::VarianceOfMoments,          \
      N_##TARGET::CoefficientsOfForward, N_##TARGET::GradientsOfBackward, N_##TARGET::StoreCenters, \
      N_##TARGET::StoreFactors, N_##TARGET::SideOfForward},                                         \
-    {N_##TARGET::Activate<float>, N_##TARGET::Activate<double>}}},
+    {N_##TARGET::Activate<float>, N_##TARGET::Activate<double>},                                   \
+    {N_##TARGET::Transpose<uint16_t>, N_##TARGET::Transpose<uint32_t>,                             \
+     N_##TARGET::Transpose<uint64_t>}}},
 
 // The targets that this CPU has, as Highway's bits. Our own question: Highway's is in libhwy, and
 // loading that alone takes most of the time that loading this library may take (it looks at the

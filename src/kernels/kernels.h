@@ -26,6 +26,7 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/transpose.h"
 #include "tensor/dtype.h"
 
 namespace bn2d::kernels {
@@ -296,7 +297,8 @@ struct Kernels {
   const char *name;  // of the SIMD target
   const TypeKernels *f32, *f64, *f16, *bf16;
   ChannelKernels channel;
-  void (*activate[2])(const ActivationJob &job);  // floats, doubles
+  void (*activate[2])(const ActivationJob &job);   // floats, doubles
+  void (*transpose[3])(const Transposition &job);  // elements of 2, 4 and 8 bytes
   const TypeKernels &of(DType dtype) const {
     return *(dtype == DType::f64    ? f64
              : dtype == DType::f16  ? f16

@@ -2,8 +2,15 @@
 
 #include <algorithm>
 
+#include "kernels/kernels.h"
+
 namespace bn2d {
 namespace {
+
+template <class T>
+void transpose(const kernels::Transposition &job) {
+  kernels::active().transpose[sizeof(T) / 4](job);
+}
 
 // `count` elements, apart in memory, one after another.
 template <class T>
@@ -19,31 +26,6 @@ void scatter_run(const T *from, int64_t stride, int64_t count, T *to) {
 template <class T>
 void repeat(const T *from, int64_t count, T *to) {
   std::fill_n(to, count, *from);
-}
-
-// to[c][r] = from[r][c]. A line of `to` is written as a whole, from lines that stay in L1
-// meanwhile. Squares in vector registers were no faster: the time goes to memory. kPacks: `from` is
-// the tensor, else `to` is. There a piece touches one line of each position, and no hardware sees
-// which ones come next; so those of the next 128 positions are fetched.
-template <bool kPacks, class T>
-void transpose(const T *from, int64_t from_stride, int64_t rows, int64_t columns, T *to,
-               int64_t to_stride) {
-  constexpr int64_t kAtOnce = 64 / sizeof(T), kAhead = 128;
-  for (int64_t r = 0; r < rows; r += kAtOnce) {
-    const int64_t count = std::min(kAtOnce, rows - r);
-    if (kPacks)
-      for (int64_t i = r; i < r + count; ++i) __builtin_prefetch(from + (i + kAhead) * from_stride);
-    for (int64_t c = 0; c < columns; ++c) {
-      const T *source = from + r * from_stride + c;
-      T *target = to + c * to_stride + r;
-      __builtin_prefetch(target + (kPacks ? 8 * kAtOnce : kAhead * to_stride), 1);
-      if (count == kAtOnce) {
-        for (int64_t i = 0; i < kAtOnce; ++i) target[i] = source[i * from_stride];
-      } else {
-        gather_run(source, from_stride, count, target);
-      }
-    }
-  }
 }
 
 // Calls f(memory, offset, count) for each run of constant stride in positions [position, position +
@@ -80,36 +62,36 @@ void for_each_part(const View &view, const Box &box, const PackedStrides &packed
 template <class T>
 void gather_elements(const View &view, const Box &box, const PackedStrides &packed, T *to) {
   const int64_t stride = view.stride.w;
-  for_each_part(view, box, packed,
-                [&](const std::byte *memory, int64_t at, int64_t channels, int64_t count) {
-                  const T *from = reinterpret_cast<const T *>(memory);
-                  if (channels > 1) {
-                    transpose<true>(from, stride, count, channels, to + at, packed.channel);
-                  } else if (stride == 1) {
-                    std::copy_n(from, count, to + at);
-                  } else if (stride == 0) {
-                    repeat(from, count, to + at);
-                  } else {
-                    gather_run(from, stride, count, to + at);
-                  }
-                });
+  for_each_part(
+      view, box, packed, [&](const std::byte *memory, int64_t at, int64_t channels, int64_t count) {
+        const T *from = reinterpret_cast<const T *>(memory);
+        if (channels > 1) {
+          transpose<T>({from, stride, count, channels, to + at, packed.channel, true, false});
+        } else if (stride == 1) {
+          std::copy_n(from, count, to + at);
+        } else if (stride == 0) {
+          repeat(from, count, to + at);
+        } else {
+          gather_run(from, stride, count, to + at);
+        }
+      });
 }
 
 template <class T>
-void scatter_elements(const T *from, const PackedStrides &packed, const View &view,
-                      const Box &box) {
+void scatter_elements(const T *from, const PackedStrides &packed, const View &view, const Box &box,
+                      bool streaming) {
   const int64_t stride = view.stride.w;
-  for_each_part(view, box, packed,
-                [&](std::byte *memory, int64_t at, int64_t channels, int64_t count) {
-                  T *to = reinterpret_cast<T *>(memory);
-                  if (channels > 1) {
-                    transpose<false>(from + at, packed.channel, channels, count, to, stride);
-                  } else if (stride == 1) {
-                    std::copy_n(from + at, count, to);
-                  } else {
-                    scatter_run(from + at, stride, count, to);
-                  }
-                });
+  for_each_part(
+      view, box, packed, [&](std::byte *memory, int64_t at, int64_t channels, int64_t count) {
+        T *to = reinterpret_cast<T *>(memory);
+        if (channels > 1) {
+          transpose<T>({from + at, packed.channel, channels, count, to, stride, false, streaming});
+        } else if (stride == 1) {
+          std::copy_n(from + at, count, to);
+        } else {
+          scatter_run(from + at, stride, count, to);
+        }
+      });
 }
 
 }  // namespace
@@ -125,14 +107,18 @@ void gather(const View &view, const Box &box, const PackedStrides &packed, std::
   }
 }
 
-void scatter(const std::byte *from, const PackedStrides &packed, const View &view, const Box &box) {
+void scatter(const std::byte *from, const PackedStrides &packed, const View &view, const Box &box,
+             bool streaming) {
   switch (dtype_size(view.dtype)) {
     case 2:
-      return scatter_elements(reinterpret_cast<const uint16_t *>(from), packed, view, box);
+      return scatter_elements(reinterpret_cast<const uint16_t *>(from), packed, view, box,
+                              streaming);
     case 4:
-      return scatter_elements(reinterpret_cast<const uint32_t *>(from), packed, view, box);
+      return scatter_elements(reinterpret_cast<const uint32_t *>(from), packed, view, box,
+                              streaming);
     default:
-      return scatter_elements(reinterpret_cast<const uint64_t *>(from), packed, view, box);
+      return scatter_elements(reinterpret_cast<const uint64_t *>(from), packed, view, box,
+                              streaming);
   }
 }
 

@@ -18,6 +18,8 @@ struct PackedStrides {
 };
 
 void gather(const View &view, const Box &box, const PackedStrides &packed, std::byte *to);
-void scatter(const std::byte *from, const PackedStrides &packed, const View &view, const Box &box);
+// `streaming`: past the caches, where whole cache lines are written. The caller fences.
+void scatter(const std::byte *from, const PackedStrides &packed, const View &view, const Box &box,
+             bool streaming = false);
 
 }  // namespace bn2d

@@ -1,0 +1,20 @@
+// Matrices of elements, rows and columns exchanged: what takes a tensor from one layout to another.
+#pragma once
+#include <cstdint>
+
+namespace bn2d::kernels {
+
+// to[c][r] = from[r][c]. Strides are of rows, in elements; the elements of a row follow one
+// another.
+struct Transposition {
+  const void *from;
+  int64_t from_stride, rows, columns;
+  void *to;
+  int64_t to_stride;
+  // Whether `from` is the tensor, and `to` the packed copy; else it is the other way round.
+  bool packs = false;
+  // Whole cache lines go to memory past the caches. The caller fences.
+  bool streaming = false;
+};
+
+}  // namespace bn2d::kernels
