@@ -24,6 +24,15 @@ View Tensors::*odd_one(const Tensors &tensors, bool (*is_in_layout)(const View &
   return odd;
 }
 
+bool reads_agree(const Tensors &tensors, bool (*is_in_layout)(const View &)) {
+  bool all = true;
+  for (int k = 0; k < kReadTensors; ++k) {
+    const View &view = tensors.*kTensors[k];
+    all = all && (!view.exists() || is_in_layout(view));
+  }
+  return all;
+}
+
 // Straight to its place: one of both tensors has contiguous planes. Its channels are a constant
 // stride apart within a block.
 void copy_box(const View &from, const View &to, const Box &box) {
@@ -52,6 +61,8 @@ Agreement::Agreement(bool is_allowed, Tensors *tensors) : to_(tensors->out) {
   if (!is_allowed || !tensors->out.exists() || tensors->side_mask != nullptr ||
       tensors->sign_mask != nullptr)
     return;
+  // Then the sums read them as they are, and what is written is transposed on its way.
+  if (reads_agree(*tensors, has_contiguous_planes)) return;
   View Tensors::*odd = odd_one(*tensors, has_contiguous_planes);
   if (odd == nullptr) {
     odd = odd_one(*tensors, is_rows);

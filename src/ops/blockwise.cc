@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <initializer_list>
+#include <iterator>
 #include <new>
 #include <numeric>
 
@@ -69,8 +70,8 @@ void store_doubles(const double *from, std::byte *unconverted, const View &view,
 
 // What was packed, back to where it belongs.
 void write_piece(const kernels::Stream &stream, const View &view, const Blockwise::Piece &piece,
-                 const std::byte *buffer) {
-  if (stream.data == buffer) scatter(buffer, strides_of(piece), view, piece);
+                 const std::byte *buffer, bool streaming) {
+  if (stream.data == buffer) scatter(buffer, strides_of(piece), view, piece, streaming);
 }
 
 }  // namespace
@@ -88,30 +89,41 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
       blocks_(make_blocks(size_)),
       kernels_(kernels::active().of(dtype)) {
   static_assert(sizeof(Packed) <= kBufferBytes);
-  bool planes = tensors.side_mask == nullptr && tensors.sign_mask == nullptr;
-  bool channels = planes && kernels_.map[0][static_cast<int>(kernels::Layout::channels)] != nullptr;
   bool is_one_row = sets.batches() == 1 || sets.samples == 1;
   bool has_rows = false;
   int64_t block = 0;
   for (const auto tensor : kTensors) {
-    const View *const view = &(tensors.*tensor);
-    if (!view->exists()) continue;
-    is_one_row =
-        is_one_row && (sets.batches() == 1 ||
-                       (view->block == 0 && view->stride.n == sets.size.c * view->stride.c));
-    block = std::gcd(block, view->block);
-    planes = planes && has_contiguous_planes(*view);
-    channels = channels && has_contiguous_channels(*view) &&
-               (view->stride.c == 1 || size_.c == 1 || sets.size.c > 1);
-    has_rows = has_rows || (!has_contiguous_planes(*view) && view->stride.c == 1);
+    const View &view = tensors.*tensor;
+    if (!view.exists()) continue;
+    is_one_row = is_one_row && (sets.batches() == 1 ||
+                                (view.block == 0 && view.stride.n == sets.size.c * view.stride.c));
+    block = std::gcd(block, view.block);
+    has_rows = has_rows || (!has_contiguous_planes(view) && view.stride.c == 1);
   }
-  mode_ = channels && (prefers_channels(size_) || !planes) ? Mode::channels
-          : planes                                         ? Mode::planes
-                                                           : Mode::packed;
+  mode_ = mode_for(static_cast<int>(std::size(kTensors)),
+                   tensors.side_mask != nullptr || tensors.sign_mask != nullptr);
+  sums_mode_ = mode_ == Mode::packed && !is_pointwise()
+                   ? mode_for(kReadTensors, tensors.side_mask != nullptr)
+                   : mode_;
   transposes_ = mode_ == Mode::packed && has_rows;
   if (!is_one_row) row_ = sets.size.c;
   // Blocks of 2 and of 3 channels in one call have no common part of more than one.
   if (block != 0) (mode_ == Mode::channels && block != 1 ? block_ : row_) = block;
+}
+
+// How the first `count` of the tensors are gone through together.
+Blockwise::Mode Blockwise::mode_for(int count, bool has_mask) const {
+  bool planes = !has_mask;
+  bool channels = planes && kernels_.map[0][static_cast<int>(kernels::Layout::channels)] != nullptr;
+  for (int k = 0; k < count; ++k) {
+    const View &view = tensors_.*kTensors[k];
+    if (!view.exists()) continue;
+    planes = planes && has_contiguous_planes(view);
+    channels = channels && has_contiguous_channels(view) &&
+               (view.stride.c == 1 || size_.c == 1 || sets_.size.c > 1);
+  }
+  if (channels && (prefers_channels(size_) || !planes)) return Mode::channels;
+  return planes ? Mode::planes : Mode::packed;
 }
 
 kernels::Stream Blockwise::stream(const View &view, const Group &group,
@@ -206,12 +218,16 @@ void Blockwise::for_each_piece(const Group &group, const Blocks::Block &block, c
   const int64_t first = place.sample + block.first_sample, end = first + block.samples;
   for (int64_t n = first; n < end; n += samples)
     for (int64_t done = 0; done < block.length; done += length)
-      for (int64_t c = 0; c < group.channels; c += at_once)
+      for (int64_t c = 0; c < group.channels; c += at_once) {
+        const bool is_last = c + at_once >= group.channels;
         f(Piece{{n, std::min(samples, end - n), place.channel + c,
                  std::min(at_once, group.channels - c), block.position + done,
                  std::min(length, block.length - done)},
                 c,
-                n == first && done == 0});
+                n == first && done == 0,
+                is_last ? -c : at_once,
+                is_last ? length : 0});
+      }
 }
 
 // Where the mask has the first position of a part of a plane.
@@ -276,7 +292,7 @@ void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index,
   const Blocks::Block block = blocks_.at(index);
   if (is_pointwise() && op == kernels::SumsOf::backward)
     return pointwise_sums(group, block, accumulators, in_double, buffer);
-  if (mode_ == Mode::packed)
+  if (sums_mode_ == Mode::packed)
     return packed_sums(op, group, block, accumulators, in_double, *new (buffer) Packed);
   auto job = job_of<kernels::SumsJob>(group, block);
   job.in_double = in_double;
@@ -293,16 +309,17 @@ void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index,
   job.side_sign = accumulators.side_sign;
   job.side_threshold = accumulators.side_threshold;
   job.buffer = buffer;
-  kernels_.sums[static_cast<int>(op)][static_cast<int>(layout())](job);
+  kernels_.sums[static_cast<int>(op)][static_cast<int>(layout_of(sums_mode_))](job);
 }
 
 void Blockwise::reduce(kernels::SumsOf op, const Group &part, const Accumulators &accumulators,
                        kernels::Sums *sums) const {
   const int terms = kernels::sums_count(op);
-  const int64_t first = layout() == kernels::Layout::channels
+  const kernels::Layout layout = layout_of(sums_mode_);
+  const int64_t first = layout == kernels::Layout::channels
                             ? part.channel
                             : part.channel * terms * kernels::accumulators_of(accumulators.wide);
-  kernels_.reduce(terms, layout(), part.channels, accumulators.lanes + first, accumulators.stride,
+  kernels_.reduce(terms, layout, part.channels, accumulators.lanes + first, accumulators.stride,
                   sums);
 }
 
@@ -399,6 +416,8 @@ void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::
   for_each_piece(group, block, [&](const Piece &piece) {
     auto job = job_of_piece<kernels::MapJob>(piece, packed);
     job.activation = tensors_.activation;
+    const kernels::Stream &read = job.x.data ? job.x : job.g;
+    job.prefetch = (piece.next_channel * read.channel + piece.next_position) * dtype_size(dtype_);
     job.coefficients = coefficients.from(piece.in_group).regular;
     job.coefficient_stride = coefficients.stride;
     job.out = piece_stream(tensors_.out, piece, packed.written[0]);
@@ -407,9 +426,9 @@ void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::
     job.streaming = streaming && job.out.data != nullptr && job.out.data != packed.written[0] &&
                     reinterpret_cast<uintptr_t>(job.out.data) % kLine == 0;
     kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
-    write_piece(job.out, tensors_.out, piece, packed.written[0]);
+    write_piece(job.out, tensors_.out, piece, packed.written[0], streaming);
     if (tensors_.sign_mask == nullptr)
-      return write_piece(job.out2, tensors_.out2, piece, packed.written[1]);
+      return write_piece(job.out2, tensors_.out2, piece, packed.written[1], streaming);
     pack_signs(kernels_, packed.written[1], dtype_size(dtype_), piece);
   });
 }

@@ -144,8 +144,9 @@ class Blockwise {
   static_assert(kPieceBytes >= kPiece * 8);
   // A part of one plane of some channels, or some whole planes of them.
   struct Piece : Box {
-    int64_t in_group;  // its first channel, counted from that of the group
-    bool is_first;     // of its channels in a block
+    int64_t in_group;                     // its first channel, counted from that of the group
+    bool is_first;                        // of its channels in a block
+    int64_t next_channel, next_position;  // from here to the next piece
   };
   // Memory that a worker lends to each of the functions below: packed copies, or long rows.
   static constexpr int64_t kBufferBytes = 64 * 1024;
@@ -213,9 +214,11 @@ class Blockwise {
     alignas(64) std::byte written[2][kPieceBytes];
     alignas(64) std::byte unconverted[kPieceBytes];
   };
-  kernels::Layout layout() const {
-    return mode_ == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
+  Mode mode_for(int count, bool has_mask) const;
+  static kernels::Layout layout_of(Mode mode) {
+    return mode == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
   }
+  kernels::Layout layout() const { return layout_of(mode_); }
   // Calls f(part) for the parts of a group whose channels are a constant stride apart.
   template <class F>
   void for_each_part(const Group &group, const F &f) const {
@@ -309,7 +312,8 @@ class Blockwise {
   int64_t row_, block_ = 1;
   DType dtype_;
   Blocks blocks_;
-  Mode mode_;
+  Mode mode_;        // of maps
+  Mode sums_mode_;   // another one where only what is written lies differently
   bool transposes_;  // packed, and a tensor has its channels contiguous
   const kernels::TypeKernels &kernels_;
 };

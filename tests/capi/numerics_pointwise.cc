@@ -20,7 +20,7 @@ const std::vector<std::pair<int32_t, int32_t>> dtype_pairs = {
 
 // Catches: a wrong formula or constant, a tail that cancels, a box of the walk that is mapped with
 // another's coefficients, half data rounded on the way, z left out of the argument, sums that miss
-// a box.
+// a box, or that are reduced in another layout where only dx lies differently.
 TEST_CASE("pointwise: every activation, dtype and layout is within its bound",
           "[numerics][pointwise]") {
   uint64_t seed = 1;
@@ -40,6 +40,7 @@ TEST_CASE("pointwise: every activation, dtype and layout is within its bound",
           c.residual = residual;
           c.stateless = seed % 5 < 2;
           c.x = c.y = c.z = c.dx = c.dz = layout;
+          if (seed % 4 == 1) c.dx = c.dz = layout == Layout::nhwc ? Layout::nchw : Layout::nhwc;
           c.placement = seed % 4;
           Inputs in = random_inputs(c, ++seed);
           const Expected want = expect(c, in);
