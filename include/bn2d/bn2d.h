@@ -82,10 +82,10 @@
  *
  * **fork().** A child may use everything that the parent had, whatever other threads were doing at
  * the moment of the fork: no function waits for a thread that the child does not have, and a module
- * that another thread was using is free. It is as that call had left it at that moment: its running
- * statistics or gradients may be half updated. Where a call had used a thread pool before the fork,
- * calls of the child are done by their calling thread. Not allowed: to fork in a signal handler
- * that has interrupted one of our functions.
+ * that another thread was using is free. It may be in the middle of that call's changes: its
+ * running statistics or gradients may be half updated. Where a call had used a thread pool before
+ * the fork, calls of the child are done by their calling thread. Not allowed: to fork in a signal
+ * handler that has interrupted one of our functions.
  *
  * **Cancellation.** No function is a cancellation point: pthread_cancel() takes effect after the
  * call. This holds for the default type, PTHREAD_CANCEL_DEFERRED; with PTHREAD_CANCEL_ASYNCHRONOUS
@@ -94,18 +94,18 @@
  *
  * **Memory that stays.** After a call the process keeps its working memory for the next one: at
  * most 16 blocks of at most 16 MiB, one for each call that ran at the same time. A module keeps at
- * most four records that were released. Slots of dead handles are used again, but only after 4096
- * others of their kind, so that a dead handle is noticed. They never go back to the system: at most
- * 1 MiB for each of the five kinds, beside the largest number alive.
+ * most four records that were released. A dead handle's slot is used again after 4096 others of its
+ * kind, each time with another of 16 tags, so that dead handles are noticed. Slots never go back to
+ * the system: at most 1 MiB for each of the five kinds, beside the largest number alive.
  *
  * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a
  * square, a sum or weight/std leaves the range of the type. What an activation or a residual is
  * applied to, weight*xhat + bias, has to be within the range itself. For |slope| > 1 the unit of
- * y's error bound grows with |slope|. A pointwise activation of a given argument is within 6 ulp
- * of its own value (clamp: exact), except below v = -88 (double: -709; gelu: -13 and -37), where it
- * is 0; an ulp of y is then that of the largest argument or result of the channel. Float and half
- * data are summed in float for 16 elements at a time, then in double: a mean is within 1 ulp or
- * 2^-24 standard deviations, or twice that where elements repeat, as in expanded tensors; a
+ * y's error bound grows with |slope|. A pointwise activation of a given argument is within 6 ulp of
+ * its own value (relu6, clamp: exact), except below v = -88 (double: -709; gelu: -13 and -37),
+ * where it is 0; an ulp of y is then that of the largest argument or result of the channel. Float
+ * and half data are summed in float for 16 elements at a time, then in double: a mean is within 1
+ * ulp or 2^-24 standard deviations, or twice that where elements repeat, as in expanded tensors; a
  * variance is within 4 ulp, dweight and dbias within 2^-23 of the sum of the magnitudes of their
  * terms. Sets of statistics of several channels (group norm): dweight within 2^-23 of the sum of
  * |g|*max(|xhat|, 1), as the mean is that of the set. A call leaves the floating-point exception
@@ -151,8 +151,8 @@ extern "C" {
  */
 typedef struct bn2d_options bn2d_options;
 /**
- * A BatchNorm2d module: parameters, buffers, mode. Made with bn2d_module_create(), given back with
- * bn2d_module_release().
+ * A module, of any of the norms: parameters, buffers, mode. Made with bn2d_module_create(),
+ * bn2d_group_norm_create() or bn2d_instance_norm_create(), given back with bn2d_module_release().
  */
 typedef struct bn2d_module bn2d_module;
 /**
@@ -237,8 +237,8 @@ enum bn2d_activation {
   BN2D_ACT_LEAKY_RELU = 2, /**< v > 0 ? v : slope*v; the gradient at 0 is slope */
   BN2D_ACT_RELU6 = 3,      /**< min(max(v, 0), 6); the gradient at 0 and 6 is 0. Since 1.3. */
   /** min(max(v, 0), slope): `slope` is the upper bound, above 0; the gradient at 0 and there is 0.
-   * Other lower bounds are a matter of the bias: clamp to [a, b] is a + this of v - a with the
-   * bound b - a. Since 1.3. */
+   * Of other lower bounds: clamp of v to [a, b] is a + this of v - a, with the bound b - a.
+   * Since 1.3. */
   BN2D_ACT_CLAMP = 4,
   /** v*min(max(v + 3, 0), 6)/6; the gradient at -3 is 0, at 3 it is 1. Since 1.3. */
   BN2D_ACT_HARDSWISH = 5,
@@ -283,10 +283,9 @@ enum bn2d_flag {
  *    both at full speed.
  *  - ndim 5: blocks of b channels, as oneDNN has them (nChw16c, nChw8c). The shape is
  *    {N, C/b, H, W, b}, strides NULL or {C*H*W, H*W*b, W*b, b, 1}; channel c is number c%b of block
- *    c/b. So C is a multiple of b: channels that only pad the last block are not known here. Large
- *    planes take about as long as channels_last, small ones longer: 7x7 about 1.5 times with 16
- *    channels, 2.5 to 5 times with 8 (`bn2d_bench --filter '^blocked/'`). A mask is that of
- *    (N, C, H, W). Since 1.3.
+ *    c/b. So C is a multiple of b: channels that only pad the last block are not known here. Most
+ * take about as long as channels_last, 7x7 with 8 channels up to twice as long (`bn2d_bench
+ * --filter '^blocked/' --threads 1`). A mask is that of (N, C, H, W). Since 1.3.
  *  - any other positive strides work, too. The stride of an extent of 0 or 1 does not matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
  *    again and again. In a tensor that is written, no two elements may share memory:
@@ -364,7 +363,8 @@ BN2D_API int32_t bn2d_constant_by_name(const char *name, int64_t *out_value);
 /**
  * Limits the threads that one call uses, for the whole process; a module's own limit, where set, is
  * the stricter of both.
- * @param threads 1 or more; 0 (the default): as many as the calling thread's oneTBB arena has.
+ * @param threads 1 or more; 0 (the default): as many as the thread pool has: of oneTBB, the arena
+ * of the calling thread.
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_set_num_threads(int32_t threads);
@@ -455,10 +455,11 @@ BN2D_API int32_t bn2d_options_set_protect_running_stats(bn2d_options *options, i
  */
 BN2D_API int32_t bn2d_options_set_num_threads(bn2d_options *options, int32_t threads);
 /**
- * Sets an option by its name and a value as text: "eps" "1e-3"; "momentum" "0.1" or "None";
+ * Sets an option by its name and a value as text: "eps" "1e-3"; "momentum" "0.1", "None" or "none";
  * "affine", "bias", "track_running_stats", "biased_running_var", "protect_running_stats" "True",
- * "False", "1" or "0"; "device" "cpu"; "dtype" as bn2d_dtype_from_name(); "num_threads" "4";
- * "ghost_batch_size" "32". The same checks as the setters, whatever the host's locale.
+ * "true", "1" or "False", "false", "0"; "device" "cpu"; "dtype" as bn2d_dtype_from_name();
+ * "num_threads" "4"; "ghost_batch_size" "32". The same checks as the setters, whatever the host's
+ * locale.
  * @return BN2D_OK, BN2D_ERROR_NOT_FOUND for an unknown name, else the setter's
  *   BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE. Threads: one per object.
  *   Since 1.0.
@@ -502,8 +503,8 @@ BN2D_API int32_t bn2d_module_num_features(const bn2d_module *module, int64_t *ou
 /** eps. @return BN2D_OK. Threads: free. Since 1.0. */
 BN2D_API int32_t bn2d_module_eps(const bn2d_module *module, double *out);
 /**
- * *out_has 1 and the momentum, or *out_has 0 and NaN for the cumulative average. @return BN2D_OK.
- * Threads: free. Since 1.0.
+ * *out_has 1 and the momentum, or *out_has 0 and NaN: for the cumulative average, or for a module
+ * that never has running statistics (group norm). @return BN2D_OK. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_module_momentum(const bn2d_module *module, int32_t *out_has, double *out);
 /** 1 where weight exists. @return BN2D_OK. Threads: free. Since 1.0. */
@@ -693,8 +694,8 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor,
  *   BN2D_ERROR_TOO_FEW_VALUES (batch statistics of 1 value per channel), BN2D_ERROR_STATE (in
  *   training: num_batches_tracked, which the host may write, is negative or at its largest),
  *   BN2D_ERROR_BUSY. Threads: shared on running statistics (in eval mode, or frozen), and in eval
- *   mode of a group or instance norm; else exclusive, as of a batch norm without running statistics
- *   in either mode. Since 1.0.
+ *   mode of a group or instance norm; else exclusive; so is a batch norm without running
+ * statistics, in both modes. Since 1.0.
  */
 BN2D_API int32_t bn2d_forward_f32(bn2d_module *module, const float *x, int64_t n, int64_t h,
                                   int64_t w, float *y, bn2d_record **record);
@@ -734,7 +735,8 @@ BN2D_API int32_t bn2d_forward_act(bn2d_module *module, const bn2d_view *x, const
  * Backward of contiguous NCHW float data. Accumulates into weight.grad and bias.grad where they
  * require a gradient.
  * @param module The module that recorded.
- * @param record From a forward of *this* module; of any layout, its extents count.
+ * @param record From a forward of *this* module. Only the extents of its x matter here, not its
+ * layout.
  * @param[in] dy Gradient of y, n*C*h*w elements.
  * @param[out] dx Gradient of x, overwritten; NULL: not wanted (nor computed).
  * @return BN2D_OK, BN2D_ERROR_DTYPE, BN2D_ERROR_LAYOUT (not aligned), BN2D_ERROR_OVERLAP,

@@ -1239,8 +1239,9 @@ class Module {
     return Record(Library(owner_.api()), made, x, y);
   }
   /**
-   * As forward() in eval mode, by the running statistics; changes nothing. Status::state in
-   * training mode. Any number of threads at once (of a batch norm without running statistics: one).
+   * As forward() in eval mode: by the running statistics where the module has some, else by those
+   * of x. Changes nothing. Status::state in training mode. Any number of threads at once (of a
+   * batch norm without running statistics: one).
    */
   Returns<void> infer(const ConstView &x, const View &y, Activation activation = none,
                       const ConstView &z = {}) const {

@@ -18,6 +18,15 @@
 #include <bn2d/bn2d.hpp>
 
 namespace bn2d {
+namespace detail {
+template <class T>
+struct Same {
+  using type = T;
+};
+/* Of a parameter whose type follows from another one: it may be nullptr. */
+template <class T>
+using same_t = typename Same<T>::type;
+}  // namespace detail
 #if defined(BN2D_NO_EXCEPTIONS)
 inline namespace with_results {
 #else
@@ -47,11 +56,12 @@ struct Folded {
   double rounding = 0; /**< The largest relative error by storing the new weights in their dtype. */
 };
 
-/** Into the layer before the module. bias NULL: it has none. out_weight may be weight, out_bias may
- * be bias. */
+/** Into the layer before the module. bias nullptr: it has none. out_weight may be weight, out_bias
+ * may be bias. */
 template <class T, class U>
 Returns<Folded> fold_into_previous(const Module &module, const Layer &layer, const T *weight,
-                                   const T *bias, U *out_weight, U *out_bias) {
+                                   const detail::same_t<T> *bias, U *out_weight,
+                                   detail::same_t<U> *out_bias) {
   Folded folded;
   const auto fault =
       detail::fault_of(Library::linked().api(),
@@ -67,7 +77,8 @@ Returns<Folded> fold_into_previous(const Module &module, const Layer &layer, con
 /** Into the layer after the module. padded: some outputs read fewer inputs than others. */
 template <class T, class U>
 Returns<Folded> fold_into_next(const Module &module, const Layer &layer, bool padded,
-                               const T *weight, const T *bias, U *out_weight, U *out_bias) {
+                               const T *weight, const detail::same_t<T> *bias, U *out_weight,
+                               detail::same_t<U> *out_bias) {
   Folded folded;
   const auto fault = detail::fault_of(
       Library::linked().api(),

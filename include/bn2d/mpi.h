@@ -16,8 +16,10 @@
  * whole batch. Gradients of weight and bias are those of a rank's own part: add them up with those
  * of the other layers.
  *
- * **Without statistics of the batch** (in eval mode, or frozen) nothing is sent: any rank may call
- * on its own. All ranks have to be in the same mode.
+ * **Without statistics of the batch** (on running statistics: in eval mode, or frozen) nothing is
+ * sent: any rank may call on its own. A module without running statistics needs the batch in eval
+ * mode, too. All ranks have to be in the same mode. Group and instance norms have no statistics to
+ * share, and are refused (BN2D_ERROR_STATE): call bn2d_forward() for them.
  *
  * **Errors.** Arguments are checked on all ranks before anything changes. Where one fails, all do:
  * it with its own status, the others with that of the lowest rank that failed. No rank waits for

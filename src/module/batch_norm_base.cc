@@ -193,7 +193,8 @@ double shift_of(double mean, double weight, double variance, double scale, doubl
 void BatchNormBase::scale_shift(ChannelArray scale, ChannelArray shift) const {
   const Gate::Pass pass(gate_, false);
   if (!running_mean_)
-    fail(Status::state, "%.150s has no running statistics: y depends on the batch", repr().c_str());
+    fail(Status::state, "%.150s has no running statistics: y depends on the elements of x",
+         repr().c_str());
   const int64_t bytes = num_features_ * dtype_size(scale.dtype);
   const auto check_written = [&](const char *name, const ChannelArray &written) {
     check_array(name, written.data, bytes, dtype_size(written.dtype));
