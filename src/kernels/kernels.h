@@ -24,6 +24,7 @@
 //    transformations (Dekker 1971; Knuth, TAOCP 2, 4.2.2).
 //  - At the end of a block its 8 lanes are added as a tree, neighbours first.
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 #include "kernels/transpose.h"
@@ -166,6 +167,10 @@ inline constexpr Activation kLastActivation = Activation::sigmoid;
 inline constexpr bool is_pointwise(Activation activation) {
   return activation > Activation::leaky_relu;
 }
+// Forward of these is that of relu with an upper bound, which maps know of float and double data.
+inline constexpr bool is_bounded(Activation activation) {
+  return activation == Activation::relu6 || activation == Activation::clamp;
+}
 
 // out = act(argument), or act'(argument)*gradient where that is given. Arrays of the arithmetic
 // type, which may be one.
@@ -189,6 +194,7 @@ struct MapJob {
   int64_t coefficient_stride = kMaxGroup;
   Activation activation = Activation::none;
   double slope = 0;
+  double bound = HUGE_VAL;  // forward: of y
   bool streaming =
       false;  // write past the caches; needs streaming_fence() before another thread reads
   int64_t prefetch = 0;  // bytes ahead of what is read to fetch into L2 meanwhile

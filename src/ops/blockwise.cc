@@ -366,11 +366,20 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
   }
 }
 
+void Blockwise::set_activation(kernels::MapJob &job) const {
+  job.activation = tensors_.activation;
+  if (!has_bound()) return;
+  job.activation = kernels::Activation::relu;
+  job.slope = 0;
+  job.bound = tensors_.bound;
+}
+
 void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                             const MapCoefficients &coefficients, bool streaming, int64_t next_group,
                             void *buffer) const {
-  const bool has_gradients = op != kernels::MapOf::forward && keeps_gradients();
-  if (is_pointwise() && !has_gradients)
+  const bool is_forward = op == kernels::MapOf::forward;
+  const bool has_gradients = !is_forward && keeps_gradients();
+  if (is_pointwise() && !has_gradients && !(is_forward && has_bound()))
     return pointwise_map(op, group, block, coefficients, streaming, buffer);
   if (mode_ == Mode::packed)
     return packed_map(op, group, block, coefficients, streaming, *new (buffer) Packed);
@@ -383,7 +392,7 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
     job.g = job.out;
     job.v = {};
   } else {
-    job.activation = tensors_.activation;
+    set_activation(job);
   }
   job.streaming = streaming;
   // Where there is no next group, a little ahead in the same run of memory: the arithmetic of one
@@ -415,7 +424,7 @@ void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::
                            Packed &packed) const {
   for_each_piece(group, block, [&](const Piece &piece) {
     auto job = job_of_piece<kernels::MapJob>(piece, packed);
-    job.activation = tensors_.activation;
+    set_activation(job);
     const kernels::Stream &read = job.x.data ? job.x : job.g;
     job.prefetch = (piece.next_channel * read.channel + piece.next_position) * dtype_size(dtype_);
     job.coefficients = coefficients.from(piece.in_group).regular;

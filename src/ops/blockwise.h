@@ -229,6 +229,12 @@ class Blockwise {
       f(Group{c, next - c});
     }
   }
+  // Whether maps of forward end with the activation's bound.
+  bool has_bound() const {
+    return kernels::is_bounded(tensors_.activation) &&
+           dtype_size(dtype_) == arithmetic_size(dtype_);
+  }
+  void set_activation(kernels::MapJob &job) const;
   void map_regular(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                    const MapCoefficients &coefficients, bool streaming, int64_t next_group,
                    void *buffer) const;
