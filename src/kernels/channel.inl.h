@@ -348,6 +348,25 @@ BN2D_SELDOM inline void CoefficientsOfForward(const ForwardChannels &of) {
   }
 }
 
+// The sums of a channel times a factor. NaN, which makes all channels of the set extreme, where
+// their mean is below `least`, or too large. A channel whose sums are 0 adds nothing.
+template <class D, class V = Vec<D>>
+HWY_NOINLINE void StoreWeighed(D d, const BackwardChannels &of, int64_t c, V factor, V least) {
+  const auto zero = Zero(d), nan = Set(d, std::numeric_limits<double>::quiet_NaN());
+  const auto g = Abs(LoadU(d, of.sums->hi + c)),
+             products = Abs(LoadU(d, of.sums->hi + kMaxGroup + c));
+  const auto sum = MulAdd(products, LoadU(d, of.statistics.invstd + c), g);
+  const auto is_within =
+      And(Ge(sum, Mul(least, Set(d, of.count))), Lt(sum, Set(d, SafeRange<double>::kMost)));
+  const auto is_safe = Or(Eq(Max(g, products), zero), is_within);
+  for (int64_t i = c; i < 2 * kMaxGroup; i += kMaxGroup) {
+    const Pair<V> product = TwoProduct(factor, LoadU(d, of.sums->hi + i));
+    const auto low = MulAdd(factor, LoadU(d, of.sums->lo + i), product.lo);
+    StoreU(IfThenElse(is_safe, product.hi, nan), d, of.weighed->hi + i);
+    StoreU(IfThenElseZero(Eq(Sub(low, low), zero), low), d, of.weighed->lo + i);
+  }
+}
+
 template <class A>
 struct BackwardGradients {
   const BackwardChannels &of;
@@ -379,6 +398,13 @@ struct BackwardGradients {
     const auto invstd = LoadU(d, of.statistics.invstd + c);
     const auto w = LoadOr(d, of.statistics.weight, c, 1), exact_scale = Mul(w, invstd);
     StoreAs(d, InRange<A>(d, exact_scale, w), Coefficient<A>(out, b_scale, c));
+    if (of.weighed != nullptr) {
+      const auto least =
+          sizeof(A) == sizeof(double)
+              ? Mul(Max(invstd, Set(d, 1.0)), Set(d, SafeRange<double>::kLeastGradient))
+              : Mul(invstd, Set(d, R::kLeast));
+      return StoreWeighed(d, of, c, LoadAs(d, Coefficient<A>(out, b_scale, c)), least);
+    }
     auto extreme = IsExtremeScale<A>(d, w, invstd, exact_scale);
     if (of.sums != nullptr) {
       const auto scale = LoadAs(d, Coefficient<A>(out, b_scale, c));  // as the map has it
@@ -423,7 +449,7 @@ struct BackwardGradients {
 };
 
 BN2D_SELDOM inline void GradientsOfBackward(const BackwardChannels &of) {
-  if (of.sums != nullptr)
+  if (of.sums != nullptr && of.weighed == nullptr)
     StoreCenters(of.channels, of.statistics.mean, of.statistics.mean_lo, of.coefficients);
   if (of.coefficients.wide) {
     ForChannels(of.channels, BackwardGradients<double>{of});

@@ -267,11 +267,14 @@ struct BackwardChannels {
   ChannelStatistics statistics;
   const Sums *sums;  // NULL: there are none, and only the factor of dx is written
   // Of sets of several channels: the sums of scale*g and scale*g*(x-mean) over the set of each
-  // channel. NULL: a set is one channel.
+  // channel. NULL: a set is one channel, or only `weighed` is asked for.
   const Sums *of_set;
   double count;  // elements of a set
   ChannelCoefficients coefficients;
   double *sum_g, *sum_g_xhat;  // written
+  // Not NULL: the sums, times the scale that the map has, and nothing else is written. NaN where
+  // they are not exact enough for those of a set.
+  Sums *weighed = nullptr;
 };
 
 // Per-channel arithmetic, vectorised over the channels of a group, in double.

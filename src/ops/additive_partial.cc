@@ -17,7 +17,7 @@ void blend_kept_into(const ChannelArray &gradient, const KeptOfSets &kept, int64
   double sums[kernels::kMaxGroup];
   for (int64_t c = 0; c < channels; c += kernels::kMaxGroup) {
     const Group g = {c, std::min<int64_t>(kernels::kMaxGroup, channels - c)};
-    for (int64_t i = 0; i < g.channels; ++i) sums[i] = kept.sum(c + i);
+    kept.sum(g, sums);
     blend_into(gradient, g, blend, sums);
   }
 }

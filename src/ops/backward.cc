@@ -58,20 +58,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                                            const MapCoefficients &coefficients,
                                            const Workspace &own) const {
     Numbers &numbers = *new (own.numbers) Numbers;
-    channel_.gradients({g.channels, statistics_of(g, &numbers), nullptr, nullptr, count_,
-                        coefficients.of_regular(), numbers.sum_g, numbers.sum_g_xhat});
-    const std::byte *const scales = coefficients.regular + kernels::coefficient::b_scale *
-                                                               coefficients.stride *
-                                                               coefficients.size;
-    for (int64_t i = 0; i < g.channels; ++i) {
-      const double scale = is_wide()
-                               ? reinterpret_cast<const double *>(scales)[i]
-                               : static_cast<double>(reinterpret_cast<const float *>(scales)[i]);
-      for (int term = 0; term < kSums; ++term) weigh(total, term, i, scale, own.part, term);
-      // NaN makes all channels of the set extreme. A channel whose sums are 0 adds nothing.
-      if (!has_safe_sums(total.hi[i], total.hi[kMaxGroup + i], numbers.invstd[i]))
-        own.part->hi[i] = std::numeric_limits<double>::quiet_NaN();
-    }
+    channel_.gradients({g.channels, statistics_of(g, &numbers), &total, nullptr, count_,
+                        coefficients.of_regular(), nullptr, nullptr, own.part});
     return *own.part;
   }
 
@@ -136,16 +124,6 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       }
     });
     return {numbers->mean, numbers->mean_lo, numbers->invstd, numbers->weight};
-  }
-
-  // Whether the sums of a channel are exact enough for those of its set.
-  bool has_safe_sums(double sum_g, double sum_product, double invstd) const {
-    using R = kernels::SafeRange<double>;
-    if (sum_g == 0 && sum_product == 0) return true;
-    const double sum = std::fabs(sum_g) + std::fabs(sum_product) * invstd;
-    const double least = is_wide() ? std::max(invstd, 1.0) * R::kLeastGradient
-                                   : invstd * kernels::SafeRange<float>::kLeast;
-    return sum >= least * count_ && sum < R::kMost;
   }
 
   // The sums that came from outside.

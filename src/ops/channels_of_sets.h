@@ -76,14 +76,21 @@ class KeptOfSets {
     std::copy_n(values, g.channels, data() + g.channel);
   }
   double at(int64_t batch, int64_t c) const { return data()[batch * channels_ + c]; }
-  double sum(int64_t c) const {
-    double sum = 0, low = 0;
+  // The sums of the channels of a group, of kMaxGroup at most. Sample after sample, as they are in
+  // memory, and so in vectors.
+  void sum(const Group &g, double *sums) const {
+    double low[kernels::kMaxGroup] = {};
+    std::fill_n(sums, g.channels, 0.0);
     for (int64_t batch = 0; batch < batches_; ++batch) {
-      const double value = at(batch, c), next = sum + value, part = next - sum;  // Knuth's two-sum
-      low += (sum - (next - part)) + (value - part);
-      sum = next;
+      const double *const values = data() + batch * channels_ + g.channel;
+      for (int64_t i = 0; i < g.channels; ++i) {  // Knuth's two-sum
+        const double sum = sums[i], next = sum + values[i], part = next - sum;
+        low[i] += (sum - (next - part)) + (values[i] - part);
+        sums[i] = next;
+      }
     }
-    return std::isfinite(sum) ? sum + low : sum;
+    for (int64_t i = 0; i < g.channels; ++i)
+      if (std::isfinite(sums[i])) sums[i] += low[i];
   }
 
  private:

@@ -128,8 +128,10 @@ class Forward {
         double mean = kept_mean_.at(batch, c),
                var = kept_var_.exists() ? kept_var_.at(batch, c) : 0;
         if (call_.averages_sets) {
-          mean = kept_mean_.sum(c) / static_cast<double>(batches);
-          var = kept_var_.exists() ? kept_var_.sum(c) / static_cast<double>(batches) : 0;
+          kept_mean_.sum({c, 1}, &mean);
+          mean /= static_cast<double>(batches);
+          if (kept_var_.exists()) kept_var_.sum({c, 1}, &var);
+          var /= static_cast<double>(batches);
         }
         const double factor = call_.cumulative_from < 0
                                   ? call_.averaging_factor
