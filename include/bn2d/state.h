@@ -102,7 +102,8 @@ BN2D_API void bn2d_state_release(bn2d_state *state);
 /** Number of tensors. @return BN2D_OK. Threads: one per object. Since 1.2. */
 BN2D_API int32_t bn2d_state_count(const bn2d_state *state, int64_t *out);
 /**
- * The index of a tensor by its name. Indices are from 0, in the order of the file, and stay.
+ * The index of a tensor by its name. Indices are from 0, in the order of the file, those that were
+ * set behind them in the order of setting. They stay.
  * @return BN2D_OK, BN2D_ERROR_NOT_FOUND. Threads: one per object. Since 1.2.
  */
 BN2D_API int32_t bn2d_state_find(const bn2d_state *state, const char *name, int64_t *out);
@@ -149,7 +150,7 @@ BN2D_API int32_t bn2d_state_data(const bn2d_state *state, int64_t index, const v
 BN2D_API int32_t bn2d_state_copy_to(const bn2d_state *state, int64_t index,
                                     const bn2d_view *target);
 /**
- * A tensor by name, copied: a new one, or a new value for the one that has this name.
+ * Copies a tensor in under a name, in place of the one that has it.
  * @param[in] state A state.
  * @param name UTF-8; not "__metadata__", which the format keeps for itself.
  * @param[in] source Elements of any shape and strides; any type of DLPack that safetensors has,
@@ -254,7 +255,7 @@ BN2D_API int32_t bn2d_loader_add_module(bn2d_loader *loader, const char *prefix,
  * bn2d_state_copy_to().
  * @param[in] loader A loader.
  * @param[in] name Name of the tensor.
- * @param[out] target Of the tensor's shape. The memory is kept: in place until the load. Where
+ * @param[out] target Of the tensor's shape. The memory has to stay until the last load. Where
  * targets share memory, the one that was added last wins.
  * @return BN2D_OK, BN2D_ERROR_SHAPE, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE, BN2D_ERROR_LAYOUT,
  * BN2D_ERROR_OVERFLOW. Threads: one per object. Since 1.2.
@@ -267,7 +268,7 @@ BN2D_API int32_t bn2d_loader_add(bn2d_loader *loader, const char *name, const bn
  * @param dtype One of bn2d_dtype.
  * @param[in] shape `rank` extents; NULL for a scalar.
  * @param rank Number of dimensions, 0 to 64.
- * @param[out] data Receives the elements. Kept: in place until the load.
+ * @param[out] data Receives the elements. Has to stay until the last load.
  * @return as bn2d_loader_add(). Threads: one per object. Since 1.2.
  */
 BN2D_API int32_t bn2d_loader_add_flat(bn2d_loader *loader, const char *name, int32_t dtype,
