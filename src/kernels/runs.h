@@ -110,11 +110,6 @@ struct LaneOfRun {
   unsigned rows_of_first, rows_of_second;  // bit k: row k has that element
   double *accumulators;                    // of the lane, of the first channel
   Offsets later;                           // to what is fetched meanwhile
-  // All rows have the first element, and all or none the second one.
-  bool is_whole() const {
-    constexpr unsigned kAll = (1u << kRowsOfRun) - 1;
-    return rows_of_first == kAll && (rows_of_second == kAll || rows_of_second == 0);
-  }
 };
 
 // Calls add_lane for the lanes of the runs of a block whose vectors run along channels.

@@ -373,15 +373,12 @@ HWY_INLINE void FetchRow(const Cursor &ahead, int k) {
   if constexpr (kAct == Act::relu || kAct == Act::sloped) Prefetch(ahead.side + bytes);
 }
 
-// The same for row k of a lane. The hardware does not follow so many runs of memory.
-template <SumsOf kOf, class T, Act kAct>
-HWY_INLINE void FetchRow(const LaneOfRun &lane, const Cursor &from, int k, int64_t c) {
-  const Offsets &offset = lane.pattern.offset[k];
-  const int64_t bytes = c * static_cast<int64_t>(sizeof(T));
-  Prefetch(from.x + offset.x + lane.later.x + bytes);
-  if constexpr (kOf != SumsOf::forward) Prefetch(from.g + offset.g + lane.later.g + bytes);
-  if constexpr (kAct == Act::relu || kAct == Act::sloped)
-    Prefetch(from.side + offset.side + lane.later.side + bytes);
+// The same for a row of a lane. The hardware does not follow so many runs of memory.
+template <SumsOf kOf, Act kAct>
+HWY_INLINE void FetchRow(const Cursor &ahead, const Offsets &offset) {
+  Prefetch(ahead.x + offset.x);
+  if constexpr (kOf != SumsOf::forward) Prefetch(ahead.g + offset.g);
+  if constexpr (kAct == Act::relu || kAct == Act::sloped) Prefetch(ahead.side + offset.side);
 }
 
 // The end of a plane costs few instructions with masks. Without, it is a function of its own.
@@ -556,8 +553,8 @@ HWY_INLINE void AddPlanes(const PlanesOfChannel &planes) {
 
 // ---- channels: vectors run along channels of one lane
 
-// For the channels from c on, as many as D has lanes.
-template <SumsOf kOf, class T, Act kAct, In kIn, bool kWhole, class D>
+// For the channels from c on, as many as D has lanes. kVector: a whole vector.
+template <SumsOf kOf, class T, Act kAct, In kIn, bool kVector, class D>
 HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
   constexpr int kTerms = sums_count(kOf);
   const SumsJob &job = lane.job;
@@ -565,20 +562,26 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
   const int64_t stride = job.accumulator_stride,
                 term_step = accumulators_of(kIn == In::pairs) * stride;
   double *const memory = lane.accumulators + c;
-  const auto read = [&](const Cursor &from, int k) BN2D_INLINED {
-    return reader.read(from, lane.pattern.offset[k], c, LoadWhole<D>());
-  };
+  // Copies, which stay in registers.
+  const int64_t bytes = c * static_cast<int64_t>(sizeof(T));
+  const Offsets to_channel = {bytes, bytes, bytes, bytes}, later = lane.later;
+  const Offsets *const offsets = lane.pattern.offset;
+  const auto read = [&](const Cursor &from, int k)
+                        BN2D_INLINED { return reader.read(from, offsets[k], 0, LoadWhole<D>()); };
   if constexpr (kIn == In::runs) {
     Terms<kOf, D> half[2];  // by a loop: less code
     Repeat<2, false>([&](int i) BN2D_INLINED {
-      const Cursor &from = i == 0 ? lane.first : lane.second;
+      const Cursor from = (i == 0 ? lane.first : lane.second).plus(to_channel),
+                   ahead = from.plus(later);
       const unsigned rows = i == 0 ? lane.rows_of_first : lane.rows_of_second;
       half[i] = NoTerms<kOf>(d);
       if (rows == 0) return;
-      half[i] = TreeOfRows<kOf, (kWhole && kUnroll)>(d, lane.pattern.rows, [&](int k) BN2D_INLINED {
-        if constexpr (kWhole) FetchRow<kOf, T, kAct>(lane, from, k, c);
-        return kWhole || (rows >> k & 1u) ? read(from, k) : Elements<Vec<D>>(Zero(d));
-      });
+      half[i] =
+          TreeOfRows<kOf, (kVector && kUnroll)>(d, lane.pattern.rows, [&](int k) BN2D_INLINED {
+            if (HWY_UNLIKELY((rows >> k & 1u) == 0)) return Elements<Vec<D>>(Zero(d));
+            if constexpr (kVector) FetchRow<kOf, kAct>(ahead, offsets[k]);
+            return read(from, k);
+          });
     });
     const Terms<kOf, D> both = AddTerms(half[0], half[1]);
     Repeat<kTerms, true>([&](int k) BN2D_INLINED {
@@ -595,11 +598,12 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c) {
         [&](int k) BN2D_INLINED { LoadSum(d, memory + k * term_step, to_low, &sums[k]); });
     const auto center_lo =
         kIn == In::pairs && kOf != SumsOf::forward ? LoadU(d, job.center_lo + c) : Zero(d);
+    const Cursor first = lane.first.plus(to_channel), second = lane.second.plus(to_channel);
     for (int k = 0; k < 2 * lane.pattern.rows; ++k) {
       const bool is_first = k % 2 == 0;
       if ((is_first ? lane.rows_of_first : lane.rows_of_second) >> (k / 2) & 1u)
-        AddElements<kOf, kIn>(d, read(is_first ? lane.first : lane.second, k / 2), reader.pivot(),
-                              center_lo, sums);
+        AddElements<kOf, kIn>(d, read(is_first ? first : second, k / 2), reader.pivot(), center_lo,
+                              sums);
     }
     Repeat<kTerms, kUnroll>(
         [&](int k) BN2D_INLINED { StoreSum(d, sums[k], memory + k * term_step, to_low); });
@@ -612,15 +616,10 @@ HWY_INLINE void AddLane(const LaneOfRun &lane) {
   const CappedTag<TFromD<ElementTag<kIn>>, 1> one;
   constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(d));
   int64_t c = 0;
-  if constexpr (kIn == In::runs) {
-    // Whole lanes are always fetched ahead. Code of its own for what the caches hold would be 29
-    // KB, and gains 3 % at most (backward of 56x56 in the caches).
-    if (lane.is_whole())
-      for (; c + kSize <= lane.job.channels; c += kSize)
-        AddLaneOfChannels<kOf, T, kAct, kIn, true>(d, lane, c);
-  }
+  // Lanes are always fetched ahead. Code of its own for what the caches hold would be 29 KB, and
+  // gains 3 % at most (backward of 56x56 in the caches).
   for (; c + kSize <= lane.job.channels; c += kSize)
-    AddLaneOfChannels<kOf, T, kAct, kIn, false>(d, lane, c);
+    AddLaneOfChannels<kOf, T, kAct, kIn, true>(d, lane, c);
   if constexpr (kSize > kLanes) {  // 8 columns of each channel are a multiple of this
     const CappedTag<TFromD<ElementTag<kIn>>, kLanes> eight;
     for (; c + kLanes <= lane.job.channels; c += kLanes)
