@@ -22,19 +22,82 @@ namespace Bn2d
 
     public enum Layout { Nchw = Raw.BN2D_NCHW, Nhwc = Raw.BN2D_NHWC }
 
-    public enum Activation { None = Raw.BN2D_ACT_NONE, Relu = Raw.BN2D_ACT_RELU, LeakyRelu = Raw.BN2D_ACT_LEAKY_RELU }
+    /// <summary>Those from Relu6 on are pointwise: their record pins z, too.</summary>
+    public enum Activation
+    {
+        None = Raw.BN2D_ACT_NONE,
+        Relu = Raw.BN2D_ACT_RELU,
+        /// <summary>Slope: that of the negative side.</summary>
+        LeakyRelu = Raw.BN2D_ACT_LEAKY_RELU,
+        Relu6 = Raw.BN2D_ACT_RELU6,
+        /// <summary>To [0, Slope]: the upper bound, above 0.</summary>
+        Clamp = Raw.BN2D_ACT_CLAMP,
+        Hardswish = Raw.BN2D_ACT_HARDSWISH,
+        Silu = Raw.BN2D_ACT_SILU,
+        /// <summary>By erf, not the form with tanh.</summary>
+        Gelu = Raw.BN2D_ACT_GELU,
+        Sigmoid = Raw.BN2D_ACT_SIGMOID
+    }
 
-    /// <summary>What a module is made with; the defaults are PyTorch's.</summary>
+    /// <summary>
+    /// What a module is made with. null, or what is not set: the default of PyTorch for this norm. A norm refuses
+    /// what is set and has no meaning for it.
+    /// </summary>
     public sealed class Options
     {
-        public double Eps = 1e-5;
-        /// <summary>null: the plain average of all batches.</summary>
-        public double? Momentum = 0.1;
-        public bool Affine = true, Bias = true, TrackRunningStats = true;
-        public bool BiasedRunningVar, ProtectRunningStats;
-        public DType DType = DType.F32;
+        private double? momentum = 0.1;
+        private bool momentumIsSet;
+
+        /// <summary>1e-5.</summary>
+        public double? Eps { get; set; }
+        /// <summary>0.1; null, where that is set: the plain average of all batches.</summary>
+        public double? Momentum
+        {
+            get { return momentum; }
+            set { momentum = value; momentumIsSet = true; }
+        }
+        /// <summary>true; of an instance norm: false.</summary>
+        public bool? Affine { get; set; }
+        /// <summary>true.</summary>
+        public bool? Bias { get; set; }
+        /// <summary>true; of an instance norm: false.</summary>
+        public bool? TrackRunningStats { get; set; }
+        /// <summary>false.</summary>
+        public bool? BiasedRunningVar { get; set; }
+        /// <summary>false.</summary>
+        public bool? ProtectRunningStats { get; set; }
+        /// <summary>Of parameters and buffers: F32.</summary>
+        public DType? DType { get; set; }
         /// <summary>0: the process's limit alone.</summary>
-        public int NumThreads;
+        public int? NumThreads { get; set; }
+        /// <summary>In training, every so many samples are normalised on their own. 0: the whole batch.</summary>
+        public long? GhostBatchSize { get; set; }
+
+        /// Sets on the handle what is set here.
+        internal void Apply(OptionsHandle to)
+        {
+            if (Eps.HasValue) Native.Check(Raw.bn2d_options_set_eps(to, Eps.Value));
+            if (momentumIsSet)
+            {
+                Native.Check(momentum.HasValue
+                    ? Raw.bn2d_options_set_momentum(to, momentum.Value)
+                    : Raw.bn2d_options_set_momentum_none(to));
+            }
+            Truth(Affine, value => Raw.bn2d_options_set_affine(to, value));
+            Truth(Bias, value => Raw.bn2d_options_set_bias(to, value));
+            Truth(TrackRunningStats, value => Raw.bn2d_options_set_track_running_stats(to, value));
+            Truth(BiasedRunningVar, value => Raw.bn2d_options_set_biased_running_var(to, value));
+            Truth(ProtectRunningStats, value => Raw.bn2d_options_set_protect_running_stats(to, value));
+            if (DType.HasValue) Native.Check(Raw.bn2d_options_set_dtype(to, (int)DType.Value));
+            if (NumThreads.HasValue) Native.Check(Raw.bn2d_options_set_num_threads(to, NumThreads.Value));
+            if (GhostBatchSize.HasValue)
+                Native.Check(Raw.bn2d_options_set_ghost_batch_size(to, GhostBatchSize.Value));
+        }
+
+        private static void Truth(bool? value, Func<int, int> set)
+        {
+            if (value.HasValue) Native.Check(set(value.Value ? 1 : 0));
+        }
     }
 
     /// <summary>y = activation(bn(x) + z), all of one layout.</summary>
@@ -42,6 +105,7 @@ namespace Bn2d
     {
         public T[] Z;
         public Activation Activation = Activation.None;
+        /// <summary>Of LeakyRelu; the upper bound of Clamp. Others ignore it.</summary>
         public double Slope;
         public Layout Layout = Layout.Nchw;
         /// <summary>For ushort[], the bits of a half type: F16 or BF16.</summary>
@@ -89,27 +153,51 @@ namespace Bn2d
         protected override bool ReleaseHandle() { Raw.bn2d_tensor_release(handle); return true; }
     }
 
-    /// Keeps the arrays that the record borrows where they are.
+    /// Keeps the arrays that the record borrows where they are: x, z and y of whichever activation.
     internal sealed class RecordHandle : Handle
     {
-        private readonly GCHandle x, y;
+        private Pins borrowed;
 
-        internal RecordHandle(IntPtr value, object x, object y) : base(value)
-        {
-            this.x = GCHandle.Alloc(x, GCHandleType.Pinned);
-            this.y = GCHandle.Alloc(y, GCHandleType.Pinned);
-        }
+        internal RecordHandle(IntPtr value, Pins borrowed) : base(value) { this.borrowed = borrowed; }
 
         protected override bool ReleaseHandle()
         {
             Raw.bn2d_record_release(handle);
-            x.Free();
-            y.Free();
+            borrowed.Dispose();
             return true;
         }
     }
 
-    /// <summary>Arrays that stay where they are for one call.</summary>
+    /// Holds two handles for one call. P/Invoke does so itself, but where the second one has been disposed of, Mono's
+    /// does not let go of the first: that one would never be given back.
+    internal struct Held : IDisposable
+    {
+        private readonly SafeHandle first, second;
+
+        internal Held(SafeHandle first, SafeHandle second)
+        {
+            this.first = first;
+            this.second = second;
+            bool firstIsHeld = false, secondIsHeld = false;
+            try
+            {
+                first.DangerousAddRef(ref firstIsHeld);
+                second.DangerousAddRef(ref secondIsHeld);
+            }
+            finally
+            {
+                if (firstIsHeld && !secondIsHeld) first.DangerousRelease();
+            }
+        }
+
+        public void Dispose()
+        {
+            second.DangerousRelease();
+            first.DangerousRelease();
+        }
+    }
+
+    /// <summary>Arrays that stay where they are.</summary>
     internal struct Pins : IDisposable
     {
         private GCHandle first, second, third;
@@ -140,8 +228,8 @@ namespace Bn2d
     }
 
     /// <summary>
-    /// What a forward leaves for its backward. Borrows x and y: they are pinned, and must not change, until it is disposed of
-    /// (or collected).
+    /// What a forward leaves for its backward. Borrows x, y and z: they are pinned, and must not change, until it is
+    /// disposed of (or collected).
     /// </summary>
     public sealed class Record : IDisposable
     {
@@ -162,39 +250,37 @@ namespace Bn2d
     }
 
     /// <summary>
-    /// A BatchNorm2d module; new ones are in training mode. Infer may run on any number of threads at once; what changes the
-    /// module needs it alone, else it throws with "BN2D_ERROR_BUSY".
+    /// What all norms are: a module; new ones are in training mode. Infer may run on any number of threads at once (a
+    /// batch norm without running statistics: one at a time); what changes the module needs it alone. Else both throw
+    /// with "BN2D_ERROR_BUSY".
     /// </summary>
-    public sealed class BatchNorm2d : IDisposable
+    public abstract class Norm : IDisposable
     {
         private readonly ModuleHandle handle;
 
+        /// <summary>Channels.</summary>
         public long NumFeatures { get; }
+        /// <summary>Of parameters and buffers.</summary>
         public DType DType { get; }
 
-        public BatchNorm2d(long numFeatures, Options options = null)
+        internal delegate int Create(SafeHandle options, out IntPtr made);
+
+        internal Norm(Options options, Create create)
         {
-            Options o = options ?? new Options();
             IntPtr made;
             Native.Check(Raw.bn2d_options_create(out made));
             using (var settings = new OptionsHandle(made))
             {
-                Native.Check(Raw.bn2d_options_set_eps(settings, o.Eps));
-                Native.Check(o.Momentum.HasValue
-                    ? Raw.bn2d_options_set_momentum(settings, o.Momentum.Value)
-                    : Raw.bn2d_options_set_momentum_none(settings));
-                Native.Check(Raw.bn2d_options_set_affine(settings, o.Affine ? 1 : 0));
-                Native.Check(Raw.bn2d_options_set_bias(settings, o.Bias ? 1 : 0));
-                Native.Check(Raw.bn2d_options_set_track_running_stats(settings, o.TrackRunningStats ? 1 : 0));
-                Native.Check(Raw.bn2d_options_set_biased_running_var(settings, o.BiasedRunningVar ? 1 : 0));
-                Native.Check(Raw.bn2d_options_set_protect_running_stats(settings, o.ProtectRunningStats ? 1 : 0));
-                Native.Check(Raw.bn2d_options_set_dtype(settings, (int)o.DType));
-                Native.Check(Raw.bn2d_options_set_num_threads(settings, o.NumThreads));
-                Native.Check(Raw.bn2d_module_create(numFeatures, settings, out made));
+                if (options != null) options.Apply(settings);
+                Native.Check(create(settings, out made));
             }
             handle = new ModuleHandle(made);
-            NumFeatures = numFeatures;
-            DType = o.DType;
+            long features;
+            int dtype;
+            Native.Check(Raw.bn2d_module_num_features(handle, out features));
+            Native.Check(Raw.bn2d_module_dtype(handle, out dtype));
+            NumFeatures = features;
+            DType = (DType)dtype;
         }
 
         public void Dispose() { handle.Dispose(); }
@@ -233,8 +319,8 @@ namespace Bn2d
         {
             var made = new IntPtr[1];
             Fused<T> f = fused ?? new Fused<T>();
-            using (Pins pins = Call(x, n, h, w, y, f, made)) // x and y do not move before the record pins them
-                return new Record(new RecordHandle(made[0], x, y), DTypeOf(f), f.Layout, x.LongLength);
+            Pins borrowed = Call(x, n, h, w, y, f, made); // the record's from here on
+            return new Record(new RecordHandle(made[0], borrowed), DTypeOf(f), f.Layout, x.LongLength);
         }
 
         /// <summary>The same in eval mode.</summary>
@@ -248,9 +334,11 @@ namespace Bn2d
         /// <summary>dx and dz (each may be null) from dy; adds to weight.grad and bias.grad.</summary>
         public void Backward<T>(Record record, T[] dy, T[] dx, T[] dz = null) where T : struct
         {
+            if (record == null) throw new ArgumentNullException(nameof(record));
             Fit("dy", dy, record.DType, record.Length);
             if (dx != null) Fit("dx", dx, record.DType, record.Length);
             if (dz != null) Fit("dz", dz, record.DType, record.Length);
+            using (new Held(handle, record.Handle))
             using (var pins = new Pins(dy, dx, dz))
             {
                 Native.Check(Raw.bn2d_backward_flat(handle, record.Handle, (int)record.DType, (int)record.Layout,
@@ -336,6 +424,9 @@ namespace Bn2d
 
         private TensorHandle Find(string name)
         {
+            if (name == null) throw new ArgumentNullException(nameof(name));
+            if (name.IndexOf('\0') >= 0)
+                throw new Bn2dException(Raw.BN2D_ERROR_NOT_FOUND, "a NUL is in the name of a tensor");
             IntPtr tensor;
             Native.Check(Raw.bn2d_module_tensor_by_name(handle, name, out tensor));
             return new TensorHandle(tensor);
@@ -349,6 +440,38 @@ namespace Bn2d
             Native.Check(Raw.bn2d_tensor_nbytes(tensor, out bytes));
             dtype = (DType)number;
             return (long)(bytes / Raw.bn2d_dtype_size(number));
+        }
+    }
+
+    /// <summary>The statistics of a channel of the whole batch, or of ghost batches.</summary>
+    public sealed class BatchNorm2d : Norm
+    {
+        public BatchNorm2d(long numFeatures, Options options = null)
+            : base(options, (SafeHandle o, out IntPtr made) => Raw.bn2d_module_create(numFeatures, o, out made))
+        {
+        }
+    }
+
+    /// <summary>
+    /// The statistics of numChannels/numGroups channels of a sample; 1 group is a layer norm over (C, H, W). There
+    /// are no running statistics, nor options for them; Infer needs eval mode all the same.
+    /// </summary>
+    public sealed class GroupNorm : Norm
+    {
+        public GroupNorm(long numGroups, long numChannels, Options options = null)
+            : base(options, (SafeHandle o, out IntPtr made) =>
+                Raw.bn2d_group_norm_create(numGroups, numChannels, o, out made))
+        {
+        }
+    }
+
+    /// <summary>The statistics of each channel of each sample.</summary>
+    public sealed class InstanceNorm2d : Norm
+    {
+        public InstanceNorm2d(long numFeatures, Options options = null)
+            : base(options, (SafeHandle o, out IntPtr made) =>
+                Raw.bn2d_instance_norm_create(numFeatures, o, out made))
+        {
         }
     }
 }

@@ -22,7 +22,7 @@ internal static class Vectors
         return new[] { x, dy };
     }
 
-    private static void Affine<T>(BatchNorm2d bn, Func<double, T> from) where T : struct
+    private static void Affine<T>(Norm bn, Func<double, T> from) where T : struct
     {
         bn.Set("weight", Enumerable.Range(0, Channels).Select(c => from((c % 16 + 8) / 16.0)).ToArray());
         bn.Set("bias", Enumerable.Range(0, Channels).Select(c => from((c % 8 - 4) / 4.0)).ToArray());
@@ -129,16 +129,138 @@ internal static class Vectors
         Fails("BN2D_ERROR_SHAPE", "weight has 6 elements, must have 3", () => bn.Set("weight", six));
         Fails("BN2D_ERROR_INVALID_ARGUMENT", "1.5", () => new BatchNorm2d(3, new Options { Momentum = 1.5 }));
         Require(new BatchNorm2d(3, new Options { Momentum = null }).ToString().Contains("momentum=None"), "momentum");
+        Fails("BN2D_ERROR_NOT_FOUND", "NUL", () => bn.Get<float>("weight\0zz"));
+        Throws<ArgumentNullException>(() => bn.Backward(null, six, six));
         bn.Dispose();
         bn.Dispose();
+        Throws<ObjectDisposedException>(bn.Eval);
+        Throws<ObjectDisposedException>(() => bn.ToString());
+    }
+
+    private static void Throws<T>(Action call) where T : Exception
+    {
         try
         {
-            bn.Eval();
-            Require(false, "a disposed module works");
+            call();
         }
-        catch (ObjectDisposedException)
+        catch (T)
         {
+            return;
         }
+        Require(false, "no " + typeof(T).Name);
+    }
+
+    /// The use of a dead record, or of a live one with a dead module, keeps nothing of the other.
+    private static void Disposed()
+    {
+        var six = new float[6];
+        var bn = new BatchNorm2d(3);
+        Record dead = bn.Forward(six, 1, 1, 2, new float[6]);
+        dead.Dispose();
+        Throws<ObjectDisposedException>(() => bn.Backward(dead, six, new float[6]));
+        bn.Dispose();
+        Throws<ObjectDisposedException>(bn.Eval);
+
+        Action round = () =>
+        {
+            for (int i = 0; i < 100; ++i)
+            {
+                var large = new BatchNorm2d(100000);
+                Throws<ObjectDisposedException>(() => large.Backward(dead, six, new float[6]));
+                large.Dispose();
+            }
+        };
+        round();
+        long before = Resident();
+        round();
+        Require(Resident() < before + 30000, "disposed modules stay: from " + before + " to " + Resident() + " kB");
+    }
+
+    /// Each activation by its name, of v = x: eval mode on running statistics of 0 and 1.
+    private static void Activations()
+    {
+        float[] x = { -4, -1, 0.5f, 8 };
+        double sigma = 1 / (1 + Math.Exp(1)), half = 1 / (1 + Math.Exp(-0.5));
+        double tail = 1 / (1 + Math.Exp(4)), large = 1 / (1 + Math.Exp(-8));
+        var expected = new Dictionary<Activation, double[]>
+        {
+            { Activation.None, new[] { -4, -1, 0.5, 8 } },
+            { Activation.Relu, new[] { 0, 0, 0.5, 8 } },
+            { Activation.LeakyRelu, new[] { -8, -2, 0.5, 8 } },
+            { Activation.Relu6, new[] { 0, 0, 0.5, 6 } },
+            { Activation.Clamp, new[] { 0, 0, 0.5, 2.0 } },
+            { Activation.Hardswish, new[] { 0, -1 / 3.0, 1.75 / 6, 8 } },
+            { Activation.Silu, new[] { -4 * tail, -sigma, half / 2, 8 * large } },
+            { Activation.Gelu, new[] { -0.000126685, -0.158655254, 0.345731231, 8 } },
+            { Activation.Sigmoid, new[] { tail, sigma, half, large } }
+        };
+        Require(expected.Count == Enum.GetValues(typeof(Activation)).Length, "all activations");
+        var bn = new BatchNorm2d(1, new Options { Eps = 0 });
+        bn.Eval();
+        foreach (KeyValuePair<Activation, double[]> pair in expected)
+        {
+            var y = new float[4];
+            bn.Infer(x, 1, 2, 2, y, new Fused<float> { Activation = pair.Key, Slope = 2 });
+            for (int i = 0; i < 4; ++i)
+                Require(Math.Abs(y[i] - pair.Value[i]) < 1e-6 * (1 + Math.Abs(pair.Value[i])), pair.Key + " " + y[i]);
+        }
+        Fails("BN2D_ERROR_INVALID_ARGUMENT", "99",
+            () => bn.Infer(x, 1, 2, 2, new float[4], new Fused<float> { Activation = (Activation)99 }));
+    }
+
+    /// Group, instance and ghost batch norm, told apart by y.
+    private static void Norms()
+    {
+        Action<Norm, float[], long, float[]> gives = (norm, x, n, expected) =>
+        {
+            var y = new float[4];
+            using (Record record = norm.Forward(x, n, 1, 4 / n / norm.NumFeatures, y))
+                norm.Backward(record, new float[4], new float[4]);
+            Require(y.Zip(expected, (a, b) => Math.Abs(a - b)).Max() < 1e-4, norm + ": " + string.Join(" ", y));
+        };
+        float[] channels = { 0, 0, 2, 2 }, samples = { 0, 2, 10, 12 };
+        float[] apart = { -1, -1, 1, 1 }, alike = { -1, 1, -1, 1 };
+        var group = new GroupNorm(1, 2); // (1, 2, 1, 2)
+        gives(group, channels, 1, apart);
+        gives(new GroupNorm(2, 2), new float[] { 0, 2, 10, 12 }, 1, alike);
+        var instance = new InstanceNorm2d(1); // (2, 1, 1, 2)
+        gives(instance, samples, 2, alike);
+        var ghost = new BatchNorm2d(1, new Options { GhostBatchSize = 1 });
+        gives(ghost, samples, 2, alike);
+        Require(ghost.Get<long>("num_batches_tracked")[0] == 2, "a step of the counter for each ghost batch");
+        Require(group.ToString().StartsWith("GroupNorm(1, 2"), group.ToString());
+        Require(group.Get<float>("weight").Length == 2, "a group norm is affine");
+        Fails("BN2D_ERROR_NOT_FOUND", "weight", () => instance.Get<float>("weight"));
+        var options = new Options { Affine = true, TrackRunningStats = true };
+        Require(new InstanceNorm2d(1, options).Get<float>("running_mean").Length == 1, "on request");
+        Fails("BN2D_ERROR_INVALID_ARGUMENT", "momentum", () => new GroupNorm(1, 2, new Options { Momentum = 0.1 }));
+        Fails("BN2D_ERROR_INVALID_ARGUMENT", "3", () => new GroupNorm(2, 3));
+    }
+
+    /// Pointwise activations have their argument made again in backward: the record keeps z, too.
+    private static void Residual()
+    {
+        const int size = 3000;
+        float[] x = Enumerable.Range(0, size).Select(i => i * 37 % 101 / 10f - 5).ToArray();
+        float[] z = Enumerable.Range(0, size).Select(i => i * 17 % 23 / 10f - 1).ToArray();
+        float[] dy = Enumerable.Range(0, size).Select(i => i * 13 % 29 / 10f - 1).ToArray();
+        var expected = new float[size];
+        var dx = new float[size];
+        var bn = new BatchNorm2d(3);
+        Func<float[], Record> forward = residual => bn.Forward(x, 10, 10, 10, new float[size],
+            new Fused<float> { Z = residual, Activation = Activation.Silu });
+        using (Record record = forward(z)) bn.Backward(record, dy, expected);
+        Record kept = null;
+        var other = new Thread(() => kept = forward((float[])z.Clone())); // nothing of it stays on this stack
+        other.Start();
+        other.Join();
+        for (int i = 0; i < 20; ++i)
+        {
+            GC.Collect();
+            for (int k = 0; k < 50; ++k) Enumerable.Repeat(777f, size).ToArray();
+        }
+        bn.Backward(kept, dy, dx);
+        Require(dx.SequenceEqual(expected), "z was gone");
     }
 
     private static long Resident()
@@ -197,6 +319,10 @@ internal static class Vectors
         Step("f64", DType.F64, v => v, v => v);
         Half();
         Errors();
+        Disposed();
+        Activations();
+        Norms();
+        Residual();
         Ownership();
         Threads();
         Console.WriteLine("Vectors.cs: all held");
