@@ -9,32 +9,40 @@ module bn2d
   implicit none
   private
   public :: batch_norm, batch_norm_record, bn2d_limit_threads
-  public :: BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16, BN2D_NCHW, BN2D_NHWC
-  public :: BN2D_ACT_NONE, BN2D_ACT_RELU, BN2D_ACT_LEAKY_RELU
-  public :: BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_NOT_FOUND, BN2D_ERROR_SHAPE, BN2D_ERROR_DTYPE
-  public :: BN2D_ERROR_LAYOUT, BN2D_ERROR_TOO_FEW_VALUES, BN2D_ERROR_STATE, BN2D_ERROR_BUSY
+  public :: assignment(=)
+  public :: BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16, BN2D_I64, BN2D_NCHW, BN2D_NHWC
+  public :: BN2D_ACT_NONE, BN2D_ACT_RELU, BN2D_ACT_LEAKY_RELU, BN2D_ACT_RELU6, BN2D_ACT_CLAMP
+  public :: BN2D_ACT_HARDSWISH, BN2D_ACT_SILU, BN2D_ACT_GELU, BN2D_ACT_SIGMOID
+  public :: BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT, BN2D_ERROR_INVALID_HANDLE, BN2D_ERROR_NOT_FOUND
+  public :: BN2D_ERROR_SHAPE, BN2D_ERROR_DTYPE, BN2D_ERROR_DEVICE, BN2D_ERROR_LAYOUT, BN2D_ERROR_OVERLAP
+  public :: BN2D_ERROR_OVERFLOW, BN2D_ERROR_TOO_FEW_VALUES, BN2D_ERROR_STATE, BN2D_ERROR_BUSY
+  public :: BN2D_ERROR_BUFFER_TOO_SMALL, BN2D_ERROR_OUT_OF_MEMORY, BN2D_ERROR_INTERNAL, BN2D_ERROR_IO
+  public :: BN2D_ERROR_FORMAT
 
-  !> What a forward leaves for its backward. Borrows x and y: declare them target, keep them unchanged until the last
-  !> backward. A copy is one more reference.
+  !> What a forward leaves for its backward. Borrows x, y and z, which must be targets or pointers: keep them in place
+  !> and unchanged until the last backward. A copy by = is one more reference.
   type :: batch_norm_record
     private
     type(c_ptr) :: handle = c_null_ptr
+    integer(c_intptr_t) :: owner = 0 ! as of batch_norm
     integer(c_int32_t) :: dtype = 0, layout = 0
     integer(c_int64_t) :: extents(4) = 0
   contains
     procedure :: release => record_release
-    procedure, private :: record_assign
-    generic :: assignment(=) => record_assign
     final :: record_final
   end type
 
-  !> A BatchNorm2d module. A copy is the same module.
+  !> A module: batch norm, or one of its kin. A copy by = is one more reference to the same module.
   type :: batch_norm
     private
     type(c_ptr) :: handle = c_null_ptr
+    !> Address of the variable that has the reference. The compiler copies components and elements of arrays bit by bit
+    !> in places where it should call our assignment: such a copy has another address, and gives nothing back.
+    integer(c_intptr_t) :: owner = 0
   contains
-    procedure :: create, release => module_release, train, eval, is_training, num_features, zero_grad
-    procedure :: reset_running_stats, set_num_threads, text
+    procedure :: create, create_group_norm, create_instance_norm, release => module_release
+    procedure :: train, eval, is_training, num_features, zero_grad, reset_running_stats
+    procedure :: set_num_threads, text
     !> y = activation(bn(x) + z), recorded. real(c_float), real(c_double), or the bits of half types with dtype=.
     generic :: forward => forward_f32, forward_f64, forward_bits
     !> The same in eval mode, with the running statistics.
@@ -42,14 +50,18 @@ module bn2d
     !> dx and dz from dy; adds to weight.grad and bias.grad.
     generic :: backward => backward_f32, backward_f64, backward_bits
     !> Points at the module's own elements: "weight", "bias", "running_mean", "running_var", "num_batches_tracked",
-    !> "weight.grad", "bias.grad".
-    generic :: tensor => tensor_f32, tensor_f64, tensor_i64
+    !> "weight.grad", "bias.grad". c_int16_t: the bits of a half module.
+    generic :: tensor => tensor_f32, tensor_f64, tensor_bits, tensor_i64
     procedure, private :: forward_f32, forward_f64, forward_bits, infer_f32, infer_f64, infer_bits
-    procedure, private :: backward_f32, backward_f64, backward_bits, tensor_f32, tensor_f64, tensor_i64
-    procedure, private :: module_assign
-    generic :: assignment(=) => module_assign
+    procedure, private :: backward_f32, backward_f64, backward_bits, tensor_f32, tensor_f64, tensor_bits
+    procedure, private :: tensor_i64
     final :: module_final
   end type
+
+  !> Not bound to the types: gfortran 12 calls bound ones for lists that it has not reallocated, beyond their end.
+  interface assignment(=)
+    procedure :: module_assign, module_assign_list, record_assign, record_assign_list
+  end interface
 
   !> An array as the C functions want it.
   type :: span
@@ -95,8 +107,41 @@ contains
 
   ! ---------------------------------------------------------------------------------------------------------- module
 
-  !> New module in training mode. cumulative: no momentum, the plain average of all batches.
+  !> New batch norm in training mode. cumulative: no momentum, the plain average of all batches. ghost_batch_size: in
+  !> training, every so many samples are normalised on their own.
   subroutine create(self, features, eps, momentum, cumulative, affine, bias, track_running_stats, &
+      biased_running_var, protect_running_stats, dtype, num_threads, stat, errmsg, ghost_batch_size)
+    class(batch_norm), intent(inout) :: self
+    integer, intent(in) :: features
+    real(c_double), intent(in), optional :: eps, momentum
+    logical, intent(in), optional :: cumulative, affine, bias, track_running_stats
+    logical, intent(in), optional :: biased_running_var, protect_running_stats
+    integer(c_int32_t), intent(in), optional :: dtype, num_threads
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    integer, intent(in), optional :: ghost_batch_size
+    call make(self, BN2D_NORM_BATCH, 0, features, eps, momentum, cumulative, affine, bias, &
+      track_running_stats, biased_running_var, protect_running_stats, dtype, num_threads, stat, errmsg, &
+      ghost_batch_size)
+  end subroutine
+
+  !> New group norm: the statistics of channels / groups channels of a sample; 1 group is a layer norm. No running
+  !> statistics; infer needs eval mode all the same.
+  subroutine create_group_norm(self, groups, channels, eps, affine, bias, dtype, num_threads, stat, errmsg)
+    class(batch_norm), intent(inout) :: self
+    integer, intent(in) :: groups, channels
+    real(c_double), intent(in), optional :: eps
+    logical, intent(in), optional :: affine, bias
+    integer(c_int32_t), intent(in), optional :: dtype, num_threads
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    call make(self, BN2D_NORM_GROUP, groups, channels, eps, affine=affine, bias=bias, dtype=dtype, &
+      num_threads=num_threads, stat=stat, errmsg=errmsg)
+  end subroutine
+
+  !> New instance norm: the statistics of each channel of each sample. Without affine and track_running_stats it has
+  !> neither.
+  subroutine create_instance_norm(self, features, eps, momentum, cumulative, affine, bias, track_running_stats, &
       biased_running_var, protect_running_stats, dtype, num_threads, stat, errmsg)
     class(batch_norm), intent(inout) :: self
     integer, intent(in) :: features
@@ -106,8 +151,25 @@ contains
     integer(c_int32_t), intent(in), optional :: dtype, num_threads
     integer, intent(out), optional :: stat
     character(len=*), intent(inout), optional :: errmsg
+    call make(self, BN2D_NORM_INSTANCE, 0, features, eps, momentum, cumulative, affine, bias, &
+      track_running_stats, biased_running_var, protect_running_stats, dtype, num_threads, stat, errmsg)
+  end subroutine
+
+  subroutine make(self, norm, groups, features, eps, momentum, cumulative, affine, bias, track_running_stats, &
+      biased_running_var, protect_running_stats, dtype, num_threads, stat, errmsg, ghost_batch_size)
+    class(batch_norm), intent(inout) :: self
+    integer(c_int32_t), intent(in) :: norm
+    integer, intent(in) :: groups, features
+    real(c_double), intent(in), optional :: eps, momentum
+    logical, intent(in), optional :: cumulative, affine, bias, track_running_stats
+    logical, intent(in), optional :: biased_running_var, protect_running_stats
+    integer(c_int32_t), intent(in), optional :: dtype, num_threads
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    integer, intent(in), optional :: ghost_batch_size
     type(c_ptr) :: options
     integer(c_int32_t) :: status
+    integer(c_int64_t) :: count
     character(len=:), allocatable :: message
     call self%release()
     options = c_null_ptr
@@ -128,7 +190,20 @@ contains
       call set(bn2d_options_set_protect_running_stats(options, truth(protect_running_stats)))
     if (present(dtype)) call set(bn2d_options_set_dtype(options, dtype))
     if (present(num_threads)) call set(bn2d_options_set_num_threads(options, num_threads))
-    if (status == BN2D_OK) call set(bn2d_module_create(int(features, c_int64_t), options, self%handle))
+    if (present(ghost_batch_size)) &
+      call set(bn2d_options_set_ghost_batch_size(options, int(ghost_batch_size, c_int64_t)))
+    if (status == BN2D_OK) then
+      count = int(features, c_int64_t)
+      select case (norm)
+      case (BN2D_NORM_GROUP)
+        call set(bn2d_group_norm_create(int(groups, c_int64_t), count, options, self%handle))
+      case (BN2D_NORM_INSTANCE)
+        call set(bn2d_instance_norm_create(count, options, self%handle))
+      case default
+        call set(bn2d_module_create(count, options, self%handle))
+      end select
+      self%owner = address(self%handle)
+    end if
     call bn2d_options_release(options)
     call report(status, stat, errmsg, message)
   contains
@@ -141,6 +216,13 @@ contains
     end subroutine
   end subroutine
 
+  !> Where a handle lies; not where it points.
+  pure function address(handle) result(place)
+    type(c_ptr), intent(in), target :: handle
+    integer(c_intptr_t) :: place
+    place = transfer(c_loc(handle), place)
+  end function
+
   pure function truth(value) result(number)
     logical, intent(in) :: value
     integer(c_int32_t) :: number
@@ -150,51 +232,96 @@ contains
   !> Gives the reference back; a variable that leaves its scope does so by itself.
   subroutine module_release(self)
     class(batch_norm), intent(inout) :: self
-    call bn2d_module_release(self%handle)
+    if (self%owner == address(self%handle)) call bn2d_module_release(self%handle)
     self%handle = c_null_ptr
+    self%owner = 0
   end subroutine
 
   impure elemental subroutine module_final(self)
     type(batch_norm), intent(inout) :: self
-    call bn2d_module_release(self%handle)
-    self%handle = c_null_ptr
+    call self%release()
   end subroutine
 
-  subroutine module_assign(self, other)
-    class(batch_norm), intent(inout) :: self
+  impure elemental subroutine module_assign(self, other)
+    type(batch_norm), intent(inout) :: self
     type(batch_norm), intent(in) :: other
     type(c_ptr) :: handle
-    integer(c_int32_t) :: ignored
+    integer(c_int32_t) :: status
     handle = other%handle
-    if (c_associated(handle)) ignored = bn2d_module_retain(handle)
+    status = BN2D_ERROR_INVALID_HANDLE
+    if (c_associated(handle)) status = bn2d_module_retain(handle)
     call self%release()
     self%handle = handle
+    if (status == BN2D_OK) self%owner = address(self%handle)
   end subroutine
 
+  !> Allocates self where its size differs, as an assignment of the language would.
+  subroutine module_assign_list(self, other)
+    type(batch_norm), allocatable, intent(inout) :: self(:)
+    type(batch_norm), intent(in) :: other(:)
+    type(batch_norm), allocatable :: list(:)
+    integer :: i
+    allocate (list(size(other)))
+    do i = 1, size(other)
+      call module_assign(list(i), other(i))
+    end do
+    if (allocated(self)) then
+      if (size(self) == size(list)) then
+        call module_assign(self, list)
+        return
+      end if
+      deallocate (self)
+    end if
+    call move_alloc(list, self) ! the elements stay where they are
+  end subroutine
+
+  !> As of a module.
   subroutine record_release(self)
     class(batch_norm_record), intent(inout) :: self
-    call bn2d_record_release(self%handle)
+    if (self%owner == address(self%handle)) call bn2d_record_release(self%handle)
     self%handle = c_null_ptr
+    self%owner = 0
   end subroutine
 
   impure elemental subroutine record_final(self)
     type(batch_norm_record), intent(inout) :: self
-    call bn2d_record_release(self%handle)
-    self%handle = c_null_ptr
+    call self%release()
   end subroutine
 
-  subroutine record_assign(self, other)
-    class(batch_norm_record), intent(inout) :: self
+  impure elemental subroutine record_assign(self, other)
+    type(batch_norm_record), intent(inout) :: self
     type(batch_norm_record), intent(in) :: other
     type(c_ptr) :: handle
-    integer(c_int32_t) :: ignored
+    integer(c_int32_t) :: status
     handle = other%handle
-    if (c_associated(handle)) ignored = bn2d_record_retain(handle)
+    status = BN2D_ERROR_INVALID_HANDLE
+    if (c_associated(handle)) status = bn2d_record_retain(handle)
     call self%release()
     self%handle = handle
+    if (status == BN2D_OK) self%owner = address(self%handle)
     self%dtype = other%dtype
     self%layout = other%layout
     self%extents = other%extents
+  end subroutine
+
+  !> Allocates self where its size differs, as an assignment of the language would.
+  subroutine record_assign_list(self, other)
+    type(batch_norm_record), allocatable, intent(inout) :: self(:)
+    type(batch_norm_record), intent(in) :: other(:)
+    type(batch_norm_record), allocatable :: list(:)
+    integer :: i
+    allocate (list(size(other)))
+    do i = 1, size(other)
+      call record_assign(list(i), other(i))
+    end do
+    if (allocated(self)) then
+      if (size(self) == size(list)) then
+        call record_assign(self, list)
+        return
+      end if
+      deallocate (self)
+    end if
+    call move_alloc(list, self) ! the elements stay where they are
   end subroutine
 
   subroutine train(self, training, stat, errmsg)
@@ -302,7 +429,9 @@ contains
     features = self%num_features()
     training = self%is_training()
 
-    if (.not. (x%contiguous .and. y%contiguous .and. z%contiguous)) then
+    if (.not. (x%there .and. y%there)) then
+      call report(BN2D_ERROR_INVALID_ARGUMENT, stat, errmsg, 'x or y is a pointer without a target')
+    else if (.not. (x%contiguous .and. y%contiguous .and. z%contiguous)) then
       call report(BN2D_ERROR_LAYOUT, stat, errmsg, 'x, y and z must be contiguous')
     else if (features > 0 .and. c /= features) then
       write (message, '(a, i0, a, i0)') 'x has ', c, ' channels, the module has num_features ', features
@@ -320,6 +449,7 @@ contains
       if (present(record) .and. status == BN2D_OK) then
         call record%release()
         record%handle = handle
+        record%owner = address(record%handle)
         record%dtype = dtype
         record%layout = order
         record%extents = x%extents
@@ -350,15 +480,16 @@ contains
 
   subroutine forward_f32(self, x, y, record, z, activation, slope, layout, stat, errmsg)
     class(batch_norm), intent(inout) :: self
-    real(c_float), intent(in), target :: x(:, :, :, :)
-    real(c_float), intent(inout), target :: y(:, :, :, :)
+    real(c_float), intent(in), pointer :: x(:, :, :, :), y(:, :, :, :)
     type(batch_norm_record), intent(inout) :: record
-    real(c_float), intent(in), target, optional :: z(:, :, :, :)
+    real(c_float), intent(in), pointer, optional :: z(:, :, :, :)
     integer(c_int32_t), intent(in), optional :: activation, layout
     real(c_double), intent(in), optional :: slope
     integer, intent(out), optional :: stat
     character(len=*), intent(inout), optional :: errmsg
-    call run_forward(self, BN2D_F32, span_f32(x), span_f32(y), span_f32(z), record=record, &
+    type(span) :: residual
+    if (present(z)) residual = span_f32(z)
+    call run_forward(self, BN2D_F32, span_f32(x), span_f32(y), residual, record=record, &
       activation=activation, slope=slope, layout=layout, stat=stat, errmsg=errmsg)
   end subroutine
 
@@ -398,15 +529,16 @@ contains
 
   subroutine forward_f64(self, x, y, record, z, activation, slope, layout, stat, errmsg)
     class(batch_norm), intent(inout) :: self
-    real(c_double), intent(in), target :: x(:, :, :, :)
-    real(c_double), intent(inout), target :: y(:, :, :, :)
+    real(c_double), intent(in), pointer :: x(:, :, :, :), y(:, :, :, :)
     type(batch_norm_record), intent(inout) :: record
-    real(c_double), intent(in), target, optional :: z(:, :, :, :)
+    real(c_double), intent(in), pointer, optional :: z(:, :, :, :)
     integer(c_int32_t), intent(in), optional :: activation, layout
     real(c_double), intent(in), optional :: slope
     integer, intent(out), optional :: stat
     character(len=*), intent(inout), optional :: errmsg
-    call run_forward(self, BN2D_F64, span_f64(x), span_f64(y), span_f64(z), record=record, &
+    type(span) :: residual
+    if (present(z)) residual = span_f64(z)
+    call run_forward(self, BN2D_F64, span_f64(x), span_f64(y), residual, record=record, &
       activation=activation, slope=slope, layout=layout, stat=stat, errmsg=errmsg)
   end subroutine
 
@@ -446,16 +578,17 @@ contains
 
   subroutine forward_bits(self, x, y, record, dtype, z, activation, slope, layout, stat, errmsg)
     class(batch_norm), intent(inout) :: self
-    integer(c_int16_t), intent(in), target :: x(:, :, :, :)
-    integer(c_int16_t), intent(inout), target :: y(:, :, :, :)
+    integer(c_int16_t), intent(in), pointer :: x(:, :, :, :), y(:, :, :, :)
     type(batch_norm_record), intent(inout) :: record
     integer(c_int32_t), intent(in) :: dtype
-    integer(c_int16_t), intent(in), target, optional :: z(:, :, :, :)
+    integer(c_int16_t), intent(in), pointer, optional :: z(:, :, :, :)
     integer(c_int32_t), intent(in), optional :: activation, layout
     real(c_double), intent(in), optional :: slope
     integer, intent(out), optional :: stat
     character(len=*), intent(inout), optional :: errmsg
-    call run_forward(self, dtype, span_bits(x), span_bits(y), span_bits(z), record=record, &
+    type(span) :: residual
+    if (present(z)) residual = span_bits(z)
+    call run_forward(self, dtype, span_bits(x), span_bits(y), residual, record=record, &
       activation=activation, slope=slope, layout=layout, stat=stat, errmsg=errmsg)
   end subroutine
 
@@ -497,10 +630,11 @@ contains
 
   ! --------------------------------------------------------------------------------------------------------- tensors
 
-  subroutine find_tensor(self, name, dtype, data, length, stat, errmsg)
+  !> dtypes: one of them it must be.
+  subroutine find_tensor(self, name, dtypes, data, length, stat, errmsg)
     class(batch_norm), intent(in) :: self
     character(len=*), intent(in) :: name
-    integer(c_int32_t), intent(in) :: dtype
+    integer(c_int32_t), intent(in) :: dtypes(:)
     type(c_ptr), intent(out) :: data
     integer(c_int64_t), intent(out) :: length
     integer, intent(out), optional :: stat
@@ -510,15 +644,19 @@ contains
     data = c_null_ptr
     length = 0
     tensor = c_null_ptr
-    status = bn2d_module_tensor_by_name(self%handle, name // c_null_char, tensor)
+    if (index(name, c_null_char) > 0) then
+      call report(BN2D_ERROR_NOT_FOUND, stat, errmsg, 'a NUL is in the name of a tensor')
+      return
+    end if
+    status = bn2d_module_tensor_by_name(self%handle, trim(name) // c_null_char, tensor)
     if (status == BN2D_OK) status = bn2d_tensor_dtype(tensor, found)
-    if (status == BN2D_OK .and. found /= dtype) then
-      call report(BN2D_ERROR_DTYPE, stat, errmsg, name // ' is ' // c_text(bn2d_dtype_name(found)) // ', not ' // &
-        c_text(bn2d_dtype_name(dtype)))
+    if (status == BN2D_OK .and. all(found /= dtypes)) then
+      call report(BN2D_ERROR_DTYPE, stat, errmsg, trim(name) // ' is ' // c_text(bn2d_dtype_name(found)) // &
+        ', not ' // c_text(bn2d_dtype_name(dtypes(1))))
     else
       if (status == BN2D_OK) status = bn2d_tensor_nbytes(tensor, length)
       if (status == BN2D_OK) status = bn2d_tensor_data(tensor, data)
-      length = length / bn2d_dtype_size(dtype)
+      if (status == BN2D_OK) length = length / bn2d_dtype_size(found)
       call report(status, stat, errmsg)
     end if
     call bn2d_tensor_release(tensor) ! the module holds it
@@ -533,7 +671,7 @@ contains
     type(c_ptr) :: data
     integer(c_int64_t) :: length
     nullify (values)
-    call find_tensor(self, name, BN2D_F32, data, length, stat, errmsg)
+    call find_tensor(self, name, [BN2D_F32], data, length, stat, errmsg)
     if (c_associated(data)) call c_f_pointer(data, values, [length])
   end subroutine
 
@@ -546,7 +684,20 @@ contains
     type(c_ptr) :: data
     integer(c_int64_t) :: length
     nullify (values)
-    call find_tensor(self, name, BN2D_F64, data, length, stat, errmsg)
+    call find_tensor(self, name, [BN2D_F64], data, length, stat, errmsg)
+    if (c_associated(data)) call c_f_pointer(data, values, [length])
+  end subroutine
+
+  subroutine tensor_bits(self, name, values, stat, errmsg)
+    class(batch_norm), intent(in) :: self
+    character(len=*), intent(in) :: name
+    integer(c_int16_t), pointer, intent(out) :: values(:)
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    type(c_ptr) :: data
+    integer(c_int64_t) :: length
+    nullify (values)
+    call find_tensor(self, name, [BN2D_F16, BN2D_BF16], data, length, stat, errmsg)
     if (c_associated(data)) call c_f_pointer(data, values, [length])
   end subroutine
 
@@ -559,7 +710,7 @@ contains
     type(c_ptr) :: data
     integer(c_int64_t) :: length
     nullify (values)
-    call find_tensor(self, name, BN2D_I64, data, length, stat, errmsg)
+    call find_tensor(self, name, [BN2D_I64], data, length, stat, errmsg)
     if (c_associated(data)) call c_f_pointer(data, values, [length])
   end subroutine
 

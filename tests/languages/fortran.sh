@@ -1,5 +1,5 @@
 #!/bin/sh
-# capi/fortran with gfortran.
+# capi/fortran with gfortran, and that the compiler refuses what would leave a record without its x.
 . "$(dirname "$0")/language.sh"
 need gfortran
 binding fortran
@@ -11,3 +11,27 @@ compile -fcheck=all -Wno-compare-reals "$BN2D_SOURCE/tests/languages/vectors.f90
 shown fortran example.f90
 example ./fortran_example
 ./vectors
+
+# refused ARGUMENTS: a forward of these does not compile.
+refused() {
+  cat >refused.f90 <<END
+program refused
+  use, intrinsic :: iso_c_binding
+  use bn2d
+  implicit none
+  real(c_float), target :: x(2, 2, 3, 2), y(2, 2, 3, 2)
+  real(c_float) :: plain(2, 2, 3, 2)
+  type(batch_norm) :: bn
+  type(batch_norm_record) :: record
+  x = 1
+  plain = 1
+  call bn%create(3)
+  call bn%forward($1)
+end program
+END
+  compile -fsyntax-only refused.f90 >refused.txt 2>&1
+}
+refused 'x, y, record, z=x' || fail "not compiled: $(cat refused.txt)"
+for arguments in 'plain, y, record' 'x, plain, record' 'x, y, record, z=plain' 'x, y, record, z=x + x' '2 * x, y, record'; do
+  if refused "$arguments"; then fail "the compiler accepts forward($arguments)"; fi
+done

@@ -1,7 +1,17 @@
 ! The values of vectors.txt (vectors.cc tells how they are made) through capi/fortran, errors, and handles given back.
+module nets
+  use bn2d
+  implicit none
+  type :: net
+    type(batch_norm), allocatable :: bns(:)
+    type(batch_norm) :: last
+  end type
+end module
+
 program vectors
   use, intrinsic :: iso_c_binding
   use bn2d
+  use nets
   implicit none
   integer, parameter :: channels = 64, number = 8 * channels * 32 * 32
   real(c_double), allocatable :: y8(:), dx8(:), dz8(:), later8(:), gw8(:), gb8(:), mean8(:), var8(:)
@@ -12,6 +22,10 @@ program vectors
   call bf16()
   call errors()
   call ownership()
+  call copies()
+  call activations()
+  call norms()
+  call half_parameters()
   print '(a)', 'vectors.f90: all held'
 
 contains
@@ -213,9 +227,10 @@ contains
     type(batch_norm) :: bn
     type(batch_norm_record) :: record
     real(c_float), target :: x(1, 1, 3, 1), y(1, 1, 3, 1), wide(2, 2, 3, 1), other(2, 2, 3, 2), two(2, 2, 2, 1)
-    real(c_float), pointer :: values(:)
+    real(c_float), pointer :: values(:), nothing(:, :, :, :)
     integer :: stat
     character(len=256) :: message
+    nullify (nothing)
     x = 1
     y = 7
     wide = 1
@@ -237,6 +252,12 @@ contains
     call require(stat == BN2D_ERROR_STATE, message)
     call bn%tensor('gamma', values, stat=stat, errmsg=message)
     call require(stat == BN2D_ERROR_NOT_FOUND .and. .not. associated(values), message)
+    call bn%tensor('weight' // c_null_char // 'zz', values, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_NOT_FOUND .and. index(message, 'NUL') > 0, message)
+    nullify (values)
+    call bn%forward(wide, nothing, record, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_INVALID_ARGUMENT, message)
+    call require(BN2D_ERROR_OVERLAP == -8 .and. BN2D_ERROR_FORMAT == -17, 'all statuses are there')
     call bn%create(3, momentum=1.5d0, eps=-2d0, stat=stat, errmsg=message)
     call require(stat == BN2D_ERROR_INVALID_ARGUMENT .and. index(message, 'eps is -2') == 1, message)
     call bn%eval(stat=stat, errmsg=message) ! there is no module any more
@@ -273,6 +294,160 @@ contains
     call record%release()
     call same%backward(copy, y, y)
     call same%eval()
+  end subroutine
+
+  ! Arrays, lists that grow, and types that have modules as components: each variable counts, and once.
+  subroutine copies()
+    type(batch_norm) :: a(2), b(2), keep
+    type(batch_norm), allocatable :: list(:), same(:), table(:, :)
+    type(batch_norm_record) :: records(2), others(2)
+    real(c_float), target :: x(2, 2, 3, 2), y(2, 2, 3, 2), dx(2, 2, 3, 2)
+    integer :: i, before
+    x = 1
+    do i = 1, 2
+      call a(i)%create(3)
+      call a(i)%forward(x, y, records(i))
+    end do
+    b = a
+    others = records
+    do i = 1, 2
+      call a(i)%release()
+      call records(i)%release()
+    end do
+    do i = 1, 2
+      call b(i)%backward(others(i), y, dx)
+    end do
+    allocate (table(2, 1))
+    table(:, 1) = b
+    call b(1)%release()
+    call table(1, 1)%eval()
+
+    allocate (list(1))
+    call list(1)%create(3)
+    do i = 1, 10
+      list = [list, list(1)]
+    end do
+    call require(size(list) == 11, 'a list grows')
+    same = list
+    call require(size(same) == 11, 'a list is allocated')
+    list = list(2:3)
+    call list(1)%release()
+    call list(2)%eval()
+    deallocate (list)
+    call same(11)%eval()
+
+    call keep%create(3)
+    call component_copies(keep)
+    call keep%eval() ! the copies have given back what was theirs, and no more
+
+    do i = 1, 20
+      call lists()
+    end do
+    before = resident()
+    do i = 1, 60
+      call lists()
+    end do
+    call require(resident() < before + 10000, 'copies leave something behind')
+  end subroutine
+
+  subroutine component_copies(keep)
+    type(batch_norm), intent(in) :: keep
+    type(net) :: first, second
+    allocate (first%bns(2))
+    first%bns(1) = keep
+    first%bns(2) = keep
+    first%last = keep
+    second = first ! a copy of the bits: usable as long as the first
+    call second%bns(1)%eval()
+    call second%last%eval()
+  end subroutine
+
+  subroutine lists()
+    type(batch_norm), allocatable :: list(:)
+    type(batch_norm) :: array(2), other(2)
+    allocate (list(1))
+    call list(1)%create(50000)
+    list = [list, list(1)]
+    array = list
+    other = array
+  end subroutine
+
+  ! Each activation by its name, of v = x: eval mode on running statistics of 0 and 1.
+  subroutine activations()
+    integer(c_int32_t), parameter :: numbers(9) = [BN2D_ACT_NONE, BN2D_ACT_RELU, BN2D_ACT_LEAKY_RELU, &
+      BN2D_ACT_RELU6, BN2D_ACT_CLAMP, BN2D_ACT_HARDSWISH, BN2D_ACT_SILU, BN2D_ACT_GELU, BN2D_ACT_SIGMOID]
+    real(c_double), target :: x(2, 2, 1, 1), y(2, 2, 1, 1)
+    real(c_double) :: v(4), expected(4, 9)
+    type(batch_norm) :: bn
+    integer :: i
+    v = [-4d0, -1d0, 0.5d0, 8d0]
+    expected(:, 1) = v
+    expected(:, 2) = max(v, 0d0)
+    expected(:, 3) = merge(v, 2 * v, v > 0)
+    expected(:, 4) = min(max(v, 0d0), 6d0)
+    expected(:, 5) = min(max(v, 0d0), 2d0)
+    expected(:, 6) = v * min(max(v + 3, 0d0), 6d0) / 6
+    expected(:, 7) = v / (1 + exp(-v))
+    expected(:, 8) = v * (1 + erf(v / sqrt(2d0))) / 2
+    expected(:, 9) = 1 / (1 + exp(-v))
+    x = reshape(v, shape(x))
+    call bn%create(1, eps=0d0, dtype=BN2D_F64)
+    call bn%eval()
+    do i = 1, 9
+      call bn%infer(x, y, activation=numbers(i), slope=2d0)
+      call require(maxval(abs(reshape(y, [4]) - expected(:, i))) < 1d-14, 'an activation')
+    end do
+  end subroutine
+
+  ! Group, instance and ghost batch norm, told apart by y.
+  subroutine norms()
+    type(batch_norm) :: group, instance, ghost
+    integer(c_int64_t), pointer :: batches(:)
+    real(c_float), pointer :: values(:)
+    integer :: stat
+    character(len=256) :: message
+    call group%create_group_norm(1, 2)
+    call gives(group, [2, 1, 2, 1], [0., 0., 2., 2.], [-1., -1., 1., 1.])
+    call require(index(group%text(), 'GroupNorm(1, 2') == 1, group%text())
+    call group%tensor('weight', values)
+    call require(size(values) == 2, 'a group norm is affine')
+    call instance%create_instance_norm(1)
+    call gives(instance, [2, 1, 1, 2], [0., 2., 10., 12.], [-1., 1., -1., 1.])
+    call instance%tensor('weight', values, stat=stat)
+    call require(stat == BN2D_ERROR_NOT_FOUND, 'an instance norm is not')
+    call instance%create_instance_norm(1, affine=.true., track_running_stats=.true.)
+    call instance%tensor('running_mean', values)
+    call ghost%create(1, ghost_batch_size=1)
+    call gives(ghost, [2, 1, 1, 2], [0., 2., 10., 12.], [-1., 1., -1., 1.])
+    call ghost%tensor('num_batches_tracked', batches)
+    call require(batches(1) == 2, 'a step of the counter for each ghost batch')
+    call group%create_group_norm(2, 3, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_INVALID_ARGUMENT, message)
+  end subroutine
+
+  subroutine gives(norm, extents, values, expected)
+    type(batch_norm), intent(inout) :: norm
+    integer, intent(in) :: extents(4)
+    real, intent(in) :: values(4), expected(4)
+    type(batch_norm_record) :: record
+    real(c_float), allocatable, target, dimension(:, :, :, :) :: x, y, dx
+    allocate (x(extents(1), extents(2), extents(3), extents(4)))
+    allocate (y, dx, mold=x)
+    x(:, :, :, :) = reshape(real(values, c_float), extents)
+    call norm%forward(x, y, record)
+    call norm%backward(record, y, dx)
+    call require(maxval(abs(reshape(real(y), [4]) - expected)) < 1e-4, norm%text())
+  end subroutine
+
+  subroutine half_parameters()
+    type(batch_norm) :: bn
+    integer(c_int16_t), pointer :: values(:)
+    call bn%create(3, dtype=BN2D_BF16)
+    call bn%tensor('weight', values)
+    call require(size(values) == 3 .and. all(values == bits(1d0)), 'bits of 1')
+    call bn%create(3, dtype=BN2D_F16)
+    call bn%tensor('weight', values)
+    call require(all(values == int(z'3c00', c_int16_t)), 'bits of 1')
   end subroutine
 
   integer function resident()
