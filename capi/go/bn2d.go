@@ -16,6 +16,7 @@ import (
 	"math"
 	"runtime"
 	"strconv"
+	"strings"
 	"unsafe"
 )
 
@@ -108,24 +109,30 @@ func (l Layout) number() C.int32_t {
 	return C.int32_t(l)
 }
 
-// Activation of the fused forms.
+// Activation of the fused forms. From ReLU6 on they are pointwise.
 type Activation int32
 
 const (
 	Identity  Activation = C.BN2D_ACT_NONE
 	ReLU      Activation = C.BN2D_ACT_RELU
-	LeakyReLU Activation = C.BN2D_ACT_LEAKY_RELU
+	LeakyReLU Activation = C.BN2D_ACT_LEAKY_RELU // Slope: that of the negative side
+	ReLU6     Activation = C.BN2D_ACT_RELU6
+	Clamp     Activation = C.BN2D_ACT_CLAMP // to [0, Slope]: the upper bound, above 0
+	Hardswish Activation = C.BN2D_ACT_HARDSWISH
+	SiLU      Activation = C.BN2D_ACT_SILU
+	GELU      Activation = C.BN2D_ACT_GELU // by erf, not the form with tanh
+	Sigmoid   Activation = C.BN2D_ACT_SIGMOID
 )
 
 // Fused asks for y = activation(bn(x) + z); the zero value for y = bn(x), NCHW.
 type Fused[T Data] struct {
 	Z          []T // nil: no residual
 	Activation Activation
-	Slope      float64
+	Slope      float64 // of LeakyReLU; the upper bound of Clamp; others ignore it
 	Layout     Layout
 }
 
-// Option of New.
+// Option of New, NewGroupNorm and NewInstanceNorm. A norm refuses what has no meaning for it.
 type Option struct{ name, value string }
 
 func number(name string, v float64) Option { return Option{name, strconv.FormatFloat(v, 'g', -1, 64)} }
@@ -142,6 +149,11 @@ func BiasedRunningVar(on bool) Option { return Option{"biased_running_var", strc
 func ProtectRunningStats(on bool) Option {
 	return Option{"protect_running_stats", strconv.FormatBool(on)}
 }
+
+// GhostBatchSize of a batch norm: in training, every so many samples are normalised on their own.
+func GhostBatchSize(samples int) Option {
+	return Option{"ghost_batch_size", strconv.Itoa(samples)}
+}
 func NumThreads(n int) Option { return Option{"num_threads", strconv.Itoa(n)} }
 
 // DType of parameters and buffers.
@@ -149,22 +161,52 @@ func DType[T Data]() Option {
 	return Option{"dtype", C.GoString(C.bn2d_dtype_name(dtypeOf[T]()))}
 }
 
-// Module is a BatchNorm2d; new ones are in training mode. Infer may run on any number of goroutines at once; what
-// changes the module needs it alone, else the error is Busy.
+// Module is a norm; new ones are in training mode. Infer may run on any number of goroutines at once (a batch norm
+// without running statistics: one at a time); what changes the module needs it alone. Else the error is Busy.
 type Module struct {
 	handle   *C.bn2d_module
 	features int
 }
 
-// New makes a module.
+// New makes a batch norm: the statistics of a channel of the whole batch, or of ghost batches.
 func New(features int, options ...Option) (*Module, error) {
+	return create(features, options, func(o *C.bn2d_options, out **C.bn2d_module) C.int32_t {
+		return C.bn2d_module_create(C.int64_t(features), o, out)
+	})
+}
+
+// NewGroupNorm makes a group norm: the statistics of channels/groups channels of a sample. 1 group is a layer norm
+// over (C, H, W). There are no running statistics, nor options for them; Infer needs eval mode all the same.
+func NewGroupNorm(groups, channels int, options ...Option) (*Module, error) {
+	return create(channels, options, func(o *C.bn2d_options, out **C.bn2d_module) C.int32_t {
+		return C.bn2d_group_norm_create(C.int64_t(groups), C.int64_t(channels), o, out)
+	})
+}
+
+// NewInstanceNorm makes an instance norm: the statistics of each channel of each sample. Without Affine(true) and
+// TrackRunningStats(true) it has neither.
+func NewInstanceNorm(features int, options ...Option) (*Module, error) {
+	return create(features, options, func(o *C.bn2d_options, out **C.bn2d_module) C.int32_t {
+		return C.bn2d_instance_norm_create(C.int64_t(features), o, out)
+	})
+}
+
+// text is a copy in C's memory, to be freed. C's texts end at a NUL: one within would cut the name.
+func text(what, s string) (*C.char, error) {
+	if strings.IndexByte(s, 0) >= 0 {
+		return nil, failure(NotFound, "a NUL is in the name of %s", what)
+	}
+	return C.CString(s), nil
+}
+
+func create(features int, options []Option, made func(*C.bn2d_options, **C.bn2d_module) C.int32_t) (*Module, error) {
 	var settings *C.bn2d_options
 	if err := do(func() C.int32_t { return C.bn2d_options_create(&settings) }); err != nil {
 		return nil, err
 	}
 	defer C.bn2d_options_release(settings)
 	for _, option := range options {
-		name, value := C.CString(option.name), C.CString(option.value)
+		name, value := C.CString(option.name), C.CString(option.value) // ours: without a NUL
 		err := do(func() C.int32_t { return C.bn2d_options_set_by_name(settings, name, value) })
 		C.free(unsafe.Pointer(name))
 		C.free(unsafe.Pointer(value))
@@ -173,8 +215,7 @@ func New(features int, options ...Option) (*Module, error) {
 		}
 	}
 	m := &Module{features: features}
-	err := do(func() C.int32_t { return C.bn2d_module_create(C.int64_t(features), settings, &m.handle) })
-	if err != nil {
+	if err := do(func() C.int32_t { return made(settings, &m.handle) }); err != nil {
 		return nil, err
 	}
 	runtime.SetFinalizer(m, (*Module).Close)
@@ -197,11 +238,11 @@ func (m *Module) do(call func(*C.bn2d_module) C.int32_t) error {
 
 func (m *Module) String() string {
 	buffer := make([]byte, 512)
-	text := (*C.char)(unsafe.Pointer(&buffer[0]))
-	if err := m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_repr(h, text, 512, nil) }); err != nil {
+	words := (*C.char)(unsafe.Pointer(&buffer[0]))
+	if err := m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_repr(h, words, 512, nil) }); err != nil {
 		return err.Error()
 	}
-	return C.GoString(text)
+	return C.GoString(words)
 }
 
 // Train sets training mode, or eval mode.
@@ -241,7 +282,7 @@ func SetNumThreads(n int32) error {
 	return do(func() C.int32_t { return C.bn2d_set_num_threads(C.int32_t(n)) })
 }
 
-// Record is what a forward leaves for its backward. It borrows x and y: do not change them until the last backward.
+// Record is what a forward leaves for its backward. It borrows x, y and z: do not change them until the last backward.
 type Record struct {
 	handle *C.bn2d_record
 	memory held
@@ -250,7 +291,7 @@ type Record struct {
 	length int
 }
 
-// Close gives the record back and lets go of x and y; without it, the garbage collector does. A second time does
+// Close gives the record back and lets go of x, y and z; without it, the garbage collector does. A second time does
 // nothing.
 func (r *Record) Close() error {
 	C.bn2d_record_release(r.handle)
@@ -318,7 +359,8 @@ func ForwardFused[T Data](m *Module, x []T, n, h, w int, y []T, fused Fused[T]) 
 	}
 	r := &Record{dtype: dtypeOf[T](), layout: fused.Layout.number(), length: len(x)}
 	bytes := uintptr(len(x)) * unsafe.Sizeof(*new(T))
-	xs, ys, zs := r.memory.input(start(x), bytes), r.memory.output(start(y), bytes), start(fused.Z)
+	xs, zs := r.memory.input(start(x), bytes), r.memory.input(start(fused.Z), bytes)
+	ys := r.memory.output(start(y), bytes)
 	err := m.do(func(handle *C.bn2d_module) C.int32_t {
 		return C.bn2d_forward_flat(handle, r.dtype, r.layout, xs, zs, C.int64_t(n), C.int64_t(h), C.int64_t(w),
 			C.int32_t(fused.Activation), C.double(fused.Slope), ys, &r.handle)
@@ -359,6 +401,9 @@ func Backward[T Data](m *Module, r *Record, dy, dx []T) error {
 
 // BackwardFused is dx and dz, each where it is not nil.
 func BackwardFused[T Data](m *Module, r *Record, dy, dx, dz []T) error {
+	if r == nil {
+		return failure(InvalidArgument, "record is nil")
+	}
 	defer runtime.KeepAlive(r)
 	if r.handle == nil {
 		return failure(InvalidHandle, "the record has been closed")
@@ -379,10 +424,13 @@ func BackwardFused[T Data](m *Module, r *Record, dy, dx, dz []T) error {
 
 // with finds a tensor and hands it on with its number of elements.
 func with[T Number](m *Module, name string, use func(*C.bn2d_tensor, int) error) error {
-	text := C.CString(name)
-	defer C.free(unsafe.Pointer(text))
+	wanted, err := text("a tensor", name)
+	if err != nil {
+		return err
+	}
+	defer C.free(unsafe.Pointer(wanted))
 	var tensor *C.bn2d_tensor
-	err := m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_tensor_by_name(h, text, &tensor) })
+	err = m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_tensor_by_name(h, wanted, &tensor) })
 	if err != nil {
 		return err
 	}

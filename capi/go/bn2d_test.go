@@ -174,6 +174,9 @@ func TestErrors(t *testing.T) {
 	fails(t, err, NotFound, "gamma")
 	_, err = Get[float64](m, "weight")
 	fails(t, err, DTypeMismatch, "weight is float32, not float64")
+	_, err = Get[float32](m, "weight\x00zz")
+	fails(t, err, NotFound, "NUL")
+	fails(t, Backward(m, nil, six, six), InvalidArgument, "nil")
 	fails(t, Set(m, "weight", six), Shape, "6")
 	_, err = New(3, Momentum(1.5))
 	fails(t, err, InvalidArgument, "1.5")
@@ -182,6 +185,125 @@ func TestErrors(t *testing.T) {
 	fails(t, m.Eval(), InvalidArgument, "NULL")
 	if m, err := New(3, CumulativeAverage(), Bias(false)); err != nil || !strings.Contains(m.String(), "momentum=None") {
 		t.Error(m, err)
+	}
+}
+
+// Each activation by its name, of v = x: eval mode on running statistics of 0 and 1.
+func TestActivations(t *testing.T) {
+	clamp := func(v, low, high float64) float64 { return math.Min(math.Max(v, low), high) }
+	leaky := func(v float64) float64 {
+		if v > 0 {
+			return v
+		}
+		return 2 * v
+	}
+	cases := map[Activation]func(float64) float64{
+		Identity:  func(v float64) float64 { return v },
+		ReLU:      func(v float64) float64 { return math.Max(v, 0) },
+		LeakyReLU: leaky,
+		ReLU6:     func(v float64) float64 { return clamp(v, 0, 6) },
+		Clamp:     func(v float64) float64 { return clamp(v, 0, 2) },
+		Hardswish: func(v float64) float64 { return v * clamp(v+3, 0, 6) / 6 },
+		SiLU:      func(v float64) float64 { return v / (1 + math.Exp(-v)) },
+		GELU:      func(v float64) float64 { return v * (1 + math.Erf(v/math.Sqrt2)) / 2 },
+		Sigmoid:   func(v float64) float64 { return 1 / (1 + math.Exp(-v)) },
+	}
+	if len(cases) != 9 {
+		t.Error("two names of one activation")
+	}
+	m, err := New(1, Eps(0), DType[float64]())
+	must(t, err)
+	must(t, m.Eval())
+	x, y := []float64{-4, -1, 0.5, 8}, make([]float64, 4)
+	for activation, of := range cases {
+		must(t, InferFused(m, x, 1, 2, 2, y, Fused[float64]{Activation: activation, Slope: 2}))
+		for i, v := range x {
+			if math.Abs(y[i]-of(v)) > 1e-14 {
+				t.Error(activation, v, y[i])
+			}
+		}
+	}
+	err = InferFused(m, x, 1, 2, 2, y, Fused[float64]{Activation: 99})
+	fails(t, err, InvalidArgument, "99")
+}
+
+// Group, instance and ghost batch norm, told apart by y.
+func TestNorms(t *testing.T) {
+	gives := func(m *Module, err error) func(x []float32, n int, expected ...float32) *Module {
+		must(t, err)
+		return func(x []float32, n int, expected ...float32) *Module {
+			y := make([]float32, 4)
+			record, err := Forward(m, x, n, 1, 4/n/m.features, y)
+			must(t, err)
+			must(t, Backward(m, record, y, make([]float32, 4)))
+			for i := range y {
+				if math.Abs(float64(y[i]-expected[i])) > 1e-4 {
+					t.Error(m, y)
+				}
+			}
+			return m
+		}
+	}
+	group := gives(NewGroupNorm(1, 2))([]float32{0, 0, 2, 2}, 1, -1, -1, 1, 1)
+	samples := []float32{0, 2, 10, 12}
+	instance := gives(NewInstanceNorm(1))(samples, 2, -1, 1, -1, 1)
+	ghost := gives(New(1, GhostBatchSize(1)))(samples, 2, -1, 1, -1, 1)
+	if batches, err := Get[int64](ghost, "num_batches_tracked"); err != nil || batches[0] != 2 {
+		t.Error("a step of the counter for each ghost batch", batches, err)
+	}
+	if !strings.HasPrefix(group.String(), "GroupNorm(1, 2") {
+		t.Error(group)
+	}
+	if _, err := Get[float32](group, "weight"); err != nil {
+		t.Error("a group norm is affine", err)
+	}
+	_, err := Get[float32](instance, "weight")
+	fails(t, err, NotFound, "weight")
+	tracking, err := NewInstanceNorm(1, Affine(true), TrackRunningStats(true))
+	must(t, err)
+	_, err = Get[float32](tracking, "running_mean")
+	must(t, err)
+	_, err = NewGroupNorm(1, 2, Momentum(0.1))
+	fails(t, err, InvalidArgument, "momentum")
+	_, err = NewGroupNorm(2, 3)
+	fails(t, err, InvalidArgument, "3")
+}
+
+// Pointwise activations have their argument made again in backward: the record keeps z, too.
+func TestRecordKeepsTheResidual(t *testing.T) {
+	const size = 3000
+	x, z, dy := make([]float32, size), make([]float32, size), make([]float32, size)
+	for i := range x {
+		x[i], z[i], dy[i] = float32(i*37%101)/10-5, float32(i*17%23)/10-1, float32(i*13%29)/10-1
+	}
+	m, err := New(3)
+	must(t, err)
+	forward := func(residual []float32) *Record {
+		y := make([]float32, size)
+		record, err := ForwardFused(m, x, 10, 10, 10, y, Fused[float32]{Z: residual, Activation: SiLU})
+		must(t, err)
+		return record
+	}
+	expected, dx := make([]float32, size), make([]float32, size)
+	must(t, Backward(m, forward(z), dy, expected))
+	runtime.KeepAlive(z)
+	record := forward(append([]float32{}, z...))
+	var others [][]float32
+	for k := 0; k < 20; k++ {
+		runtime.GC()
+		for i := 0; i < 20; i++ {
+			other := make([]float32, size)
+			for j := range other {
+				other[j] = 777
+			}
+			others = append(others, other)
+		}
+	}
+	must(t, Backward(m, record, dy, dx))
+	for i := range dx {
+		if dx[i] != expected[i] {
+			t.Fatal("z was gone", len(others))
+		}
 	}
 }
 

@@ -9,27 +9,29 @@ import "C"
 
 import "unsafe"
 
-// held keeps what a record borrows. C may not remember Go's memory, and this Go cannot pin it: x is copied into C's
-// memory, and y is made there and copied back.
+// held keeps what a record borrows. C may not remember Go's memory, and this Go cannot pin it: x and z are copied into
+// C's memory, and y is made there and copied back.
 type held struct {
-	x, y, target unsafe.Pointer
-	bytes        uintptr
+	inputs    []unsafe.Pointer
+	y, target unsafe.Pointer
+	bytes     uintptr
 }
 
 func (h *held) input(p unsafe.Pointer, bytes uintptr) unsafe.Pointer {
 	if p == nil {
 		return nil
 	}
-	h.x, h.bytes = C.malloc(C.size_t(bytes)), bytes // never nil: Go stops the program instead
-	copy(slice(h.x, bytes), slice(p, bytes))
-	return h.x
+	copied := C.malloc(C.size_t(bytes)) // never nil: Go stops the program instead
+	copy(slice(copied, bytes), slice(p, bytes))
+	h.inputs = append(h.inputs, copied)
+	return copied
 }
 
 func (h *held) output(p unsafe.Pointer, bytes uintptr) unsafe.Pointer {
 	if p == nil {
 		return nil
 	}
-	h.y, h.target = C.malloc(C.size_t(bytes)), p
+	h.y, h.target, h.bytes = C.malloc(C.size_t(bytes)), p, bytes
 	return h.y
 }
 
@@ -41,7 +43,9 @@ func (h *held) finish() {
 }
 
 func (h *held) release() {
-	C.free(h.x)
+	for _, input := range h.inputs {
+		C.free(input)
+	}
 	C.free(h.y)
 	*h = held{}
 }
