@@ -11,6 +11,9 @@ import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.IntToDoubleFunction;
 import org.bn2d.BatchNorm2d;
 import org.bn2d.Bn2dException;
+import org.bn2d.GroupNorm;
+import org.bn2d.InstanceNorm2d;
+import org.bn2d.Norm;
 
 public final class Vectors {
   static final int CHANNELS = 64, SIZE = 8 * CHANNELS * 32 * 32;
@@ -35,7 +38,7 @@ public final class Vectors {
 
   static double bias(int c) { return (c % 8 - 4) / 4.0; }
 
-  static void floatAffine(BatchNorm2d bn) {
+  static void floatAffine(Norm bn) {
     float[] weight = new float[CHANNELS], bias = new float[CHANNELS];
     for (int c = 0; c < CHANNELS; c++) {
       weight[c] = (float) weight(c);
@@ -182,6 +185,20 @@ public final class Vectors {
     fails("BN2D_ERROR_DTYPE", "weight is float32, not float64", () -> bn.getDoubles("weight"));
     fails("BN2D_ERROR_SHAPE", "the array has 2 elements, weight has 3", () -> bn.set("weight", new float[2]));
     fails("BN2D_ERROR_INVALID_ARGUMENT", "1.5", () -> new BatchNorm2d(3, new BatchNorm2d.Options().momentum(1.5)));
+    fails("BN2D_ERROR_NOT_FOUND", "NUL", () -> bn.getFloats("weight\0zz"));
+    bn.set("num_batches_tracked", new long[] {42});
+    require(bn.numBatchesTracked() == 42, "num_batches_tracked is set");
+    FloatBuffer memory = BatchNorm2d.floats(6), readOnly = memory.asReadOnlyBuffer(), more = BatchNorm2d.floats(6);
+    fails("BN2D_ERROR_INVALID_ARGUMENT", "y is read-only", () -> bn.forward(six, 1, 1, 2, readOnly));
+    BatchNorm2d.Record good = bn.forward(readOnly, 1, 1, 2, more);
+    fails("BN2D_ERROR_INVALID_ARGUMENT", "dx is read-only", () -> bn.backward(good, readOnly, six.asReadOnlyBuffer()));
+    fails("BN2D_ERROR_INVALID_ARGUMENT", "dz is read-only",
+        () -> bn.backward(good, readOnly, six, BatchNorm2d.floats(6).asReadOnlyBuffer()));
+    BatchNorm2d half = new BatchNorm2d(3, new BatchNorm2d.Options().dtype(BatchNorm2d.DType.F16));
+    require(half.getShorts("weight")[2] == 0x3c00, "bits of 1");
+    half.set("weight", new short[] {0, 1, 2});
+    require(half.getShorts("weight")[2] == 2, "bits are set");
+    fails("BN2D_ERROR_DTYPE", "weight is float16, not float32", () -> half.getFloats("weight"));
     BatchNorm2d plain = new BatchNorm2d(3, new BatchNorm2d.Options().cumulativeAverage().numThreads(1));
     require(plain.toString().contains("momentum=None"), plain.toString());
 
@@ -200,6 +217,87 @@ public final class Vectors {
     bn.close();
     bn.close();
     fails("BN2D_ERROR_INVALID_HANDLE", "closed", bn::eval);
+  }
+
+  /** Each activation by its name, of v = x: eval mode on running statistics of 0 and 1. */
+  static void activations() {
+    double[] v = {-4, -1, 0.5, 8}, gelu = {-0.000126685, -0.158655254, 0.345731231, 8};
+    DoubleBuffer x = BatchNorm2d.doubles(4), y = BatchNorm2d.doubles(4);
+    for (int i = 0; i < 4; i++) x.put(i, v[i]);
+    BatchNorm2d bn = new BatchNorm2d(1, new BatchNorm2d.Options().eps(0).dtype(BatchNorm2d.DType.F64));
+    bn.eval();
+    Map<BatchNorm2d.Fused, IntToDoubleFunction> cases = new HashMap<>();
+    cases.put(new BatchNorm2d.Fused(), i -> v[i]);
+    cases.put(new BatchNorm2d.Fused().relu(), i -> Math.max(v[i], 0));
+    cases.put(new BatchNorm2d.Fused().leakyRelu(2), i -> v[i] > 0 ? v[i] : 2 * v[i]);
+    cases.put(new BatchNorm2d.Fused().relu6(), i -> Math.min(Math.max(v[i], 0), 6));
+    cases.put(new BatchNorm2d.Fused().clamp(2), i -> Math.min(Math.max(v[i], 0), 2));
+    cases.put(new BatchNorm2d.Fused().hardswish(), i -> v[i] * Math.min(Math.max(v[i] + 3, 0), 6) / 6);
+    cases.put(new BatchNorm2d.Fused().silu(), i -> v[i] / (1 + Math.exp(-v[i])));
+    cases.put(new BatchNorm2d.Fused().gelu(), i -> gelu[i]);
+    cases.put(new BatchNorm2d.Fused().sigmoid(), i -> 1 / (1 + Math.exp(-v[i])));
+    require(cases.size() == BatchNorm2d.Activation.values().length, "all activations");
+    cases.forEach((fused, of) -> {
+      bn.infer(x, 1, 2, 2, y, fused);
+      for (int i = 0; i < 4; i++)
+        require(Math.abs(y.get(i) - of.applyAsDouble(i)) < 1e-8, v[i] + ": " + y.get(i) + ", " + of.applyAsDouble(i));
+    });
+  }
+
+  static void gives(Norm norm, int n, int c, float[] values, float[] expected) {
+    FloatBuffer x = BatchNorm2d.floats(4), y = BatchNorm2d.floats(4);
+    x.duplicate().put(values);
+    try (Norm.Record record = norm.forward(x, n, 1, 4 / n / c, y)) {
+      norm.backward(record, x, BatchNorm2d.floats(4));
+    }
+    for (int i = 0; i < 4; i++) require(Math.abs(y.get(i) - expected[i]) < 1e-4, norm + ": " + y.get(i));
+  }
+
+  /** Group, instance and ghost batch norm, told apart by y. */
+  static void norms() {
+    float[] samples = {0, 2, 10, 12}, alike = {-1, 1, -1, 1};
+    GroupNorm group = new GroupNorm(1, 2);
+    gives(group, 1, 2, new float[] {0, 0, 2, 2}, new float[] {-1, -1, 1, 1});
+    InstanceNorm2d instance = new InstanceNorm2d(1);
+    gives(instance, 2, 1, samples, alike);
+    BatchNorm2d ghost = new BatchNorm2d(1, new BatchNorm2d.Options().ghostBatchSize(1));
+    gives(ghost, 2, 1, samples, alike);
+    require(ghost.numBatchesTracked() == 2, "a step of the counter for each ghost batch");
+    require(group.toString().startsWith("GroupNorm(1, 2"), group.toString());
+    require(group.getFloats("weight").length == 2, "a group norm is affine");
+    fails("BN2D_ERROR_NOT_FOUND", "weight", () -> instance.getFloats("weight"));
+    Norm.Options both = new Norm.Options().affine(true).trackRunningStats(true);
+    require(new InstanceNorm2d(1, both).getFloats("running_mean").length == 1, "on request");
+    fails("BN2D_ERROR_INVALID_ARGUMENT", "momentum", () -> new GroupNorm(1, 2, new Norm.Options().momentum(0.1)));
+    fails("BN2D_ERROR_INVALID_ARGUMENT", "3", () -> new GroupNorm(2, 3));
+  }
+
+  static FloatBuffer filled(IntToDoubleFunction at) {
+    FloatBuffer buffer = BatchNorm2d.floats(300_000);
+    for (int i = 0; i < buffer.limit(); i++) buffer.put(i, (float) at.applyAsDouble(i));
+    return buffer;
+  }
+
+  /** Pointwise activations have their argument made again in backward: the record keeps z, too. */
+  static void residual() throws Exception {
+    FloatBuffer x = filled(i -> i * 37L % 101 / 10.0), dy = filled(i -> i * 13L % 29 / 10.0 - 1);
+    FloatBuffer y = filled(i -> 0), dx = filled(i -> 0), expected = filled(i -> 0), z = filled(i -> i * 17L % 23 / 10.0);
+    BatchNorm2d bn = new BatchNorm2d(3);
+    try (Norm.Record record = bn.forward(x, 10, 100, 100, y, new Norm.Fused().z(z).silu())) {
+      bn.backward(record, dy, expected);
+    }
+    Norm.Record[] kept = new Norm.Record[1];
+    Thread other = new Thread(
+        () -> kept[0] = bn.forward(x, 10, 100, 100, y, new Norm.Fused().z(filled(i -> i * 17L % 23 / 10.0)).silu()));
+    other.start();
+    other.join();
+    for (int i = 0; i < 10; i++) {
+      System.gc();
+      Thread.sleep(5);
+      filled(k -> 777);
+    }
+    bn.backward(kept[0], dy, dx);
+    require(dx.equals(expected), "z was gone");
   }
 
   static long resident() throws Exception {
@@ -263,6 +361,9 @@ public final class Vectors {
     float64();
     bfloat16();
     errors();
+    activations();
+    norms();
+    residual();
     ownership();
     threads();
     System.out.println("Vectors.java: all held");
