@@ -36,6 +36,16 @@ fn main() -> Result<()> {
     bn.backward(&record, &[0f32; 6], &mut y)
 }
 END
+refused E0505 <<'END'
+fn main() -> Result<()> {
+    let (x, z, mut y, mut dx) = (vec![0f32; 6], vec![0f32; 6], vec![0f32; 6], vec![0f32; 6]);
+    let mut bn = BatchNorm2d::new(3, &Options::default())?;
+    let fused = Fused { z: Some(&z), activation: Activation::Silu, ..Default::default() };
+    let (_, record) = bn.forward_fused(&x, (1, 1, 2), &mut y, &fused)?;
+    drop(z); // the record of a pointwise activation still borrows it
+    bn.backward(&record, &[0f32; 6], &mut dx)
+}
+END
 refused E0502 <<'END'
 fn main() -> Result<()> {
     let (x, mut y) = (vec![0f32; 6], vec![0f32; 6]);
@@ -46,3 +56,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 END
+
+# build.rs asks for what is there: the shared library, or the static one and what bn2d.pc says it needs.
+rustc --edition 2021 -D warnings "$binding/build.rs"
+asks() {
+  BN2D_LIB_DIR=$1 ./build | grep '^cargo:rustc-link-lib=' | sed 's/.*=\(.*=.*\)/\1/' | tr '\n' ' ' >asked.txt
+  [ "$(cat asked.txt)" = "$2" ] || fail "build.rs asks for $(cat asked.txt)in $1"
+}
+asks "$lib" 'dylib=bn2d '
+mkdir -p static/pkgconfig
+touch static/libbn2d.a
+printf 'Name: bn2d\nDescription: static\nVersion: 1\nLibs: -L/nowhere -lbn2d -ltbb -lstdc++\n' >static/pkgconfig/bn2d.pc
+asks static 'static=bn2d dylib=tbb dylib=stdc++ '

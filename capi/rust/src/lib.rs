@@ -2,14 +2,15 @@
 //! Batch normalisation over (N, C, H, W) on the CPU: `torch.nn.BatchNorm2d` on slices, without a copy.
 //!
 //! Ownership: a module and a record give their handle back when they are dropped, in any order. A [`Record`] borrows
-//! x (and y of a fused forward), so that the compiler keeps both in place until the last backward.
+//! x (and y and z of a fused forward), so that the compiler keeps them in place until the last backward.
 //!
-//! Threads: [`BatchNorm2d::infer`] takes `&self` and may run on any number of threads at once (without running
-//! statistics on one, else `BN2D_ERROR_BUSY`). What changes the module takes `&mut self`. Everything is `Send` and `Sync`.
+//! Threads: [`Norm::infer`] takes `&self` and may run on any number of threads at once (a batch norm without running
+//! statistics: one at a time, else `BN2D_ERROR_BUSY`; group and instance norms in eval mode: any number). What changes
+//! the module takes `&mut self`. Everything is `Send` and `Sync`.
 //!
 //! Errors: [`Error`] has the status (a `BN2D_ERROR_*` of [`raw`]) and the library's message; nothing has changed then.
 //!
-//! Not covered: strided views, double backward, DLPack and the functions without a module. [`raw`] has them all.
+//! Not covered: see README.md. [`raw`] has all of it.
 
 pub mod raw;
 
@@ -93,6 +94,8 @@ pub struct Options {
     pub dtype: i32,
     /// 0: the process's limit alone.
     pub num_threads: i32,
+    /// In training, every so many samples are normalised on their own. 0: the whole batch.
+    pub ghost_batch_size: i64,
 }
 
 impl Default for Options {
@@ -107,27 +110,49 @@ impl Default for Options {
             protect_running_stats: false,
             dtype: raw::BN2D_F32,
             num_threads: 0,
+            ghost_batch_size: 0,
         }
     }
 }
 
 impl Options {
-    /// Sets all on the handle.
-    fn apply(&self, to: *mut raw::bn2d_options) -> Result<()> {
+    /// The defaults of an instance norm: neither affine nor running statistics.
+    pub fn instance() -> Self {
+        Options { affine: false, track_running_stats: false, ..Default::default() }
+    }
+
+    /// Sets all on the handle. A group norm refuses what is about running statistics where it is set at all: there,
+    /// what is as it always is counts as not set.
+    fn apply(&self, to: *mut raw::bn2d_options, norm: i32) -> Result<()> {
+        let plain = Options::default();
+        let all = norm != raw::BN2D_NORM_GROUP;
         unsafe {
             check(raw::bn2d_options_set_eps(to, self.eps))?;
-            check(match self.momentum {
-                Some(momentum) => raw::bn2d_options_set_momentum(to, momentum),
-                None => raw::bn2d_options_set_momentum_none(to),
-            })?;
+            if all || self.momentum != plain.momentum {
+                check(match self.momentum {
+                    Some(momentum) => raw::bn2d_options_set_momentum(to, momentum),
+                    None => raw::bn2d_options_set_momentum_none(to),
+                })?;
+            }
             check(raw::bn2d_options_set_affine(to, self.affine as i32))?;
             check(raw::bn2d_options_set_bias(to, self.bias as i32))?;
-            check(raw::bn2d_options_set_track_running_stats(to, self.track_running_stats as i32))?;
-            check(raw::bn2d_options_set_biased_running_var(to, self.biased_running_var as i32))?;
-            check(raw::bn2d_options_set_protect_running_stats(
-                to,
-                self.protect_running_stats as i32,
-            ))?;
+            if all || !self.track_running_stats {
+                let track = self.track_running_stats as i32;
+                check(raw::bn2d_options_set_track_running_stats(to, track))?;
+            }
+            if all || self.biased_running_var {
+                check(raw::bn2d_options_set_biased_running_var(
+                    to,
+                    self.biased_running_var as i32,
+                ))?;
+            }
+            if all || self.protect_running_stats {
+                let protect = self.protect_running_stats as i32;
+                check(raw::bn2d_options_set_protect_running_stats(to, protect))?;
+            }
+            if self.ghost_batch_size != 0 {
+                check(raw::bn2d_options_set_ghost_batch_size(to, self.ghost_batch_size))?;
+            }
             check(raw::bn2d_options_set_dtype(to, self.dtype))?;
             check(raw::bn2d_options_set_num_threads(to, self.num_threads))
         }
@@ -141,11 +166,38 @@ pub enum Layout {
     Nhwc,
 }
 
+/// From `Relu6` on they are pointwise: no double backward.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     None,
     Relu,
+    /// With the slope of the negative side.
     LeakyRelu(f64),
+    Relu6,
+    /// To 0 and this bound, which is above 0.
+    Clamp(f64),
+    Hardswish,
+    Silu,
+    /// By erf, not the form with tanh.
+    Gelu,
+    Sigmoid,
+}
+
+impl Activation {
+    /// As the library wants it: the number, and the slope or bound.
+    fn numbers(self) -> (i32, f64) {
+        match self {
+            Activation::None => (raw::BN2D_ACT_NONE, 0.0),
+            Activation::Relu => (raw::BN2D_ACT_RELU, 0.0),
+            Activation::LeakyRelu(slope) => (raw::BN2D_ACT_LEAKY_RELU, slope),
+            Activation::Relu6 => (raw::BN2D_ACT_RELU6, 0.0),
+            Activation::Clamp(bound) => (raw::BN2D_ACT_CLAMP, bound),
+            Activation::Hardswish => (raw::BN2D_ACT_HARDSWISH, 0.0),
+            Activation::Silu => (raw::BN2D_ACT_SILU, 0.0),
+            Activation::Gelu => (raw::BN2D_ACT_GELU, 0.0),
+            Activation::Sigmoid => (raw::BN2D_ACT_SIGMOID, 0.0),
+        }
+    }
 }
 
 /// y = activation(bn(x) + z), all of one layout.
@@ -165,7 +217,7 @@ impl<T> Default for Fused<'_, T> {
 /// N, H and W of a tensor; C is the module's.
 pub type Extents = (usize, usize, usize);
 
-/// What a forward leaves for its backward. Borrows x, and y of a fused forward.
+/// What a forward leaves for its backward. Borrows x, and y and z of a fused forward.
 #[derive(Debug)]
 pub struct Record<'a> {
     handle: NonNull<raw::bn2d_record>,
@@ -183,23 +235,26 @@ impl Drop for Record<'_> {
     }
 }
 
-/// A BatchNorm2d module; new ones are in training mode.
+/// A module: batch norm, or one of its kin; new ones are in training mode.
 #[derive(Debug)]
-pub struct BatchNorm2d {
+pub struct Norm {
     handle: NonNull<raw::bn2d_module>,
     num_features: usize,
 }
 
-unsafe impl Send for BatchNorm2d {}
-unsafe impl Sync for BatchNorm2d {}
+/// `BatchNorm2d::new` is a batch norm.
+pub type BatchNorm2d = Norm;
 
-impl Drop for BatchNorm2d {
+unsafe impl Send for Norm {}
+unsafe impl Sync for Norm {}
+
+impl Drop for Norm {
     fn drop(&mut self) {
         unsafe { raw::bn2d_module_release(self.handle.as_ptr()) }
     }
 }
 
-impl fmt::Display for BatchNorm2d {
+impl fmt::Display for Norm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0u8; 512];
         let buffer = text.as_mut_ptr().cast();
@@ -225,17 +280,52 @@ fn fit(name: &str, length: usize, expected: usize) -> Result<()> {
     error(raw::BN2D_ERROR_SHAPE, format!("{name} has {length} elements, must have {expected}"))
 }
 
-impl BatchNorm2d {
+/// A number as the library counts: signed.
+fn number(name: &str, value: usize) -> Result<i64> {
+    i64::try_from(value).or_else(|_| {
+        error(raw::BN2D_ERROR_OVERFLOW, format!("{name} is {value}, can be at most {}", i64::MAX))
+    })
+}
+
+impl Norm {
+    /// A batch norm: the statistics of a channel of the whole batch, or of ghost batches.
     pub fn new(num_features: usize, options: &Options) -> Result<Self> {
-        let features = i64::try_from(num_features).unwrap_or(i64::MAX);
+        let c = number("num_features", num_features)?;
+        Self::create(num_features, options, raw::BN2D_NORM_BATCH, |o, out| unsafe {
+            raw::bn2d_module_create(c, o, out)
+        })
+    }
+
+    /// A group norm: the statistics of num_channels / num_groups channels of a sample. 1 group is a layer norm over
+    /// (C, H, W). There are no running statistics, and options for them are an error; infer needs eval mode all the
+    /// same.
+    pub fn group(num_groups: usize, num_channels: usize, options: &Options) -> Result<Self> {
+        let (g, c) = (number("num_groups", num_groups)?, number("num_channels", num_channels)?);
+        Self::create(num_channels, options, raw::BN2D_NORM_GROUP, |o, out| unsafe {
+            raw::bn2d_group_norm_create(g, c, o, out)
+        })
+    }
+
+    /// An instance norm: the statistics of each channel of each sample. [`Options::instance`] has the defaults.
+    pub fn instance(num_features: usize, options: &Options) -> Result<Self> {
+        let c = number("num_features", num_features)?;
+        Self::create(num_features, options, raw::BN2D_NORM_INSTANCE, |o, out| unsafe {
+            raw::bn2d_instance_norm_create(c, o, out)
+        })
+    }
+
+    fn create(
+        num_features: usize,
+        options: &Options,
+        norm: i32,
+        make: impl Fn(*const raw::bn2d_options, *mut *mut raw::bn2d_module) -> i32,
+    ) -> Result<Self> {
         let (mut settings, mut out) = (null_mut(), null_mut());
         check(unsafe { raw::bn2d_options_create(&mut settings) })?;
-        let made = options
-            .apply(settings)
-            .and_then(|()| check(unsafe { raw::bn2d_module_create(features, settings, &mut out) }));
+        let made = options.apply(settings, norm).and_then(|()| check(make(settings, &mut out)));
         unsafe { raw::bn2d_options_release(settings) };
         made?;
-        Ok(BatchNorm2d { handle: NonNull::new(out).expect("a module"), num_features })
+        Ok(Norm { handle: NonNull::new(out).expect("a module"), num_features })
     }
 
     pub fn num_features(&self) -> usize {
@@ -280,13 +370,13 @@ impl BatchNorm2d {
         self.record(x, extents, y, &Fused::default())
     }
 
-    /// y = activation(bn(x) + z), recorded. Backward may read y: it comes back as a shared slice.
+    /// y = activation(bn(x) + z), recorded. Backward may read y and z: y comes back as a shared slice.
     pub fn forward_fused<'a, T: Element>(
         &mut self,
         x: &'a [T],
         extents: Extents,
         y: &'a mut [T],
-        fused: &Fused<'_, T>,
+        fused: &Fused<'a, T>,
     ) -> Result<(&'a [T], Record<'a>)> {
         let record = self.record(x, extents, y, fused)?;
         Ok((y, record))
@@ -319,7 +409,7 @@ impl BatchNorm2d {
         x: &'a [T],
         extents: Extents,
         y: &mut [T],
-        fused: &Fused<'_, T>,
+        fused: &Fused<'a, T>,
     ) -> Result<Record<'a>> {
         let mut out = null_mut();
         self.call(x, extents, y, fused, &mut out)?;
@@ -335,6 +425,7 @@ impl BatchNorm2d {
         fused: &Fused<'_, T>,
         record: *mut *mut raw::bn2d_record,
     ) -> Result<()> {
+        let extents = (number("extent N", n)?, number("extent H", h)?, number("extent W", w)?);
         let product = [self.num_features, h, w]
             .iter()
             .try_fold(n, |product, &extent| product.checked_mul(extent));
@@ -345,11 +436,7 @@ impl BatchNorm2d {
         fit("x", x.len(), length)?;
         fit("y", y.len(), length)?;
         fit("z", fused.z.map_or(length, <[T]>::len), length)?;
-        let (activation, slope) = match fused.activation {
-            Activation::None => (raw::BN2D_ACT_NONE, 0.0),
-            Activation::Relu => (raw::BN2D_ACT_RELU, 0.0),
-            Activation::LeakyRelu(slope) => (raw::BN2D_ACT_LEAKY_RELU, slope),
-        };
+        let (activation, slope) = fused.activation.numbers();
         check(unsafe {
             raw::bn2d_forward_flat(
                 self.handle.as_ptr(),
@@ -357,9 +444,9 @@ impl BatchNorm2d {
                 layout_number(fused.layout),
                 x.as_ptr().cast(),
                 fused.z.map_or(null(), |z| z.as_ptr().cast()),
-                n as i64,
-                h as i64,
-                w as i64,
+                extents.0,
+                extents.1,
+                extents.2,
                 activation,
                 slope,
                 y.as_mut_ptr().cast(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //! The values of tests/languages/vectors.txt (vectors.cc tells how they are made), errors, and handles given back.
-use bn2d::{raw, Activation, BatchNorm2d, Bf16, Element, Fused, Layout, Options};
+use bn2d::{raw, Activation, BatchNorm2d, Bf16, Element, Fused, Layout, Norm, Options};
 use std::collections::HashMap;
 
 const EXTENTS: (usize, usize, usize) = (8, 32, 32);
@@ -164,8 +164,76 @@ fn errors_have_the_status_and_the_message() {
     );
     let options = Options { momentum: Some(1.5), ..Default::default() };
     assert!(BatchNorm2d::new(3, &options).unwrap_err().message.contains("1.5"));
+    let nothing = bn.forward::<f32>(&[], (0, usize::MAX, 1), &mut []).unwrap_err();
+    assert_eq!(
+        nothing.message,
+        "extent H is 18446744073709551615, can be at most 9223372036854775807"
+    );
+    let endless = BatchNorm2d::new(usize::MAX, &Options::default()).unwrap_err();
+    assert!(endless.message.starts_with("num_features is 18446744073709551615"), "{endless}");
+    assert_eq!(bn.tensor::<f32>("weight\0zz").unwrap_err().status, raw::BN2D_ERROR_NOT_FOUND);
     let huge = bn.forward(&[1f32; 6], (usize::MAX, 2, 2), &mut [0.0; 6]).unwrap_err();
     assert_eq!(huge.status, raw::BN2D_ERROR_OVERFLOW);
+}
+
+/// Of v = x: eval mode on running statistics of 0 and 1.
+#[test]
+fn each_activation() {
+    let x = [-4.0, -1.0, 0.5, 8.0];
+    let gelu = [-0.000126685, -0.158655254, 0.345731231, 8.0];
+    let mut bn =
+        Norm::new(1, &Options { eps: 0.0, dtype: f64::DTYPE, ..Default::default() }).unwrap();
+    bn.eval().unwrap();
+    let cases: [(Activation, fn(f64) -> f64); 9] = [
+        (Activation::None, |v| v),
+        (Activation::Relu, |v| v.max(0.0)),
+        (Activation::LeakyRelu(2.0), |v| if v > 0.0 { v } else { 2.0 * v }),
+        (Activation::Relu6, |v| v.clamp(0.0, 6.0)),
+        (Activation::Clamp(2.0), |v| v.clamp(0.0, 2.0)),
+        (Activation::Hardswish, |v| v * (v + 3.0).clamp(0.0, 6.0) / 6.0),
+        (Activation::Silu, |v| v / (1.0 + (-v).exp())),
+        (Activation::Gelu, |_| f64::NAN), // from the table
+        (Activation::Sigmoid, |v| 1.0 / (1.0 + (-v).exp())),
+    ];
+    for (activation, of) in cases {
+        let mut y = [0.0; 4];
+        let fused = Fused { activation, ..Default::default() };
+        bn.infer_fused(&x, (1, 2, 2), &mut y, &fused).unwrap();
+        for (i, v) in x.iter().enumerate() {
+            let expected = if activation == Activation::Gelu { gelu[i] } else { of(*v) };
+            assert!((y[i] - expected).abs() < 1e-8, "{activation:?} of {v}: {}", y[i]);
+        }
+    }
+}
+
+fn gives(mut norm: Norm, x: [f32; 4], (n, w): (usize, usize), expected: [f32; 4]) -> Norm {
+    let (mut y, mut dx) = ([0f32; 4], [0f32; 4]);
+    let record = norm.forward(&x, (n, 1, w), &mut y).unwrap();
+    norm.backward(&record, &x, &mut dx).unwrap();
+    drop(record);
+    assert!(y.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{norm}: {y:?}");
+    norm
+}
+
+/// Group, instance and ghost batch norm, told apart by y.
+#[test]
+fn other_norms() {
+    let (plain, samples, alike) =
+        (Options::default(), [0.0, 2.0, 10.0, 12.0], [-1.0, 1.0, -1.0, 1.0]);
+    let group = Norm::group(1, 2, &plain).unwrap();
+    let group = gives(group, [0.0, 0.0, 2.0, 2.0], (1, 2), [-1.0, -1.0, 1.0, 1.0]);
+    assert!(group.to_string().starts_with("GroupNorm(1, 2"), "{group}");
+    assert_eq!(group.tensor::<f32>("weight").unwrap(), [1.0, 1.0]);
+    let instance = Norm::instance(1, &Options::instance()).unwrap();
+    let instance = gives(instance, samples, (2, 2), alike);
+    assert_eq!(instance.tensor::<f32>("weight").unwrap_err().status, raw::BN2D_ERROR_NOT_FOUND);
+    assert!(Norm::instance(1, &plain).unwrap().tensor::<f32>("running_mean").is_ok());
+    let ghost = Norm::new(1, &Options { ghost_batch_size: 1, ..Default::default() }).unwrap();
+    let ghost = gives(ghost, samples, (2, 2), alike);
+    assert_eq!(ghost.tensor::<i64>("num_batches_tracked").unwrap(), [2]);
+    let options = Options { momentum: None, ..Default::default() };
+    assert!(Norm::group(1, 2, &options).unwrap_err().message.contains("momentum"));
+    assert_eq!(Norm::group(2, 3, &plain).unwrap_err().status, raw::BN2D_ERROR_INVALID_ARGUMENT);
 }
 
 #[test]
