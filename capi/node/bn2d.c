@@ -36,7 +36,7 @@ typedef struct module_object {
 /* A record with strong references to the arrays that it borrows. */
 typedef struct record_object {
   bn2d_record *record;
-  napi_ref x, y;
+  napi_ref x, y, z;
   int32_t dtype, layout;
   size_t length;
 } record_object;
@@ -53,8 +53,9 @@ static void let_go(napi_env env, record_object *record) {
   bn2d_record_release(record->record);
   if (record->x) napi_delete_reference(env, record->x);
   if (record->y) napi_delete_reference(env, record->y);
+  if (record->z) napi_delete_reference(env, record->z);
   record->record = NULL;
-  record->x = record->y = NULL;
+  record->x = record->y = record->z = NULL;
 }
 static void drop_record(napi_env env, void *data, void *hint) {
   (void)hint;
@@ -78,7 +79,7 @@ static module_object *arguments(napi_env env, napi_callback_info info, size_t mo
                                 napi_value *values) {
   napi_value self;
   if (napi_get_cb_info(env, info, &most, values, &self, NULL) != napi_ok) return NULL;
-  return unwrapped(env, self, &module_tag, "not called on a BatchNorm2d");
+  return unwrapped(env, self, &module_tag, "not called on a norm");
 }
 
 static bool absent(napi_env env, napi_value value) {
@@ -123,34 +124,71 @@ static bool array(napi_env env, const char *name, napi_value value, int32_t dtyp
   return true;
 }
 
-/* options[name], or undefined. */
-static napi_value member(napi_env env, napi_value options, const char *name) {
-  napi_value value;
-  if (absent(env, options) || napi_get_named_property(env, options, name, &value) != napi_ok)
-    napi_get_undefined(env, &value);
-  return value;
+/* options[name], or undefined. False where JavaScript has thrown. */
+static bool member(napi_env env, napi_value options, const char *name, napi_value *out) {
+  if (absent(env, options)) return napi_get_undefined(env, out) == napi_ok;
+  return napi_get_named_property(env, options, name, out) == napi_ok;
 }
 
-/* A value as text, as String(value) gives it. */
+/* A value as text, as String(value) gives it. Nothing is cut: neither what is too long nor what has
+ * a NUL. */
 static bool text(napi_env env, napi_value value, char *out, size_t capacity) {
   napi_value string;
   size_t length;
-  return napi_coerce_to_string(env, value, &string) == napi_ok &&
-         napi_get_value_string_utf8(env, string, out, capacity, &length) == napi_ok;
+  if (napi_coerce_to_string(env, value, &string) != napi_ok ||
+      napi_get_value_string_utf8(env, string, NULL, 0, &length) != napi_ok)
+    return false;
+  if (length >= capacity)
+    return raise(env, "BN2D_ERROR_NOT_FOUND", "no name or value is as long as that"), false;
+  if (napi_get_value_string_utf8(env, string, out, capacity, &length) != napi_ok) return false;
+  if (strlen(out) != length)
+    return raise(env, "BN2D_ERROR_NOT_FOUND", "a NUL is in a name or value"), false;
+  return true;
 }
 
 /* One of some names; the first where it is absent. */
 static bool one_of(napi_env env, napi_value options, const char *what, const char *const *names,
                    int32_t *out) {
-  char got[40], message[120];
-  const napi_value value = member(env, options, what);
+  char got[64], message[120];
+  napi_value value;
   *out = 0;
+  if (!member(env, options, what, &value)) return false;
   if (absent(env, value)) return true;
   if (!text(env, value, got, sizeof got)) return false;
   for (; names[*out]; ++*out)
     if (strcmp(names[*out], got) == 0) return true;
   snprintf(message, sizeof message, "no %s is named '%s'", what, got);
   return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
+}
+
+/* The names of an object's properties; none where it is absent. */
+static bool names_of(napi_env env, napi_value object, napi_value *names, uint32_t *count) {
+  napi_valuetype type;
+  *count = 0;
+  if (absent(env, object)) return true;
+  if (napi_typeof(env, object, &type) != napi_ok) return false;
+  if (type != napi_object)
+    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "the options must be an object"), false;
+  return napi_get_property_names(env, object, names) == napi_ok &&
+         napi_get_array_length(env, *names, count) == napi_ok;
+}
+
+/* An object has properties of these names alone. */
+static bool known(napi_env env, napi_value object, const char *const *allowed) {
+  napi_value names, name;
+  uint32_t count;
+  if (!names_of(env, object, &names, &count)) return false;
+  for (uint32_t i = 0; i < count; ++i) {
+    char got[64], message[120];
+    const char *const *one = allowed;
+    if (napi_get_element(env, names, i, &name) != napi_ok || !text(env, name, got, sizeof got))
+      return false;
+    while (*one && strcmp(*one, got) != 0) ++one;
+    if (*one) continue;
+    snprintf(message, sizeof message, "no option is named '%s'", got);
+    return raise(env, "BN2D_ERROR_NOT_FOUND", message), false;
+  }
+  return true;
 }
 
 static bool whole(napi_env env, napi_value value, const char *name, int64_t *out) {
@@ -170,43 +208,69 @@ static bool whole(napi_env env, napi_value value, const char *name, int64_t *out
 
 static bool set_options(napi_env env, napi_value given, bn2d_options *options) {
   napi_value names;
-  uint32_t count = 0;
-  if (absent(env, given)) return true;
-  if (napi_get_property_names(env, given, &names) != napi_ok ||
-      napi_get_array_length(env, names, &count) != napi_ok)
-    return false;
+  uint32_t count;
+  if (!names_of(env, given, &names, &count)) return false;
   for (uint32_t i = 0; i < count; ++i) {
     napi_value name, value;
+    napi_valuetype type;
     char name_text[64], value_text[64] = "None"; /* null: no momentum */
     if (napi_get_element(env, names, i, &name) != napi_ok ||
         !text(env, name, name_text, sizeof name_text) ||
-        napi_get_property(env, given, name, &value) != napi_ok)
+        napi_get_property(env, given, name, &value) != napi_ok ||
+        napi_typeof(env, value, &type) != napi_ok)
       return false;
-    if (!absent(env, value) && !text(env, value, value_text, sizeof value_text)) return false;
+    if (type == napi_undefined) continue; /* as if it were not there */
+    if (type != napi_null && !text(env, value, value_text, sizeof value_text)) return false;
     if (!ok(env, bn2d_options_set_by_name(options, name_text, value_text))) return false;
   }
   return true;
 }
 
-/* new BatchNorm2d(numFeatures, {eps, momentum, affine, ...}) */
-static napi_value construct(napi_env env, napi_callback_info info) {
-  napi_value self, values[2], target;
-  size_t count = 2;
+/* new BatchNorm2d(numFeatures, options), new GroupNorm(numGroups, numChannels, options),
+ * new InstanceNorm2d(numFeatures, options). */
+typedef struct norm_class {
+  const char *name, *misuse;
+  int32_t norm;
+} norm_class;
+static const norm_class classes[] = {
+    {"BatchNorm2d", "use new BatchNorm2d()", BN2D_NORM_BATCH},
+    {"GroupNorm", "use new GroupNorm()", BN2D_NORM_GROUP},
+    {"InstanceNorm2d", "use new InstanceNorm2d()", BN2D_NORM_INSTANCE}};
+
+static bool create(napi_env env, const norm_class *kind, const napi_value *values,
+                   module_object *object) {
+  const bool grouped = kind->norm == BN2D_NORM_GROUP;
+  int64_t groups = 0;
   bn2d_options *options = NULL;
-  module_object *object = calloc(1, sizeof *object);
-  if (!object || napi_get_cb_info(env, info, &count, values, &self, NULL) != napi_ok ||
-      napi_get_new_target(env, info, &target) != napi_ok || !target)
-    raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "use new BatchNorm2d()");
-  else if (whole(env, values[0], "numFeatures", &object->features) &&
-           ok(env, bn2d_options_create(&options)) && set_options(env, values[1], options) &&
-           ok(env, bn2d_module_create(object->features, options, &object->module)) &&
-           ok(env, bn2d_module_dtype(object->module, &object->dtype)) &&
-           napi_type_tag_object(env, self, &module_tag) == napi_ok &&
-           napi_wrap(env, self, object, drop_module, NULL, NULL) == napi_ok) {
-    bn2d_options_release(options);
-    return self;
+  bool made =
+      (!grouped || whole(env, values[0], "numGroups", &groups)) &&
+      whole(env, values[grouped], grouped ? "numChannels" : "numFeatures", &object->features) &&
+      ok(env, bn2d_options_create(&options)) && set_options(env, values[grouped + 1], options);
+  if (made) {
+    const int32_t status =
+        grouped ? bn2d_group_norm_create(groups, object->features, options, &object->module)
+        : kind->norm == BN2D_NORM_INSTANCE
+            ? bn2d_instance_norm_create(object->features, options, &object->module)
+            : bn2d_module_create(object->features, options, &object->module);
+    made = ok(env, status) && ok(env, bn2d_module_dtype(object->module, &object->dtype));
   }
   bn2d_options_release(options);
+  return made;
+}
+
+static napi_value construct(napi_env env, napi_callback_info info) {
+  napi_value self, values[3], target;
+  size_t count = 3;
+  void *kind = NULL;
+  module_object *object = calloc(1, sizeof *object);
+  if (!object || napi_get_cb_info(env, info, &count, values, &self, &kind) != napi_ok ||
+      napi_get_new_target(env, info, &target) != napi_ok || !target)
+    raise(env, "BN2D_ERROR_INVALID_ARGUMENT",
+          kind ? ((const norm_class *)kind)->misuse : "no memory");
+  else if (create(env, kind, values, object) &&
+           napi_type_tag_object(env, self, &module_tag) == napi_ok &&
+           napi_wrap(env, self, object, drop_module, NULL, NULL) == napi_ok)
+    return self;
   if (object) drop_module(env, object, NULL);
   return NULL;
 }
@@ -222,7 +286,8 @@ static napi_value train(napi_env env, napi_callback_info info) {
   bool training = true;
   const module_object *self = arguments(env, info, 1, &mode);
   if (!self) return NULL;
-  if (!absent(env, mode)) napi_get_value_bool(env, mode, &training);
+  if (!absent(env, mode) && napi_get_value_bool(env, mode, &training) != napi_ok)
+    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "the mode must be true or false");
   return ok(env, bn2d_module_train(self->module, training)) ? undefined(env) : NULL;
 }
 static napi_value eval(napi_env env, napi_callback_info info) {
@@ -258,39 +323,73 @@ static napi_value to_string(napi_env env, napi_callback_info info) {
 /* ----------------------------------------------------------------------------------- forward and
  * backward */
 
-static const char *const dtype_names[] = {"", "f32", "f64", "f16", "bf16", NULL};
 static const char *const layout_names[] = {"", "nchw", "nhwc", NULL};
-static const char *const activation_names[] = {"none", "relu", "leaky_relu", NULL};
+static const char *const activation_names[] = {
+    "none", "relu", "leaky_relu", "relu6", "clamp", "hardswish", "silu", "gelu", "sigmoid", NULL};
+static const char *const forward_names[] = {"z", "activation", "slope", "layout", "dtype", NULL};
+
+/* The dtype of the arrays: a name, as the module has them; absent: that of the module. */
+static bool data_dtype(napi_env env, const module_object *self, napi_value options, int32_t *out) {
+  char got[64], message[120];
+  napi_value value;
+  *out = self->dtype;
+  if (!member(env, options, "dtype", &value)) return false;
+  if (absent(env, value)) return true;
+  if (!text(env, value, got, sizeof got)) return false;
+  if (bn2d_dtype_from_name(got, out) == BN2D_OK && *out != BN2D_I64) return true;
+  snprintf(message, sizeof message, "no dtype of data is named '%s'", got);
+  return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
+}
+
+/* A number; 0 where it is absent. Texts are not converted. */
+static bool real(napi_env env, napi_value options, const char *name, double *out) {
+  char message[80];
+  napi_value value;
+  *out = 0;
+  if (!member(env, options, name, &value)) return false;
+  if (absent(env, value) || napi_get_value_double(env, value, out) == napi_ok) return true;
+  snprintf(message, sizeof message, "%s must be a number", name);
+  return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
+}
+
+/* [n, h, w], and the length of a tensor. */
+static bool read_extents(napi_env env, const module_object *self, napi_value value,
+                         int64_t *extents, int64_t *length) {
+  static const char *const names[] = {"n", "h", "w"};
+  bool is = false;
+  uint32_t count = 0;
+  if (napi_is_array(env, value, &is) != napi_ok || !is ||
+      napi_get_array_length(env, value, &count) != napi_ok || count != 3)
+    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "the extents must be [n, h, w]"), false;
+  *length = self->features;
+  for (uint32_t i = 0; i < 3; ++i) {
+    napi_value extent;
+    if (napi_get_element(env, value, i, &extent) != napi_ok ||
+        !whole(env, extent, names[i], &extents[i]))
+      return false;
+    if (extents[i] != 0 && *length > INT64_MAX / extents[i])
+      return raise(env, "BN2D_ERROR_OVERFLOW", "the product of the extents is too large"), false;
+    *length *= extents[i];
+  }
+  return true;
+}
 
 /* forward(x, [n, h, w], y, {z, activation, slope, layout, dtype}); made: NULL for infer. */
 static bool run(napi_env env, const module_object *self, const napi_value *values,
                 record_object *made) {
-  static const char *const names[] = {"n", "h", "w"};
-  const napi_value options = values[3], z_value = member(env, options, "z"),
-                   slope_value = member(env, options, "slope");
-  int64_t extents[3], length = self->features;
+  const napi_value options = values[3];
+  napi_value z_value;
+  int64_t extents[3], length;
   int32_t dtype, layout, activation;
-  double slope = 0;
+  double slope;
   void *x, *y, *z = NULL;
-  bool is = false;
-  if (napi_is_array(env, values[1], &is) != napi_ok || !is)
-    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "the extents must be [n, h, w]"), false;
-  for (uint32_t i = 0; i < 3; ++i) {
-    napi_value extent;
-    if (napi_get_element(env, values[1], i, &extent) != napi_ok ||
-        !whole(env, extent, names[i], &extents[i]))
-      return false;
-    if (extents[i] != 0 && length > INT64_MAX / extents[i])
-      return raise(env, "BN2D_ERROR_OVERFLOW", "the product of the extents is too large"), false;
-    length *= extents[i];
-  }
-  if (!one_of(env, options, "dtype", dtype_names, &dtype) ||
+  if (!read_extents(env, self, values[1], extents, &length) ||
+      !known(env, options, forward_names) || !data_dtype(env, self, options, &dtype) ||
       !one_of(env, options, "layout", layout_names, &layout) ||
-      !one_of(env, options, "activation", activation_names, &activation))
+      !one_of(env, options, "activation", activation_names, &activation) ||
+      !real(env, options, "slope", &slope) || !member(env, options, "z", &z_value))
     return false;
-  if (dtype == 0) dtype = self->dtype;
   if (layout == 0) layout = BN2D_NCHW;
-  if (!absent(env, slope_value)) napi_get_value_double(env, slope_value, &slope);
   if (!array(env, "x", values[0], dtype, (size_t)length, &x) ||
       !array(env, "y", values[2], dtype, (size_t)length, &y) ||
       (!absent(env, z_value) && !array(env, "z", z_value, dtype, (size_t)length, &z)))
@@ -303,7 +402,8 @@ static bool run(napi_env env, const module_object *self, const napi_value *value
     made->layout = layout;
     made->length = (size_t)length;
     return napi_create_reference(env, values[0], 1, &made->x) == napi_ok &&
-           napi_create_reference(env, values[2], 1, &made->y) == napi_ok;
+           napi_create_reference(env, values[2], 1, &made->y) == napi_ok &&
+           (absent(env, z_value) || napi_create_reference(env, z_value, 1, &made->z) == napi_ok);
   }
   return true;
 }
@@ -361,6 +461,7 @@ static napi_value backward(napi_env env, napi_callback_info info) {
   if (!record->record)
     return raise(env, "BN2D_ERROR_INVALID_HANDLE", "the record has been released");
   if (!in_place(env, record->x, record, "x") || !in_place(env, record->y, record, "y") ||
+      (record->z && !in_place(env, record->z, record, "z")) ||
       !array(env, "dy", values[1], record->dtype, record->length, &dy) ||
       (!absent(env, values[2]) &&
        !array(env, "dx", values[2], record->dtype, record->length, &dx)) ||
@@ -458,12 +559,14 @@ NAPI_MODULE_INIT() {
     properties[i].method = methods[i].call;
     properties[i].attributes = napi_default;
   }
-  if (napi_define_class(env, "BatchNorm2d", NAPI_AUTO_LENGTH, construct, NULL, count, properties,
-                        &constructor) != napi_ok ||
-      napi_create_function(env, "setNumThreads", NAPI_AUTO_LENGTH, limit_threads, NULL,
+  for (size_t i = 0; i < sizeof classes / sizeof *classes; ++i)
+    if (napi_define_class(env, classes[i].name, NAPI_AUTO_LENGTH, construct, (void *)&classes[i],
+                          count, properties, &constructor) != napi_ok ||
+        napi_set_named_property(env, exports, classes[i].name, constructor) != napi_ok)
+      return NULL;
+  if (napi_create_function(env, "setNumThreads", NAPI_AUTO_LENGTH, limit_threads, NULL,
                            &function) != napi_ok ||
       napi_create_string_utf8(env, bn2d_version_string(), NAPI_AUTO_LENGTH, &version) != napi_ok ||
-      napi_set_named_property(env, exports, "BatchNorm2d", constructor) != napi_ok ||
       napi_set_named_property(env, exports, "setNumThreads", function) != napi_ok ||
       napi_set_named_property(env, exports, "version", version) != napi_ok)
     return NULL;

@@ -6,7 +6,9 @@ const fs = require('fs');
 const path = require('path');
 const { once } = require('events');
 const { Worker } = require('worker_threads');
-const { BatchNorm2d, setNumThreads, version } = require(path.resolve(process.argv[2], 'bn2d.node'));
+const { BatchNorm2d, GroupNorm, InstanceNorm2d, setNumThreads, version } = require(
+  path.resolve(process.argv[2], 'bn2d.node')
+);
 
 const CHANNELS = 64;
 const SIZE = 8 * CHANNELS * 32 * 32;
@@ -69,6 +71,30 @@ for (const [scenario, Kind] of [['f32', Float32Array], ['f64', Float64Array]]) {
   compare('bf16', { y: value(y), dx: value(dx), dz: value(dz), running_mean: bn.get('running_mean') }, 37);
 }
 
+// Each activation by its name, of v = x: eval mode on running statistics of 0 and 1.
+{
+  const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
+  const gelu = new Map([[-4, -0.000126685], [-1, -0.158655254], [0.5, 0.345731231], [8, 8]]);
+  const cases = {
+    none: (v) => v,
+    relu: (v) => Math.max(v, 0),
+    leaky_relu: (v) => (v > 0 ? v : 2 * v),
+    relu6: (v) => clamp(v, 0, 6),
+    clamp: (v) => clamp(v, 0, 2),
+    hardswish: (v) => (v * clamp(v + 3, 0, 6)) / 6,
+    silu: (v) => v / (1 + Math.exp(-v)),
+    gelu: (v) => gelu.get(v),
+    sigmoid: (v) => 1 / (1 + Math.exp(-v)),
+  };
+  const bn = new BatchNorm2d(1, { eps: 0, dtype: 'f64' });
+  bn.eval();
+  const [x, y] = [Float64Array.of(-4, -1, 0.5, 8), new Float64Array(4)];
+  for (const [activation, of] of Object.entries(cases)) {
+    bn.infer(x, [1, 2, 2], y, { activation, slope: 2 });
+    x.forEach((v, i) => assert(Math.abs(y[i] - of(v)) < 1e-8, `${activation} of ${v}: ${y[i]}`));
+  }
+}
+
 // Errors.
 const fails = (code, message, call) =>
   assert.throws(call, (e) => e instanceof Error && new RegExp(code).test(e.code) && e.message.includes(message));
@@ -83,7 +109,7 @@ const fails = (code, message, call) =>
   fails('BN2D_ERROR_INVALID_ARGUMENT', '[n, h, w]', () => bn.forward());
   fails('BN2D_ERROR_INVALID_ARGUMENT', 'n must be a whole number', () => bn.forward(x, [-1, 1, 1], y));
   fails('BN2D_ERROR_OVERFLOW', 'too large', () => bn.forward(x, [2 ** 52, 2 ** 52, 1], y));
-  fails('BN2D_ERROR_INVALID_ARGUMENT', 'gelu', () => bn.forward(x, [1, 1, 1], y, { activation: 'gelu' }));
+  fails('BN2D_ERROR_INVALID_ARGUMENT', 'tanh', () => bn.forward(x, [1, 1, 1], y, { activation: 'tanh' }));
   fails('BN2D_ERROR_STATE', 'eval mode', () => bn.infer(x, [1, 1, 1], y));
   fails('BN2D_ERROR_NOT_FOUND', 'gamma', () => bn.get('gamma'));
   fails('BN2D_ERROR_INVALID_ARGUMENT', '1.5', () => new BatchNorm2d(3, { momentum: 1.5 }));
@@ -92,6 +118,28 @@ const fails = (code, message, call) =>
   assert.throws(() => bn.eval.call({}), TypeError);
   fails('BN2D_ERROR_INVALID_ARGUMENT', 'new', () => BatchNorm2d(3));
   assert(String(new BatchNorm2d(3, { momentum: null, bias: false })).includes('momentum=None'));
+
+  // What is no number, mode, option or shape is an error, not something else.
+  const large = new Float32Array(6);
+  for (const slope of ['0.2', {}, true])
+    fails('BN2D_ERROR_INVALID_ARGUMENT', 'slope must be a number', () =>
+      bn.forward(six, [1, 1, 2], large, { activation: 'leaky_relu', slope }));
+  fails('BN2D_ERROR_NOT_FOUND', "'activaton'", () => bn.forward(six, [1, 1, 2], large, { activaton: 'relu' }));
+  fails('BN2D_ERROR_INVALID_ARGUMENT', 'object', () => bn.forward(six, [1, 1, 2], large, 'relu'));
+  fails('BN2D_ERROR_INVALID_ARGUMENT', 'int64', () => bn.forward(six, [1, 1, 2], large, { dtype: 'int64' }));
+  fails('BN2D_ERROR_INVALID_ARGUMENT', '[n, h, w]', () => bn.forward(six, [1, 1, 2, 9], large));
+  fails('BN2D_ERROR_INVALID_ARGUMENT', 'h must be a whole number', () => bn.forward(six, [1, 0.5, 4], large));
+  for (const mode of [0, 1, 'false'])
+    fails('BN2D_ERROR_INVALID_ARGUMENT', 'true or false', () => bn.train(mode));
+  fails('BN2D_ERROR_NOT_FOUND', 'NUL', () => bn.get('weight\0zz'));
+  fails('BN2D_ERROR_NOT_FOUND', 'NUL', () => new BatchNorm2d(3, { 'eps\0zz': 1 }));
+  fails('BN2D_ERROR_NOT_FOUND', 'long', () => bn.get('weight'.padEnd(200)));
+  assert.deepStrictEqual([...large], [0, 0, 0, 0, 0, 0]);
+  const thrown = { get z() { throw new RangeError('mine'); } };
+  assert.throws(() => bn.forward(six, [1, 1, 2], large, thrown), RangeError);
+  const plain = new BatchNorm2d(3, { momentum: undefined, eps: undefined, affine: undefined });
+  assert.strictEqual(String(plain), String(new BatchNorm2d(3)));
+  bn.forward(six, [1, 1, 2], large, { dtype: 'float32' });
 
   // The memory of x given to another thread: an error, no crash.
   const moved = new Float32Array(6);
@@ -104,6 +152,30 @@ const fails = (code, message, call) =>
   bn.setNumThreads(1);
   setNumThreads(0);
   assert(/^\d+\.\d+\.\d+$/.test(version));
+}
+
+// Group, instance and ghost batch norm, told apart by y.
+{
+  const gives = (norm, x, [n, w], expected) => {
+    const y = new Float32Array(4);
+    norm.backward(norm.forward(Float32Array.from(x), [n, 1, w], y), y, new Float32Array(4));
+    assert(y.every((v, i) => Math.abs(v - expected[i]) < 1e-4), `${norm}: ${y}`);
+    return norm;
+  };
+  const [samples, alike] = [[0, 2, 10, 12], [-1, 1, -1, 1]];
+  const group = gives(new GroupNorm(1, 2), [0, 0, 2, 2], [1, 2], [-1, -1, 1, 1]);
+  const instance = gives(new InstanceNorm2d(1), samples, [2, 2], alike);
+  const ghost = gives(new BatchNorm2d(1, { ghost_batch_size: 1 }), samples, [2, 2], alike);
+  assert.strictEqual(ghost.get('num_batches_tracked')[0], 2n);
+  assert(String(group).startsWith('GroupNorm(1, 2'), String(group));
+  assert(group instanceof GroupNorm);
+  assert.strictEqual(group.get('weight').length, 2);
+  fails('BN2D_ERROR_NOT_FOUND', 'weight', () => instance.get('weight'));
+  new InstanceNorm2d(1, { affine: true, track_running_stats: true }).get('running_mean');
+  fails('BN2D_ERROR_INVALID_ARGUMENT', 'momentum', () => new GroupNorm(1, 2, { momentum: 0.1 }));
+  fails('BN2D_ERROR_INVALID_ARGUMENT', '3', () => new GroupNorm(2, 3));
+  fails('BN2D_ERROR_INVALID_ARGUMENT', 'numChannels', () => new GroupNorm(2, {}));
+  fails('BN2D_ERROR_INVALID_ARGUMENT', 'new GroupNorm', () => GroupNorm(1, 2));
 }
 
 // A record keeps its x; many leave nothing behind, whether they are released or collected.
@@ -134,6 +206,23 @@ const fails = (code, message, call) =>
   const record = bn.forward(new Float32Array(6).fill(2), [1, 1, 2], new Float32Array(6));
   global.gc();
   bn.backward(record, new Float32Array(6), new Float32Array(6));
+
+  // Pointwise activations have their argument made again in backward: the record keeps z, too.
+  const length = 300000;
+  const filled = (f) => Float32Array.from({ length }, (_, i) => f(i));
+  const [x, dy] = [filled((i) => ((i * 37) % 101) / 10), filled((i) => ((i * 13) % 29) / 10 - 1)];
+  const silu = (z) => bn.forward(x, [10, 100, 100], new Float32Array(length), { z, activation: 'silu' });
+  const [expected, dx] = [new Float32Array(length), new Float32Array(length)];
+  const makeZ = () => filled((i) => ((i * 17) % 23) / 10);
+  bn.backward(silu(makeZ()), dy, expected);
+  const kept = silu(makeZ());
+  for (let i = 0; i < 10; ++i) {
+    await pause();
+    global.gc();
+    filled(() => 777);
+  }
+  bn.backward(kept, dy, dx);
+  assert.deepStrictEqual(dx, expected);
 
   // A worker loads the addon and computes on its own.
   const code = `
