@@ -25,15 +25,42 @@ local DTYPES = {
   bf16 = { number = lib.BN2D_BF16, array = "uint16_t[?]", pointer = "uint16_t *" },
   i64 = { number = lib.BN2D_I64, array = "int64_t[?]", pointer = "int64_t *" },
 }
+for long, short in pairs({ float32 = "f32", float64 = "f64", float16 = "f16", bfloat16 = "bf16", int64 = "i64" }) do
+  DTYPES[short].name = short
+  DTYPES[long] = DTYPES[short]
+end
 local LAYOUTS = { nchw = lib.BN2D_NCHW, nhwc = lib.BN2D_NHWC }
-local ACTIVATIONS = { none = lib.BN2D_ACT_NONE, relu = lib.BN2D_ACT_RELU, leaky_relu = lib.BN2D_ACT_LEAKY_RELU }
+local ACTIVATIONS = {
+  none = lib.BN2D_ACT_NONE, relu = lib.BN2D_ACT_RELU, leaky_relu = lib.BN2D_ACT_LEAKY_RELU, relu6 = lib.BN2D_ACT_RELU6,
+  clamp = lib.BN2D_ACT_CLAMP, hardswish = lib.BN2D_ACT_HARDSWISH, silu = lib.BN2D_ACT_SILU, gelu = lib.BN2D_ACT_GELU,
+  sigmoid = lib.BN2D_ACT_SIGMOID,
+}
+local FORWARD_OPTIONS = { z = true, activation = true, slope = true, layout = true, dtype = true }
+
+local function invalid(message) raise("BN2D_ERROR_INVALID_ARGUMENT", message) end
 
 local function one_of(kinds, name, what)
-  return kinds[name] or raise("BN2D_ERROR_INVALID_ARGUMENT", "no " .. what .. " is named '" .. tostring(name) .. "'")
+  return kinds[name] or invalid("no " .. what .. " is named '" .. tostring(name) .. "'")
+end
+
+-- LuaJIT would cut the fraction off, and wrap what is too large.
+local function whole(name, value, most)
+  most = most or 2 ^ 53
+  if type(value) == "number" and value >= 0 and value <= most and value == math.floor(value) then return value end
+  invalid(string.format("%s must be a whole number from 0 to %.0f, is %s", name, most, tostring(value)))
+end
+
+-- C takes a NUL for the end of a name.
+local function name_of(what, name)
+  if type(name) ~= "string" then invalid("the name of " .. what .. " is a " .. type(name)) end
+  if name:find("\0", 1, true) then raise("BN2D_ERROR_NOT_FOUND", "a NUL is in the name of " .. what) end
+  return name
 end
 
 -- New array of `length` elements, 0; of the bits for f16 and bf16.
-function bn2d.array(length, dtype) return ffi.new(one_of(DTYPES, dtype or "f32", "dtype").array, length) end
+function bn2d.array(length, dtype)
+  return ffi.new(one_of(DTYPES, dtype or "f32", "dtype").array, whole("the length", length))
+end
 
 -- An array must be one of bn2d.array() (whose size is known), of that dtype and length.
 local function fit(name, array, dtype, length)
@@ -48,37 +75,70 @@ local function fit(name, array, dtype, length)
   return array
 end
 
-local function needed(name, array)
-  return array ~= nil and array or raise("BN2D_ERROR_INVALID_ARGUMENT", name .. " is nil")
-end
+local function needed(name, array) return array ~= nil and array or invalid(name .. " is nil") end
 
--- What a forward leaves for its backward; keeps x and y from the garbage collector.
+-- What a forward leaves for its backward; keeps x, y and z from the garbage collector.
 local Record = {}
 Record.__index = Record
 
 -- Gives the handle back now; the garbage collector does so otherwise. Calling it twice is fine.
 function Record:release()
   if self.handle then lib.bn2d_record_release(ffi.gc(self.handle, nil)) end
-  self.handle, self.x, self.y = nil, nil, nil
+  self.handle, self.x, self.y, self.z = nil, nil, nil, nil
 end
 
 local Module = {}
 Module.__index = Module
 
--- options: eps, momentum (or "none"), affine, bias, track_running_stats, biased_running_var, protect_running_stats,
--- dtype ("f32", "f64", "f16", "bf16"), num_threads.
-function bn2d.new(num_features, options)
+local function table_or_none(options)
+  if options ~= nil and type(options) ~= "table" then invalid("the options are a " .. type(options)) end
+  return options or {}
+end
+
+local function alive(self) return self.handle or raise("BN2D_ERROR_INVALID_HANDLE", "the module has been released") end
+
+local function create(features, options, make)
+  options = table_or_none(options)
   local out = ffi.new("bn2d_options *[1]")
   check(lib.bn2d_options_create(out))
   local settings = ffi.gc(out[0], lib.bn2d_options_release)
-  for name, value in pairs(options or {}) do
+  for name, value in pairs(options) do
     local text = type(value) == "number" and string.format("%.17g", value) or tostring(value)
-    check(lib.bn2d_options_set_by_name(settings, name, text))
+    check(lib.bn2d_options_set_by_name(settings, name_of("an option", name), name_of("a value", text)))
   end
-  local module = ffi.new("bn2d_module *[1]")
-  check(lib.bn2d_module_create(num_features, settings, module))
-  local dtype = options and options.dtype or "f32"
-  return setmetatable({ handle = ffi.gc(module[0], lib.bn2d_module_release), features = num_features, dtype = dtype }, Module)
+  local module, dtype = ffi.new("bn2d_module *[1]"), ffi.new("int32_t[1]")
+  check(make(settings, module))
+  local self = setmetatable({ handle = ffi.gc(module[0], lib.bn2d_module_release), features = features }, Module)
+  check(lib.bn2d_module_dtype(self.handle, dtype))
+  for _, kind in pairs(DTYPES) do
+    if kind.number == dtype[0] then self.dtype = kind.name end
+  end
+  return self
+end
+
+-- A batch norm. options: eps, momentum (or "none"), affine, bias, track_running_stats, biased_running_var,
+-- protect_running_stats, dtype ("f32", "f64", "f16", "bf16"), num_threads, ghost_batch_size.
+function bn2d.new(num_features, options)
+  whole("num_features", num_features)
+  return create(num_features, options, function(o, out) return lib.bn2d_module_create(num_features, o, out) end)
+end
+
+-- The statistics of num_channels / num_groups channels of a sample; 1 group is a layer norm over (C, H, W). options:
+-- eps, affine, bias, dtype, num_threads. infer needs eval mode all the same.
+function bn2d.group_norm(num_groups, num_channels, options)
+  whole("num_groups", num_groups)
+  whole("num_channels", num_channels)
+  return create(num_channels, options, function(o, out)
+    return lib.bn2d_group_norm_create(num_groups, num_channels, o, out)
+  end)
+end
+
+-- The statistics of each channel of each sample; options as of new(), affine and track_running_stats are false.
+function bn2d.instance_norm(num_features, options)
+  whole("num_features", num_features)
+  return create(num_features, options, function(o, out)
+    return lib.bn2d_instance_norm_create(num_features, o, out)
+  end)
 end
 
 function Module:release()
@@ -88,49 +148,63 @@ end
 
 function Module:__tostring()
   local buffer = ffi.new("char[512]")
-  check(lib.bn2d_module_repr(self.handle, buffer, 512, nil))
+  check(lib.bn2d_module_repr(alive(self), buffer, 512, nil))
   return ffi.string(buffer)
 end
 
-function Module:train(training) check(lib.bn2d_module_train(self.handle, training == false and 0 or 1)) end
-function Module:eval() check(lib.bn2d_module_eval(self.handle)) end
-function Module:zero_grad() check(lib.bn2d_module_zero_grad(self.handle)) end
-function Module:reset_running_stats() check(lib.bn2d_module_reset_running_stats(self.handle)) end
-function Module:set_num_threads(threads) check(lib.bn2d_module_set_num_threads(self.handle, threads)) end
+function Module:train(training)
+  if training ~= nil and type(training) ~= "boolean" then invalid("the mode must be true or false") end
+  check(lib.bn2d_module_train(alive(self), training == false and 0 or 1))
+end
+function Module:eval() check(lib.bn2d_module_eval(alive(self))) end
+function Module:zero_grad() check(lib.bn2d_module_zero_grad(alive(self))) end
+function Module:reset_running_stats() check(lib.bn2d_module_reset_running_stats(alive(self))) end
+function Module:set_num_threads(threads)
+  check(lib.bn2d_module_set_num_threads(alive(self), whole("threads", threads, 2 ^ 31 - 1)))
+end
 
 local function forward(self, x, n, h, w, y, options, record)
-  options = options or {}
-  local dtype, length = options.dtype or self.dtype, n * self.features * h * w
-  one_of(DTYPES, dtype, "dtype")
-  check(lib.bn2d_forward_flat(self.handle, DTYPES[dtype].number, one_of(LAYOUTS, options.layout or "nchw", "layout"),
+  local handle = alive(self)
+  for name in pairs(options) do
+    if not FORWARD_OPTIONS[name] then
+      raise("BN2D_ERROR_NOT_FOUND", "no option is named '" .. tostring(name) .. "'")
+    end
+  end
+  local length = whole("n", n) * self.features * whole("h", h) * whole("w", w)
+  if length > 2 ^ 53 then raise("BN2D_ERROR_OVERFLOW", "the product of the extents is too large") end
+  local dtype, slope = one_of(DTYPES, options.dtype or self.dtype, "dtype").name, options.slope or 0
+  if type(slope) ~= "number" then invalid("slope must be a number") end
+  check(lib.bn2d_forward_flat(handle, DTYPES[dtype].number, one_of(LAYOUTS, options.layout or "nchw", "layout"),
     needed("x", fit("x", x, dtype, length)), fit("z", options.z, dtype, length), n, h, w,
-    one_of(ACTIVATIONS, options.activation or "none", "activation"), options.slope or 0,
+    one_of(ACTIVATIONS, options.activation or "none", "activation"), slope,
     needed("y", fit("y", y, dtype, length)), record))
   return dtype, length
 end
 
--- y = activation(bn(x) + z), recorded. options: z, activation ("relu", "leaky_relu"), slope, layout ("nchw", "nhwc"),
--- dtype of the arrays where it is not the module's.
+-- y = activation(bn(x) + z), recorded. options: z, activation (README.md has the names), slope (for "clamp" the upper
+-- bound), layout ("nchw", "nhwc"), dtype of the arrays where it is not the module's.
 function Module:forward(x, n, h, w, y, options)
+  options = table_or_none(options)
   local out = ffi.new("bn2d_record *[1]")
   local dtype, length = forward(self, x, n, h, w, y, options, out)
-  return setmetatable({ handle = ffi.gc(out[0], lib.bn2d_record_release), x = x, y = y, dtype = dtype, length = length,
-    layout = options and options.layout or "nchw" }, Record)
+  return setmetatable({ handle = ffi.gc(out[0], lib.bn2d_record_release), x = x, y = y, z = options.z, dtype = dtype,
+    length = length, layout = options.layout or "nchw" }, Record)
 end
 
 -- y = activation(bn(x) + z) in eval mode.
 function Module:infer(x, n, h, w, y, options)
   local training = ffi.new("int32_t[1]")
-  check(lib.bn2d_module_is_training(self.handle, training))
+  check(lib.bn2d_module_is_training(alive(self), training))
   if training[0] ~= 0 then raise("BN2D_ERROR_STATE", "infer needs eval mode, the module is in training mode") end
-  forward(self, x, n, h, w, y, options, nil)
+  forward(self, x, n, h, w, y, table_or_none(options), nil)
 end
 
 -- dx and dz (each may be nil) from dy; adds to weight.grad and bias.grad.
 function Module:backward(record, dy, dx, dz)
+  if getmetatable(record) ~= Record then raise("BN2D_ERROR_INVALID_HANDLE", "no record") end
   if not record.handle then raise("BN2D_ERROR_INVALID_HANDLE", "the record has been released") end
   local dtype, length = record.dtype, record.length
-  check(lib.bn2d_backward_flat(self.handle, record.handle, DTYPES[dtype].number, LAYOUTS[record.layout],
+  check(lib.bn2d_backward_flat(alive(self), record.handle, DTYPES[dtype].number, LAYOUTS[record.layout],
     needed("dy", fit("dy", dy, dtype, length)), fit("dx", dx, dtype, length), fit("dz", dz, dtype, length)))
 end
 
@@ -139,20 +213,22 @@ end
 -- the memory.
 function Module:tensor(name)
   local out, dtype, bytes, data = ffi.new("bn2d_tensor *[1]"), ffi.new("int32_t[1]"), ffi.new("uint64_t[1]"), ffi.new("void *[1]")
-  check(lib.bn2d_module_tensor_by_name(self.handle, name, out))
+  check(lib.bn2d_module_tensor_by_name(alive(self), name_of("a tensor", name), out))
   local handle = ffi.gc(out[0], lib.bn2d_tensor_release)
   check(lib.bn2d_tensor_dtype(handle, dtype))
   check(lib.bn2d_tensor_nbytes(handle, bytes))
   check(lib.bn2d_tensor_data(handle, data))
-  for short, kind in pairs(DTYPES) do
+  for _, kind in pairs(DTYPES) do
     if kind.number == dtype[0] then
       local length = tonumber(bytes[0] / lib.bn2d_dtype_size(dtype[0]))
-      return { handle = handle, data = ffi.cast(kind.pointer, data[0]), length = length, dtype = short }
+      return { handle = handle, data = ffi.cast(kind.pointer, data[0]), length = length, dtype = kind.name }
     end
   end
 end
 
 -- Limits the threads that one call uses, for the whole process; 0: all of oneTBB's.
-function bn2d.set_num_threads(threads) check(lib.bn2d_set_num_threads(threads)) end
+function bn2d.set_num_threads(threads)
+  check(lib.bn2d_set_num_threads(whole("threads", threads, 2 ^ 31 - 1)))
+end
 
 return bn2d

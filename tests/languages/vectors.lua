@@ -104,9 +104,105 @@ do
   fails("BN2D_ERROR_STATE", "eval mode", bn.infer, bn, x, 1, 1, 1, y)
   fails("BN2D_ERROR_INVALID_ARGUMENT", "1.5", bn2d.new, 3, { momentum = 1.5 })
   fails("BN2D_ERROR_NOT_FOUND", "epsilon", bn2d.new, 3, { epsilon = 1 })
-  fails("BN2D_ERROR_INVALID_ARGUMENT", "gelu", bn.forward, bn, x, 1, 1, 1, y, { activation = "gelu" })
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "tanh", bn.forward, bn, x, 1, 1, 1, y, { activation = "tanh" })
+
+  -- What is no whole number, option, name or table is an error, not something else.
+  local six, large = bn2d.array(6), bn2d.array(6)
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "n must be a whole number from 0 to 9007199254740992, is 0.5",
+    bn.forward, bn, six, 0.5, 4, 1, large)
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "h must be a whole number", bn.forward, bn, six, 1, -1, -2, large)
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "w must be a whole number", bn.forward, bn, bn2d.array(0), 0, 1, 2 ^ 64, large)
+  fails("BN2D_ERROR_OVERFLOW", "too large", bn.forward, bn, six, 2 ^ 50, 2 ^ 50, 1, large)
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "num_features must be", bn2d.new, 1.5)
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "num_features must be", bn2d.new)
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "the length must be", bn2d.array, 1.5)
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "threads must be", bn.set_num_threads, bn, 2 ^ 32)
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "true or false", bn.train, bn, 0)
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "slope must be", bn.forward, bn, six, 1, 1, 2, large, { slope = "0.2" })
+  fails("BN2D_ERROR_NOT_FOUND", "'activaton'", bn.forward, bn, six, 1, 1, 2, large, { activaton = "relu" })
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "string", bn.forward, bn, six, 1, 1, 2, large, "relu")
+  fails("BN2D_ERROR_NOT_FOUND", "NUL", bn.tensor, bn, "weight\0zz")
+  fails("BN2D_ERROR_NOT_FOUND", "NUL", bn2d.new, 3, { ["eps\0zz"] = 1 })
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "nil", bn.tensor, bn)
+  fails("BN2D_ERROR_INVALID_HANDLE", "no record", bn.backward, bn, nil, six, large)
+  local long = bn2d.new(3, { dtype = "float32" })
+  long:forward(six, 1, 1, 2, large, { dtype = "float32" })
+  long:forward(six, 1, 1, 2, large)
+  assert(long:tensor("weight").dtype == "f32")
+
   bn:release()
   bn:release()
+  for _, call in ipairs({ bn.eval, bn.train, bn.zero_grad, bn.forward, bn.infer, tostring }) do
+    fails("BN2D_ERROR_INVALID_HANDLE", "the module has been released", call, bn)
+  end
+end
+
+-- Each activation by its name, of v = x: eval mode on running statistics of 0 and 1.
+do
+  local function clamp(v, low, high) return math.min(math.max(v, low), high) end
+  local gelu = { [-4] = -0.000126685, [-1] = -0.158655254, [0.5] = 0.345731231, [8] = 8 }
+  local cases = {
+    none = function(v) return v end,
+    relu = function(v) return math.max(v, 0) end,
+    leaky_relu = function(v) return v > 0 and v or 2 * v end,
+    relu6 = function(v) return clamp(v, 0, 6) end,
+    clamp = function(v) return clamp(v, 0, 2) end,
+    hardswish = function(v) return v * clamp(v + 3, 0, 6) / 6 end,
+    silu = function(v) return v / (1 + math.exp(-v)) end,
+    gelu = function(v) return gelu[v] end,
+    sigmoid = function(v) return 1 / (1 + math.exp(-v)) end,
+  }
+  local bn, x, y = bn2d.new(1, { eps = 0, dtype = "f64" }), bn2d.array(4, "f64"), bn2d.array(4, "f64")
+  x[0], x[1], x[2], x[3] = -4, -1, 0.5, 8
+  bn:eval()
+  for activation, of in pairs(cases) do
+    bn:infer(x, 1, 2, 2, y, { activation = activation, slope = 2 })
+    for i = 0, 3 do assert(math.abs(y[i] - of(x[i])) < 1e-8, activation .. " of " .. x[i] .. ": " .. y[i]) end
+  end
+end
+
+-- Group, instance and ghost batch norm, told apart by y.
+do
+  local function gives(norm, values, n, w, expected)
+    local x, y = bn2d.array(4), bn2d.array(4)
+    for i = 0, 3 do x[i] = values[i + 1] end
+    norm:backward(norm:forward(x, n, 1, w, y), x, bn2d.array(4))
+    for i = 0, 3 do assert(math.abs(y[i] - expected[i + 1]) < 1e-4, tostring(norm) .. ": " .. y[i]) end
+    return norm
+  end
+  local samples, alike = { 0, 2, 10, 12 }, { -1, 1, -1, 1 }
+  local group = gives(bn2d.group_norm(1, 2), { 0, 0, 2, 2 }, 1, 2, { -1, -1, 1, 1 })
+  local instance = gives(bn2d.instance_norm(1), samples, 2, 2, alike)
+  local ghost = gives(bn2d.new(1, { ghost_batch_size = 1 }), samples, 2, 2, alike)
+  assert(ghost:tensor("num_batches_tracked").data[0] == 2)
+  assert(tostring(group):find("GroupNorm(1, 2", 1, true) == 1, tostring(group))
+  assert(group:tensor("weight").length == 2)
+  fails("BN2D_ERROR_NOT_FOUND", "weight", instance.tensor, instance, "weight")
+  bn2d.instance_norm(1, { affine = true, track_running_stats = true }):tensor("running_mean")
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "momentum", bn2d.group_norm, 1, 2, { momentum = 0.1 })
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "3", bn2d.group_norm, 2, 3)
+end
+
+-- Pointwise activations have their argument made again in backward: the record keeps z, too.
+do
+  local length = 3000
+  local function filled(f)
+    local array = bn2d.array(length)
+    for i = 0, length - 1 do array[i] = f(i) end
+    return array
+  end
+  local function z_of(i) return i * 17 % 23 / 10 - 1 end
+  local x, dy = filled(function(i) return i * 37 % 101 / 10 - 5 end), filled(function(i) return i * 13 % 29 / 10 - 1 end)
+  local bn, expected, dx = bn2d.new(3), bn2d.array(length), bn2d.array(length)
+  local function forward() return bn:forward(x, 10, 10, 10, bn2d.array(length), { z = filled(z_of), activation = "silu" }) end
+  bn:backward(forward(), dy, expected)
+  local kept = forward()
+  for _ = 1, 20 do
+    collectgarbage()
+    for _ = 1, 20 do filled(function() return 777 end) end
+  end
+  bn:backward(kept, dy, dx)
+  for i = 0, length - 1 do assert(dx[i] == expected[i], "z was gone") end
 end
 
 -- A record outlives its module, keeps its x, and 10 000 of each leave nothing behind.
