@@ -256,7 +256,7 @@ namespace Bn2d
     /// </summary>
     public abstract class Norm : IDisposable
     {
-        private readonly ModuleHandle handle;
+        internal readonly ModuleHandle handle; // for functions of Raw, too
 
         /// <summary>Channels.</summary>
         public long NumFeatures { get; }

@@ -42,7 +42,7 @@ module bn2d
   contains
     procedure :: create, create_group_norm, create_instance_norm, release => module_release
     procedure :: train, eval, is_training, num_features, zero_grad, reset_running_stats
-    procedure :: set_num_threads, text
+    procedure :: set_num_threads, text, raw
     !> y = activation(bn(x) + z), recorded. real(c_float), real(c_double), or the bits of half types with dtype=.
     generic :: forward => forward_f32, forward_f64, forward_bits
     !> The same in eval mode, with the running statistics.
@@ -388,6 +388,13 @@ contains
     character(len=*), intent(inout), optional :: errmsg
     call report(bn2d_set_num_threads(int(threads, c_int32_t)), stat, errmsg)
   end subroutine
+
+  !> The module for functions of bn2d_raw; the reference stays ours.
+  function raw(self) result(handle)
+    class(batch_norm), intent(in) :: self
+    type(c_ptr) :: handle
+    handle = self%handle
+  end function
 
   !> As PyTorch prints it.
   function text(self) result(words)

@@ -11,6 +11,7 @@ end module
 program vectors
   use, intrinsic :: iso_c_binding
   use bn2d
+  use bn2d_raw, only: bn2d_module_set_momentum
   use nets
   implicit none
   integer, parameter :: channels = 64, number = 8 * channels * 32 * 32
@@ -421,6 +422,8 @@ contains
     call gives(ghost, [2, 1, 1, 2], [0., 2., 10., 12.], [-1., 1., -1., 1.])
     call ghost%tensor('num_batches_tracked', batches)
     call require(batches(1) == 2, 'a step of the counter for each ghost batch')
+    call require(bn2d_module_set_momentum(ghost%raw(), 0.25d0) == BN2D_OK, 'a raw function')
+    call require(index(ghost%text(), 'momentum=0.25') > 0, ghost%text())
     call group%create_group_norm(2, 3, stat=stat, errmsg=message)
     call require(stat == BN2D_ERROR_INVALID_ARGUMENT, message)
   end subroutine

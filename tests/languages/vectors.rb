@@ -93,6 +93,99 @@ fails(raw::BN2D_ERROR_INVALID_ARGUMENT, '1.5') { Bn2d::BatchNorm2d.new(3, moment
 fails(raw::BN2D_ERROR_NOT_FOUND, 'epsilon') { Bn2d::BatchNorm2d.new(3, epsilon: 1) }
 raise 'momentum' unless Bn2d::BatchNorm2d.new(3, momentum: nil).to_s.include?('momentum=None')
 
+# What is no whole number, name, buffer or shape is an error, not something else.
+invalid = raw::BN2D_ERROR_INVALID_ARGUMENT
+large = Bn2d::Buffer.new(6)
+fails(invalid, 'n must be a whole number from 0 to 9223372036854775807, is 0.5') { bn.forward(six, [0.5, 4, 1], large) }
+fails(invalid, 'h must be a whole number') { bn.forward(six, [1, -1, -2], large) }
+fails(invalid, 'w must be a whole number') { bn.forward(Bn2d::Buffer.new(0), [0, 1, 2**80], large) }
+fails(raw::BN2D_ERROR_OVERFLOW, 'too large') { bn.forward(six, [2**40, 2**40, 1], large) }
+fails(invalid, '[n, h, w]') { bn.forward(six, [1, 1, 2, 7], large) }
+fails(invalid, '[n, h, w]') { bn.forward(six, [1, 2], large) }
+fails(invalid, 'num_features must be') { Bn2d::BatchNorm2d.new(1.5) }
+fails(invalid, 'num_features must be') { Bn2d::BatchNorm2d.new(2**80) }
+fails(invalid, 'the length must be') { Bn2d::Buffer.new(1.5) }
+fails(invalid, 'threads must be') { bn.num_threads = 2**32 }
+fails(invalid, 'true or false') { bn.train(0) }
+fails(invalid, 'slope must be') { bn.forward(six, [1, 1, 2], large, slope: '0.2') }
+fails(invalid, ':tanh') { bn.forward(six, [1, 1, 2], large, activation: :tanh) }
+fails(invalid, 'x is a Array') { bn.forward([0.0] * 6, [1, 1, 2], large) }
+fails(raw::BN2D_ERROR_NOT_FOUND, 'NUL') { bn["weight\0zz"] }
+fails(raw::BN2D_ERROR_NOT_FOUND, 'NUL') { Bn2d::BatchNorm2d.new(3, "eps\0zz": 1) }
+fails(raw::BN2D_ERROR_INVALID_HANDLE, 'no record') { bn.backward(nil, six, large) }
+begin
+  six[1.5]
+  raise 'an element between two'
+rescue IndexError
+  raise 'y' unless large.to_a == [0.0] * 6
+end
+
+# Each activation by its name, of v = x: eval mode on running statistics of 0 and 1.
+begin
+  cases = {
+    none: ->(v) { v }, relu: ->(v) { [v, 0].max }, leaky_relu: ->(v) { v.positive? ? v : 2 * v },
+    relu6: ->(v) { v.clamp(0, 6) }, clamp: ->(v) { v.clamp(0, 2) }, hardswish: ->(v) { v * (v + 3).clamp(0, 6) / 6 },
+    silu: ->(v) { v / (1 + Math.exp(-v)) }, gelu: ->(v) { v * (1 + Math.erf(v / Math.sqrt(2))) / 2 },
+    sigmoid: ->(v) { 1 / (1 + Math.exp(-v)) }
+  }
+  raise 'all activations' unless cases.keys == Bn2d::ACTIVATIONS.keys
+
+  one = Bn2d::BatchNorm2d.new(1, eps: 0, dtype: :f64)
+  one.eval
+  x = Bn2d::Buffer.from([-4.0, -1.0, 0.5, 8.0], :f64)
+  y = Bn2d::Buffer.new(4, :f64)
+  cases.each do |activation, of|
+    one.infer(x, [1, 2, 2], y, activation: activation, slope: 2)
+    x.to_a.zip(y.to_a) { |v, got| raise "#{activation} of #{v}: #{got}" unless (got - of.call(v)).abs < 1e-14 }
+  end
+end
+
+# Group, instance and ghost batch norm, told apart by y.
+begin
+  gives = lambda do |norm, values, (n, w), expected|
+    x = Bn2d::Buffer.from(values)
+    y = Bn2d::Buffer.new(4)
+    norm.backward(norm.forward(x, [n, 1, w], y), x, Bn2d::Buffer.new(4))
+    raise "#{norm}: #{y.to_a}" unless y.to_a.zip(expected).all? { |a, b| (a - b).abs < 1e-4 }
+
+    norm
+  end
+  samples = [0, 2, 10, 12]
+  alike = [-1, 1, -1, 1]
+  group = gives.call(Bn2d::GroupNorm.new(1, 2), [0, 0, 2, 2], [1, 2], [-1, -1, 1, 1])
+  instance = gives.call(Bn2d::InstanceNorm2d.new(1), samples, [2, 2], alike)
+  ghost = gives.call(Bn2d::BatchNorm2d.new(1, ghost_batch_size: 1), samples, [2, 2], alike)
+  raise 'a step of the counter for each ghost batch' unless ghost['num_batches_tracked'].to_a == [2]
+  raise group.to_s unless group.to_s.start_with?('GroupNorm(1, 2') && group['weight'].length == 2
+
+  fails(raw::BN2D_ERROR_NOT_FOUND, 'weight') { instance['weight'] }
+  Bn2d::InstanceNorm2d.new(1, affine: true, track_running_stats: true)['running_mean']
+  fails(invalid, 'momentum') { Bn2d::GroupNorm.new(1, 2, momentum: 0.1) }
+  fails(invalid, '3') { Bn2d::GroupNorm.new(2, 3) }
+end
+
+# Pointwise activations have their argument made again in backward: the record keeps z, too.
+begin
+  filled = ->(length = 3000, &f) { Bn2d::Buffer.from(Array.new(length, &f)) }
+  x = filled.call { |i| i * 37 % 101 / 10.0 - 5 }
+  dy = filled.call { |i| i * 13 % 29 / 10.0 - 1 }
+  expected, dx, y = Array.new(3) { Bn2d::Buffer.new(3000) }
+  norm = Bn2d::BatchNorm2d.new(3)
+  forward = lambda do
+    norm.forward(x, [10, 10, 10], y, z: filled.call { |i| i * 17 % 23 / 10.0 - 1 }, activation: :silu)
+  end
+  norm.backward(forward.call, dy, expected)
+  kept = Array.new(20) { forward.call } # the stack may still refer to the last ones
+  10.times do
+    GC.start
+    Array.new(50) { filled.call { 777.0 } }
+  end
+  kept.each do |record|
+    norm.backward(record, dy, dx)
+    raise 'z was gone' unless dx.to_a == expected.to_a
+  end
+end
+
 # A record outlives its module and keeps its x; a tensor outlives its module; many of each leave nothing behind.
 def resident
   File.read('/proc/self/status')[/^VmRSS:\s*(\d+)/, 1].to_i

@@ -64,9 +64,39 @@ module Bn2d
     bf16: [Raw::BN2D_BF16, 2, 'S'], i64: [Raw::BN2D_I64, 8, 'q']
   }.freeze
   LAYOUTS = { nchw: Raw::BN2D_NCHW, nhwc: Raw::BN2D_NHWC }.freeze
+  # From relu6 on they are pointwise: their record keeps z, too.
   ACTIVATIONS = {
-    none: Raw::BN2D_ACT_NONE, relu: Raw::BN2D_ACT_RELU, leaky_relu: Raw::BN2D_ACT_LEAKY_RELU
+    none: Raw::BN2D_ACT_NONE, relu: Raw::BN2D_ACT_RELU, leaky_relu: Raw::BN2D_ACT_LEAKY_RELU,
+    relu6: Raw::BN2D_ACT_RELU6, clamp: Raw::BN2D_ACT_CLAMP, hardswish: Raw::BN2D_ACT_HARDSWISH,
+    silu: Raw::BN2D_ACT_SILU, gelu: Raw::BN2D_ACT_GELU, sigmoid: Raw::BN2D_ACT_SIGMOID
   }.freeze
+
+  # What Fiddle would take silently for something else.
+  module Checks
+    module_function
+
+    def invalid(message)
+      raise Error.new(Raw::BN2D_ERROR_INVALID_ARGUMENT, message)
+    end
+
+    def whole(name, value, most = 2**63 - 1)
+      return value if value.is_a?(Integer) && (0..most).cover?(value)
+
+      invalid("#{name} must be a whole number from 0 to #{most}, is #{value.inspect}")
+    end
+
+    def one_of(kinds, value, what)
+      kinds.fetch(value) { invalid("no #{what} is named #{value.inspect}") }
+    end
+
+    # C takes a NUL for the end of a name.
+    def name_of(what, name)
+      invalid("the name of #{what} is #{name.inspect}") unless name.is_a?(String) || name.is_a?(Symbol)
+      return name.to_s unless name.to_s.include?("\0")
+
+      raise Error.new(Raw::BN2D_ERROR_NOT_FOUND, "a NUL is in the name of #{what}")
+    end
+  end
 
   # Numbers outside of Ruby's heap: they stay where they are. `pointer` is for other extensions, too.
   class Buffer
@@ -74,7 +104,8 @@ module Bn2d
 
     # A new one, 0; or one over a Fiddle::Pointer, which it keeps.
     def initialize(length, dtype = :f32, pointer = nil)
-      _, @bytes, @letter = DTYPES.fetch(dtype)
+      _, @bytes, @letter = Checks.one_of(DTYPES, dtype, 'dtype')
+      Checks.whole('the length', length)
       @dtype = dtype
       @length = length
       @pointer = pointer || Fiddle::Pointer.malloc([length * @bytes, 1].max, Fiddle::RUBY_FREE)
@@ -97,19 +128,19 @@ module Bn2d
     end
 
     def [](index)
-      raise IndexError, "index #{index} of #{length} elements" unless (0...length).cover?(index)
+      raise IndexError, "index #{index} of #{length} elements" unless index.is_a?(Integer) && (0...length).cover?(index)
 
       @pointer[index * @bytes, @bytes].unpack1(@letter)
     end
   end
 
-  # What a forward leaves for its backward. Keeps x and y from the garbage collector.
+  # What a forward leaves for its backward. Keeps x, y and z from the garbage collector.
   class Record
     attr_reader :handle, :dtype, :layout, :length
 
-    def initialize(handle, x, y, layout)
+    def initialize(handle, x, y, z, layout)
       @handle = handle
-      @kept = [x, y]
+      @kept = [x, y, z]
       @dtype = x.dtype
       @length = x.length
       @layout = layout
@@ -122,19 +153,19 @@ module Bn2d
     end
   end
 
-  # A BatchNorm2d module; new ones are in training mode.
-  class BatchNorm2d
-    attr_reader :num_features
+  # What all norms are: a module; new ones are in training mode.
+  class Norm
+    # handle: for functions of Lib.
+    attr_reader :num_features, :handle
 
-    # Options: eps, momentum (nil: plain average), affine, bias, track_running_stats, biased_running_var,
-    # protect_running_stats, dtype (:f32, :f64, :f16, :bf16), num_threads.
-    def initialize(num_features, **options)
+    # The block creates the module.
+    def initialize(num_features, options)
       settings = Lib.own(:options) { |out| Lib.bn2d_options_create(out) }
       options.each do |name, value|
-        text = value.nil? ? 'None' : value.to_s
-        Lib.check(Lib.bn2d_options_set_by_name(settings, name.to_s, text))
+        text = value.nil? ? 'None' : Checks.name_of('a value', value.to_s)
+        Lib.check(Lib.bn2d_options_set_by_name(settings, Checks.name_of('an option', name), text))
       end
-      @handle = Lib.own(:module) { |out| Lib.bn2d_module_create(num_features, settings, out) }
+      @handle = Lib.own(:module) { |out| yield(settings, out) }
       @num_features = num_features
       @tensors = {}
     end
@@ -146,6 +177,7 @@ module Bn2d
     end
 
     def train(training = true) # rubocop:disable Style/OptionalBooleanParameter
+      Checks.invalid('the mode must be true or false') unless [true, false].include?(training)
       Lib.check(Lib.bn2d_module_train(@handle, training ? 1 : 0))
     end
 
@@ -158,7 +190,7 @@ module Bn2d
     end
 
     def num_threads=(threads)
-      Lib.check(Lib.bn2d_module_set_num_threads(@handle, threads))
+      Lib.check(Lib.bn2d_module_set_num_threads(@handle, Checks.whole('threads', threads, 2**31 - 1)))
     end
 
     def zero_grad
@@ -172,7 +204,7 @@ module Bn2d
     # y = activation(bn(x) + z) for extents [n, h, w], recorded for backward.
     def forward(x, extents, y, **fused)
       handle = Lib.own(:record) { |out| call(x, extents, y, out, **fused) }
-      Record.new(handle, x, y, fused.fetch(:layout, :nchw))
+      Record.new(handle, x, y, fused[:z], fused.fetch(:layout, :nchw))
     end
 
     # The same in eval mode.
@@ -184,6 +216,7 @@ module Bn2d
 
     # dx and dz (each may be nil) from dy; adds to weight.grad and bias.grad.
     def backward(record, dy, dx, dz = nil)
+      raise Error.new(Raw::BN2D_ERROR_INVALID_HANDLE, 'no record') unless record.is_a?(Record)
       raise Error.new(Raw::BN2D_ERROR_INVALID_HANDLE, 'the record has been released') unless record.handle
 
       fit('dy', dy, record.dtype, record.length)
@@ -195,6 +228,7 @@ module Bn2d
     # A parameter, buffer or gradient, as a Buffer over the module's own memory: "weight", "bias", "running_mean",
     # "running_var", "num_batches_tracked", "weight.grad", "bias.grad".
     def [](name)
+      name = Checks.name_of('a tensor', name)
       @tensors[name] ||= begin
         handle = Lib.own(:tensor) { |out| Lib.bn2d_module_tensor_by_name(@handle, name, out) }
         number = Lib.int32 { |out| Lib.bn2d_tensor_dtype(handle, out) }
@@ -210,20 +244,65 @@ module Bn2d
     private
 
     def call(x, extents, y, record, z: nil, activation: :none, slope: 0.0, layout: :nchw)
-      n, h, w = extents
-      length = n * num_features * h * w
-      { 'x' => x, 'y' => y, 'z' => z }.each { |name, buffer| fit(name, buffer, x.dtype, length) unless name == 'z' && !z }
-      Lib.bn2d_forward_flat(@handle, DTYPES[x.dtype][0], LAYOUTS.fetch(layout), x.pointer, z&.pointer, n, h, w,
-                            ACTIVATIONS.fetch(activation), slope, y.pointer, record)
+      n, h, w, length = shape(extents)
+      layout = Checks.one_of(LAYOUTS, layout, 'layout')
+      activation = Checks.one_of(ACTIVATIONS, activation, 'activation')
+      Checks.invalid("slope must be a number, is #{slope.inspect}") unless slope.is_a?(Numeric)
+      buffers = { 'x' => x, 'y' => y }
+      buffers['z'] = z unless z.nil?
+      buffers.each { |name, buffer| fit(name, buffer, x.is_a?(Buffer) ? x.dtype : :f32, length) }
+      Lib.bn2d_forward_flat(@handle, DTYPES[x.dtype][0], layout, x.pointer, z&.pointer, n, h, w, activation,
+                            slope.to_f, y.pointer, record)
+    end
+
+    # [n, h, w], and the length of a tensor.
+    def shape(extents)
+      Checks.invalid('the extents must be [n, h, w]') unless extents.is_a?(Array) && extents.length == 3
+      extents.zip(%w[n h w]) { |extent, name| Checks.whole(name, extent) }
+      length = extents.inject(num_features, :*)
+      raise Error.new(Raw::BN2D_ERROR_OVERFLOW, 'the product of the extents is too large') if length >= 2**63
+
+      [*extents, length]
     end
 
     def fit(name, buffer, dtype, length)
+      Checks.invalid("#{name} is a #{buffer.class}, must be a Bn2d::Buffer") unless buffer.is_a?(Buffer)
       unless buffer.dtype == dtype
         raise Error.new(Raw::BN2D_ERROR_DTYPE, "#{name} is #{buffer.dtype}, must be #{dtype}")
       end
       return if buffer.length == length
 
       raise Error.new(Raw::BN2D_ERROR_SHAPE, "#{name} has #{buffer.length} elements, must have #{length}")
+    end
+  end
+
+  # The statistics of a channel of the whole batch, or of ghost batches.
+  class BatchNorm2d < Norm
+    # Options: eps, momentum (nil: plain average), affine, bias, track_running_stats, biased_running_var,
+    # protect_running_stats, dtype (:f32, :f64, :f16, :bf16), num_threads, ghost_batch_size.
+    def initialize(num_features, **options)
+      Checks.whole('num_features', num_features)
+      super(num_features, options) { |settings, out| Lib.bn2d_module_create(num_features, settings, out) }
+    end
+  end
+
+  # The statistics of num_channels / num_groups channels of a sample; 1 group is a layer norm over (C, H, W). There are
+  # no running statistics, nor options for them; infer needs eval mode all the same.
+  class GroupNorm < Norm
+    def initialize(num_groups, num_channels, **options)
+      Checks.whole('num_groups', num_groups)
+      Checks.whole('num_channels', num_channels)
+      super(num_channels, options) do |settings, out|
+        Lib.bn2d_group_norm_create(num_groups, num_channels, settings, out)
+      end
+    end
+  end
+
+  # The statistics of each channel of each sample; affine and track_running_stats are false by default.
+  class InstanceNorm2d < Norm
+    def initialize(num_features, **options)
+      Checks.whole('num_features', num_features)
+      super(num_features, options) { |settings, out| Lib.bn2d_instance_norm_create(num_features, settings, out) }
     end
   end
 
@@ -235,6 +314,6 @@ module Bn2d
 
   # Limits the threads that one call uses, for the whole process; 0: all of oneTBB's.
   def num_threads=(threads)
-    Lib.check(Lib.bn2d_set_num_threads(threads))
+    Lib.check(Lib.bn2d_set_num_threads(Checks.whole('threads', threads, 2**31 - 1)))
   end
 end

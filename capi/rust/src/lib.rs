@@ -328,6 +328,11 @@ impl Norm {
         Ok(Norm { handle: NonNull::new(out).expect("a module"), num_features })
     }
 
+    /// For the functions of [`raw`]; valid as long as `self`.
+    pub fn as_ptr(&self) -> *mut raw::bn2d_module {
+        self.handle.as_ptr()
+    }
+
     pub fn num_features(&self) -> usize {
         self.num_features
     }

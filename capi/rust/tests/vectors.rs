@@ -236,6 +236,14 @@ fn other_norms() {
     assert_eq!(Norm::group(2, 3, &plain).unwrap_err().status, raw::BN2D_ERROR_INVALID_ARGUMENT);
 }
 
+/// What is not covered is reached by the raw functions.
+#[test]
+fn raw_functions_take_the_module() {
+    let bn = Norm::new(3, &Options::default()).unwrap();
+    assert_eq!(unsafe { raw::bn2d_module_set_momentum(bn.as_ptr(), 0.25) }, raw::BN2D_OK);
+    assert!(bn.to_string().contains("momentum=0.25"), "{bn}");
+}
+
 #[test]
 fn options_are_the_modules() {
     let options =

@@ -184,6 +184,9 @@ public abstract class Norm implements AutoCloseable {
   @Override
   public void close() { cleanable.clean(); }
 
+  /** The module for functions of Raw; it lives as long as this object. */
+  Pointer pointer() { return handle.pointer; }
+
   private interface Call { int with(Pointer module); }
 
   /** Makes a call while the module stays alive. */
