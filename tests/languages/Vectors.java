@@ -247,7 +247,7 @@ public final class Vectors {
   static void gives(Norm norm, int n, int c, float[] values, float[] expected) {
     FloatBuffer x = BatchNorm2d.floats(4), y = BatchNorm2d.floats(4);
     x.duplicate().put(values);
-    try (Norm.Record record = norm.forward(x, n, 1, 4 / n / c, y)) {
+    try (BatchNorm2d.Record record = norm.forward(x, n, 1, 4 / n / c, y)) {
       norm.backward(record, x, BatchNorm2d.floats(4));
     }
     for (int i = 0; i < 4; i++) require(Math.abs(y.get(i) - expected[i]) < 1e-4, norm + ": " + y.get(i));
@@ -266,9 +266,9 @@ public final class Vectors {
     require(group.toString().startsWith("GroupNorm(1, 2"), group.toString());
     require(group.getFloats("weight").length == 2, "a group norm is affine");
     fails("BN2D_ERROR_NOT_FOUND", "weight", () -> instance.getFloats("weight"));
-    Norm.Options both = new Norm.Options().affine(true).trackRunningStats(true);
+    BatchNorm2d.Options both = new BatchNorm2d.Options().affine(true).trackRunningStats(true);
     require(new InstanceNorm2d(1, both).getFloats("running_mean").length == 1, "on request");
-    fails("BN2D_ERROR_INVALID_ARGUMENT", "momentum", () -> new GroupNorm(1, 2, new Norm.Options().momentum(0.1)));
+    fails("BN2D_ERROR_INVALID_ARGUMENT", "momentum", () -> new GroupNorm(1, 2, new BatchNorm2d.Options().momentum(0.1)));
     fails("BN2D_ERROR_INVALID_ARGUMENT", "3", () -> new GroupNorm(2, 3));
   }
 
@@ -283,12 +283,12 @@ public final class Vectors {
     FloatBuffer x = filled(i -> i * 37L % 101 / 10.0), dy = filled(i -> i * 13L % 29 / 10.0 - 1);
     FloatBuffer y = filled(i -> 0), dx = filled(i -> 0), expected = filled(i -> 0), z = filled(i -> i * 17L % 23 / 10.0);
     BatchNorm2d bn = new BatchNorm2d(3);
-    try (Norm.Record record = bn.forward(x, 10, 100, 100, y, new Norm.Fused().z(z).silu())) {
+    try (BatchNorm2d.Record record = bn.forward(x, 10, 100, 100, y, new BatchNorm2d.Fused().z(z).silu())) {
       bn.backward(record, dy, expected);
     }
-    Norm.Record[] kept = new Norm.Record[1];
+    BatchNorm2d.Record[] kept = new BatchNorm2d.Record[1];
     Thread other = new Thread(
-        () -> kept[0] = bn.forward(x, 10, 100, 100, y, new Norm.Fused().z(filled(i -> i * 17L % 23 / 10.0)).silu()));
+        () -> kept[0] = bn.forward(x, 10, 100, 100, y, new BatchNorm2d.Fused().z(filled(i -> i * 17L % 23 / 10.0)).silu()));
     other.start();
     other.join();
     for (int i = 0; i < 10; i++) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 package org.bn2d;
 
+import org.bn2d.BatchNorm2d.Options;
+
 /**
  * The statistics of numChannels / numGroups channels of a sample; 1 group is a layer norm over
  * (C, H, W). There are no running statistics, nor options for them; infer needs eval mode all the

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 package org.bn2d;
 
+import org.bn2d.BatchNorm2d.Options;
+
 /** The statistics of each channel of each sample; by default neither affine nor tracking. */
 public final class InstanceNorm2d extends Norm {
   public InstanceNorm2d(long numFeatures) {
