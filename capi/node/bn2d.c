@@ -203,6 +203,15 @@ static bool whole(napi_env env, napi_value value, const char *name, int64_t *out
   return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
 }
 
+/* A number of threads. */
+static bool thread_count(napi_env env, napi_value value, int32_t *out) {
+  int64_t threads;
+  if (!whole(env, value, "threads", &threads)) return false;
+  *out = (int32_t)threads;
+  if (threads <= INT32_MAX) return true;
+  return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "threads can be at most 2147483647"), false;
+}
+
 /* -------------------------------------------------------------------------------------------------
  * module */
 
@@ -304,13 +313,10 @@ static napi_value reset_running_stats(napi_env env, napi_callback_info info) {
 }
 static napi_value set_num_threads(napi_env env, napi_callback_info info) {
   napi_value value;
-  int64_t threads;
+  int32_t threads;
   const module_object *self = arguments(env, info, 1, &value);
-  if (!self || !whole(env, value, "threads", &threads)) return NULL;
-  return ok(env, bn2d_module_set_num_threads(self->module,
-                                             threads > INT32_MAX ? INT32_MAX : (int32_t)threads))
-             ? undefined(env)
-             : NULL;
+  if (!self || !thread_count(env, value, &threads)) return NULL;
+  return ok(env, bn2d_module_set_num_threads(self->module, threads)) ? undefined(env) : NULL;
 }
 static napi_value to_string(napi_env env, napi_callback_info info) {
   char buffer[512];
@@ -527,12 +533,10 @@ static napi_value set(napi_env env, napi_callback_info info) {
 static napi_value limit_threads(napi_env env, napi_callback_info info) {
   napi_value value;
   size_t count = 1;
-  int64_t threads;
+  int32_t threads;
   napi_get_cb_info(env, info, &count, &value, NULL, NULL);
-  if (!whole(env, value, "threads", &threads)) return NULL;
-  return ok(env, bn2d_set_num_threads(threads > INT32_MAX ? INT32_MAX : (int32_t)threads))
-             ? undefined(env)
-             : NULL;
+  if (!thread_count(env, value, &threads)) return NULL;
+  return ok(env, bn2d_set_num_threads(threads)) ? undefined(env) : NULL;
 }
 
 NAPI_MODULE_INIT() {

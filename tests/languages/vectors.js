@@ -129,6 +129,8 @@ const fails = (code, message, call) =>
   fails('BN2D_ERROR_INVALID_ARGUMENT', 'int64', () => bn.forward(six, [1, 1, 2], large, { dtype: 'int64' }));
   fails('BN2D_ERROR_INVALID_ARGUMENT', '[n, h, w]', () => bn.forward(six, [1, 1, 2, 9], large));
   fails('BN2D_ERROR_INVALID_ARGUMENT', 'h must be a whole number', () => bn.forward(six, [1, 0.5, 4], large));
+  for (const set of [setNumThreads, (n) => bn.setNumThreads(n)])
+    fails('BN2D_ERROR_INVALID_ARGUMENT', 'at most 2147483647', () => set(2 ** 32));
   for (const mode of [0, 1, 'false'])
     fails('BN2D_ERROR_INVALID_ARGUMENT', 'true or false', () => bn.train(mode));
   fails('BN2D_ERROR_NOT_FOUND', 'NUL', () => bn.get('weight\0zz'));
