@@ -40,8 +40,8 @@ namespace Bn2d
     }
 
     /// <summary>
-    /// What a module is made with. null, or what is not set: the default of PyTorch for this norm. A norm refuses
-    /// what is set and has no meaning for it.
+    /// What a module is made with. null, or what is not set: the default of PyTorch for
+    /// this norm. A norm refuses what is set and has no meaning for it.
     /// </summary>
     public sealed class Options
     {
@@ -70,7 +70,8 @@ namespace Bn2d
         public DType? DType { get; set; }
         /// <summary>0: the process's limit alone.</summary>
         public int? NumThreads { get; set; }
-        /// <summary>In training, every so many samples are normalised on their own. 0: the whole batch.</summary>
+        /// <summary>In training, every so many samples are normalised on their own. 0: the whole
+        /// batch.</summary>
         public long? GhostBatchSize { get; set; }
 
         /// Sets on the handle what is set here.
@@ -87,9 +88,11 @@ namespace Bn2d
             Truth(Bias, value => Raw.bn2d_options_set_bias(to, value));
             Truth(TrackRunningStats, value => Raw.bn2d_options_set_track_running_stats(to, value));
             Truth(BiasedRunningVar, value => Raw.bn2d_options_set_biased_running_var(to, value));
-            Truth(ProtectRunningStats, value => Raw.bn2d_options_set_protect_running_stats(to, value));
+            Truth(ProtectRunningStats,
+                value => Raw.bn2d_options_set_protect_running_stats(to, value));
             if (DType.HasValue) Native.Check(Raw.bn2d_options_set_dtype(to, (int)DType.Value));
-            if (NumThreads.HasValue) Native.Check(Raw.bn2d_options_set_num_threads(to, NumThreads.Value));
+            if (NumThreads.HasValue)
+                Native.Check(Raw.bn2d_options_set_num_threads(to, NumThreads.Value));
             if (GhostBatchSize.HasValue)
                 Native.Check(Raw.bn2d_options_set_ghost_batch_size(to, GhostBatchSize.Value));
         }
@@ -168,8 +171,8 @@ namespace Bn2d
         }
     }
 
-    /// Holds two handles for one call. P/Invoke does so itself, but where the second one has been disposed of, Mono's
-    /// does not let go of the first: that one would never be given back.
+    /// Holds two handles for one call. P/Invoke does so itself, but where the second one has been
+    /// disposed of, Mono's does not let go of the first: that one would never be given back.
     internal struct Held : IDisposable
     {
         private readonly SafeHandle first, second;
@@ -228,8 +231,8 @@ namespace Bn2d
     }
 
     /// <summary>
-    /// What a forward leaves for its backward. Borrows x, y and z: they are pinned, and must not change, until it is
-    /// disposed of (or collected).
+    /// What a forward leaves for its backward. Borrows x, y and z: they are pinned, and
+    /// must not change, until it is disposed of (or collected).
     /// </summary>
     public sealed class Record : IDisposable
     {
@@ -250,9 +253,9 @@ namespace Bn2d
     }
 
     /// <summary>
-    /// What all norms are: a module; new ones are in training mode. Infer may run on any number of threads at once (a
-    /// batch norm without running statistics: one at a time); what changes the module needs it alone. Else both throw
-    /// with "BN2D_ERROR_BUSY".
+    /// What all norms are: a module; new ones are in training mode. Infer may run on any
+    /// number of threads at once (a batch norm without running statistics: one at a time); what
+    /// changes the module needs it alone. Else both throw with "BN2D_ERROR_BUSY".
     /// </summary>
     public abstract class Norm : IDisposable
     {
@@ -447,14 +450,16 @@ namespace Bn2d
     public sealed class BatchNorm2d : Norm
     {
         public BatchNorm2d(long numFeatures, Options options = null)
-            : base(options, (SafeHandle o, out IntPtr made) => Raw.bn2d_module_create(numFeatures, o, out made))
+            : base(options, (SafeHandle o, out IntPtr made) =>
+                Raw.bn2d_module_create(numFeatures, o, out made))
         {
         }
     }
 
     /// <summary>
-    /// The statistics of numChannels/numGroups channels of a sample; 1 group is a layer norm over (C, H, W). There
-    /// are no running statistics, nor options for them; Infer needs eval mode all the same.
+    /// The statistics of numChannels/numGroups channels of a sample; 1 group is a layer
+    /// norm over (C, H, W). There are no running statistics, nor options for them; Infer needs eval
+    /// mode all the same.
     /// </summary>
     public sealed class GroupNorm : Norm
     {

@@ -19,8 +19,8 @@ module bn2d
   public :: BN2D_ERROR_BUFFER_TOO_SMALL, BN2D_ERROR_OUT_OF_MEMORY, BN2D_ERROR_INTERNAL, BN2D_ERROR_IO
   public :: BN2D_ERROR_FORMAT
 
-  !> What a forward leaves for its backward. Borrows x, y and z, which must be targets or pointers: keep them in place
-  !> and unchanged until the last backward. A copy by = is one more reference.
+  !> What a forward leaves for its backward. Borrows x, y and z, which must be targets or pointers:
+  !> keep them in place and unchanged until the last backward. A copy by = is one more reference.
   type :: batch_norm_record
     private
     type(c_ptr) :: handle = c_null_ptr
@@ -36,8 +36,9 @@ module bn2d
   type :: batch_norm
     private
     type(c_ptr) :: handle = c_null_ptr
-    !> Address of the variable that has the reference. The compiler copies components and elements of arrays bit by bit
-    !> in places where it should call our assignment: such a copy has another address, and gives nothing back.
+    !> Address of the variable that has the reference. The compiler copies components and elements
+    !> of arrays bit by bit in places where it should call our assignment: such a copy has another
+    !> address, and gives nothing back.
     integer(c_intptr_t) :: owner = 0
   contains
     procedure :: create, create_group_norm, create_instance_norm, release => module_release
@@ -58,7 +59,8 @@ module bn2d
     final :: module_final
   end type
 
-  !> Not bound to the types: gfortran 12 calls bound ones for lists that it has not reallocated, beyond their end.
+  !> Not bound to the types: gfortran 12 calls bound ones for lists that it has not reallocated,
+  !> beyond their end.
   interface assignment(=)
     procedure :: module_assign, module_assign_list, record_assign, record_assign_list
   end interface
@@ -107,8 +109,8 @@ contains
 
   ! ---------------------------------------------------------------------------------------------------------- module
 
-  !> New batch norm in training mode. cumulative: no momentum, the plain average of all batches. ghost_batch_size: in
-  !> training, every so many samples are normalised on their own.
+  !> New batch norm in training mode. cumulative: no momentum, the plain average of all batches.
+  !> ghost_batch_size: in training, every so many samples are normalised on their own.
   subroutine create(self, features, eps, momentum, cumulative, affine, bias, track_running_stats, &
       biased_running_var, protect_running_stats, dtype, num_threads, stat, errmsg, ghost_batch_size)
     class(batch_norm), intent(inout) :: self
@@ -125,8 +127,8 @@ contains
       ghost_batch_size)
   end subroutine
 
-  !> New group norm: the statistics of channels / groups channels of a sample; 1 group is a layer norm. No running
-  !> statistics; infer needs eval mode all the same.
+  !> New group norm: the statistics of channels / groups channels of a sample; 1 group is a layer
+  !> norm. No running statistics; infer needs eval mode all the same.
   subroutine create_group_norm(self, groups, channels, eps, affine, bias, dtype, num_threads, stat, errmsg)
     class(batch_norm), intent(inout) :: self
     integer, intent(in) :: groups, channels
@@ -139,8 +141,8 @@ contains
       num_threads=num_threads, stat=stat, errmsg=errmsg)
   end subroutine
 
-  !> New instance norm: the statistics of each channel of each sample. Without affine and track_running_stats it has
-  !> neither.
+  !> New instance norm: the statistics of each channel of each sample. Without affine and
+  !> track_running_stats it has neither.
   subroutine create_instance_norm(self, features, eps, momentum, cumulative, affine, bias, track_running_stats, &
       biased_running_var, protect_running_stats, dtype, num_threads, stat, errmsg)
     class(batch_norm), intent(inout) :: self

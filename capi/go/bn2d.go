@@ -161,8 +161,9 @@ func DType[T Data]() Option {
 	return Option{"dtype", C.GoString(C.bn2d_dtype_name(dtypeOf[T]()))}
 }
 
-// Module is a norm; new ones are in training mode. Infer may run on any number of goroutines at once (a batch norm
-// without running statistics: one at a time); what changes the module needs it alone. Else the error is Busy.
+// Module is a norm; new ones are in training mode. Infer may run on any number of goroutines at
+// once (a batch norm without running statistics: one at a time); what changes the module needs it
+// alone. Else the error is Busy.
 type Module struct {
 	handle   *C.bn2d_module
 	features int
@@ -175,16 +176,17 @@ func New(features int, options ...Option) (*Module, error) {
 	})
 }
 
-// NewGroupNorm makes a group norm: the statistics of channels/groups channels of a sample. 1 group is a layer norm
-// over (C, H, W). There are no running statistics, nor options for them; Infer needs eval mode all the same.
+// NewGroupNorm makes a group norm: the statistics of channels/groups channels of a sample. 1 group
+// is a layer norm over (C, H, W). There are no running statistics, nor options for them; Infer
+// needs eval mode all the same.
 func NewGroupNorm(groups, channels int, options ...Option) (*Module, error) {
 	return create(channels, options, func(o *C.bn2d_options, out **C.bn2d_module) C.int32_t {
 		return C.bn2d_group_norm_create(C.int64_t(groups), C.int64_t(channels), o, out)
 	})
 }
 
-// NewInstanceNorm makes an instance norm: the statistics of each channel of each sample. Without Affine(true) and
-// TrackRunningStats(true) it has neither.
+// NewInstanceNorm makes an instance norm: the statistics of each channel of each sample. Without
+// Affine(true) and TrackRunningStats(true) it has neither.
 func NewInstanceNorm(features int, options ...Option) (*Module, error) {
 	return create(features, options, func(o *C.bn2d_options, out **C.bn2d_module) C.int32_t {
 		return C.bn2d_instance_norm_create(C.int64_t(features), o, out)
@@ -282,7 +284,8 @@ func SetNumThreads(n int32) error {
 	return do(func() C.int32_t { return C.bn2d_set_num_threads(C.int32_t(n)) })
 }
 
-// Record is what a forward leaves for its backward. It borrows x, y and z: do not change them until the last backward.
+// Record is what a forward leaves for its backward. It borrows x, y and z: do not change them until
+// the last backward.
 type Record struct {
 	handle *C.bn2d_record
 	memory held
@@ -291,8 +294,8 @@ type Record struct {
 	length int
 }
 
-// Close gives the record back and lets go of x, y and z; without it, the garbage collector does. A second time does
-// nothing.
+// Close gives the record back and lets go of x, y and z; without it, the garbage collector does. A
+// second time does nothing.
 func (r *Record) Close() error {
 	C.bn2d_record_release(r.handle)
 	r.handle = nil

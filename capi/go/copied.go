@@ -9,8 +9,8 @@ import "C"
 
 import "unsafe"
 
-// held keeps what a record borrows. C may not remember Go's memory, and this Go cannot pin it: x and z are copied into
-// C's memory, and y is made there and copied back.
+// held keeps what a record borrows. C may not remember Go's memory, and this Go cannot pin it: x
+// and z are copied into C's memory, and y is made there and copied back.
 type held struct {
 	inputs    []unsafe.Pointer
 	y, target unsafe.Pointer

@@ -116,15 +116,16 @@ local function create(features, options, make)
   return self
 end
 
--- A batch norm. options: eps, momentum (or "none"), affine, bias, track_running_stats, biased_running_var,
--- protect_running_stats, dtype ("f32", "f64", "f16", "bf16"), num_threads, ghost_batch_size.
+-- A batch norm. options: eps, momentum (or "none"), affine, bias, track_running_stats,
+-- biased_running_var, protect_running_stats, dtype ("f32", "f64", "f16", "bf16"), num_threads,
+-- ghost_batch_size.
 function bn2d.new(num_features, options)
   whole("num_features", num_features)
   return create(num_features, options, function(o, out) return lib.bn2d_module_create(num_features, o, out) end)
 end
 
--- The statistics of num_channels / num_groups channels of a sample; 1 group is a layer norm over (C, H, W). options:
--- eps, affine, bias, dtype, num_threads. infer needs eval mode all the same.
+-- The statistics of num_channels / num_groups channels of a sample; 1 group is a layer norm over
+-- (C, H, W). options: eps, affine, bias, dtype, num_threads. infer needs eval mode all the same.
 function bn2d.group_norm(num_groups, num_channels, options)
   whole("num_groups", num_groups)
   whole("num_channels", num_channels)
@@ -133,7 +134,8 @@ function bn2d.group_norm(num_groups, num_channels, options)
   end)
 end
 
--- The statistics of each channel of each sample; options as of new(), affine and track_running_stats are false.
+-- The statistics of each channel of each sample; options as of new(), affine and
+-- track_running_stats are false.
 function bn2d.instance_norm(num_features, options)
   whole("num_features", num_features)
   return create(num_features, options, function(o, out)
@@ -181,8 +183,9 @@ local function forward(self, x, n, h, w, y, options, record)
   return dtype, length
 end
 
--- y = activation(bn(x) + z), recorded. options: z, activation (README.md has the names), slope (for "clamp" the upper
--- bound), layout ("nchw", "nhwc"), dtype of the arrays where it is not the module's.
+-- y = activation(bn(x) + z), recorded. options: z, activation (README.md has the names), slope (for
+-- "clamp" the upper bound), layout ("nchw", "nhwc"), dtype of the arrays where it is not the
+-- module's.
 function Module:forward(x, n, h, w, y, options)
   options = table_or_none(options)
   local out = ffi.new("bn2d_record *[1]")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-//! Where libbn2d is: in BN2D_LIB_DIR, else where pkg-config says, else where the linker looks anyway. Where there is only
-//! a static library, bn2d.pc says what goes with it.
+//! Where libbn2d is: in BN2D_LIB_DIR, else where pkg-config says, else where the linker looks
+//! anyway. Where there is only a static library, bn2d.pc says what goes with it.
 use std::env;
 use std::path::Path;
 use std::process::Command;

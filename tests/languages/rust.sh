@@ -57,7 +57,8 @@ fn main() -> Result<()> {
 }
 END
 
-# build.rs asks for what is there: the shared library, or the static one and what bn2d.pc says it needs.
+# build.rs asks for what is there: the shared library, or the static one and what bn2d.pc says it
+# needs.
 rustc --edition 2021 -D warnings "$binding/build.rs"
 asks() {
   BN2D_LIB_DIR=$1 ./build | grep '^cargo:rustc-link-lib=' | sed 's/.*=\(.*=.*\)/\1/' | tr '\n' ' ' >asked.txt

@@ -297,7 +297,8 @@ contains
     call same%eval()
   end subroutine
 
-  ! Arrays, lists that grow, and types that have modules as components: each variable counts, and once.
+  ! Arrays, lists that grow, and types that have modules as components: each variable counts, and
+  ! once.
   subroutine copies()
     type(batch_norm) :: a(2), b(2), keep
     type(batch_norm), allocatable :: list(:), same(:), table(:, :)

@@ -278,16 +278,18 @@ module Bn2d
 
   # The statistics of a channel of the whole batch, or of ghost batches.
   class BatchNorm2d < Norm
-    # Options: eps, momentum (nil: plain average), affine, bias, track_running_stats, biased_running_var,
-    # protect_running_stats, dtype (:f32, :f64, :f16, :bf16), num_threads, ghost_batch_size.
+    # Options: eps, momentum (nil: plain average), affine, bias, track_running_stats,
+    # biased_running_var, protect_running_stats, dtype (:f32, :f64, :f16, :bf16), num_threads,
+    # ghost_batch_size.
     def initialize(num_features, **options)
       Checks.whole('num_features', num_features)
       super(num_features, options) { |settings, out| Lib.bn2d_module_create(num_features, settings, out) }
     end
   end
 
-  # The statistics of num_channels / num_groups channels of a sample; 1 group is a layer norm over (C, H, W). There are
-  # no running statistics, nor options for them; infer needs eval mode all the same.
+  # The statistics of num_channels / num_groups channels of a sample; 1 group is a layer norm over
+  # (C, H, W). There are no running statistics, nor options for them; infer needs eval mode all the
+  # same.
   class GroupNorm < Norm
     def initialize(num_groups, num_channels, **options)
       Checks.whole('num_groups', num_groups)
@@ -298,7 +300,8 @@ module Bn2d
     end
   end
 
-  # The statistics of each channel of each sample; affine and track_running_stats are false by default.
+  # The statistics of each channel of each sample; affine and track_running_stats are false by
+  # default.
   class InstanceNorm2d < Norm
     def initialize(num_features, **options)
       Checks.whole('num_features', num_features)

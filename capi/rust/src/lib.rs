@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 //! Batch normalisation over (N, C, H, W) on the CPU: `torch.nn.BatchNorm2d` on slices, without a copy.
 //!
-//! Ownership: a module and a record give their handle back when they are dropped, in any order. A [`Record`] borrows
-//! x (and y and z of a fused forward), so that the compiler keeps them in place until the last backward.
+//! Ownership: a module and a record give their handle back when they are dropped, in any order. A
+//! [`Record`] borrows x (and y and z of a fused forward), so that the compiler keeps them in place
+//! until the last backward.
 //!
-//! Threads: [`Norm::infer`] takes `&self` and may run on any number of threads at once (a batch norm without running
-//! statistics: one at a time, else `BN2D_ERROR_BUSY`; group and instance norms in eval mode: any number). What changes
-//! the module takes `&mut self`. Everything is `Send` and `Sync`.
+//! Threads: [`Norm::infer`] takes `&self` and may run on any number of threads at once (a batch
+//! norm without running statistics: one at a time, else `BN2D_ERROR_BUSY`; group and instance norms
+//! in eval mode: any number). What changes the module takes `&mut self`. Everything is `Send` and
+//! `Sync`.
 //!
 //! Errors: [`Error`] has the status (a `BN2D_ERROR_*` of [`raw`]) and the library's message; nothing has changed then.
 //!
@@ -121,8 +123,8 @@ impl Options {
         Options { affine: false, track_running_stats: false, ..Default::default() }
     }
 
-    /// Sets all on the handle. A group norm refuses what is about running statistics where it is set at all: there,
-    /// what is as it always is counts as not set.
+    /// Sets all on the handle. A group norm refuses what is about running statistics where it is
+    /// set at all: there, what is as it always is counts as not set.
     fn apply(&self, to: *mut raw::bn2d_options, norm: i32) -> Result<()> {
         let plain = Options::default();
         let all = norm != raw::BN2D_NORM_GROUP;
@@ -296,9 +298,9 @@ impl Norm {
         })
     }
 
-    /// A group norm: the statistics of num_channels / num_groups channels of a sample. 1 group is a layer norm over
-    /// (C, H, W). There are no running statistics, and options for them are an error; infer needs eval mode all the
-    /// same.
+    /// A group norm: the statistics of num_channels / num_groups channels of a sample. 1 group is a
+    /// layer norm over (C, H, W). There are no running statistics, and options for them are an
+    /// error; infer needs eval mode all the same.
     pub fn group(num_groups: usize, num_channels: usize, options: &Options) -> Result<Self> {
         let (g, c) = (number("num_groups", num_groups)?, number("num_channels", num_channels)?);
         Self::create(num_channels, options, raw::BN2D_NORM_GROUP, |o, out| unsafe {
@@ -306,7 +308,8 @@ impl Norm {
         })
     }
 
-    /// An instance norm: the statistics of each channel of each sample. [`Options::instance`] has the defaults.
+    /// An instance norm: the statistics of each channel of each sample. [`Options::instance`] has
+    /// the defaults.
     pub fn instance(num_features: usize, options: &Options) -> Result<Self> {
         let c = number("num_features", num_features)?;
         Self::create(num_features, options, raw::BN2D_NORM_INSTANCE, |o, out| unsafe {
@@ -375,7 +378,8 @@ impl Norm {
         self.record(x, extents, y, &Fused::default())
     }
 
-    /// y = activation(bn(x) + z), recorded. Backward may read y and z: y comes back as a shared slice.
+    /// y = activation(bn(x) + z), recorded. Backward may read y and z: y comes back as a shared
+    /// slice.
     pub fn forward_fused<'a, T: Element>(
         &mut self,
         x: &'a [T],

@@ -8,8 +8,9 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 
 /**
- * Batch normalisation over (N, C, H, W) on the CPU: torch.nn.BatchNorm2d on direct buffers, without a copy. The
- * statistics of a channel of the whole batch, or of ghost batches. The types in here are those of all norms.
+ * Batch normalisation over (N, C, H, W) on the CPU: torch.nn.BatchNorm2d on direct buffers, without
+ * a copy. The statistics of a channel of the whole batch, or of ghost batches. The types in here
+ * are those of all norms.
  */
 public final class BatchNorm2d extends Norm {
   /** Element types; F16 and BF16 travel as their bits in a ShortBuffer. */
@@ -21,8 +22,8 @@ public final class BatchNorm2d extends Norm {
   public enum Activation { NONE, RELU, LEAKY_RELU, RELU6, CLAMP, HARDSWISH, SILU, GELU, SIGMOID } // from 0 on
 
   /**
-   * What a module is made with; what is not set has PyTorch's default for that norm. A norm refuses what is set and has
-   * no meaning for it.
+   * What a module is made with; what is not set has PyTorch's default for that norm. A norm refuses
+   * what is set and has no meaning for it.
    */
   public static final class Options {
     final Map<String, String> values = new LinkedHashMap<>();
@@ -96,8 +97,8 @@ public final class BatchNorm2d extends Norm {
   }
 
   /**
-   * What a forward leaves for its backward. Keeps x, y and z from the garbage collector; do not change them until the
-   * last backward.
+   * What a forward leaves for its backward. Keeps x, y and z from the garbage collector; do not
+   * change them until the last backward.
    */
   public static final class Record implements AutoCloseable {
     final Handle handle;

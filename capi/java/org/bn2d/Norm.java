@@ -22,9 +22,10 @@ import org.bn2d.BatchNorm2d.Options;
 import org.bn2d.BatchNorm2d.Record;
 
 /**
- * What all norms over (N, C, H, W) are: a module on direct buffers, without a copy. New ones are in training mode.
- * {@link #infer} may run on any number of threads at once (a batch norm without running statistics: one at a time);
- * what changes the module needs it alone. Else both throw with "BN2D_ERROR_BUSY". README.md tells more.
+ * What all norms over (N, C, H, W) are: a module on direct buffers, without a copy. New ones are in
+ * training mode. {@link #infer} may run on any number of threads at once (a batch norm without
+ * running statistics: one at a time); what changes the module needs it alone. Else both throw with
+ * "BN2D_ERROR_BUSY". README.md tells more.
  */
 public abstract class Norm implements AutoCloseable {
   static final Cleaner CLEANER = Cleaner.create();
@@ -118,7 +119,7 @@ public abstract class Norm implements AutoCloseable {
   /** Limits the threads that one call uses, for the whole process; 0: all of oneTBB's. */
   public static void setProcessNumThreads(int threads) { check(Raw.bn2d_set_num_threads(threads)); }
 
-  // Buffers -----------------------------------------------------------------------------------------------------------
+  // Buffers ---------------------------------------------------------------------------------------
 
   private static ByteBuffer bytes(int length, int size) {
     return ByteBuffer.allocateDirect(Math.multiplyExact(length, size)).order(ByteOrder.nativeOrder());
@@ -164,7 +165,7 @@ public abstract class Norm implements AutoCloseable {
     return x instanceof FloatBuffer ? Raw.BN2D_F32 : x instanceof DoubleBuffer ? Raw.BN2D_F64 : dtype;
   }
 
-  // Forward and backward ----------------------------------------------------------------------------------------------
+  // Forward and backward --------------------------------------------------------------------------
 
   /** y = bn(x) for (n, features, h, w), recorded for backward. */
   public Record forward(Buffer x, long n, long h, long w, Buffer y) { return forward(x, n, h, w, y, new Fused()); }
@@ -226,7 +227,7 @@ public abstract class Norm implements AutoCloseable {
     }
   }
 
-  // Parameters and buffers --------------------------------------------------------------------------------------------
+  // Parameters and buffers ------------------------------------------------------------------------
 
   private interface Use<T> { T with(Pointer data, int length); }
 
@@ -257,8 +258,8 @@ public abstract class Norm implements AutoCloseable {
   }
 
   /**
-   * A copy of a parameter, buffer or gradient of a float32 module: "weight", "bias", "running_mean", "running_var",
-   * "weight.grad", "bias.grad".
+   * A copy of a parameter, buffer or gradient of a float32 module: "weight", "bias",
+   * "running_mean", "running_var", "weight.grad", "bias.grad".
    */
   public float[] getFloats(String name) { return tensor(name, Raw.BN2D_F32, 4, (data, n) -> data.getFloatArray(0, n)); }
 
