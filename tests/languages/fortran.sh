@@ -12,10 +12,10 @@ shown fortran example.f90
 example ./fortran_example
 ./vectors
 
-# refused ARGUMENTS: a forward of these does not compile.
-refused() {
-  cat >refused.f90 <<END
-program refused
+# accepted ARGUMENTS: whether a forward of these compiles.
+accepted() {
+  cat >accepted.f90 <<END
+program accepted
   use, intrinsic :: iso_c_binding
   use bn2d
   implicit none
@@ -29,9 +29,10 @@ program refused
   call bn%forward($1)
 end program
 END
-  compile -fsyntax-only refused.f90 >refused.txt 2>&1
+  compile -fsyntax-only accepted.f90 >accepted.txt 2>&1
 }
-refused 'x, y, record, z=x' || fail "not compiled: $(cat refused.txt)"
-for arguments in 'plain, y, record' 'x, plain, record' 'x, y, record, z=plain' 'x, y, record, z=x + x' '2 * x, y, record'; do
-  if refused "$arguments"; then fail "the compiler accepts forward($arguments)"; fi
+accepted 'x, y, record, z=x' || fail "not compiled: $(cat accepted.txt)"
+for arguments in 'plain, y, record' 'x, plain, record' 'x, y, record, z=plain' \
+  'x, y, record, z=x + x' '2 * x, y, record'; do
+  if accepted "$arguments"; then fail "the compiler accepts forward($arguments)"; fi
 done

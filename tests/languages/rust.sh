@@ -1,7 +1,7 @@
 #!/bin/sh
 # capi/rust with rustc alone, and that the compiler refuses what would leave a record without its x.
 . "$(dirname "$0")/language.sh"
-need rustc
+need rustc pkg-config
 binding rust
 
 compile() { rustc --edition 2021 -D warnings -C opt-level=2 -L . -L "native=$lib" "$@"; }
