@@ -899,7 +899,7 @@ BN2D_API int32_t bn2d_mask_nbytes(int64_t n, int64_t c, int64_t h, int64_t w, ui
  * @param dtype BN2D_F32, BN2D_F64, BN2D_F16 or BN2D_BF16: of x, z and y.
  * @param layout BN2D_NCHW or BN2D_NHWC: of x, z and y.
  * @param[in] x (n, num_features, h, w) elements. Borrowed by the record.
- * @param[in] z As many; NULL: no residual.
+ * @param[in] z As many; NULL: no residual. Borrowed by the record of a pointwise activation.
  * @param n,h,w Extents, 0 or more.
  * @param activation A number of bn2d_activation; BN2D_ACT_NONE: a plain forward.
  * @param slope As in bn2d_forward_act().
@@ -1300,7 +1300,7 @@ BN2D_API int32_t bn2d_statistics_merge_exported(bn2d_statistics *statistics, con
  * @param statistics Of two values or more. NULL: the call only checks all else, before anything is
  *   sent to other processes, and writes nothing.
  * @param[in] x Data of any layout. Borrowed by the record.
- * @param[in] z NULL: no residual.
+ * @param[in] z NULL: no residual. Borrowed by the record of a pointwise activation.
  * @param activation One of bn2d_activation.
  * @param slope As in bn2d_forward_act().
  * @param[out] y Borrowed by the record where that needs it.
@@ -1322,7 +1322,7 @@ BN2D_API int32_t bn2d_forward_with_statistics(bn2d_module *module,
  * @param statistics Of two values or more. NULL: the call only checks.
  * @param dtype,layout Of x, z and y: one of bn2d_dtype, one of bn2d_layout.
  * @param[in] x (n, num_features, h, w) elements. Borrowed by the record.
- * @param[in] z As many; NULL: no residual.
+ * @param[in] z As many; NULL: no residual. Borrowed by the record of a pointwise activation.
  * @param n,h,w Extents, 0 or more.
  * @param activation One of bn2d_activation.
  * @param slope As in bn2d_forward_act().
