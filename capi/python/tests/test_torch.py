@@ -194,6 +194,187 @@ def test_gradients_and_their_gradients(slope, training, operator):
     assert torch.autograd.gradgradcheck(function, inputs)
 
 
+NORMS = {
+    "batch": lambda kind: kind.BatchNorm2d(6),
+    "eval": lambda kind: kind.BatchNorm2d(6).eval(),
+    "group": lambda kind: kind.GroupNorm(3, 6),
+    "instance": lambda kind: kind.InstanceNorm2d(6, affine=True),
+    "tracking": lambda kind: kind.InstanceNorm2d(6, affine=True, track_running_stats=True).eval(),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("operator", [False, True])
+@pytest.mark.parametrize("wanted", ["x", "weight", "x before"])
+def test_gradients_of_third_order(norm, operator, wanted):
+    """Those of a part of the graph: torch.autograd.grad goes around a node that has no edge to what
+    it is asked for, and returns the rest without a word."""
+    torch.manual_seed(1)
+    module = NORMS[norm](bt).double()
+    start = torch.randn(2, 6, 2, 2, dtype=torch.double, requires_grad=True)
+    x = start * 2 if wanted == "x before" else start
+    if operator:
+        groups = {"group": 3, "instance": 6}.get(norm, 0)
+        running = (
+            (None, None)
+            if module.running_mean is None
+            else (
+                module.running_mean,
+                module.running_var,
+            )
+        )
+        how = (norm in ("batch", "group", "instance"), 0.1, 1e-5, 0, 0.0, True, groups)
+        y = torch.ops.bn2d.batch_norm(x, None, module.weight, module.bias, *running, *how)[0]
+    else:
+        y = module(x)
+    inputs = (start, module.weight)
+    first = torch.autograd.grad(y.pow(3).sum(), inputs, create_graph=True)
+    loss = sum(one.pow(2).sum() for one in first)
+    second = torch.autograd.grad(loss, inputs, create_graph=True)
+    assert all(one.isfinite().all() for one in second)
+    loss = second[0].pow(2).sum() + y.sum()
+    with pytest.raises(RuntimeError, match="no gradients of third order"):
+        torch.autograd.grad(loss, module.weight if wanted == "weight" else start)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_batched_gradients(norm):
+    """The memory of a tensor that stands for many."""
+    torch.manual_seed(1)
+    ours, theirs = (NORMS[norm](kind).double() for kind in (bt, nn))
+    x = torch.randn(2, 6, 3, 2, dtype=torch.double, requires_grad=True)
+    dys = torch.randn(5, 2, 6, 3, 2, dtype=torch.double)
+    inputs = [(x, module.weight, module.bias) for module in (ours, theirs)]
+    named = {"is_grads_batched": True, "retain_graph": True}
+    outputs = [module(x) for module in (ours, theirs)]
+    results = [torch.autograd.grad(y, of, dys, **named) for y, of in zip(outputs, inputs)]
+    for got, wanted in zip(*results):
+        assert torch.allclose(got, wanted, atol=1e-9)
+    results = [torch.autograd.functional.jacobian(m, x, vectorize=True) for m in (ours, theirs)]
+    assert torch.allclose(*results, atol=1e-9)
+    # torch's own group norm fails here.
+    other = ours if norm == "group" else theirs
+    hessians = [
+        torch.autograd.functional.hessian(lambda x, m=m: m(x).pow(3).sum(), x, vectorize=v)
+        for m, v in ((ours, True), (other, False))
+    ]
+    assert torch.allclose(*hessians, atol=1e-7)
+    # The gradients of batched gradients, and of the third order.
+    (dxs,) = torch.autograd.grad(outputs[0], x, dys, create_graph=True, **named)
+    (first,) = torch.autograd.grad(dxs[0].pow(2).sum(), x)
+    (dx,) = torch.autograd.grad(ours(x), x, dys[0], create_graph=True)
+    (wanted,) = torch.autograd.grad(dx.pow(2).sum(), x)
+    assert torch.allclose(first, wanted, atol=1e-9)
+    assert torch.autograd.gradcheck(ours, (x,), check_batched_grad=True)
+
+
+def test_batched_gradients_through_activations():
+    torch.manual_seed(1)
+    x, z = (torch.randn(2, 6, 3, 2, requires_grad=True) for _ in range(2))
+    dys = torch.randn(5, 2, 6, 3, 2)
+    for name in ("relu", "silu"):
+        for module in (
+            bt.BatchNormAct2d(6, activation=name),
+            bt.GroupNormAct(3, 6, activation=name),
+        ):
+            inputs = (x, z, *module.parameters())
+            y = module(x, z)
+            named = {"is_grads_batched": True, "retain_graph": True}
+            got = torch.autograd.grad(y, inputs, dys, **named)
+            for number, dy in enumerate(dys):
+                wanted = torch.autograd.grad(y, inputs, dy, retain_graph=True)
+                assert all(torch.equal(one[number], other) for one, other in zip(got, wanted))
+
+
+def test_gradients_that_have_no_memory():
+    """A crash: the address of a tensor of zeros is 0."""
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+    for module in (bt.BatchNorm2d(3), bt.BNReLU(3), bt.GroupNorm(3, 3)):
+        (dx,) = torch.autograd.grad(module(x), x, torch._efficientzerotensor(2, 3, 4, 4))
+        assert not dx.any()
+    zeros = torch._efficientzerotensor(2, 3, 4, 4)
+    assert torch.equal(bt.BatchNorm2d(3)(zeros), torch.zeros(2, 3, 4, 4))
+
+
+LAST = torch.channels_last
+INPUTS = {
+    "contiguous": lambda c: torch.randn(4, c, 8, 5),
+    "channels_last": lambda c: torch.randn(4, c, 8, 5).to(memory_format=LAST),
+    "transpose(2, 3)": lambda c: torch.randn(4, c, 8, 5).transpose(2, 3),
+    "transpose(2, 3) of channels_last": lambda c: (
+        torch.randn(4, c, 8, 5).to(memory_format=LAST).transpose(2, 3)
+    ),
+    "transpose(0, 1)": lambda c: torch.randn(c, 4, 8, 5).transpose(0, 1),
+    "permute": lambda c: torch.randn(8, 4, c, 5).permute(1, 2, 0, 3),
+    "expand": lambda c: torch.randn(4, c, 1, 1).expand(4, c, 8, 5),
+    "expand of a batch": lambda c: (
+        torch.randn(1, c, 8, 5).to(memory_format=LAST).expand(4, c, 8, 5)
+    ),
+    "every second row": lambda c: torch.randn(4, c, 8, 5)[:, :, ::2],
+    "every second row of channels_last": lambda c: torch.randn(4, c, 8, 5).to(memory_format=LAST)[
+        :, :, ::2
+    ],
+    "every second channel of channels_last": lambda c: torch.randn(4, 2 * c, 8, 5).to(
+        memory_format=LAST
+    )[:, ::2],
+    "one column": lambda c: torch.randn(4, c, 8, 1).to(memory_format=LAST),
+    "one sample": lambda c: torch.randn(1, c, 8, 5).to(memory_format=LAST),
+    "one pixel": lambda c: torch.randn(4, c, 1, 1).to(memory_format=LAST),
+}
+
+
+def strides(tensor):
+    """Those that matter: `view` does not look at a stride of 1 element."""
+    return [stride for stride, extent in zip(tensor.stride(), tensor.shape) if extent > 1]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("layout", INPUTS)
+@pytest.mark.parametrize("training", [False, True])
+def test_layout_of_results(norm, layout, training):
+    """`norm(x).view(len(x), -1)` that raises where it did not before convert(); eagerly, without
+    gradients and compiled."""
+    if norm == "instance" and layout == "one pixel":
+        pytest.skip("torch refuses it")
+    ours, theirs = (NORMS[norm](kind).train(training) for kind in (bt, nn))
+    if norm == "tracking" and training and layout == "one pixel":
+        pytest.skip("torch refuses it")
+    x = INPUTS[layout](6).requires_grad_()
+    dy = torch.randn_like(theirs(x))
+    (wanted,) = torch.autograd.grad(theirs(x), x, dy)
+    compiled = torch.compile(ours, backend="aot_eager")
+    with torch.no_grad():
+        assert strides(ours(x)) == strides(theirs(x))
+    for module in (ours, compiled):
+        y = module(x)
+        assert strides(y) == strides(theirs(x))
+        (dx,) = torch.autograd.grad(y, x, dy)
+        assert strides(dx) == strides(wanted)
+    assert _calls.format_of(x) == torch._prims_common.suggest_memory_format(x)
+    if norm in ("batch", "eval", "group"):
+        arrays = (ours.weight, ours.bias, None, None)
+        how = (True, 0.1, 1e-5, 0, 0.0, True, 3 if norm == "group" else 0)
+        torch.library.opcheck(torch.ops.bn2d.batch_norm.default, (x, None, *arrays, *how))
+
+
+def test_a_model_that_views_what_a_norm_returns():
+    class Net(nn.Module):
+        def __init__(self, norm):
+            super().__init__()
+            self.norm, self.linear = norm, nn.Linear(6 * 64, 2)
+
+        def forward(self, x):
+            y = self.norm(x.transpose(2, 3))
+            return self.linear(y.view(len(x), -1))
+
+    for make in NORMS.values():
+        net = Net(make(nn))
+        x = torch.randn(4, 6, 8, 8)
+        wanted = net(x)
+        close(bt.convert(net)(x), wanted, torch.float32, scale=10)
+        close(torch.compile(net, backend="aot_eager")(x), wanted, torch.float32, scale=10)
+
+
 def test_frozen_parameters_get_no_gradient():
     module = bt.BatchNorm2d(3)
     module.weight.requires_grad_(False)

@@ -496,7 +496,7 @@ FAULTS = {
     "inference": (inference, "Inference tensors cannot be saved for backward"),
     "twice": (twice, "backward through the graph a second time"),
     "exchanged": (exchanged, "an array has the shape"),
-    "third order": (third_order, "once_differentiable"),
+    "third order": (third_order, "no gradients of third order"),
 }
 
 

@@ -11,9 +11,8 @@ from typing import Any, Optional
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from . import _calls
+from . import _calls, _operators
 
 
 class BatchNorm(torch.autograd.Function):
@@ -63,8 +62,13 @@ def gradients(
 
     `how`: dtype of the parameters, activation, slope, groups, batch_stats.
     """
+    if not _calls.are_plain(dy, x, weight, saved, y, z, bias):
+        parameters, activation, slope, groups, batch_stats = how
+        settings = (batch_stats, activation, slope, *wants, groups)
+        found = _operators.batch_norm_backward(dy, x, weight, saved, y, *settings, z, bias)
+        return tuple(one if wanted else None for one, wanted in zip(found, wants))
     layout, x, weight, z, bias = _calls.as_forward(dy, x, weight, saved, y, z, bias, *how[:4])
-    if torch.is_grad_enabled():  # create_graph: the gradients have gradients
+    if torch.is_grad_enabled():  # backward with create_graph=True
         return BatchNormBackward.apply(layout, dy, x, weight, saved, y, how[4], wants, z, bias)
     return _calls.backward(layout, dy, x, weight, saved, y, how[4], *wants, z, bias)
 
@@ -95,11 +99,46 @@ class BatchNormBackward(torch.autograd.Function):
         return _calls.backward(layout, dy, x, weight, saved, y, batch_stats, *wants, z, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:  # type: ignore[override]
         layout, batch_stats = ctx.how
-        ddy, dx, dweight = _calls.double_backward(layout, *ctx.saved_tensors, batch_stats, *grads)
+        tensors = ctx.saved_tensors
+        dy, x, weight = tensors[:3]
+        if _calls.are_plain(*tensors, *grads):
+            with torch.no_grad():
+                found = _calls.double_backward(layout, *tensors, batch_stats, *grads)
+            inputs = (dy, x, weight, *grads)
+            ddy, dx, dweight = not_differentiable(_operators.NO_THIRD_ORDER, found, *inputs)
+        else:
+            settings = (batch_stats, layout.activation, layout.slope)
+            ddy, dx, dweight = _operators.batch_norm_double_backward(
+                *tensors, *settings, *grads, layout.groups
+            )
+        dweight = None if weight is None else dweight
         return None, ddy, dx, dweight, None, None, None, None, None, None
+
+
+class _NotDifferentiable(torch.autograd.Function):
+    """What was computed from inputs, as a node of which backward raises an error."""
+
+    @staticmethod
+    def forward(ctx: Any, text: str, found: Any, *inputs: Any) -> Any:  # type: ignore[override]
+        ctx.text = text
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:  # type: ignore[override]
+        raise RuntimeError(ctx.text)
+
+
+def not_differentiable(text: str, found: Any, *inputs: Optional[Tensor]) -> Any:
+    """The same tensors, without gradients: whoever differentiates them meets `text` as an error.
+
+    torch's `once_differentiable` does not do: its node has no edge to the inputs, so that
+    `torch.autograd.grad` with respect to them goes around it and returns what is left.
+    """
+    if not torch.is_grad_enabled():
+        return found
+    return _NotDifferentiable.apply(text, tuple(found), *inputs)
 
 
 # Function.apply without its look for functorch's transforms (2 us), which the modules have looked

@@ -37,6 +37,18 @@ HALF = (torch.float16, torch.bfloat16)
 MOST_LAYOUTS = 1024
 
 _empty_like, _empty, _float64 = torch.empty_like, torch.empty, torch.float64
+_keys_of = torch._C._dispatch_keys
+# All that a dense tensor of the CPU has, in inference mode or not. By its keys: wrappers, transforms,
+# lazy negation, other devices and formats, and what torch adds next year, are each a key more.
+_OTHER_KEYS = ~_keys_of(torch.empty(0)).raw_repr()
+
+
+def are_plain(*tensors: Optional[Tensor]) -> bool:
+    """Whether all of them are dense tensors of the CPU, of which the library may get the address."""
+    for one in tensors:
+        if one is not None and _keys_of(one).raw_repr() & _OTHER_KEYS:
+            return False
+    return True
 
 
 def fits(data: torch.dtype, parameters: torch.dtype) -> bool:
@@ -91,11 +103,30 @@ def _view(tensor: Tensor) -> _api.View:
     return _api.view(tuple(tensor.shape), tensor.stride(), code, bits)
 
 
+def format_of(x: Tensor) -> torch.memory_format:
+    """The memory format of y and of all gradients like it: what torch's norms choose, so that
+    `y.view(...)` works where it did.
+
+    c10's `suggest_memory_format`, which Python cannot call: channels_last where the strides ascend
+    in that order, if with gaps; else contiguous, also of a permuted x.
+    """
+    shape, strides = x.shape, x.stride()
+    least = 0
+    for axis in (1, 3, 2, 0):
+        stride = strides[axis]
+        if shape[axis] == 0 or stride < least or stride == 0:
+            return torch.contiguous_format
+        if axis == 0 and least == strides[1]:  # one value a sample, which lies both ways
+            return torch.contiguous_format
+        least = stride * shape[axis]
+    return torch.channels_last
+
+
 def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
     """The tensor with strides that the library takes: an expanded one (of y.sum(), say) is
     copied."""
     if 0 in tensor.stride() or tensor.is_neg():
-        return _empty_like(like).copy_(tensor)
+        return _empty_like(like, memory_format=format_of(like)).copy_(tensor)
     return tensor
 
 
@@ -209,7 +240,7 @@ class Layout:
     """
 
     __slots__ = (
-        "activation", "arrays", "backwards", "forwards", "groups", "mask", "parameters",
+        "activation", "arrays", "backwards", "format", "forwards", "groups", "mask", "parameters",
         "pointwise", "saved", "slope", "statistics",
     )  # fmt: skip
 
@@ -223,6 +254,7 @@ class Layout:
         self.groups = groups
         self.statistics = 8 * (n * groups if groups else c)  # bytes of the saved means
         self.arrays = torch.Size((c,))
+        self.format = format_of(x)
         self.mask = masks(activation, slope)
         self.pointwise = is_pointwise(activation)
         self.saved = saved_length(n, c, h, w, self.mask, groups)
@@ -340,7 +372,7 @@ def forward(
     save: bool,
 ) -> tuple[Tensor, Optional[Tensor]]:
     """y = act(bn(x) + z) and, with `save`, what backward needs. Moves the running statistics in place."""
-    y = _empty_like(x)
+    y = _empty_like(x, memory_format=layout.format)
     calls = layout.forwards
     try:
         call = calls.pop()
@@ -428,8 +460,8 @@ def backward(
     if 0 in strides or dy.is_neg():
         dy = laid_out(dy, x)
         strides = dy.stride()
-    dx = _empty_like(x) if want_x else None
-    dz = _empty_like(x) if want_z else None
+    dx = _empty_like(x, memory_format=layout.format) if want_x else None
+    dz = _empty_like(x, memory_format=layout.format) if want_z else None
     of_argument = layout.pointwise or bias is not None
     key = (strides, None if y is None else y.stride(), want_x, want_z, of_argument)
     try:
@@ -496,7 +528,7 @@ def double_backward(
 
     Prepared anew each time: that costs little beside the graph which leads here.
     """
-    ddy, dx = _empty_like(x), _empty_like(x)
+    ddy, dx = (_empty_like(x, memory_format=layout.format) for _ in range(2))
     dweight = None if weight is None else _empty_like(weight)
     tensors = {"x": x, "dy": laid_out(dy, x), "ddy": ddy, "dx": dx}
     if y is not None:

@@ -17,14 +17,13 @@ from torch.autograd import forward_ad
 from . import _extension
 from ._activations import activate
 from ._autograd import batch_norm
-from ._calls import fits, forward, layout_of
+from ._calls import are_plain, fits, forward, layout_of
 from ._operators import batch_norm as batch_norm_operator
 
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
 _int64 = torch.int64
 _int64_at = ctypes.c_int64.from_address
-_strided = torch.strided
 _tracing_state = torch._C._get_tracing_state
 _PLAIN = (Tensor, nn.Parameter)
 
@@ -134,6 +133,8 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     _torch = nn.InstanceNorm2d
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
+        if isinstance(input, Tensor):  # as torch, whose y is contiguous whatever x is
+            input = input.contiguous()  # noqa: A001
         return _forward(self, input, None, 0, 0.0)
 
     def _mode(
@@ -267,7 +268,7 @@ def _moved(running_mean: Tensor, running_var: Optional[Tensor], counter: Optiona
 
 def _plain(x: Tensor) -> bool:
     """A tensor that is what it seems, and in the CPU's memory."""
-    return type(x) in _PLAIN and x.is_cpu and x.layout is _strided and not x.is_neg()
+    return type(x) in _PLAIN and are_plain(x)
 
 
 def _matches(z: Tensor, x: Tensor) -> bool:

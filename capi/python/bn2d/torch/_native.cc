@@ -9,7 +9,6 @@
 #include <Python.h>
 // First, as it must be.
 #include <ATen/EmptyTensor.h>
-#include <ATen/ops/empty_like.h>
 #include <bn2d/bn2d.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/DynamicTypes.h>
@@ -142,10 +141,10 @@ class View {
   bn2d_view view_ = {};
 };
 
-// What torch.empty_like and torch.empty return, without their way through the dispatcher.
+// What torch.empty_like and torch.empty return, without their way through the dispatcher. y and the
+// gradients like it have the format that torch's norms choose (_calls.format_of).
 Tensor new_like(const Tensor &x) {
-  if (!x.is_non_overlapping_and_dense()) return at::empty_like(x);
-  return at::detail::empty_strided_cpu(x.sizes(), x.strides(), x.scalar_type());
+  return at::detail::empty_cpu(x.sizes(), x.scalar_type(), false, x.suggest_memory_format());
 }
 Tensor new_array(int64_t length, ScalarType dtype) {
   return at::detail::empty_cpu({length}, dtype);

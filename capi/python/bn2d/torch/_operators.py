@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The same calls as operators of torch: `torch.ops.bn2d.batch_norm` and two for its gradients.
 
-They are what torch.compile and torch.export see, and what runs under dispatch modes and on fake
-tensors. They change nothing in place: the new running statistics are results. A result that was not
-wanted has no elements.
+They are what torch.compile and torch.export see, and what runs under dispatch modes, on fake
+tensors, and on gradients that are no plain tensors (batched ones, say). They change nothing in
+place: the new running statistics are results. A result that was not wanted has no elements.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 
 from . import _calls
 
@@ -39,6 +40,11 @@ _library.define(
 
 def _or_none(tensor: Tensor, wanted: bool) -> Optional[Tensor]:
     return tensor if wanted else None
+
+
+def _like(x: Tensor) -> Tensor:
+    """y or a gradient in the format of `_calls.format_of`, in terms that tracers follow."""
+    return torch.empty_like(x, memory_format=suggest_memory_format(x))
 
 
 def _result(tensor: Optional[Tensor], like: Tensor) -> Tensor:
@@ -106,7 +112,7 @@ def _batch_norm_fake(
         torch.empty_like(one) if batch_stats and one is not None else x.new_empty(0)
         for one in (running_mean, running_var)
     ]
-    return torch.empty_like(x), saved, results[0], results[1]
+    return _like(x), saved, results[0], results[1]
 
 
 def _batch_norm_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -183,7 +189,7 @@ def _backward_fake(
     bias: Optional[Tensor] = None,
 ) -> Any:
     parameters = x.dtype if weight is None else weight.dtype
-    tensors = [torch.empty_like(x) if wanted else x.new_empty(0) for wanted in (want_x, want_z)]
+    tensors = [_like(x) if wanted else x.new_empty(0) for wanted in (want_x, want_z)]
     arrays = [
         x.new_empty(x.shape[1], dtype=parameters) if wanted else x.new_empty(0)
         for wanted in (want_weight, want_bias)
@@ -233,11 +239,20 @@ def _double_backward(
     return ddy, dx, _result(dweight, x)
 
 
+NO_THIRD_ORDER = (
+    "bn2d.torch has no gradients of third order (torch's norms have: bn2d.torch.revert)"
+)
+
+
+def _double_backward_gradient(ctx: Any, *grads: Any) -> Any:
+    raise RuntimeError(NO_THIRD_ORDER)
+
+
 def _double_backward_fake(
     dy: Tensor, x: Tensor, weight: Optional[Tensor], saved: Tensor, *settings: Any
 ) -> Any:
     dweight = x.new_empty(0) if weight is None else torch.empty_like(weight)
-    return torch.empty_like(x), torch.empty_like(x), dweight
+    return _like(x), _like(x), dweight
 
 
 for _name, _call, _fake in (
@@ -254,4 +269,10 @@ torch.library.register_autograd(
     "bn2d::batch_norm_backward", _backward_gradient, setup_context=_backward_context, lib=_library
 )
 
+torch.library.register_autograd(
+    "bn2d::batch_norm_double_backward", _double_backward_gradient, lib=_library
+)
+
 batch_norm = torch.ops.bn2d.batch_norm.default
+batch_norm_backward = torch.ops.bn2d.batch_norm_backward.default
+batch_norm_double_backward = torch.ops.bn2d.batch_norm_double_backward.default

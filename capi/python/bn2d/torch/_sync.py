@@ -16,13 +16,13 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.autograd.function import once_differentiable
 
 from .. import _api
 from .._module import BatchNorm2d as Worker
 from .._statistics import Statistics
 from ..errors import StateError
-from ._calls import DTYPES, _view, laid_out
+from ._autograd import not_differentiable
+from ._calls import DTYPES, _view, format_of, laid_out
 from ._modules import BatchNorm2d, _dtype, _increment_version
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
@@ -171,7 +171,7 @@ class _SyncBatchNorm(torch.autograd.Function):
                     % (x.dtype, x.device)
                 )
             x = laid_out(x, x)
-            y = torch.empty_like(x)
+            y = torch.empty_like(x, memory_format=format_of(x))
             worker = _worker(module, x)
             _call("bn2d_forward_with_statistics", worker, {"x": x, "y": y})  # only checks
             view = _view(x)
@@ -193,14 +193,21 @@ class _SyncBatchNorm(torch.autograd.Function):
                 _copy(worker, name, getattr(module, name), back=True)
             _increment_version([getattr(module, name) for name in _BUFFERS])
         ctx.save_for_backward(x)
+        ctx.weight = weight  # not saved: its values are in the record, and it may change
         ctx.parameters = (worker, weight is not None, bias is not None)
         ctx.group = module.process_group
         ctx.dtype = _dtype(x, (weight, bias, module.running_mean))
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
+        with torch.no_grad():
+            found = _SyncBatchNorm._gradients(ctx, dy)
+        text = "SyncBatchNorm2d has no gradients of second order"
+        return *not_differentiable(text, found, dy, *ctx.saved_tensors, ctx.weight), None
+
+    @staticmethod
+    def _gradients(ctx: Any, dy: Tensor) -> tuple[Optional[Tensor], ...]:
         (x,) = ctx.saved_tensors
         worker, has_weight, has_bias = ctx.parameters
         length = 2 * worker.num_features
@@ -225,7 +232,7 @@ class _SyncBatchNorm(torch.autograd.Function):
             total = torch.zeros(length, dtype=torch.float64)
             for of_rank in _gather(ctx.group, None if fault else sums, fault, length):
                 total += of_rank
-            dx = torch.empty_like(x)
+            dx = torch.empty_like(x, memory_format=format_of(x))
             _call(
                 "bn2d_backward_with_sums",
                 worker,
@@ -235,4 +242,4 @@ class _SyncBatchNorm(torch.autograd.Function):
             )
         elif fault is not None:
             raise fault
-        return dx, gradients[0], gradients[1], None
+        return dx, gradients[0], gradients[1]
