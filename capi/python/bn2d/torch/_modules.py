@@ -8,6 +8,7 @@ functorch's transforms, tensor subclasses, dtypes that do not fit), torch's own 
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any, Optional
 
 import torch
@@ -26,6 +27,7 @@ _int64 = torch.int64
 _int64_at = ctypes.c_int64.from_address
 _tracing_state = torch._C._get_tracing_state
 _PLAIN = (Tensor, nn.Parameter)
+_INF = math.inf
 
 
 # What `_forward` does for plain tensors in C++, or None.
@@ -41,7 +43,8 @@ def native() -> bool:
 
 
 # As torch decides: which running statistics, whether the batch's (else those), how they move, what
-# counts; and the groups of a group norm, or 0.
+# counts; and the groups of a group norm, or 0. A module's _mode() says None of what the library
+# refuses, be it that torch refuses it, too: then torch decides (_by_torch).
 _Mode = tuple[Optional[Tensor], Optional[Tensor], bool, float, Optional[Tensor], int]
 
 
@@ -66,8 +69,8 @@ class BatchNorm2d(nn.BatchNorm2d):
     is of the parameters' dtype, or float16/bfloat16 with float32 parameters.
 
     Raises:
-        ValueError: Not 4 dimensions, another number of channels, or batch statistics of 1 value per
-            channel. The module is then as it was.
+        What torch raises: of other than 4 dimensions, another number of channels, batch statistics of
+        1 value per channel, an eps below 0. The module is then as it was.
 
     Threads: as torch's; a module in training mode belongs to one thread at a time.
     """
@@ -79,23 +82,21 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def _mode(
         self, x: Tensor, running_mean: Optional[Tensor], running_var: Optional[Tensor]
-    ) -> _Mode:
+    ) -> Optional[_Mode]:
+        eps = self.eps
+        if not self.training and (running_mean is not None or running_var is not None):
+            return (running_mean, running_var, False, 0.0, None, 0) if 0.0 <= eps < _INF else None
         momentum = self.momentum
         factor = 0.0 if momentum is None else momentum
-        if not self.training:
-            return (
-                running_mean,
-                running_var,
-                running_mean is None and running_var is None,
-                factor,
-                None,
-                0,
-            )
-        if not self.track_running_stats:
-            return None, None, True, factor, None, 0
+        if not 0.0 < eps < _INF or x.numel() == self.num_features:  # torch's errors
+            return None
+        if not self.training or not self.track_running_stats:
+            return None, None, True, 0.0, None, 0
         counter = self._buffers["num_batches_tracked"]
         if momentum is None and counter is not None:
             factor = 1.0 / (float(counter) + 1.0)
+        if not 0.0 <= factor <= 1.0:
+            return None
         return running_mean, running_var, True, factor, counter, 0
 
 
@@ -114,7 +115,9 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
         return _forward(self, input, None, 0, 0.0)
 
-    def _mode(self, x: Tensor, running_mean: None, running_var: None) -> _Mode:
+    def _mode(self, x: Tensor, running_mean: None, running_var: None) -> Optional[_Mode]:
+        if not 0.0 <= self.eps < _INF:
+            return None
         return None, None, True, 0.0, None, self.num_groups
 
 
@@ -126,8 +129,8 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     :class:`BatchNorm2d`. An empty batch leaves the running statistics alone; torch makes them NaN.
 
     Raises:
-        ValueError: Statistics of 1 value (H*W = 1), another number of channels. The module is then as it
-            was.
+        What torch raises: of statistics of 1 value (H*W = 1), another number of channels. The module
+        is then as it was.
     """
 
     _torch = nn.InstanceNorm2d
@@ -140,7 +143,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     def _mode(
         self, x: Tensor, running_mean: Optional[Tensor], running_var: Optional[Tensor]
     ) -> Optional[_Mode]:
-        if x.dim() != 4 or x.size(1) != self.num_features:
+        if x.dim() != 4 or x.size(1) != self.num_features or not 0.0 <= self.eps < _INF:
             return None
         if self.training or not self.track_running_stats:
             if x.size(2) * x.size(3) == 1:  # torch's error
@@ -337,7 +340,21 @@ def _by_torch(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slop
         arguments = (x,) if z is None else (x, z)
         tracer = x.tracer
         return tracer.create_proxy("call_module", tracer.path_of_module(module), arguments, {})  # type: ignore
-    y = module._torch.forward(module, x)
+    y = module._torch.forward(module, x) if _is_compiling() else _torch_or_unchanged(module, x)
     if z is not None:
         y = y + z
     return activate(activation, y, slope)
+
+
+def _torch_or_unchanged(module: Any, x: Tensor) -> Tensor:
+    """torch's norm, but where it raises, it has not counted: torch counts first."""
+    counter = module._buffers.get("num_batches_tracked")
+    known = counter is not None and not counter.is_inference()
+    version = counter._version if known else None
+    try:
+        y: Tensor = module._torch.forward(module, x)
+    except Exception:
+        if known and counter._version != version:
+            counter.sub_(1)
+        raise
+    return y
