@@ -477,7 +477,8 @@ class Norm:
             out: Receives y: same shape and dtype, any strides; may be x itself (without record) or
                 z (from relu6 on: without record). None: a new array with the layout of x.
             record: True: returns (y, :class:`Record`), for backward.
-            statistics: In place of those of x, in training mode; takes as long as eval mode then.
+            statistics: In place of those of x, in training mode; of large planes a call takes as
+                long as in eval mode then.
 
         Raises:
             ShapeError, DtypeError, LayoutError, OverlapError, TooFewValuesError (batch statistics
@@ -518,9 +519,28 @@ class Norm:
         plans.append(plan)
         if status:
             _api.fail(status)
-        return (y, Record(self, _api.Handle(made or 0, "record"), x, z, y)) if record else y
+        if not record:
+            return y
+        borrowed = self._borrowed(z, y, activation, slope)
+        return y, Record(self, _api.Handle(made or 0, "record"), x, borrowed, z is not None)
 
     __call__ = forward
+
+    def _borrowed(
+        self, z: Optional[Array], y: Array, activation: Optional[str], slope: Optional[float]
+    ) -> Optional[Array]:
+        """What a record of the call that has just been borrows beside x: z, y or nothing.
+
+        As bn2d_forward_act() says: a pointwise activation makes its argument again; others read
+        their side off y, where neither x tells it (on batch statistics, without z) nor a mask (of a
+        negative slope).
+        """
+        if activation not in ("relu", "leaky_relu"):
+            return z if activation is not None else None
+        if activation == "leaky_relu" and slope is not None and slope < 0:
+            return None
+        tells = z is None and (not self.track_running_stats or (self.training and not self.frozen))
+        return None if tells else y
 
     def _kept(self, key: Any) -> list[_Plan]:
         """Where plans of a key are kept for the next call; a plan serves one thread at a time."""
@@ -752,16 +772,25 @@ def _dtype_number(dtype: Optional[DTypeLike]) -> int:
 class Record:
     """What one forward call left for its backward; from ``forward(..., record=True)``.
 
-    Holds x and y: leave them unchanged until the last backward. Usable any number of times.
+    It has no copy of the data: it borrows x, and beside it z where the activation is one from relu6
+    on, or y where that is relu or leaky_relu after a residual or on running statistics. It keeps
+    these alive. Leave them unchanged until the last backward: what changes them changes the
+    gradients, without an error. Usable any number of times.
     """
 
     def __init__(
-        self, module: Norm, handle: _api.Handle, x: Array, z: Optional[Array], y: Array
+        self,
+        module: Norm,
+        handle: _api.Handle,
+        x: Array,
+        borrowed: Optional[Array],
+        residual: bool,
     ) -> None:
         self._module = module
         self._handle = handle
-        self._x, self._y = x, y
-        self._residual = z is not None
+        self._x = x
+        self._borrowed = borrowed  # z or y: the library has its address
+        self._residual = residual
 
     def __reduce__(self) -> Any:
         raise TypeError(

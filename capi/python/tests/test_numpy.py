@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import bn2d
 import numpy as np
@@ -107,6 +108,63 @@ def test_eval_uses_the_running_statistics_and_changes_nothing():
     )
     assert np.allclose(bn(x), wanted, rtol=1e-12, atol=1e-12)
     assert all(np.array_equal(array, before[name]) for name, array in bn.state_dict().items())
+
+
+POINTWISE = ["relu6", "clamp", "hardswish", "silu", "gelu", "sigmoid"]
+SIDED = [("relu", None), ("leaky_relu", None), ("leaky_relu", 0.2)]
+# activation, slope, what a record keeps beside x: with z in training, with z in eval mode, without
+# z in training, without z in eval mode
+BORROWED = [
+    (None, None, ["", "", "", ""]),
+    *((name, slope, ["y", "y", "", "y"]) for name, slope in SIDED),
+    ("leaky_relu", -0.5, ["", "", "", ""]),
+    *((name, 2.0, ["z", "z", "", ""]) for name in POINTWISE),
+]
+
+
+@pytest.mark.parametrize(("activation", "slope", "kept"), BORROWED)
+@pytest.mark.parametrize("make", ["batch", "frozen", "group", "instance", "tracking"])
+def test_a_record_keeps_what_it_borrows_and_no_more(activation, slope, kept, make):
+    """Gradients of memory that has become something else; memory that is held for nothing."""
+    norm = {
+        "batch": lambda: bn2d.BatchNorm2d(4),
+        "frozen": lambda: bn2d.BatchNorm2d(4),
+        "group": lambda: bn2d.GroupNorm(2, 4),
+        "instance": lambda: bn2d.InstanceNorm2d(4),
+        "tracking": lambda: bn2d.InstanceNorm2d(4, track_running_stats=True),
+    }[make]()
+    if make == "frozen":
+        norm.frozen = True
+    for residual, training in ((True, True), (True, False), (False, True), (False, False)):
+        norm.train(training)
+        on_running = make == "frozen" or (make in ("batch", "tracking") and not training)
+        expected = kept[(0 if residual else 2) + on_running]
+        rng = np.random.default_rng(1)
+        x = rng.normal(size=(4, 4, 16, 16)).astype("f4")
+        dy, z = (rng.normal(size=x.shape).astype("f4") for _ in range(2))
+
+        def call():
+            """A record, and weak references to what has been given; z and y are temporary."""
+            given, residue = x.copy(), z.copy() if residual else None
+            y, record = norm.forward(
+                given, residue, activation=activation, slope=slope, record=True
+            )
+            found = {"x": weakref.ref(given), "y": weakref.ref(y)}
+            if residue is not None:
+                found["z"] = weakref.ref(residue)
+            wanted = record.backward(dy)
+            return record, found, wanted
+
+        record, found, wanted = call()
+        gc.collect()
+        alive = {name for name, one in found.items() if one() is not None}
+        assert alive == {"x", *expected}, (residual, training)
+        junk = [np.full(x.shape, 777, "f4") for _ in range(20)]
+        got = record.backward(dy)
+        for one, other in zip(*((got, wanted) if residual else ((got,), (wanted,)))):
+            assert np.array_equal(one, other)
+        del junk, record
+        assert all(one() is None for one in found.values())
 
 
 def test_nothing_is_copied():
