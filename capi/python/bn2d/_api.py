@@ -156,9 +156,12 @@ def _number(name: str, given: Any) -> float:
 
 
 def _checked(function: str, parameter: dict[str, Any], given: Any) -> Any:
-    """The argument for a parameter of C, which has to hold it. Addresses and texts are ours."""
+    """The argument for a parameter of C, which has to hold it. Addresses are ours."""
     kind = SCALARS.get(parameter["type"])
     if kind is None:
+        if isinstance(given, bytes) and b"\0" in given:
+            # C would take what is before it: another file, or two names that are one.
+            raise errors.InvalidArgumentError("%s has a null byte: %r" % (parameter["name"], given))
         return given
     # As the library's own messages: a setter's value is called what it sets.
     setter = re.fullmatch(r"bn2d_(?:options_|module_)?set_(\w+)", function)

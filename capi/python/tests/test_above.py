@@ -108,3 +108,26 @@ def test_fold():
         bn2d.fold_into_next(bn, linear, padded=True)
     with pytest.raises(bn2d.ShapeError):
         bn2d.fold_into_previous(bn, linear)
+
+
+def test_null_bytes(tmp_path):
+    """Another file than the one that is named, or two names that become one: C's texts end there."""
+    need_libraries("state")
+    path, one = tmp_path / "file", np.ones(2)
+    bn2d.save_state(path, {"a": one, "bn.": random_module(3)})
+    before = path.read_bytes()
+    for call in (
+        lambda: bn2d.save_state("%s\0.old" % path, {"a": one}),
+        lambda: bn2d.save_state(os.fsencode(path) + b"\0", {"a": one}),
+        lambda: bn2d.load_state("%s\0.old" % path, {"a": one}, strict=False),
+        lambda: bn2d.save_state(path, {"a\0b": one}),
+        lambda: bn2d.save_state(path, {"a\0b.": random_module(3)}),
+        lambda: bn2d.save_state(path, {"a": one}, {"by\0": "test"}),
+        lambda: bn2d.save_state(path, {"a": one}, {"by": "\0test"}),
+        lambda: bn2d.load_state(path, {"a\0zzz": one}, strict=False),
+        lambda: bn2d.load_state(path, {"bn.\0": bn2d.BatchNorm2d(3)}, strict=False),
+    ):
+        with pytest.raises(ValueError, match="null byte"):  # as open() says
+            call()
+    assert os.listdir(tmp_path) == ["file"]
+    assert path.read_bytes() == before
