@@ -100,6 +100,16 @@ def work(rank, world, folder):
     )
     found["after"] = module(x).detach()
     pickle.loads(pickle.dumps(module))
+    # Gradients of gradients, of which grad() with respect to x or weight went around.
+    x.requires_grad_()
+    y = module(x)
+    (dx,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    found["second order"] = []
+    for one in (x, module.weight):
+        try:
+            torch.autograd.grad(dx.square().sum() + y.sum(), one, retain_graph=True)
+        except RuntimeError as error:
+            found["second order"].append(str(error))
     # Together with DistributedDataParallel, and converted.
     torch.manual_seed(7)
     model = nn.Sequential(nn.Conv2d(3, C, 3), nn.BatchNorm2d(C), nn.ReLU())
@@ -148,6 +158,9 @@ def test_processes(world, tmp_path):
         assert (kind == "ShapeError") == (rank == 1)
         assert rank == 1 or "rank 1" in text
         assert torch.isfinite(one["after"]).all()
+        assert [text.split()[:3] for text in one["second order"]] == [
+            ["SyncBatchNorm2d", "has", "no"]
+        ] * 2
         assert all(torch.equal(a, b) for a, b in zip(one["gradients"], found[0]["gradients"]))
     assert torch.isfinite(found[0]["eval"]).all()
 

@@ -7,8 +7,8 @@
     layer = bn2d.torch.BNReLU(64)               # relu(bn(x)), or relu(bn(x) + z) with layer(x, z)
     layer = bn2d.torch.BatchNormAct2d(64, activation="silu")    # and GroupNormAct
 
-`python -m bn2d.torch.build` compiles what a call does around the library, which saves up to 100 us
-a layer and step; `native()` tells whether it is in use.
+`python -m bn2d.torch.build` compiles what a call does around the library; `native()` tells whether
+that is in use.
 
 Importing this makes bn2d run its threads in torch's OpenMP pool, for the whole process: workers of
 two pools would take the cores from each other. `bn2d.set_thread_pool("tbb")` undoes that.

@@ -62,7 +62,7 @@ def gradients(
 
     `how`: dtype of the parameters, activation, slope, groups, batch_stats.
     """
-    if not _calls.are_plain(dy, x, weight, saved, y, z, bias):
+    if not _calls.are_plain(dy, x):  # 0.4 us each; the others are what forward took or made
         parameters, activation, slope, groups, batch_stats = how
         settings = (batch_stats, activation, slope, *wants, groups)
         found = _operators.batch_norm_backward(dy, x, weight, saved, y, *settings, z, bias)

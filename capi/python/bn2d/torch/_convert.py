@@ -59,14 +59,16 @@ def convert(model: Module, fuse: bool = False) -> Module:
     in place.
 
     Args:
-        model: Any module, itself included. Subclasses of torch's norms are left alone.
+        model: Any module, itself included. Subclasses of torch's norms are left as they are, and so
+            are parametrized norms, whose class is a subclass.
         fuse: True: where an ``nn.Sequential`` has an activation right after a batch norm or a group
             norm, both become one, unless one of them has hooks or is used elsewhere: a
             :class:`BNReLU` with ``nn.ReLU`` and ``nn.LeakyReLU`` after batch norm, else a
             :class:`BatchNormAct2d` or :class:`GroupNormAct` (also ``nn.ReLU6``, ``Hardswish``,
             ``SiLU``, ``GELU`` of erf, ``Sigmoid``). The activation stays in its place and hands its
             input on, so that the names in ``state_dict`` stay, too. Subclasses of ``nn.Sequential``
-            with its ``forward`` count, too.
+            with its ``forward`` count, too. Only where the Sequential is called as a whole: do not
+            index, iterate or edit it afterwards.
 
     Returns:
         The model.

@@ -65,8 +65,8 @@ def _has_tangents() -> bool:
 class BatchNorm2d(nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d`` computed by bn2d: the same arguments, parameters, buffers and state.
 
-    Shape: (N, C, H, W) in and out, of any layout; channels_last and contiguous at full speed. Data
-    is of the parameters' dtype, or float16/bfloat16 with float32 parameters.
+    Shape: (N, C, H, W) in and out, of any layout; channels_last and contiguous at full speed. y is
+    channels_last where x is, else contiguous. Data is of the parameters' dtype, or float16/bfloat16 with float32 parameters.
 
     Raises:
         What torch raises: of other than 4 dimensions, another number of channels, batch statistics of
@@ -126,7 +126,8 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     state.
 
     Shape: (N, C, H, W) in and out, of any layout; (C, H, W) torch computes. dtypes as in
-    :class:`BatchNorm2d`. An empty batch leaves the running statistics alone; torch makes them NaN.
+    :class:`BatchNorm2d`. y is contiguous, as torch's. An empty batch leaves the running statistics
+    alone; torch raises an error or makes them NaN.
 
     Raises:
         What torch raises: of statistics of 1 value (H*W = 1), another number of channels. The module
