@@ -66,11 +66,12 @@ class BatchNorm2d(nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d`` computed by bn2d: the same arguments, parameters, buffers and state.
 
     Shape: (N, C, H, W) in and out, of any layout; channels_last and contiguous at full speed. y is
-    channels_last where x is, else contiguous. Data is of the parameters' dtype, or float16/bfloat16 with float32 parameters.
+    channels_last where x is, else contiguous. Data is of the parameters' dtype, or
+    float16/bfloat16 with float32 parameters.
 
     Raises:
-        What torch raises: of other than 4 dimensions, another number of channels, batch statistics of
-        1 value per channel, an eps below 0. The module is then as it was.
+        What torch raises: of other than 4 dimensions, another number of channels, batch statistics
+        of 1 value per channel, an eps below 0. The module is then as it was.
 
     Threads: as torch's; a module in training mode belongs to one thread at a time.
     """
