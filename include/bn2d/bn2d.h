@@ -1294,8 +1294,8 @@ BN2D_API int32_t bn2d_statistics_merge_exported(bn2d_statistics *statistics, con
                                                 int64_t length);
 /**
  * As bn2d_forward_act() on batch statistics, with these statistics in place of those of x: no sums
- * run, and the call takes as long as one in eval mode. Running statistics (the variance unbiased by
- * the statistics' count) and counter move, also where x has no elements.
+ * run, and of large planes the call takes as long as one in eval mode. Running statistics (the
+ * variance unbiased by the statistics' count) and counter move, also where x has no elements.
  * @param module A module whose forward uses batch statistics.
  * @param statistics Of two values or more. NULL: the call only checks all else, before anything is
  *   sent to other processes, and writes nothing.
