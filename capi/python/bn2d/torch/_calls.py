@@ -38,13 +38,14 @@ MOST_LAYOUTS = 1024
 
 _empty_like, _empty, _float64 = torch.empty_like, torch.empty, torch.float64
 _keys_of = torch._C._dispatch_keys
-# All that a dense tensor of the CPU has, in inference mode or not. By its keys: wrappers, transforms,
-# lazy negation, other devices and formats, and what torch adds next year, are each a key more.
+# All that a dense tensor of the CPU has, in inference mode or not. By its keys: wrappers,
+# transforms, lazy negation, other devices and formats, and what torch adds next year, are each a
+# key more.
 _OTHER_KEYS = ~_keys_of(torch.empty(0)).raw_repr()
 
 
 def are_plain(*tensors: Optional[Tensor]) -> bool:
-    """Whether all of them are dense tensors of the CPU, of which the library may get the address."""
+    """Whether all of them are dense tensors of the CPU, whose address the library may get."""
     for one in tensors:
         if one is not None and _keys_of(one).raw_repr() & _OTHER_KEYS:
             return False

@@ -131,8 +131,8 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     alone; torch raises an error or makes them NaN.
 
     Raises:
-        What torch raises: of statistics of 1 value (H*W = 1), another number of channels. The module
-        is then as it was.
+        What torch raises: of statistics of 1 value (H*W = 1), another number of channels. The
+        module is then as it was.
     """
 
     _torch = nn.InstanceNorm2d
