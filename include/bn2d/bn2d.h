@@ -237,8 +237,7 @@ enum bn2d_activation {
   BN2D_ACT_LEAKY_RELU = 2, /**< v > 0 ? v : slope*v; the gradient at 0 is slope */
   BN2D_ACT_RELU6 = 3,      /**< min(max(v, 0), 6); the gradient at 0 and 6 is 0. Since 1.3. */
   /** min(max(v, 0), slope): `slope` is the upper bound, above 0; the gradient at 0 and there is 0.
-   * Of other lower bounds: clamp of v to [a, b] is a + this of v - a, with the bound b - a.
-   * Since 1.3. */
+   * To clamp to [a, b]: take a from the bias, use the bound b - a, and add a to y. Since 1.3. */
   BN2D_ACT_CLAMP = 4,
   /** v*min(max(v + 3, 0), 6)/6; the gradient at -3 is 0, at 3 it is 1. Since 1.3. */
   BN2D_ACT_HARDSWISH = 5,
@@ -283,9 +282,9 @@ enum bn2d_flag {
  *    both at full speed.
  *  - ndim 5: blocks of b channels, as oneDNN has them (nChw16c, nChw8c). The shape is
  *    {N, C/b, H, W, b}, strides NULL or {C*H*W, H*W*b, W*b, b, 1}; channel c is number c%b of block
- *    c/b. So C is a multiple of b: channels that only pad the last block are not known here. Most
- * take about as long as channels_last, 7x7 with 8 channels up to twice as long (`bn2d_bench
- * --filter '^blocked/' --threads 1`). A mask is that of (N, C, H, W). Since 1.3.
+ *    c/b. So C is a multiple of b: channels that only pad the last block are not known here. Blocks
+ *    take about as long as channels_last, 7x7 planes in blocks of 8 up to twice as long
+ *    (`bn2d_bench --filter '^blocked/' --threads 1`). A mask is that of (N, C, H, W). Since 1.3.
  *  - any other positive strides work, too. The stride of an extent of 0 or 1 does not matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
  *    again and again. In a tensor that is written, no two elements may share memory:
@@ -694,8 +693,8 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor,
  *   BN2D_ERROR_TOO_FEW_VALUES (batch statistics of 1 value per channel), BN2D_ERROR_STATE (in
  *   training: num_batches_tracked, which the host may write, is negative or at its largest),
  *   BN2D_ERROR_BUSY. Threads: shared on running statistics (in eval mode, or frozen), and in eval
- *   mode of a group or instance norm; else exclusive; so is a batch norm without running
- * statistics, in both modes. Since 1.0.
+ *   mode of a group or instance norm; else exclusive. A batch norm without running statistics is
+ *   exclusive in both modes. Since 1.0.
  */
 BN2D_API int32_t bn2d_forward_f32(bn2d_module *module, const float *x, int64_t n, int64_t h,
                                   int64_t w, float *y, bn2d_record **record);

@@ -425,6 +425,8 @@ void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::
   for_each_piece(group, block, [&](const Piece &piece) {
     auto job = job_of_piece<kernels::MapJob>(piece, packed);
     set_activation(job);
+    // The next piece, which is far away in planes, where the hardware does not look: eval of
+    // 32x64x56x56 from planes to channels_last took 0.77 of the time with it.
     const kernels::Stream &read = job.x.data ? job.x : job.g;
     job.prefetch = (piece.next_channel * read.channel + piece.next_position) * dtype_size(dtype_);
     job.coefficients = coefficients.from(piece.in_group).regular;
