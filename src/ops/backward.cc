@@ -21,6 +21,7 @@
 #include "ops/merge.h"
 #include "ops/operations.h"
 #include "ops/pointwise.h"
+#include "ops/reordered.h"
 #include "ops/repeats.h"
 #include "ops/schedule.h"
 #include "ops/unbounded_statistics.h"
@@ -374,10 +375,12 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   const bool is_pointwise = call.fused.is_pointwise();
   const Agreement agreement(operation.has_sums && !is_pointwise && !is_dy, &tensors);
   const Blockwise blockwise(tensors, sets, call.dy.dtype);
+  const Reordered reordered(blockwise, tensors, call.dy.dtype);
   tensors.lends_out = is_pointwise && operation.has_sums && call.dx.exists() && !is_dy;
   const bool in_place = is_dy || tensors.lends_out || agreement.exists();
   const int reads = tensors.x.exists() && tensors.x.data != call.dy.data ? 2 : 1;
-  const Schedule<Backward> schedule(operation, blockwise, call, call.dy.dtype, reads, !in_place);
+  const Schedule<Backward> schedule(operation, blockwise, reordered.maps(), call, call.dy.dtype,
+                                    reads, !in_place);
   const Scratch scratch(schedule.scratch_bytes());
   const auto run = [&] {
     before.run();

@@ -18,6 +18,7 @@
 #include "ops/exact_mean.h"
 #include "ops/merge.h"
 #include "ops/operations.h"
+#include "ops/reordered.h"
 #include "ops/repeats.h"
 #include "ops/schedule.h"
 
@@ -217,8 +218,10 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   const Sets sets = merge_samples(call.sets.of(size), &tensors);
   const Repeats repeats(tensors, sets.size);
   const Blockwise blockwise(tensors, sets, call.dy.dtype);
+  const Reordered reordered(blockwise, tensors, call.dy.dtype);
   const DoubleBackward operation(call);
-  const Schedule<DoubleBackward> schedule(operation, blockwise, call, call.dy.dtype, 3, false);
+  const Schedule<DoubleBackward> schedule(operation, blockwise, reordered.maps(), call,
+                                          call.dy.dtype, 3, false);
   const Scratch scratch(schedule.scratch_bytes());
   const auto run = [&] {
     before.run();

@@ -10,6 +10,7 @@
 #include "ops/extreme.h"
 #include "ops/merge.h"
 #include "ops/operations.h"
+#include "ops/reordered.h"
 #include "ops/repeats.h"
 #include "ops/schedule.h"
 
@@ -364,8 +365,10 @@ void save_parameters(const ForwardCall &call) {
   const bool is_input = call.y.data == call.x.data || call.y.data == call.z.data;
   const Agreement agreement(operation.has_sums && !is_input, &tensors);
   const Blockwise blockwise(tensors, sets, call.x.dtype);
+  const Reordered reordered(blockwise, tensors, call.x.dtype);
   const bool in_place = is_input || agreement.exists();  // its lines are in cache already
-  const Schedule<Forward> schedule(operation, blockwise, call, call.x.dtype, 1, !in_place);
+  const Schedule<Forward> schedule(operation, blockwise, reordered.maps(), call, call.x.dtype, 1,
+                                   !in_place);
   const Scratch scratch(schedule.scratch_bytes());
   const auto run = [&] {
     before.run();

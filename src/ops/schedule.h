@@ -58,11 +58,13 @@ class Schedule {
  public:
   using Partial = typename Operation::Partial;
 
+  // maps: what maps go through, the same elements as of `blockwise` (ops/reordered.h).
   template <class Call>
-  Schedule(const Operation &operation, const Blockwise &blockwise, const Call &call, DType dtype,
-           int reads, bool may_stream)
+  Schedule(const Operation &operation, const Blockwise &blockwise, const Blockwise &maps,
+           const Call &call, DType dtype, int reads, bool may_stream)
       : operation_(operation),
         blockwise_(blockwise),
+        maps_(maps),
         pool_(call.pool ? *call.pool : process_pool()),
         size_(blockwise.sets().counted()),
         row_(blockwise.row()),
@@ -86,6 +88,8 @@ class Schedule {
     workers_ = plan_.workers;
     if (!operation.has_sums || plan_.split) {
       map_workers_ = useful_workers(work, machine);
+      work.size = maps.sets().counted();
+      work.order = maps.order();
       tiles_ = make_tiles(work, map_workers_);
       workers_ = std::max(workers_, map_workers_);
     }
@@ -191,11 +195,12 @@ class Schedule {
       operation_.finish(blockwise_, g, own.total, coefficients, own);
       if (!operation_.has_map) return;
       const auto map = [&](const Blocks::Block &block) {
-        blockwise_.map(operation_.map, g, block, coefficients, streaming_, next, own.buffer);
+        maps_.map(operation_.map, g, block, coefficients, streaming_, next, own.buffer);
       };
-      if (size_.per_channel() <= kBlockElements) return map({0, size_.n, 0, size_.plane()});
-      for (int64_t block = plan_.blocks - 1; block >= 0; --block)
-        map(blockwise_.blocks().at(block));  // what was read last is still the hottest
+      const Extents size = maps_.sets().counted();
+      if (size.per_channel() <= kBlockElements) return map({0, size.n, 0, size.plane()});
+      for (int64_t block = maps_.blocks().count - 1; block >= 0; --block)
+        map(maps_.blocks().at(block));  // what was read last is still the hottest
     };
     for_each_unit(pool_, plan_.workers, plan_.groups, Order::forward, unit, fence());
   }
@@ -344,8 +349,8 @@ class Schedule {
     if (!operation_.has_map) return;
     auto unit = [&](int64_t index, int worker) {
       const Tiles::Tile tile = tiles_.at(index);
-      blockwise_.map(operation_.map, tile.group, tile.block, coefficients.from(tile.group.channel),
-                     streaming_, 0, workspace(scratch, worker).buffer);
+      maps_.map(operation_.map, tile.group, tile.block, coefficients.from(tile.group.channel),
+                streaming_, 0, workspace(scratch, worker).buffer);
     };
     for_each_unit(pool_, map_workers_, tiles_.count, order, unit, fence());
   }
@@ -353,7 +358,7 @@ class Schedule {
   static constexpr int64_t kPartialBytes = in_lines(sizeof(Partial));
 
   const Operation &operation_;
-  const Blockwise &blockwise_;
+  const Blockwise &blockwise_, &maps_;
   const Pool &pool_;
   Extents size_;
   int64_t row_, finished_row_;  // channels that groups do not cross the ends of: for memory, sets
