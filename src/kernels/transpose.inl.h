@@ -91,20 +91,27 @@ HWY_INLINE void StoreLines(const T *from, int64_t from_stride, int64_t rows, T *
 // Each line of `to` is written as a whole, from lines that stay in L1 meanwhile. A piece of a
 // tensor of rows of channels touches one line of each position, and no hardware sees which ones
 // come next; so those of the next 128 positions are fetched.
+//
+// Where one line is all there is of a position, as with some samples, the next one may be some
+// hundred KiB away. Few such lines fit the caches together, so they are read as a whole, and few
+// are fetched ahead: (32,64,56,56) with N fastest takes 0.8 of the time of training.
 template <class T>
 BN2D_KERNEL void Transpose(const Transposition &job) {
-  constexpr int64_t kAhead = 128;
   const T *const from = static_cast<const T *>(job.from);
   T *const to = static_cast<T *>(job.to);
   const int64_t step = job.from_stride, to_step = job.to_stride;
   const int64_t whole_columns = kSpecialise ? job.columns / kSquare<T> * kSquare<T> : 0;
-  for (int64_t r = 0; r < job.rows; r += kLineOf<T>) {
-    const int64_t rows = std::min(kLineOf<T>, job.rows - r),
-                  whole_rows = rows / kSquare<T> * kSquare<T>;
+  const int64_t whole_rows = kSpecialise ? job.rows / kSquare<T> * kSquare<T> : 0;
+  const bool is_line = job.packs && job.columns <= kLineOf<T>;
+  const int64_t at_once = is_line ? kSquare<T> : kLineOf<T>, ahead = is_line ? 8 : 128,
+                last_ahead = is_line ? job.rows - ahead : job.rows;
+  for (int64_t r = 0; r < whole_rows; r += at_once) {
+    const int64_t rows = std::min(at_once, whole_rows - r);
     const T *const lines = from + r * step;
     const bool streams = job.streaming && rows == kLineOf<T> && to_step % kLineOf<T> == 0 &&
                          reinterpret_cast<uintptr_t>(to + r) % kLineBytes == 0;
-    for (int64_t i = 0; job.packs && i < rows; ++i) __builtin_prefetch(lines + (i + kAhead) * step);
+    if (job.packs && r < last_ahead)
+      for (int64_t i = 0; i < rows; ++i) __builtin_prefetch(lines + (i + ahead) * step);
     for (int64_t c = 0; c < whole_columns; c += kSquare<T>) {
       T *const target = to + c * to_step + r;
       if (streams) {
@@ -112,14 +119,14 @@ BN2D_KERNEL void Transpose(const Transposition &job) {
         continue;
       }
       for (int64_t i = 0; !job.packs && i < kSquare<T>; ++i)
-        __builtin_prefetch(target + (kAhead + i) * to_step, 1);
-      StoreLines(lines + c, step, whole_rows, target, to_step);
+        __builtin_prefetch(target + (128 + i) * to_step, 1);
+      StoreLines(lines + c, step, rows, target, to_step);
     }
-    TransposeOneByOne(lines + whole_rows * step, step, rows - whole_rows, whole_columns,
-                      to + r + whole_rows, to_step);
-    TransposeOneByOne(lines + whole_columns, step, rows, job.columns - whole_columns,
-                      to + whole_columns * to_step + r, to_step);
   }
+  TransposeOneByOne(from + whole_rows * step, step, job.rows - whole_rows, whole_columns,
+                    to + whole_rows, to_step);
+  TransposeOneByOne(from + whole_columns, step, job.rows, job.columns - whole_columns,
+                    to + whole_columns * to_step, to_step);
 }
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE

@@ -106,6 +106,8 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
                    ? mode_for(kReadTensors, tensors.side_mask != nullptr)
                    : mode_;
   transposes_ = mode_ == Mode::packed && has_rows;
+  max_group_ = mode_ == Mode::packed && !transposes_ ? 16 : kernels::kMaxGroup;
+  if (sums_mode_ == Mode::packed) set_stage();
   if (!is_one_row) row_ = sets.size.c;
   // Blocks of 2 and of 3 channels in one call have no common part of more than one.
   if (block != 0) (mode_ == Mode::channels && block != 1 ? block_ : row_) = block;
@@ -124,6 +126,58 @@ Blockwise::Mode Blockwise::mode_for(int count, bool has_mask) const {
   }
   if (channels && (prefers_channels(size_) || !planes)) return Mode::channels;
   return planes ? Mode::planes : Mode::packed;
+}
+
+// Where a line of memory has several samples of one position, or several rows of one column: as
+// many blocks together as fill lines, and as many channels as stay in L2.
+void Blockwise::set_stage() {
+  if (is_pointwise() || tensors_.side_mask != nullptr || sets_.batches() != 1) return;
+  bool has_turned_planes = false;
+  for (int k = 0; k < kReadTensors; ++k) {
+    const View &view = tensors_.*kTensors[k];
+    if (!view.exists() || has_contiguous_planes(view)) continue;
+    const bool of_samples = view.stride.n == 1 && view.size.n > 1;
+    if (view.block != 0 || !(of_samples || view.stride.h == 1)) return;
+    (of_samples ? has_lines_of_samples_ : has_turned_planes) = true;
+  }
+  if (!has_lines_of_samples_ && !has_turned_planes) return;
+  constexpr int64_t kStageBytes = 128 * 1024;
+  const int64_t rows = blocks_.count / blocks_.parts_per_plane,
+                samples = (size_.n + rows - 1) / rows, of_line = kLine / dtype_size(dtype_);
+  if (has_lines_of_samples_) at_once_ = std::min((of_line + samples - 1) / samples, rows);
+  const int64_t bytes = at_once_ * samples * blocks_.part * dtype_size(dtype_);
+  max_group_ = std::clamp<int64_t>(kStageBytes / bytes, 1, kernels::kMaxGroup);
+  stage_bytes_ = (max_group_ * bytes + kLine - 1) / kLine * kLine;
+}
+
+Blockwise::Staged Blockwise::stage(const Group &group, const Blocks::Bundle &bundle,
+                                   void *buffer) const {
+  if (stage_bytes_ == 0) return {};
+  Blocks::Block all = blocks_.at(bundle.first);
+  const Blocks::Block last = blocks_.at(bundle.block(bundle.count - 1));
+  all.samples = last.first_sample + last.samples - all.first_sample;
+  const Staged staged = {box_of(group, all), static_cast<std::byte *>(buffer) + kBufferBytes};
+  for (int k = 0; k < kReadTensors; ++k) {
+    const View &view = tensors_.*kTensors[k];
+    if (view.exists() && !has_contiguous_planes(view))
+      gather(view, staged.box, strides_of(staged.box), staged.memory + k * stage_bytes_);
+  }
+  return staged;
+}
+
+// Of a block that is staged.
+kernels::SumsJob Blockwise::job_of_staged(const Staged &staged, const Group &group,
+                                          const Blocks::Block &block) const {
+  auto job = job_of<kernels::SumsJob>(group, block);
+  const int64_t samples = block.first_sample - staged.box.n;
+  for (int k = 0; k < kReadTensors; ++k) {
+    const View &view = tensors_.*kTensors[k];
+    if (!view.exists() || has_contiguous_planes(view)) continue;
+    job.*kernels::SumsJob::kTensors[k] = packed_stream(
+        staged.memory + k * stage_bytes_ + samples * staged.box.length * dtype_size(dtype_),
+        staged.box);
+  }
+  return job;
 }
 
 kernels::Stream Blockwise::stream(const View &view, const Group &group,
@@ -269,35 +323,37 @@ void Blockwise::read_pivots(const Group &group, const Blocks::Block &block,
 }
 
 void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index,
-                           const Accumulators &accumulators, void *buffer) const {
+                           const Staged &staged, const Accumulators &accumulators,
+                           void *buffer) const {
   // Gradients of parameters are sums over a channel of all sets.
   const bool is_forward = op == kernels::SumsOf::forward;
   const int64_t elements = is_forward ? sets_.values() : sets_.size.per_channel();
   for_each_part(group, [&](const Group &part) {
     const Accumulators own = accumulators.from(part.channel - group.channel);
     if (is_forward) read_pivots(part, blocks_.at(index), own);
-    add(op, part, index, own, elements < kFewElements, buffer);
+    add(op, part, index, staged, own, elements < kFewElements, buffer);
   });
 }
 
 void Blockwise::accumulate_in_double(kernels::SumsOf op, const Group &group, int64_t index,
                                      const Accumulators &accumulators, void *buffer) const {
   for_each_part(group, [&](const Group &part) {
-    add(op, part, index, accumulators.from(part.channel - group.channel), true, buffer);
+    add(op, part, index, {}, accumulators.from(part.channel - group.channel), true, buffer);
   });
 }
 
-void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index,
+void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index, const Staged &staged,
                     const Accumulators &accumulators, bool in_double, void *buffer) const {
   const Blocks::Block block = blocks_.at(index);
   if (is_pointwise() && op == kernels::SumsOf::backward)
     return pointwise_sums(group, block, accumulators, in_double, buffer);
-  if (sums_mode_ == Mode::packed)
+  if (sums_mode_ == Mode::packed && !staged.exists())
     return packed_sums(op, group, block, accumulators, in_double, *new (buffer) Packed);
-  auto job = job_of<kernels::SumsJob>(group, block);
+  auto job = staged.exists() ? job_of_staged(staged, group, block)
+                             : job_of<kernels::SumsJob>(group, block);
   job.in_double = in_double;
-  job.fetches = size_.numel() * dtype_size(dtype_) > kHeldBytes;
-  if (index + 1 < blocks_.count) {
+  job.fetches = !staged.exists() && size_.numel() * dtype_size(dtype_) > kHeldBytes;
+  if (job.fetches && index + 1 < blocks_.count) {
     const Blocks::Block next = blocks_.at(index + 1);
     job.next_samples = next.first_sample - block.first_sample;
     job.next_positions = next.position - block.position;

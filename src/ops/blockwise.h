@@ -153,7 +153,7 @@ class Blockwise {
   static constexpr int64_t kPointwiseBytes = 64 * 1024;  // more, where the activation is pointwise
   struct PointwiseBuffers;
   int64_t buffer_bytes() const {
-    return is_pointwise() ? kBufferBytes + kPointwiseBytes : kBufferBytes;
+    return kBufferBytes + (is_pointwise() ? kPointwiseBytes : kReadTensors * stage_bytes_);
   }
 
   Blockwise(const Tensors &tensors, const Sets &sets, DType dtype);
@@ -168,16 +168,27 @@ class Blockwise {
   MemoryOrder order() const {
     return mode_ == Mode::planes     ? MemoryOrder::planes
            : mode_ == Mode::channels ? MemoryOrder::channels
+           : has_lines_of_samples_   ? MemoryOrder::samples
            : transposes_             ? MemoryOrder::mixed
                                      : MemoryOrder::neither;
   }
   // Most channels of a group.
-  int64_t max_group() const {
-    return mode_ == Mode::packed && !transposes_ ? 16 : kernels::kMaxGroup;
-  }
+  int64_t max_group() const { return max_group_; }
+  // Blocks of a unit.
+  int64_t at_once() const { return at_once_; }
 
-  // Adds the elements of one block for a group. Pivots for the sums of forward are read first.
-  void accumulate(kernels::SumsOf op, const Group &group, int64_t block,
+  // What the sums read of a bundle of blocks of a group, packed, where its samples, or rows of a
+  // plane, share lines of memory.
+  struct Staged {
+    Box box;
+    std::byte *memory = nullptr;
+    bool exists() const { return memory != nullptr; }
+  };
+  Staged stage(const Group &group, const Blocks::Bundle &bundle, void *buffer) const;
+
+  // Adds the elements of one block for a group, from what is staged of it. Pivots for the sums of
+  // forward are read first.
+  void accumulate(kernels::SumsOf op, const Group &group, int64_t block, const Staged &staged,
                   const Accumulators &accumulators, void *buffer) const;
   // Float and half data: the same in double, around the pivot that is there.
   void accumulate_in_double(kernels::SumsOf op, const Group &group, int64_t block,
@@ -215,6 +226,7 @@ class Blockwise {
     alignas(64) std::byte unconverted[kPieceBytes];
   };
   Mode mode_for(int count, bool has_mask) const;
+  void set_stage();
   static kernels::Layout layout_of(Mode mode) {
     return mode == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
   }
@@ -240,8 +252,8 @@ class Blockwise {
                    void *buffer) const;
   [[gnu::cold]] void map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Block &block,
                                  const MapCoefficients &coefficients, Packed &packed) const;
-  void add(kernels::SumsOf op, const Group &part, int64_t block, const Accumulators &accumulators,
-           bool in_double, void *buffer) const;
+  void add(kernels::SumsOf op, const Group &part, int64_t block, const Staged &staged,
+           const Accumulators &accumulators, bool in_double, void *buffer) const;
   void read_pivots(const Group &group, const Blocks::Block &block,
                    const Accumulators &accumulators) const;
   void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
@@ -251,6 +263,8 @@ class Blockwise {
   // What a job of the sums or of a map reads.
   template <class Job>
   Job job_of(const Group &group, const Blocks::Block &block) const;
+  kernels::SumsJob job_of_staged(const Staged &staged, const Group &group,
+                                 const Blocks::Block &block) const;
   template <class Job>
   Job job_of_piece(const Piece &piece, Packed &packed) const;
   [[gnu::cold]] void visit(int64_t channel, void *buffer, void *object,
@@ -321,6 +335,9 @@ class Blockwise {
   Mode mode_;        // of maps
   Mode sums_mode_;   // another one where only what is written lies differently
   bool transposes_;  // packed, and a tensor has its channels contiguous
+  int64_t max_group_, at_once_ = 1;
+  int64_t stage_bytes_ = 0;            // of one tensor; 0: nothing is staged
+  bool has_lines_of_samples_ = false;  // staged are some samples of each position
   const kernels::TypeKernels &kernels_;
 };
 

@@ -28,33 +28,42 @@ void repeat(const T *from, int64_t count, T *to) {
   std::fill_n(to, count, *from);
 }
 
-// Calls f(memory, offset, count) for each run of constant stride in positions [position, position +
-// length) of a plane.
+// Positions [position, position + length) of a plane, as runs of constant stride: calls f(memory,
+// offset, rows, count) for `rows` runs of `count` positions. is_turned: the first elements of rows
+// follow one another, and come together.
 template <class F>
-void for_each_run(const View &view, int64_t n, int64_t c, int64_t position, int64_t length, F f) {
+void for_each_run(const View &view, bool is_turned, int64_t n, int64_t c, int64_t position,
+                  int64_t length, const F &f) {
   if (plane_collapses(view))
     return f(view.at(n, c, 0, 0) + position * view.stride.w * dtype_size(view.dtype), int64_t{0},
-             length);
+             int64_t{1}, length);
   for (int64_t done = 0; done < length;) {
-    const int64_t h = (position + done) / view.size.w, w = (position + done) % view.size.w;
-    const int64_t count = std::min(view.size.w - w, length - done);
-    f(view.at(n, c, h, w), done, count);
-    done += count;
+    const int64_t width = view.size.w, h = (position + done) / width, w = (position + done) % width;
+    const int64_t rows = is_turned && w == 0 ? std::max((length - done) / width, int64_t{1}) : 1,
+                  count = std::min(width - w, length - done);
+    f(view.at(n, c, h, w), done, rows, count);
+    done += rows * count;
   }
 }
 
-// Calls f(memory, first element in the copy, channels, count) for runs: of some channels at once
-// where these are contiguous, else of one.
+// Calls f(memory, first element in the copy, rows, their stride in the copy, count) for runs of
+// positions, as many at once as follow one another in memory: those of channels, samples, or rows
+// of a plane.
 template <class F>
-void for_each_part(const View &view, const Box &box, const PackedStrides &packed, F f) {
-  const bool across = view.stride.c == 1 && view.stride.w != 1;
-  const int64_t block = view.channels_of_block();
+void for_each_part(const View &view, const Box &box, const PackedStrides &packed, const F &f) {
+  const bool across = view.stride.w != 1, channels = across && view.stride.c == 1,
+             samples = across && !channels && view.stride.n == 1,
+             is_turned = across && !channels && !samples && view.stride.h == 1;
+  const int64_t block = view.channels_of_block(), samples_at_once = samples ? box.samples : 1;
   for (int64_t c = 0, at_once; c < box.channels; c += at_once) {
-    at_once = across ? std::min(box.channels - c, block - (box.channel + c) % block) : 1;
-    for (int64_t n = 0; n < box.samples; ++n)
-      for_each_run(view, box.n + n, box.channel + c, box.position, box.length,
-                   [&](std::byte *memory, int64_t offset, int64_t count) {
-                     f(memory, c * packed.channel + n * packed.sample + offset, at_once, count);
+    at_once = channels ? std::min(box.channels - c, block - (box.channel + c) % block) : 1;
+    for (int64_t n = 0; n < box.samples; n += samples_at_once)
+      for_each_run(view, is_turned, box.n + n, box.channel + c, box.position, box.length,
+                   [&](std::byte *memory, int64_t offset, int64_t rows, int64_t count) {
+                     const int64_t at = c * packed.channel + n * packed.sample + offset;
+                     if (channels) return f(memory, at, at_once, packed.channel, count);
+                     if (samples) return f(memory, at, samples_at_once, packed.sample, count);
+                     f(memory, at, rows, count, count);
                    });
   }
 }
@@ -62,36 +71,36 @@ void for_each_part(const View &view, const Box &box, const PackedStrides &packed
 template <class T>
 void gather_elements(const View &view, const Box &box, const PackedStrides &packed, T *to) {
   const int64_t stride = view.stride.w;
-  for_each_part(
-      view, box, packed, [&](const std::byte *memory, int64_t at, int64_t channels, int64_t count) {
-        const T *from = reinterpret_cast<const T *>(memory);
-        if (channels > 1) {
-          transpose<T>({from, stride, count, channels, to + at, packed.channel, true, false});
-        } else if (stride == 1) {
-          std::copy_n(from, count, to + at);
-        } else if (stride == 0) {
-          repeat(from, count, to + at);
-        } else {
-          gather_run(from, stride, count, to + at);
-        }
-      });
+  for_each_part(view, box, packed,
+                [&](const std::byte *memory, int64_t at, int64_t rows, int64_t row, int64_t count) {
+                  const T *from = reinterpret_cast<const T *>(memory);
+                  if (rows > 1) {
+                    transpose<T>({from, stride, count, rows, to + at, row, true, false});
+                  } else if (stride == 1) {
+                    std::copy_n(from, count, to + at);
+                  } else if (stride == 0) {
+                    repeat(from, count, to + at);
+                  } else {
+                    gather_run(from, stride, count, to + at);
+                  }
+                });
 }
 
 template <class T>
 void scatter_elements(const T *from, const PackedStrides &packed, const View &view, const Box &box,
                       bool streaming) {
   const int64_t stride = view.stride.w;
-  for_each_part(
-      view, box, packed, [&](std::byte *memory, int64_t at, int64_t channels, int64_t count) {
-        T *to = reinterpret_cast<T *>(memory);
-        if (channels > 1) {
-          transpose<T>({from + at, packed.channel, channels, count, to, stride, false, streaming});
-        } else if (stride == 1) {
-          std::copy_n(from + at, count, to);
-        } else {
-          scatter_run(from + at, stride, count, to);
-        }
-      });
+  for_each_part(view, box, packed,
+                [&](std::byte *memory, int64_t at, int64_t rows, int64_t row, int64_t count) {
+                  T *to = reinterpret_cast<T *>(memory);
+                  if (rows > 1) {
+                    transpose<T>({from + at, row, rows, count, to, stride, false, streaming});
+                  } else if (stride == 1) {
+                    std::copy_n(from + at, count, to);
+                  } else {
+                    scatter_run(from + at, stride, count, to);
+                  }
+                });
 }
 
 }  // namespace

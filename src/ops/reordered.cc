@@ -1,6 +1,8 @@
 #include "ops/reordered.h"
 
 #include <initializer_list>
+#include <new>
+#include <type_traits>
 
 namespace bn2d {
 namespace {
@@ -9,6 +11,10 @@ struct Axis {
   int64_t Extents::*extent;
   int64_t Strides::*stride;
 };
+
+const View &written(const Tensors &tensors) {
+  return tensors.out.exists() ? tensors.out : tensors.out2;
+}
 
 // Whether one step along `outer` is one behind the last of `inner`, in all tensors.
 bool join(const Tensors &tensors, const Axis &outer, const Axis &inner) {
@@ -24,15 +30,14 @@ bool join(const Tensors &tensors, const Axis &outer, const Axis &inner) {
 // The tensors with what changes fastest in memory as their only row of positions, and the rest as
 // their samples. False: they are not like that.
 bool reorder(const Extents &size, Tensors *tensors) {
-  const View &written = tensors->out.exists() ? tensors->out : tensors->out2;
+  const Strides stride = written(*tensors).stride;
   Axis axes[3];  // those that matter, the slowest first
   int count = 0;
   for (const Axis &axis : {Axis{&Extents::n, &Strides::n}, Axis{&Extents::h, &Strides::h},
                            Axis{&Extents::w, &Strides::w}}) {
     if (size.*axis.extent == 1) continue;
     int place = count++;
-    for (; place > 0 && written.stride.*axes[place - 1].stride < written.stride.*axis.stride;
-         --place)
+    for (; place > 0 && stride.*axes[place - 1].stride < stride.*axis.stride; --place)
       axes[place] = axes[place - 1];
     axes[place] = axis;
   }
@@ -54,28 +59,37 @@ bool reorder(const Extents &size, Tensors *tensors) {
   for (const auto tensor : kTensors) {
     View &view = tensors->*tensor;
     if (!view.exists()) continue;
-    const Strides stride = view.stride;
+    const Strides of_view = view.stride;
     view.size = {samples, size.c, 1, positions};
-    view.stride.w = stride.*position->stride;
-    if (sample != nullptr) view.stride.n = stride.*sample->stride;
+    view.stride.w = of_view.*position->stride;
+    if (sample != nullptr) view.stride.n = of_view.*sample->stride;
     normalise_strides(view);
   }
   return true;
 }
 
+bool is_slow(const Blockwise &blockwise) {
+  return blockwise.order() == MemoryOrder::samples || blockwise.order() == MemoryOrder::neither;
+}
+
+bool may_reorder(const Blockwise &as_is, const Tensors &tensors) {
+  return is_slow(as_is) && written(tensors).exists() && as_is.sets().batches() == 1 &&
+         tensors.side_mask == nullptr && tensors.sign_mask == nullptr;
+}
+
 }  // namespace
 
-Reordered::Reordered(const Blockwise &as_is, const Tensors &tensors, DType dtype) : as_is_(as_is) {
-  const Sets &sets = as_is.sets();
-  if (as_is.order() != MemoryOrder::neither || sets.batches() != 1 ||
-      tensors.side_mask != nullptr || tensors.sign_mask != nullptr)
-    return;
+Reordered::Reordered(const Blockwise &as_is, const Tensors &tensors, DType dtype)
+    : maps_(&as_is), scratch_(may_reorder(as_is, tensors) ? sizeof(Own) : 0) {
+  if (scratch_.data() == nullptr) return;
   Tensors reordered = tensors;
-  if (!reorder(sets.size, &reordered)) return;
+  if (!reorder(as_is.sets().size, &reordered)) return;
   reordered.lends_out = false;
-  const View &view = reordered.out.exists() ? reordered.out : reordered.out2;
-  own_.emplace(reordered, Sets{view.size, view.size.n, sets.channels}, dtype);
-  if (own_->blockwise.order() == MemoryOrder::neither) own_.reset();
+  const Extents &size = written(reordered).size;
+  static_assert(std::is_trivially_destructible_v<Own>);
+  const Own &own =
+      *new (scratch_.data()) Own(reordered, {size, size.n, as_is.sets().channels}, dtype);
+  if (!is_slow(own.blockwise)) maps_ = &own.blockwise;
 }
 
 }  // namespace bn2d

@@ -1,7 +1,6 @@
 // Samples and positions that lie in another order in memory than N, H, W.
 #pragma once
-#include <optional>
-
+#include "base/scratch.h"
 #include "ops/blockwise.h"
 
 namespace bn2d {
@@ -18,7 +17,7 @@ class Reordered {
  public:
   Reordered(const Blockwise &as_is, const Tensors &tensors, DType dtype);
   // What maps go through.
-  const Blockwise &maps() const { return own_ ? own_->blockwise : as_is_; }
+  const Blockwise &maps() const { return *maps_; }
 
  private:
   struct Own {
@@ -27,8 +26,8 @@ class Reordered {
     Tensors tensors;
     Blockwise blockwise;
   };
-  const Blockwise &as_is_;
-  std::optional<Own> own_;
+  const Blockwise *maps_;
+  Scratch scratch_;  // for an Own, which is seldom there: stacks may be small
 };
 
 }  // namespace bn2d

@@ -76,6 +76,7 @@ class Schedule {
     work.size = size_;
     work.row = row_ == size_.c ? 0 : row_;
     work.block = blockwise.block();
+    work.at_once = blockwise.at_once();
     work.together = together_;
     work.element_bytes = dtype_size(dtype);
     work.reads = reads;
@@ -182,7 +183,8 @@ class Schedule {
       const Accumulators accumulators(own.accumulators, Operation::kSums, plan_.group, wide());
       operation_.set_centers(g, accumulators);
       for (int64_t block = 0; block < plan_.blocks; ++block) {
-        blockwise_.accumulate(Operation::kSumsOf, g, block, accumulators, own.buffer);
+        const Blockwise::Staged staged = blockwise_.stage(g, {block, 1, 1}, own.buffer);
+        blockwise_.accumulate(Operation::kSumsOf, g, block, staged, accumulators, own.buffer);
         operation_.reduce(blockwise_, g, {0, g.channels}, block, accumulators,
                           block == 0 ? own.total : own.part, own);
         if (block != 0) operation_.merge(g, own.total, *own.part);
@@ -213,16 +215,20 @@ class Schedule {
     };
     auto sum = [&](int64_t index, int worker) {
       const Group g = group(index % plan_.groups);
-      const int64_t block = index / plan_.groups;
+      const Blocks::Bundle bundle = blockwise_.blocks().bundle(index / plan_.groups, plan_.at_once);
       const Workspace<Partial> own = workspace(scratch, worker);
       const Accumulators accumulators(own.accumulators, Operation::kSums, plan_.group, wide());
       operation_.set_centers(g, accumulators);
-      blockwise_.accumulate(Operation::kSumsOf, g, block, accumulators, own.buffer);
-      for (int64_t first = 0; first < g.channels; first += kernels::kMaxGroup) {
-        const int64_t channels = std::min<int64_t>(kernels::kMaxGroup, g.channels - first);
-        operation_.reduce(blockwise_, g, {first, channels}, block, accumulators, own.part, own);
-        const Group reduced = {g.channel + first, channels};
-        save(reduced, *own.part, at(block, reduced));
+      const Blockwise::Staged staged = blockwise_.stage(g, bundle, own.buffer);
+      for (int64_t i = 0; i < bundle.count; ++i) {
+        const int64_t block = bundle.block(i);
+        blockwise_.accumulate(Operation::kSumsOf, g, block, staged, accumulators, own.buffer);
+        for (int64_t first = 0; first < g.channels; first += kernels::kMaxGroup) {
+          const int64_t channels = std::min<int64_t>(kernels::kMaxGroup, g.channels - first);
+          operation_.reduce(blockwise_, g, {first, channels}, block, accumulators, own.part, own);
+          const Group reduced = {g.channel + first, channels};
+          save(reduced, *own.part, at(block, reduced));
+        }
       }
     };
     const auto restore = [&](int64_t block, const Group &g, Partial *partial) {

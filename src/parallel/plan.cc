@@ -75,6 +75,12 @@ Blocks::Block Blocks::at(int64_t index) const {
   return {first, last - first, 0, plane};
 }
 
+Blocks::Bundle Blocks::bundle(int64_t index, int64_t at_once) const {
+  const int64_t sample = index / parts_per_plane * at_once;
+  return {sample * parts_per_plane + index % parts_per_plane, parts_per_plane,
+          std::min(at_once, count / parts_per_plane - sample)};
+}
+
 int useful_workers(const Work &work, const Machine &machine) {
   const int64_t effort = work.effort();
   if (effort < machine.least_effort) return 1;
@@ -132,7 +138,10 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
   const bool channels_last =
       work.order == MemoryOrder::channels || work.order == MemoryOrder::mixed;
   Plan plan;
-  plan.blocks = make_blocks(work.size).count;
+  const Blocks blocks = make_blocks(work.size);
+  plan.blocks = blocks.count;
+  plan.at_once = work.at_once;
+  plan.bundles = blocks.bundles(work.at_once);
   plan.workers = useful_workers(work, machine);
   if (may_be_whole && plan.workers == 1 && channel_bytes * channels <= machine.l2_bytes &&
       row <= max_group) {
@@ -183,8 +192,8 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
   plan.groups = groups_of(work, plan.group);
   const int64_t smallest =
       channels_last ? std::max<int64_t>(1, 32 / work.element_bytes) : 1;  // half a cache line
-  while (plan.group > smallest && imbalance(plan.groups * plan.blocks, plan.workers, plan.group,
-                                            channels * plan.blocks) > kWorstImbalance) {
+  while (plan.group > smallest && imbalance(plan.groups * plan.bundles, plan.workers, plan.group,
+                                            channels * plan.bundles) > kWorstImbalance) {
     plan.group = divide_up(plan.group, 2);
     plan.groups = groups_of(work, plan.group);
   }
@@ -196,6 +205,7 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
 
 Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
   const int64_t unit = std::lcm(work.together, work.block);
+  if (work.order == MemoryOrder::samples) return plan_of_channels(work, machine, max_group, false);
   if (unit == 1) return plan_of_channels(work, machine, max_group, true);
   if (unit <= max_group && work.row_channels() % unit == 0) {
     Plan plan = plan_of_channels(of_larger_planes(work, unit), machine, max_group / unit, true);
@@ -211,7 +221,11 @@ int64_t unit_elements(const Plan &plan, const Work &work, int64_t unit) {
   const int64_t group = (plan.split ? unit % plan.groups : unit) % of_row;
   const int64_t channels = std::min(plan.group, work.row_channels() - group * plan.group);
   if (!plan.split) return channels * work.size.per_channel();
-  return channels * make_blocks(work.size).at(unit / plan.groups).elements();
+  const Blocks blocks = make_blocks(work.size);
+  const Blocks::Bundle bundle = blocks.bundle(unit / plan.groups, plan.at_once);
+  int64_t elements = 0;
+  for (int64_t i = 0; i < bundle.count; ++i) elements += blocks.at(bundle.block(i)).elements();
+  return channels * elements;
 }
 
 // The length of the parts of a whole that are about `part` long and of even size; a multiple of

@@ -37,6 +37,17 @@ struct Blocks {
     int64_t elements() const { return samples * length; }
   };
   Block at(int64_t index) const;
+
+  // Blocks of the same positions, of samples one after another.
+  struct Bundle {
+    int64_t first, step, count;
+    int64_t block(int64_t i) const { return first + i * step; }
+  };
+  // The bundles of up to `at_once` blocks that all blocks make.
+  int64_t bundles(int64_t at_once) const {
+    return (count / parts_per_plane + at_once - 1) / at_once * parts_per_plane;
+  }
+  Bundle bundle(int64_t index, int64_t at_once) const;
 };
 
 // A group of channels [channel, channel + channels).
@@ -93,13 +104,16 @@ struct Plan {
   int64_t group = 1;   // channels per group (the last one of a row may have fewer)
   int64_t groups = 0;
   int64_t blocks = 0;
-  int64_t units() const { return split ? groups * blocks : groups; }
+  int64_t at_once = 1;  // blocks of a unit of a split plan
+  int64_t bundles = 0;  // of so many blocks
+  int64_t units() const { return split ? groups * bundles : groups; }
 };
 
 enum class MemoryOrder {
   planes,    // W fastest, then C: NCHW
   channels,  // C fastest: NHWC
   mixed,     // C fastest in some tensors, W in others
+  samples,   // N fastest: what is summed is packed first, some samples together
   neither,
 };
 
@@ -114,6 +128,7 @@ struct Work {
   int64_t row = 0;
   int64_t together = 1;  // channels of a set (tensor/sets.h)
   int64_t block = 1;     // channels of a block, where channels come in blocks: nChw16c
+  int64_t at_once = 1;   // blocks that are summed one after another, as they share lines of memory
 
   int64_t row_channels() const { return row == 0 ? size.c : row; }
   int64_t rows() const { return row == 0 ? 1 : size.c / row; }
