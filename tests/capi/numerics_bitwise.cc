@@ -115,11 +115,11 @@ TEST_CASE("bitwise: the result depends on the numbers alone", "[numerics][bitwis
     const Outputs plain = run(c, in);
     for (int variant = 0; variant < 5; ++variant) {
       Case other = c;
-      other.x = static_cast<Layout>(random.below(7));
-      other.y = static_cast<Layout>(random.below(7));
-      other.z = static_cast<Layout>(random.below(7));
-      other.dx = static_cast<Layout>(random.below(7));
-      other.dz = static_cast<Layout>(random.below(7));
+      other.x = static_cast<Layout>(random.below(layouts_of_rank_4));
+      other.y = static_cast<Layout>(random.below(layouts_of_rank_4));
+      other.z = static_cast<Layout>(random.below(layouts_of_rank_4));
+      other.dx = static_cast<Layout>(random.below(layouts_of_rank_4));
+      other.dz = static_cast<Layout>(random.below(layouts_of_rank_4));
       if (variant == 0) other.y = other.z = other.dx = other.dz = other.x = Layout::nhwc;
       if (variant == 1) other.y = other.z = other.dx = other.dz = other.x;
       if (variant == 2)
@@ -184,6 +184,47 @@ TEST_CASE("bitwise: NCHW and NHWC give the same bits, many channels", "[numerics
         arena.execute([&] { got = run(c, in); });
         INFO(describe(c) << ", " << count << " threads");
         CHECK(first_difference(nchw, got) == "");
+      }
+    }
+  }
+}
+
+// Catches: blocks that are packed together and summed as each other's, or missed; a map that goes
+// through samples and positions in another order and takes other channels' numbers; sums that leave
+// their order. The shapes have blocks of several samples, of a plane, and of a part of one, and
+// more and fewer samples than a line of memory.
+TEST_CASE("bitwise: samples or rows that are fastest in memory", "[numerics][bitwise]") {
+  const tbb::global_control control(tbb::global_control::max_allowed_parallelism, 4);
+  tbb::task_arena arena(3);
+  uint64_t seed = 30;
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
+    for (const Extents e :
+         {Extents{40, 5, 7, 7}, Extents{33, 3, 28, 27}, Extents{21, 3, 40, 41},
+          Extents{18, 2, 90, 93}, Extents{19, 2, 150, 151}, Extents{3, 70, 20, 30}}) {
+      for (const Layout layout : {Layout::samples_fastest, Layout::turned_planes}) {
+        Case c;
+        c.e = e;
+        c.data = c.module = dtype;
+        c.mode = seed % 5 == 0 ? Mode::eval : Mode::train;
+        if (seed % 3 != 0)
+          c.activation = seed % 3 == 1 ? relu : Activation{Activation::leaky, -0.5};
+        c.residual = seed % 2 == 0;
+        Inputs in = random_inputs(c, seed++);
+        for (size_t i = 0; i < in.x.size(); ++i)
+          in.x[i] = rounded(dtype, in.x[i] + 3.0 * static_cast<double>(static_cast<int64_t>(i) /
+                                                                       e.plane() % e.c));
+        const Outputs nchw = run(c, in);
+        c.x = c.y = c.z = c.dx = c.dz = layout;
+        for (const int count : {1, 3}) {
+          const Threads threads(count);
+          Outputs got;
+          arena.execute([&] { got = run(c, in); });
+          INFO(describe(c) << ", " << count << " threads");
+          CHECK(first_difference(nchw, got) == "");
+        }
+        c.y = c.dx = Layout::nchw;  // only what is read lies so
+        INFO(describe(c));
+        CHECK(first_difference(nchw, run(c, in)) == "");
       }
     }
   }

@@ -28,7 +28,8 @@ TEST_CASE("pointwise: every activation, dtype and layout is within its bound",
       {4, 8, 30, 31}, {16, 33, 7, 7}, {64, 40, 1, 1}, {2, 3, 61, 67}, {3, 200, 3, 3}};
   for (const Activation &activation : pointwise) {
     for (const auto &[data, module] : dtype_pairs) {
-      for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::permuted}) {
+      for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::permuted,
+                                  Layout::samples_fastest, Layout::turned_planes}) {
         for (const bool residual : {false, true}) {
           Case c;
           c.e = shapes[seed % 5];

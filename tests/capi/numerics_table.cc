@@ -43,9 +43,9 @@ bool sample(Random &random, Choice &choice, Case &c, int64_t largest) {
   c.gradient_in_place = static_cast<GradientInPlace>(choice.of(random, 3));
   c.x = static_cast<Layout>(choice.of(random, 7));
   c.y = static_cast<Layout>(choice.of(random, 7));
-  c.z = static_cast<Layout>(random.below(7));
-  c.dx = static_cast<Layout>(random.below(7));
-  c.dz = static_cast<Layout>(random.below(7));
+  c.z = static_cast<Layout>(random.below(layouts_of_rank_4));
+  c.dx = static_cast<Layout>(random.below(layouts_of_rank_4));
+  c.dz = static_cast<Layout>(random.below(layouts_of_rank_4));
   c.stateless = random.coin();
   c.mask = random.coin();
   c.plain = random.coin();

@@ -34,7 +34,7 @@ const Named kShapes[] = {
 };
 
 const MemoryOrder kOrders[] = {MemoryOrder::planes, MemoryOrder::channels, MemoryOrder::mixed,
-                               MemoryOrder::neither};
+                               MemoryOrder::samples, MemoryOrder::neither};
 
 // Busiest share over the mean share, in elements.
 double imbalance(const Plan &plan, const Work &work) {
@@ -61,6 +61,7 @@ TEST_CASE(
         Work work;
         work.size = shape.size;
         work.order = order;
+        if (order == MemoryOrder::samples) work.at_once = threads % 5 + 1;
         const Plan plan = make_plan(work, {threads, 1 << 19}, 64);
         INFO(shape.name << " threads " << threads << " order " << static_cast<int>(order));
         REQUIRE(plan.workers >= 1);
@@ -73,6 +74,33 @@ TEST_CASE(
           total += unit_elements(plan, work, unit);
         CHECK(total == shape.size.numel());
       }
+}
+
+// Catches: a block that is in no bundle, or in two; one whose samples do not follow those before
+// it, which would be summed from where others are packed.
+TEST_CASE("bundles have each block once, and samples one after another", "[plan]") {
+  for (const Extents &size : {Extents{1, 2, 9, 9}, Extents{50, 2, 7, 7}, Extents{9, 1, 100, 100},
+                              Extents{11, 3, 200, 200}, Extents{70, 2, 50, 50}})
+    for (const int64_t at_once : {1, 3, 16}) {
+      const Blocks blocks = make_blocks(size);
+      INFO(size.n << "x" << size.plane() << ", " << blocks.count << " blocks");
+      std::vector<int> seen(static_cast<size_t>(blocks.count));
+      for (int64_t i = 0; i < blocks.bundles(at_once); ++i) {
+        const Blocks::Bundle bundle = blocks.bundle(i, at_once);
+        REQUIRE(bundle.count >= 1);
+        REQUIRE(bundle.count <= at_once);
+        for (int64_t k = 0; k < bundle.count; ++k) {
+          const Blocks::Block block = blocks.at(bundle.block(k));
+          ++seen[static_cast<size_t>(bundle.block(k))];
+          if (k == 0) continue;
+          const Blocks::Block before = blocks.at(bundle.block(k - 1));
+          CHECK(block.first_sample == before.first_sample + before.samples);
+          CHECK(block.position == before.position);
+          CHECK(block.length == before.length);
+        }
+      }
+      CHECK(seen == std::vector<int>(seen.size(), 1));
+    }
 }
 
 // Catches: a block that begins inside of a run, whose sums would be others, or of a byte of a mask.

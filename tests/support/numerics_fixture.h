@@ -34,14 +34,19 @@ enum class Layout {
   channel_slice,
   nhwc_slice,
   permuted,
+  samples_fastest,
+  turned_planes,
   blocked
 };
-constexpr Layout all_layouts[] = {Layout::nchw,          Layout::nhwc,          Layout::padded_rows,
-                                  Layout::padded_planes, Layout::channel_slice, Layout::nhwc_slice,
-                                  Layout::permuted,      Layout::blocked};
+constexpr Layout all_layouts[] = {
+    Layout::nchw,          Layout::nhwc,       Layout::padded_rows, Layout::padded_planes,
+    Layout::channel_slice, Layout::nhwc_slice, Layout::permuted,    Layout::samples_fastest,
+    Layout::turned_planes, Layout::blocked};
+constexpr uint64_t layouts_of_rank_4 = 9;  // the first ones
 inline const char *name_of(Layout layout) {
-  static const char *const names[] = {"nchw",          "nhwc",       "padded_rows", "padded_planes",
-                                      "channel_slice", "nhwc_slice", "permuted",    "blocked"};
+  static const char *const names[] = {
+      "nchw",       "nhwc",     "padded_rows",     "padded_planes", "channel_slice",
+      "nhwc_slice", "permuted", "samples_fastest", "turned_planes", "blocked"};
   return names[static_cast<int>(layout)];
 }
 
@@ -90,6 +95,12 @@ class Tensor {
         set_strides(s, n, c, 2, e.c * c + 3);
         break;
       }
+      case Layout::samples_fastest:  // (w, h, c, n)
+        set_strides(s, 1, e.n, e.n * e.c, e.n * e.c * e.h);
+        break;
+      case Layout::turned_planes:  // (n, c, w, h)
+        set_strides(s, e.c * e.plane(), e.plane(), 1, e.h);
+        break;
       case Layout::blocked: {  // (n, c/block, h, w, block), with gaps
         for (const int64_t block : {16, 8, 5, 3, 2, 1})
           if (e.c % block == 0 && (e.c > block || block == 1)) {
