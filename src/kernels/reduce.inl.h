@@ -21,44 +21,52 @@
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
-// The largest power of two that is not above a float that is not negative; 0 for subnormal ones.
-inline float PowerOfTwoBelow(float v) {
-  uint32_t bits;
-  std::memcpy(&bits, &v, sizeof(bits));
-  bits &= 0x7F800000u;
-  std::memcpy(&v, &bits, sizeof(bits));
-  return v;
-}
-
 // The median of three elements, so that an outlier among them is not taken.
 //
 // For floats it is rounded to a multiple of a quarter of their spread. Then x - pivot is exact for
 // most elements, and 0 is the pivot where the mean is close to it: of 0.1, 0.7 and -0.2, whose
 // spread is 0.9, the median 0.1 becomes 0.125. (Adding 1.5 * 2^23 units and subtracting them again
 // rounds to a multiple of the unit.)
-template <class A>
-inline A PivotOf(A a, A b, A c) {
-  const A low = a < b ? a : b, high = a < b ? b : a;
-  A median = c < low ? low : c < high ? c : high;
-  if constexpr (sizeof(A) == sizeof(float)) {
-    const float spread = (c < high ? high : c) - (c < low ? c : low);
-    const float units = PowerOfTwoBelow(spread) * 0x1.8p21f;
-    const float rounded = (median + units) - units;
-    if (std::fabs(rounded) <= std::numeric_limits<A>::max()) median = rounded;
+template <class D, class V = Vec<D>>
+HWY_INLINE V PivotsOf(D d, V a, V b, V c) {
+  const auto rises = Lt(a, b);
+  const V low = IfThenElse(rises, a, b), high = IfThenElse(rises, b, a);
+  const auto is_lowest = Lt(c, low), is_below_high = Lt(c, high);
+  const V median = IfThenElse(is_lowest, low, IfThenElse(is_below_high, c, high));
+  if constexpr (sizeof(TFromD<D>) == sizeof(double)) {
+    (void)d;
+    return median;
+  } else {
+    const RebindToUnsigned<D> du;
+    const V spread = Sub(IfThenElse(is_below_high, high, c), IfThenElse(is_lowest, c, low));
+    // The largest power of two that is not above the spread; 0 for subnormal ones.
+    const V power = BitCast(d, And(BitCast(du, spread), Set(du, 0x7F800000u)));
+    const V units = Mul(power, Set(d, 0x1.8p21f));
+    const V rounded = Sub(Add(median, units), units);
+    const auto is_finite = Le(Abs(rounded), Set(d, std::numeric_limits<float>::max()));
+    return IfThenElse(is_finite, rounded, median);
   }
-  return median;
 }
 
 template <class T>
 BN2D_SELDOM void Pivots(const void *const elements[3], int64_t stride, int64_t channels,
                         void *pivots) {
   using A = Arithmetic<T>;
+  const CappedTag<A, 8> d;
   const CappedTag<A, 1> one;
-  const auto at = [&](int i, int64_t c) HWY_ATTR {
-    return GetLane(LoadElements(one, static_cast<const T *>(elements[i]) + c * stride));
-  };
-  A *const out = static_cast<A *>(pivots);
-  for (int64_t c = 0; c < channels; ++c) out[c] = PivotOf(at(0, c), at(1, c), at(2, c));
+  constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(d));
+  HWY_ALIGN A some[4][static_cast<size_t>(kSize)] = {};
+  A *out = static_cast<A *>(pivots);
+  for (int64_t c = 0; c < channels; c += kSize, out += kSize) {
+    const int64_t count = std::min(kSize, channels - c);
+    for (int i = 0; i < 3; ++i) {
+      const T *from = static_cast<const T *>(elements[i]) + c * stride;
+      for (int64_t k = 0; k < count; ++k, from += stride)
+        StoreU(LoadElements(one, from), one, some[i] + k);
+    }
+    StoreU(PivotsOf(d, LoadU(d, some[0]), LoadU(d, some[1]), LoadU(d, some[2])), d, some[3]);
+    std::copy_n(some[3], count, out);
+  }
 }
 
 // A number, or one with a low part.

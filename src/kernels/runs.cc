@@ -78,18 +78,18 @@ Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
   }
 }
 
-void Ahead::start(const PlanesOfChannel &planes) {
+void Ahead::start(const Planes &planes, int64_t channel, const Cursor &start) {
   const Runs &runs = planes.runs;
   turn_ = planes.begin + runs.skipped;
   end_ = planes.end;
-  const bool is_last = planes.channel + 1 == planes.job.channels;
-  after_ = planes.start.plus(is_last ? runs.next_block : runs.next_channel);
-  then_ = turn_ < end_ ? planes.start.plus(times(runs.next_turn, runs.skipped))
+  const bool is_last = channel + 1 == planes.job.channels;
+  after_ = start.plus(is_last ? runs.next_block : runs.next_channel);
+  then_ = turn_ < end_ ? start.plus(times(runs.next_turn, runs.skipped))
                        : after_.plus(times(runs.next_turn, std::min(turn_ - end_, runs.turns - 1)));
 }
 
 void sum_over_planes(const SumsJob &job, int64_t element_bytes, bool needs_whole,
-                     void (*add)(const PlanesOfChannel &planes)) {
+                     void (*add)(const Planes &planes)) {
   const Runs runs(job, element_bytes, needs_whole);
   if (runs.turns == 0) return;
   // Small planes that follow one another: all channels of a few samples, then of the next ones. The
@@ -102,10 +102,8 @@ void sum_over_planes(const SumsJob &job, int64_t element_bytes, bool needs_whole
   const int64_t at_once = in_order ? kTurns : runs.turns;
   Cursor of_turns = runs.start;
   for (int64_t begin = 0; begin < runs.turns; begin += at_once) {
-    Cursor start = of_turns;
-    for (int64_t c = 0; c < job.channels; ++c, start = start.plus(runs.next_channel))
-      add({job, runs, c, begin, std::min(begin + at_once, runs.turns), job.first && begin == 0,
-           start});
+    add({job, runs, begin, std::min(begin + at_once, runs.turns), job.first && begin == 0,
+         of_turns});
     of_turns = of_turns.plus(times(runs.next_turn, at_once));
   }
 }

@@ -53,13 +53,13 @@ struct Runs {
   Pattern rest_, last_rest_;  // the last turn may find fewer planes
 };
 
-// Some planes of one channel: the turns from `begin` to `end`.
-struct PlanesOfChannel {
+// Some planes of each channel: the turns from `begin` to `end`.
+struct Planes {
   const SumsJob &job;
   const Runs &runs;
-  int64_t channel, begin, end;
+  int64_t begin, end;
   bool first;    // accumulators start at 0
-  Cursor start;  // of the first of these turns
+  Cursor start;  // of the first of these turns, of the first channel
 };
 
 inline constexpr int64_t kRunsAhead = 16;
@@ -75,7 +75,8 @@ inline constexpr int64_t kRunsAhead = 16;
 // 200 ns each).
 class Ahead {
  public:
-  void start(const PlanesOfChannel &planes);
+  // start: where the planes of the channel begin.
+  void start(const Planes &planes, int64_t channel, const Cursor &start);
   // Called when a turn begins.
   void next_turn(const Runs &runs) {
     now_ = then_;
@@ -98,9 +99,9 @@ class Ahead {
   int64_t turn_ = 0, end_ = 0, run_ = 0;
 };
 
-// Calls add for the planes of each channel of a block whose vectors run along positions.
+// Calls add for the planes of a block whose vectors run along positions.
 void sum_over_planes(const SumsJob &job, int64_t element_bytes, bool needs_whole,
-                     void (*add)(const PlanesOfChannel &planes));
+                     void (*add)(const Planes &planes));
 
 // One lane of a run, for all channels.
 struct LaneOfRun {

@@ -436,16 +436,17 @@ class LanesOfPlane {
     if constexpr (kIn == In::runs) {
       add_trees([&](int64_t i) BN2D_INLINED {
         return TreeOfRows<kOf, kHasMasks>(D(), pattern.rows, [&](int k) BN2D_INLINED {
-          if constexpr (kHasMasks) return read_masked(from, pattern, k);
+          if constexpr (kHasMasks) return read_masked(from, pattern, k, 0);
           return is_there(pattern, k, i) ? read(from, pattern, k, i) : Elements<V>(Zero(D()));
         });
       });
     } else {
       for (int k = 0; k < pattern.rows; ++k)
         Repeat<2 * kVectors, kUnrollRow<kOf, kIn>>([&](int j) BN2D_INLINED {
+          if constexpr (kHasMasks)
+            return add_elements(read_masked(from, pattern, k, j * kDoubles), j);
           if (is_there(pattern, k, j * kDoubles))
-            AddElements<kOf, kIn>(D(), read(from, pattern, k, j * kDoubles), reader_.pivot(),
-                                  center_lo_, sums_[j % kVectors]);
+            add_elements(read(from, pattern, k, j * kDoubles), j);
         });
     }
   }
@@ -477,13 +478,18 @@ class LanesOfPlane {
         return ReadTail<D>(reader_, from, pattern.offset[k], i, last_);
     return reader_.read(from, pattern.offset[k], i, LoadWhole<D>());
   }
-  // A row of floats, of which some, or all, may not be there. No branch depends on that.
-  static constexpr bool kHasMasks = HWY_TARGET == HWY_AVX3 && kIn == In::runs;
-  HWY_INLINE Elements<V> read_masked(const Cursor &from, const Pattern &pattern, int k) const {
-    const auto *const bits = reinterpret_cast<const uint8_t *>(&pattern.present[k]);
-    return reader_.read(from, pattern.offset[k], 0, [&](const T *p, V pad) BN2D_INLINED {
-      return IfThenElse(LoadMaskBits(D(), bits), LoadMasked(D(), p, bits), pad);
+  // A vector of row k, of which some elements, or all, may not be there. No branch depends on that.
+  static constexpr bool kHasMasks = HWY_TARGET == HWY_AVX3 && kIn != In::pairs;
+  HWY_INLINE Elements<V> read_masked(const Cursor &from, const Pattern &pattern, int k,
+                                     int64_t i) const {
+    const auto *const bits = reinterpret_cast<const uint8_t *>(&pattern.present[k]) + i / 8;
+    return reader_.read(from, pattern.offset[k], i, [&](const T *p, V pad) BN2D_INLINED {
+      const auto elements = LoadMasked(Rebind<float, D>(), p, bits);
+      return IfThenElse(LoadMaskBits(D(), bits), FromFloats(D(), elements), pad);
     });
+  }
+  HWY_INLINE void add_elements(const Elements<V> &e, int j) {
+    AddElements<kOf, kIn>(D(), e, reader_.pivot(), center_lo_, sums_[j % kVectors]);
   }
   // Floats: tree(i) is the tree of the elements from i on of each row.
   template <class Tree>
@@ -520,16 +526,16 @@ class LanesOfPlane {
 };
 
 template <SumsOf kOf, class T, Act kAct, In kIn>
-HWY_INLINE void AddPlanes(const PlanesOfChannel &planes) {
+HWY_INLINE void AddPlanesOfChannel(const Planes &planes, int64_t channel, const Cursor &start,
+                                   const LastVector<T, ElementTag<kIn>> &last) {
   const SumsJob &job = planes.job;
   const Runs &runs = planes.runs;
-  const LastVector<T, ElementTag<kIn>> last(job.length);
-  const auto reader = ReaderOfPlane<kOf, T, kAct>(ElementTag<kIn>(), job, planes.channel);
-  LanesOfPlane<kOf, T, kAct, kIn> lanes(job, planes.channel, planes.first, reader, last);
-  const bool fetches = job.fetches && runs.whole != 0;
+  const auto reader = ReaderOfPlane<kOf, T, kAct>(ElementTag<kIn>(), job, channel);
+  LanesOfPlane<kOf, T, kAct, kIn> lanes(job, channel, planes.first, reader, last);
+  const bool fetches = kIn == In::runs && job.fetches && runs.whole != 0;
   Ahead ahead;
-  if (fetches) ahead.start(planes);
-  Cursor of_turn = planes.start;
+  if (fetches) ahead.start(planes, channel, start);
+  Cursor of_turn = start;
   for (int64_t turn = planes.begin; turn < planes.end;
        ++turn, of_turn = of_turn.plus(runs.next_turn)) {
     Cursor from = of_turn;
@@ -549,6 +555,14 @@ HWY_INLINE void AddPlanes(const PlanesOfChannel &planes) {
     if (rest.rows != 0) lanes.add_some(from, rest);
   }
   lanes.store();
+}
+
+template <SumsOf kOf, class T, Act kAct, In kIn>
+HWY_INLINE void AddPlanes(const Planes &planes) {
+  const LastVector<T, ElementTag<kIn>> last(planes.job.length);
+  Cursor start = planes.start;
+  for (int64_t c = 0; c < planes.job.channels; ++c, start = start.plus(planes.runs.next_channel))
+    AddPlanesOfChannel<kOf, T, kAct, kIn>(planes, c, start, last);
 }
 
 // ---- channels: vectors run along channels of one lane
@@ -632,7 +646,7 @@ HWY_INLINE void AddLane(const LaneOfRun &lane) {
 // As functions. Sums that are seldom run are written for size.
 template <SumsOf kOf, class T, Act kAct, In kIn>
 struct Adder {
-  static BN2D_KERNEL void Planes(const PlanesOfChannel &planes) {
+  static BN2D_KERNEL void AddToPlanes(const Planes &planes) {
     AddPlanes<kOf, T, kAct, kIn>(planes);
   }
   static HWY_NOINLINE void Lane(const LaneOfRun &lane) { AddLane<kOf, T, kAct, kIn>(lane); }
@@ -640,7 +654,7 @@ struct Adder {
 template <class T, Act kAct, In kIn>
 struct Adder<SumsOf::double_backward, T, kAct, kIn> {
   static constexpr SumsOf kOf = SumsOf::double_backward;
-  static HWY_NOINLINE __attribute__((cold)) void Planes(const PlanesOfChannel &planes) {
+  static HWY_NOINLINE __attribute__((cold)) void AddToPlanes(const Planes &planes) {
     AddPlanes<kOf, T, kAct, kIn>(planes);
   }
   static HWY_NOINLINE __attribute__((cold)) void Lane(const LaneOfRun &lane) {
@@ -655,7 +669,7 @@ void SumsOverLayout(const SumsJob &job) {
       if (sum_over_columns(job, sizeof(T), kIn == In::pairs, sums_count(kOf),
                            Adder<kOf, T, kAct, kIn>::Lane))
         return;
-    sum_over_planes(job, sizeof(T), kIn != In::runs, Adder<kOf, T, kAct, kIn>::Planes);
+    sum_over_planes(job, sizeof(T), kIn != In::runs, Adder<kOf, T, kAct, kIn>::AddToPlanes);
   } else {
     sum_over_channels(job, sizeof(T), kIn == In::pairs, sums_count(kOf),
                       Adder<kOf, T, kAct, kIn>::Lane);

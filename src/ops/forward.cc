@@ -50,7 +50,8 @@ class Forward {
     const double count = static_cast<double>(blockwise.blocks().at(block).elements());
     channel_.moments({part.channels, count, is_wide_, accumulators.pivot_at(part.channel), own.sums,
                       moments, own.inexact});
-    if (is_wide_) return;
+    const size_t channels = static_cast<size_t>(part.channels);
+    if (is_wide_ || std::memchr(own.inexact, 1, channels) == nullptr) return;
     // Sums of 0: all elements are equal, or their squares are nothing beside eps.
     for (int64_t i = 0; i < part.channels && call_.eps >= 0x1p-100; ++i)
       own.inexact[i] &= own.sums->hi[i] != 0 || own.sums->hi[kMaxGroup + i] != 0;
@@ -309,9 +310,9 @@ class Forward {
       std::copy_n(values, g.channels, saved + g.channel);
       return;
     }
-    for (int64_t i = 0; i < g.channels; ++i)
-      if ((g.channel + i) % sets_.channels == 0)
-        saved[(g.channel + i) / sets_.channels] = values[i];
+    const int64_t of_set = sets_.channels, end = g.channel + g.channels;
+    for (int64_t set = (g.channel + of_set - 1) / of_set; set * of_set < end; ++set)
+      saved[set] = values[set * of_set - g.channel];
   }
 
   // Where side_sign (k = 0) or side_threshold (k = 1) of a channel is saved.

@@ -24,20 +24,23 @@ char *const kX = reinterpret_cast<char *>(int64_t{1} << 40), *const kG = reinter
 
 Place place_of(const Cursor &cursor) { return {cursor.x - kX, cursor.g - kG}; }
 
-// As the kernels go through the planes of a channel.
-void note_planes(const PlanesOfChannel &planes) {
+// As the kernels go through the planes of the channels.
+void note_planes(const Planes &planes) {
   const Runs &runs = planes.runs;
-  Ahead ahead;
-  ahead.start(planes);
-  Cursor of_turn = planes.start;
-  for (int64_t turn = planes.begin; turn < planes.end;
-       ++turn, of_turn = of_turn.plus(runs.next_turn)) {
-    Cursor from = of_turn;
-    ahead.next_turn(runs);
-    for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
-      steps.push_back({place_of(from), place_of(ahead.next_run(runs))});
-    if (runs.rest(turn).rows != 0)
-      steps.push_back({place_of(from), place_of(ahead.next_run(runs))});
+  Cursor start = planes.start;
+  for (int64_t c = 0; c < planes.job.channels; ++c, start = start.plus(runs.next_channel)) {
+    Ahead ahead;
+    ahead.start(planes, c, start);
+    Cursor of_turn = start;
+    for (int64_t turn = planes.begin; turn < planes.end;
+         ++turn, of_turn = of_turn.plus(runs.next_turn)) {
+      Cursor from = of_turn;
+      ahead.next_turn(runs);
+      for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
+        steps.push_back({place_of(from), place_of(ahead.next_run(runs))});
+      if (runs.rest(turn).rows != 0)
+        steps.push_back({place_of(from), place_of(ahead.next_run(runs))});
+    }
   }
 }
 
