@@ -373,10 +373,10 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   const Repeats repeats(tensors, sets.size);
   const bool is_dy = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
   const bool is_pointwise = call.fused.is_pointwise();
+  tensors.lends_out = is_pointwise && operation.has_sums && call.dx.exists() && !is_dy;
   const Agreement agreement(operation.has_sums && !is_pointwise && !is_dy, &tensors);
   const Blockwise blockwise(tensors, sets, call.dy.dtype);
   const Reordered reordered(blockwise, tensors, call.dy.dtype);
-  tensors.lends_out = is_pointwise && operation.has_sums && call.dx.exists() && !is_dy;
   const bool in_place = is_dy || tensors.lends_out || agreement.exists();
   const int reads = tensors.x.exists() && tensors.x.data != call.dy.data ? 2 : 1;
   const Schedule<Backward> schedule(operation, blockwise, reordered.maps(), call, call.dy.dtype,

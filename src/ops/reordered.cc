@@ -84,7 +84,7 @@ Reordered::Reordered(const Blockwise &as_is, const Tensors &tensors, DType dtype
   if (scratch_.data() == nullptr) return;
   Tensors reordered = tensors;
   if (!reorder(as_is.sets().size, &reordered)) return;
-  reordered.lends_out = false;
+  reordered.lends_out = false;  // sums through packed copies leave nothing there
   const Extents &size = written(reordered).size;
   static_assert(std::is_trivially_destructible_v<Own>);
   const Own &own =

@@ -41,7 +41,7 @@ void check(const Case &c, Inputs in, const std::string &group = "sums: ") {
   }
 }
 
-constexpr Extents kOneBlock{4, 3, 16, 20}, kSomeBlocks{3, 3, 120, 130};
+constexpr Extents kOneBlock{1, 3, 64, 20}, kSomeBlocks{3, 3, 120, 130};
 
 // Which elements of a channel of one block the pivot is the median of.
 int64_t pivot_place(const Extents &e, int64_t i) {

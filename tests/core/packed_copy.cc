@@ -120,6 +120,8 @@ TEST_CASE("packed copies have the elements of any tensor, and nothing else chang
     Scene s = scene_of(random, dtype, order, round % 2 != 0);
     const bool streaming = round % 4 < 2;
     if (round % 7 == 0) s.view.stride.w = 0;
+    const bool overlaps = round % 11 == 0;  // rows and channels; only read
+    if (overlaps) s.view.stride.h = s.view.stride.c = std::min(s.view.stride.h, s.view.stride.c);
     INFO("round " << round);
     const auto bytes = static_cast<size_t>(dtype_size(dtype));
 
@@ -130,7 +132,7 @@ TEST_CASE("packed copies have the elements of any tensor, and nothing else chang
     gather(s.view, s.box, s.packed, s.copy.data());
     REQUIRE(s.copy == expected);
 
-    if (round % 7 == 0) continue;  // written tensors do not overlap themselves
+    if (round % 7 == 0 || overlaps) continue;  // written tensors do not overlap themselves
     for (std::byte &byte : s.copy) byte = static_cast<std::byte>(random());
     Lines target = s.memory;
     for_each_element(s, [&](const std::byte *element, const std::byte *packed) {
