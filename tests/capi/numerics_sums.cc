@@ -197,7 +197,7 @@ TEST_CASE("sums: a small pivot does not move the mean", "[numerics][sums]") {
 // Catches: a slope that is rounded to float before it meets the gradients: half an ulp of each of
 // them, always in the same direction. The roundings of the products average out.
 TEST_CASE("sums: a slope that is no float", "[numerics][sums]") {
-  const double slope = 0x1.4CCCCDp-1 - 0x1p-25 + 0x1p-40;  // almost half way between two floats
+  const double slope = 0x1.4CCCCCp-1 + 0x1p-25 - 0x1p-40;  // almost half way between two floats
   Case c = case_of({1, 16, 256, 256}, BN2D_F32);
   c.activation = {Activation::leaky, slope};
   c.mode = Mode::eval;
