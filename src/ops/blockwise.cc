@@ -89,28 +89,34 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
       blocks_(make_blocks(size_)),
       kernels_(kernels::active().of(dtype)) {
   static_assert(sizeof(Packed) <= kBufferBytes);
-  bool is_one_row = sets.batches() == 1 || sets.samples == 1;
-  bool has_rows = false;
+  mode_ = mode_for(static_cast<int>(std::size(kTensors)),
+                   tensors.side_mask != nullptr || tensors.sign_mask != nullptr);
+  sums_mode_ = mode_;
+  if (mode_ == Mode::packed) set_packed();
+  const bool is_batch = sets.batches() == 1;
+  bool is_one_row = is_batch || sets.samples == 1;
   int64_t block = 0;
   for (const auto tensor : kTensors) {
     const View &view = tensors.*tensor;
-    if (!view.exists()) continue;
-    is_one_row = is_one_row && (sets.batches() == 1 ||
-                                (view.block == 0 && view.stride.n == sets.size.c * view.stride.c));
-    block = std::gcd(block, view.block);
-    has_rows = has_rows || (!has_contiguous_planes(view) && view.stride.c == 1);
+    if (view.block != 0 && view.exists()) block = std::gcd(block, view.block);
+    if (is_batch || !view.exists()) continue;
+    is_one_row = is_one_row && view.block == 0 && view.stride.n == sets.size.c * view.stride.c;
   }
-  mode_ = mode_for(static_cast<int>(std::size(kTensors)),
-                   tensors.side_mask != nullptr || tensors.sign_mask != nullptr);
-  sums_mode_ = mode_ == Mode::packed && !is_pointwise()
-                   ? mode_for(kReadTensors, tensors.side_mask != nullptr)
-                   : mode_;
-  transposes_ = mode_ == Mode::packed && has_rows;
-  max_group_ = mode_ == Mode::packed && !transposes_ ? 16 : kernels::kMaxGroup;
-  if (sums_mode_ == Mode::packed) set_stage();
   if (!is_one_row) row_ = sets.size.c;
   // Blocks of 2 and of 3 channels in one call have no common part of more than one.
   if (block != 0) (mode_ == Mode::channels && block != 1 ? block_ : row_) = block;
+}
+
+// What is packed: by the maps, and by the sums where what they read has no layout in common either.
+void Blockwise::set_packed() {
+  for (const auto tensor : kTensors) {
+    const View &view = tensors_.*tensor;
+    transposes_ =
+        transposes_ || (view.exists() && !has_contiguous_planes(view) && view.stride.c == 1);
+  }
+  if (!transposes_) max_group_ = 16;
+  if (!is_pointwise()) sums_mode_ = mode_for(kReadTensors, tensors_.side_mask != nullptr);
+  if (sums_mode_ == Mode::packed) set_stage();
 }
 
 // How the first `count` of the tensors are gone through together.

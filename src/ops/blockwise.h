@@ -226,6 +226,7 @@ class Blockwise {
     alignas(64) std::byte unconverted[kPieceBytes];
   };
   Mode mode_for(int count, bool has_mask) const;
+  [[gnu::cold]] void set_packed();
   void set_stage();
   static kernels::Layout layout_of(Mode mode) {
     return mode == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
@@ -332,10 +333,10 @@ class Blockwise {
   int64_t row_, block_ = 1;
   DType dtype_;
   Blocks blocks_;
-  Mode mode_;        // of maps
-  Mode sums_mode_;   // another one where only what is written lies differently
-  bool transposes_;  // packed, and a tensor has its channels contiguous
-  int64_t max_group_, at_once_ = 1;
+  Mode mode_;                // of maps
+  Mode sums_mode_;           // another one where only what is written lies differently
+  bool transposes_ = false;  // packed, and a tensor has its channels contiguous
+  int64_t max_group_ = kernels::kMaxGroup, at_once_ = 1;
   int64_t stage_bytes_ = 0;            // of one tensor; 0: nothing is staged
   bool has_lines_of_samples_ = false;  // staged are some samples of each position
   const kernels::TypeKernels &kernels_;
