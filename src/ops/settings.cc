@@ -45,7 +45,7 @@ Machine machine_for_call(const Pool &pool, int32_t module_limit, const Work &wor
   int limit = thread_limit();
   if (module_limit > 0 && (limit == 0 || module_limit < limit)) limit = module_limit;
   // A small call does not even ask how many threads there are.
-  if (limit != 1 && work.effort() >= machine.least_effort)
+  if (limit != 1 && work.effort() >= least_effort(work, machine))
     machine.threads = available_threads(pool);
   if (limit > 0) machine.threads = std::min(machine.threads, limit);
   return machine;

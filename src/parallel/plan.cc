@@ -83,7 +83,7 @@ Blocks::Bundle Blocks::bundle(int64_t index, int64_t at_once) const {
 
 int useful_workers(const Work &work, const Machine &machine) {
   const int64_t effort = work.effort();
-  if (effort < machine.least_effort) return 1;
+  if (effort < least_effort(work, machine)) return 1;
   return static_cast<int>(std::clamp<int64_t>(effort / kEffortWorthAThread, 1, machine.threads));
 }
 

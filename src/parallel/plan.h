@@ -150,6 +150,13 @@ struct Work {
 // sets.
 Plan make_plan(const Work &work, const Machine &machine, int64_t max_group);
 
+// The effort from which on the work is worth more than one thread. Half as much where one L2 does
+// not hold the tensors, for two threads have two: eval of (1,64,56,56), 1.6 MB, takes 0.57 of the
+// time that it takes one thread.
+inline int64_t least_effort(const Work &work, const Machine &machine) {
+  return work.bytes() > machine.l2_bytes ? machine.least_effort / 2 : machine.least_effort;
+}
+
 // How many threads are worth waking up for the work.
 int useful_workers(const Work &work, const Machine &machine);
 

@@ -596,6 +596,22 @@ def test_errors_are_torch_s_and_change_nothing(module):
         assert bn.num_batches_tracked == 0  # torch counts calls that fail
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_one_running_statistic_alone(training):
+    """Catches: a norm that computes where torch says that the other one is missing."""
+    x = torch.randn(2, 3, 4, 4)
+    for missing in ("running_mean", "running_var"):
+        for name in ("BatchNorm2d", "InstanceNorm2d"):
+            outcomes = []
+            for kind in (bt, nn):
+                module = getattr(kind, name)(3, track_running_stats=True).train(training)
+                setattr(module, missing, None)
+                outcomes.append(outcome(module, x))
+            ours, theirs = outcomes
+            assert isinstance(theirs, tuple)
+            assert ours == theirs
+
+
 def outcome(module, x):
     """What a call returns and leaves, or what it raises."""
     try:

@@ -287,6 +287,13 @@ def test_errors_are_torch_s():
         assert len(caught) == 1
 
 
+def test_group_norm_has_no_running_statistics():
+    """Catches: an attribute that loops over modules find, and torch's does not have."""
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        assert not hasattr(bt.GroupNorm(2, 4), name)
+        assert not hasattr(nn.GroupNorm(2, 4), name)
+
+
 def test_one_value_alone_and_empty_batches():
     gn = bt.GroupNorm(3, 3)
     nn.init.normal_(gn.bias)

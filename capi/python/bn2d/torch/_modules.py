@@ -77,6 +77,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     """
 
     _torch = nn.BatchNorm2d
+    _has_statistics = True
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
         return _forward(self, input, None, 0, 0.0)
@@ -85,6 +86,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         self, x: Tensor, running_mean: Optional[Tensor], running_var: Optional[Tensor]
     ) -> Optional[_Mode]:
         eps = self.eps
+        if (running_mean is None) != (running_var is None):  # torch's error
+            return None
         if not self.training and (running_mean is not None or running_var is not None):
             return (running_mean, running_var, False, 0.0, None, 0) if 0.0 <= eps < _INF else None
         momentum = self.momentum
@@ -111,7 +114,7 @@ class GroupNorm(nn.GroupNorm):
     """
 
     _torch = nn.GroupNorm
-    running_mean = running_var = None
+    _has_statistics = False
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
         return _forward(self, input, None, 0, 0.0)
@@ -136,6 +139,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     """
 
     _torch = nn.InstanceNorm2d
+    _has_statistics = True
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102
         if isinstance(input, Tensor):  # as torch, whose y is contiguous whatever x is
@@ -146,6 +150,8 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         self, x: Tensor, running_mean: Optional[Tensor], running_var: Optional[Tensor]
     ) -> Optional[_Mode]:
         if x.dim() != 4 or x.size(1) != self.num_features or not 0.0 <= self.eps < _INF:
+            return None
+        if (running_mean is None) != (running_var is None):  # torch's error
             return None
         if self.training or not self.track_running_stats:
             if x.size(2) * x.size(3) == 1:  # torch's error
@@ -169,10 +175,11 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
     parameters, buffers = module._parameters, module._buffers
     try:
         weight, bias = parameters["weight"], parameters["bias"]
-        running_mean, running_var = buffers["running_mean"], buffers["running_var"]
+        running_mean = running_var = None
+        if module._has_statistics:
+            running_mean, running_var = buffers["running_mean"], buffers["running_var"]
     except KeyError:  # parametrized or pruned: then it is an attribute of another kind
-        weight, bias = module.weight, module.bias
-        running_mean, running_var = module.running_mean, module.running_var
+        weight, bias, running_mean, running_var = _arrays_of(module)
     if _native is not None:  # asks all that follows, too
         found: Optional[Tensor] = _native(
             module, x, z, weight, bias, running_mean, running_var, activation, slope
@@ -245,6 +252,14 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
     return y
 
 
+def _arrays_of(
+    module: Any,
+) -> tuple[Optional[Tensor], Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
+    if not module._has_statistics:
+        return module.weight, module.bias, None, None
+    return module.weight, module.bias, module.running_mean, module.running_var
+
+
 def _increment_version(tensors: list[Tensor]) -> None:
     for one in tensors:  # torch 2.4 takes no list
         torch.autograd.graph.increment_version(one)
@@ -293,7 +308,7 @@ def _by_operator(
 ) -> Tensor:
     """For torch.compile, torch.export and dispatch modes: the library's operator, with nothing in
     place."""
-    arrays = (module.weight, module.bias, module.running_mean, module.running_var)
+    arrays = _arrays_of(module)
     if not _fits_operator(x, z, arrays):
         return _by_torch(module, x, z, activation, slope)
     mode = module._mode(x, arrays[2], arrays[3])
