@@ -12,8 +12,9 @@
  *     eval       the same y from running_mean and running_var; nothing changes
  *
  * as torch.nn.BatchNorm2d does. m is the momentum, the weight of the *new* value; without a
- * momentum it is 1/num_batches_tracked (cumulative average). With eps = 0 a constant channel has
- * invstd = 0 and y = bias.
+ * momentum it is 1/num_batches_tracked (cumulative average). What has a weight of exactly 0 is left
+ * out: with m = 0 a NaN of the batch does not get into the running statistics, and m = 1 ends one
+ * that is there. With eps = 0 a constant channel has invstd = 0 and y = bias.
  *
  * ## A program
  *
@@ -108,8 +109,11 @@
  * ulp or 2^-24 standard deviations, or twice that where elements repeat, as in expanded tensors; a
  * variance is within 4 ulp, dweight and dbias within 2^-23 of the sum of the magnitudes of their
  * terms. Sets of statistics of several channels (group norm): dweight within 2^-23 of the sum of
- * |g|*max(|xhat|, 1), as the mean is that of the set. A call leaves the floating-point exception
- * flags as they were, and traps nothing: neither on its own thread nor on its workers.
+ * |g|*max(|xhat|, 1), as the mean is that of the set. A channel whose numbers come near the ends of
+ * the range is computed by other means. Which channels that are depends on the outputs that are
+ * wanted, too: where dweight is not, the last bit of such a channel's dx may be another one. A call
+ * leaves the floating-point exception flags as they were, and traps nothing: neither on its own
+ * thread nor on its workers.
  *
  * **Names and numbers.** Nothing needs a macro: enums travel as int32_t, extents as int64_t,
  * hyper-parameters as double, truth as int32_t 0 or 1; every constant is also reached by name with
@@ -844,7 +848,8 @@ BN2D_API int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z,
  *   with 0 the old value is not read.
  * @param[out] dx,dz,dweight,dbias Each NULL: not wanted, not computed.
  * @return as bn2d_backward() but BN2D_ERROR_BUSY; BN2D_ERROR_INVALID_ARGUMENT where an input that
- *   is needed is missing, and for a pointwise activation. Threads: free. Since 1.0.
+ *   is needed is missing (of tensors without elements none is), and for a pointwise activation.
+ *   Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy,
                                           const bn2d_view *y, const uint8_t *mask, int32_t dtype,
@@ -880,7 +885,8 @@ BN2D_API int32_t bn2d_batch_norm_double_backward(
  * Bytes of a mask for (n, c, h, w): one bit per element, 1 where the argument of the activation is
  * above 0. Planes follow one another, channel after channel of each sample, each in whole bytes:
  * position p of a plane is bit p%8, counted from the lowest, of its byte p/8; what is left of the
- * last byte is 0.
+ * last byte is 0. The y of half data may be 0 where the argument is not, because it is too small
+ * for them: a backward that reads y then takes the other side, and the mask is right.
  * @return BN2D_OK, BN2D_ERROR_SHAPE (negative extent), BN2D_ERROR_OVERFLOW. Threads: free.
  *   Since 1.0.
  */
@@ -1529,7 +1535,7 @@ BN2D_API int32_t bn2d_group_norm_forward(const bn2d_view *x, const bn2d_view *z,
  * @param[in] x As in forward; NULL where neither dx nor dweight is wanted.
  * @param[in] dy Gradient of y.
  * @param[in] y,mask As in bn2d_batch_norm_backward(); each NULL where the other is given or there
- * is no activation.
+ *   is no activation.
  * @param num_groups As in forward.
  * @param dtype Of weight, dweight and dbias.
  * @param[in] weight C elements; NULL: 1.
@@ -1553,7 +1559,7 @@ BN2D_API int32_t bn2d_group_norm_backward(const bn2d_view *x, const bn2d_view *d
  * statistics.
  * @param[in] x,dy As in backward.
  * @param[in] y,mask As in bn2d_batch_norm_backward(); each NULL where the other is given or there
- * is no activation.
+ *   is no activation.
  * @param num_groups As in forward.
  * @param dtype Of weight, ddweight, ddbias and dweight.
  * @param[in] weight C elements; NULL: 1.

@@ -215,14 +215,7 @@ def test_gradients_of_third_order(norm, operator, wanted):
     x = start * 2 if wanted == "x before" else start
     if operator:
         groups = {"group": 3, "instance": 6}.get(norm, 0)
-        running = (
-            (None, None)
-            if module.running_mean is None
-            else (
-                module.running_mean,
-                module.running_var,
-            )
-        )
+        running = [getattr(module, name, None) for name in ("running_mean", "running_var")]
         how = (norm in ("batch", "group", "instance"), 0.1, 1e-5, 0, 0.0, True, groups)
         y = torch.ops.bn2d.batch_norm(x, None, module.weight, module.bias, *running, *how)[0]
     else:
