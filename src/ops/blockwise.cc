@@ -145,6 +145,7 @@ void Blockwise::set_stage() {
     const bool of_samples = view.stride.n == 1 && view.size.n > 1;
     if (view.block != 0 || !(of_samples || view.stride.h == 1)) return;
     (of_samples ? has_lines_of_samples_ : has_turned_planes) = true;
+    ++staged_tensors_;
   }
   if (!has_lines_of_samples_ && !has_turned_planes) return;
   constexpr int64_t kStageBytes = 128 * 1024;
@@ -156,6 +157,16 @@ void Blockwise::set_stage() {
   stage_bytes_ = (max_group_ * bytes + kLine - 1) / kLine * kLine;
 }
 
+template <class F>
+void Blockwise::for_each_staged(std::byte *memory, const F &f) const {
+  for (int k = 0; k < kReadTensors; ++k) {
+    const View &view = tensors_.*kTensors[k];
+    if (!view.exists() || has_contiguous_planes(view)) continue;
+    f(kernels::SumsJob::kTensors[k], view, memory);
+    memory += stage_bytes_;
+  }
+}
+
 Blockwise::Staged Blockwise::stage(const Group &group, const Blocks::Bundle &bundle,
                                    void *buffer) const {
   if (stage_bytes_ == 0) return {};
@@ -163,11 +174,10 @@ Blockwise::Staged Blockwise::stage(const Group &group, const Blocks::Bundle &bun
   const Blocks::Block last = blocks_.at(bundle.block(bundle.count - 1));
   all.samples = last.first_sample + last.samples - all.first_sample;
   const Staged staged = {box_of(group, all), static_cast<std::byte *>(buffer) + kBufferBytes};
-  for (int k = 0; k < kReadTensors; ++k) {
-    const View &view = tensors_.*kTensors[k];
-    if (view.exists() && !has_contiguous_planes(view))
-      gather(view, staged.box, strides_of(staged.box), staged.memory + k * stage_bytes_);
-  }
+  for_each_staged(staged.memory,
+                  [&](kernels::Stream kernels::SumsJob::*, const View &view, std::byte *memory) {
+                    gather(view, staged.box, strides_of(staged.box), memory);
+                  });
   return staged;
 }
 
@@ -175,14 +185,12 @@ Blockwise::Staged Blockwise::stage(const Group &group, const Blocks::Bundle &bun
 kernels::SumsJob Blockwise::job_of_staged(const Staged &staged, const Group &group,
                                           const Blocks::Block &block) const {
   auto job = job_of<kernels::SumsJob>(group, block);
-  const int64_t samples = block.first_sample - staged.box.n;
-  for (int k = 0; k < kReadTensors; ++k) {
-    const View &view = tensors_.*kTensors[k];
-    if (!view.exists() || has_contiguous_planes(view)) continue;
-    job.*kernels::SumsJob::kTensors[k] = packed_stream(
-        staged.memory + k * stage_bytes_ + samples * staged.box.length * dtype_size(dtype_),
-        staged.box);
-  }
+  const int64_t samples = block.first_sample - staged.box.n,
+                bytes = samples * staged.box.length * dtype_size(dtype_);
+  for_each_staged(staged.memory,
+                  [&](kernels::Stream kernels::SumsJob::*tensor, const View &, std::byte *memory) {
+                    job.*tensor = packed_stream(memory + bytes, staged.box);
+                  });
   return job;
 }
 

@@ -153,7 +153,7 @@ class Blockwise {
   static constexpr int64_t kPointwiseBytes = 64 * 1024;  // more, where the activation is pointwise
   struct PointwiseBuffers;
   int64_t buffer_bytes() const {
-    return kBufferBytes + (is_pointwise() ? kPointwiseBytes : kReadTensors * stage_bytes_);
+    return kBufferBytes + (is_pointwise() ? kPointwiseBytes : staged_tensors_ * stage_bytes_);
   }
 
   Blockwise(const Tensors &tensors, const Sets &sets, DType dtype);
@@ -228,6 +228,9 @@ class Blockwise {
   Mode mode_for(int count, bool has_mask) const;
   [[gnu::cold]] void set_packed();
   void set_stage();
+  // Calls f(tensor of the sums, its view, its memory) for those that are staged.
+  template <class F>
+  void for_each_staged(std::byte *memory, const F &f) const;
   static kernels::Layout layout_of(Mode mode) {
     return mode == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
   }
@@ -337,7 +340,8 @@ class Blockwise {
   Mode sums_mode_;           // another one where only what is written lies differently
   bool transposes_ = false;  // packed, and a tensor has its channels contiguous
   int64_t max_group_ = kernels::kMaxGroup, at_once_ = 1;
-  int64_t stage_bytes_ = 0;            // of one tensor; 0: nothing is staged
+  int64_t stage_bytes_ = 0;  // of one tensor; 0: nothing is staged
+  int64_t staged_tensors_ = 0;
   bool has_lines_of_samples_ = false;  // staged are some samples of each position
   const kernels::TypeKernels &kernels_;
 };
