@@ -95,11 +95,12 @@ void sum_over_planes(const SumsJob &job, int64_t element_bytes, bool needs_whole
   // Small planes that follow one another: all channels of a few samples, then of the next ones. The
   // hardware follows that many runs of memory. Sample after sample of one channel would jump, often
   // by a power of two, so that few sets of the caches hold all (64 channels of 4x4: three times as
-  // long).
-  constexpr int64_t kSmallPlaneBytes = 512, kTurns = 2;
+  // long). Of few channels more samples at a time (one channel of 7x7: training 0.85 of the time).
+  constexpr int64_t kSmallPlaneBytes = 512, kTurns = 2, kFewChannels = 32;
   const bool in_order =
       job.length * element_bytes <= kSmallPlaneBytes && job.x.channel == job.length;
-  const int64_t at_once = in_order ? kTurns : runs.turns;
+  const int64_t at_once =
+      in_order ? kTurns * std::max(kFewChannels / job.channels, int64_t{1}) : runs.turns;
   Cursor of_turns = runs.start;
   for (int64_t begin = 0; begin < runs.turns; begin += at_once) {
     add({job, runs, begin, std::min(begin + at_once, runs.turns), job.first && begin == 0,
