@@ -300,7 +300,11 @@ void Blockwise::for_each_piece(const Group &group, const Blocks::Block &block, c
 
 // Where the mask has the first position of a part of a plane.
 int64_t Blockwise::mask_place(const Piece &piece, int64_t n, int64_t c) const {
-  if (tensors_.masks_bytes) return (n * size_.plane() + piece.position) * sets_.size.c + c;
+  if (tensors_.masks_bytes) {
+    const int64_t channels = sets_.size.c;
+    n += c / channels * sets_.samples;  // where the channels of all sets are one row
+    return (n * size_.plane() + piece.position) * channels + c % channels;
+  }
   return (n * sets_.size.c + c) * mask_plane_bytes(size_.plane()) + piece.position / 8;
 }
 

@@ -101,6 +101,27 @@ TEST_CASE("norms: one channel in every layout", "[norms]") {
         }
 }
 
+// Catches: the bit of a mask at the place of another set. The samples of a set become positions of
+// one plane there, and of one channel the sets are a row of channels.
+TEST_CASE("norms: masks of planes of one element", "[norms]") {
+  uint64_t seed = 60;
+  for (const Extents e : {Extents{40, 1, 1, 1}, Extents{24, 3, 1, 1}, Extents{16, 70, 1, 1}})
+    for (const int64_t ghost : {2, 4, 8})
+      for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16})
+        for (const Layout layout : {Layout::nchw, Layout::channel_slice, Layout::permuted}) {
+          NormCase c = case_of(e, BN2D_NORM_BATCH);
+          c.ghost = ghost;
+          c.data = c.module = dtype;
+          c.residual = seed % 2 == 0;
+          c.activation = {Activation::leaky, -0.5};  // whose record keeps a mask
+          c.x = c.y = c.dx = layout;
+          INFO(describe(c));
+          Inputs in = random_inputs(c, ++seed);
+          const ExpectedNorm want = expect(c, in);
+          check_case(c, want, run(c, in), "masks: ");
+        }
+}
+
 // Catches: an order of summation that depends on threads, on the layout, or on how samples lie in
 // memory.
 TEST_CASE("norms: the same bits on any number of threads and in any layout", "[norms]") {
