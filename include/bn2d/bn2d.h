@@ -290,9 +290,10 @@ enum bn2d_flag {
  *    take about as long as channels_last, 7x7 planes in blocks of 8 up to twice as long
  *    (`bn2d_bench --filter '^blocked/' --threads 1`). A mask is that of (N, C, H, W). Since 1.3.
  *  - any other positive strides work, too. Where the memory has no gaps, eval takes as long in any
- *    order of the dimensions; training and backward take 2 to 5 times as long where N is fastest, 2
- *    to 2.5 times where H is, but no longer where N lies within C (`bn2d_bench --filter
- *    '^permuted/'`). The stride of an extent of 0 or 1 does not matter.
+ *    order of the dimensions, but 1.8 times as long where N is fastest and 8. Training and backward
+ *    take 2 to 5 times as long where N is fastest, 2 to 2.5 times where H is, but no longer where N
+ *    lies within C (`bn2d_bench --filter '^permuted/'`). The stride of an extent of 0 or 1 does not
+ *    matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
  *    again and again. In a tensor that is written, no two elements may share memory:
  *    BN2D_ERROR_LAYOUT.

@@ -34,6 +34,14 @@ Values permuted(const Extents &e, const Values &values, const std::vector<int64_
   return result;
 }
 
+// Gives each channel a mean of its own, far from that of the next one.
+void move_means_apart(const Case &c, Inputs *in) {
+  for (size_t i = 0; i < in->x.size(); ++i) {
+    const int64_t channel = static_cast<int64_t>(i) / c.e.plane() % c.e.c;
+    in->x[i] = rounded(c.data, in->x[i] + 3.0 * static_cast<double>(channel));
+  }
+}
+
 }  // namespace
 
 // Catches: a partition or an order of summation that depends on the number of threads; a race; a
@@ -173,9 +181,7 @@ TEST_CASE("bitwise: NCHW and NHWC give the same bits, many channels", "[numerics
       c.e = e;
       c.data = c.module = dtype;
       Inputs in = random_inputs(c, 13);
-      for (size_t i = 0; i < in.x.size(); ++i)
-        in.x[i] = rounded(
-            dtype, in.x[i] + 3.0 * static_cast<double>(static_cast<int64_t>(i) / e.plane() % e.c));
+      move_means_apart(c, &in);
       const Outputs nchw = run(c, in);
       c.x = c.y = c.z = c.dx = c.dz = Layout::nhwc;
       for (const int count : {1, 3}) {
@@ -210,9 +216,7 @@ TEST_CASE("bitwise: samples or rows that are fastest in memory", "[numerics][bit
           c.activation = seed % 3 == 1 ? relu : Activation{Activation::leaky, -0.5};
         c.residual = seed % 2 == 0;
         Inputs in = random_inputs(c, seed++);
-        for (size_t i = 0; i < in.x.size(); ++i)
-          in.x[i] = rounded(dtype, in.x[i] + 3.0 * static_cast<double>(static_cast<int64_t>(i) /
-                                                                       e.plane() % e.c));
+        move_means_apart(c, &in);
         const Outputs nchw = run(c, in);
         c.x = c.y = c.z = c.dx = c.dz = layout;
         for (const int count : {1, 3}) {
