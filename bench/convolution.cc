@@ -90,7 +90,7 @@ class Layers {
     check(bn2d_set_num_threads(1));  // this is on all threads already
     for (const Statistics &part : parts_) check(bn2d_statistics_reset(part.get()));
     for_tiles([&](int part, const Tile &tile) { accumulate(parts_[part].get(), tile); });
-    check(bn2d_set_num_threads(0));
+    check(bn2d_set_num_threads(threads_));
     check(bn2d_statistics_reset(total_.get()));
     for (const Statistics &part : parts_) check(bn2d_statistics_merge(total_.get(), part.get()));
     check(bn2d_forward_with_statistics_flat(module_.get(), total_.get(), BN2D_F32, layout(), z_,
@@ -215,7 +215,13 @@ void run_row(const Convolution &c, int threads, const Settings &settings) {
 
 void run_all(const Settings &settings, bool smoke) {
   openblas_set_num_threads(1);  // one multiplication on each thread
-  const int threads = tbb::info::default_concurrency();
+  const bool has_locks = openblas_get_parallel() != OPENBLAS_SEQUENTIAL;
+  const int threads = has_locks ? tbb::info::default_concurrency() : 1;
+  if (!has_locks)
+    std::puts(
+        "OpenBLAS is built without threads, and so without locks for the buffers of its "
+        "multiplications: all is timed on one thread. (Debian: install libopenblas-pthread-dev.)");
+  check(bn2d_set_num_threads(threads));
   std::printf("bn2d %s, %s, %d threads, tiles of %lld KiB; milliseconds, medians of the rounds\n",
               bn2d_version_string(), bn2d_simd_target(), threads,
               static_cast<long long>(settings.tile_bytes / 1024));

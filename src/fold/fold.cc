@@ -121,8 +121,7 @@ void check(const Layer &layer, const Geometry &g) {
     check_apart("out_weight", layer.out_weight, "weight", layer.weight);
   if (!is_exactly(layer.out_bias, layer.bias))
     check_apart("out_bias", layer.out_bias, "bias", layer.bias);
-  if (g.row_length() > std::numeric_limits<blasint>::max() ||
-      g.rows > std::numeric_limits<blasint>::max())
+  if (g.row_length() > std::numeric_limits<blasint>::max())
     fail(Status::overflow, "a row has %" PRId64 " weights, OpenBLAS takes at most %" PRId64,
          g.row_length(), int64_t{std::numeric_limits<blasint>::max()});
 }
@@ -252,22 +251,27 @@ class Folding {
     }
   }
 
-  // bias += weight * shift: of all inputs that an output reads.
+  // bias += weight * shift: of all inputs that an output reads. Row by row, because the routines of
+  // OpenBLAS for matrices share buffers, which have no locks where OpenBLAS is built without
+  // threads (Debian's libopenblas-serial): two threads in dgemv got wrong sums now and then. Those
+  // for vectors have no buffers.
   void add_shift(int64_t row, int64_t count, const double *block) {
     const int64_t length = g_.row_length();
-    const auto rows = static_cast<blasint>(count), columns = static_cast<blasint>(length);
+    const auto columns = static_cast<blasint>(length);
     if (g_.by_row) {  // a transposed convolution of one tap: rows are inputs
       double *const outputs = new_bias_.data() + group_of(row) * g_.columns;
-      cblas_dgemv(CblasRowMajor, CblasTrans, rows, columns, 1.0, block, columns,
-                  shift_.data() + row, 1, 1.0, outputs, 1);
+      for (int64_t i = 0; i < count; ++i)
+        cblas_daxpy(columns, shift_[static_cast<size_t>(row + i)], block + i * length, 1, outputs,
+                    1);
       return;
     }
     std::vector<double> shifts(static_cast<size_t>(length));
     for (int64_t j = 0; j < length; ++j)
       shifts[static_cast<size_t>(j)] =
           shift_[static_cast<size_t>(first_channel(row) + j / g_.taps)];
-    cblas_dgemv(CblasRowMajor, CblasNoTrans, rows, columns, 1.0, block, columns, shifts.data(), 1,
-                1.0, new_bias_.data() + row, 1);
+    for (int64_t i = 0; i < count; ++i)
+      new_bias_[static_cast<size_t>(row + i)] +=
+          cblas_ddot(columns, block + i * length, 1, shifts.data(), 1);
   }
 
   void scale_row(int64_t row, double *values, double *stored) {
