@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <exception>
-
 namespace bench {
 namespace {
 

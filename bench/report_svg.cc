@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
-#include <map>
 #include <sstream>
 #include <stdexcept>
 
@@ -17,7 +16,7 @@
 namespace bench {
 namespace {
 
-enum class Mark { kDisc, kRing, kSquare, kDiamond, kTriangle };
+enum class Mark { kDisc, kSquare, kDiamond, kTriangle };
 
 struct Series {
   const char *name, *label, *colour;
@@ -118,7 +117,6 @@ void draw_mark(Svg *svg, const Series &series, double x, double y) {
   const double r = series.name == std::string(kOurs) ? 6.5 : 4.8;
   switch (series.mark) {
     case Mark::kDisc:
-    case Mark::kRing:
       svg->disc(x, y, r, series.colour, "#fcfcfa");
       break;
     case Mark::kSquare:

@@ -118,6 +118,13 @@ View contiguous_of(const char *what, const void *data, DType dtype, int64_t n, i
   return contiguous_view(const_cast<void *>(data), dtype, size);
 }
 
+void set_type(DType dtype, bn2d_view *view) {
+  view->device_type = BN2D_CPU;
+  view->dtype_code = dtype == DType::i64 ? kInt : dtype == DType::bf16 ? kBfloat : kFloat;
+  view->dtype_bits = static_cast<uint8_t>(8 * dtype_size(dtype));
+  view->dtype_lanes = 1;
+}
+
 void copy_text(const std::string &text, char *buffer, uint64_t capacity, uint64_t *length) {
   if (capacity > 0) {
     required(buffer, "buffer");

@@ -9,7 +9,8 @@
 
 namespace bn2d::capi {
 
-// A tensor of rank 4. NULL is an error.
+// A tensor of rank 4, or of rank 5: blocks of channels, (N, C/block, H, W, block). NULL is an
+// error.
 View view_of(const char *what, const bn2d_view *view);
 // NULL: a view that does not exist.
 View optional_view_of(const char *what, const bn2d_view *view);
@@ -19,6 +20,9 @@ View vector_view_of(const char *what, const bn2d_view *view, int32_t rank, int64
 // Contiguous NCHW.
 View contiguous_of(const char *what, const void *data, DType dtype, int64_t n, int64_t c, int64_t h,
                    int64_t w);
+
+// Device and type of a tensor of this dtype.
+void set_type(DType dtype, bn2d_view *view);
 
 // The text with a NUL into a buffer, or only its length.
 void copy_text(const std::string &text, char *buffer, uint64_t capacity, uint64_t *length);

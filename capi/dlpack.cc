@@ -1,4 +1,5 @@
 // Tensors handed out by DLPack: without a copy, owned by who consumes them.
+#include "convert.h"
 #include "dlpack_layout.h"
 #include "handle.h"
 
@@ -18,14 +19,10 @@ struct Export {
 
   explicit Export(const std::shared_ptr<Tensor> &t) : tensor(t) {
     bn2d_view &view = managed.dl_tensor;
-    const DType dtype = t->dtype();
     shape = t->length();
     view.data = t->data();
-    view.device_type = BN2D_CPU;
+    set_type(t->dtype(), &view);
     view.ndim = t->rank();
-    view.dtype_code = dtype == DType::i64 ? 0 : dtype == DType::bf16 ? 4 : 2;
-    view.dtype_bits = static_cast<uint8_t>(8 * dtype_size(dtype));
-    view.dtype_lanes = 1;
     view.shape = t->rank() ? &shape : nullptr;
     view.strides = t->rank() ? &stride : nullptr;
     managed.manager_ctx = this;

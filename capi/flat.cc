@@ -32,11 +32,8 @@ class FlatTensors {
   [[gnu::noinline]] bn2d_view view(const void *data) const {
     bn2d_view view = {};
     view.data = const_cast<void *>(data);
-    view.device_type = BN2D_CPU;
+    set_type(dtype_, &view);
     view.ndim = 4;
-    view.dtype_code = dtype_ == DType::bf16 ? 4 : 2;
-    view.dtype_bits = static_cast<uint8_t>(8 * dtype_size(dtype_));
-    view.dtype_lanes = 1;
     view.shape = shape_;
     view.strides = channels_last_ ? strides_ : nullptr;
     return view;

@@ -5,7 +5,6 @@
 
 #include "base/scratch.h"
 #include "convert.h"
-#include "ops/blockwise.h"
 #include "ops/operations.h"
 
 using namespace bn2d;
@@ -23,7 +22,8 @@ DType parameter_dtype(int32_t dtype, const char *what, DType data_dtype) {
   const bool mixed = own == DType::f32 && (data_dtype == DType::f16 || data_dtype == DType::bf16);
   if (own != data_dtype && !mixed)
     fail(Status::dtype,
-         "%s is %s, the parameters are %s; they must agree, or half data meet float32 parameters",
+         "%s is %s, the parameters are %s; they must agree, or float16/bfloat16 data meet float32 "
+         "parameters",
          what, dtype_name(data_dtype), dtype_name(own));
   return own;
 }

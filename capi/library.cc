@@ -7,25 +7,56 @@
 #include "kernels/kernels.h"
 #include "kernels/targets.h"
 #include "module/options.h"
+#include "module/tensor.h"
 #include "ops/settings.h"
 
 using namespace bn2d;
 using namespace bn2d::capi;
 
 // The core has its own enums; their numbers are those of the header.
-static_assert(static_cast<int>(Status::internal) == BN2D_ERROR_INTERNAL &&
-              static_cast<int>(Status::busy) == BN2D_ERROR_BUSY);
-static_assert(static_cast<int>(Status::io) == BN2D_ERROR_IO &&
-              static_cast<int>(Status::format) == BN2D_ERROR_FORMAT);
-static_assert(static_cast<int>(Status::shape) == BN2D_ERROR_SHAPE &&
-              static_cast<int>(Status::overlap) == BN2D_ERROR_OVERLAP);
-static_assert(static_cast<int>(DType::f32) == BN2D_F32 && static_cast<int>(DType::f64) == BN2D_F64);
-static_assert(static_cast<int>(DType::f16) == BN2D_F16 &&
-              static_cast<int>(DType::bf16) == BN2D_BF16);
-static_assert(static_cast<int>(DType::i64) == BN2D_I64);
-static_assert(static_cast<int>(kernels::Activation::leaky_relu) == BN2D_ACT_LEAKY_RELU &&
-              static_cast<int>(kernels::Activation::clamp) == BN2D_ACT_CLAMP &&
-              static_cast<int>(kernels::kLastActivation) == BN2D_ACT_SIGMOID);
+template <class Core>
+constexpr bool agree(Core ours, int header) {
+  return static_cast<int>(ours) == header;
+}
+static_assert(agree(Status::ok, BN2D_OK));
+static_assert(agree(Status::invalid_argument, BN2D_ERROR_INVALID_ARGUMENT));
+static_assert(agree(Status::invalid_handle, BN2D_ERROR_INVALID_HANDLE));
+static_assert(agree(Status::not_found, BN2D_ERROR_NOT_FOUND));
+static_assert(agree(Status::shape, BN2D_ERROR_SHAPE));
+static_assert(agree(Status::dtype, BN2D_ERROR_DTYPE));
+static_assert(agree(Status::device, BN2D_ERROR_DEVICE));
+static_assert(agree(Status::layout, BN2D_ERROR_LAYOUT));
+static_assert(agree(Status::overlap, BN2D_ERROR_OVERLAP));
+static_assert(agree(Status::overflow, BN2D_ERROR_OVERFLOW));
+static_assert(agree(Status::too_few_values, BN2D_ERROR_TOO_FEW_VALUES));
+static_assert(agree(Status::state, BN2D_ERROR_STATE));
+static_assert(agree(Status::busy, BN2D_ERROR_BUSY));
+static_assert(agree(Status::buffer_too_small, BN2D_ERROR_BUFFER_TOO_SMALL));
+static_assert(agree(Status::out_of_memory, BN2D_ERROR_OUT_OF_MEMORY));
+static_assert(agree(Status::internal, BN2D_ERROR_INTERNAL));
+static_assert(agree(Status::io, BN2D_ERROR_IO));
+static_assert(agree(Status::format, BN2D_ERROR_FORMAT));
+static_assert(agree(DType::f32, BN2D_F32));
+static_assert(agree(DType::f64, BN2D_F64));
+static_assert(agree(DType::f16, BN2D_F16));
+static_assert(agree(DType::bf16, BN2D_BF16));
+static_assert(agree(DType::i64, BN2D_I64));
+static_assert(agree(kernels::Activation::none, BN2D_ACT_NONE));
+static_assert(agree(kernels::Activation::relu, BN2D_ACT_RELU));
+static_assert(agree(kernels::Activation::leaky_relu, BN2D_ACT_LEAKY_RELU));
+static_assert(agree(kernels::Activation::relu6, BN2D_ACT_RELU6));
+static_assert(agree(kernels::Activation::clamp, BN2D_ACT_CLAMP));
+static_assert(agree(kernels::Activation::hardswish, BN2D_ACT_HARDSWISH));
+static_assert(agree(kernels::Activation::silu, BN2D_ACT_SILU));
+static_assert(agree(kernels::Activation::gelu, BN2D_ACT_GELU));
+static_assert(agree(kernels::Activation::sigmoid, BN2D_ACT_SIGMOID));
+static_assert(kernels::kLastActivation == kernels::Activation::sigmoid);
+static_assert(agree(Norm::batch, BN2D_NORM_BATCH));
+static_assert(agree(Norm::group, BN2D_NORM_GROUP));
+static_assert(agree(Norm::instance, BN2D_NORM_INSTANCE));
+static_assert(agree(Tensor::Kind::parameter, BN2D_PARAMETER));
+static_assert(agree(Tensor::Kind::buffer, BN2D_BUFFER));
+static_assert(agree(Tensor::Kind::gradient, BN2D_GRADIENT));
 
 namespace {
 

@@ -69,17 +69,14 @@ struct FlatVector {
       : length(elements) {
     const Tensor &t = *checked(tensor, "tensor").value;
     required(data, "data");
-    const int64_t size = dtype_size(static_cast<DType>(dtype));
-    if (size == 0) fail(Status::dtype, "dtype %" PRId32 " is unknown", dtype);
+    if (dtype_size(static_cast<DType>(dtype)) == 0)
+      fail(Status::dtype, "dtype %" PRId32 " is unknown", dtype);
     if (elements != t.length())
       fail(Status::shape, "data has %" PRId64 " elements, the tensor has %" PRId64, elements,
            t.length());
     view.data = const_cast<void *>(data);
-    view.device_type = BN2D_CPU;
+    set_type(static_cast<DType>(dtype), &view);
     view.ndim = t.rank();
-    view.dtype_code = dtype == BN2D_I64 ? 0 : dtype == BN2D_BF16 ? 4 : 2;
-    view.dtype_bits = static_cast<uint8_t>(8 * size);
-    view.dtype_lanes = 1;
     view.shape = &length;
   }
   FlatVector(const FlatVector &) = delete;

@@ -1,4 +1,4 @@
-// From the types of bn2d.h to those of src/state.
+// From the types of bn2d.h to those of src/arrays.
 #pragma once
 #include "arrays/array.h"
 #include "bn2d/bn2d.h"

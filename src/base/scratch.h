@@ -16,8 +16,8 @@ class Scratch {
 
  private:
   void *data_ = nullptr;
-  unsigned place_ =
-      0;  // of the pool, where it looks first; the same at the end, so that the next call finds it
+  // Of the pool, where it looks first; the same at the end, so that the next call finds it.
+  unsigned place_ = 0;
 };
 
 }  // namespace bn2d

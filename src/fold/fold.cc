@@ -6,8 +6,6 @@
 #include <cinttypes>
 #include <cmath>
 #include <limits>
-#include <memory>
-#include <utility>
 
 #include "base/error.h"
 
@@ -20,8 +18,8 @@ struct Geometry {
   int64_t outputs;
   // The channel of an element is that of its row, or of its column.
   bool by_row;
-  int64_t run;  // so many rows (or taps) in turn belong to one channel: more than one for a linear
-                // layer only
+  // So many rows (or taps) in turn belong to one channel: more than one for a linear layer only.
+  int64_t run;
 
   int64_t row_length() const { return columns * taps; }
 };
@@ -224,8 +222,8 @@ class Folding {
   }
 
  private:
-  static constexpr int64_t kBlock =
-      1 << 17;  // elements in double: 1 MiB, which fits the caches of a core
+  // Elements in double: 1 MiB, which fits the caches of a core.
+  static constexpr int64_t kBlock = 1 << 17;
 
   int64_t group_of(int64_t row) const { return row / (g_.rows / layer_.groups); }
   // Channel of the first column of a row, where channels go by columns; else that of the whole row.

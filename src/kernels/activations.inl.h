@@ -135,9 +135,8 @@ HWY_INLINE void ActivateAll(const ActivationJob &given) {
     // As with relu: where nothing gets through, an infinite gradient does not either.
     return derives ? IfThenZeroElse(Eq(v, Zero(d)), Mul(v, LoadU(d, gradient))) : v;
   };
-  const A *const arguments = static_cast<const A *>(job.argument), *const gradients =
-                                                                       static_cast<const A *>(
-                                                                           job.gradient);
+  const A *const arguments = static_cast<const A *>(job.argument);
+  const A *const gradients = static_cast<const A *>(job.gradient);
   A *const out = static_cast<A *>(job.out);
   int64_t i = 0;
   for (; i + kSize <= job.count; i += kSize) {
@@ -161,7 +160,8 @@ HWY_INLINE void ActivateAll(const ActivationJob &given) {
 
 template <class A>
 BN2D_KERNEL void Activate(const ActivationJob &job) {
-  job.activation >= Activation::silu ? ActivateAll<A, true>(job) : ActivateAll<A, false>(job);
+  if (job.activation >= Activation::silu) return ActivateAll<A, true>(job);
+  ActivateAll<A, false>(job);
 }
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE

@@ -7,7 +7,6 @@
 #define BN2D_KERNELS_ELEMENTS_INL_H
 #endif
 
-#include <cstring>
 #include <type_traits>
 
 #include "kernels/highway.inl.h"

@@ -3,7 +3,6 @@
 #include "kernels/targets.h"
 //
 #include <atomic>
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 

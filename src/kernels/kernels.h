@@ -41,7 +41,7 @@ inline constexpr int64_t planes_of_run(int64_t length) {
 }
 // Doubles that accumulate one sum of one channel: one for each lane, or a pair for double data.
 inline constexpr int accumulators_of(bool wide) { return wide ? 2 * kLanes : kLanes; }
-inline constexpr int kMaxGroup = 128;  // channels of a group
+inline constexpr int kMaxGroup = 128;  // channels of Sums; wider groups come in parts
 inline constexpr int kMaxSums = 5;     // sums of one kernel
 
 // Where a kernel finds the elements of a tensor: strides in elements. A NULL pointer: the tensor
@@ -49,9 +49,6 @@ inline constexpr int kMaxSums = 5;     // sums of one kernel
 struct Stream {
   void *data = nullptr;
   int64_t channel = 0, sample = 0, position = 0;
-  bool operator==(const Stream &o) const {
-    return data == o.data && channel == o.channel && sample == o.sample && position == o.position;
-  }
 };
 
 enum class Layout {
@@ -60,10 +57,11 @@ enum class Layout {
 };
 inline constexpr int kLayouts = 2;
 
-// The side of an activation: an element of `side` is changed in sign where side_sign of its channel
-// is -0 (and not where it is 0), and the gradient is damped where the result is at most
-// side_threshold. With 0 and 0 the side is y, or what stands for it; with others it is x, whose
-// argument of the activation rises or falls in a whole channel.
+// The side of an activation: which elements let the gradient through whole, and which damp it. It
+// is read from the tensor `side`, with two numbers for each channel: an element is damped where
+// ±side <= side_threshold, and side_sign holds the sign, as 0 or -0.
+//  - side is y, or elements +1 and -1 of a mask: both numbers are 0.
+//  - side is x: they say for which x the activation's argument is not positive (side.inl.h).
 
 // Sums, by operation. t = x - pivot; g = dy through the activation. The pivot keeps a large mean
 // from cancelling: forward's is close to the elements of the block (TypeKernels::pivots), that of
@@ -77,10 +75,10 @@ inline constexpr int kSumsOps = 3;
 inline constexpr int sums_count(SumsOf op) { return op == SumsOf::double_backward ? 5 : 2; }
 
 struct SumsJob {
-  int64_t channels = 0, samples = 0,
-          length = 0;    // a block: `length` positions of each of `samples` samples
-  Stream x, g, side, v;  // side: tells which side of the activation an element is on
-  double slope = 0;      // factor of the gradient where it is damped
+  int64_t channels = 0;
+  int64_t samples = 0, length = 0;  // a block: `length` positions of each of `samples` samples
+  Stream x, g, side, v;             // side: tells which side of the activation an element is on
+  double slope = 0;                 // factor of the gradient where it is damped
   int64_t next_samples = 0, next_positions = 0;  // from this block to the one that follows; 0: none
   bool fetches = false;            // what is read is fetched ahead: the caches do not hold it
   bool in_double = false;          // float and half data: not in float
@@ -195,8 +193,8 @@ struct MapJob {
   Activation activation = Activation::none;
   double slope = 0;
   double bound = HUGE_VAL;  // forward: of y
-  bool streaming =
-      false;  // write past the caches; needs streaming_fence() before another thread reads
+  // Write past the caches; needs streaming_fence() before another thread reads.
+  bool streaming = false;
   int64_t prefetch = 0;  // bytes ahead of what is read to fetch into L2 meanwhile
 
   static constexpr Stream MapJob::*kTensors[] = {&MapJob::x, &MapJob::g,   &MapJob::side,
@@ -205,10 +203,10 @@ struct MapJob {
 
 // The kernels of one SIMD target for one element type.
 struct TypeKernels {
-  // Targets of old CPUs have no kernels for Layout::channels: NULL.
   // Pivots for the sums of forward, in the arithmetic type, from three elements of each channel of
   // a block. stride: elements from channel to channel.
   void (*pivots)(const void *const elements[3], int64_t stride, int64_t channels, void *pivots);
+  // Targets of old CPUs have no kernels for Layout::channels: NULL. So it is with maps.
   void (*sums[kSumsOps][kLayouts])(const SumsJob &job);
   // Adds the lanes of each channel: accumulators -> sums. stride: accumulator_stride of the job.
   void (*reduce)(int terms, Layout layout, int64_t channels, const double *accumulators,

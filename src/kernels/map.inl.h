@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "base/cache_line.h"
 #include "kernels/elements.inl.h"
 #include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
@@ -105,7 +106,8 @@ struct Results {
 };
 
 // What the activation lets through: v, or v*slope where it is damped; a slope of 0 gives 0 also for
-// an infinite v.
+// an infinite v. (Sums use GradientThrough, which multiplies by the slope in two parts: its
+// rounding would add up.)
 template <class D>
 struct Through {
   Vec<D> slope;
@@ -314,8 +316,6 @@ inline constexpr int64_t kStepOf = static_cast<int64_t>(MaxLanes(D())) *
 // Whether the target has streaming stores that are worth their code.
 inline constexpr bool kStreams = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
 
-inline constexpr int64_t kLineBytes = 64;
-
 // Elements [i, stop) of a row, a cache line at a time.
 template <class T, class Body, class C>
 HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, bool streaming,
@@ -383,8 +383,11 @@ HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool str
     for (;;) {
       if constexpr (Body::kHot) {
         const int64_t stop = end - (end - i) % kLineLength;
-        streaming ? MapLines<T>(body, i, stop, now, true, prefetch)
-                  : MapLines<T>(body, i, stop, now, false, prefetch);
+        if (streaming) {
+          MapLines<T>(body, i, stop, now, true, prefetch);
+        } else {
+          MapLines<T>(body, i, stop, now, false, prefetch);
+        }
         i = stop;
       }
       for (; i + kStep <= end; i += kStep) MapVector<T>(d, body, i, now, streaming);
@@ -534,8 +537,8 @@ void MapBackward(const MapJob &job) {
 
 template <class T, Layout kLayout>
 void MapScale(const MapJob &job) {
-  constexpr bool kSpecialiseMap =
-      kSpecialisePlain<T> && sizeof(T) > 2;  // half data hardly gain from it
+  // Half data hardly gain from it.
+  constexpr bool kSpecialiseMap = kSpecialisePlain<T> && sizeof(T) > 2;
   if (kSpecialiseMap && IsPlain(job))
     return MapBlock<T, kLayout, ScaleBody<T, !kSpecialiseMap>>(job);
   MapBlock<T, kLayout, ScaleBody<T, true>>(job);

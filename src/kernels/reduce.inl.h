@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "kernels/elements.inl.h"
@@ -23,10 +22,10 @@ namespace bn2d::kernels::HWY_NAMESPACE {
 
 // The median of three elements, so that an outlier among them is not taken.
 //
-// For floats it is rounded to a multiple of a quarter of their spread. Then x - pivot is exact for
-// most elements, and 0 is the pivot where the mean is close to it: of 0.1, 0.7 and -0.2, whose
-// spread is 0.9, the median 0.1 becomes 0.125. (Adding 1.5 * 2^23 units and subtracting them again
-// rounds to a multiple of the unit.)
+// For floats it is rounded to a unit: a quarter of the largest power of two in their spread. Then
+// x - pivot is exact for most elements. An example: 0.1, 0.7 and -0.2 have a spread of 0.9, so the
+// unit is 0.5/4, and the median 0.1 becomes 0.125; a median of 0.05 would become 0. (Adding 1.5 *
+// 2^23 units and subtracting them again rounds to a multiple of the unit.)
 template <class D, class V = Vec<D>>
 HWY_INLINE V PivotsOf(D d, V a, V b, V c) {
   const auto rises = Lt(a, b);

@@ -180,8 +180,11 @@ SumsJob job_of_columns(const SumsJob &job, bool wide, int64_t count, const F &ch
   for (const auto &[from, to] : {std::pair{&SumsJob::pivot, arrays.pivot},
                                  {&SumsJob::side_sign, arrays.sign},
                                  {&SumsJob::side_threshold, arrays.threshold}}) {
-    wide ? spread<double>(job.*from, count, channel_of, to)
-         : spread<float>(job.*from, count, channel_of, to);
+    if (wide) {
+      spread<double>(job.*from, count, channel_of, to);
+    } else {
+      spread<float>(job.*from, count, channel_of, to);
+    }
     columns.*from = to;
   }
   spread<double>(job.center_lo, count, channel_of, arrays.center_lo);
@@ -245,8 +248,8 @@ bool sum_over_columns(const SumsJob &job, int64_t element_bytes, bool wide, int 
     SumsJob columns = job_of_columns(job, wide, channels * job.length,
                                      [&](int64_t i) { return c + i / job.length; });
     columns.accumulators = arrays.accumulators;
-    columns.accumulator_stride =
-        kColumns / kLanes;  // the low parts of pairs come after all columns
+    // The low parts of pairs come after all columns.
+    columns.accumulator_stride = kColumns / kLanes;
     std::fill_n(arrays.accumulators, terms * step, 0.0);
     Cursor of_turn = start;
     for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {

@@ -20,8 +20,9 @@ struct SafeRange<double> {
   static constexpr double kLeastGradient = 0x1p-800;
 };
 
-inline bool is_safe_factor(double v) {
-  using R = SafeRange<float>;
+template <class A>
+bool is_safe_factor(double v) {
+  using R = SafeRange<A>;
   return v == 0 || (std::fabs(v) >= R::kLeast && std::fabs(v) < R::kMost);
 }
 

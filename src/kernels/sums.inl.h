@@ -7,7 +7,6 @@
 #define BN2D_KERNELS_SUMS_INL_H
 #endif
 
-#include <algorithm>
 #include <type_traits>
 
 #include "kernels/elements.inl.h"

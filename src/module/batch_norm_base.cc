@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <limits>
 
-#include "ops/blockwise.h"
 #include "ops/unbounded.h"
 
 namespace bn2d {
@@ -223,11 +222,13 @@ void BatchNormBase::check_input(const char *what, const View &view) const {
   const bool mixed = own == DType::f32 && (dtype == DType::f16 || dtype == DType::bf16);
   if (dtype != own && !mixed)
     fail(Status::dtype,
-         "%s is %s, the module is %s; they must agree, or half data meet a float32 module", what,
-         dtype_name(dtype), dtype_name(own));
+         "%s is %s, the module is %s; they must agree, or float16/bfloat16 data meet a float32 "
+         "module",
+         what, dtype_name(dtype), dtype_name(own));
 }
 
-// Sets of the channels of one part of a batch cannot be put together from those of others.
+// Statistics from outside are of whole channels: only a batch norm without ghost batches has such
+// sets.
 void BatchNormBase::check_given() const {
   if (norm() != Norm::batch || options_.ghost_batch_size != 0)
     fail(Status::state,
@@ -240,8 +241,7 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   check_input("x", x);
   if (source.outside) check_given();
   const bool moves = moves_statistics();
-  // A batch norm without running statistics is never shared; norms of samples always are in eval
-  // mode.
+  // Exclusive where statistics move, and for a batch norm that has none.
   const Gate::Pass pass(gate_, moves || (!running_mean_ && norm() == Norm::batch));
   if (moves != moves_statistics())
     fail(Status::busy, "the module's mode changed to %s during the call",
@@ -280,7 +280,8 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   if (source.outside && !call.batch_statistics)
     fail(Status::state, "the module is %s, so its statistics are the running ones",
          is_frozen() ? "frozen" : "in eval mode");
-  if (source.outside) call.given.count = 2;  // of whatever comes
+  // The count is not known yet; check() looks whether there are given statistics.
+  if (source.outside) call.given.count = 2;
   if (given) {
     check_channels(*given, num_features_);
     check_count(*given, 2);
@@ -352,17 +353,27 @@ ChannelArray BatchNormBase::gradient_of(const std::shared_ptr<Tensor> &parameter
   return parameter->gradient()->array();
 }
 
+namespace {
+
+// What both backwards take from the record.
+template <class Call>
+void set_recorded(const Record &record, Call *call) {
+  call->y = record.y;
+  call->mask = record.mask.empty() ? nullptr : record.mask.data();
+  call->fused = record.fused;
+  call->saved = record.saved();
+  call->sets = record.sets;
+  call->batch_statistics = record.batch_statistics;
+}
+
+}  // namespace
+
 BackwardCall BatchNormBase::backward_call(const Record &record, const View &dy) const {
   check_record(record, dy);
   BackwardCall call;
+  set_recorded(record, &call);
   call.dy = dy;
-  call.y = record.y;
   call.z = record.z;
-  call.mask = record.mask.empty() ? nullptr : record.mask.data();
-  call.fused = record.fused;
-  call.saved = record.saved();
-  call.sets = record.sets;
-  call.batch_statistics = record.batch_statistics;
   call.count = record.count;
   call.thread_limit = num_threads();
   call.pool = pool();
@@ -433,14 +444,9 @@ void BatchNormBase::double_backward(const Record &record, const View &dy, const 
   if (record.x_is_overwritten && dy.size.numel() > 0)
     fail(Status::state, "the forward was in place, so x is gone, but double backward needs it");
   DoubleBackwardCall call;
+  set_recorded(record, &call);
   call.x = record.x;
   call.dy = dy;
-  call.y = record.y;
-  call.mask = record.mask.empty() ? nullptr : record.mask.data();
-  call.fused = record.fused;
-  call.saved = record.saved();
-  call.sets = record.sets;
-  call.batch_statistics = record.batch_statistics;
   call.ddx = ddx;
   call.ddweight = {options_.dtype, const_cast<void *>(ddweight)};
   call.ddbias = {options_.dtype, const_cast<void *>(ddbias)};

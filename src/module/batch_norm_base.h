@@ -1,5 +1,5 @@
-// State of a batch-normalisation module, whatever the rank of its input: parameters, buffers, mode,
-// running statistics.
+// What batch, group and instance norm have in common: parameters, buffers, mode, running
+// statistics.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -34,9 +34,8 @@ class BatchNormBase {
   bool is_frozen() const { return frozen_.load(std::memory_order_relaxed); }
   double momentum() const { return momentum_.load(std::memory_order_relaxed); }  // NaN: none
   int32_t num_threads() const { return num_threads_.load(std::memory_order_relaxed); }
-  const Pool *pool() const {
-    return pool_.load(std::memory_order_acquire);
-  }  // NULL: that of the process
+  // NULL: that of the process.
+  const Pool *pool() const { return pool_.load(std::memory_order_acquire); }
   // Parameters and buffers in their order; what does not exist is left out.
   const std::vector<std::shared_ptr<Tensor>> &tensors() const { return tensors_; }
   const std::shared_ptr<RecordPool> &records() const { return records_; }
@@ -87,8 +86,8 @@ class BatchNormBase {
   void check_given() const;
   // Training as far as statistics are concerned.
   bool moves_statistics() const { return is_training() && !is_frozen(); }
-  int64_t *checked_counter(
-      int64_t batches) const;  // error state where it cannot count so many more
+  // Error state where it cannot count so many more.
+  int64_t *checked_counter(int64_t batches) const;
   std::unique_ptr<Record> make_record(ForwardCall &call) const;
   void check_record(const Record &record, const View &dy) const;
   BackwardCall backward_call(const Record &record, const View &dy) const;

@@ -12,19 +12,19 @@ namespace bn2d {
 struct Record {
   uint64_t module_id = 0;
   DType dtype = DType::f32;
-  View x, y,
-      z;  // borrowed; y only where the side of the activation is read off it, z where the
-          // activation is pointwise
+  // Borrowed; y only where the side of the activation is read off it, z where the activation is
+  // pointwise.
+  View x, y, z;
   bool x_is_overwritten = false;  // the forward was in place
   Fused fused;
   bool batch_statistics = true;
   SetShape sets;
   int64_t count = 0;  // values of each channel that statistics from outside are of; 0: those of x
-  std::vector<double>
-      statistics;  // mean, low part of mean, invstd of each set; weight, bias of each channel
-  std::vector<double>
-      side;  // where x tells the side of the activation: room for SavedStatistics::side
-  std::vector<uint8_t> mask;  // where neither x nor y can
+  // Mean, low part of mean, invstd of each set; weight, bias of each channel.
+  std::vector<double> statistics;
+  // Where x tells the side of the activation: room for SavedStatistics::side.
+  std::vector<double> side;
+  std::vector<uint8_t> mask;  // where neither x nor y can tell it
 
   SavedStatistics saved() const {
     double *base = const_cast<double *>(statistics.data());

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "base/two_sum.h"
 #include "ops/blockwise.h"
 #include "ops/channels_of_sets.h"
 #include "ops/extreme.h"
@@ -48,8 +49,8 @@ class AdditivePartial {
     // From sums around the pivot, a float, to sums around the mean: g*(x-mean) = g*(x-pivot) -
     // g*(mean-pivot).
     for (int term = 1; term < std::min(kSums, 4); term += 2) {
-      double *const with_t = sums->hi + term * kernels::kMaxGroup, *const without =
-                                                                       with_t - kernels::kMaxGroup;
+      double *const with_t = sums->hi + term * kernels::kMaxGroup;
+      const double *const without = with_t - kernels::kMaxGroup;
       const double *const rest = accumulators.center_lo + part.channel;
       for (int64_t i = 0; i < part.channels; ++i)
         with_t[i] -= rest[i] == 0 ? 0.0 : rest[i] * without[i];
@@ -59,11 +60,10 @@ class AdditivePartial {
   void merge(const Group &g, Partial *into, const Partial &from) const {
     for (int term = 0; term < kSums; ++term)
       for (int64_t i = term * kernels::kMaxGroup; i < term * kernels::kMaxGroup + g.channels; ++i) {
-        // Knuth's two-sum; an infinite sum has no low part.
-        const double sum = into->hi[i] + from.hi[i], part = sum - into->hi[i];
-        const double error = (into->hi[i] - (sum - part)) + (from.hi[i] - part);
-        into->lo[i] = sum - sum == 0 ? into->lo[i] + from.lo[i] + error : 0.0;
-        into->hi[i] = sum;
+        const TwoSum s = two_sum(into->hi[i], from.hi[i]);
+        // An infinite sum has no low part.
+        into->lo[i] = s.sum - s.sum == 0 ? into->lo[i] + from.lo[i] + s.error : 0.0;
+        into->hi[i] = s.sum;
       }
   }
 

@@ -61,7 +61,8 @@ Agreement::Agreement(bool is_allowed, Tensors *tensors) : to_(tensors->out) {
   if (!is_allowed || !tensors->out.exists() || tensors->side_mask != nullptr ||
       tensors->sign_mask != nullptr)
     return;
-  // Then the sums read them as they are, and what is written is transposed on its way.
+  // Where all that is read are planes, the sums read them as they are, and the output is transposed
+  // on its way.
   if (reads_agree(*tensors, has_contiguous_planes)) return;
   View Tensors::*odd = odd_one(*tensors, has_contiguous_planes);
   if (odd == nullptr) {

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <new>
 #include <optional>
 
@@ -152,9 +151,11 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
         (call_.given_sums && !is_wide() ? has_safe_factors(channel)
                                         : is_ordinary(blockwise, channel, own)))
       return false;
-    is_wide()
-        ? set_unbounded(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat)
-        : set_doubles(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat);
+    if (is_wide()) {
+      set_unbounded(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat);
+    } else {
+      set_doubles(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat);
+    }
     set_side_of_extreme(channel, coefficients.extreme, coefficients.stride,
                         kernels::coefficient::b_side_sign);
     return true;
@@ -295,11 +296,12 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
         product = std::max(product, std::fabs(g * t));
       }
     });
-    if (!is_wide() || is_zero || !is_finite) return is_wide() || is_zero;
+    if (!is_wide()) return is_zero;
+    if (is_zero || !is_finite) return true;
     if (has_extreme_slope_ || !(weight == 0 || is_within(weight * invstd, R::kLeast, R::kMost)))
       return false;
-    const double scaled =
-        weight * invstd * gradient;  // and the slope is not above that times 1/std
+    // The slope is not above this times 1/std.
+    const double scaled = weight * invstd * gradient;
     if (weight != 0 &&
         (!is_within(scaled, 0x1p-500, R::kMost) || std::fabs(scaled * invstd) >= R::kMost))
       return false;
@@ -309,7 +311,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
 
   bool has_safe_factors(int64_t channel) const {
     const double invstd = invstd_of(channel), weight = weight_of(channel);
-    return kernels::is_safe_factor(invstd) && kernels::is_safe_factor(weight * invstd) &&
+    return kernels::is_safe_factor<float>(invstd) &&
+           kernels::is_safe_factor<float>(weight * invstd) &&
            std::fabs(mean_of(channel)) < kernels::SafeRange<float>::kCenter;
   }
 
@@ -323,9 +326,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                  of_xhat = has_wide_sets() ? own.pooled[0]->hi[kMaxGroup + i] * invstd
                                            : scale * sum_g_xhat;
     const auto is_safe = [&](double v) {
-      using R = kernels::SafeRange<double>;
-      if (!is_wide()) return kernels::is_safe_factor(v);
-      return v == 0 || (std::fabs(v) >= R::kLeast && std::fabs(v) < R::kMost);
+      return is_wide() ? kernels::is_safe_factor<double>(v) : kernels::is_safe_factor<float>(v);
     };
     const double of_x = of_xhat / count_ * invstd;
     return is_safe(of_g / count_) && is_safe(of_xhat / count_) && is_safe(of_x) &&
@@ -388,7 +389,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     schedule.run(scratch.data());
     operation.add_sets();
   };
-  count == 1 ? run() : backward_parts(calls + 1, count - 1, Ready::of(run));
+  if (count == 1) return run();
+  backward_parts(calls + 1, count - 1, Ready::of(run));
 }
 
 }  // namespace

@@ -18,12 +18,15 @@ class Argument;
 
 // The tensors of one call. A view without data takes no part.
 struct Tensors {
-  View x, g, side, v;  // read; v: the residual, where a forward or a pointwise activation takes one
-  const uint8_t *side_mask =
-      nullptr;     // instead of side: one bit per element, each plane in whole bytes; 1: positive
-  View out, out2;  // written
+  // Read. v: the residual z of a forward or a pointwise activation, or ddx.
+  View x, g, side, v;
+  // Instead of side: one bit per element, each plane in whole bytes; 1: positive.
+  const uint8_t *side_mask = nullptr;
+  View out, out2;                // written
   uint8_t *sign_mask = nullptr;  // written (forward): 1 where the activation's argument is positive
-  bool masks_bytes = false;      // masks have a byte for each position, channels fastest (merge.h)
+  // Masks have a byte, not a bit, for each position, channels fastest: what a mask of planes of one
+  // element is (merge.h).
+  bool has_byte_masks = false;
   kernels::Activation activation = kernels::Activation::none;
   double slope = 0;
   double bound = 0;                    // of a pointwise activation
@@ -35,8 +38,6 @@ struct Tensors {
 inline constexpr int kReadTensors = 4;
 inline constexpr View Tensors::*kTensors[] = {&Tensors::x, &Tensors::g,   &Tensors::side,
                                               &Tensors::v, &Tensors::out, &Tensors::out2};
-
-int64_t mask_plane_bytes(int64_t plane);
 
 // Where tensors are contiguous both as planes and as channels (planes of one element), vectors
 // along the channels are the fuller ones.
@@ -148,7 +149,8 @@ class Blockwise {
     bool is_first;                        // of its channels in a block
     int64_t next_channel, next_position;  // from here to the next piece
   };
-  // Memory that a worker lends to each of the functions below: packed copies, or long rows.
+  // Memory that a worker lends to each of the functions below: first kBufferBytes for packed copies
+  // or long rows, then what is staged. A pointwise activation uses all of it (PointwiseBuffers).
   static constexpr int64_t kBufferBytes = 64 * 1024;
   static constexpr int64_t kPointwiseBytes = 64 * 1024;  // more, where the activation is pointwise
   struct PointwiseBuffers;
@@ -172,9 +174,9 @@ class Blockwise {
            : transposes_             ? MemoryOrder::mixed
                                      : MemoryOrder::neither;
   }
-  // Most channels of a group.
+  // Most channels of a group, but for wide ones (kWideGroup).
   int64_t max_group() const { return max_group_; }
-  // Blocks of a unit.
+  // Blocks of a bundle.
   int64_t at_once() const { return at_once_; }
 
   // What the sums read of a bundle of blocks of a group, packed, where its samples, or rows of a

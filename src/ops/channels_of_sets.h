@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/scratch.h"
+#include "base/two_sum.h"
 #include "ops/operations.h"
 #include "parallel/plan.h"
 
@@ -83,10 +84,10 @@ class KeptOfSets {
     std::fill_n(sums, g.channels, 0.0);
     for (int64_t batch = 0; batch < batches_; ++batch) {
       const double *const values = data() + batch * channels_ + g.channel;
-      for (int64_t i = 0; i < g.channels; ++i) {  // Knuth's two-sum
-        const double sum = sums[i], next = sum + values[i], part = next - sum;
-        low[i] += (sum - (next - part)) + (values[i] - part);
-        sums[i] = next;
+      for (int64_t i = 0; i < g.channels; ++i) {
+        const TwoSum s = two_sum(sums[i], values[i]);
+        low[i] += s.error;
+        sums[i] = s.sum;
       }
     }
     for (int64_t i = 0; i < g.channels; ++i)

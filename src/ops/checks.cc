@@ -1,10 +1,8 @@
 // What can be wrong with the tensors of a call. Everything is checked before anything is written.
 #include <cinttypes>
-#include <cmath>
 #include <limits>
 
 #include "base/error.h"
-#include "ops/blockwise.h"
 #include "ops/operations.h"
 #include "tensor/overlap.h"
 

@@ -228,7 +228,8 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
     schedule.run(scratch.data());
     operation.add_sets();
   };
-  count == 1 ? run() : double_backward_parts(calls + 1, count - 1, Ready::of(run));
+  if (count == 1) return run();
+  double_backward_parts(calls + 1, count - 1, Ready::of(run));
 }
 
 }  // namespace

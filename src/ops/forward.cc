@@ -42,8 +42,8 @@ class Forward {
         kept_mean_(sets_, has_sums && (call.running_mean.exists() || call.running_var.exists())),
         kept_var_(sets_, has_sums && call.running_var.exists()) {}
 
-  static void set_centers(const Group &, const Accumulators &) {
-  }  // read by the kernel: the first element of a block
+  // Nothing to set: pivots are read from x, block by block (Blockwise::read_pivots).
+  static void set_centers(const Group &, const Accumulators &) {}
   void reduce(const Blockwise &blockwise, const Group &group, const Group &part, int64_t block,
               const Accumulators &accumulators, Moments *moments, const Workspace &own) const {
     blockwise.reduce(kSumsOf, part, accumulators, own.sums);
@@ -378,7 +378,8 @@ void save_parameters(const ForwardCall &call) {
     operation.add_sets();
     save_parameters(call);
   };
-  count == 1 ? run() : forward_parts(calls + 1, count - 1, Ready::of(run));
+  if (count == 1) return run();
+  forward_parts(calls + 1, count - 1, Ready::of(run));
 }
 
 void forward_in_two(const ForwardCall &call) {
@@ -412,7 +413,8 @@ void forward(const ForwardCall &call) {
     channels.x.size = {1, call.x.size.c, 1, 1};
     return forward_parts(&channels, 1, Ready());
   }
-  call.sets.rest(call.x.size) == 0 ? forward_parts(&call, 1, Ready()) : forward_in_two(call);
+  if (call.sets.rest(call.x.size) == 0) return forward_parts(&call, 1, Ready());
+  forward_in_two(call);
 }
 
 }  // namespace bn2d

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/cache_line.h"
 #include "parallel/plan.h"
 
 namespace bn2d {
@@ -12,26 +13,24 @@ using kernels::Layout;
 using kernels::MapJob;
 using kernels::Stream;
 
-constexpr int64_t kLine = 64;
-
 // Whether `holds` is true of each tensor that takes part.
-template <class Job, class F>
-bool all_streams(const Job &job, const F &holds) {
-  for (const auto stream : Job::kTensors)
+template <class F>
+bool all_streams(const MapJob &job, const F &holds) {
+  for (const auto stream : MapJob::kTensors)
     if ((job.*stream).data != nullptr && !holds(job.*stream)) return false;
   return true;
 }
 
 // `count` rows of `elements` elements, from element `first` of sample `n` on. next(stream):
 // elements from row to row.
-template <class Job, class F>
-Job rows_of(const Job &job, int64_t n, int64_t first, int64_t elements, int64_t count,
-            int64_t element_bytes, const F &next) {
-  Job rows = job;
+template <class F>
+MapJob rows_of(const MapJob &job, int64_t n, int64_t first, int64_t elements, int64_t count,
+               int64_t element_bytes, const F &next) {
+  MapJob rows = job;
   rows.channels = elements;
   rows.samples = 1;
   rows.length = count;
-  for (const auto stream : Job::kTensors) {
+  for (const auto stream : MapJob::kTensors) {
     Stream &s = rows.*stream;
     if (s.data == nullptr) continue;
     s.data = static_cast<char *>(s.data) + (n * s.sample + first) * element_bytes;
@@ -97,7 +96,7 @@ class LongRowMap {
   bool channels() {
     // Where stores stream, rows are taken one at a time, and long ones pay for it.
     const int64_t enough = job_.streaming ? 256 : 64;
-    const int64_t c = job_.channels, line = kLine / bytes_, step = line / std::gcd(line, c);
+    const int64_t c = job_.channels, line = kLineBytes / bytes_, step = line / std::gcd(line, c);
     if (step == 1 && (c >= enough || !job_.streaming)) return false;
     const int64_t positions = step * std::max(enough / (c * step), int64_t{1});
     if (c * positions > most_elements_) return false;
@@ -132,14 +131,18 @@ class LongRowMap {
   int64_t positions_to_line(int64_t n) const {
     const auto address = reinterpret_cast<uintptr_t>(job_.out.data) +
                          static_cast<uintptr_t>(n * job_.out.sample * bytes_);
-    for (int64_t p = 0; p < kLine / bytes_; ++p)
-      if ((address + static_cast<uintptr_t>(p * job_.channels * bytes_)) % kLine == 0) return p;
+    for (int64_t p = 0; p < kLineBytes / bytes_; ++p)
+      if ((address + static_cast<uintptr_t>(p * job_.channels * bytes_)) % kLineBytes == 0)
+        return p;
     return 0;
   }
 
   void set_coefficients(int64_t first, int64_t channels, int64_t positions) {
-    wide_ ? expand<double>(layout_, job_, first, channels, positions, count_, expanded_)
-          : expand<float>(layout_, job_, first, channels, positions, count_, expanded_);
+    if (wide_) {
+      expand<double>(layout_, job_, first, channels, positions, count_, expanded_);
+    } else {
+      expand<float>(layout_, job_, first, channels, positions, count_, expanded_);
+    }
     stride_ = channels * positions;
   }
 
@@ -160,8 +163,7 @@ class LongRowMap {
   void *const expanded_;
 };
 
-template <class Job>
-bool is_long(Layout layout, const Job &job) {
+bool is_long(Layout layout, const MapJob &job) {
   return all_streams(job, [&](const Stream &s) {
     return follow_one_another(layout, s, job.channels, job.length);
   });

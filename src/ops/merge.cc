@@ -19,7 +19,7 @@ Sets merge_samples(const Sets &sets, Tensors *tensors) {
     view.stride.n *= samples;
     normalise_strides(view);
   }
-  tensors->masks_bytes = true;
+  tensors->has_byte_masks = true;
   return {size, 1, sets.channels};
 }
 

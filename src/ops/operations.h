@@ -15,6 +15,9 @@ namespace bn2d {
 
 using kernels::Activation;
 
+// Bytes of a plane of a mask: one bit for each position, in whole bytes.
+inline int64_t mask_plane_bytes(int64_t plane) { return plane / 8 + (plane % 8 != 0); }
+
 // Per-channel arrays of one dtype: weight, bias, running statistics, gradients.
 struct ChannelArray {
   DType dtype = DType::f32;
@@ -39,8 +42,8 @@ struct SavedStatistics {
   // for each channel of the sets, in the arithmetic type of the data. A backward that has them
   // reads x, which dx and dweight need anyway, and neither y nor a mask.
   void *side = nullptr;
-  double *bias =
-      nullptr;  // C doubles, for the argument of a pointwise activation. NULL: not wanted (forward)
+  // C doubles, for the argument of a pointwise activation. NULL: not wanted (forward).
+  double *bias = nullptr;
 };
 
 struct Fused {
@@ -63,7 +66,7 @@ struct MomentArrays {
 };
 
 struct ForwardCall {
-  View x, z, y;  // z may not exist
+  View x, z, y;  // z may not exist: no residual. y neither: only statistics
   Fused fused;
   ChannelArray weight, bias, running_mean, running_var;
   SetShape sets;  // of the statistics; where there are running ones, sets are of one channel
@@ -75,13 +78,14 @@ struct ForwardCall {
   // ... where that is 0 or more.
   bool averages_sets = false;
   int64_t cumulative_from = -1;
-  // Of batches, which the module writes afterwards; for the checks alone.
+  // num_batches_tracked, which the module writes after the call; here only for the check of
+  // overlap.
   const int64_t *counter = nullptr;
   bool biased_running_var = false, protect_running_stats = false;
   uint8_t *mask = nullptr;  // written: side of the activation
   SavedStatistics saved;    // written
-  bool keeps_x =
-      false;  // a record will borrow x, and z where backward reads it: not to be overwritten
+  // A record will borrow x, and z where backward reads it: not to be overwritten.
+  bool keeps_x = false;
   MomentArrays given;  // instead of the statistics of x; x, z and y may be empty all the same
   double *moments = nullptr;  // written (as MomentArrays): the statistics of x, and nothing else
   int32_t thread_limit = 0;
@@ -91,10 +95,11 @@ void check(const ForwardCall &call);
 void forward(const ForwardCall &call);
 
 struct BackwardCall {
-  View x, dy,
-      y;   // x may not exist where nothing needs it; y: only to read the side of the activation
-  View z;  // of forward; only for a pointwise activation, whose argument is made of x, z and
-           // saved.bias again
+  // x may not exist where nothing needs it. y: only to read the side of the activation.
+  View x, dy, y;
+  // Of forward; only for a pointwise activation, whose argument is made of x, z and saved.bias
+  // again.
+  View z;
   const uint8_t *mask = nullptr;
   Fused fused;
   SavedStatistics saved;
@@ -120,7 +125,7 @@ struct BackwardCall {
   }
   // Whether the side, which y or a mask has, may be found on x, which is read anyway: where there
   // was no residual, and bias is known. Of halves y may be 0 where the argument is not. A channel
-  // costs 25 ns; what is saved of 512 elements is worth more.
+  // costs 25 ns; one tensor less to read is worth more from kFewest elements on.
   bool may_find_side() const {
     constexpr int64_t kFewest = 256;
     return fused.has_sides() && !side_of_x() && saved.bias != nullptr && needs_x() &&

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <new>
 
+#include "base/cache_line.h"
 #include "kernels/safe_range.h"
 #include "ops/long_rows.h"
 
@@ -84,16 +85,17 @@ unbounded::Number Argument::coefficient(int k, int64_t channel) const {
 namespace {
 // Of the arithmetic type. Where vectors run along channels, the sums need 128 positions at a time:
 // then g has more.
-constexpr int64_t kBoxBytes = 8 * 1024, kSumsBoxBytes = 32 * 1024, kLine = 64;
+constexpr int64_t kBoxBytes = 8 * 1024, kSumsBoxBytes = 32 * 1024;
 }  // namespace
 
 struct Blockwise::PointwiseBuffers {
-  alignas(kLine) std::byte
+  alignas(kLineBytes) std::byte
       kernel[std::max(kernels::kSumsBufferBytes, kLongRowsBytes)];  // for one that needs it
-  alignas(kLine) std::byte x[kSumsBoxBytes];
-  alignas(kLine) std::byte g[kSumsBoxBytes + kLine];
-  alignas(kLine) std::byte argument[kBoxBytes];
-  alignas(kLine) std::byte packed[kBoxBytes];  // elements that are not in the arithmetic type yet
+  alignas(kLineBytes) std::byte x[kSumsBoxBytes];
+  alignas(kLineBytes) std::byte g[kSumsBoxBytes + kLineBytes];
+  alignas(kLineBytes) std::byte argument[kBoxBytes];
+  alignas(
+      kLineBytes) std::byte packed[kBoxBytes];  // elements that are not in the arithmetic type yet
 };
 static_assert(sizeof(Blockwise::PointwiseBuffers) <=
               Blockwise::kBufferBytes + Blockwise::kPointwiseBytes);
@@ -267,7 +269,7 @@ void Blockwise::activate_box(const Group &group, const Blocks::Block &box,
                              PointwiseBuffers &own) const {
   const int64_t count = group.channels * box.elements(), element = dtype_size(dtype_);
   kernels::ActivationJob job = activation_job(own.argument, gradient, out, count);
-  job.streaming = streaming && reinterpret_cast<uintptr_t>(out) % kLine == 0;
+  job.streaming = streaming && reinterpret_cast<uintptr_t>(out) % kLineBytes == 0;
   job.ahead_bytes = element;
   const auto ahead = [&](const View &view) -> const char * {
     const Stream at = stream(view, group, box);

@@ -1,13 +1,13 @@
 // The order in which an operation goes through its tensors, common to all operations:
 //  - whole:  each unit is a group of channels; its sums, then its map, while it is in cache;
-//  - split:  (1) sums of all (block, group), (2) the merge of each group's blocks, in index order,
-//  (3) one map of the
-//            whole tensor, tile by tile;
+//  - split:  (1) sums of all (group, bundle of blocks), (2) the merge of each group's blocks, in
+//            index order, (3) one map of the whole tensor, tile by tile;
 //  - map only: what needs no sums.
 // The bits are the same: sums are always merged block by block in index order.
 #pragma once
 #include <algorithm>
 
+#include "base/cache_line.h"
 #include "base/scratch.h"
 #include "ops/blockwise.h"
 #include "ops/settings.h"
@@ -48,7 +48,7 @@ struct Workspace {
   kernels::Sums *sums;  // of one block
   uint8_t *inexact;     // kMaxGroup bytes
   void *numbers;        // kNumbersBytes: the numbers of a group that finish() works with
-  void *buffer;         // Blockwise::kBufferBytes
+  void *buffer;         // Blockwise::buffer_bytes()
 };
 
 inline constexpr int64_t kNumbersBytes = 10 * kernels::kMaxGroup * 8;
@@ -107,12 +107,14 @@ class Schedule {
   [[gnu::noinline]] void run(void *memory) const noexcept {
     std::byte *const start = static_cast<std::byte *>(memory);
     if (!operation_.has_sums) return run_map_only(start);
-    plan_.split ? run_split(start) : run_whole(start);
+    if (plan_.split) return run_split(start);
+    run_whole(start);
   }
 
  private:
-  static constexpr int64_t in_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-  static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+  static constexpr int64_t in_lines(int64_t bytes) {
+    return divide_up(bytes, kLineBytes) * kLineBytes;
+  }
   // The groups of `size` channels, row by row.
   Group group_at(int64_t index, int64_t size, int64_t row) const {
     if (row == size_.c) return {index * size, std::min(size, row - index * size)};

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <limits>
 
+#include "base/two_sum.h"
+
 namespace bn2d::unbounded {
 namespace {
 
@@ -135,9 +137,9 @@ __attribute__((noinline)) void Sum::add(const Number &v) {
     exponent_ = v.exponent;
   }
   const double term = v.significand * power_of_two(v.exponent - exponent_);
-  const double sum = hi_ + term, part = sum - hi_;  // Knuth
-  lo_ += (hi_ - (sum - part)) + (term - part);
-  hi_ = sum;
+  const TwoSum s = two_sum(hi_, term);
+  lo_ += s.error;
+  hi_ = s.sum;
 }
 
 Sum::Mean Sum::divided_by(double count) const {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/cache_line.h"
+
 namespace bn2d {
 namespace {
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Busiest share over mean share at worst, of `units` units with at most `unit` of `total` elements
 // each.
@@ -21,8 +21,7 @@ constexpr double kWorstImbalance = 1.1;
 // parts. So groups are multiples of the channels that fill whole lines, where they are large
 // enough.
 int64_t whole_lines(const Work &work, int64_t channels, int64_t at_most) {
-  constexpr int64_t kLine = 64;
-  const int64_t step = kLine / std::gcd(kLine, work.size.plane() * work.element_bytes);
+  const int64_t step = kLineBytes / std::gcd(kLineBytes, work.size.plane() * work.element_bytes);
   const int64_t rounded = std::max(channels / step, int64_t{1}) * step;
   return rounded <= at_most ? rounded : channels;
 }
@@ -53,13 +52,15 @@ Blocks make_blocks(const Extents &size) {
   } else {
     blocks.part = blocks.plane;
     const int64_t fewest = divide_up(blocks.samples, (target + blocks.plane / 2) / blocks.plane);
+    // As many samples in each block, where a few more blocks allow it. Among many blocks one sample
+    // more or less does not matter.
+    constexpr int64_t kMany = 64;
     blocks.count = fewest;
-    for (int64_t count = fewest; count < 2 * fewest && fewest < 64;
-         ++count)  // the same samples in each, where it matters
-      if (blocks.samples % count == 0) {
-        blocks.count = count;
-        break;
-      }
+    for (int64_t count = fewest; fewest < kMany && count < 2 * fewest; ++count) {
+      if (blocks.samples % count != 0) continue;
+      blocks.count = count;
+      break;
+    }
   }
   return blocks;
 }
@@ -70,8 +71,8 @@ Blocks::Block Blocks::at(int64_t index) const {
     const int64_t position = index % parts_per_plane * part;
     return {index / parts_per_plane, 1, position, std::min(part, plane - position)};
   }
-  const int64_t first = samples * index / count,
-                last = samples * (index + 1) / count;  // of even size
+  // Of even size.
+  const int64_t first = samples * index / count, last = samples * (index + 1) / count;
   return {first, last - first, 0, plane};
 }
 
@@ -190,8 +191,9 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
     plan.split = true;
   }
   plan.groups = groups_of(work, plan.group);
+  // Half a cache line.
   const int64_t smallest =
-      channels_last ? std::max<int64_t>(1, 32 / work.element_bytes) : 1;  // half a cache line
+      channels_last ? std::max<int64_t>(1, kLineBytes / 2 / work.element_bytes) : 1;
   while (plan.group > smallest && imbalance(plan.groups * plan.bundles, plan.workers, plan.group,
                                             channels * plan.bundles) > kWorstImbalance) {
     plan.group = divide_up(plan.group, 2);
@@ -204,12 +206,12 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
 }  // namespace
 
 Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
-  const int64_t unit = std::lcm(work.together, work.block);
+  const int64_t whole = std::lcm(work.together, work.block);  // channels that no group may cut
   if (work.order == MemoryOrder::samples) return plan_of_channels(work, machine, max_group, false);
-  if (unit == 1) return plan_of_channels(work, machine, max_group, true);
-  if (unit <= max_group && work.row_channels() % unit == 0) {
-    Plan plan = plan_of_channels(of_larger_planes(work, unit), machine, max_group / unit, true);
-    plan.group *= unit;
+  if (whole == 1) return plan_of_channels(work, machine, max_group, true);
+  if (whole <= max_group && work.row_channels() % whole == 0) {
+    Plan plan = plan_of_channels(of_larger_planes(work, whole), machine, max_group / whole, true);
+    plan.group *= whole;
     plan.blocks = make_blocks(work.size).count;
     if (!plan.split) return plan;
   }
@@ -228,14 +230,14 @@ int64_t unit_elements(const Plan &plan, const Work &work, int64_t unit) {
   return channels * elements;
 }
 
+namespace {
+
 // The length of the parts of a whole that are about `part` long and of even size; a multiple of
 // `step` (or the whole).
 int64_t even_part(int64_t whole, int64_t part, int64_t step) {
   const int64_t parts = divide_up(whole, std::max(part, step));
   return std::min(whole, divide_up(divide_up(whole, parts), step) * step);
 }
-
-namespace {
 
 Tiles counted(Tiles tiles, int64_t rows) {
   const Extents &size = tiles.size;
@@ -289,7 +291,7 @@ Tiles make_tiles(const Work &work, int workers) {
     // tensors would take a quarter more.
     constexpr int64_t kCoefficientBytes = 4096;  // of each of the coefficients
     const int64_t most = kCoefficientBytes / std::max<int64_t>(work.element_bytes, 4);
-    tiles.channels = even_part(c, std::min(elements, most), 64 / work.element_bytes);
+    tiles.channels = even_part(c, std::min(elements, most), kLineBytes / work.element_bytes);
     tiles.positions = even_part(plane, elements / tiles.channels, 1);
   } else if (work.order == MemoryOrder::mixed) {
     // Long runs both of channels and of positions; whole bytes of a mask.

@@ -6,16 +6,18 @@
 //   +--------+--------+--------+
 //   |        |        |        |  group  some channels, all their elements
 //   | group  | group  | group  |  block  a part of a group: whole planes, or a part of one plane
-//   |--------|        |        |  unit   what a thread takes to sum: a group, or a block of one
-//   | block  |        |        |  tile   what a thread takes to map alone: a long run of memory
+//   |--------|        |        |  unit   what a thread takes to sum: a group, or a few of its
+//   blocks | block  |        |        |  tile   what a thread takes to map alone: a long run of
+//   memory
 //   |--------|        |        |  piece  a packed copy of some planes (ops/blockwise.h)
 //   | block  |        |        |  run    up to 128 elements of a channel (kernels/kernels.h), in
 //   +--------+--------+--------+         rows of 16, of which each of 8 lanes has two
 //
 // Blocks follow from the shape alone, so that the result does not depend on threads. Units are
 // groups as a whole where that balances: a channel is then summed and normalised while it is in
-// cache. Else they are single blocks, and also where the channels are what is contiguous, or where
-// the caches hold the whole tensor and threads had better share out its samples.
+// cache. Else they are bundles of blocks, mostly of one. So they are, too, where the channels are
+// what is contiguous, or where the caches hold the whole tensor and threads had better share out
+// its samples.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -24,12 +26,14 @@
 
 namespace bn2d {
 
+constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // The blocks of a channel: either several whole planes, or a part of one plane.
 struct Blocks {
   int64_t samples = 0, plane = 0;  // the channel
   int64_t parts_per_plane = 1;     // 1: blocks are runs of whole planes
-  int64_t part =
-      0;  // elements of a part, a multiple of kBlockAlignment unless it is the whole plane
+  // Elements of a part, a multiple of kBlockAlignment unless it is the whole plane.
+  int64_t part = 0;
   int64_t count = 0;
 
   struct Block {
@@ -45,7 +49,7 @@ struct Blocks {
   };
   // The bundles of up to `at_once` blocks that all blocks make.
   int64_t bundles(int64_t at_once) const {
-    return (count / parts_per_plane + at_once - 1) / at_once * parts_per_plane;
+    return divide_up(count / parts_per_plane, at_once) * parts_per_plane;
   }
   Bundle bundle(int64_t index, int64_t at_once) const;
 };
@@ -93,19 +97,19 @@ struct Machine {
   int64_t cached_bytes() const { return threads * std::min(16 * l2_bytes, int64_t{8} << 20); }
 };
 
-// Groups of rows of channels that are summed alone may have so many times the channels of others:
-// long runs of memory matter more than accumulators that stay in L1 (measured: up to a quarter of
-// the time).
+// Where a split plan sums rows of channels (channels_last), groups may have so many times the
+// channels of others: long runs of memory matter more there than accumulators that stay in L1
+// (measured: up to 25 % of the time).
 inline constexpr int64_t kWideGroup = 8;
 
 struct Plan {
   int workers = 1;     // tasks that share the units
-  bool split = false;  // units are (group, block), in three phases; else groups, in one
+  bool split = false;  // units are (group, bundle of blocks), in three phases; else groups, in one
   int64_t group = 1;   // channels per group (the last one of a row may have fewer)
   int64_t groups = 0;
   int64_t blocks = 0;
-  int64_t at_once = 1;  // blocks of a unit of a split plan
-  int64_t bundles = 0;  // of so many blocks
+  int64_t at_once = 1;  // blocks of a bundle
+  int64_t bundles = 0;  // of the blocks of a group
   int64_t units() const { return split ? groups * bundles : groups; }
 };
 

@@ -26,8 +26,6 @@ bool same(const Pool &a, const Pool &b) {
 
 }  // namespace
 
-bool find_openmp();  // openmp.cc
-
 PoolKind checked_pool_kind(int32_t kind) {
   if (kind < static_cast<int32_t>(PoolKind::process) ||
       kind > static_cast<int32_t>(PoolKind::openmp))

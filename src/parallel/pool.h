@@ -23,8 +23,9 @@ struct Pool {
   int32_t threads = 0;  // of a host's pool: the most that run at once
 };
 
-// The pool of a kind; `process` is that of the process. Throws not_found where there is no OpenMP
-// runtime. A pool is valid for ever: another thread may be in a call that uses it.
+// The pool of a kind; `process` gives the default, oneTBB. (A module without a pool of its own has
+// NULL, and so that of the process.) Throws not_found where there is no OpenMP runtime. A pool is
+// valid for ever: another thread may be in a call that uses it.
 const Pool *pool_of(PoolKind kind);
 const Pool *host_pool(RunWorkers run, void *user, int32_t threads);
 PoolKind checked_pool_kind(int32_t kind);
@@ -32,8 +33,9 @@ PoolKind checked_pool_kind(int32_t kind);
 void set_process_pool(const Pool *pool);
 const Pool &process_pool();
 
-// The OpenMP runtime: how many threads a region from here would have (1 inside another region), and
-// a region of `workers` threads.
+// The OpenMP runtime: whether there is one, how many threads a region from here would have (1
+// inside another region), and a region of `workers` threads.
+bool find_openmp();
 int openmp_threads();
 void run_openmp(int32_t workers, WorkerFunction work, void *context);
 

@@ -1,6 +1,7 @@
 #include "tensor/dtype.h"
 
 #include <cmath>
+#include <cstring>
 #include <type_traits>
 
 namespace bn2d {

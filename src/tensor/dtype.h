@@ -2,7 +2,6 @@
 // src/kernels.
 #pragma once
 #include <cstdint>
-#include <cstring>
 
 namespace bn2d {
 
@@ -49,10 +48,10 @@ bf16 to_bf16(double value);
 // Element `index` of an array of floating dtype, and back (rounded once, to nearest even).
 double load_element(DType dtype, const void *array, int64_t index);
 void store_element(DType dtype, void *array, int64_t index, double value);
-// The value as an element of the dtype holds it.
-double rounded_to(DType dtype, double value);
 // The same for `count` elements from `index` on.
 void load_elements(DType dtype, const void *array, int64_t index, int64_t count, double *to);
 void store_elements(DType dtype, void *array, int64_t index, int64_t count, const double *from);
+// The value as an element of the dtype holds it.
+double rounded_to(DType dtype, double value);
 
 }  // namespace bn2d

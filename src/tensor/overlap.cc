@@ -62,8 +62,8 @@ bool solvable(const Equation &equation, int i, Wide target, int &steps) {
     return false;
   const Term &term = equation.terms[i];
   const Wide most = std::min<Wide>(term.bound, target / term.coefficient);
-  const Wide rest =
-      target - equation.reach[i + 1];  // what the others cannot reach falls to this term
+  // What the others cannot reach falls to this term.
+  const Wide rest = target - equation.reach[i + 1];
   const Wide least = rest <= 0 ? 0 : (rest + term.coefficient - 1) / term.coefficient;
   for (Wide index = most; index >= least; --index) {
     if (++steps > kMostSteps) return true;

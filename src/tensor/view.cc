@@ -91,8 +91,8 @@ int64_t checked_last_index(const char *what, const Axes &axes) {
   return last;
 }
 
-// The same of the usual view at once, a twentieth of a small call: no number is negative, and the
-// sum is below 5 * 2^(14 + 40).
+// As checked_last_index(), which would be 5 % of a small call. The usual view needs no checks: no
+// number is negative, and the sum is below 5 * 2^(14 + 40).
 int64_t last_index(const char *what, const Axes &axes) {
   int64_t extents = 0, strides = 0;
   for (int i = 0; i < Axes::kCount; ++i) extents |= axes.extent[i], strides |= axes.stride[i];
