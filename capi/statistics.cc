@@ -13,7 +13,7 @@ namespace {
 template <class T>
 T *checked_array(const char *what, T *array, int64_t length, int64_t expected) {
   if (length != expected)
-    fail(Status::shape, "length is %" PRId64 ", %s has %" PRId64, length, what, expected);
+    fail(Status::shape, "length is %" PRId64 ", %s needs %" PRId64, length, what, expected);
   check_array(what, required(array, what), expected * int64_t{sizeof(double)}, sizeof(double));
   return array;
 }

@@ -192,14 +192,19 @@ static bool known(napi_env env, napi_value object, const char *const *allowed) {
 }
 
 static bool whole(napi_env env, napi_value value, const char *name, int64_t *out) {
-  char message[80];
+  char message[120];
   double number = -1;
   if (napi_get_value_double(env, value, &number) == napi_ok && number >= 0 &&
       number <= 9007199254740991.0 && number == (double)(int64_t)number) {
     *out = (int64_t)number;
     return true;
   }
-  snprintf(message, sizeof message, "%s must be a whole number, 0 or more", name);
+  napi_valuetype type = napi_undefined;
+  napi_typeof(env, value, &type);
+  const int length = snprintf(message, sizeof message,
+                              "%s must be a whole number from 0 to 9007199254740991", name);
+  if (type == napi_number)
+    snprintf(message + length, sizeof message - (size_t)length, ", is %.17g", number);
   return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
 }
 

@@ -14,7 +14,9 @@
  * as torch.nn.BatchNorm2d does. m is the momentum, the weight of the *new* value; without a
  * momentum it is 1/num_batches_tracked (cumulative average). What has a weight of exactly 0 is left
  * out: with m = 0 a NaN of the batch does not get into the running statistics, and m = 1 ends one
- * that is there. With eps = 0 a constant channel has invstd = 0 and y = bias.
+ * that is there. With eps = 0 a constant channel has invstd = 0 and y = bias. Where a value of a
+ * channel is infinite or NaN, mean and variance are, too; which of the two depends on the type and
+ * the number of values.
  *
  * ## A program
  *
@@ -824,7 +826,8 @@ BN2D_API void bn2d_record_release(bn2d_record *record);
  * @param slope As in bn2d_forward_act().
  * @param[out] mask Side of the activation, for a backward without y: bn2d_mask_nbytes() bytes;
  *   NULL: not wanted. Only with BN2D_ACT_RELU and BN2D_ACT_LEAKY_RELU.
- * @param[out] saved_mean,saved_invstd C doubles each, what was used; each may be NULL.
+ * @param[out] saved_mean,saved_invstd C doubles each, what was used; each may be NULL. Without
+ *   elements nothing is written.
  * @return as bn2d_forward_act() but BN2D_ERROR_BUSY. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z, const bn2d_view *y,
@@ -887,10 +890,10 @@ BN2D_API int32_t bn2d_batch_norm_double_backward(
     const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx, void *dweight);
 /**
  * Bytes of a mask for (n, c, h, w): one bit per element, 1 where the argument of the activation is
- * above 0. Planes follow one another, channel after channel of each sample, each in whole bytes:
- * position p of a plane is bit p%8, counted from the lowest, of its byte p/8; what is left of the
- * last byte is 0. The y of half data may be 0 where the argument is not, because it is too small
- * for them: a backward that reads y then takes the other side, and the mask is right.
+ * above 0, or NaN. Planes follow one another, channel after channel of each sample, each in whole
+ * bytes: position p of a plane is bit p%8, counted from the lowest, of its byte p/8; what is left
+ * of the last byte is 0. The y of half data may be 0 where the argument is not, because it is too
+ * small for them: a backward that reads y then takes the other side, and the mask is right.
  * @return BN2D_OK, BN2D_ERROR_SHAPE (negative extent), BN2D_ERROR_OVERFLOW. Threads: free.
  *   Since 1.0.
  */
@@ -1523,7 +1526,7 @@ BN2D_API int32_t bn2d_module_ghost_batch_size(const bn2d_module *module, int64_t
  * @param slope As in bn2d_forward_act().
  * @param[out] mask As in bn2d_batch_norm_forward(); NULL: not wanted.
  * @param[out] saved_mean,saved_invstd N*num_groups doubles each, those of sample n and group g at
- *   [n*num_groups + g]; each may be NULL.
+ *   [n*num_groups + g]; each may be NULL. Without elements nothing is written.
  * @return as bn2d_batch_norm_forward(); BN2D_ERROR_INVALID_ARGUMENT for num_groups below 1,
  *   BN2D_ERROR_SHAPE where it does not divide C. One value alone gives y = bias. Threads: free.
  *   Since 1.3.

@@ -695,8 +695,8 @@ inline uint64_t saturating_sum(uint64_t a, uint64_t b) {
 }
 
 /**
- * Elements from the first to the last one of a view, both included. What is negative is for the
- * library to report.
+ * Elements from the first to the last one of a view, both included. What is negative, or more than
+ * 64 bits count (UINT64_MAX), is for the library to report.
  */
 inline uint64_t extent_in_memory(const ConstView &view) {
   const Shape &shape = view.shape();
@@ -724,11 +724,13 @@ inline Fault check_reach(std::initializer_list<Named> views) {
     if (view && view.block() != 0 && view.shape().c % view.block() != 0)
       return fault(Status::shape, "%s has %lld channels, no multiple of the blocks of %lld",
                    named.name, number(view.shape().c), number(view.block()));
-    if (!view || view.count() == kUnknown || extent_in_memory(view) <= view.count()) continue;
+    const uint64_t needed = extent_in_memory(view);
+    if (!view || view.count() == kUnknown || needed <= view.count() || needed == UINT64_MAX)
+      continue;
     const Shape &s = view.shape();
     return fault(Status::shape, "%s has %lld elements, shape (%lld, %lld, %lld, %lld) needs %lld",
                  named.name, number(view.count()), number(s.n), number(s.c), number(s.h),
-                 number(s.w), number(extent_in_memory(view)));
+                 number(s.w), number(needed));
   }
   return {};
 }

@@ -340,10 +340,13 @@ std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {
   return record;
 }
 
-void BatchNormBase::check_record(const Record &record, const View &dy) const {
+void BatchNormBase::check_owner(const Record &record) const {
   if (record.module_id != id_)
     fail(Status::state, "the record is of module %" PRIu64 ", this is module %" PRIu64,
          record.module_id, id_);
+}
+
+void BatchNormBase::check_record(const Record &record, const View &dy) const {
   check_same_dtype("dy", dy, "the recorded x", record.x);
   check_same_shape("dy", dy, "the recorded x", record.x);
 }
@@ -393,6 +396,7 @@ void BatchNormBase::run(BackwardCall &call, const Record &record) {
 }
 
 void BatchNormBase::backward(const Record &record, const View &dy, const View &dx, const View &dz) {
+  check_owner(record);
   check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   BackwardCall call = backward_call(record, dy);
@@ -404,6 +408,7 @@ void BatchNormBase::backward(const Record &record, const View &dy, const View &d
 }
 
 void BatchNormBase::backward_sums(const Record &record, const View &dy, double *sums) {
+  check_owner(record);
   check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   BackwardCall call = backward_call(record, dy);
@@ -417,6 +422,7 @@ void BatchNormBase::backward_sums(const Record &record, const View &dy, double *
 
 void BatchNormBase::backward_with_sums(const Record &record, const View &dy, const double *sums,
                                        const View &dx, const View &dz) {
+  check_owner(record);
   check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   BackwardCall call = backward_call(record, dy);
@@ -435,6 +441,7 @@ void BatchNormBase::backward_with_sums(const Record &record, const View &dy, con
 void BatchNormBase::double_backward(const Record &record, const View &dy, const View &ddx,
                                     const void *ddweight, const void *ddbias, const View &ddy,
                                     const View &dx) {
+  check_owner(record);
   check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   check_record(record, dy);

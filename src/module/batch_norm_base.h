@@ -89,6 +89,7 @@ class BatchNormBase {
   // Error state where it cannot count so many more.
   int64_t *checked_counter(int64_t batches) const;
   std::unique_ptr<Record> make_record(ForwardCall &call) const;
+  void check_owner(const Record &record) const;
   void check_record(const Record &record, const View &dy) const;
   BackwardCall backward_call(const Record &record, const View &dy) const;
   static void run(BackwardCall &call, const Record &record);

@@ -130,6 +130,7 @@ TEST_CASE("records: of another module", "[records]") {
   const Module other = make_module(6);
   refuse(other, "another module of the same shape");
   refuse(make_module(6), "and one more");
+  refuse(make_module(5), "of other channels: dy is not what does not fit");
 
   Module first = make_module(6);
   std::vector<float> x(12), y(12);

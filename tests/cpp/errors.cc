@@ -68,9 +68,10 @@ TEST_CASE("cpp errors: a container that is too short", "[cpp]") {
           bn.forward({part, small, {96, 32, 4, 2}}, {whole, small});
         }) == "x has 95 elements, shape (1, 4, 2, 2) needs 103");
   bn.forward({part, small, {96, 24, 16, 6}}, {whole, small});  // 72 + 16 + 6 and the first: all 95
-  CHECK(message([&] {
+  CHECK(error_of([&] {  // more than 64 bits count: the library's text has no number that is none
           bn.forward({part, {1, 4, INT64_MAX, INT64_MAX}}, {whole, small});
-        }).find("x has 95") == 0);
+        })
+            .status() == bn2d::Status::overflow);
   CHECK(error_of([&] {
           bn.forward({part.data(), {1, 4, INT64_MAX, 2}}, {whole, small});
         }).status() == bn2d::Status::overflow);

@@ -107,7 +107,7 @@ const fails = (code, message, call) =>
   fails('BN2D_ERROR_SHAPE', 'x has 3 elements, must have 6', () => bn.forward(x, [1, 1, 2], six));
   fails('BN2D_ERROR_DTYPE', 'y is no typed array of float32', () => bn.forward(x, [1, 1, 1], new Float64Array(3)));
   fails('BN2D_ERROR_INVALID_ARGUMENT', '[n, h, w]', () => bn.forward());
-  fails('BN2D_ERROR_INVALID_ARGUMENT', 'n must be a whole number', () => bn.forward(x, [-1, 1, 1], y));
+  fails('BN2D_ERROR_INVALID_ARGUMENT', 'n must be a whole number from 0 to 9007199254740991, is -1', () => bn.forward(x, [-1, 1, 1], y));
   fails('BN2D_ERROR_OVERFLOW', 'too large', () => bn.forward(x, [2 ** 52, 2 ** 52, 1], y));
   fails('BN2D_ERROR_INVALID_ARGUMENT', 'tanh', () => bn.forward(x, [1, 1, 1], y, { activation: 'tanh' }));
   fails('BN2D_ERROR_STATE', 'eval mode', () => bn.infer(x, [1, 1, 1], y));

@@ -51,6 +51,20 @@ def as_array(given: Any, name: str) -> np.ndarray[Any, Any]:
     return np.asarray(unmasked(given, name))
 
 
+def as_numbers(source: np.ndarray[Any, Any], name: str, dtype: np.dtype[Any]) -> Any:
+    """An array of real numbers in another dtype. Of int64, a scalar: nothing is cut."""
+    if source.dtype.kind not in "biuf" and source.dtype.name != "bfloat16":
+        raise DtypeError("%s is %s, must be real numbers" % (name, source.dtype))
+    if dtype.kind == "i":
+        value = source.item()
+        if value != value or value in (np.inf, -np.inf) or value != int(value):
+            raise InvalidArgumentError("%s is %s, must be a whole number" % (name, value))
+        if not -(2**63) <= int(value) < 2**63:
+            raise InvalidArgumentError("%s is %s, int64 ends at 2**63 - 1" % (name, value))
+        return np.asarray(int(value), dtype)
+    return source.astype(dtype)
+
+
 def code_and_bits(dtype: np.dtype[Any]) -> tuple[int, int]:
     """DLPack's code and bits of a dtype."""
     found = DTYPES.get(dtype.name)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union, overlo
 import numpy as np
 
 from . import _api
-from ._arrays import DTYPES, address_of, array_of, as_array, dtype_of, unmasked, view_of
+from ._arrays import (
+    DTYPES,
+    address_of,
+    array_of,
+    as_array,
+    as_numbers,
+    dtype_of,
+    unmasked,
+    view_of,
+)
 from ._statistics import Statistics
 from .errors import (
     DeviceError,
@@ -217,7 +226,7 @@ class Norm:
             raise ShapeError(
                 "%s has the shape %s, the value %s" % (name, target.shape, source.shape)
             )
-        target[...] = source
+        target[...] = as_numbers(source, name, target.dtype)
 
     @property
     def weight(self) -> Any:
@@ -358,6 +367,8 @@ class Norm:
         Raises:
             NotFoundError: A name is missing or unknown. (num_batches_tracked may be missing.)
             ShapeError: An array of another shape.
+            DtypeError: An array of something else than real numbers.
+            InvalidArgumentError: A num_batches_tracked that is no whole number of 64 bits.
         """
         mine = {name for name in self._tensors if not name.endswith(".grad")}
         given = {name: as_array(state_dict[name], name) for name in state_dict}
@@ -373,8 +384,13 @@ class Norm:
             raise NotFoundError("; ".join(["missing: %s; unknown: %s" % names, *misfits]))
         if misfits:
             raise ShapeError("; ".join(misfits))
-        for name in mine & given.keys():
-            self._store(name, given[name])
+        values = {
+            name: as_numbers(given[name], name, target.dtype)
+            for name in mine & given.keys()
+            if (target := self._array(name)) is not None
+        }
+        for name, one in values.items():
+            self._store(name, one)
 
     def __repr__(self) -> str:
         length = _api.value("bn2d_module_repr", self._address, None, 0)

@@ -303,6 +303,32 @@ def test_a_state_that_does_not_fit_changes_nothing():
     assert np.array_equal(bn.weight, np.full(4, 9.0, "f4"))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "error", "text"),
+    [
+        ("bias", np.array(list("abcd")), bn2d.DtypeError, "bias is <U1, must be real numbers"),
+        ("bias", np.ones(4, "c8"), bn2d.DtypeError, "bias is complex64, must be real numbers"),
+        ("num_batches_tracked", 2.7, bn2d.InvalidArgumentError, "is 2.7, must be a whole number"),
+        ("num_batches_tracked", np.nan, bn2d.InvalidArgumentError, "is nan, must be a whole"),
+        ("num_batches_tracked", np.inf, bn2d.InvalidArgumentError, "is inf, must be a whole"),
+        ("num_batches_tracked", 2.0**63, bn2d.InvalidArgumentError, r"int64 ends at 2\*\*63 - 1"),
+        ("num_batches_tracked", np.uint64(2**64 - 1), bn2d.InvalidArgumentError, "int64 ends at"),
+    ],
+)
+def test_a_state_of_other_numbers_changes_nothing(name, value, error, text):
+    """Catches: arrays that were stored before the one that cannot be; numbers that are cut."""
+    bn = bn2d.BatchNorm2d(4)
+    before = bn.state_dict()
+    with pytest.raises(error, match=text):
+        bn.load_state_dict({key: 1 + array for key, array in before.items()} | {name: value})
+    with pytest.raises(error, match=text):
+        setattr(bn, name, value)
+    for key, array in bn.state_dict().items():
+        assert np.array_equal(array, before[key])
+    bn.load_state_dict({"num_batches_tracked": np.float32(7)}, strict=False)
+    assert bn.num_batches_tracked == 7
+
+
 def test_properties_and_repr():
     bn = bn2d.BatchNorm2d(64)
     assert (

@@ -56,6 +56,16 @@ def batch(how, samples, seed):
     return tensors
 
 
+def test_convert_refuses_an_activation():
+    """Catches: a fused norm that stays what it is, with the statistics of its own process."""
+    net = nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
+    bt.convert(net, fuse=True)
+    with pytest.raises(ValueError, match="2 is a BNReLU, and SyncBatchNorm2d has no activation"):
+        bt.SyncBatchNorm2d.convert(net)
+    assert type(net[0]) is bt.BatchNorm2d
+    assert type(bt.SyncBatchNorm2d.convert(bt.revert(net))[2]) is bt.SyncBatchNorm2d
+
+
 def steps(module, how, counts, ranks, in_double=False):
     """Two steps of training by the parts of these ranks: results in the order of the ranks."""
     results = []

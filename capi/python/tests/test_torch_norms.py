@@ -287,6 +287,14 @@ def test_errors_are_torch_s():
         assert len(caught) == 1
 
 
+def test_eval_without_the_statistics_that_are_tracked_is_torch_s_error():
+    for kind in (nn.InstanceNorm2d, bt.InstanceNorm2d):
+        module = kind(2, track_running_stats=True).eval()
+        module.running_mean = module.running_var = None
+        with pytest.raises(RuntimeError, match="running_mean"):
+            module(torch.randn(2, 2, 3, 3))
+
+
 def test_group_norm_has_no_running_statistics():
     """Catches: an attribute that loops over modules find, and torch's does not have."""
     for name in ("running_mean", "running_var", "num_batches_tracked"):
@@ -311,6 +319,52 @@ def test_one_value_alone_and_empty_batches():
         assert torch.equal(module.weight.grad, torch.zeros(4))
     assert torch.equal(tracking.running_mean, torch.zeros(4))
     assert torch.equal(tracking.running_var, torch.ones(4))
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 0, 3), (2, 4, 3, 0), (1, 4, 0, 5), (0, 4, 3, 3)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_tensors_without_elements(shape, channels_last):
+    """Catches: statistics from memory that nobody wrote; strides of 0 that contiguous() leaves."""
+    x = torch.empty(shape, requires_grad=True)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    for module in (
+        bt.BatchNorm2d(4),
+        bt.BatchNorm2d(4).eval(),
+        bt.GroupNorm(2, 4),
+        bt.InstanceNorm2d(4, track_running_stats=True),
+        bt.BNReLU(4),
+    ):
+        for _ in range(3):  # whatever the memory held
+            torch.full((2 * x.shape[0] * 4,), 777.0, dtype=torch.float64)
+            y = module(x)
+        assert y.shape == x.shape
+        (dx,) = torch.autograd.grad(y.sum(), x)
+        assert dx.shape == x.shape
+        if hasattr(module, "running_mean"):
+            assert torch.equal(module.running_mean, torch.zeros(4))
+            assert torch.equal(module.running_var, torch.ones(4))
+
+
+@pytest.mark.parametrize("eps", [1e-3, 1e-5, 1e12])
+@pytest.mark.parametrize("deviation", [1e-10, 1.0])
+def test_running_variance_beside_a_larger_eps(eps, deviation):
+    """Catches: a variance that comes from 1/sqrt(var + eps) alone."""
+    torch.manual_seed(3)
+    x = deviation * torch.randn(3, 2, 5, 5, dtype=torch.float64)
+    settings = {"eps": eps, "momentum": 1.0, "track_running_stats": True, "dtype": torch.float64}
+    ours, theirs = bt.InstanceNorm2d(2, **settings), nn.InstanceNorm2d(2, **settings)
+    ours(x), theirs(x)
+    torch.testing.assert_close(ours.running_var, theirs.running_var, rtol=1e-12, atol=0)
+
+
+def test_a_momentum_of_1_ends_a_nan():
+    ours = bt.InstanceNorm2d(2, track_running_stats=True, momentum=1.0)
+    ours.running_mean.fill_(float("nan"))
+    ours.running_var.fill_(float("nan"))
+    ours(torch.randn(2, 2, 3, 3))
+    assert ours.running_mean.isfinite().all()
+    assert ours.running_var.isfinite().all()
 
 
 def test_autograd_knows_that_the_running_statistics_move():

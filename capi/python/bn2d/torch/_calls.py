@@ -421,20 +421,28 @@ def _move(
 ) -> None:
     """Running statistics of an instance norm: those of a batch are averages over its samples.
 
-    The variance comes from invstd in double: its error is 1e-15 of var + eps. An empty batch moves
-    nothing.
+    The variance comes from invstd in double, whose error is 2^-52 of var + eps; where eps is the
+    larger one, from x. Without elements nothing moves, and `saved` holds nothing.
     """
     n, c, h, w = x.shape
-    if n == 0 or factor == 0.0:
+    if x.numel() == 0 or factor == 0.0:
         return
     mean, invstd = saved[: 2 * n * c].view(2, n, c)
     values = h * w
     var = torch.where(invstd == 0, 0.0, invstd.pow(-2) - eps).clamp_(min=0.0) * (
         values / (values - 1.0)
     )
+    small = var < eps
+    if small.any():
+        var[small] = x.detach()[small].double().var((1, 2))
     for target, new in ((running_mean, mean), (running_var, var)):
-        if target is not None:
-            target.copy_((1.0 - factor) * target.double() + factor * new.mean(0))
+        if target is None:
+            continue
+        average = new.mean(0)
+        # As the library: what has no weight does not count, be it NaN.
+        target.copy_(
+            average if factor == 1.0 else (1.0 - factor) * target.double() + factor * average
+        )
 
 
 def backward(

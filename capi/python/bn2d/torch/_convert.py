@@ -68,7 +68,8 @@ def convert(model: Module, fuse: bool = False) -> Module:
             ``SiLU``, ``GELU`` of erf, ``Sigmoid``). The activation stays in its place and hands its
             input on, so that the names in ``state_dict`` stay, too. Subclasses of ``nn.Sequential``
             with its ``forward`` count, too. Only where the Sequential is called as a whole: do not
-            index, iterate or edit it afterwards.
+            index, iterate or edit it afterwards. The output after ``nn.LeakyReLU`` may not be changed
+            in place before backward (``y += x``), as after ``nn.ReLU``: it is kept.
 
     Returns:
         The model.

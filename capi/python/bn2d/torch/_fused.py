@@ -83,7 +83,7 @@ class BNReLU(BatchNorm2d):
         negative_slope: Not 0: leaky_relu of that slope.
 
     The state is that of a BatchNorm2d. As with torch's ReLU, the output is kept for backward: what
-    changes it in place before makes backward raise an error.
+    changes it in place before makes backward raise an error. (torch's LeakyReLU keeps its input.)
     """
 
     negative_slope: float = 0.0

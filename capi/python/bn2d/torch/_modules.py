@@ -165,6 +165,8 @@ class InstanceNorm2d(nn.InstanceNorm2d):
                 None,
                 self.num_features,
             )
+        if running_mean is None:  # torch's error
+            return None
         return running_mean, running_var, False, 0.0, None, 0
 
 
@@ -205,9 +207,15 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
     running_mean, running_var, batch_stats, factor, counter, groups = mode
     layout = layout_of(x, z, dtype, activation, slope, groups)
     if layout is None:
-        if x.dim() == 4 and (0 in x.stride() or (z is not None and 0 in z.stride())):  # expanded
+        if x.dim() == 4 and (0 in x.stride() or (z is not None and 0 in z.stride())):
+            # Expanded, or empty with strides that contiguous() would leave.
+            dense = torch.contiguous_format
             return _forward(
-                module, x.contiguous(), None if z is None else z.contiguous(), activation, slope
+                module,
+                x.clone(memory_format=dense),
+                None if z is None else z.clone(memory_format=dense),
+                activation,
+                slope,
             )
         return _by_torch(module, x, z, activation, slope)
     # The library gets addresses alone, so that this guards memory, too.

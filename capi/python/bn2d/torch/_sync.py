@@ -23,6 +23,7 @@ from .._statistics import Statistics
 from ..errors import StateError
 from ._autograd import not_differentiable
 from ._calls import DTYPES, _view, format_of, laid_out
+from ._fused import BatchNormAct2d, BNReLU
 from ._modules import BatchNorm2d, _dtype, _increment_version
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
@@ -54,7 +55,18 @@ class SyncBatchNorm2d(BatchNorm2d):
     @classmethod
     def convert(cls, model: nn.Module, process_group: Any = None) -> nn.Module:
         """Makes every BatchNorm2d of a model, torch's or ours, one of these, in place. Returns the
-        model."""
+        model.
+
+        Raises:
+            ValueError: A batch norm has an activation, which this one has not: ``revert(model)`` what
+                ``convert(model, fuse=True)`` made. Nothing has changed then.
+        """
+        for name, module in model.named_modules():
+            if isinstance(module, (BNReLU, BatchNormAct2d)):
+                raise ValueError(
+                    "%s is a %s, and SyncBatchNorm2d has no activation: revert(model) first"
+                    % (name or "the model", type(module).__name__)
+                )
         for module in model.modules():
             if type(module) in (nn.BatchNorm2d, BatchNorm2d):
                 module.__class__ = cls
