@@ -1,4 +1,4 @@
-// The kinds of handles of bn2d.h.
+// The kinds of handles of bn2d.h. Their tags are letters, lowest byte first: "bn2o" of options.
 #pragma once
 #include <memory>
 

@@ -9,7 +9,7 @@ namespace {
 
 template <class T>
 void transpose(const kernels::Transposition &job) {
-  kernels::active().transpose[sizeof(T) / 4](job);
+  kernels::active().transpose[sizeof(T) / 4](job);  // of 2, 4, 8 bytes: 0, 1, 2
 }
 
 // `count` elements, apart in memory, one after another.

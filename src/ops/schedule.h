@@ -53,6 +53,10 @@ struct Workspace {
 
 inline constexpr int64_t kNumbersBytes = 10 * kernels::kMaxGroup * 8;
 
+// Merging the sums of a channel and a block takes 4 ns, finishing a channel about as long. So many
+// take about as long as it takes to wake up a thread.
+inline constexpr int64_t kMergesWorthThreads = 4096;
+
 template <class Operation>
 class Schedule {
  public:
@@ -269,9 +273,8 @@ class Schedule {
       });
     };
     for_each_unit(pool_, plan_.workers, plan_.units(), Order::forward, sum);
-    // Merging is short; it is shared out only where there is much of it.
-    for_each_unit(pool_, size_.c * plan_.blocks > 4096 ? plan_.workers : 1, groups_of_all(),
-                  Order::forward, finish);
+    const int workers = size_.c * plan_.blocks > kMergesWorthThreads ? plan_.workers : 1;
+    for_each_unit(pool_, workers, groups_of_all(), Order::forward, finish);
     run_map(scratch, coefficients, Order::reverse);  // what was read last is still the hottest
   }
 
@@ -347,8 +350,8 @@ class Schedule {
       operation_.finish(blockwise_, g, nullptr, coefficients.from(g.channel),
                         workspace(scratch, worker));
     };
-    for_each_unit(pool_, size_.c > 4096 ? map_workers_ : 1, groups_of_all(), Order::forward,
-                  finish);
+    const int workers = size_.c > kMergesWorthThreads ? map_workers_ : 1;
+    for_each_unit(pool_, workers, groups_of_all(), Order::forward, finish);
     run_map(scratch, coefficients, Order::forward);
   }
 

@@ -49,6 +49,8 @@ class Sum {
   Number total() const { return divided_by(1).hi; }
 
  private:
+  // Terms of up to 2^kReach times the scale are added as they are: 2^63 of them end far below
+  // 2^1023.
   static constexpr int kReach = 400;
   double hi_ = 0, lo_ = 0;
   int exponent_ = -Number::kEnd;
