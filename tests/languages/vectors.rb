@@ -216,7 +216,7 @@ fails(raw::BN2D_ERROR_INVALID_HANDLE, 'released') { bn.backward(record, six, six
 # Inference on several threads at once.
 bn.eval
 Array.new(4) do |i|
-  Thread.new do
+  Thread.new do |; x, y| # not those of the file, which all threads would share
     x = Bn2d::Buffer.from([i.to_f] * 24)
     y = Bn2d::Buffer.new(24)
     50.times { bn.infer(x, [2, 2, 2], y) }
