@@ -39,16 +39,10 @@ Layer layer_of(int32_t kind, Side side, int64_t groups, int32_t padded) {
 
 // What is written must not be the module's own.
 void check_apart(const bn2d_module *module, const Layer &layer) {
-  int32_t count = 0;
-  check(bn2d_module_tensor_count(module, &count));
-  for (int32_t i = 0; i < count; ++i) {
-    const TensorHandle tensor(module, i);
-    const char *name = nullptr;
-    check(bn2d_tensor_name(tensor.get(), &name));
-    const Array own = array_of(tensor.get());
+  for_each_tensor(module, [&](TensorHandle &&, const char *name, const Array &own) {
     fold::check_apart("out_weight", layer.out_weight, name, own);
     fold::check_apart("out_bias", layer.out_bias, name, own);
-  }
+  });
 }
 
 void run(const bn2d_module *module, const Layer &layer, double *out_change, double *out_rounding) {

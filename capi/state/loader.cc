@@ -41,16 +41,12 @@ struct ModuleTargets {
   std::vector<TensorHandle> tensors;
 
   ModuleTargets(const std::string &prefix, const bn2d_module *module) {
-    int32_t count = 0;
-    check(bn2d_module_tensor_count(module, &count));
-    for (int32_t i = 0; i < count; ++i) {
-      tensors.emplace_back(module, i);
-      const char *name = nullptr;
-      check(bn2d_tensor_name(tensors.back().get(), &name));
-      state::Target target{prefix + name, array_of(tensors.back().get())};
+    for_each_tensor(module, [&](TensorHandle &&tensor, const char *name, const Array &array) {
+      state::Target target{prefix + name, array};
       if (std::strcmp(name, "num_batches_tracked") == 0) target.kind = state::Target::Kind::counter;
       targets.push_back(std::move(target));
-    }
+      tensors.push_back(std::move(tensor));
+    });
   }
 };
 

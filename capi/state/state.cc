@@ -161,17 +161,11 @@ int32_t bn2d_state_set_module(bn2d_state *state, const char *prefix, bn2d_module
     std::vector<state::NewTensor> copies;
     required(module, "module");
     const ModuleLock lock(module, false);
-    int32_t count = 0;
-    check(bn2d_module_tensor_count(module, &count));
-    for (int32_t i = 0; i < count; ++i) {
-      const TensorHandle tensor(module, i);
-      const char *name = nullptr;
-      check(bn2d_tensor_name(tensor.get(), &name));
-      const Array array = array_of(tensor.get());
+    for_each_tensor(module, [&](TensorHandle &&, const char *name, const Array &array) {
       auto bytes = state::allocate_bytes(checked_nbytes(name, array, false));
       gather(array, bytes.get());
       copies.push_back({before + name, array.type, array.shape, std::move(bytes)});
-    }
+    });
     s.set(std::move(copies));
   });
 }

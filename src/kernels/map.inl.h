@@ -10,10 +10,10 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "base/cache_line.h"
 #include "kernels/elements.inl.h"
 #include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
+#include "kernels/lines.inl.h"
 #include "kernels/preactivation.inl.h"
 #include "kernels/specialise.inl.h"
 
@@ -88,10 +88,6 @@ struct ColumnCoefficients {
   }
   HWY_INLINE Vec<D> get(D, int k, int64_t) const { return value[k]; }
 };
-
-// A lambda that must be inlined, so that what it works on stays in registers.
-#undef BN2D_INLINED
-#define BN2D_INLINED HWY_ATTR __attribute__((always_inline))
 
 template <class T>
 HWY_INLINE T *At(const Stream &s, int64_t channel, int64_t sample, int64_t position) {
@@ -313,9 +309,6 @@ template <class T, class Body, class C, class D>
 inline constexpr int64_t kStepOf = static_cast<int64_t>(MaxLanes(D())) *
                                    (kInParts<T, Body, C, D> ? 2 : 1);
 
-// Whether the target has streaming stores that are worth their code.
-inline constexpr bool kStreams = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
-
 // Elements [i, stop) of a row, a cache line at a time.
 template <class T, class Body, class C>
 HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, bool streaming,
@@ -323,8 +316,7 @@ HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, 
   using D = ScalableTag<Arithmetic<T>>;
   const D d;
   constexpr int64_t kStep = kStepOf<T, Body, C, D>;
-  constexpr int64_t kSteps =
-      std::max(kLineBytes / static_cast<int64_t>(sizeof(T)) / kStep, int64_t{1});
+  constexpr int64_t kSteps = std::max(kLineOf<T> / kStep, int64_t{1});
   for (; i < stop; i += kSteps * kStep) {
     for (int k = 0; k < Body::kReads; ++k)
       Prefetch(reinterpret_cast<const char *>(body.reads(k) + i) + prefetch);
@@ -336,13 +328,6 @@ HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, 
       for (int64_t j = 0; j < kSteps; ++j) MapVector<T>(d, body, i + j * kStep, c, streaming);
     }
   }
-}
-
-// Elements of a row that precede a whole line of the output.
-template <class T>
-HWY_INLINE int64_t BeforeLine(const T *output) {
-  const auto address = reinterpret_cast<uintptr_t>(output);
-  return static_cast<int64_t>((kLineBytes - address % kLineBytes) % kLineBytes / sizeof(T));
 }
 
 // ---- planes
@@ -368,7 +353,6 @@ HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool str
   using D = ScalableTag<Arithmetic<T>>;
   using C = std::decay_t<decltype(plane_of(0))>;
   const D d;
-  constexpr int64_t kLineLength = kLineBytes / static_cast<int64_t>(sizeof(T));
   constexpr int64_t kStep = kStepOf<T, Body, C, D>;
   const int64_t total = count * length;
   int64_t i = 0;
@@ -382,7 +366,7 @@ HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool str
     C now = plane_of(plane);
     for (;;) {
       if constexpr (Body::kHot) {
-        const int64_t stop = end - (end - i) % kLineLength;
+        const int64_t stop = end - (end - i) % kLineOf<T>;
         if (streaming) {
           MapLines<T>(body, i, stop, now, true, prefetch);
         } else {
@@ -427,11 +411,10 @@ HWY_INLINE void MapOverPlanes(const MapJob &job) {
 template <int kRows, class T, class Body, class C, class D>
 HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, int64_t row,
                               int64_t step, const C &c, bool streaming, int64_t prefetch) {
-  constexpr int64_t kLineLength = kLineBytes / static_cast<int64_t>(sizeof(T));
   constexpr int64_t kWidth = static_cast<int64_t>(MaxLanes(D()));
   for (int64_t line = i; i + kWidth <= stop; i += kWidth) {
     if (kWidth > 1 && i == line) {
-      line += kLineLength;
+      line += kLineOf<T>;
 #pragma GCC unroll 2
       for (int64_t r = 0; r < kRows; ++r)
         for (int k = 0; k < Body::kReads; ++k)

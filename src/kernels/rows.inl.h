@@ -12,7 +12,8 @@
 
 #include "kernels/elements.inl.h"
 #include "kernels/highway.inl.h"
-#include "kernels/map.inl.h"
+#include "kernels/lines.inl.h"
+#include "kernels/specialise.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {

@@ -35,6 +35,10 @@ inline constexpr bool kSpecialisePlain = kSpecialise &&
 #endif
 #define BN2D_KERNEL HWY_NOINLINE BN2D_SELDOM
 
+// A lambda that must be inlined, so that what it refers to stays in registers.
+#undef BN2D_INLINED
+#define BN2D_INLINED HWY_ATTR __attribute__((always_inline))
+
 HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }  // into L2
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE

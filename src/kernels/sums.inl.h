@@ -33,10 +33,6 @@ inline constexpr int kDoubles = static_cast<int>(MaxLanes(DoubleTag()));
 template <In kIn>
 using ElementTag = std::conditional_t<kIn == In::runs, CappedTag<float, kRowElements>, DoubleTag>;
 
-// A lambda that must be inlined: sums that it refers to would live in memory.
-#undef BN2D_INLINED
-#define BN2D_INLINED HWY_ATTR __attribute__((always_inline))
-
 // f(0), ..., f(kCount - 1). Unrolled where that keeps what f works on in registers.
 template <int kCount, bool kUnroll, class F>
 HWY_INLINE void Repeat(const F &f) {

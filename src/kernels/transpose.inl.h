@@ -9,7 +9,7 @@
 #include <algorithm>
 
 #include "kernels/highway.inl.h"
-#include "kernels/map.inl.h"
+#include "kernels/lines.inl.h"
 #include "kernels/specialise.inl.h"
 #include "kernels/transpose.h"
 
@@ -55,8 +55,7 @@ template <class T>
 HWY_INLINE void StreamLine(const T *from, T *to) {
   const SquareTag<T> d;
 #pragma GCC unroll 4
-  for (int64_t i = 0; i < kLineBytes / static_cast<int64_t>(sizeof(T));
-       i += static_cast<int64_t>(MaxLanes(d)))
+  for (int64_t i = 0; i < kLineOf<T>; i += static_cast<int64_t>(MaxLanes(d)))
     hn::Stream(LoadU(d, from + i), d, to + i);
 }
 
@@ -69,8 +68,6 @@ HWY_INLINE void TransposeOneByOne(const T *from, int64_t from_stride, int64_t ro
 
 template <class T>
 inline constexpr int64_t kSquare = static_cast<int64_t>(MaxLanes(SquareTag<T>()));
-template <class T>
-inline constexpr int64_t kLineOf = kLineBytes / static_cast<int64_t>(sizeof(T));
 
 // As many columns as a square has become lines, or parts of lines. A line that is streamed in
 // parts, with parts of others between them, takes twice as long; so it is put together first.
