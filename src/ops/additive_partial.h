@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <new>
 
 #include "base/two_sum.h"
 #include "ops/blockwise.h"
@@ -212,9 +213,13 @@ void run_in_two(const Call &call, View Call::*const (&views)[kViews],
   const Extents &size = call.dy.size;
   const int64_t rest = call.sets.rest(size), whole = size.n - rest,
                 batches = whole / call.sets.samples;
-  const Scratch sums(2 * kGradients * static_cast<size_t>(size.c) * sizeof(double));
-  Call parts[2] = {call, call};
-  double *memory = static_cast<double *>(sums.data());
+  // Two calls, which would be two kilobytes of stack, and the gradients.
+  constexpr size_t kCallBytes = (2 * sizeof(Call) + 63) / 64 * 64;
+  const Scratch scratch(kCallBytes + 2 * kGradients * static_cast<size_t>(size.c) * sizeof(double));
+  Call *const parts = static_cast<Call *>(scratch.data());
+  for (int k = 0; k < 2; ++k) new (parts + k) Call(call);
+  double *memory =
+      reinterpret_cast<double *>(static_cast<std::byte *>(scratch.data()) + kCallBytes);
   for (int k = 0; k < 2; ++k) {
     for (const auto view : views)
       parts[k].*view = samples_of(call.*view, k == 0 ? 0 : whole, k == 0 ? whole : rest);
