@@ -6,9 +6,8 @@
 //   +--------+--------+--------+
 //   |        |        |        |  group  some channels, all their elements
 //   | group  | group  | group  |  block  a part of a group: whole planes, or a part of one plane
-//   |--------|        |        |  unit   what a thread takes to sum: a group, or a few of its
-//   blocks | block  |        |        |  tile   what a thread takes to map alone: a long run of
-//   memory
+//   |--------|        |        |  unit   what a thread takes to sum: a group, or a few blocks
+//   | block  |        |        |  tile   what a thread takes to map alone: a long run of memory
 //   |--------|        |        |  piece  a packed copy of some planes (ops/blockwise.h)
 //   | block  |        |        |  run    up to 128 elements of a channel (kernels/kernels.h), in
 //   +--------+--------+--------+         rows of 16, of which each of 8 lanes has two
