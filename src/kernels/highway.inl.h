@@ -49,6 +49,7 @@ using hn::Min;
 using hn::Mul;
 using hn::MulAdd;
 using hn::MulSub;
+using hn::NaN;
 using hn::Ne;
 using hn::Neg;
 using hn::NegMulAdd;

@@ -49,29 +49,33 @@ constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
     &N_##TARGET::kernels_bf16,                                                                     \
     {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::VarianceOfMoments,          \
      N_##TARGET::CoefficientsOfForward, N_##TARGET::GradientsOfBackward, N_##TARGET::StoreCenters, \
-     N_##TARGET::StoreFactors, N_##TARGET::SideOfForward},                                         \
+     N_##TARGET::StoreFactors, N_##TARGET::FindSide},                                              \
     {N_##TARGET::Activate<float>, N_##TARGET::Activate<double>},                                   \
     {N_##TARGET::Transpose<uint16_t>, N_##TARGET::Transpose<uint32_t>,                             \
      N_##TARGET::Transpose<uint64_t>}}},
 
 // The targets that this CPU has, as Highway's bits. Our own question: Highway's is in libhwy, and
 // loading that alone takes most of the time that loading this library may take (it looks at the
-// timer, too).
+// timer, too). The compiler's (__builtin_cpu_supports) is 4.5 KB of names of processors.
 int64_t SupportedTargets() {
 #if HWY_ARCH_X86
-  __builtin_cpu_init();
-  unsigned eax, ebx, ecx = 0, edx;
-  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
-#define BN2D_CPU_HAS(NAME) (__builtin_cpu_supports(NAME) != 0)
+  unsigned eax, ebx = 0, ecx = 0, edx;
+  const auto has = [](unsigned features, unsigned bits) { return (features & bits) == bits; };
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0) ecx = 0;
+  const unsigned of_leaf_1 = ecx;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) ebx = 0;
+  const unsigned of_leaf_7 = ebx;
+  // The registers that the system keeps for a thread that it interrupts (XCR0).
+  constexpr unsigned kYmm = 0x06, kZmm = 0xE6;
+  unsigned kept = 0, high;
+  if (has(of_leaf_1, bit_OSXSAVE)) __asm__("xgetbv" : "=a"(kept), "=d"(high) : "c"(0));
   // What Highway compiles for each target.
-  const bool sse4 = BN2D_CPU_HAS("sse4.2") && BN2D_CPU_HAS("ssse3") && BN2D_CPU_HAS("pclmul") &&
-                    BN2D_CPU_HAS("aes");
-  const bool avx2 = sse4 && BN2D_CPU_HAS("avx2") && BN2D_CPU_HAS("fma") && BN2D_CPU_HAS("bmi") &&
-                    BN2D_CPU_HAS("bmi2") && f16c;
-  const bool avx3 = avx2 && BN2D_CPU_HAS("avx512f") && BN2D_CPU_HAS("avx512cd") &&
-                    BN2D_CPU_HAS("avx512bw") && BN2D_CPU_HAS("avx512dq") &&
-                    BN2D_CPU_HAS("avx512vl");
-#undef BN2D_CPU_HAS
+  const bool sse4 = has(of_leaf_1, bit_SSE4_2 | bit_SSSE3 | bit_PCLMUL | bit_AES);
+  const bool avx2 = sse4 && has(kept, kYmm) && has(of_leaf_1, bit_AVX | bit_FMA | bit_F16C) &&
+                    has(of_leaf_7, bit_AVX2 | bit_BMI | bit_BMI2);
+  const bool avx3 =
+      avx2 && has(kept, kZmm) &&
+      has(of_leaf_7, bit_AVX512F | bit_AVX512CD | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL);
   return HWY_STATIC_TARGET | (sse4 ? HWY_SSE4 : 0) | (avx2 ? HWY_AVX2 : 0) | (avx3 ? HWY_AVX3 : 0);
 #else
   return HWY_STATIC_TARGET;  // what every CPU of the architecture that we are compiled for has

@@ -58,10 +58,11 @@ enum class Layout {
 inline constexpr int kLayouts = 2;
 
 // The side of an activation: which elements let the gradient through whole, and which damp it. It
-// is read from the tensor `side`, with two numbers for each channel: an element is damped where
-// ±side <= side_threshold, and side_sign holds the sign, as 0 or -0.
-//  - side is y, or elements +1 and -1 of a mask: both numbers are 0.
+// is read from the tensor `side`, with three numbers for each channel: an element is damped where
+// ±side <= side_threshold or ±side >= side_bound, and side_sign holds the sign, as 0 or -0.
+//  - side is y, or elements +1 and -1 of a mask: sign and threshold are 0.
 //  - side is x: they say for which x the activation's argument is not positive (side.inl.h).
+//  - Only relu6 and clamp have a bound, on x of floats. Else it is NaN, which no element reaches.
 
 // Sums, by operation. t = x - pivot; g = dy through the activation. The pivot keeps a large mean
 // from cancelling: forward's is close to the elements of the block (TypeKernels::pivots), that of
@@ -90,6 +91,7 @@ struct SumsJob {
   const void *pivot = nullptr;
   const double *center_lo = nullptr;
   const void *side_sign = nullptr, *side_threshold = nullptr;  // where there is a side
+  const void *side_bound = nullptr;                            // NULL: the activation has none
   void *buffer = nullptr;  // kSumsBufferBytes, for rows of small planes or of few channels
 
   static constexpr Stream SumsJob::*kTensors[] = {&SumsJob::x, &SumsJob::g, &SumsJob::side,
@@ -127,7 +129,15 @@ enum Forward { minus_mean_hi, minus_mean_lo, scale, shift };
 // unused. A mean gradient is subtracted before anything is multiplied, so that equal gradients
 // cancel exactly. `shift` is what is left: the low part of that mean, or, where a set has several
 // channels, what no gradient of this one cancels.
-enum Backward { b_scale = 2, b_minus_gmean, b_shift, b_slope, b_side_sign, b_side_threshold };
+enum Backward {
+  b_scale = 2,
+  b_minus_gmean,
+  b_shift,
+  b_slope,
+  b_side_sign,
+  b_side_threshold,
+  b_side_bound
+};
 enum Double {
   d_invstd = 2,
   d_c0,
@@ -145,7 +155,9 @@ enum Double {
 }  // namespace coefficient
 inline constexpr int kMaxCoefficients = 14;
 inline constexpr int coefficient_count(MapOf op, bool has_side = true) {
-  return op == MapOf::forward ? 4 : (op == MapOf::double_backward ? 12 : 6) + (has_side ? 2 : 0);
+  return op == MapOf::forward           ? 4
+         : op == MapOf::double_backward ? 12 + (has_side ? 2 : 0)
+                                        : 6 + (has_side ? 3 : 0);
 }
 
 enum class Activation : int32_t {
@@ -166,6 +178,7 @@ inline constexpr bool is_pointwise(Activation activation) {
   return activation > Activation::leaky_relu;
 }
 // Forward of these is that of relu with an upper bound, which maps know of float and double data.
+// So is backward of float data where there was no residual: it finds the bound on x, as a side.
 inline constexpr bool is_bounded(Activation activation) {
   return activation == Activation::relu6 || activation == Activation::clamp;
 }
@@ -275,6 +288,18 @@ struct BackwardChannels {
   Sums *weighed = nullptr;
 };
 
+// The side of an activation as a function of x, exactly as the forward map sees it.
+struct SideOfForward {
+  int64_t channels;
+  const void *coefficients;  // of forward, in the arithmetic type
+  int64_t stride;
+  bool wide;
+  double bound;  // of the activation
+  // Written, in the arithmetic type.
+  void *sign, *threshold;
+  void *side_bound;  // NULL: the activation has no bound
+};
+
 // Per-channel arithmetic, vectorised over the channels of a group, in double.
 struct ChannelKernels {
   // The sums of one block around its pivots -> its moments.
@@ -294,10 +319,7 @@ struct ChannelKernels {
                   const ChannelCoefficients &coefficients);
   void (*factors)(int64_t channels, const double *numbers, int k,
                   const ChannelCoefficients &coefficients);
-  // The side of the activation as a function of x, exactly as the forward map sees it, from the
-  // coefficients of forward.
-  void (*side)(int64_t channels, const void *coefficients, int64_t stride, bool wide, void *sign,
-               void *threshold);
+  void (*side)(const SideOfForward &of);
 };
 
 struct Kernels {

@@ -168,9 +168,10 @@ struct ForwardBody {
   }
 };
 
-template <class D, class C>
+template <bool kHasBound, class D, class C>
 HWY_INLINE Mask<D> Damped(D d, Vec<D> side, const C &c, int sign, int64_t i) {
-  return IsDamped<D>(side, c.get(d, sign, i), c.get(d, sign + 1, i));
+  if constexpr (!kHasBound) return IsDamped<D>(side, c.get(d, sign, i), c.get(d, sign + 1, i));
+  return IsDamped<D>(side, c.get(d, sign, i), c.get(d, sign + 1, i), c.get(d, sign + 2, i));
 }
 
 // kFused: with an activation, or the residual's gradient, or without dx.
@@ -196,7 +197,8 @@ struct BackwardBody {
     Results<Vec<D>> r;
     auto vg = load(g + i);
     if (kFused && side)
-      vg = Through<D>(d, slope)(vg, Damped(d, load(side + i), c, coefficient::b_side_sign, i));
+      vg = Through<D>(d, slope)(
+          vg, Damped<kKnowsBound<T>>(d, load(side + i), c, coefficient::b_side_sign, i));
     const auto centered = Add(vg, c.get(d, coefficient::b_minus_gmean, i));
     const auto v =
         MulAdd(centered, c.get(d, coefficient::b_scale, i), c.get(d, coefficient::b_shift, i));
@@ -227,8 +229,8 @@ struct ScaleBody {
     Results<Vec<D>> r;
     r.out2 = load(g + i);
     if (kFused && side)
-      r.out2 =
-          Through<D>(d, slope)(r.out2, Damped(d, load(side + i), c, coefficient::b_side_sign, i));
+      r.out2 = Through<D>(d, slope)(
+          r.out2, Damped<kKnowsBound<T>>(d, load(side + i), c, coefficient::b_side_sign, i));
     r.out = Mul(r.out2, c.get(d, coefficient::b_scale, i));
     return r;
   }
@@ -260,7 +262,7 @@ struct DoubleBackwardBody {
     auto vg = load(g + i);
     auto is_damped = MaskFromVec(Zero(d));
     if (side) {
-      is_damped = Damped(d, load(side + i), c, d_side_sign, i);
+      is_damped = Damped<false>(d, load(side + i), c, d_side_sign, i);
       vg = through(vg, is_damped);
     }
     const auto vv = load(v + i);

@@ -161,7 +161,8 @@ constexpr int64_t kColumns = 128;
 
 // What belongs to the channels of a job, for each column. Memory for accumulators of 5 sums.
 struct ColumnArrays {
-  double pivot[kColumns], center_lo[kColumns], sign[kColumns], threshold[kColumns];
+  double pivot[kColumns], center_lo[kColumns];
+  double sign[kColumns], threshold[kColumns], bound[kColumns];
   double accumulators[kMaxSums * accumulators_of(true) / kLanes * kColumns];
 };
 static_assert(sizeof(ColumnArrays) <= kSumsBufferBytes);
@@ -179,13 +180,14 @@ SumsJob job_of_columns(const SumsJob &job, bool wide, int64_t count, const F &ch
   columns.channels = count;
   for (const auto &[from, to] : {std::pair{&SumsJob::pivot, arrays.pivot},
                                  {&SumsJob::side_sign, arrays.sign},
-                                 {&SumsJob::side_threshold, arrays.threshold}}) {
+                                 {&SumsJob::side_threshold, arrays.threshold},
+                                 {&SumsJob::side_bound, arrays.bound}}) {
     if (wide) {
       spread<double>(job.*from, count, channel_of, to);
     } else {
       spread<float>(job.*from, count, channel_of, to);
     }
-    columns.*from = to;
+    columns.*from = job.*from != nullptr ? to : nullptr;
   }
   spread<double>(job.center_lo, count, channel_of, arrays.center_lo);
   columns.center_lo = arrays.center_lo;

@@ -1,4 +1,4 @@
-// The side of an activation as a threshold on x. Included once per SIMD target.
+// The side of an activation as a threshold, and a bound, on x. Included once per SIMD target.
 #if defined(BN2D_KERNELS_SIDE_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_SIDE_INL_H
 #undef BN2D_KERNELS_SIDE_INL_H
@@ -39,11 +39,13 @@ namespace bn2d::kernels::HWY_NAMESPACE {
 // The search begins where the sides would part without rounding, goes up and down in steps of 1, 2,
 // 4, ... ranks until it has a damped and a whole number, and halves what is between. 5 ns a
 // channel.
+//
+// relu6 and clamp damp also where the argument reaches their bound. That is the same question about
+// the negative argument, which has to be above the negative bound, and -x: so it is the same search
+// once more.
 template <class A>
 struct SideOfChannels {
-  const A *coefficients;
-  int64_t stride;
-  A *sign, *threshold;
+  const kernels::SideOfForward &side;
 
   template <class D>
   struct Coefficients {
@@ -70,24 +72,41 @@ struct SideOfChannels {
 
   template <class DoubleD>
   HWY_INLINE void operator()(DoubleD, int64_t c) const {
-    const Rebind<A, DoubleD> d;
-    using D = decltype(d);
-    const RebindToUnsigned<D> du;
+    using D = Rebind<A, DoubleD>;
+    const D d;
     Coefficients<D> of;
 #pragma GCC unroll 4
-    for (int k = 0; k < 4; ++k) of.value[k] = LoadU(d, coefficients + k * stride + c);
-    const auto scale = of.value[coefficient::scale], zero = Zero(d);
-    const auto minus = IfThenElseZero(Lt(scale, zero), Set(d, A{-0.0}));
-    // Whether the argument is positive (or NaN, which is not damped either).
+    for (int k = 0; k < 4; ++k)
+      of.value[k] = LoadU(d, static_cast<const A *>(side.coefficients) + k * side.stride + c);
+    const auto sign = IfThenElseZero(Lt(of.value[coefficient::scale], Zero(d)), Set(d, A{-0.0}));
+    StoreU(sign, d, static_cast<A *>(side.sign) + c);
+    StoreU(LastDamped(d, of, sign, Zero(d), Zero(d)), d, static_cast<A *>(side.threshold) + c);
+    if constexpr (kSideHasBound<A>) {
+      if (side.side_bound == nullptr) return;
+      const auto flip = Set(d, A{-0.0}), bound = Set(d, static_cast<A>(side.bound));
+      StoreU(Neg(LastDamped(d, of, Xor(sign, flip), flip, bound)), d,
+             static_cast<A *>(side.side_bound) + c);
+    }
+  }
+
+ private:
+  // The largest ±x, with the sign of `minus`, whose argument, with the sign of `flip`, is not above
+  // `level` with that sign; NaN where there is none.
+  template <class D>
+  static HWY_NOINLINE Vec<D> LastDamped(D d, const Coefficients<D> &of, Vec<D> minus, Vec<D> flip,
+                                        Vec<D> level) {
+    const RebindToUnsigned<D> du;
+    const auto scale = of.value[coefficient::scale], zero = Zero(d), least = Xor(level, flip);
+    // Whether the argument is above (or NaN, which is not damped either).
     const auto is_whole = [&](Vec<decltype(du)> rank) HWY_ATTR {
-      const auto is_damped = Le(Argument(d, Xor(OfRank(d, rank), minus), of, 0), zero);
-      return Not(RebindMask(du, is_damped));
+      const auto argument = Argument(d, Xor(OfRank(d, rank), minus), of, 0);
+      return Not(RebindMask(du, Le(Xor(argument, flip), least)));
     };
     const auto infinity = Set(d, std::numeric_limits<A>::infinity());
     const auto lowest = Rank(d, Neg(infinity)), highest = Rank(d, infinity);
     const auto shift_of_x =
         Add(Add(of.value[coefficient::minus_mean_hi], of.value[coefficient::minus_mean_lo]),
-            Div(of.value[coefficient::shift], scale));
+            Div(Sub(of.value[coefficient::shift], level), scale));
     const auto start = Rank(d, IfThenElse(IsNaN(shift_of_x), zero, Xor(Neg(shift_of_x), minus)));
 
     auto low = start, high = start;  // damped, or the lowest; whole, or the highest
@@ -109,24 +128,17 @@ struct SideOfChannels {
       high = IfThenElse(whole, middle, high);
       low = IfThenElse(whole, low, middle);
     }
-    StoreU(minus, d, sign + c);
     // Where no number is damped, not even an infinite one is, whose argument is NaN.
     const auto none = RebindMask(d, is_whole(low));
-    StoreU(IfThenElse(none, Set(d, std::numeric_limits<A>::quiet_NaN()), OfRank(d, low)), d,
-           threshold + c);
+    return IfThenElse(none, NaN(d), OfRank(d, low));
   }
 };
 
-BN2D_SELDOM inline void SideOfForward(int64_t channels, const void *coefficients, int64_t stride,
-                                      bool wide, void *sign, void *threshold) {
-  if (wide) {
-    ForChannels(channels, SideOfChannels<double>{static_cast<const double *>(coefficients), stride,
-                                                 static_cast<double *>(sign),
-                                                 static_cast<double *>(threshold)});
+BN2D_SELDOM inline void FindSide(const SideOfForward &of) {
+  if (of.wide) {
+    ForChannels(of.channels, SideOfChannels<double>{of});
   } else {
-    ForChannels(channels,
-                SideOfChannels<float>{static_cast<const float *>(coefficients), stride,
-                                      static_cast<float *>(sign), static_cast<float *>(threshold)});
+    ForChannels(of.channels, SideOfChannels<float>{of});
   }
 }
 

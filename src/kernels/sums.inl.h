@@ -60,7 +60,8 @@ struct Elements {
   HWY_INLINE explicit Elements(V zero) : x(zero), t(zero), g(zero), v(zero) {}
 };
 
-// What sums know of the activation when they are compiled. `any` is decided at run time.
+// What sums know of the activation when they are compiled. `any` is decided at run time; `sloped`
+// takes those with a bound.
 enum class Act { none, relu, sloped, any };
 // Half data spend their time on conversions. There `sloped` has a branch for relu: a kernel of its
 // own would be 2 to 3 % faster (bf16, one thread, in the caches), and all of them 29 KB.
@@ -115,10 +116,12 @@ class Reader {
   HWY_INLINE Reader(D d, const SumsJob &job, const F &all)
       : through_(d, job.slope), has_side_(HasSide<kAct>(job)), pivot_(all(job.pivot)) {
     sign_ = threshold_ = Zero(d);
+    bound_ = NaN(d);
     if (has_side_) {
       sign_ = all(job.side_sign);
       threshold_ = all(job.side_threshold);
     }
+    if (kHasBound && job.side_bound != nullptr) bound_ = all(job.side_bound);
   }
 
   HWY_INLINE V pivot() const { return pivot_; }
@@ -136,18 +139,22 @@ class Reader {
     e.g = e.v = Zero(d);
     if constexpr (kOf != SumsOf::forward) {
       e.g = load(at(from.g, offset.g), Zero(d));
-      if (has_side_)
-        e.g = through_(e.g,
-                       IsDamped<D>(load(at(from.side, offset.side), Zero(d)), sign_, threshold_));
+      if (has_side_) {
+        const V side = load(at(from.side, offset.side), Zero(d));
+        e.g = through_(e.g, kHasBound ? IsDamped<D>(side, sign_, threshold_, bound_)
+                                      : IsDamped<D>(side, sign_, threshold_));
+      }
     }
     if constexpr (kOf == SumsOf::double_backward) e.v = load(at(from.v, offset.v), Zero(d));
     return e;
   }
 
  private:
+  static constexpr bool kHasBound =
+      kSideHasBound<T> && kOf == SumsOf::backward && kAct != Act::relu && kAct != Act::none;
   GradientThrough<kAct, D> through_;
   bool has_side_;
-  V pivot_, sign_, threshold_;
+  V pivot_, sign_, threshold_, bound_;
 };
 
 template <SumsOf kOf, class T, Act kAct, class D>
@@ -735,7 +742,8 @@ void SumsOverBlock(const SumsJob &job) {
         return SumsOverLayout<kOf, T, kLayout, Act::none, In::runs>(job);
       if constexpr (kOf == SumsOf::backward) {
         if constexpr (kKnowsRelu<T>)
-          if (job.slope == 0) return SumsOverLayout<kOf, T, kLayout, Act::relu, In::runs>(job);
+          if (job.slope == 0 && job.side_bound == nullptr)
+            return SumsOverLayout<kOf, T, kLayout, Act::relu, In::runs>(job);
         return SumsOverLayout<kOf, T, kLayout, Act::sloped, In::runs>(job);
       }
     }

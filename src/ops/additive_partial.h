@@ -13,6 +13,7 @@
 #include "ops/extreme.h"
 #include "ops/operations.h"
 #include "ops/schedule.h"
+#include "ops/unbounded.h"
 
 namespace bn2d {
 
@@ -40,8 +41,7 @@ class AdditivePartial {
       for (int64_t i = first; i < first + channels; ++i) set_center(mean, low, i, accumulators);
     });
     if (!has_activation_) return;
-    copy_side(0, g, accumulators.side_sign);
-    copy_side(1, g, accumulators.side_threshold);
+    set_side(g, accumulators);
   }
   void reduce(const Blockwise &blockwise, const Group &, const Group &part, int64_t,
               const Accumulators &accumulators, Partial *sums, const Workspace<Partial> &) const {
@@ -101,8 +101,7 @@ class AdditivePartial {
     const Group group = {channel, 1};
     const Accumulators of_one(own.of_one, kSums, 1, false);
     set_center(mean_of(channel), mean_lo_of(channel), 0, of_one);
-    copy_side(0, group, of_one.side_sign);
-    copy_side(1, group, of_one.side_threshold);
+    set_side(group, of_one);
     for (int64_t block = 0; block < blockwise.blocks().count; ++block) {
       Partial *const of_block = block == 0 ? own.extreme : own.part;
       blockwise.accumulate_in_double(kOf, group, block, of_one, own.buffer);
@@ -144,27 +143,48 @@ class AdditivePartial {
   // What maps end with: the side, from coefficient `sign` on.
   void set_side_of_map(const Group &g, const MapCoefficients &coefficients, int sign) const {
     if (!has_activation_) return;
-    for (int k = 0; k < 2; ++k)
+    for (int k = 0; k < kSideNumbers; ++k)
       copy_side(k, g, coefficients.regular + (sign + k) * coefficients.stride * coefficients.size);
   }
   // The same for one extreme channel: `first` is where its coefficients are.
   void set_side_of_extreme(int64_t channel, double *first, int64_t stride, int sign) const {
-    for (int k = 0; k < 2; ++k)
-      first[(sign + k) * stride] = has_activation_ ? side_of(k, channel) : 0;
+    const unbounded::Side side = side_of(channel);
+    first[sign * stride] = side.sign;
+    first[(sign + 1) * stride] = side.threshold;
+    if (kSideNumbers > 2) first[(sign + 2) * stride] = side.bound;
   }
-  // Side_sign (k = 0) or side_threshold (k = 1) of a channel; 0 where the side is not read from x.
-  double side_of(int k, int64_t channel) const {
-    return saved_.side
-               ? load_element(arithmetic_dtype(dtype_), saved_.side, k * channels_ + channel)
-               : 0;
+  unbounded::Side side_of(int64_t channel) const {
+    unbounded::Side side = {0, 0, kNoBound};
+    if (saved_.side == nullptr || !has_activation_) return side;
+    const auto saved = [&](int k) {
+      return load_element(arithmetic_dtype(dtype_), saved_.side, k * channels_ + channel);
+    };
+    side.sign = saved(0);
+    side.threshold = saved(1);
+    if (saved_.side_has_bound) side.bound = saved(2);
+    return side;
   }
 
  private:
-  // side_of() of a group.
+  static constexpr int kSideNumbers = kOf == kernels::SumsOf::backward ? 3 : 2;
+  static constexpr double kNoBound = std::numeric_limits<double>::quiet_NaN();
+  void set_side(const Group &g, const Accumulators &accumulators) const {
+    copy_side(0, g, accumulators.side_sign);
+    copy_side(1, g, accumulators.side_threshold);
+    if (saved_.side_has_bound) copy_side(2, g, accumulators.side_bound);
+  }
+  // Side_sign (k = 0), side_threshold (1) or side_bound (2) of a group; where the side is not read
+  // from x, the first two are 0.
   void copy_side(int64_t k, const Group &g, void *to) const {
     const int64_t bytes = arithmetic_size(dtype_);
     const auto count = static_cast<size_t>(g.channels * bytes);
-    if (saved_.side == nullptr) {
+    if (k == 2 && !saved_.side_has_bound) {
+      if (is_wide()) {
+        std::fill_n(static_cast<double *>(to), g.channels, kNoBound);
+      } else {
+        std::fill_n(static_cast<float *>(to), g.channels, static_cast<float>(kNoBound));
+      }
+    } else if (saved_.side == nullptr) {
       std::memset(to, 0, count);
     } else {
       std::memcpy(to,
@@ -253,6 +273,7 @@ void set_side(const Call &call, Tensors &tensors) {
   tensors.slope = call.fused.factor();
   if (call.side_of_x()) {
     tensors.side = call.x;
+    tensors.side_has_bound = call.saved.side_has_bound;
   } else if (call.mask != nullptr) {
     tensors.side_mask = call.mask;
   } else {

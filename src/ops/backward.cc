@@ -194,7 +194,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     const unbounded::Sum::Mean mean = {mean_of(channel), mean_lo_of(channel)};
     unbounded::Gradients sums;
     blockwise.visit(channel, own.buffer, [&](const kernels::MapJob &job) {
-      unbounded::add_gradients(job, mean, 0, 0, &sums);
+      unbounded::add_gradients(job, mean, {}, &sums);
     });
     own.extreme->hi[0] = sums.g.total().to_double();
     own.extreme->hi[kMaxGroup] = sums.products.total().to_double();
@@ -231,9 +231,9 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
         sums.products.add(call_.given_sums[call_.dy.size.c + c]);
         return sums;
       }
-      const double sign = side_of(0, c), threshold = side_of(1, c);
+      const unbounded::Side side = side_of(c);
       blockwise.visit(c, own.buffer, [&](const kernels::MapJob &job) {
-        unbounded::add_gradients(job, mean, sign, threshold, &sums);
+        unbounded::add_gradients(job, mean, side, &sums);
       });
       return sums;
     };
@@ -283,10 +283,10 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     }
     double gradient = 0, product = 0;  // the largest
     bool is_zero = true, is_finite = true, has_products = false;
-    const double sign = side_of(0, channel), threshold = side_of(1, channel);
+    const unbounded::Side side = side_of(channel);
     blockwise.visit(channel, own.buffer, [&](const kernels::MapJob &job) {
       for (int64_t i = 0; i < unbounded::count(job); ++i) {
-        const double factor = unbounded::is_damped(job, i, sign, threshold) ? job.slope : 1;
+        const double factor = unbounded::is_damped(job, i, side) ? job.slope : 1;
         const double dy = unbounded::elements(job.g)[i], g = dy * factor,
                      t = unbounded::elements(job.x)[i] - mean;
         is_zero = is_zero && (dy == 0 || factor == 0);
@@ -359,12 +359,15 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   if (call.fused.is_pointwise() || finds_side)
     argument.emplace(call.sets.of(call.x.size), call.x.dtype, call.saved, exact);
   const Scratch side(finds_side ? argument->side_bytes() : 0);
-  if (finds_side && argument->find_side(static_cast<std::byte *>(side.data())))
+  if (finds_side && argument->find_side(call.fused, static_cast<std::byte *>(side.data()))) {
     call.saved.side = side.data();
+    call.saved.side_has_bound = call.fused.has_bound();
+    if (call.fused.has_bound()) call.fused = {Activation::relu};  // but for the bound of the side
+  }
   set_side(call, tensors);
   if (call.fused.is_pointwise()) {
     tensors.v = call.z;
-    tensors.bound = call.fused.bound();
+    tensors.bound = call.fused.bound(call.dy.dtype);
     tensors.argument = &*argument;
   }
   const Backward operation(call, exact, tensors.argument);

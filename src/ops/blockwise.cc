@@ -355,6 +355,16 @@ void Blockwise::accumulate_in_double(kernels::SumsOf op, const Group &group, int
   });
 }
 
+// What the sums know of each channel, from channel c on.
+void Blockwise::set_channels(const Accumulators &accumulators, int64_t c,
+                             kernels::SumsJob &job) const {
+  job.pivot = accumulators.pivot_at(c);
+  job.center_lo = accumulators.center_lo + c;
+  job.side_sign = accumulators.side_sign_at(c);
+  job.side_threshold = accumulators.side_threshold_at(c);
+  job.side_bound = tensors_.side_has_bound ? accumulators.side_bound_at(c) : nullptr;
+}
+
 void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index, const Staged &staged,
                     const Accumulators &accumulators, bool in_double, void *buffer) const {
   const Blocks::Block block = blocks_.at(index);
@@ -373,10 +383,7 @@ void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index, const
   }
   job.accumulators = accumulators.lanes;
   job.accumulator_stride = accumulators.stride;
-  job.pivot = accumulators.pivot;
-  job.center_lo = accumulators.center_lo;
-  job.side_sign = accumulators.side_sign;
-  job.side_threshold = accumulators.side_threshold;
+  set_channels(accumulators, 0, job);
   job.buffer = buffer;
   kernels_.sums[static_cast<int>(op)][static_cast<int>(layout_of(sums_mode_))](job);
 }
@@ -402,10 +409,7 @@ void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks
     job.first = piece.is_first;
     job.accumulators = accumulators.lanes +
                        c * kernels::sums_count(op) * kernels::accumulators_of(accumulators.wide);
-    job.pivot = accumulators.pivot_at(c);
-    job.center_lo = accumulators.center_lo + c;
-    job.side_sign = accumulators.side_sign_at(c);
-    job.side_threshold = accumulators.side_threshold_at(c);
+    set_channels(accumulators, c, job);
     kernels_.sums[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
   });
 }

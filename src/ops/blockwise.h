@@ -30,6 +30,7 @@ struct Tensors {
   kernels::Activation activation = kernels::Activation::none;
   double slope = 0;
   double bound = 0;                    // of a pointwise activation
+  bool side_has_bound = false;         // of x, in a backward through relu6 or clamp
   const Argument *argument = nullptr;  // backward of a pointwise activation
   bool lends_out = false;              // the same: `out` may hold g between sums and map
 };
@@ -47,13 +48,14 @@ inline bool prefers_channels(const Extents &size) {
 
 // The sums of a group while its elements are added, and what they are around.
 struct Accumulators {
-  static constexpr int64_t kArrays = 4;
+  static constexpr int64_t kArrays = 5;
   double *lanes;
   void *pivot;                       // per channel, in the arithmetic type
   double *center_lo;                 // per channel: what the mean has beyond the pivot
   void *side_sign, *side_threshold;  // per channel, in the arithmetic type
-  int64_t stride;                    // channels that there is room for
-  bool wide;                         // the arithmetic type is double
+  void *side_bound;
+  int64_t stride;  // channels that there is room for
+  bool wide;       // the arithmetic type is double
 
   static constexpr int64_t doubles(int sums, int64_t channels, bool wide) {
     return (sums * int64_t{kernels::accumulators_of(wide)} + kArrays) * channels;
@@ -65,6 +67,7 @@ struct Accumulators {
     center_lo = arrays + channels;
     side_sign = arrays + 2 * channels;
     side_threshold = arrays + 3 * channels;
+    side_bound = arrays + 4 * channels;
   }
   // Those from channel c on, of channels that are rows.
   Accumulators from(int64_t c) const {
@@ -74,12 +77,14 @@ struct Accumulators {
     some.center_lo += c;
     some.side_sign = side_sign_at(c);
     some.side_threshold = side_threshold_at(c);
+    some.side_bound = side_bound_at(c);
     return some;
   }
   // From channel c on.
   void *pivot_at(int64_t c) const { return at(pivot, c); }
   void *side_sign_at(int64_t c) const { return at(side_sign, c); }
   void *side_threshold_at(int64_t c) const { return at(side_threshold, c); }
+  void *side_bound_at(int64_t c) const { return at(side_bound, c); }
 
  private:
   void *at(void *array, int64_t c) const {
@@ -260,6 +265,7 @@ class Blockwise {
                                  const MapCoefficients &coefficients, Packed &packed) const;
   void add(kernels::SumsOf op, const Group &part, int64_t block, const Staged &staged,
            const Accumulators &accumulators, bool in_double, void *buffer) const;
+  void set_channels(const Accumulators &accumulators, int64_t c, kernels::SumsJob &job) const;
   void read_pivots(const Group &group, const Blocks::Block &block,
                    const Accumulators &accumulators) const;
   void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,

@@ -208,7 +208,8 @@ class Forward {
                            s->invstd + i});
     if (!call_.saved.side) return true;
     double side[2];
-    channel_.side(1, coefficients.extreme, coefficients.stride, true, &side[0], &side[1]);
+    channel_.side(
+        {1, coefficients.extreme, coefficients.stride, true, 0, &side[0], &side[1], nullptr});
     // x is compared as it is in memory: the largest float counts that is not above the threshold.
     for (int k = 0; k < 2; ++k)
       store_element(arithmetic_dtype(call_.x.dtype), saved_side(k, channel), 0,
@@ -322,8 +323,8 @@ class Forward {
   }
 
   void save_side(const Group &g, const MapCoefficients &coefficients) const {
-    channel_.side(g.channels, coefficients.regular, coefficients.stride, is_wide_,
-                  saved_side(0, g.channel), saved_side(1, g.channel));
+    channel_.side({g.channels, coefficients.regular, coefficients.stride, is_wide_, 0,
+                   saved_side(0, g.channel), saved_side(1, g.channel), nullptr});
   }
 
   const ForwardCall &call_;
@@ -359,7 +360,7 @@ void save_parameters(const ForwardCall &call) {
   tensors.sign_mask = call.mask;
   tensors.activation = call.fused.activation;
   tensors.slope = call.fused.factor();
-  tensors.bound = call.fused.bound();
+  tensors.bound = call.fused.bound(call.x.dtype);
   const Sets sets = merge_samples(call.sets.of(call.x.size), &tensors);
   const Repeats repeats(tensors, sets.size);
   const Forward operation(call);

@@ -44,6 +44,7 @@ struct SavedStatistics {
   void *side = nullptr;
   // C doubles, for the argument of a pointwise activation. NULL: not wanted (forward).
   double *bias = nullptr;
+  bool side_has_bound = false;  // whether side_bound follows in `side`
 };
 
 struct Fused {
@@ -51,7 +52,11 @@ struct Fused {
   double slope = 0;
   // The kernels of maps and sums know one activation: a factor below 0, which is 0 for relu.
   double factor() const { return activation == Activation::leaky_relu ? slope : 0.0; }
-  double bound() const { return activation == Activation::relu6 ? 6.0 : slope; }
+  // As the arithmetic type of the data has it, also where a channel is computed in double.
+  double bound(DType data) const {
+    return activation == Activation::relu6 ? 6.0 : rounded_to(arithmetic_dtype(data), slope);
+  }
+  bool has_bound() const { return kernels::is_bounded(activation); }
   bool is_pointwise() const { return kernels::is_pointwise(activation); }
   bool has_sides() const { return activation != Activation::none && !is_pointwise(); }
 };
@@ -125,11 +130,14 @@ struct BackwardCall {
   }
   // Whether the side, which y or a mask has, may be found on x, which is read anyway: where there
   // was no residual, and bias is known. Of halves y may be 0 where the argument is not. A channel
-  // costs 25 ns; one tensor less to read is worth more from kFewest elements on.
+  // costs 25 ns; one tensor less to read is worth more from kFewest elements on. What has a bound
+  // need not be made again of x then, and is no longer pointwise.
   bool may_find_side() const {
     constexpr int64_t kFewest = 256;
-    return fused.has_sides() && !side_of_x() && saved.bias != nullptr && needs_x() &&
-           dy.dtype == DType::f32 && dy.size.per_channel() >= kFewest;
+    if (saved.bias == nullptr || side_of_x() || !needs_x()) return false;
+    if (dy.dtype != DType::f32) return false;
+    if (fused.has_bound()) return !z.exists();
+    return fused.has_sides() && dy.size.per_channel() >= kFewest;
   }
 };
 void check(const BackwardCall &call);

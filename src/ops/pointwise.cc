@@ -7,7 +7,8 @@
 //              the sums leave g there for the map, which then is an ordinary one
 //
 // So there is one kernel for all of them, and the kernels of maps and sums do not know them. Half
-// data pass through the kernels of floats.
+// data pass through the kernels of floats. Backward of relu6 and clamp comes here only for half and
+// double data, after a residual, and where float has too little range for a channel (find_side).
 #include "ops/pointwise.h"
 
 #include <algorithm>
@@ -63,11 +64,13 @@ Argument::Argument(const Sets &sets, DType dtype, const SavedStatistics &saved,
       std::memset(is_extreme + c, 1, static_cast<size_t>(sets.channels));
 }
 
-bool Argument::find_side(std::byte *side) const {
-  const int64_t channels = sets_.counted().c;
+bool Argument::find_side(const Fused &fused, std::byte *side) const {
+  const int64_t channels = sets_.counted().c, bytes = channels * coefficients_.size;
   if (coefficients_.regular_channels(0, channels) != channels) return false;
-  kernels::active().channel.side(channels, coefficients_.regular, coefficients_.stride,
-                                 coefficients_.size == 8, side, side + side_bytes() / 2);
+  const bool is_wide = coefficients_.size == 8;
+  kernels::active().channel.side({channels, coefficients_.regular, coefficients_.stride, is_wide,
+                                  fused.bound(is_wide ? DType::f64 : DType::f32), side,
+                                  side + bytes, fused.has_bound() ? side + 2 * bytes : nullptr});
   return true;
 }
 
@@ -390,8 +393,7 @@ void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block,
     job.first = box.first_sample == block.first_sample && box.position == block.position;
     job.accumulators = accumulators.lanes + c * of_channel;
     job.accumulator_stride = accumulators.stride;
-    job.pivot = accumulators.pivot_at(c);
-    job.center_lo = accumulators.center_lo + c;
+    set_channels(accumulators, c, job);
     if (rows) job.buffer = own.kernel;
     kernels::active()
         .of(arithmetic_dtype(dtype_))

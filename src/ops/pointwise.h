@@ -24,11 +24,12 @@ class Argument {
     for (int64_t i = 0; i < g.channels; ++i)
       is_extreme[i] |= coefficients_.is_extreme[g.channel + i];
   }
-  // The side of an activation on x (kernels/side.inl.h): signs of all channels, then thresholds, in
-  // the arithmetic type. False: the type has too little range for one of the channels.
-  bool find_side(std::byte *side) const;
+  // The side of an activation on x (kernels/side.inl.h): signs of all channels, then thresholds,
+  // then bounds, in the arithmetic type. False: the type has too little range for one of the
+  // channels.
+  bool find_side(const Fused &fused, std::byte *side) const;
   size_t side_bytes() const {
-    return static_cast<size_t>(2 * coefficients_.size * sets_.counted().c);
+    return static_cast<size_t>(3 * coefficients_.size * sets_.counted().c);
   }
   // A coefficient of one channel, as a number without ends.
   unbounded::Number coefficient(int k, int64_t channel) const;

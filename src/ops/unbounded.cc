@@ -43,8 +43,8 @@ class Elements {
     return Number(plain(k), exponents_[k * job_.coefficient_stride]);
   }
   Number gradient(int64_t i, int side_sign) const {
-    return through(elements(job_.g)[i], is_damped(job_, i, plain(side_sign), plain(side_sign + 1)),
-                   job_.slope);
+    const Side side = {plain(side_sign), plain(side_sign + 1), plain(side_sign + 2)};
+    return through(elements(job_.g)[i], is_damped(job_, i, side), job_.slope);
   }
   void write(int64_t i, const Number &out) const { write(job_.out, i, out); }
   void write2(int64_t i, const Number &out) const { write(job_.out2, i, out); }
@@ -181,11 +181,10 @@ void add_squares(const kernels::MapJob &job, Moments *moments) {
   }
 }
 
-void add_gradients(const kernels::MapJob &job, const Sum::Mean &mean, double side_sign,
-                   double side_threshold, Gradients *gradients) {
+void add_gradients(const kernels::MapJob &job, const Sum::Mean &mean, const Side &side,
+                   Gradients *gradients) {
   for (int64_t i = 0; i < count(job); ++i) {
-    const Number g =
-        through(elements(job.g)[i], is_damped(job, i, side_sign, side_threshold), job.slope);
+    const Number g = through(elements(job.g)[i], is_damped(job, i, side), job.slope);
     gradients->g.add(g);
     gradients->products.add(g * (Number(elements(job.x)[i]) - mean.hi - mean.lo));
   }

@@ -62,10 +62,13 @@ inline int64_t count(const kernels::MapJob &job) { return job.samples * job.leng
 inline const double *elements(const kernels::Stream &stream) {
   return static_cast<const double *>(stream.data);
 }
-inline bool is_damped(const kernels::MapJob &job, int64_t i, double sign, double threshold) {
+struct Side {  // of a channel (kernels/kernels.h)
+  double sign, threshold, bound;
+};
+inline bool is_damped(const kernels::MapJob &job, int64_t i, const Side &side) {
   if (job.side.data == nullptr) return false;
-  const double side = elements(job.side)[i];
-  return (std::signbit(sign) ? -side : side) <= threshold;
+  const double v = elements(job.side)[i] * (std::signbit(side.sign) ? -1 : 1);
+  return v <= side.threshold || v >= side.bound;
 }
 
 // Mean and sum of squared deviations.
@@ -91,8 +94,8 @@ struct Forward {
 
 void add_elements(const kernels::MapJob &job, Sum *sum);
 void add_squares(const kernels::MapJob &job, Moments *moments);
-void add_gradients(const kernels::MapJob &job, const Sum::Mean &mean, double side_sign,
-                   double side_threshold, Gradients *gradients);
+void add_gradients(const kernels::MapJob &job, const Sum::Mean &mean, const Side &side,
+                   Gradients *gradients);
 // Coefficient k is job.coefficients[k*stride] * 2^exponents[k*stride]; those of the side have no
 // exponent.
 void map(kernels::MapOf op, const kernels::MapJob &job, const int32_t *exponents);
