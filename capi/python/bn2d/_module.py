@@ -27,6 +27,7 @@ from .errors import (
     LayoutError,
     NotFoundError,
     ShapeError,
+    StateError,
 )
 
 if TYPE_CHECKING:
@@ -598,7 +599,9 @@ class Norm:
     # ------------------------------------------------------------------------------------- backward
 
     def backward(self, record: Record, dy: Any, **arguments: Any) -> Any:
-        """The same as :meth:`Record.backward`."""
+        """The same as :meth:`Record.backward`; StateError for a record of another module."""
+        if record._module is not self:
+            raise StateError("record is from a forward of another module")
         return record.backward(dy, **arguments)
 
 

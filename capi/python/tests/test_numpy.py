@@ -461,6 +461,17 @@ def test_a_masked_array_is_refused():
     assert bn(masked.data).shape == x.shape
 
 
+def test_a_record_of_another_module_is_refused():
+    x = np.random.default_rng(1).standard_normal((4, 3, 2, 2))
+    first, second = bn2d.BatchNorm2d(3), bn2d.BatchNorm2d(3)
+    y, record = first.forward(x.astype("f4"), record=True)
+    with pytest.raises(bn2d.StateError, match="another module"):
+        second.backward(record, y)
+    assert not first.weight_grad.any()
+    first.backward(record, y)
+    assert first.weight_grad.any()
+
+
 def test_a_record_does_not_travel():
     bn = bn2d.BatchNorm2d(3)
     _, record = bn.forward(layouts((2, 3, 4, 5), "f4")["contiguous"], record=True)
