@@ -178,7 +178,7 @@ inline constexpr bool is_pointwise(Activation activation) {
   return activation > Activation::leaky_relu;
 }
 // Forward of these is that of relu with an upper bound, which maps know of float and double data.
-// So is backward of float data where there was no residual: it finds the bound on x, as a side.
+// Backward is relu's, too, of float data without a residual: the bound is found on x, as the side.
 inline constexpr bool is_bounded(Activation activation) {
   return activation == Activation::relu6 || activation == Activation::clamp;
 }

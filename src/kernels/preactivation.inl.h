@@ -36,8 +36,8 @@ template <class D>
 HWY_INLINE Mask<D> IsDamped(Vec<D> side, Vec<D> sign, Vec<D> threshold) {
   return Le(Xor(side, sign), threshold);
 }
-// Whether kernels ask for the bound. Code for it is 26 KB with all types and operations, and 8 KB
-// with the gradients of floats, whose extreme channels are mapped as doubles.
+// Whether sums ask for the bound. Code for it would be 26 KB for all types and operations. For
+// backward of floats it is 8 KB, with the maps of doubles, which their extreme channels need.
 template <class T>
 inline constexpr bool kSideHasBound = std::is_same_v<T, float>;
 template <class D>

@@ -40,9 +40,8 @@ namespace bn2d::kernels::HWY_NAMESPACE {
 // 4, ... ranks until it has a damped and a whole number, and halves what is between. 5 ns a
 // channel.
 //
-// relu6 and clamp damp also where the argument reaches their bound. That is the same question about
-// the negative argument, which has to be above the negative bound, and -x: so it is the same search
-// once more.
+// relu6 and clamp also damp where the argument is at their bound or above it. Negated, this is the
+// question above: is -argument at most -bound? So the same search runs once more, on -x.
 template <class A>
 struct SideOfChannels {
   const kernels::SideOfForward &side;
@@ -90,8 +89,8 @@ struct SideOfChannels {
   }
 
  private:
-  // The largest ±x, with the sign of `minus`, whose argument, with the sign of `flip`, is not above
-  // `level` with that sign; NaN where there is none.
+  // The largest v that is damped; NaN where there is none. `minus` holds the sign with which v is
+  // x. Damped is where argument <= level, or, with a `flip` of -0, where -argument <= -level.
   template <class D>
   static HWY_NOINLINE Vec<D> LastDamped(D d, const Coefficients<D> &of, Vec<D> minus, Vec<D> flip,
                                         Vec<D> level) {

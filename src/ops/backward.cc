@@ -362,7 +362,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   if (finds_side && argument->find_side(call.fused, static_cast<std::byte *>(side.data()))) {
     call.saved.side = side.data();
     call.saved.side_has_bound = call.fused.has_bound();
-    if (call.fused.has_bound()) call.fused = {Activation::relu};  // but for the bound of the side
+    if (call.fused.has_bound()) call.fused = {Activation::relu};  // the bound is in the side
   }
   set_side(call, tensors);
   if (call.fused.is_pointwise()) {
