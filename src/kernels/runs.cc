@@ -139,17 +139,19 @@ void add_run(const SumsJob &job, const Runs &runs, const Cursor &from, const Pat
   const auto rows_with = [&](int64_t position) {
     return rows & ~(position < pattern.tail ? 0u : pattern.ends);
   };
-  // Two lanes later; of the last lanes, in the next run.
-  constexpr int64_t kLater = 2;
-  const Offsets later = times(runs.next_lane, kLater),
-                in_next = combined(runs.next_run, 1, runs.next_lane, kLater - kLanes);
+  // Two lanes later, or one where a lane is long: backward of (1,512,28,28) takes 0.9 of the time
+  // with one, training of (32,64,56,56) 1.09. Of the last lanes, in the next run.
+  constexpr int64_t kLongRow = 1024;  // bytes
+  const int64_t lanes = runs.next_lane.x < kLongRow ? 2 : 1;
+  const Offsets later = times(runs.next_lane, lanes),
+                in_next = combined(runs.next_run, 1, runs.next_lane, lanes - kLanes);
   Cursor of_lane = from;
   for (int64_t lane = 0; lane < kLanes && rows_with(lane) != 0;
        ++lane, of_lane = of_lane.plus(runs.next_lane)) {
     if (is_short) fetch_next_turn(job, runs, of_lane, pattern);
     add_lane({job, of_lane, of_lane.plus(runs.second), pattern, rows_with(lane),
               rows_with(lane + kLanes), job.accumulators + lane * job.accumulator_stride,
-              lane + kLater < kLanes ? later : in_next});
+              lane + lanes < kLanes ? later : in_next});
   }
 }
 
