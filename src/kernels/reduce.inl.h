@@ -53,17 +53,21 @@ BN2D_SELDOM void Pivots(const void *const elements[3], int64_t stride, int64_t c
   using A = Arithmetic<T>;
   const CappedTag<A, 8> d;
   const CappedTag<A, 1> one;
-  constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(d));
-  HWY_ALIGN A some[4][static_cast<size_t>(kSize)] = {};
+  constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(d)), kSome = 32;
+  HWY_ALIGN A some[4][kSome] = {};
   A *out = static_cast<A *>(pivots);
-  for (int64_t c = 0; c < channels; c += kSize, out += kSize) {
-    const int64_t count = std::min(kSize, channels - c);
+  // Some channels at a time: a vector that is loaded just after its elements were stored one by one
+  // would wait for all of them.
+  for (int64_t c = 0; c < channels; c += kSome, out += kSome) {
+    const int64_t count = std::min(kSome, channels - c);
     for (int i = 0; i < 3; ++i) {
       const T *from = static_cast<const T *>(elements[i]) + c * stride;
       for (int64_t k = 0; k < count; ++k, from += stride)
         StoreU(LoadElements(one, from), one, some[i] + k);
     }
-    StoreU(PivotsOf(d, LoadU(d, some[0]), LoadU(d, some[1]), LoadU(d, some[2])), d, some[3]);
+    for (int64_t k = 0; k < count; k += kSize)
+      StoreU(PivotsOf(d, LoadU(d, some[0] + k), LoadU(d, some[1] + k), LoadU(d, some[2] + k)), d,
+             some[3] + k);
     std::copy_n(some[3], count, out);
   }
 }
