@@ -733,10 +733,9 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c, const L
   }
 }
 
-// For the channels from c on, which are too few for whole vectors. One function for all
-// activations: with a tail of its own in each kernel, the library was 5 KB larger.
+// For the channels from c on, which may be too few for whole vectors.
 template <SumsOf kOf, class T, In kIn>
-HWY_NOINLINE void AddRestOfLane(const LaneOfRun &lane, int64_t c) {
+HWY_INLINE void AddRestOfLane(const LaneOfRun &lane, int64_t c) {
   constexpr Act kAct = kOf == SumsOf::forward ? Act::none : Act::any;
   using D = ElementTag<kIn>;
   if constexpr (HWY_TARGET == HWY_AVX3) {
@@ -755,6 +754,13 @@ HWY_NOINLINE void AddRestOfLane(const LaneOfRun &lane, int64_t c) {
   }
 }
 
+// One function for all activations: with a rest of its own in each kernel, the library was 5 KB
+// larger.
+template <SumsOf kOf, class T, In kIn>
+HWY_NOINLINE void AddRest(const LaneOfRun &lane, int64_t c) {
+  AddRestOfLane<kOf, T, kIn>(lane, c);
+}
+
 template <SumsOf kOf, class T, Act kAct, In kIn>
 HWY_INLINE void AddLane(const LaneOfRun &lane) {
   const ElementTag<kIn> d;
@@ -766,7 +772,13 @@ HWY_INLINE void AddLane(const LaneOfRun &lane) {
   for (; c + kCount * kSize <= lane.job.channels; c += kCount * kSize)
     AddLaneOfChannels<kOf, T, kAct, kIn, kCount, true>(d, lane, c, WholeVector<decltype(d)>());
   if constexpr (kSize > 1)
-    if (c < lane.job.channels) AddRestOfLane<kOf, T, kIn>(lane, c);
+    if (c < lane.job.channels) {
+      if constexpr (kOf == SumsOf::double_backward) {
+        AddRestOfLane<kOf, T, kIn>(lane, c);
+      } else {
+        AddRest<kOf, T, kIn>(lane, c);
+      }
+    }
 }
 
 // As functions. Sums that are seldom run are written for size.
