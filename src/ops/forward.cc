@@ -277,12 +277,14 @@ class Forward {
   static void average(const ChannelArray &running, const Group &g, const double *value, double m,
                       double *average) {
     if (!running.exists()) return;
-    running.load(g.channel, g.channels, average);
-    for (int64_t i = 0; i < g.channels; ++i) {
-      // A factor of 0 or 1 drops a side altogether, also one that is infinite.
-      const double moved = m == 1 ? value[i] : (1 - m) * average[i] + m * value[i];
-      average[i] = m == 0 ? average[i] : moved;
+    // A factor of 0 or 1 drops a side altogether, also one that is infinite.
+    if (m == 1) {
+      std::copy_n(value, g.channels, average);
+      return;
     }
+    running.load(g.channel, g.channels, average);
+    if (m == 0) return;
+    for (int64_t i = 0; i < g.channels; ++i) average[i] = (1 - m) * average[i] + m * value[i];
   }
 
   // Channels for which one of the arrays would hold a number that is not finite keep what they had.
