@@ -73,6 +73,13 @@ def _as_array(given: Any, name: str) -> Array:
     return np.asarray(given)
 
 
+def _flag(name: str, given: Any) -> int:
+    """1 or 0. What `given` means where it is no truth value is not guessed."""
+    if not isinstance(given, (bool, np.bool_)) and not (isinstance(given, int) and given in (0, 1)):
+        raise InvalidArgumentError("%s is %s, not True or False" % (name, repr(given)[:80]))
+    return int(given)
+
+
 def _read_only(name: str) -> LayoutError:
     return LayoutError("%s is read-only" % name)
 
@@ -181,7 +188,7 @@ class Norm:
 
     @frozen.setter
     def frozen(self, frozen: bool) -> None:
-        _api.call("bn2d_module_set_frozen", self._address, int(frozen))
+        _api.call("bn2d_module_set_frozen", self._address, _flag("frozen", frozen))
 
     @property
     def affine(self) -> bool:
@@ -286,12 +293,11 @@ class Norm:
 
     def requires_grad_(self: Self, requires_grad: bool = True, *names: str) -> Self:
         """Whether backward computes the gradients of parameters; all, or those named."""
+        wanted = _flag("requires_grad", requires_grad)
         for name in names or [one for one in ("weight", "bias") if one in self._tensors]:
             if name not in self._tensors:
                 raise NotFoundError("this module has no %s" % name)
-            _api.call(
-                "bn2d_tensor_set_requires_grad", self._tensors[name].address, int(requires_grad)
-            )
+            _api.call("bn2d_tensor_set_requires_grad", self._tensors[name].address, wanted)
         return self
 
     def scale_shift(self, dtype: DTypeLike = "float64") -> tuple[Array, Array]:
@@ -319,7 +325,7 @@ class Norm:
 
     def train(self: Self, mode: bool = True) -> Self:
         """Training mode, or eval mode with False. Returns the module."""
-        _api.call("bn2d_module_train", self._address, int(mode))
+        _api.call("bn2d_module_train", self._address, _flag("mode", mode))
         return self
 
     def eval(self: Self) -> Self:
@@ -829,18 +835,16 @@ class Record:
             dz: The same for the residual. None: wanted where the forward had one.
 
         Returns:
-            dx, or (dx, dz) where the forward had a residual; None for what was not wanted.
+            dx, or (dx, dz) where the forward had a residual, or dz is asked for without one: then it
+            is the gradient at the activation's argument. None for what was not wanted.
 
         Raises:
             ShapeError, DtypeError, LayoutError, OverlapError, StateError, BusyError.
         """
         dy = _as_array(dy, "dy")
-        results = [
-            self._result("dx", dx),
-            self._result("dz", self._residual if dz is None else dz),
-        ]
+        results = self._results(dx, dz)
         self._call("bn2d_backward", {"dy": dy}, {"dx": results[0], "dz": results[1]})
-        return tuple(results) if self._residual else results[0]
+        return self._returned(results)
 
     def backward_sums(self, dy: Any) -> Array:
         """First step of a backward in two: the sums of this part of a batch, 2*C doubles.
@@ -867,10 +871,7 @@ class Record:
         ``weight_grad`` and ``bias_grad`` stay as they are.
         """
         totals = np.ascontiguousarray(unmasked(sums, "sums"), np.float64)
-        results = [
-            self._result("dx", dx),
-            self._result("dz", self._residual if dz is None else dz),
-        ]
+        results = self._results(dx, dz)
         inputs = {"dy": _as_array(dy, "dy")}
         self._call(
             "bn2d_backward_with_sums",
@@ -879,7 +880,7 @@ class Record:
             {"sums": totals},
             totals.size,
         )
-        return tuple(results) if self._residual else results[0]
+        return self._returned(results)
 
     def double_backward(
         self,
@@ -928,6 +929,14 @@ class Record:
         results = [self._result("ddy", ddy), self._result("dx", dx)]
         self._call("bn2d_double_backward", inputs, {"ddy": results[0], "dx": results[1]}, channels)
         return results[0], results[1]
+
+    def _results(
+        self, dx: Union[Array, bool], dz: Union[Array, bool, None]
+    ) -> list[Optional[Array]]:
+        return [self._result("dx", dx), self._result("dz", self._residual if dz is None else dz)]
+
+    def _returned(self, results: list[Optional[Array]]) -> Any:
+        return tuple(results) if self._residual or results[1] is not None else results[0]
 
     def _result(self, name: str, given: Union[Array, bool]) -> Optional[Array]:
         if given is True:

@@ -472,6 +472,32 @@ def test_a_record_of_another_module_is_refused():
     assert first.weight_grad.any()
 
 
+@pytest.mark.parametrize("given", ["x", None, 1.5, 2, [True]])
+def test_a_mode_is_true_or_false(given):
+    bn = bn2d.BatchNorm2d(3)
+    with pytest.raises(bn2d.InvalidArgumentError, match="^mode is .* not True or False"):
+        bn.train(given)
+    with pytest.raises(bn2d.InvalidArgumentError, match="^frozen is .* not True or False"):
+        bn.frozen = given
+    with pytest.raises(bn2d.InvalidArgumentError, match="^requires_grad is "):
+        bn.requires_grad_(given)
+    assert bn.training and not bn.frozen
+    bn.train(np.bool_(False)).frozen = 1
+    assert not bn.training and bn.frozen
+
+
+def test_dz_that_is_asked_for_comes_back():
+    x = np.random.default_rng(2).standard_normal((4, 3, 2, 2)).astype("f4")
+    y, record = bn2d.BatchNorm2d(3).forward(x, activation="relu", record=True)
+    dx, dz = record.backward(np.ones_like(x), dz=True)
+    assert np.array_equal(dz, np.where(y > 0, np.float32(1), np.float32(0)))
+    own = np.empty_like(x)
+    sums = record.backward_sums(np.ones_like(x))
+    again = record.backward_with_sums(np.ones_like(x), sums, dz=own)
+    assert again[1] is own and np.array_equal(own, dz)
+    assert np.array_equal(record.backward(np.ones_like(x)), dx)
+
+
 def test_a_record_does_not_travel():
     bn = bn2d.BatchNorm2d(3)
     _, record = bn.forward(layouts((2, 3, 4, 5), "f4")["contiguous"], record=True)
