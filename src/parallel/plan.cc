@@ -105,18 +105,26 @@ int64_t groups_of(const Work &work, int64_t group) {
   return work.rows() * divide_up(work.row_channels(), group);
 }
 
-// Whether whole groups balance; tries smaller ones before it gives up: one pass from memory beats
-// two.
+// Whether whole groups balance: first as many of even size for each worker (training of
+// (1,64,56,56) takes 0.9 of the time on two threads: 4 groups of 16 channels, not 13 of 5), then
+// smaller ones. One pass from memory beats two.
 bool find_whole_groups(const Work &work, Plan &plan) {
-  for (int64_t group = plan.group; group >= 1; group = group > 1 ? group / 2 : 0) {
+  const auto balances = [&](int64_t group) {
     const int64_t groups = groups_of(work, group);
     if (groups < plan.workers ||
         imbalance(groups, plan.workers, group, work.size.c) > kWorstImbalance)
-      continue;
+      return false;
     plan.group = group;
     plan.groups = groups;
     return true;
-  }
+  };
+  constexpr int64_t kLeastOfWorker = 2;  // so that one that is late leaves some to others
+  const int64_t row = work.row_channels();
+  const int64_t of_worker =
+      std::max(divide_up(divide_up(row, plan.group), plan.workers), kLeastOfWorker);
+  if (work.rows() == 1 && balances(divide_up(row, of_worker * plan.workers))) return true;
+  for (int64_t group = plan.group; group >= 1; group = group > 1 ? group / 2 : 0)
+    if (balances(group)) return true;
   return false;
 }
 
