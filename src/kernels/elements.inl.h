@@ -150,23 +150,23 @@ HWY_INLINE Vec<DF> LoadMasked(DF df, const T *p, const uint8_t *bits) {
       df, MaskedLoad(LoadMaskBits(dh, bits), dh, reinterpret_cast<const uint16_t *>(p)));
 }
 
-// 0 1 2 3 0 1 2 3: from place n on, the numbers of 4 lanes turned by n.
+// 0 1 2 3 0 1 2 3: from place n on, the numbers of 4 lanes rotated by n.
 template <class Index, int64_t kSize>
-struct Turned {
+struct Rotated {
   Index lane[2 * kSize];
-  constexpr Turned() : lane() {
+  constexpr Rotated() : lane() {
     for (int64_t i = 0; i < 2 * kSize; ++i) lane[i] = static_cast<Index>(i % kSize);
   }
 };
 template <class Index, int64_t kSize>
-inline constexpr Turned<Index, kSize> kTurned;
+inline constexpr Rotated<Index, kSize> kRotated;
 
 // The elements at the end of a plane that do not fill a vector.
 //
 // With masks (AVX-512, floats of AVX2) they are loaded as they are. Without, the vector that ends
-// with the plane is loaded, which reads some elements once more, and turned: of the plane
+// with the plane is loaded, which reads some elements once more, and rotated: of the plane
 //   a b c d e   with vectors of 4, of which the last has 1 element:
-//   load b c d e, turn to e b c d, and put the padding where b c d are.
+//   load b c d e, rotate to e b c d, and put the padding where b c d are.
 template <class T, class D>
 class LastVector {
  public:
@@ -201,9 +201,9 @@ class LastVector {
       return MaskedLoad(first_, d, p);
     } else {
       if (is_short_) return load_one_by_one(p);
-      const auto turn =
-          hn::SetTableIndices(d, kTurned<hwy::MakeSigned<A>, kSize>.lane + kSize - count_);
-      return hn::TableLookupLanes(LoadElements(d, p + count_ - kSize), turn);
+      const auto rotation =
+          hn::SetTableIndices(d, kRotated<hwy::MakeSigned<A>, kSize>.lane + kSize - count_);
+      return hn::TableLookupLanes(LoadElements(d, p + count_ - kSize), rotation);
     }
   }
   HWY_NOINLINE Vec<D> load_one_by_one(const T *p) const {

@@ -54,7 +54,7 @@ struct SideOfChannels {
   };
   // Bits as unsigned numbers in the order of the numbers that they stand for, and back.
   template <class D, class DU = RebindToUnsigned<D>>
-  static HWY_INLINE Vec<DU> Turned(D d, Vec<DU> bits, Vec<DU> negative) {
+  static HWY_INLINE Vec<DU> Flipped(D d, Vec<DU> bits, Vec<DU> negative) {
     const RebindToSigned<D> di;
     const auto all = BitCast(DU(), BroadcastSignBit(BitCast(di, negative)));
     return Xor(bits, Or(all, BitCast(DU(), Set(d, A{-0.0}))));
@@ -62,11 +62,11 @@ struct SideOfChannels {
   template <class D, class DU = RebindToUnsigned<D>>
   static HWY_INLINE Vec<DU> Rank(D d, Vec<D> v) {
     const auto bits = BitCast(DU(), v);
-    return Turned(d, bits, bits);
+    return Flipped(d, bits, bits);
   }
   template <class D, class DU = RebindToUnsigned<D>>
   static HWY_INLINE Vec<D> OfRank(D d, Vec<DU> rank) {
-    return BitCast(d, Turned(d, rank, Not(rank)));
+    return BitCast(d, Flipped(d, rank, Not(rank)));
   }
 
   template <class DoubleD>

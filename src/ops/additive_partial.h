@@ -226,64 +226,6 @@ class AdditivePartial {
   const bool has_extreme_slope_;
 };
 
-// gradient <- blend*gradient + value for the channels of a group; with a blend of 0 the old value
-// is not read.
-void blend_into(const ChannelArray &gradient, const Group &g, double blend, const double *value);
-// The same of sums over several sets, channel by channel; nothing where none were kept.
-void blend_kept_into(const ChannelArray &gradient, const KeptOfSets &kept, int64_t channels,
-                     double blend);
-// What sums over no elements do to a gradient of `channels` channels.
-void blend_nothing_into(const ChannelArray &gradient, int64_t channels, double blend);
-
-// Not inlined: a copy of a call is a kilobyte of stack, which run_in_two does not need as well.
-template <class Call>
-[[gnu::noinline]] void run_in_one(const Call &call,
-                                  void (*run)(Call *calls, int count, const Ready &before)) {
-  Call own = call;
-  run(&own, 1, Ready());
-}
-
-// A backward, whose tensors are `views`, with a last set of fewer samples. The gradients of the
-// parameters come together in double.
-template <class Call, size_t kViews, size_t kGradients>
-void run_in_two(const Call &call, View Call::*const (&views)[kViews],
-                ChannelArray Call::*const (&gradients)[kGradients],
-                void (*run)(Call *calls, int count, const Ready &before)) {
-  const Extents &size = call.dy.size;
-  const int64_t rest = call.sets.rest(size), whole = size.n - rest,
-                batches = whole / call.sets.samples;
-  // Two calls, which would be two kilobytes of stack, and the gradients.
-  constexpr size_t kCallBytes = (2 * sizeof(Call) + 63) / 64 * 64;
-  const Scratch scratch(kCallBytes + 2 * kGradients * static_cast<size_t>(size.c) * sizeof(double));
-  Call *const parts = static_cast<Call *>(scratch.data());
-  for (int k = 0; k < 2; ++k) new (parts + k) Call(call);
-  double *memory =
-      reinterpret_cast<double *>(static_cast<std::byte *>(scratch.data()) + kCallBytes);
-  for (int k = 0; k < 2; ++k) {
-    for (const auto view : views)
-      parts[k].*view = samples_of(call.*view, k == 0 ? 0 : whole, k == 0 ? whole : rest);
-    for (const auto gradient : gradients) {
-      if ((call.*gradient).exists()) parts[k].*gradient = {DType::f64, memory};
-      memory += size.c;
-    }
-    parts[k].blend = 0;
-  }
-  parts[1].sets.samples = 0;
-  if (call.mask != nullptr) parts[1].mask += whole * size.c * mask_plane_bytes(size.plane());
-  parts[1].saved = behind(call.saved, call.sets, size, batches, call.dy.dtype);
-  run(parts, 2, Ready());
-  for (const auto gradient : gradients) {
-    if (!(call.*gradient).exists()) continue;
-    double *const of_first = static_cast<double *>((parts[0].*gradient).data);
-    const double *const of_last = static_cast<const double *>((parts[1].*gradient).data);
-    for (int64_t c = 0; c < size.c; c += kernels::kMaxGroup) {
-      const Group g = {c, std::min<int64_t>(kernels::kMaxGroup, size.c - c)};
-      for (int64_t i = c; i < c + g.channels; ++i) of_first[i] += of_last[i];
-      blend_into(call.*gradient, g, call.blend, of_first + c);
-    }
-  }
-}
-
 // Fills in where the side of the activation is read from: x, a mask or y.
 template <class Call>
 void set_side(const Call &call, Tensors &tensors) {

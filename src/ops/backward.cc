@@ -17,8 +17,10 @@
 #include "ops/channels_of_sets.h"
 #include "ops/exact_mean.h"
 #include "ops/extreme.h"
+#include "ops/last_set.h"
 #include "ops/merge.h"
 #include "ops/operations.h"
+#include "ops/parameter_gradients.h"
 #include "ops/pointwise.h"
 #include "ops/reordered.h"
 #include "ops/repeats.h"
@@ -300,13 +302,15 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     if (is_zero || !is_finite) return true;
     if (has_extreme_slope_ || !(weight == 0 || is_within(weight * invstd, R::kLeast, R::kMost)))
       return false;
-    // The slope is not above this times 1/std.
+    // The slope is not above this times 1/std, which may be kLeastInvstd. And after the division by
+    // the number of elements, gradients must be far above the smallest numbers of double.
+    constexpr double kLeastScaled = R::kLeast / R::kLeastInvstd * 0x1p10, kLeastSum = 0x1p-600;
     const double scaled = weight * invstd * gradient;
     if (weight != 0 &&
-        (!is_within(scaled, 0x1p-500, R::kMost) || std::fabs(scaled * invstd) >= R::kMost))
+        (!is_within(scaled, kLeastScaled, R::kMost) || std::fabs(scaled * invstd) >= R::kMost))
       return false;
-    return is_within(gradient, 0x1p-600, R::kMost) &&
-           (!has_products || is_within(product, 0x1p-600, R::kMost));
+    return is_within(gradient, kLeastSum, R::kMost) &&
+           (!has_products || is_within(product, kLeastSum, R::kMost));
   }
 
   bool has_safe_factors(int64_t channel) const {

@@ -27,40 +27,6 @@ inline void load_for(const Sets &sets, const Group &g, const ChannelArray &array
   });
 }
 
-// A last set of fewer samples is a call of its own. Both calls get their memory before the first
-// one writes anything: an operation that is ready runs those that came before it.
-struct Ready {
-  const void *object = nullptr;
-  void (*call)(const void *) = nullptr;
-  void run() const {
-    if (call != nullptr) call(object);
-  }
-  template <class F>
-  static Ready of(const F &f) {
-    return {&f, [](const void *object) { (*static_cast<const F *>(object))(); }};
-  }
-};
-
-// Some samples of a tensor. The first ones, or the rest.
-inline View samples_of(const View &view, int64_t first, int64_t count) {
-  View some = view;
-  if (!view.exists()) return some;
-  some.size.n = count;
-  if (view.size.numel() != 0) some.data += first * view.stride.n * dtype_size(view.dtype);
-  return some;
-}
-// Statistics and side behind those of the first samples, which have `batches` sets of samples.
-inline SavedStatistics behind(const SavedStatistics &saved, const SetShape &sets,
-                              const Extents &size, int64_t batches, DType dtype) {
-  SavedStatistics rest = saved;
-  const int64_t before = batches * (size.c / sets.channels);
-  for (double **array : {&rest.mean, &rest.mean_lo, &rest.invstd})
-    if (*array != nullptr) *array += before;
-  if (rest.side != nullptr)
-    rest.side = static_cast<std::byte *>(rest.side) + 2 * batches * size.c * arithmetic_size(dtype);
-  return rest;
-}
-
 // A number of each channel of each set, kept until all sets are done: then those of one channel of
 // the module come together in the order of the sets, whoever has finished first.
 class KeptOfSets {

@@ -8,6 +8,7 @@
 #include "ops/agreement.h"
 #include "ops/channels_of_sets.h"
 #include "ops/extreme.h"
+#include "ops/last_set.h"
 #include "ops/merge.h"
 #include "ops/operations.h"
 #include "ops/reordered.h"

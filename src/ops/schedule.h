@@ -292,7 +292,7 @@ class Schedule {
                                      const Workspace<Partial> &own) const {
     const int64_t of_set = std::min(together_, g.channels), sets = g.channels / of_set;
     Partial *const tree = own.part, *const half = own.extreme;
-    turn(operation_.weighed(pooling, g, total, coefficients, own), of_set, sets, half);
+    transpose(operation_.weighed(pooling, g, total, coefficients, own), of_set, sets, half);
     move(*half, 0, g.channels, tree);
     bool has_rest = !is_first;
     operation_.set_count(blockwise_.sets().samples * size_.plane(), tree);
@@ -317,7 +317,7 @@ class Schedule {
     copy_count(*tree, own.of_sets);
   }
   // From set after set to channel after channel: the same channel of all sets is together.
-  static void turn(const Partial &from, int64_t of_set, int64_t sets, Partial *to) {
+  static void transpose(const Partial &from, int64_t of_set, int64_t sets, Partial *to) {
     const auto sources = Operation::arrays(const_cast<Partial &>(from)),
                targets = Operation::arrays(*to);
     for (int k = 0; k < Operation::kDoubles; ++k)

@@ -1,4 +1,6 @@
-#include "ops/additive_partial.h"
+#include "ops/parameter_gradients.h"
+
+#include <algorithm>
 
 namespace bn2d {
 

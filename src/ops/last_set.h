@@ -1,0 +1,95 @@
+// A last set that has fewer samples than the others (ghost batches). It is a call of its own.
+#pragma once
+#include <algorithm>
+#include <new>
+
+#include "base/scratch.h"
+#include "ops/operations.h"
+#include "ops/parameter_gradients.h"
+
+namespace bn2d {
+
+// Both calls get their memory before the first one writes anything: an operation that is ready runs
+// those that came before it.
+struct Ready {
+  const void *object = nullptr;
+  void (*call)(const void *) = nullptr;
+  void run() const {
+    if (call != nullptr) call(object);
+  }
+  template <class F>
+  static Ready of(const F &f) {
+    return {&f, [](const void *object) { (*static_cast<const F *>(object))(); }};
+  }
+};
+
+// Some samples of a tensor. The first ones, or the rest.
+inline View samples_of(const View &view, int64_t first, int64_t count) {
+  View some = view;
+  if (!view.exists()) return some;
+  some.size.n = count;
+  if (view.size.numel() != 0) some.data += first * view.stride.n * dtype_size(view.dtype);
+  return some;
+}
+// Statistics and side behind those of the first samples, which have `batches` sets of samples.
+inline SavedStatistics behind(const SavedStatistics &saved, const SetShape &sets,
+                              const Extents &size, int64_t batches, DType dtype) {
+  SavedStatistics rest = saved;
+  const int64_t before = batches * (size.c / sets.channels);
+  for (double **array : {&rest.mean, &rest.mean_lo, &rest.invstd})
+    if (*array != nullptr) *array += before;
+  if (rest.side != nullptr)
+    rest.side = static_cast<std::byte *>(rest.side) + 2 * batches * size.c * arithmetic_size(dtype);
+  return rest;
+}
+
+// Not inlined: a copy of a call is a kilobyte of stack, which run_in_two does not need as well.
+template <class Call>
+[[gnu::noinline]] void run_in_one(const Call &call,
+                                  void (*run)(Call *calls, int count, const Ready &before)) {
+  Call own = call;
+  run(&own, 1, Ready());
+}
+
+// A backward, whose tensors are `views`, with a last set of fewer samples. The gradients of the
+// parameters come together in double.
+template <class Call, size_t kViews, size_t kGradients>
+void run_in_two(const Call &call, View Call::*const (&views)[kViews],
+                ChannelArray Call::*const (&gradients)[kGradients],
+                void (*run)(Call *calls, int count, const Ready &before)) {
+  const Extents &size = call.dy.size;
+  const int64_t rest = call.sets.rest(size), whole = size.n - rest,
+                batches = whole / call.sets.samples;
+  // Two calls, which would be two kilobytes of stack, and the gradients.
+  constexpr size_t kCallBytes = (2 * sizeof(Call) + 63) / 64 * 64;
+  const Scratch scratch(kCallBytes + 2 * kGradients * static_cast<size_t>(size.c) * sizeof(double));
+  Call *const parts = static_cast<Call *>(scratch.data());
+  for (int k = 0; k < 2; ++k) new (parts + k) Call(call);
+  double *memory =
+      reinterpret_cast<double *>(static_cast<std::byte *>(scratch.data()) + kCallBytes);
+  for (int k = 0; k < 2; ++k) {
+    for (const auto view : views)
+      parts[k].*view = samples_of(call.*view, k == 0 ? 0 : whole, k == 0 ? whole : rest);
+    for (const auto gradient : gradients) {
+      if ((call.*gradient).exists()) parts[k].*gradient = {DType::f64, memory};
+      memory += size.c;
+    }
+    parts[k].blend = 0;
+  }
+  parts[1].sets.samples = 0;
+  if (call.mask != nullptr) parts[1].mask += whole * size.c * mask_plane_bytes(size.plane());
+  parts[1].saved = behind(call.saved, call.sets, size, batches, call.dy.dtype);
+  run(parts, 2, Ready());
+  for (const auto gradient : gradients) {
+    if (!(call.*gradient).exists()) continue;
+    double *const of_first = static_cast<double *>((parts[0].*gradient).data);
+    const double *const of_last = static_cast<const double *>((parts[1].*gradient).data);
+    for (int64_t c = 0; c < size.c; c += kernels::kMaxGroup) {
+      const Group g = {c, std::min<int64_t>(kernels::kMaxGroup, size.c - c)};
+      for (int64_t i = c; i < c + g.channels; ++i) of_first[i] += of_last[i];
+      blend_into(call.*gradient, g, call.blend, of_first + c);
+    }
+  }
+}
+
+}  // namespace bn2d
