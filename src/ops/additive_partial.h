@@ -5,11 +5,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <new>
 
 #include "base/two_sum.h"
 #include "ops/blockwise.h"
-#include "ops/channels_of_sets.h"
 #include "ops/extreme.h"
 #include "ops/operations.h"
 #include "ops/schedule.h"
