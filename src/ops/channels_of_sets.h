@@ -1,10 +1,8 @@
 // What a module has once for each channel, seen from the channels of several sets (tensor/sets.h).
 #pragma once
 #include <algorithm>
-#include <cmath>
 
 #include "base/scratch.h"
-#include "base/two_sum.h"
 #include "ops/operations.h"
 #include "parallel/plan.h"
 
@@ -45,22 +43,10 @@ class KeptOfSets {
   double at(int64_t batch, int64_t c) const { return data()[batch * channels_ + c]; }
   // The sums of the channels of a group, of kMaxGroup at most. Sample after sample, as they are in
   // memory, and so in vectors.
-  void sum(const Group &g, double *sums) const {
-    double low[kernels::kMaxGroup] = {};
-    std::fill_n(sums, g.channels, 0.0);
-    for (int64_t batch = 0; batch < batches_; ++batch) {
-      const double *const values = data() + batch * channels_ + g.channel;
-      for (int64_t i = 0; i < g.channels; ++i) {
-        const TwoSum s = two_sum(sums[i], values[i]);
-        low[i] += s.error;
-        sums[i] = s.sum;
-      }
-    }
-    for (int64_t i = 0; i < g.channels; ++i)
-      if (std::isfinite(sums[i])) sums[i] += low[i];
-  }
+  void sum(const Group &g, double *sums) const;
 
  private:
+  [[gnu::cold]] double sum_of_large(int64_t c) const;
   double *data() const { return static_cast<double *>(scratch_.data()); }
   int64_t channels_, batches_;
   Scratch scratch_;

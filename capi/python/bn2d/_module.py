@@ -375,7 +375,7 @@ class Norm:
             NotFoundError: A name is missing or unknown. (num_batches_tracked may be missing.)
             ShapeError: An array of another shape.
             DtypeError: An array of something else than real numbers.
-            InvalidArgumentError: A num_batches_tracked that is no whole number of 64 bits.
+            InvalidArgumentError: A num_batches_tracked that is no whole number of 64 bits, or below 0.
         """
         mine = {name for name in self._tensors if not name.endswith(".grad")}
         given = {name: as_array(state_dict[name], name) for name in state_dict}
@@ -396,6 +396,9 @@ class Norm:
             for name in mine & given.keys()
             if (target := self._array(name)) is not None
         }
+        counter = values.get("num_batches_tracked")
+        if counter is not None and counter < 0:
+            raise InvalidArgumentError("num_batches_tracked is %d, must be 0 or more" % counter)
         for name, one in values.items():
             self._store(name, one)
 
@@ -784,11 +787,12 @@ class GroupNorm(Norm):
 
 
 def _dtype_number(dtype: Optional[DTypeLike]) -> int:
-    name = (
-        "float32"
-        if dtype is None
-        else (dtype if isinstance(dtype, str) and dtype == "bfloat16" else np.dtype(dtype).name)
-    )
+    name = "float32" if dtype is None else dtype
+    if not isinstance(name, str) or name != "bfloat16":
+        try:
+            name = np.dtype(name).name
+        except (TypeError, ValueError):
+            name = repr(dtype)[:80]
     if name not in DTYPES:
         raise DtypeError("dtype %s; a module has float32, float64, float16 or bfloat16" % name)
     return DTYPES[name][0]

@@ -472,6 +472,20 @@ def test_a_record_of_another_module_is_refused():
     assert first.weight_grad.any()
 
 
+@pytest.mark.parametrize("dtype", ["float99", "int8", 7, object()])
+def test_an_unknown_dtype_is_refused(dtype):
+    with pytest.raises(bn2d.DtypeError, match="a module has float32"):
+        bn2d.BatchNorm2d(8, dtype=dtype)
+
+
+def test_a_counter_below_0_is_refused():
+    bn = bn2d.BatchNorm2d(3)
+    state = {**bn.state_dict(), "weight": np.full(3, 2.0), "num_batches_tracked": np.int64(-5)}
+    with pytest.raises(bn2d.InvalidArgumentError, match="num_batches_tracked is -5, must be 0"):
+        bn.load_state_dict(state)
+    assert (bn.weight == 1).all() and bn.num_batches_tracked == 0
+
+
 @pytest.mark.parametrize("given", ["x", None, 1.5, 2, [True]])
 def test_a_mode_is_true_or_false(given):
     bn = bn2d.BatchNorm2d(3)

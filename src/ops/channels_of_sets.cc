@@ -1,0 +1,38 @@
+#include "ops/channels_of_sets.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/two_sum.h"
+
+namespace bn2d {
+
+void KeptOfSets::sum(const Group &g, double *sums) const {
+  double low[kernels::kMaxGroup] = {};
+  std::fill_n(sums, g.channels, 0.0);
+  for (int64_t batch = 0; batch < batches_; ++batch) {
+    const double *const values = data() + batch * channels_ + g.channel;
+    for (int64_t i = 0; i < g.channels; ++i) {
+      const TwoSum s = two_sum(sums[i], values[i]);
+      low[i] += s.error;
+      sums[i] = s.sum;
+    }
+  }
+  for (int64_t i = 0; i < g.channels; ++i)
+    sums[i] = std::isfinite(sums[i]) ? sums[i] + low[i] : sum_of_large(g.channel + i);
+}
+
+// The sum of a channel that passes beyond double on its way, or does not end in it:
+// {1.5e308, 1.5e308, -1.6e308} gives 1.4e308.
+double KeptOfSets::sum_of_large(int64_t c) const {
+  constexpr double kScale = 0x1p-64;  // there are fewer sets
+  double sum = 0, low = 0;
+  for (int64_t batch = 0; batch < batches_; ++batch) {
+    const TwoSum s = two_sum(sum, at(batch, c) * kScale);
+    low += s.error;
+    sum = s.sum;
+  }
+  return (std::isfinite(sum) ? sum + low : sum) / kScale;
+}
+
+}  // namespace bn2d
