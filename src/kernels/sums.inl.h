@@ -110,7 +110,7 @@ struct WholeVector {
   HWY_INLINE void store(Vec<D> v, double *p) const { StoreU(v, D(), p); }
   HWY_INLINE auto half(int) const { return WholeVector<CappedTag<double, MaxLanes(D())>>(); }
 };
-// The same for the lanes whose bits are set. The others are 0, and not read or written.
+// The same for the lanes whose bits are set. The others are 0, and neither read nor written.
 template <class D>
 struct SomeLanes {
   uint16_t bits;
@@ -665,7 +665,8 @@ template <SumsOf kOf, In kIn>
 inline constexpr int kTogether =
     kSpecialise &&kIn == In::doubles &&kOf != SumsOf::double_backward ? 2 : 1;
 
-// For the channels from c on: `lanes` of kVectors vectors. kHot: unrolled, and fetches ahead.
+// For the channels from c on: `lanes` of kVectors vectors. kHot: unrolled, and the next lanes are
+// fetched ahead.
 template <SumsOf kOf, class T, Act kAct, In kIn, int kVectors, bool kHot, class D, class Lanes>
 HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c, const Lanes &lanes) {
   constexpr int kTerms = sums_count(kOf);
