@@ -755,8 +755,8 @@ HWY_INLINE void AddRestOfLane(const LaneOfRun &lane, int64_t c) {
   }
 }
 
-// One function for all activations: with a rest of its own in each kernel, the library was 5 KB
-// larger.
+// As a function, one for all activations: with a rest of its own in each kernel, the library was
+// 5 KB larger.
 template <SumsOf kOf, class T, In kIn>
 HWY_NOINLINE void AddRest(const LaneOfRun &lane, int64_t c) {
   AddRestOfLane<kOf, T, kIn>(lane, c);
@@ -766,15 +766,15 @@ template <SumsOf kOf, class T, Act kAct, In kIn>
 HWY_INLINE void AddLane(const LaneOfRun &lane) {
   const ElementTag<kIn> d;
   constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(d));
+  constexpr int kCount = kTogether<kOf, kIn>;
   int64_t c = 0;
   // Lanes are always fetched ahead. Code of its own for what the caches hold would be 29 KB, and
   // gains 3 % at most (backward of 56x56 in the caches).
-  constexpr int kCount = kTogether<kOf, kIn>;
   for (; c + kCount * kSize <= lane.job.channels; c += kCount * kSize)
     AddLaneOfChannels<kOf, T, kAct, kIn, kCount, true>(d, lane, c, WholeVector<decltype(d)>());
   if constexpr (kSize > 1)
     if (c < lane.job.channels) {
-      if constexpr (kOf == SumsOf::double_backward) {
+      if constexpr (kOf == SumsOf::double_backward) {  // is itself written for size, see Adder
         AddRestOfLane<kOf, T, kIn>(lane, c);
       } else {
         AddRest<kOf, T, kIn>(lane, c);
