@@ -4,5 +4,5 @@ foreach(target IN ITEMS AVX3 AVX2 SSE4 SSSE3 SCALAR)
   string(TOLOWER ${target} suffix)
   add_test(NAME simd.${suffix} COMMAND bn2d_capi_tests ${BN2D_CATCH_ARGS} "~[#contract_memory]~[#lifetime]~[.]")
   set_tests_properties(simd.${suffix} PROPERTIES ENVIRONMENT "BN2D_SIMD=${target};BN2D_TEST_OTHER_TARGETS=1" LABELS simd
-    SKIP_RETURN_CODE 77)
+    SKIP_RETURN_CODE 77 COST 500)
 endforeach()
