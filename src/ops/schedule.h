@@ -86,6 +86,7 @@ class Schedule {
     work.reads = reads;
     work.passes = operation.has_sums && operation.has_map ? 2 : 1;
     work.order = blockwise.order();
+    work.activation_bytes = blockwise.activation_bytes();
     const Machine machine = machine_for_call(pool_, call.thread_limit, work);
     if (operation.has_sums)
       plan_ = make_plan(work, machine,

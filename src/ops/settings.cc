@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 
 #include "base/cancel.h"
 #include "parallel/parallel.h"
@@ -29,6 +30,20 @@ int64_t l2_bytes() {
   return bytes;
 }
 
+// Whether this thread makes its calls one after another: then the workers of oneTBB, which look for
+// work for some 60 us before they fall asleep, are still awake. Training of (1,512,7,7) takes
+// 11.8 us on one thread, on two 8.5; and 20 where 80 us of something else lie between two calls.
+bool calls_in_a_row() {
+  constexpr std::chrono::microseconds kStillAwake{50};
+  constexpr int kCallsOfARow = 4;  // the first one wakes a worker up
+  thread_local std::chrono::steady_clock::time_point last{};
+  thread_local int calls = 0;
+  const auto now = std::chrono::steady_clock::now();
+  calls = now - last < kStillAwake ? std::min(calls + 1, kCallsOfARow) : 1;
+  last = now;
+  return calls == kCallsOfARow;
+}
+
 }  // namespace
 
 void set_thread_limit(int32_t threads) { g_thread_limit.store(threads, std::memory_order_relaxed); }
@@ -41,12 +56,16 @@ int64_t streaming_threshold() { return g_streaming_threshold.load(std::memory_or
 Machine machine_for_call(const Pool &pool, int32_t module_limit, const Work &work) {
   Machine machine;
   machine.l2_bytes = l2_bytes();
-  if (pool.kind == PoolKind::openmp) machine.least_effort = 2 * kEffortWorthAThread;
   int limit = thread_limit();
   if (module_limit > 0 && (limit == 0 || module_limit < limit)) limit = module_limit;
   // A small call does not even ask how many threads there are.
-  if (limit != 1 && work.effort() >= least_effort(work, machine))
-    machine.threads = available_threads(pool);
+  const int64_t effort = work.effort();
+  machine.least_effort = 2 * kEffortWorthAThread;
+  if (limit != 1 && effort >= least_effort(work, machine)) {
+    if (pool.kind != PoolKind::openmp && !calls_in_a_row())
+      machine.least_effort = kEffortWorthWaking;
+    if (effort >= least_effort(work, machine)) machine.threads = available_threads(pool);
+  }
   if (limit > 0) machine.threads = std::min(machine.threads, limit);
   return machine;
 }

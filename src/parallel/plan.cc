@@ -97,6 +97,7 @@ Work of_larger_planes(const Work &work, int64_t channels) {
   larger.size.h *= channels;
   larger.row /= channels;
   larger.block = 1;
+  larger.merged *= channels;
   if (work.block != 1) larger.order = MemoryOrder::planes;
   return larger;
 }
@@ -320,7 +321,8 @@ Tiles make_tiles(const Work &work, int workers) {
     if (tiles.positions == plane)
       tiles.channels = whole_lines(work, tiles.channels, std::min(2 * tiles.channels, c));
     if (plane <= kSmallPlane)
-      tiles.channels = even_part(c, elements / plane / kSamplesOfSmallPlanes, 1);
+      tiles.channels =
+          even_part(c, elements / plane / std::min(work.size.n, kSamplesOfSmallPlanes), 1);
   }
   tiles.samples = even_part(work.size.n, elements / (tiles.channels * tiles.positions), 1);
   return counted(tiles, work.rows());

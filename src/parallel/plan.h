@@ -75,9 +75,9 @@ Blocks make_blocks(const Extents &size);
 // each region, two threads are faster than one from twice this on.
 inline constexpr int64_t kEffortWorthAThread = 192 * 1024;
 // Of a call that wakes up threads of oneTBB, which sleep sooner: a first one costs more than the
-// next ones. Measured on 2 CPUs with one and two threads, calls one after another: (8,64,8,8)
-// backward, 590 KB, takes 12 us and 20; (32,64,8,8) training, 1.1 MB, 27 and 27; (64,64,8,8),
-// 2.1 MB, 54 and 42.
+// next ones. (Where calls follow one another closely, they are awake: ops/settings.cc.) Measured on
+// 2 CPUs with one and two threads, calls one after another: (8,64,8,8) backward, 590 KB, takes 12
+// us and 20; (32,64,8,8) training, 1.1 MB, 27 and 27; (64,64,8,8), 2.1 MB, 54 and 42.
 inline constexpr int64_t kEffortWorthWaking = 1 << 20;
 
 // Tensors of more bytes are not in the caches.
@@ -129,9 +129,11 @@ struct Work {
   // Channels that are one after another in memory, a constant stride apart. No group reaches from
   // one such row into the next. 0: all channels are one row.
   int64_t row = 0;
-  int64_t together = 1;  // channels of a set (tensor/sets.h)
-  int64_t block = 1;     // channels of a block, where channels come in blocks: nChw16c
-  int64_t at_once = 1;   // blocks that are summed one after another, as they share lines of memory
+  int64_t together = 1;          // channels of a set (tensor/sets.h)
+  int64_t block = 1;             // channels of a block, where channels come in blocks: nChw16c
+  int64_t merged = 1;            // channels that are seen as one here
+  int64_t activation_bytes = 0;  // what the activation adds to the effort, for each element
+  int64_t at_once = 1;  // blocks that are summed one after another, as they share lines of memory
 
   int64_t row_channels() const { return row == 0 ? size.c : row; }
   int64_t rows() const { return row == 0 ? 1 : size.c / row; }
@@ -143,8 +145,9 @@ struct Work {
   // elements (measured with planes of 49 and 196).
   int64_t effort() const {
     constexpr int64_t kElementsOfChannel = 64, kComputedBytes = 4;
-    return (size.numel() + kElementsOfChannel * size.c) * std::max(element_bytes, kComputedBytes) *
-           reads * passes;
+    return (size.numel() + kElementsOfChannel * size.c * merged) *
+               std::max(element_bytes, kComputedBytes) * reads * passes +
+           size.numel() * activation_bytes;
   }
 };
 

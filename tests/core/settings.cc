@@ -1,6 +1,11 @@
 // How many threads a call may use, and whether it stores past the caches.
 #include "ops/settings.h"
 
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "parallel/parallel.h"
 #include "support/catch.h"
 
 namespace {
@@ -29,7 +34,35 @@ int threads_of(int32_t process, int32_t module, const Work &work) {
   return machine_for_call(pool, module, work).threads;
 }
 
+int threads_of(const Work &work) {
+  const Pool pool;
+  return machine_for_call(pool, 2, work).threads;
+}
+
 }  // namespace
+
+TEST_CASE(
+    "work that is not worth waking up a thread is shared where calls come one after another: one "
+    "that waits for a worker, or never asks for one, would be caught",
+    "[settings]") {
+  Work work = work_of({1, 512, 7, 7});
+  REQUIRE(work.effort() < kEffortWorthWaking);
+  REQUIRE(work.effort() >= 2 * kEffortWorthAThread);
+  const auto pause = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+  pause();
+  for (int i = 0; i < 3; ++i) {
+    pause();
+    CHECK(threads_of(work) == 1);
+  }
+  // A thread that is interrupted may begin again.
+  int most = 1;
+  for (int i = 0; i < 1000; ++i) most = std::max(most, threads_of(work));
+  CHECK(most == std::min(2, available_threads(Pool())));
+  pause();
+  CHECK(threads_of(work) == 1);
+  work.size = {1, 16, 8, 8};
+  for (int i = 0; i < 100; ++i) CHECK(threads_of(work) == 1);
+}
 
 TEST_CASE(
     "the stricter of two thread limits holds: the laxer one, or one that is forgotten, would be "
