@@ -32,7 +32,7 @@ int64_t l2_bytes() {
 
 // Whether this thread makes its calls one after another: then the workers of oneTBB, which look for
 // work for some 60 us before they fall asleep, are still awake. Training of (1,512,7,7) takes
-// 11.8 us on one thread, on two 8.5; and 20 where 80 us of something else lie between two calls.
+// 11.8 us on one thread, on two 8.5; and 20 where something else takes 80 us between two calls.
 bool calls_in_a_row() {
   constexpr std::chrono::microseconds kStillAwake{50};
   constexpr int kCallsOfARow = 4;  // the first one wakes a worker up
@@ -62,7 +62,9 @@ Machine machine_for_call(const Pool &pool, int32_t module_limit, const Work &wor
   const int64_t effort = work.effort();
   machine.least_effort = 2 * kEffortWorthAThread;
   if (limit != 1 && effort >= least_effort(work, machine)) {
-    if (pool.kind != PoolKind::openmp && !calls_in_a_row())
+    // Sums over rows of channels have three phases, each with a wait for the slowest thread.
+    const bool has_phases = work.passes == 2 && work.order != MemoryOrder::planes;
+    if (pool.kind != PoolKind::openmp && (!calls_in_a_row() || has_phases))
       machine.least_effort = kEffortWorthWaking;
     if (effort >= least_effort(work, machine)) machine.threads = available_threads(pool);
   }
