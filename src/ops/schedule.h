@@ -146,7 +146,9 @@ class Schedule {
     const bool whole = operation_.has_sums && !plan_.split;
     const int64_t accumulators =
         operation_.has_sums ? Accumulators::doubles(Operation::kSums, plan_.group, wide()) : 0;
-    partial_bytes_ = plan_.split ? in_lines(size_.c * plan_.blocks * Operation::kDoubles * 8) : 0;
+    partial_bytes_ = plan_.split && !finishes_at_once()
+                         ? in_lines(size_.c * plan_.blocks * Operation::kDoubles * 8)
+                         : 0;
     shared_bytes_ = whole ? 0 : partial_bytes_ + in_lines(coefficient_bytes(size_.c));
     of_one_at_ = in_lines(accumulators * 8);
     coefficients_at_ = of_one_at_ + in_lines(Accumulators::doubles(Operation::kSums, 1, true) * 8);
@@ -214,6 +216,10 @@ class Schedule {
     for_each_unit(pool_, plan_.workers, plan_.groups, Order::forward, unit, fence());
   }
 
+  // Channels of one block are not merged with anything, so who has summed them finishes them:
+  // training of (1,1024,14,14) with channels last takes 0.89 of the time on two threads.
+  bool finishes_at_once() const { return plan_.blocks == 1 && together_ == 1; }
+
   [[gnu::noinline]] void run_split(std::byte *scratch) const {
     double *const partials = reinterpret_cast<double *>(scratch);  // [block][double][channel]
     const MapCoefficients coefficients = coefficients_in(scratch + partial_bytes_, size_.c);
@@ -232,9 +238,14 @@ class Schedule {
         blockwise_.accumulate(Operation::kSumsOf, g, block, staged, accumulators, own.buffer);
         for (int64_t first = 0; first < g.channels; first += kernels::kMaxGroup) {
           const int64_t channels = std::min<int64_t>(kernels::kMaxGroup, g.channels - first);
-          operation_.reduce(blockwise_, g, {first, channels}, block, accumulators, own.part, own);
+          operation_.reduce(blockwise_, g, {first, channels}, block, accumulators, own.total, own);
           const Group reduced = {g.channel + first, channels};
-          save(reduced, *own.part, at(block, reduced));
+          if (finishes_at_once()) {
+            operation_.finish(blockwise_, reduced, own.total, coefficients.from(reduced.channel),
+                              own);
+          } else {
+            save(reduced, *own.total, at(block, reduced));
+          }
         }
       }
     };
@@ -275,7 +286,7 @@ class Schedule {
     };
     for_each_unit(pool_, plan_.workers, plan_.units(), Order::forward, sum);
     const int workers = size_.c * plan_.blocks > kMergesWorthThreads ? plan_.workers : 1;
-    for_each_unit(pool_, workers, groups_of_all(), Order::forward, finish);
+    if (!finishes_at_once()) for_each_unit(pool_, workers, groups_of_all(), Order::forward, finish);
     run_map(scratch, coefficients, Order::reverse);  // what was read last is still the hottest
   }
 
