@@ -42,6 +42,7 @@ function(bn2d_exports target list node package getter)
     # The table's slots and internal calls stay ours, whatever a host preloads or which other copy it has.
     -Wl,-Bsymbolic-functions
     -Wl,-z,now,-z,relro
+    -Wl,--gc-sections
     -Wl,--as-needed # of Highway only the headers are used
     # A oneTBB worker may still be running our code when a plugin host calls dlclose.
     -Wl,-z,nodelete)
