@@ -439,7 +439,7 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
   // Short rows share what is loaded of the coefficients: eval of (64,16,32,32) takes 0.6 of the
   // time with 8 rows instead of 2, (64,64,8,8) 0.85. Long ones would be two runs of memory at a
   // time instead of one, and where stores stream, a core keeps few lines open that it has written
-  // in part.
+  // in part. Rows that are a vector and a line each are one run, written line by line.
   constexpr int64_t kRowsAtOnce = 8, kShortRowBytes = 512;
   const bool streaming = kStreams && Body::kHot && job.streaming;
   const int64_t step = job.out.position;
@@ -447,26 +447,30 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
   for (const auto tensor : MapJob::kTensors)
     same_step = same_step && ((job.*tensor).data == nullptr || (job.*tensor).position == step);
   constexpr bool kMayShare = MaxLanes(d) > 1 && Body::kHot && kSpecialise;
-  const bool share = kMayShare && same_step && !streaming &&
-                     step * static_cast<int64_t>(sizeof(T)) <= kShortRowBytes;
-  const int64_t at_once = share ? kRowsAtOnce : 1;
-  const int64_t bytes_at_once =
-      at_once * std::max(step, int64_t{1}) * static_cast<int64_t>(sizeof(T));
-  const int64_t ahead = (job.prefetch + bytes_at_once - 1) / bytes_at_once * bytes_at_once;
+  constexpr bool kVectorIsLine = static_cast<int64_t>(MaxLanes(d)) == kLineOf<T>;
+  const bool may_share = kMayShare && same_step &&
+                         (!streaming || (kVectorIsLine && step == kLineOf<T>)) &&
+                         step * static_cast<int64_t>(sizeof(T)) <= kShortRowBytes;
   for (int64_t n = 0; n < job.samples; ++n) {
     const Body sample(job, 0, n, 0);
+    const bool share =
+        may_share && (!streaming || BeforeLine(sample.out ? sample.out : sample.out2) == 0);
+    const int64_t at_once = share ? kRowsAtOnce : 1;
+    const int64_t bytes_at_once =
+        at_once * std::max(step, int64_t{1}) * static_cast<int64_t>(sizeof(T));
+    const int64_t ahead = (job.prefetch + bytes_at_once - 1) / bytes_at_once * bytes_at_once;
     for (int64_t p = 0, rows; p < job.length; p += rows) {
       rows = job.length - p >= at_once ? at_once : 1;
       const Body body = same_step ? sample : Body(job, 0, n, p);
       const int64_t row = same_step ? p * step : 0;
       int64_t begin = 0, end;
-      if (streaming) {
-        begin = std::min(job.channels, BeforeLine((body.out ? body.out : body.out2) + row));
-        end = MapColumns<1, T>(d, body, begin, job.channels, row, 0, c, true, job.prefetch);
-      } else if (kMayShare && rows == kRowsAtOnce) {
-        end = MapColumns<kRowsAtOnce, T>(d, body, 0, job.channels, row, step, c, false, ahead);
+      if (kMayShare && rows == kRowsAtOnce) {
+        end = MapColumns<kRowsAtOnce, T>(d, body, 0, job.channels, row, step, c,
+                                         kVectorIsLine && streaming, ahead);
       } else {
-        end = MapColumns<1, T>(d, body, 0, job.channels, row, 0, c, false, job.prefetch);
+        if (streaming)
+          begin = std::min(job.channels, BeforeLine((body.out ? body.out : body.out2) + row));
+        end = MapColumns<1, T>(d, body, begin, job.channels, row, 0, c, streaming, job.prefetch);
       }
       for (int64_t r = 0; r < rows && (begin != 0 || end != job.channels); ++r)
         for (const bool is_head : {true, false})

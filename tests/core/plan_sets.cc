@@ -87,3 +87,31 @@ TEST_CASE("plan: tiles of several rows and blocks", "[plan]") {
     for (const int64_t elements : seen) CHECK(elements == c.work.size.per_channel());
   }
 }
+
+// Catches: sets that are taken for single channels when the work is weighed. Group norm of
+// (1,2048,7,7) ran on one thread, twice as long as batch norm.
+TEST_CASE("plan: sets get the threads of their channels", "[plan]") {
+  Machine machine;
+  machine.threads = 2;
+  for (const int64_t plane : {4, 7, 14}) {
+    Work work;
+    work.size = {1, 2048, plane, plane};
+    work.passes = 2;
+    const int workers = make_plan(work, machine, 128).workers;
+    CHECK(workers == 2);
+    work.together = 64;
+    CHECK(make_plan(work, machine, 128).workers == workers);
+  }
+}
+
+// Catches: tiles of small planes that are as narrow as if they had many samples. Eval of
+// (1,2048,2,2) took 256 of them.
+TEST_CASE("plan: a tile of small planes has enough elements", "[plan]") {
+  for (const int64_t samples : {1, 2, 7, 32, 100}) {
+    Work work;
+    work.size = {samples, 2048, 2, 2};
+    const Tiles::Tile tile = make_tiles(work, 2).at(0);
+    INFO(samples << " samples");
+    CHECK(tile.group.channels * tile.block.elements() >= 1024);
+  }
+}
