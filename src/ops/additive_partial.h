@@ -37,7 +37,16 @@ class AdditivePartial {
       for_sets(g, [&](int64_t set, int64_t first, int64_t channels) {
         const double mean = saved_.mean ? saved_.mean[set] : 0,
                      low = saved_.mean_lo ? saved_.mean_lo[set] : 0;
-        for (int64_t i = first; i < first + channels; ++i) set_center(mean, low, i, accumulators);
+        set_center(mean, low, first, accumulators);
+        const auto repeat = [&](auto *array) {
+          std::fill_n(array + first + 1, channels - 1, array[first]);
+        };
+        repeat(accumulators.center_lo);
+        if (accumulators.wide) {
+          repeat(static_cast<double *>(accumulators.pivot));
+        } else {
+          repeat(static_cast<float *>(accumulators.pivot));
+        }
       });
     if (!has_activation_) return;
     set_side(g, accumulators);
