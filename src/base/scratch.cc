@@ -3,7 +3,8 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
-#include <new>
+
+#include "base/error.h"
 
 namespace bn2d {
 namespace {
@@ -70,7 +71,10 @@ size_t rounded(size_t bytes) {
 Scratch::Scratch(size_t bytes) {
   if (bytes == 0) return;
   place_ = first_place();
-  if (bytes > SIZE_MAX - 2 * kAlignment) throw std::bad_alloc();
+  const auto fail_memory = [&] {
+    fail(Status::out_of_memory, "out of memory: the call needs %zu bytes to work in", bytes);
+  };
+  if (bytes > SIZE_MAX - 2 * kAlignment) fail_memory();
   const size_t wanted = bytes + sizeof(Header);
   Header *header = wanted <= kLargestKept ? take(place_) : nullptr;
   if (header != nullptr && header->bytes < wanted) {
@@ -80,7 +84,7 @@ Scratch::Scratch(size_t bytes) {
   if (header == nullptr) {
     const size_t size = rounded(wanted);
     header = static_cast<Header *>(std::aligned_alloc(kAlignment, size));
-    if (header == nullptr) throw std::bad_alloc();
+    if (header == nullptr) fail_memory();
     header->bytes = size;
   }
   data_ = header + 1;

@@ -8,7 +8,7 @@ namespace bn2d {
 
 class Scratch {
  public:
-  explicit Scratch(size_t bytes);  // throws std::bad_alloc; 0 bytes touch nothing
+  explicit Scratch(size_t bytes);  // 0 bytes touch nothing
   ~Scratch();
   Scratch(const Scratch &) = delete;
   Scratch &operator=(const Scratch &) = delete;

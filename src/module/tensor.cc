@@ -1,17 +1,22 @@
 #include "module/tensor.h"
 
+#include <cinttypes>
 #include <cstdlib>
-#include <new>
+
+#include "base/error.h"
 
 namespace bn2d {
 namespace {
 
 constexpr size_t kAlignment = 64;
 
-void *allocate(int64_t bytes) {
-  const size_t rounded = (static_cast<size_t>(bytes) + kAlignment - 1) / kAlignment * kAlignment;
+void *allocate(const char *name, int64_t length, int64_t element_bytes) {
+  const size_t bytes = static_cast<size_t>(length * element_bytes),
+               rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   void *data = std::aligned_alloc(kAlignment, rounded);
-  if (data == nullptr) throw std::bad_alloc();
+  if (data == nullptr)
+    fail(Status::out_of_memory, "out of memory: %s has %" PRId64 " elements of %" PRId64 " bytes",
+         name, length, element_bytes);
   return data;
 }
 
@@ -27,7 +32,7 @@ Tensor::Tensor(const char *name, const char *gradient_name, Kind kind, DType dty
       dtype_(dtype),
       length_(length),
       is_scalar_(is_scalar),
-      storage_(allocate(length * dtype_size(dtype))) {
+      storage_(allocate(name, length, dtype_size(dtype))) {
   fill(initial);
   if (kind == Kind::parameter)
     gradient_ = std::make_shared<Tensor>(gradient_name, nullptr, Kind::gradient, dtype, length,

@@ -1,6 +1,7 @@
 // A module's state: initial values, modes, resets, gradients, getters.
 #include <algorithm>
 #include <limits>
+#include <string>
 
 #include "support/contract_failures.h"
 #include "support/contract_handles.h"
@@ -149,6 +150,8 @@ TEST_CASE("module: no memory", "[module]") {
   check_fails("2^58 features", BN2D_ERROR_OUT_OF_MEMORY,
               [&] { return bn2d_module_create(int64_t{1} << 58, nullptr, &out); });
   CHECK(out == nullptr);
+  CHECK(std::string(bn2d_last_error()) ==
+        "out of memory: weight has 288230376151711744 elements of 4 bytes");
 }
 #endif
 
