@@ -116,8 +116,10 @@ int64_t l2_bytes() {
 
 bool stays_in_caches(const Problem &p) {
   const Traffic traffic = traffic_of(p.op, p.fuse);
-  return (traffic.reads + traffic.writes) * p.bytes() <
-         p.threads * std::min(16 * l2_bytes(), int64_t{8} << 20);
+  int64_t held = p.threads * std::min(16 * l2_bytes(), int64_t{8} << 20);
+  if (p.op == Op::kEval || p.op == Op::kFrozenDx || p.op == Op::kGiven)  // one pass
+    held = std::max(held, std::min(2 * held, int64_t{32} << 20));
+  return (traffic.reads + traffic.writes) * p.bytes() < held;
 }
 
 Mover mover(Traffic traffic, bool streaming) {

@@ -74,7 +74,9 @@ Machine machine_for_call(const Pool &pool, int32_t module_limit, const Work &wor
 
 bool streams(const Work &work, const Machine &machine) {
   const int64_t set = streaming_threshold();
-  return set >= 0 ? work.output_bytes() >= set : work.bytes() >= machine.cached_bytes();
+  if (set >= 0) return work.output_bytes() >= set;
+  return work.bytes() >=
+         (work.passes == 1 ? machine.cached_bytes_of_one_pass() : machine.cached_bytes());
 }
 
 }  // namespace bn2d

@@ -101,5 +101,18 @@ TEST_CASE("an output streams from the threshold on: one that is off by a byte wo
   CHECK(streams(work, machine));
   machine.l2_bytes = work.bytes() / 16 + 1;
   CHECK_FALSE(streams(work, machine));
+  // One pass: twice as much, but not more than 32 MiB, if not that much anyway.
+  Work once = work_of({1, 1, 1 << 10, 1 << 11});
+  once.passes = 1;
+  once.reads = 1;
+  REQUIRE(once.bytes() == 16 << 20);
+  for (const auto &[threads, from] : {std::pair{1, 16}, {2, 32}, {3, 32}, {4, 32}, {5, 40}}) {
+    machine = {threads, 1 << 20};
+    once.size.n = from / 16;
+    once.size.w = (from << 20) / 8 / once.size.n / once.size.h;
+    CHECK(streams(once, machine));
+    --once.size.w;
+    CHECK_FALSE(streams(once, machine));
+  }
   set_streaming_threshold(before);
 }
