@@ -470,7 +470,12 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
       } else {
         if (streaming)
           begin = std::min(job.channels, BeforeLine((body.out ? body.out : body.out2) + row));
-        end = MapColumns<1, T>(d, body, begin, job.channels, row, 0, c, streaming, job.prefetch);
+        // Bodies of many registers take up to a tenth longer where each store asks.
+        if (Body::kCoefficients > 4 && !streaming) {
+          end = MapColumns<1, T>(d, body, begin, job.channels, row, 0, c, false, job.prefetch);
+        } else {
+          end = MapColumns<1, T>(d, body, begin, job.channels, row, 0, c, streaming, job.prefetch);
+        }
       }
       for (int64_t r = 0; r < rows && (begin != 0 || end != job.channels); ++r)
         for (const bool is_head : {true, false})
