@@ -96,10 +96,10 @@ class LongRowMap {
   // A row: as many positions as fill whole cache lines, or all those of a small sample.
   bool channels() {
     const int64_t c = job_.channels, line = kLineBytes / bytes_, step = line / std::gcd(line, c);
+    const bool fills_line = c * step == line, has_lines = fills_line && map_lanes_ == line;
     // Where stores stream, rows are taken one at a time, and long ones pay for it; but several that
     // are a vector and a line each (kernels/map.inl.h): backward of (32,2048,7,7) as nChw16c takes
     // 0.65 of the time.
-    const bool fills_line = c * step == line, has_lines = fills_line && map_lanes_ == line;
     const int64_t enough = !job_.streaming ? 64 : has_lines ? line : 256;
     if (step == 1 && (c >= enough || !job_.streaming)) return false;
     const int64_t positions = step * std::max(enough / (c * step), int64_t{1});
@@ -108,8 +108,10 @@ class LongRowMap {
         all_streams(job_, [&](const Stream &s) { return s.sample == c * job_.length; });
     const int64_t runs = one_run ? 1 : job_.samples,
                   length = one_run ? job_.samples * job_.length : job_.length;
-    // Samples that end in the middle of a line have heads and tails of single elements.
-    const int64_t fewest = fills_line && step > 1 ? 1024 / c : 4 * positions;
+    // Samples that end in the middle of a line have heads and tails of single elements, so short
+    // ones are a row as a whole.
+    constexpr int64_t kLongSample = 1024;  // elements
+    const int64_t fewest = fills_line && step > 1 ? kLongSample / c : 4 * positions;
     if (length < fewest) return samples();
     set_coefficients(0, c, positions);
     for (int64_t n = 0; n < runs; ++n) {
