@@ -118,7 +118,7 @@ bool stays_in_caches(const Problem &p) {
   const Traffic traffic = traffic_of(p.op, p.fuse);
   int64_t held = p.threads * std::min(16 * l2_bytes(), int64_t{8} << 20);
   const bool once = p.op == Op::kEval || p.op == Op::kFrozenDx || p.op == Op::kGiven;
-  if (once && block_of(p.layouts.x) == 0)
+  if (once && p.layouts.x == Layout::kNchw)
     held = std::max(held, std::min(2 * held, int64_t{32} << 20));
   return (traffic.reads + traffic.writes) * p.bytes() < held;
 }
