@@ -108,7 +108,8 @@ void Statistics::export_to(double *exported) const {
 void Statistics::merge_exported(const double *exported) {
   const double count = *exported;
   if (!(count >= 0 && count <= static_cast<double>(kMostValues) && count == std::floor(count)))
-    fail(Status::invalid_argument, "the count is %.17g, must be a whole number from 0 to 2^53", count);
+    fail(Status::invalid_argument, "the count is %.17g, must be a whole number from 0 to 2^53",
+         count);
   const double *const squares = exported + 1 + 2 * num_features_;
   for (int64_t c = 0; c < num_features_ && count > 0; ++c) {
     const double square = squares[c] + squares[num_features_ + c];
