@@ -41,7 +41,12 @@ Statistics::Statistics(int64_t num_features) : num_features_(num_features) {
   if (num_features < 1)
     fail(Status::invalid_argument, "num_features is %" PRId64 ", must be 1 or more", num_features);
   check_extents("num_features", {MomentArrays::kArrays, num_features, 1, 1});
-  values_.resize(static_cast<size_t>(MomentArrays::kArrays * num_features));
+  try {
+    values_.resize(static_cast<size_t>(MomentArrays::kArrays * num_features));
+  } catch (const std::exception &) {  // of the allocator, or too long for a vector
+    fail(Status::out_of_memory, "out of memory: the statistics take %" PRId64 " times %zu bytes",
+         num_features, MomentArrays::kArrays * sizeof(double));
+  }
 }
 
 int64_t Statistics::count_with(int64_t more) const {

@@ -15,8 +15,8 @@ void *allocate(const char *name, int64_t length, int64_t element_bytes) {
                rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   void *data = std::aligned_alloc(kAlignment, rounded);
   if (data == nullptr)
-    fail(Status::out_of_memory, "out of memory: %s has %" PRId64 " elements of %" PRId64 " bytes",
-         name, length, element_bytes);
+    fail(Status::out_of_memory, "out of memory: %s takes %" PRId64 " times %" PRId64 " bytes", name,
+         length, element_bytes);
   return data;
 }
 

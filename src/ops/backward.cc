@@ -67,8 +67,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
 
   [[gnu::noinline]] void finish(const Blockwise &blockwise, const Group &g, const Partial *sums,
                                 const MapCoefficients &coefficients, const Workspace &own) const {
-    static_assert(sizeof(Numbers) <= kNumbersBytes);
-    Numbers &numbers = *new (own.numbers) Numbers;
+    Numbers &numbers = *numbers_of<Numbers>(has_sums, sets_, g, own.numbers);
     // Without dx nothing asks for sums that came from outside, and there is no x.
     if (call_.given_sums && map == kernels::MapOf::backward) sums = given(g, own.total);
     std::memset(coefficients.is_extreme, has_extreme_slope_, static_cast<size_t>(g.channels));

@@ -91,7 +91,6 @@ class Forward {
   [[gnu::noinline]] void finish(const Blockwise &blockwise, const Group &g, Moments *moments,
                                 const MapCoefficients &coefficients, const Workspace &own) const {
     if (moments && sets_.channels > 1) moments = own.pooled[0];
-    static_assert(sizeof(Numbers) <= kNumbersBytes);
     if (call_.moments) {
       for (int k = 0; k < kDoubles; ++k)
         std::copy_n(arrays(*moments)[k], g.channels,
@@ -103,7 +102,7 @@ class Forward {
       moments = own.total;
       load_given(g, moments);
     }
-    Numbers &numbers = *new (own.numbers) Numbers;
+    Numbers &numbers = *numbers_of<Numbers>(has_sums, sets_, g, own.numbers);
     Statistics &s = numbers.statistics;
     load(g, moments, &numbers);
     std::memset(coefficients.is_extreme, has_extreme_slope_, static_cast<size_t>(g.channels));
@@ -164,6 +163,9 @@ class Forward {
     Statistics statistics;
     Averages averages;
     double unbiased[kMaxGroup];  // variance
+    // What was measured once more of the set that the last extreme channel belonged to.
+    int64_t measured_set = -1;
+    unbounded::Moments measured;
   };
 
   // In double: a block of a channel that float could not sum exactly enough. The pivot is the mean
@@ -228,7 +230,11 @@ class Forward {
     Statistics &s = numbers->statistics;
     unbounded::Number mean = s.mean[i], mean_lo = s.mean_lo[i], var = s.var[i];
     if (of_batch) {
-      const unbounded::Moments moments = extreme::moments(blockwise, channel, own.buffer);
+      const int64_t set = channel / sets_.channels;
+      if (numbers->measured_set != set)
+        numbers->measured = extreme::moments(blockwise, channel, own.buffer);
+      numbers->measured_set = set;
+      const unbounded::Moments &moments = numbers->measured;
       if (!moments.mean.hi.is_finite()) return false;  // an element is infinite or NaN
       mean = moments.mean.hi;
       mean_lo = moments.mean.lo;

@@ -52,6 +52,14 @@ struct Workspace {
 };
 
 inline constexpr int64_t kNumbersBytes = 10 * kernels::kMaxGroup * 8;
+// The numbers of a group to finish. The parts of a set that is larger than a group follow one
+// another on a worker, so that what one has found out of the set is there for the next ones.
+template <class Numbers>
+Numbers *numbers_of(bool has_sums, const Sets &sets, const Group &g, void *memory) {
+  static_assert(sizeof(Numbers) <= kNumbersBytes);
+  const bool is_next_part = has_sums && g.channel % sets.channels != 0;
+  return is_next_part ? static_cast<Numbers *>(memory) : new (memory) Numbers;
+}
 
 // Merges of a channel and a block, or channels to finish, that are worth more than one thread. A
 // merge takes 4 ns, so that these take 16 us.

@@ -151,7 +151,7 @@ TEST_CASE("module: no memory", "[module]") {
               [&] { return bn2d_module_create(int64_t{1} << 58, nullptr, &out); });
   CHECK(out == nullptr);
   CHECK(std::string(bn2d_last_error()) ==
-        "out of memory: weight has 288230376151711744 elements of 4 bytes");
+        "out of memory: weight takes 288230376151711744 times 4 bytes");
 }
 #endif
 

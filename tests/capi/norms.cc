@@ -370,3 +370,43 @@ TEST_CASE("norms: what is not finite stays in its set", "[norms]") {
       }
   }
 }
+
+// Catches: statistics of an extreme set that serve the next one, or another part of the channels;
+// and such a set measured once for each of its channels, which takes minutes here. Sets of several
+// groups of channels, as the kernels see them.
+TEST_CASE("norms: extreme samples of many channels", "[norms][range]") {
+  for (const Layout layout : {Layout::nchw, Layout::nhwc})
+    for (const Extents e : {Extents{4, 300, 2, 2}, Extents{3, 2600, 5, 1}}) {
+      NormCase c = case_of(e, BN2D_NORM_GROUP, 1);
+      c.data = c.module = BN2D_F64;
+      c.x = c.y = c.dx = layout;
+      Inputs in = random_inputs(c, 7);
+      const auto sample = static_cast<size_t>(e.c * e.plane());
+      in.x[sample + 5] = 1e301;
+      in.dy[sample + 9] = -1e300;
+      in.x[2 * sample + 6] = -1e200;
+      if (e.n == 3) {
+        const ExpectedNorm want = expect(c, in);
+        Outputs got = run(c, in);
+        for (const char *name : {"ddy", "dx2", "dweight2", "dweight", "dbias"}) got.erase(name);
+        check_case(c, want, got, "many channels: ");
+        continue;
+      }
+      in.x[3 * sample + 7] = std::numeric_limits<double>::quiet_NaN();
+      const Outputs all = run(c, in);
+      for (size_t n = 0; n < 4; ++n) {
+        NormCase one = c;
+        one.e.n = 1;
+        Inputs alone = in;
+        for (Values *values : {&alone.x, &alone.dy}) {
+          values->erase(values->begin() + static_cast<std::ptrdiff_t>((n + 1) * sample),
+                        values->end());
+          values->erase(values->begin(), values->begin() + static_cast<std::ptrdiff_t>(n * sample));
+        }
+        const Outputs got = run(one, alone);
+        for (const char *name : {"y", "dx"})
+          CHECK(std::equal(got.at(name).bits.begin(), got.at(name).bits.end(),
+                           all.at(name).bits.begin() + static_cast<std::ptrdiff_t>(n * sample)));
+      }
+    }
+}
