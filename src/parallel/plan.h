@@ -95,8 +95,8 @@ struct Machine {
   // bench rows "consumer".
   int64_t cached_bytes() const { return threads * std::min(16 * l2_bytes, int64_t{8} << 20); }
   // The same of a call that goes through its tensors once. A few threads have more of an L3 for
-  // themselves: eval of (16,64,56,56), 25 MB, on two threads takes 0.6 of the time with ordinary
-  // stores, 0.45 with a reader. Training of it takes 1.27 and 0.74.
+  // themselves: eval of (16,64,56,56), 25 MB, on two threads takes 0.78 of the time with ordinary
+  // stores, 0.54 with a reader. Training of it takes 1.27 and 0.93.
   int64_t cached_bytes_of_one_pass() const {
     return std::max(cached_bytes(), std::min(2 * cached_bytes(), int64_t{32} << 20));
   }
