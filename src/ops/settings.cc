@@ -62,7 +62,7 @@ Machine machine_for_call(const Pool &pool, int32_t module_limit, const Work &wor
   const int64_t effort = work.effort();
   machine.least_effort = 2 * kEffortWorthAThread;
   if (limit != 1 && effort >= least_effort(work, machine)) {
-    // Sums over rows of channels have three phases, each with a wait for the slowest thread.
+    // Sums over rows of channels have two or three phases, each with a wait for the slowest thread.
     const bool has_phases = work.passes == 2 && work.order != MemoryOrder::planes;
     if (pool.kind != PoolKind::openmp && (!calls_in_a_row() || has_phases))
       machine.least_effort = kEffortWorthWaking;

@@ -1,7 +1,7 @@
 // Arithmetic for extreme channels of doubles (kernels/kernels.h), which no power of two brings into
 // a range where all of it is safe: within one channel dy may be 1e300 at one element and 1e-300 at
 // another, where x - mean is the other way round. So their numbers have exponents without ends.
-// Forward takes 80 ns for an element that way, backward 50 (ordinary ones: 1.0 and 1.1).
+// Forward takes 210 ns for an element that way, backward 150 (ordinary ones: 0.9).
 #pragma once
 #include <cmath>
 #include <cstdint>

@@ -60,7 +60,7 @@ TEST_CASE(
   CHECK(most == std::min(2, available_threads(Pool())));
   pause();
   CHECK(threads_of(work) == 1);
-  // Sums that have three phases wait too often for that.
+  // Sums that have two or three phases wait too often for that.
   Work rows = work;
   rows.order = MemoryOrder::channels;
   for (int i = 0; i < 100; ++i) CHECK(threads_of(rows) == 1);
