@@ -77,7 +77,7 @@ void join_planes_of_one_channel(kernels::MapJob &job) {
   if (job.channels != 1) return;
   for (const auto tensor : kernels::MapJob::kTensors) {
     const kernels::Stream &stream = job.*tensor;
-    if (stream.data != nullptr && stream.sample != job.length * stream.position) return;
+    if (stream.data != nullptr && (stream.position != 1 || stream.sample != job.length)) return;
   }
   job.length *= job.samples;
   job.samples = 1;
