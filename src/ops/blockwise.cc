@@ -71,18 +71,6 @@ void for_each_plane(const Blockwise::Piece &piece, F f) {
       f(piece.n + n, piece.channel + c, (c * piece.samples + n) * piece.length);
 }
 
-// The planes of one channel that follow one another are one plane: the ends of small ones take
-// longer than what is between them (maps of (32768,1,7,7) up to 4 times as long).
-void join_planes_of_one_channel(kernels::MapJob &job) {
-  if (job.channels != 1) return;
-  for (const auto tensor : kernels::MapJob::kTensors) {
-    const kernels::Stream &stream = job.*tensor;
-    if (stream.data != nullptr && (stream.position != 1 || stream.sample != job.length)) return;
-  }
-  job.length *= job.samples;
-  job.samples = 1;
-}
-
 }  // namespace
 
 static_assert(kLongRowsBytes <= Blockwise::kBufferBytes);
@@ -480,7 +468,6 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
     set_activation(job);
   }
   job.streaming = streaming;
-  join_planes_of_one_channel(job);
   // Without a next group: a little ahead in the same run of memory, because a core that computes
   // keeps fewer lines on their way than one that copies (measured: 10 % of eval's time). Half as
   // far in backward, which reads two tensors.
@@ -488,8 +475,7 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
   if (mode_ == Mode::planes && next_group != 0)
     job.prefetch =
         next_group * (tensors_.x.exists() ? tensors_.x : tensors_.g).stride.c * dtype_size(dtype_);
-  if (map_long_rows(kernels_, op, layout(), job, dtype_, buffer)) return;
-  kernels_.map[static_cast<int>(op)][static_cast<int>(layout())](job);
+  map_rows(kernels_, op, layout(), job, dtype_, buffer);
 }
 
 // The bits of signs that were written as elements +1 and -1.

@@ -60,6 +60,56 @@ void expand(Layout layout, const MapJob &job, int64_t first, int64_t channels, i
   }
 }
 
+// Some samples of a job as one, and those that are left over: none, or a job of their own.
+struct JoinedSamples {
+  MapJob joined, rest;
+};
+
+// Samples are joined where they follow one another without gaps and one alone is short: to what
+// fills whole cache lines and is long enough. Where stores stream, a line that is written in parts
+// costs a read, and both ends of each sample are written so. Training of (65536,2,7,7) takes 0.5 of
+// the time, backward 0.6. A channel alone has no ends at all: its planes become one.
+JoinedSamples join_samples(const MapJob &job, int64_t coefficients, DType dtype, void *expanded) {
+  JoinedSamples made = {job, {}};
+  const int64_t elements = job.channels * job.length;
+  if (job.samples < 2 || !all_streams(job, [&](const Stream &s) {
+        return s.position == 1 && s.sample == elements &&
+               (job.channels == 1 || s.channel == job.length);
+      }))
+    return made;
+  if (job.channels == 1) {
+    made.joined.length *= job.samples;
+    made.joined.samples = 1;
+    return made;
+  }
+  constexpr int64_t kLongSample = 3 * 1024;
+  const int64_t bytes = elements * dtype_size(dtype);
+  if (bytes >= kLongSample) return made;
+  const int64_t step = kLineBytes / std::gcd(kLineBytes, bytes),
+                room = kJoinedBytes / (job.channels * coefficients * arithmetic_size(dtype)),
+                samples = std::min(divide_up(kLongSample, step * bytes), room / step) * step;
+  if (samples < 2 || samples > job.samples) return made;
+  if (dtype == DType::f64) {
+    expand<double>(Layout::channels, job, 0, job.channels, samples, coefficients, expanded);
+  } else {
+    expand<float>(Layout::channels, job, 0, job.channels, samples, coefficients, expanded);
+  }
+  const int64_t whole = job.samples / samples * samples;
+  made.rest = job;
+  made.rest.samples = job.samples - whole;
+  made.joined.samples = job.samples / samples;
+  made.joined.channels *= samples;
+  made.joined.coefficients = expanded;
+  made.joined.coefficient_stride = made.joined.channels;
+  for (const auto tensor : MapJob::kTensors) {
+    (made.joined.*tensor).sample = samples * elements;
+    Stream &rest = made.rest.*tensor;
+    if (rest.data != nullptr)
+      rest.data = static_cast<char *>(rest.data) + whole * elements * dtype_size(dtype);
+  }
+  return made;
+}
+
 class LongRowMap {
  public:
   LongRowMap(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout,
@@ -71,7 +121,7 @@ class LongRowMap {
         wide_(dtype == DType::f64),
         bytes_(dtype_size(dtype)),
         count_(kernels::coefficient_count(op, job.side.data != nullptr)),
-        most_elements_(kLongRowsBytes / (kernels::coefficient_count(op) * arithmetic_size(dtype))),
+        most_elements_(kRowBytes / (kernels::coefficient_count(op) * arithmetic_size(dtype))),
         expanded_(buffer) {}
 
   bool run() { return layout_ == Layout::planes ? planes() : channels(); }
@@ -180,10 +230,19 @@ bool is_long(Layout layout, const MapJob &job) {
 
 }  // namespace
 
-bool map_long_rows(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout,
-                   const MapJob &job, DType dtype, void *buffer) {
-  if (kernels.map[0][static_cast<int>(Layout::channels)] == nullptr) return false;
-  return is_long(layout, job) && LongRowMap(kernels, op, layout, job, dtype, buffer).run();
+void map_rows(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout,
+              const MapJob &job, DType dtype, void *buffer) {
+  const JoinedSamples samples =
+      join_samples(job, kernels::coefficient_count(op, job.side.data != nullptr), dtype,
+                   static_cast<char *>(buffer) + kRowBytes);
+  const bool has_rows = kernels.map[0][static_cast<int>(Layout::channels)] != nullptr;
+  for (const MapJob *const part : {&samples.joined, &samples.rest}) {
+    if (part->samples == 0) continue;
+    if (has_rows && is_long(layout, *part) &&
+        LongRowMap(kernels, op, layout, *part, dtype, buffer).run())
+      continue;
+    kernels.map[static_cast<int>(op)][static_cast<int>(layout)](*part);
+  }
 }
 
 }  // namespace bn2d

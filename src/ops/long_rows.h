@@ -1,16 +1,20 @@
-// Short planes, or short rows of channels, that follow one another in memory, mapped as longer
-// rows: every element of such a row has coefficients of its own. Then no vector and no cache line
-// ends where a plane or a pixel does. The kernels are those for rows of channels; the results are
-// the same bits.
+// Maps whose rows are as long as memory allows, so that few vectors and cache lines end where a
+// plane, a pixel or a sample does:
+//  - samples that follow one another are joined into one sample of more channels;
+//  - short planes, or short rows of channels, that follow one another become rows in which every
+//    element has coefficients of its own.
+// The kernels are those for planes and for rows of channels; the results are the same bits.
 #pragma once
 #include "kernels/kernels.h"
 
 namespace bn2d {
 
-// Does the job, or returns false where its tensors are not like that, or where it would not be
-// faster. `buffer`: memory of kLongRowsBytes, aligned to 64 bytes, for the coefficients of a row.
-inline constexpr int64_t kLongRowsBytes = 24 * 1024;  // three quarters of an L1
-bool map_long_rows(const kernels::TypeKernels &kernels, kernels::MapOf op, kernels::Layout layout,
-                   const kernels::MapJob &job, DType dtype, void *buffer);
+// Does the job. `buffer`: memory of kLongRowsBytes, aligned to 64 bytes, for coefficients: of a
+// row, and of joined samples.
+inline constexpr int64_t kRowBytes = 24 * 1024;  // three quarters of an L1
+inline constexpr int64_t kJoinedBytes = 8 * 1024;
+inline constexpr int64_t kLongRowsBytes = kRowBytes + kJoinedBytes;
+void map_rows(const kernels::TypeKernels &kernels, kernels::MapOf op, kernels::Layout layout,
+              const kernels::MapJob &job, DType dtype, void *buffer);
 
 }  // namespace bn2d

@@ -305,8 +305,7 @@ void Blockwise::map_box(kernels::MapOf op, const Stream &x, const Stream &g, con
   job.prefetch = 2048;
   const DType arithmetic = arithmetic_dtype(dtype_);
   const kernels::TypeKernels &kernels = kernels::active().of(arithmetic);
-  if (map_long_rows(kernels, op, layout(), job, arithmetic, own.kernel)) return;
-  kernels.map[static_cast<int>(op)][static_cast<int>(layout())](job);
+  map_rows(kernels, op, layout(), job, arithmetic, own.kernel);
 }
 
 // Fills g with dy*act'(argument) of a box; returns where its x is. `x`: a buffer for that.
