@@ -56,6 +56,8 @@ constexpr TypeKernels BN2D_TABLE = {
      {Map<MapOf::double_backward, Layout::planes>(),
       Map<MapOf::double_backward, Layout::channels>()}},
     static_cast<int64_t>(MaxLanes(ScalableTag<Arithmetic<BN2D_ELEMENT>>())),
+    kParts<BN2D_ELEMENT, ScalableTag<Arithmetic<BN2D_ELEMENT>>> *static_cast<int64_t>(
+        MaxLanes(ScalableTag<Arithmetic<BN2D_ELEMENT>>())),
     ExpandMask<BN2D_ELEMENT>,
     PackMask<BN2D_ELEMENT>,
     LoadRow<BN2D_ELEMENT>,

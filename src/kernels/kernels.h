@@ -226,6 +226,7 @@ struct TypeKernels {
                  int64_t stride, Sums *sums);
   void (*map[kMapOps][kLayouts])(const MapJob &job);
   int64_t map_lanes;  // elements of a vector of maps over rows of channels
+  int64_t map_step;   // elements that a map over planes takes at a time
   // The side of an activation: `count` bits, 1 for positive, from and to elements +1 and -1. The
   // rest of a last byte is not read, and written as 0.
   void (*expand_mask)(const uint8_t *bits, int64_t count, void *elements);

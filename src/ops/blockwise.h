@@ -190,6 +190,7 @@ class Blockwise {
   int64_t max_group() const { return max_group_; }
   // Blocks of a bundle.
   int64_t at_once() const { return at_once_; }
+  int64_t map_step() const { return kernels_.map_step; }
 
   // What the sums read of a bundle of blocks of a group, packed, where its samples, or rows of a
   // plane, share lines of memory.

@@ -98,6 +98,7 @@ class Schedule {
     work.passes = operation.has_sums && operation.has_map ? 2 : 1;
     work.order = blockwise.order();
     work.activation_bytes = blockwise.activation_bytes();
+    work.map_step = blockwise.map_step();
     const Machine machine = machine_for_call(pool_, call.thread_limit, work);
     if (operation.has_sums)
       plan_ = make_plan(work, machine,

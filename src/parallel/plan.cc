@@ -329,11 +329,11 @@ Tiles make_tiles(const Work &work, int workers) {
         even_part(plane, contiguous ? elements : kStridedPositions, contiguous ? 64 : 8);
     tiles.channels =
         contiguous && tiles.positions < plane ? 1 : even_part(c, elements / tiles.positions, 1);
-    // Planes of a few elements are mapped as rows of several planes, whose coefficients serve
-    // several samples.
+    // Their coefficients serve several samples.
+    constexpr int64_t kSamplesOfSmallPlanes = 32;
     if (tiles.positions == plane)
       tiles.channels = whole_lines(work, tiles.channels, std::min(2 * tiles.channels, c));
-    if (plane <= kSmallPlane)
+    if (work.has_small_planes())
       tiles.channels =
           even_part(c, elements / plane / std::min(work.size.n, kSamplesOfSmallPlanes), 1);
   }

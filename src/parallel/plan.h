@@ -126,6 +126,10 @@ enum class MemoryOrder {
   neither,
 };
 
+// Planes of fewer elements are mapped as rows of planes of several samples (ops/long_rows.h), and
+// so are those that a map would take one by one.
+inline constexpr int64_t kSmallPlane = 16;
+
 struct Work {
   Extents size;
   int64_t element_bytes = 4;
@@ -139,7 +143,9 @@ struct Work {
   int64_t block = 1;             // channels of a block, where channels come in blocks: nChw16c
   int64_t merged = 1;            // channels that are seen as one here
   int64_t activation_bytes = 0;  // what the activation adds to the effort, for each element
-  int64_t at_once = 1;  // blocks that are summed one after another, as they share lines of memory
+  int64_t at_once = 1;    // blocks that are summed one after another, as they share lines of memory
+  int64_t map_step = 16;  // elements of a plane that a map takes at a time
+  bool has_small_planes() const { return size.plane() < std::max(map_step, kSmallPlane); }
 
   int64_t row_channels() const { return row == 0 ? size.c : row; }
   int64_t rows() const { return row == 0 ? 1 : size.c / row; }
@@ -185,10 +191,6 @@ struct Tiles {
   };
   Tile at(int64_t index) const;
 };
-
-// Planes up to which a map is done by rows of planes, and the samples that a tile of such planes is
-// to have.
-inline constexpr int64_t kSmallPlane = 15, kSamplesOfSmallPlanes = 32;
 
 Tiles make_tiles(const Work &work, int workers);
 
