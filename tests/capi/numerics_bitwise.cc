@@ -102,12 +102,13 @@ TEST_CASE("bitwise: the result depends on the numbers alone", "[numerics][bitwis
   const std::vector<Extents> shapes = {
       {2, 3, 64, 64},   {5, 17, 7, 7},  {32, 8, 14, 14},  {1, 64, 5, 9}, {2, 3, 61, 67},
       {33, 65, 1, 1},   {4, 1, 33, 31}, {1, 3, 1, 4101},  {3, 2, 1, 2},  {16, 24, 2, 3},
-      {1, 2, 128, 129}, {7, 33, 4, 4},  {2, 1, 100, 100}, {3, 16, 5, 9}};
+      {1, 2, 128, 129}, {7, 33, 4, 4},  {2, 1, 100, 100}, {3, 16, 5, 9}, {40, 3, 7, 7},
+      {37, 1, 7, 7},    {130, 2, 3, 3}, {9, 30, 5, 5}};  // samples that are joined
   const std::vector<Activation> activations = {
       no_activation, relu, Activation{Activation::leaky, 0.1}, Activation{Activation::leaky, -0.5}};
   const std::vector<int64_t> streaming = {-1, 0, 1, int64_t{1} << 40};
   int failures = 0;
-  for (int i = 0; i < 220 && failures < 10; ++i) {
+  for (int i = 0; i < 280 && failures < 10; ++i) {
     Case c;
     c.e = shapes[static_cast<size_t>(i) % shapes.size()];
     std::tie(c.data, c.module) = random.pick(dtypes);

@@ -264,3 +264,34 @@ TEST_CASE("plan: threads share out the samples of small tensors alone", "[plan]"
   machine.threads = 1;
   CHECK_FALSE(plan_of(small, MemoryOrder::planes).split);
 }
+
+// Catches: groups of few channels where a tensor has many samples of small planes. Runs of some
+// hundred bytes, a jump away from each other, made training of (256,2048,7,7) twice as slow, and
+// those of two threads between each other (32768,8,3,3) six times.
+TEST_CASE("plan: small planes of many samples are read in long runs", "[plan]") {
+  constexpr int64_t kRunBytes = 2 * 1024;
+  for (const Extents &size :
+       {Extents{256, 2048, 7, 7}, Extents{256, 1024, 14, 14}, Extents{1024, 512, 7, 7},
+        Extents{2048, 128, 4, 4}, Extents{128, 1024, 3, 3}, Extents{4096, 64, 7, 7},
+        Extents{32768, 8, 3, 3}, Extents{65536, 2, 7, 7}, Extents{8192, 4, 14, 14}})
+    for (const int threads : {1, 2})
+      for (const int64_t element_bytes : {2, 4, 8})
+        for (const int reads : {1, 2}) {
+          Work work;
+          work.size = size;
+          work.element_bytes = element_bytes;
+          work.reads = reads;
+          work.passes = 2;
+          const Plan plan = make_plan(work, {threads, 1 << 20}, 128);
+          INFO(size.n << "x" << size.c << "x" << size.h << " threads " << threads << " bytes "
+                      << element_bytes << " reads " << reads << " group " << plan.group);
+          CHECK((plan.group == size.c || plan.group == 128 || plan.split ||
+                 plan.group * size.plane() * element_bytes >= kRunBytes));
+          if (size.plane() == 49 && plan.group >= 32) CHECK(plan.group % 16 == 0);
+        }
+  // Those of batch 32 fit L2 as well.
+  Work work;
+  work.size = {32, 2048, 7, 7};
+  work.passes = 2;
+  CHECK(make_plan(work, {2, 1 << 20}, 128).group == 32);
+}
