@@ -111,6 +111,15 @@ void add_small(Table *table) {
   }
 }
 
+void add_many_samples(Table *table) {
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval}) {
+    for (const Shape &shape : {Shape{256, 1024, 14, 14}, Shape{256, 2048, 7, 7},
+                               Shape{512, 64, 8, 8}, Shape{4096, 16, 7, 7}, Shape{32768, 8, 3, 3}})
+      table->add(Group::kManySamples, op, kPlain, kF32, kNchw, shape, false);
+    table->add(Group::kManySamples, op, kPlain, DType::kBF16, kNchw, {64, 512, 5, 5}, false);
+  }
+}
+
 void add_batch1(Table *table) {
   for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
     for (const Plane &p : kChosen) {
@@ -318,6 +327,8 @@ const char *name_of(Group group) {
       return "few-channels";
     case Group::kSmallPlanes:
       return "small-planes";
+    case Group::kManySamples:
+      return "many-samples";
     case Group::kBatch1:
       return "batch1";
     case Group::kMerged:
@@ -366,6 +377,7 @@ std::vector<Row> all_rows() {
   add_nhwc(&table);
   add_few_channels(&table);
   add_small(&table);
+  add_many_samples(&table);
   add_batch1(&table);
   add_merged(&table);
   add_permuted(&table);

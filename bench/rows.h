@@ -23,6 +23,7 @@ enum class Group {
   kFewChannels,  ///< fewer channels than threads, paired with a twin of the same bytes and many
                  ///< channels
   kSmallPlanes,  ///< planes of a few elements
+  kManySamples,  ///< large batches of small planes
   kBatch1,       ///< batch 1 in other layouts and dtypes
   kMerged,    ///< contiguous memory as (N,C,1,1) or with one channel, against its best description
   kPermuted,  ///< dense, with the dimensions in another order, against the best description of the

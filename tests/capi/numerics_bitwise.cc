@@ -169,6 +169,29 @@ TEST_CASE("bitwise: NCHW and NHWC give the same bits, large tensors", "[numerics
   }
 }
 
+// Catches: a part of one channel, the last one, whose elements are taken for neighbours. Kernels
+// take 64 or 128 channels at a time, and a plane of one element may have any strides.
+TEST_CASE("bitwise: the last channel of many, one element of each sample", "[numerics][bitwise]") {
+  for (const int64_t channels : {65, 129})
+    for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16})
+      for (const Mode mode : {Mode::train, Mode::eval}) {
+        Case c;
+        c.e = {33, channels, 1, 1};
+        c.data = c.module = dtype;
+        c.mode = mode;
+        c.residual = true;
+        const Inputs in = random_inputs(c, 7);
+        const Outputs plain = run(c, in);
+        for (uint64_t layout = 0; layout < layouts_of_rank_4 * layouts_of_rank_4; ++layout) {
+          Case other = c;
+          other.x = other.z = static_cast<Layout>(layout % layouts_of_rank_4);
+          other.y = other.dx = other.dz = static_cast<Layout>(layout / layouts_of_rank_4);
+          INFO(describe(other));
+          CHECK(first_difference(plain, run(other, in)) == "");
+        }
+      }
+}
+
 // Catches: sums of a wide group of channels that are taken for those, or for the pivots, of other
 // channels of the group or of another worker. Every channel has a mean of its own, so that all of
 // these are far off.
