@@ -69,23 +69,26 @@ struct JoinedSamples {
   MapJob joined, rest;
 };
 
-// Samples are joined where they follow one another without gaps and one alone is short: to what
-// fills whole cache lines and is long enough. Where stores stream, a line that is written in parts
-// costs a read, and both ends of each sample are written so. Training of (65536,2,7,7) takes 0.5 of
-// the time, backward 0.6. A channel alone has no ends at all: its planes become one.
+// The planes of a channel that follow one another, as those of one channel alone, become one plane.
+//
+// Short samples that follow one another are joined to what fills whole cache lines and is long
+// enough. Where stores stream, a line that is written in parts costs a read, and both ends of each
+// sample are written so. Training of (65536,2,7,7) takes 0.5 of the time, backward 0.6.
 JoinedSamples join_samples(const MapJob &job, int64_t coefficients, DType dtype, void *expanded) {
   JoinedSamples made = {job, {}};
   const int64_t elements = job.channels * job.length;
-  if (job.samples < 2 || !all_streams(job, [&](const Stream &s) {
-        return s.position == 1 && s.sample == elements &&
-               (job.channels == 1 || s.channel == job.length);
-      }))
-    return made;
-  if (job.channels == 1) {
+  const auto all_follow = [&](int64_t sample) {
+    return all_streams(job, [&](const Stream &s) { return s.position == 1 && s.sample == sample; });
+  };
+  if (job.samples < 2) return made;
+  if (all_follow(job.length)) {
     made.joined.length *= job.samples;
     made.joined.samples = 1;
     return made;
   }
+  if (!all_follow(elements) ||
+      !all_streams(job, [&](const Stream &s) { return s.channel == job.length; }))
+    return made;
   constexpr int64_t kLongSample = 3 * 1024;
   const int64_t bytes = elements * dtype_size(dtype);
   if (bytes >= kLongSample) return made;

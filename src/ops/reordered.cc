@@ -69,7 +69,8 @@ bool reorder(const Extents &size, Tensors *tensors) {
 }
 
 bool is_slow(const Blockwise &blockwise) {
-  return blockwise.order() == MemoryOrder::samples || blockwise.order() == MemoryOrder::neither;
+  const MemoryOrder order = blockwise.order();
+  return order != MemoryOrder::planes && order != MemoryOrder::channels;
 }
 
 bool may_reorder(const Blockwise &as_is, const Tensors &tensors) {
