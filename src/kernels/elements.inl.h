@@ -139,6 +139,10 @@ HWY_INLINE Vec<D> LoadElements(D d, const bf16 *p) {
 }
 
 // The elements whose bits are set, and 0. Reads no others.
+template <class D>
+HWY_INLINE Vec<D> LoadMasked(D d, const double *p, const uint8_t *bits) {
+  return MaskedLoad(LoadMaskBits(d, bits), d, p);
+}
 template <class DF>
 HWY_INLINE Vec<DF> LoadMasked(DF df, const float *p, const uint8_t *bits) {
   return MaskedLoad(LoadMaskBits(df, bits), df, p);
@@ -266,6 +270,25 @@ HWY_INLINE void StoreElements(DF df, Vec<DF> v, bf16 *p, bool streaming) {
   StoreLanes(Narrow(df, ShiftRight<16>(BF16BitsFromFloat(df, v))), Rebind<uint16_t, DF>(),
              reinterpret_cast<uint16_t *>(p), streaming);
 }
+
+#if HWY_TARGET == HWY_AVX3
+// The first `count` elements alone are written.
+template <class D, class T>
+HWY_INLINE void StoreFirst(D d, Vec<D> v, T *p, size_t count) {
+  hn::BlendedStore(v, FirstN(d, count), d, p);
+}
+template <class DF>
+HWY_INLINE void StoreFirst(DF df, Vec<DF> v, f16 *p, size_t count) {
+  const Rebind<uint16_t, DF> dh;
+  StoreFirst(dh, BitCast(dh, DemoteTo(Rebind<hwy::float16_t, DF>(), v)),
+             reinterpret_cast<uint16_t *>(p), count);
+}
+template <class DF>
+HWY_INLINE void StoreFirst(DF df, Vec<DF> v, bf16 *p, size_t count) {
+  StoreFirst(Rebind<uint16_t, DF>(), Narrow(df, ShiftRight<16>(BF16BitsFromFloat(df, v))),
+             reinterpret_cast<uint16_t *>(p), count);
+}
+#endif
 
 // What LoadPart loaded, together.
 template <class DF>

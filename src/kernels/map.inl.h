@@ -334,15 +334,36 @@ HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, 
 
 // ---- planes
 
-// Elements [i, stop) of a row of planes, one by one.
+// Elements [i, stop) of a plane: with masks, or one by one.
+template <class T, class Body, class C>
+HWY_INLINE void MapRest(const Body &body, int64_t i, int64_t stop, const C &c) {
+#if HWY_TARGET == HWY_AVX3
+  const ScalableTag<Arithmetic<T>> d;
+  constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(d));
+  for (; i < stop; i += kSize) {
+    const int64_t count = std::min(stop - i, kSize);
+    const auto bits = static_cast<uint16_t>((1u << count) - 1);
+    const auto r = body(d, i, c, [&](const T *p) BN2D_INLINED {
+      return LoadMasked(d, p, reinterpret_cast<const uint8_t *>(&bits));
+    });
+    const auto some = static_cast<size_t>(count);
+    if (Body::kAlwaysOut || body.out) StoreFirst(d, r.out, body.out + i, some);
+    if (body.out2) StoreFirst(d, r.out2, body.out2 + i, some);
+  }
+#else
+  const CappedTag<Arithmetic<T>, 1> one;
+  for (; i < stop; ++i) MapVector<T>(one, body, i, c, false);
+#endif
+}
+
+// Elements [i, stop) of a row of planes, each plane on its own.
 template <class T, class Body, class PlaneOf>
 BN2D_KERNEL void MapElements(const Body &body, int64_t i, int64_t stop, int64_t length,
                              const PlaneOf &plane_of) {
-  const CappedTag<Arithmetic<T>, 1> one;
   for (int64_t plane = i < length ? 0 : i / length; i < stop; ++plane) {
-    const auto c = plane_of(plane);
-    for (const int64_t end = std::min(stop, (plane + 1) * length); i < end; ++i)
-      MapVector<T>(one, body, i, c, false);
+    const int64_t end = std::min(stop, (plane + 1) * length);
+    MapRest<T>(body, i, end, plane_of(plane));
+    i = end;
   }
 }
 

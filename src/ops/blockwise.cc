@@ -104,10 +104,12 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
 
 // What is packed: by the maps, and by the sums where what they read has no layout in common either.
 void Blockwise::set_packed() {
+  has_rows_ = tensors_.side_mask == nullptr && tensors_.sign_mask == nullptr && !is_pointwise();
   for (const auto tensor : kTensors) {
     const View &view = tensors_.*tensor;
-    transposes_ =
-        transposes_ || (view.exists() && !has_contiguous_planes(view) && view.stride.c == 1);
+    if (!view.exists()) continue;
+    transposes_ = transposes_ || (!has_contiguous_planes(view) && view.stride.c == 1);
+    has_rows_ = has_rows_ && view.stride.w == 1 && view.block == 0;
   }
   if (!transposes_) max_group_ = 16;
   if (!is_pointwise()) sums_mode_ = mode_for(kReadTensors, tensors_.side_mask != nullptr);
@@ -454,7 +456,7 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
   const bool has_gradients = !is_forward && keeps_gradients();
   if (is_pointwise() && !has_gradients && !(is_forward && has_bound()))
     return pointwise_map(op, group, block, coefficients, streaming, buffer);
-  if (mode_ == Mode::packed)
+  if (mode_ == Mode::packed && !has_rows_)
     return packed_map(op, group, block, coefficients, streaming, *new (buffer) Packed);
   auto job = job_of<kernels::MapJob>(group, block);
   job.out = stream(tensors_.out, group, block);
@@ -467,6 +469,7 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
   } else {
     set_activation(job);
   }
+  if (has_rows_) return map_by_rows(op, group, block, coefficients, job, buffer);
   job.streaming = streaming;
   // Without a next group: a little ahead in the same run of memory, because a core that computes
   // keeps fewer lines on their way than one that copies (measured: 10 % of eval's time). Half as
@@ -476,6 +479,35 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
     job.prefetch =
         next_group * (tensors_.x.exists() ? tensors_.x : tensors_.g).stride.c * dtype_size(dtype_);
   map_rows(kernels_, op, layout(), job, dtype_, buffer);
+}
+
+// Planes whose rows have gaps between them, as those of a picture with a border: the rows of a
+// plane are samples of one channel. Eval of (8,64,56,56), a border of one around it, takes 0.2 of
+// the time that copies of it take.
+void Blockwise::map_by_rows(kernels::MapOf op, const Group &group, const Blocks::Block &block,
+                            const MapCoefficients &coefficients, kernels::MapJob job,
+                            void *buffer) const {
+  const Place place = place_of(group.channel);
+  const int64_t width = size_.w, end = block.position + block.length;
+  job.channels = 1;
+  for (int64_t n = 0; n < block.samples; ++n)
+    for (int64_t c = 0; c < group.channels; ++c) {
+      job.coefficients = coefficients.from(c).regular;
+      for (int64_t p = block.position; p < end; p += job.samples * job.length) {
+        const bool is_whole = p % width == 0 && end - p >= width;
+        job.samples = is_whole ? (end - p) / width : 1;
+        job.length = is_whole ? width : std::min(width - p % width, end - p);
+        for (size_t k = 0; k < std::size(kTensors); ++k) {
+          const View &view = tensors_.*kTensors[k];
+          kernels::Stream &rows = job.*kernels::MapJob::kTensors[k];
+          if (rows.data == nullptr) continue;
+          rows.data = view.at(place.sample + block.first_sample + n, place.channel + c, p / width,
+                              p % width);
+          rows.sample = view.stride.h;
+        }
+        map_rows(kernels_, op, kernels::Layout::planes, job, dtype_, buffer);
+      }
+    }
 }
 
 // The bits of signs that were written as elements +1 and -1.

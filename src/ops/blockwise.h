@@ -180,11 +180,11 @@ class Blockwise {
   // Channels of a block that is read in place. A group may have several blocks. 1: there are none.
   int64_t block() const { return block_; }
   MemoryOrder order() const {
-    return mode_ == Mode::planes     ? MemoryOrder::planes
-           : mode_ == Mode::channels ? MemoryOrder::channels
-           : has_lines_of_samples_   ? MemoryOrder::samples
-           : transposes_             ? MemoryOrder::mixed
-                                     : MemoryOrder::neither;
+    return mode_ == Mode::planes || has_rows_ ? MemoryOrder::planes
+           : mode_ == Mode::channels          ? MemoryOrder::channels
+           : has_lines_of_samples_            ? MemoryOrder::samples
+           : transposes_                      ? MemoryOrder::mixed
+                                              : MemoryOrder::neither;
   }
   // Most channels of a group, but for wide ones (kWideGroup).
   int64_t max_group() const { return max_group_; }
@@ -278,6 +278,9 @@ class Blockwise {
                    const Accumulators &accumulators) const;
   void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
                    const Accumulators &accumulators, bool in_double, Packed &packed) const;
+  [[gnu::cold]] void map_by_rows(kernels::MapOf op, const Group &group, const Blocks::Block &block,
+                                 const MapCoefficients &coefficients, kernels::MapJob job,
+                                 void *buffer) const;
   void packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                   const MapCoefficients &coefficients, bool streaming, Packed &packed) const;
   // What a job of the sums or of a map reads.
@@ -355,6 +358,7 @@ class Blockwise {
   Mode mode_;                // of maps
   Mode sums_mode_;           // another one where only what is written lies differently
   bool transposes_ = false;  // packed, and a tensor has its channels contiguous
+  bool has_rows_ = false;    // packed, but each row of a plane is contiguous in all tensors
   int64_t max_group_ = kernels::kMaxGroup, at_once_ = 1;
   int64_t stage_bytes_ = 0;  // of one tensor; 0: nothing is staged
   int64_t staged_tensors_ = 0;
