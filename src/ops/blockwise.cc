@@ -132,19 +132,20 @@ Blockwise::Mode Blockwise::mode_for(int count, bool has_mask) const {
 }
 
 // Where a line of memory has several samples of one position, or several rows of one column: as
-// many blocks together as fill lines, and as many channels as stay in L2.
+// many blocks together as fill lines, and as many channels as stay in L2. Also where rows have gaps
+// between them: sums of a whole block, not piece by piece, take 0.8 of the time in training.
 void Blockwise::set_stage() {
   if (is_pointwise() || tensors_.side_mask != nullptr || sets_.batches() != 1) return;
-  bool has_turned_planes = false;
+  bool has_planes = false;
   for (int k = 0; k < kReadTensors; ++k) {
     const View &view = tensors_.*kTensors[k];
     if (!view.exists() || has_contiguous_planes(view)) continue;
     const bool of_samples = view.stride.n == 1 && view.size.n > 1;
-    if (view.block != 0 || !(of_samples || view.stride.h == 1)) return;
-    (of_samples ? has_lines_of_samples_ : has_turned_planes) = true;
+    if (view.block != 0 || !(of_samples || view.stride.h == 1 || view.stride.w == 1)) return;
+    (of_samples ? has_lines_of_samples_ : has_planes) = true;
     ++staged_tensors_;
   }
-  if (!has_lines_of_samples_ && !has_turned_planes) return;
+  if (!has_lines_of_samples_ && !has_planes) return;
   constexpr int64_t kStageBytes = 128 * 1024;
   const int64_t rows = blocks_.count / blocks_.parts_per_plane,
                 samples = (size_.n + rows - 1) / rows, of_line = kLineBytes / dtype_size(dtype_);
