@@ -186,6 +186,8 @@ class Blockwise {
            : transposes_                      ? MemoryOrder::mixed
                                               : MemoryOrder::neither;
   }
+  // Whether the tensors have no layout in common in which they could be read in place.
+  bool is_packed() const { return mode_ == Mode::packed; }
   // Most channels of a group, but for wide ones (kWideGroup).
   int64_t max_group() const { return max_group_; }
   // Blocks of a bundle.

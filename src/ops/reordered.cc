@@ -68,13 +68,8 @@ bool reorder(const Extents &size, Tensors *tensors) {
   return true;
 }
 
-bool is_slow(const Blockwise &blockwise) {
-  const MemoryOrder order = blockwise.order();
-  return order != MemoryOrder::planes && order != MemoryOrder::channels;
-}
-
 bool may_reorder(const Blockwise &as_is, const Tensors &tensors) {
-  return is_slow(as_is) && written(tensors).exists() && as_is.sets().batches() == 1 &&
+  return as_is.is_packed() && written(tensors).exists() && as_is.sets().batches() == 1 &&
          tensors.side_mask == nullptr && tensors.sign_mask == nullptr;
 }
 
@@ -90,7 +85,7 @@ Reordered::Reordered(const Blockwise &as_is, const Tensors &tensors, DType dtype
   static_assert(std::is_trivially_destructible_v<Own>);
   const Own &own =
       *new (scratch_.data()) Own(reordered, {size, size.n, as_is.sets().channels}, dtype);
-  if (!is_slow(own.blockwise)) maps_ = &own.blockwise;
+  if (!own.blockwise.is_packed()) maps_ = &own.blockwise;
 }
 
 }  // namespace bn2d
