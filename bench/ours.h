@@ -51,6 +51,7 @@ constexpr const char *kOursTwin = "bn2d, many channels";
 constexpr const char *kOursBest = "bn2d, best description";
 constexpr const char *kOursAgreeing = "bn2d, layouts agree";
 constexpr const char *kOursNhwc = "bn2d, channels_last";
+constexpr const char *kOursDense = "bn2d, no border";
 constexpr const char *kOursRelu = "bn2d, relu";
 constexpr const char *kOursInRange = "bn2d, ordinary numbers";
 constexpr const char *kOursStreaming = "bn2d, streaming on";

@@ -40,6 +40,8 @@ const char *name_of(Layout layout) {
       return "nchw8c";
     case Layout::kNchw16c:
       return "nchw16c";
+    case Layout::kBorder:
+      return "border";
   }
   return "?";
 }
@@ -198,14 +200,19 @@ Memory::~Memory() {
 
 void *Memory::block(const Problem &problem, std::size_t misalign, bool fill, unsigned seed,
                     double scale) {
-  const std::size_t bytes =
-      (static_cast<std::size_t>(problem.bytes()) + misalign + kLine + kPage - 1) / kPage * kPage;
+  const Shape &shape = problem.shape;
+  const int64_t size = problem.layouts.are(Layout::kBorder)
+                           ? shape.n * strides_of(Layout::kBorder, shape)[0]
+                           : shape.size();
+  const std::size_t bytes = (static_cast<std::size_t>(size) * element_size(problem.dtype) +
+                             misalign + kLine + kPage - 1) /
+                            kPage * kPage;
   void *memory = std::aligned_alloc(kPage, bytes);
   if (!memory) throw std::bad_alloc();
   blocks_.push_back(memory);
   void *start = static_cast<char *>(memory) + misalign;
   if (fill) {
-    fill_normal(start, problem.dtype, problem.shape.size(), seed, scale);
+    fill_normal(start, problem.dtype, size, seed, scale);
   } else {
     std::memset(memory, 0, bytes);  // touched once, so that no variant pays for the page faults
   }

@@ -18,9 +18,11 @@ enum class Op { kTrain, kBackward, kEval, kFrozenDx, kGradients, kGiven };
 /// kClamp: to [0, kClampBound].
 enum class Fuse { kNone, kRelu, kAddRelu, kRelu6, kClamp, kHardswish, kSilu, kGelu, kSigmoid };
 enum class DType { kF32, kF64, kF16, kBF16 };
-/// Dimensions in the order of memory, the slowest first. All are dense. kNchw8c, kNchw16c: oneDNN's
+/// Dimensions in the order of memory, the slowest first, dense but for kBorder: NCHW with a gap
+/// after each row and each plane, as a picture within a border has. kNchw8c, kNchw16c: oneDNN's
 /// blocks of 8 and 16 channels.
-enum class Layout { kNchw, kNhwc, kWhcn, kCnhw, kNcwh, kNchw8c, kNchw16c };
+enum class Layout { kNchw, kNhwc, kWhcn, kCnhw, kNcwh, kNchw8c, kNchw16c, kBorder };
+constexpr int64_t kBorder = 2;  ///< elements and rows of a gap
 
 /// Channels of a block, 0 where there are no blocks.
 inline int64_t block_of(Layout layout) {
@@ -56,6 +58,10 @@ inline std::array<int64_t, 4> strides_of(Layout layout, const Shape &s) {
       return {s.h * s.w, s.n * s.h * s.w, s.w, 1};
     case Layout::kNcwh:
       return {s.c * s.h * s.w, s.h * s.w, 1, s.h};
+    case Layout::kBorder: {
+      const int64_t row = s.w + kBorder, plane = row * (s.h + kBorder);
+      return {s.c * plane, plane, row, 1};
+    }
     case Layout::kNchw8c:
     case Layout::kNchw16c:
       break;

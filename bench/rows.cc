@@ -173,6 +173,16 @@ void add_permuted(Table *table) {
     }
 }
 
+void add_border(Table *table) {
+  for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
+    for (const Shape &shape :
+         {Shape{32, 64, 56, 56}, Shape{8, 64, 28, 28}, Shape{8, 256, 14, 14}}) {
+      Row &row = table->add(Group::kBorder, op, kPlain, kF32, Layout::kBorder, shape, false);
+      row.twin = shape;
+      row.twin_layout = kNchw;
+    }
+}
+
 // The layouts that a network with one channels_last layer makes, and worse. Most tensors of a call
 // have the layout `most`, which is the twin's.
 struct Mix {
@@ -333,6 +343,8 @@ const char *name_of(Group group) {
       return "batch1";
     case Group::kMerged:
       return "merged";
+    case Group::kBorder:
+      return "border";
     case Group::kPermuted:
       return "permuted";
     case Group::kMixed:
@@ -366,7 +378,8 @@ bool has_best_description(Group group) {
 }
 
 bool twin_shares_memory(Group group) {
-  return has_best_description(group) || group == Group::kMixed || group == Group::kBlocked;
+  return has_best_description(group) || group == Group::kMixed || group == Group::kBlocked ||
+         group == Group::kBorder;
 }
 
 std::vector<Row> all_rows() {
@@ -381,6 +394,7 @@ std::vector<Row> all_rows() {
   add_batch1(&table);
   add_merged(&table);
   add_permuted(&table);
+  add_border(&table);
   add_mixed(&table);
   add_blocked(&table);
   add_activations(&table);

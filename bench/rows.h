@@ -26,6 +26,7 @@ enum class Group {
   kManySamples,  ///< large batches of small planes
   kBatch1,       ///< batch 1 in other layouts and dtypes
   kMerged,    ///< contiguous memory as (N,C,1,1) or with one channel, against its best description
+  kBorder,    ///< planes with gaps after each row, against planes without
   kPermuted,  ///< dense, with the dimensions in another order, against the best description of the
               ///< same memory
   kMixed,     ///< tensors of one call in different layouts, against a call whose layouts agree

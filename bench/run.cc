@@ -98,6 +98,7 @@ const char *twin_name(Group group) {
   if (group == Group::kFewChannels) return kOursTwin;
   if (group == Group::kMixed) return kOursAgreeing;
   if (group == Group::kBlocked) return kOursNhwc;
+  if (group == Group::kBorder) return kOursDense;
   return has_best_description(group) ? kOursBest : nullptr;
 }
 
