@@ -278,6 +278,13 @@ void add_norms(Table *table) {
           row.name += instance ? "/instance" : "/group32";
           row.smoke = shape.c == 64 && shape.n == 1 && layout == kNchw;
         }
+  // Each channel of each sample is summed on its own: the planes that suffer most.
+  for (const Op op : {Op::kTrain, Op::kBackward})
+    for (const Shape &shape : {Shape{4096, 256, 1, 1}, Shape{512, 1024, 2, 2}}) {
+      Row &row = table->add(Group::kNorms, op, kPlain, kF32, kNchw, shape, false);
+      row.groups = 32;
+      row.name += "/group32";
+    }
 }
 
 void add_given(Table *table) {
