@@ -296,8 +296,8 @@ enum bn2d_flag {
  *    take 2 to 5 times as long where N is fastest, 2 to 2.5 times where H is, but no longer where N
  *    lies within C (`bn2d_bench --filter '^permuted/'`). Rows with gaps between them, as those of a
  *    picture within a border, take 2 to 6 times as long in training; in eval 1.4 times from memory,
- *    4 to 8 times in the caches (`bn2d_bench --filter '^border/'`). The stride of an extent of 0 or 1
- *    does not matter.
+ *    4 to 8 times in the caches (`bn2d_bench --filter '^border/'`). The stride of an extent of 0 or
+ *    1 does not matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
  *    again and again. In a tensor that is written, no two elements may share memory:
  *    BN2D_ERROR_LAYOUT.
@@ -1456,9 +1456,9 @@ BN2D_API int32_t bn2d_module_set_running_stats(bn2d_module *module,
  *   y = weight[c]*xhat + bias[c]. Gradients of weight and bias are sums over all samples.
  * Accuracy, threads and bits are those of batch norm. Each channel of each sample costs 15 to 30 ns
  * besides its elements: planes of 1 to 4 elements take long, (4096,256,1,1) in 32 groups 4 to 6
- * times as long as with PyTorch (`bn2d_bench --filter '^norms/.*4096x256'`). Statistics from outside
- * are for batch norm without ghost batches alone: other modules return BN2D_ERROR_STATE. An option
- * that was not set takes the default of the norm that is created.
+ * times as long as with PyTorch (`bn2d_bench --filter '^norms/.*4096x256'`). Statistics from
+ * outside are for batch norm without ghost batches alone: other modules return BN2D_ERROR_STATE. An
+ * option that was not set takes the default of the norm that is created.
  */
 
 /** What is normalised together. */
