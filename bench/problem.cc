@@ -36,6 +36,8 @@ const char *name_of(Layout layout) {
       return "cnhw";
     case Layout::kNcwh:
       return "ncwh";
+    case Layout::kNwhc:
+      return "nwhc";
     case Layout::kNchw8c:
       return "nchw8c";
     case Layout::kNchw16c:

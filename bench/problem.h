@@ -21,7 +21,7 @@ enum class DType { kF32, kF64, kF16, kBF16 };
 /// Dimensions in the order of memory, the slowest first, dense but for kBorder: NCHW with a gap
 /// after each row and each plane, as a picture within a border has. kNchw8c, kNchw16c: oneDNN's
 /// blocks of 8 and 16 channels.
-enum class Layout { kNchw, kNhwc, kWhcn, kCnhw, kNcwh, kNchw8c, kNchw16c, kBorder };
+enum class Layout { kNchw, kNhwc, kWhcn, kCnhw, kNcwh, kNwhc, kNchw8c, kNchw16c, kBorder };
 constexpr int64_t kBorder = 2;  ///< elements and rows of a gap
 
 /// Channels of a block, 0 where there are no blocks.
@@ -58,6 +58,8 @@ inline std::array<int64_t, 4> strides_of(Layout layout, const Shape &s) {
       return {s.h * s.w, s.n * s.h * s.w, s.w, 1};
     case Layout::kNcwh:
       return {s.c * s.h * s.w, s.h * s.w, 1, s.h};
+    case Layout::kNwhc:
+      return {s.c * s.h * s.w, 1, s.c, s.c * s.h};
     case Layout::kBorder: {
       const int64_t row = s.w + kBorder, plane = row * (s.h + kBorder);
       return {s.c * plane, plane, row, 1};

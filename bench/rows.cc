@@ -158,18 +158,21 @@ void add_permuted(Table *table) {
   struct Case {
     Layout layout;
     Shape shape, best;
+    Layout best_layout = kNchw;
   };
   const Case cases[] = {{Layout::kWhcn, {32, 64, 56, 56}, {3136, 64, 1, 32}},
                         {Layout::kCnhw, {32, 64, 56, 56}, {1, 64, 1792, 56}},
                         {Layout::kNcwh, {32, 64, 56, 56}, {32, 64, 56, 56}},
                         {Layout::kWhcn, {8, 32, 28, 28}, {784, 32, 1, 8}},
                         {Layout::kCnhw, {8, 32, 28, 28}, {1, 32, 224, 28}},
-                        {Layout::kNcwh, {8, 32, 28, 28}, {8, 32, 28, 28}}};
+                        {Layout::kNcwh, {8, 32, 28, 28}, {8, 32, 28, 28}},
+                        {Layout::kNwhc, {8, 32, 28, 28}, {8, 32, 28, 28}, Layout::kNhwc},
+                        {Layout::kNwhc, {2, 3, 224, 224}, {2, 3, 224, 224}, Layout::kNhwc}};
   for (const Op op : {Op::kTrain, Op::kBackward, Op::kEval})
     for (const Case &c : cases) {
       Row &row = table->add(Group::kPermuted, op, kPlain, kF32, c.layout, c.shape, false);
       row.twin = c.best;
-      row.twin_layout = kNchw;
+      row.twin_layout = c.best_layout;
     }
 }
 

@@ -198,7 +198,7 @@ enum bn2d_status {
   BN2D_ERROR_LAYOUT = -7, /**< A negative stride, an output that overlaps itself, data not aligned
                              to its elements. */
   BN2D_ERROR_OVERLAP =
-      -8, /**< What is written shares memory with something else, and not exactly in place. */
+      -8, /**< What is written shares memory with something else, and is not in place of it. */
   BN2D_ERROR_OVERFLOW = -9, /**< A product of extents or strides leaves 64 bits, or memory the
                                address space; too many references. */
   BN2D_ERROR_TOO_FEW_VALUES = -10, /**< Batch statistics asked of 1 value per channel. */
@@ -285,19 +285,25 @@ enum bn2d_flag {
  * `DLTensor *` needs only a cast. Element (n, c, h, w) lies at (char *)data + byte_offset +
  * (n*strides[0] + c*strides[1] + ...) * sizeof(element).
  *  - contiguous NCHW: strides NULL or {C*H*W, H*W, W, 1}; channels_last (NHWC): {H*W*C, 1, W*C, C};
- *    both at full speed.
+ *    both are read in place (bench/README.md compares their speed).
  *  - ndim 5: blocks of b channels, as oneDNN has them (nChw16c, nChw8c). The shape is
  *    {N, C/b, H, W, b}, strides NULL or {C*H*W, H*W*b, W*b, b, 1}; channel c is number c%b of block
  *    c/b. So C is a multiple of b: channels that only pad the last block are not known here. Blocks
  *    take about as long as channels_last, 7x7 planes in blocks of 8 up to twice as long
  *    (`bn2d_bench --filter '^blocked/' --threads 1`). A mask is that of (N, C, H, W). Since 1.3.
- *  - any other positive strides work, too. Where the memory has no gaps, eval takes as long in any
- *    order of the dimensions, but 1.8 times as long where N is fastest and 8. Training and backward
- *    take 2 to 5 times as long where N is fastest, 2 to 2.5 times where H is, but no longer where N
- *    lies within C (`bn2d_bench --filter '^permuted/'`). Rows with gaps between them, as those of a
- *    picture within a border, take 2 to 6 times as long in training; in eval 1.4 times from memory,
- *    4 to 8 times in the caches (`bn2d_bench --filter '^border/'`). The stride of an extent of 0 or
- *    1 does not matter.
+ *  - any other positive strides work, too. As many times as long as NCHW
+ *    (`bn2d_bench --filter '^(permuted|border)/'`):
+ *
+ *        planes of 28x28 or more               training, backward   eval
+ *        N between C and H                     1                    1 to 1.7
+ *        H fastest                             1.6 to 2.5           1
+ *        N fastest                             2 to 6               1
+ *        C fastest, then H                     2 to 7               1
+ *        rows with gaps, as within a border    2.5 to 6             1.5 to 5
+ *
+ *    Smaller planes take up to 8 times as long in each of these. Rows of a few elements, and single
+ *    ones with gaps between them, as a column of a matrix, take 5 to 30 ns an element. The stride of
+ *    an extent of 0 or 1 does not matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
  *    again and again. In a tensor that is written, no two elements may share memory:
  *    BN2D_ERROR_LAYOUT.
@@ -331,7 +337,8 @@ BN2D_API const char *bn2d_build_info(void);
 /**
  * Name of the SIMD target in use, for example "AVX2"; static. The best one that the CPU has, or the
  * one named by the environment variable BN2D_SIMD (read at first use; a name that is unknown or not
- * supported is ignored). Threads: free. Since 1.0.
+ * supported is ignored). Valgrind 3.19 does not know each instruction of AVX2: BN2D_SIMD=SSE4.
+ * Threads: free. Since 1.0.
  */
 BN2D_API const char *bn2d_simd_target(void);
 /**
@@ -802,12 +809,13 @@ BN2D_API void bn2d_record_release(bn2d_record *record);
  * are double whatever the dtype: a float cannot hold a mean that is many standard deviations away
  * from 0 precisely enough for an exact gradient.
  *
- * Arrays are checked as tensors are. Aligned to their elements, else BN2D_ERROR_LAYOUT. What a call
- * writes shares memory with nothing else of the call, tensor, array or mask, else
- * BN2D_ERROR_OVERLAP: running_mean is not running_var, saved_mean not saved_invstd, dweight neither
- * dbias nor weight, and none of them lies in a tensor; an array may lie between the elements of a
- * strided one. What a call only reads may share memory (weight and bias; the running statistics
- * where batch_stats is 0). The length of an array is not known here: it is taken to be C.
+ * Arrays are checked as tensors are. Aligned to their elements, else BN2D_ERROR_LAYOUT. But for a
+ * tensor in place of another (see bn2d_forward_act()), what a call writes shares memory with
+ * nothing else of the call, tensor, array or mask, else BN2D_ERROR_OVERLAP: running_mean is not
+ * running_var, saved_mean not saved_invstd, dweight neither dbias nor weight, and none of them lies
+ * in a tensor; an array may lie between the elements of a strided one. What a call only reads may
+ * share memory (weight and bias; the running statistics where batch_stats is 0). The length of an
+ * array is not known here: it is taken to be C.
  */
 
 /**
