@@ -302,8 +302,8 @@ enum bn2d_flag {
  *        rows with gaps, as within a border    2.5 to 6             1.5 to 5
  *
  *    Smaller planes take up to 8 times as long in each of these. Rows of a few elements, and single
- *    ones with gaps between them, as a column of a matrix, take 5 to 30 ns an element. The stride of
- *    an extent of 0 or 1 does not matter.
+ *    ones with gaps between them, as a column of a matrix, take 5 to 30 ns an element. The stride
+ *    of an extent of 0 or 1 does not matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
  *    again and again. In a tensor that is written, no two elements may share memory:
  *    BN2D_ERROR_LAYOUT.
