@@ -482,9 +482,9 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
   map_rows(kernels_, op, layout(), job, dtype_, buffer);
 }
 
-// Planes whose rows have gaps between them, as those of a picture with a border: the rows of a
-// plane are samples of one channel. Eval of (8,64,56,56), a border of one around it, takes 0.2 of
-// the time that copies of it take.
+// Planes whose rows have gaps between them, as those of a picture within a border: the rows of a
+// plane are samples of one channel. Eval of (8,64,56,56) with a border takes a quarter of the time
+// that copies of the planes take.
 void Blockwise::map_by_rows(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                             const MapCoefficients &coefficients, kernels::MapJob job,
                             void *buffer) const {
