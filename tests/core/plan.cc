@@ -174,6 +174,21 @@ TEST_CASE("tiles balance over 1 to 256 threads where there is enough work", "[pl
       }
 }
 
+// Catches: tiles that jump to and fro in memory.
+TEST_CASE("plan: tiles of rows of channels change channels first", "[plan]") {
+  Work work;
+  work.size = {1, 256, 64, 64};
+  work.order = MemoryOrder::mixed;
+  const Tiles rows = make_tiles(work, 2);
+  CHECK(rows.at(1).group.channel != rows.at(0).group.channel);
+  CHECK(rows.at(1).block.position == rows.at(0).block.position);
+  work.size = {1, 4, 256, 256};
+  work.order = MemoryOrder::planes;
+  const Tiles planes = make_tiles(work, 2);
+  CHECK(planes.at(1).group.channel == planes.at(0).group.channel);
+  CHECK(planes.at(1).block.position != planes.at(0).block.position);
+}
+
 TEST_CASE(
     "blocks tile a channel in order, start on a lane boundary, and depend on nothing but the shape",
     "[plan]") {
