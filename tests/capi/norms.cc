@@ -170,6 +170,25 @@ TEST_CASE("norms: a channel of tiny gradients and a large weight", "[norms]") {
   }
 }
 
+// Catches: gradients of parameters that are summed in float because a set has 512 elements or more.
+// A channel has 98 here, and 2^24 + 1 - 2^24 is 1 in double alone.
+TEST_CASE("norms: gradients of small channels in large sets", "[norms]") {
+  constexpr int64_t n = 2, c = 32, plane = 49, groups = 2;
+  std::vector<float> x(n * c * plane, 1), dy(x.size()), dweight(c), dbias(c);
+  const std::vector<double> mean(n * groups), invstd(n * groups, 1.0);
+  for (int64_t i = 0; i < c; ++i) {
+    dy[i * plane] = 0x1p24f;
+    dy[i * plane + 16] = 1;  // the same lane, one row later
+    dy[(c + i) * plane] = -0x1p24f;
+  }
+  REQUIRE(bn2d_group_norm_backward_flat(BN2D_F32, BN2D_NCHW, n, c, 7, 7, x.data(), dy.data(),
+                                        nullptr, nullptr, groups, BN2D_F32, c, nullptr, mean.data(),
+                                        invstd.data(), BN2D_ACT_NONE, 0, 0, nullptr, nullptr,
+                                        dweight.data(), dbias.data()) == BN2D_OK);
+  CHECK(dbias == std::vector<float>(c, 1));
+  CHECK(dweight == std::vector<float>(c, 1));
+}
+
 // Catches: the low parts of sums over the samples that are lost, as in 2^60 + 1 - 2^60; and sums
 // that pass beyond double on their way, which gave an infinite dbias and a dweight of NaN.
 TEST_CASE("norms: gradients of parameters whose samples cancel", "[norms][range]") {
