@@ -291,19 +291,19 @@ enum bn2d_flag {
  *    c/b. So C is a multiple of b: channels that only pad the last block are not known here. Blocks
  *    take about as long as channels_last, 7x7 planes in blocks of 8 up to twice as long
  *    (`bn2d_bench --filter '^blocked/' --threads 1`). A mask is that of (N, C, H, W). Since 1.3.
- *  - any other positive strides work, too. As many times as long as NCHW
+ *  - any other positive strides work, too. As many times as long as NCHW or channels_last
  *    (`bn2d_bench --filter '^(permuted|border)/'`):
  *
  *        planes of 28x28 or more               training, backward   eval
- *        N between C and H                     1                    1 to 1.7
- *        H fastest                             1.6 to 2.5           1
- *        N fastest                             2 to 6               1
+ *        N between C and H                     1                    1 to 1.3
+ *        H fastest                             1.7 to 2.3           1
+ *        N fastest                             4 to 6               1 to 3
  *        C fastest, then H                     2 to 7               1
  *        rows with gaps, as within a border    2.5 to 6             1.5 to 5
  *
- *    Smaller planes take up to 8 times as long in each of these. Rows of a few elements, and single
- *    ones with gaps between them, as a column of a matrix, take 5 to 30 ns an element. The stride
- *    of an extent of 0 or 1 does not matter.
+ *    Smaller planes take longer: 14x14 within a border 6 times in training, 8 in eval. Rows of a
+ *    few elements take longest, and single ones with gaps between them, as a column of a matrix.
+ *    The stride of an extent of 0 or 1 does not matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
  *    again and again. In a tensor that is written, no two elements may share memory:
  *    BN2D_ERROR_LAYOUT.
@@ -337,8 +337,8 @@ BN2D_API const char *bn2d_build_info(void);
 /**
  * Name of the SIMD target in use, for example "AVX2"; static. The best one that the CPU has, or the
  * one named by the environment variable BN2D_SIMD (read at first use; a name that is unknown or not
- * supported is ignored). Valgrind 3.19 does not know each instruction of AVX2: BN2D_SIMD=SSE4.
- * Threads: free. Since 1.0.
+ * supported is ignored). BN2D_SIMD=SSE4 helps where valgrind 3.19 meets an instruction of AVX2 that
+ * it does not know. Threads: free. Since 1.0.
  */
 BN2D_API const char *bn2d_simd_target(void);
 /**
@@ -1462,11 +1462,11 @@ BN2D_API int32_t bn2d_module_set_running_stats(bn2d_module *module,
  * With m values that have their statistics in common:
  *   mean = sum(x)/m, var = sum((x - mean)^2)/m, xhat = (x - mean)/sqrt(var + eps),
  *   y = weight[c]*xhat + bias[c]. Gradients of weight and bias are sums over all samples.
- * Accuracy, threads and bits are those of batch norm. Each channel of each sample costs 15 to 30 ns
- * besides its elements: planes of 1 to 4 elements take long, (4096,256,1,1) in 32 groups 4 to 6
- * times as long as with PyTorch (`bn2d_bench --filter '^norms/.*4096x256'`). Statistics from
- * outside are for batch norm without ghost batches alone: other modules return BN2D_ERROR_STATE. An
- * option that was not set takes the default of the norm that is created.
+ * Accuracy, threads and bits are those of batch norm. Each channel of each sample has sums of its
+ * own, so planes of 1 to 4 elements take long: (4096,256,1,1) in 32 groups takes 4 to 6 times as
+ * long as with PyTorch (`bn2d_bench --filter '^norms/.*4096x256'`). Statistics from outside are for
+ * batch norm without ghost batches alone: other modules return BN2D_ERROR_STATE. An option that was
+ * not set takes the default of the norm that is created.
  */
 
 /** What is normalised together. */

@@ -88,8 +88,8 @@ HWY_INLINE void StoreLines(const T *from, int64_t from_stride, int64_t rows, T *
 // Each line of `to` is written as a whole, from lines that stay in L1 meanwhile. A piece of a
 // tensor of rows of channels touches one line of each position, and no hardware sees which ones
 // come next; so those of the next 128 positions are fetched. Where rows follow one another without
-// gaps, as in a turned plane, it does, and fetching costs a tenth. So it does in the caches where
-// the tensor is written.
+// gaps, as in a turned plane, the hardware sees them, and fetching costs a tenth. Lines that are
+// written are not fetched: in the caches that costs a fifth, and beyond them it gains nothing.
 //
 // Where one line is all there is of a position, as with some samples, the next one may be some
 // hundred KiB away. Few such lines fit the caches together. So each is read as a whole, and few are

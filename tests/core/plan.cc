@@ -174,6 +174,17 @@ TEST_CASE("tiles balance over 1 to 256 threads where there is enough work", "[pl
       }
 }
 
+// Catches: one thread for small calls with transposed tensors, which cost three times as much.
+TEST_CASE("plan: what is transposed has more threads", "[plan]") {
+  Work work;
+  work.size = {1, 256, 14, 14};
+  work.passes = 2;
+  const Machine machine{2, 1 << 20};
+  CHECK(useful_workers(work, machine) == 1);
+  work.order = MemoryOrder::mixed;
+  CHECK(useful_workers(work, machine) == 2);
+}
+
 // Catches: tiles that jump to and fro in memory.
 TEST_CASE("plan: tiles of rows of channels change channels first", "[plan]") {
   Work work;
