@@ -176,8 +176,12 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
   // would not: 3 of 32 sets of 2x1280x16x16, 480 bytes, take 1.45 times as long.
   constexpr int64_t kLeastRowBytes = 512, kRowInCaches = 8;  // of L2
   plan.group = std::min(max_group, row);
-  if (channels_last && may_be_whole && work.rows() > 1 &&
-      channel_bytes * row <= kRowInCaches * machine.l2_bytes && find_whole_groups(work, plan) &&
+  // Planes of one element, of one sample: any group is a run of memory.
+  const bool is_one_run = work.size.n == 1 && work.size.plane() == work.merged;
+  const bool has_short_rows =
+      work.rows() > 1 && channel_bytes * row <= kRowInCaches * machine.l2_bytes;
+  if (channels_last && may_be_whole && (is_one_run || has_short_rows) &&
+      find_whole_groups(work, plan) &&
       (plan.group == row || plan.group * work.together * work.element_bytes >= kLeastRowBytes))
     return plan;
   if (channels_last || !may_be_whole || shares_samples(work, machine, plan)) {
