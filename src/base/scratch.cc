@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include <sys/mman.h>
+
 #include "base/error.h"
 
 namespace bn2d {
@@ -13,6 +15,7 @@ constexpr size_t kAlignment = 64;
 // A worker has about 110 KiB: calls of a hundred threads find their block again.
 constexpr size_t kLargestKept = size_t{16} << 20;
 constexpr size_t kSmallest = size_t{32} << 10;
+constexpr size_t kLargePage = size_t{2} << 20;
 
 // In front of the memory, in a cache line of its own.
 struct alignas(kAlignment) Header {
@@ -63,7 +66,16 @@ bool give_back(unsigned first, Header *header) {
 size_t rounded(size_t bytes) {
   size_t size = kSmallest;
   while (size < bytes && size < kLargestKept) size *= 2;
-  return size >= bytes ? size : (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  return size >= bytes ? size : (bytes + kLargePage - 1) / kLargePage * kLargePage;
+}
+
+// What is not kept comes from the system for each call, and its pages are new: in small ones a
+// page of 4 KiB costs as much as copying it three times.
+void *allocate(size_t size) {
+  const bool is_large = size > kLargestKept;
+  void *const memory = std::aligned_alloc(is_large ? kLargePage : kAlignment, size);
+  if (is_large && memory != nullptr) madvise(memory, size, MADV_HUGEPAGE);
+  return memory;
 }
 
 }  // namespace
@@ -83,7 +95,7 @@ Scratch::Scratch(size_t bytes) {
   }
   if (header == nullptr) {
     const size_t size = rounded(wanted);
-    header = static_cast<Header *>(std::aligned_alloc(kAlignment, size));
+    header = static_cast<Header *>(allocate(size));
     if (header == nullptr) fail_memory();
     header->bytes = size;
   }

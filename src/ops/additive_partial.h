@@ -66,7 +66,7 @@ class AdditivePartial {
     }
   }
 
-  void merge(const Group &g, Partial *into, const Partial &from) const {
+  [[gnu::noinline]] void merge(const Group &g, Partial *into, const Partial &from) const {
     for (int term = 0; term < kSums; ++term)
       for (int64_t i = term * kernels::kMaxGroup; i < term * kernels::kMaxGroup + g.channels; ++i) {
         const TwoSum s = two_sum(into->hi[i], from.hi[i]);

@@ -74,17 +74,20 @@ Agreement::Agreement(bool is_allowed, Tensors *tensors) : to_(tensors->out) {
 }
 
 void Agreement::copy(const Pool &pool, int32_t thread_limit) const {
-  if (!exists()) return;
+  if (exists()) copy_elements(from_, to_, pool, thread_limit);
+}
+
+void copy_elements(const View &from, const View &to, const Pool &pool, int32_t thread_limit) {
   Work work;
-  work.size = to_.size;
-  work.element_bytes = dtype_size(to_.dtype);
+  work.size = to.size;
+  work.element_bytes = dtype_size(to.dtype);
   work.order = MemoryOrder::mixed;
   const Machine machine = machine_for_call(pool, thread_limit, work);
   const int workers = useful_workers(work, machine);
   const Tiles tiles = make_tiles(work, workers);
   auto unit = [&](int64_t index) {
     const Tiles::Tile tile = tiles.at(index);
-    copy_box(from_, to_,
+    copy_box(from, to,
              {tile.block.first_sample, tile.block.samples, tile.group.channel, tile.group.channels,
               tile.block.position, tile.block.length});
   };

@@ -25,6 +25,7 @@
 #include "ops/reordered.h"
 #include "ops/repeats.h"
 #include "ops/schedule.h"
+#include "ops/sets_as_planes.h"
 #include "ops/unbounded_statistics.h"
 
 namespace bn2d {
@@ -401,14 +402,18 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
 
 }  // namespace
 
+void backward_by_planes(const BackwardCall &call) { run_in_one(call, backward_parts); }
+
 void backward(const BackwardCall &call) {
   using C = BackwardCall;
   if (call.dy.size.numel() == 0) {
     if (call.sums) std::fill_n(call.sums, 2 * call.dy.size.c, 0.0);
     blend_nothing_into(call.dbias, call.dy.size.c, call.blend);
     blend_nothing_into(call.dweight, call.dy.size.c, call.blend);
+  } else if (backward_by_sets(call)) {
+    return;
   } else if (call.sets.rest(call.dy.size) == 0) {
-    run_in_one(call, backward_parts);
+    backward_by_planes(call);
   } else {
     run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::z, &C::dx, &C::dz}, {&C::dweight, &C::dbias},
                   backward_parts);

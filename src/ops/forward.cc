@@ -14,6 +14,7 @@
 #include "ops/reordered.h"
 #include "ops/repeats.h"
 #include "ops/schedule.h"
+#include "ops/sets_as_planes.h"
 
 namespace bn2d {
 namespace {
@@ -359,7 +360,8 @@ void save_parameters(const ForwardCall &call) {
   save(call.bias, 0, call.saved.bias);
 }
 
-// One call after another.
+}  // namespace
+
 [[gnu::noinline]] void forward_parts(const ForwardCall *calls, int count, const Ready &before) {
   const ForwardCall &call = *calls;
   Tensors tensors;
@@ -392,6 +394,8 @@ void save_parameters(const ForwardCall &call) {
   forward_parts(calls + 1, count - 1, Ready::of(run));
 }
 
+namespace {
+
 void forward_in_two(const ForwardCall &call) {
   const Extents &size = call.x.size;
   const int64_t rest = call.sets.rest(size), whole = size.n - rest,
@@ -423,6 +427,7 @@ void forward(const ForwardCall &call) {
     channels.x.size = {1, call.x.size.c, 1, 1};
     return forward_parts(&channels, 1, Ready());
   }
+  if (forward_by_sets(call)) return;
   if (call.sets.rest(call.x.size) == 0) return forward_parts(&call, 1, Ready());
   forward_in_two(call);
 }

@@ -6,22 +6,9 @@
 #include "base/scratch.h"
 #include "ops/operations.h"
 #include "ops/parameter_gradients.h"
+#include "ops/ready.h"
 
 namespace bn2d {
-
-// Both calls get their memory before the first one writes anything: an operation that is ready runs
-// those that came before it.
-struct Ready {
-  const void *object = nullptr;
-  void (*call)(const void *) = nullptr;
-  void run() const {
-    if (call != nullptr) call(object);
-  }
-  template <class F>
-  static Ready of(const F &f) {
-    return {&f, [](const void *object) { (*static_cast<const F *>(object))(); }};
-  }
-};
 
 // Some samples of a tensor. The first ones, or the rest.
 inline View samples_of(const View &view, int64_t first, int64_t count) {

@@ -361,7 +361,8 @@ class Schedule {
         for (int64_t c = 0; c < of_set; ++c)
           targets[k][c * sets + set] = sources[k][set * of_set + c];
   }
-  static void move(const Partial &from, int64_t first, int64_t count, Partial *to) {
+  [[gnu::noinline]] static void move(const Partial &from, int64_t first, int64_t count,
+                                     Partial *to) {
     const auto sources = Operation::arrays(const_cast<Partial &>(from)),
                targets = Operation::arrays(*to);
     for (int k = 0; k < Operation::kDoubles; ++k)
