@@ -1,10 +1,10 @@
 #include "base/scratch.h"
 
+#include <sys/mman.h>
+
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
-
-#include <sys/mman.h>
 
 #include "base/error.h"
 

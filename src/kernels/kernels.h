@@ -28,6 +28,7 @@
 #include <cstdint>
 
 #include "kernels/transpose.h"
+#include "kernels/xhat.h"
 #include "tensor/dtype.h"
 
 namespace bn2d::kernels {
@@ -330,6 +331,7 @@ struct Kernels {
   ChannelKernels channel;
   void (*activate[2])(const ActivationJob &job);   // floats, doubles
   void (*transpose[3])(const Transposition &job);  // elements of 2, 4 and 8 bytes
+  bool (*xhat)(const XhatOfSample &of);
   const TypeKernels &of(DType dtype) const {
     return *(dtype == DType::f64    ? f64
              : dtype == DType::f16  ? f16

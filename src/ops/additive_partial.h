@@ -8,6 +8,7 @@
 
 #include "base/two_sum.h"
 #include "ops/blockwise.h"
+#include "ops/channels_of_sets.h"
 #include "ops/extreme.h"
 #include "ops/operations.h"
 #include "ops/schedule.h"
@@ -39,7 +40,7 @@ class AdditivePartial {
                      low = saved_.mean_lo ? saved_.mean_lo[set] : 0;
         set_center(mean, low, first, accumulators);
         const auto repeat = [&](auto *array) {
-          std::fill_n(array + first + 1, channels - 1, array[first]);
+          fill(array + first + 1, channels - 1, array[first]);
         };
         repeat(accumulators.center_lo);
         if (accumulators.wide) {
@@ -207,9 +208,9 @@ class AdditivePartial {
     const auto count = static_cast<size_t>(g.channels * bytes);
     if (k == 2 && !saved_.side_has_bound) {
       if (is_wide()) {
-        std::fill_n(static_cast<double *>(to), g.channels, kNoBound);
+        fill(static_cast<double *>(to), g.channels, kNoBound);
       } else {
-        std::fill_n(static_cast<float *>(to), g.channels, static_cast<float>(kNoBound));
+        fill(static_cast<float *>(to), g.channels, static_cast<float>(kNoBound));
       }
     } else if (saved_.side == nullptr) {
       std::memset(to, 0, count);

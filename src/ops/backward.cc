@@ -109,23 +109,22 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   [[gnu::noinline]] kernels::ChannelStatistics statistics_of(const Group &g,
                                                              Numbers *numbers) const {
     const SavedStatistics &saved = call_.saved;
-    if (sets_.batches() == 1 && !has_wide_sets()) {
-      const auto at = [&](const double *array) { return array ? array + g.channel : nullptr; };
-      return {at(saved.mean), at(saved.mean_lo), at(saved.invstd), at(saved.weight)};
-    }
-    for_sets(g, [&](int64_t set, int64_t first, int64_t channels) {
-      std::fill_n(numbers->mean + first, channels, saved.mean ? saved.mean[set] : 0);
-      std::fill_n(numbers->mean_lo + first, channels, saved.mean_lo ? saved.mean_lo[set] : 0);
-      std::fill_n(numbers->invstd + first, channels, saved.invstd[set]);
-    });
-    for_channels_of_module(sets_, g, [&](int64_t first, int64_t channels, int64_t offset) {
-      if (saved.weight) {
+    const auto at = [&](const double *array) { return array ? array + g.channel : nullptr; };
+    kernels::ChannelStatistics statistics = {at(saved.mean), at(saved.mean_lo), at(saved.invstd),
+                                             at(saved.weight)};
+    if (sets_.batches() > 1 && saved.weight) {
+      for_channels_of_module(sets_, g, [&](int64_t first, int64_t channels, int64_t offset) {
         std::copy_n(saved.weight + first, channels, numbers->weight + offset);
-      } else {
-        std::fill_n(numbers->weight + offset, channels, 1.0);
-      }
+      });
+      statistics.weight = numbers->weight;
+    }
+    if (!has_wide_sets()) return statistics;
+    for_sets(g, [&](int64_t set, int64_t first, int64_t channels) {
+      fill(numbers->mean + first, channels, saved.mean ? saved.mean[set] : 0);
+      fill(numbers->mean_lo + first, channels, saved.mean_lo ? saved.mean_lo[set] : 0);
+      fill(numbers->invstd + first, channels, saved.invstd[set]);
     });
-    return {numbers->mean, numbers->mean_lo, numbers->invstd, numbers->weight};
+    return {numbers->mean, numbers->mean_lo, numbers->invstd, statistics.weight};
   }
 
   // The sums that came from outside.

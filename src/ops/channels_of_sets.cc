@@ -7,6 +7,9 @@
 
 namespace bn2d {
 
+void fill(double *to, int64_t count, double value) { std::fill_n(to, count, value); }
+void fill(float *to, int64_t count, float value) { std::fill_n(to, count, value); }
+
 void KeptOfSets::sum(const Group &g, double *sums) const {
   double low[kernels::kMaxGroup] = {};
   std::fill_n(sums, g.channels, 0.0);

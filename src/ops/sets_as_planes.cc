@@ -22,14 +22,8 @@ namespace {
 
 constexpr int64_t kMostOfPlane = 9;  // elements
 
-// Numbers that double has room for the squares and quotients of.
-constexpr double kLeastOrdinary = 0x1p-400, kMostOrdinary = 0x1p400;
-bool is_ordinary(double v) { return v >= kLeastOrdinary && v <= kMostOrdinary; }
-
-// Half data would be rounded twice.
 bool has_small_planes(const View &x, const SetShape &sets) {
-  return sets.channels > 1 && x.size.plane() <= kMostOfPlane && x.size.numel() != 0 &&
-         dtype_size(x.dtype) == arithmetic_size(x.dtype);
+  return sets.channels > 1 && x.size.plane() <= kMostOfPlane && x.size.numel() != 0;
 }
 
 bool is_packed(const View &view) {
@@ -37,21 +31,73 @@ bool is_packed(const View &view) {
   return has_contiguous_planes(view) && view.block == 0 && view.stride.c == size.plane() &&
          (size.n == 1 || view.stride.n == size.c * size.plane());
 }
+// Half data are copied as floats.
+bool is_half(const View &view) { return view.dtype != arithmetic_dtype(view.dtype); }
+bool is_copied(const View &view) { return !is_packed(view) || is_half(view); }
+
+View packed_view(std::byte *memory, DType dtype, const View &like) {
+  return contiguous_view(memory, dtype, like.size);
+}
+// Of a packed tensor, in whole lines.
+int64_t packed_bytes(DType dtype, const View &like) {
+  return divide_up(like.size.numel() * dtype_size(dtype), kLineBytes) * kLineBytes;
+}
 
 // A packed tensor as one sample that has a channel for each set.
 View as_sets(const View &packed, int64_t sets) {
   return contiguous_view(packed.data, packed.dtype, {1, sets, 1, packed.size.numel() / sets});
 }
 
-// Of a packed tensor, in whole lines.
-int64_t packed_bytes(const View &like) {
-  return divide_up(like.size.numel() * dtype_size(like.dtype), kLineBytes) * kLineBytes;
-}
+// To and from packed tensors of the arithmetic type.
+class Copies {
+ public:
+  // memory: bytes() for half data.
+  template <class Call>
+  Copies(const Call &call, std::byte *memory)
+      : pool_(pool_of(call)), thread_limit_(call.thread_limit), memory_(memory) {}
+  static int64_t bytes(const View &like) {
+    return is_half(like) ? packed_bytes(like.dtype, like) : 0;
+  }
+  template <class Call>
+  static const Pool &pool_of(const Call &call) {
+    return call.pool ? *call.pool : process_pool();
+  }
 
-template <class Call>
-const Pool &pool_of(const Call &call) {
-  return call.pool ? *call.pool : process_pool();
-}
+  void load(const View &from, const View &to) const { copy(from, to, true); }
+  void store(const View &from, const View &to) const { copy(to, from, false); }
+  void store_as_is(const View &from, const View &to) const {
+    copy_elements(from, to, pool_, thread_limit_);
+  }
+
+ private:
+  void copy(const View &tensor, const View &numbers, bool loads) const {
+    if (!is_half(tensor))
+      return loads ? store_as_is(tensor, numbers) : store_as_is(numbers, tensor);
+    const bool is_apart = !is_packed(tensor);
+    const View packed = is_apart ? packed_view(memory_, tensor.dtype, tensor) : tensor;
+    if (is_apart && loads) store_as_is(tensor, packed);
+    convert(packed, numbers, loads);
+    if (is_apart && !loads) store_as_is(packed, tensor);
+  }
+  void convert(const View &halves, const View &floats, bool loads) const {
+    const kernels::TypeKernels &kernels = kernels::active().of(halves.dtype);
+    const int64_t elements = halves.size.numel();
+    constexpr int64_t kRun = 1 << 14;
+    Work work;
+    work.size = halves.size;
+    auto unit = [&](int64_t run) {
+      const int64_t first = run * kRun, count = std::min(kRun, elements - first);
+      std::byte *const half = halves.data + 2 * first, *const number = floats.data + 4 * first;
+      loads ? kernels.load_row(half, count, number) : kernels.store_row(number, count, half, false);
+    };
+    for_each_unit(pool_, useful_workers(work, machine_for_call(pool_, thread_limit_, work)),
+                  divide_up(elements, kRun), Order::forward, unit);
+  }
+
+  const Pool &pool_;
+  const int32_t thread_limit_;
+  std::byte *const memory_;
+};
 
 }  // namespace
 
@@ -60,20 +106,25 @@ bool forward_by_sets(const ForwardCall &call) {
       call.fused.activation != Activation::none || call.given.exist() || call.moments != nullptr)
     return false;
   const Extents &size = call.x.size;
+  const DType dtype = arithmetic_dtype(call.x.dtype);
   const int64_t sets = call.sets.count(size), identity = MomentArrays::kArrays * size.c;
-  const bool is_in_y = is_packed(call.y) && !(call.z.exists() && call.z.data == call.y.data),
-             is_copied = !is_packed(call.x);
-  const int64_t tensor_bytes = is_in_y ? 0 : packed_bytes(call.x);
-  const Scratch scratch(
-      static_cast<size_t>(tensor_bytes + 8 * identity + 2 * int64_t{sizeof(ForwardCall)}));
-  std::byte *const memory = static_cast<std::byte *>(scratch.data());
-  double *const nothing = reinterpret_cast<double *>(memory + tensor_bytes);
-  const View packed = is_in_y ? call.y : contiguous_view(memory, call.x.dtype, size);
+  const bool is_in_y = !is_copied(call.y) && !(call.z.exists() && call.z.data == call.y.data),
+             copies_x = is_copied(call.x), copies_z = call.z.exists() && is_half(call.z);
+  const int64_t tensor_bytes = packed_bytes(dtype, call.x),
+                tensors = static_cast<int64_t>(!is_in_y) + static_cast<int64_t>(copies_z);
+  const Scratch scratch(static_cast<size_t>(tensors * tensor_bytes + Copies::bytes(call.x) +
+                                            8 * identity + 2 * int64_t{sizeof(ForwardCall)}));
+  std::byte *const memory = static_cast<std::byte *>(scratch.data()), *const of_copies =
+                                                                          memory +
+                                                                          tensors * tensor_bytes;
+  double *const nothing = reinterpret_cast<double *>(of_copies + Copies::bytes(call.x));
+  const View packed = is_in_y ? call.y : packed_view(memory, dtype, call.x),
+             z = copies_z ? packed_view(memory + tensor_bytes, dtype, call.z) : call.z;
 
   static_assert(std::is_trivially_destructible_v<ForwardCall> && alignof(ForwardCall) == 8);
   ForwardCall *const parts = reinterpret_cast<ForwardCall *>(nothing + identity);
   ForwardCall &of_sets = *new (parts) ForwardCall(call);
-  of_sets.x = as_sets(is_copied ? packed : call.x, sets);
+  of_sets.x = as_sets(copies_x ? packed : call.x, sets);
   of_sets.y = as_sets(packed, sets);
   of_sets.z = View();
   of_sets.sets = SetShape();
@@ -82,6 +133,7 @@ bool forward_by_sets(const ForwardCall &call) {
 
   ForwardCall &of_channels = *new (parts + 1) ForwardCall(call);
   of_channels.x = of_channels.y = packed;
+  of_channels.z = z;
   of_channels.sets = SetShape();
   std::fill_n(nothing, identity, 0.0);
   std::fill_n(nothing + 2 * size.c, size.c, 1.0);  // variances
@@ -91,189 +143,216 @@ bool forward_by_sets(const ForwardCall &call) {
   of_channels.saved.weight = call.saved.weight;
   of_channels.saved.bias = call.saved.bias;
 
-  const auto pack = [&] {
-    if (is_copied) copy_elements(call.x, packed, pool_of(call), call.thread_limit);
+  const Copies copies(call, of_copies);
+  const auto load = [&] {
+    if (copies_x) copies.load(call.x, packed);
+    if (copies_z) copies.load(call.z, z);
   };
-  forward_parts(parts, 2, Ready::of(pack));
-  if (!is_in_y) copy_elements(packed, call.y, pool_of(call), call.thread_limit);
+  forward_parts(parts, 2, Ready::of(load));
+  if (!is_in_y) copies.store(packed, call.y);
   return true;
 }
 
 namespace {
 
-// The magnitude of the smallest weight that is not 0, or 1. NaN where one of them, or its square,
-// may be beyond double.
+// The magnitude of the smallest weight that is not 0, or 1. NaN where a quotient of weights may be
+// beyond double.
 double least_weight(const double *weight, int64_t channels) {
+  constexpr double kLeast = 0x1p-400, kMost = 0x1p400;
   double least = std::numeric_limits<double>::infinity();
   for (int64_t c = 0; weight != nullptr && c < channels; ++c) {
     const double size = std::fabs(weight[c]);
     if (size == 0) continue;
-    if (!is_ordinary(size)) return std::numeric_limits<double>::quiet_NaN();
+    if (!(size >= kLeast && size <= kMost)) return std::numeric_limits<double>::quiet_NaN();
     least = std::min(least, size);
   }
   return std::isinf(least) ? 1 : least;
 }
 
-// Whether some of these elements are infinite or NaN: the exponent is all ones then, and one more
-// carries into the sign. Eight bytes at a time; the last ones may be seen twice.
-bool has_not_finite(const std::byte *elements, int64_t bytes, DType dtype) {
-  const bool is_double = dtype == DType::f64;
-  const uint64_t exponents = is_double ? 0x7ff0'0000'0000'0000 : 0x7f80'0000'7f80'0000,
-                 one = is_double ? 0x0010'0000'0000'0000 : 0x0080'0000'0080'0000,
-                 signs = is_double ? 0x8000'0000'0000'0000 : 0x8000'0000'8000'0000;
-  uint64_t carried = 0;
-  const auto add = [&](int64_t at) {
-    uint64_t word;
-    std::memcpy(&word, elements + at, 8);
-    carried |= (word & exponents) + one;
-  };
-  for (int64_t i = 0; i + 8 <= bytes; i += 8) add(i);
-  add(bytes - 8);
-  return (carried & signs) != 0;
-}
+// Gradients of float and half data. With g = weight*dy:
+//   dweight = sum dy*xhat,  dbias = sum dy,  dx = invstd * (g - mean(g) - xhat*mean(g*xhat))
+class BackwardBySets {
+ public:
+  // least: see least_weight().
+  BackwardBySets(const BackwardCall &call, double least)
+      : call_(call),
+        size_(call.dy.size),
+        sets_(call.sets.count(size_)),
+        of_sample_(sets_ / size_.n),
+        of_all_(size_.c * size_.plane()),
+        of_share_(std::max({kShare / of_all_, kFewestOfShare, divide_up(size_.n, kMostShares)})),
+        shares_(divide_up(size_.n, of_share_)),
+        exponent_(std::ilogb(least)),
+        scratch_(static_cast<size_t>(2 * tensor_bytes() + Copies::bytes(call.dy) + 8 * doubles() +
+                                     size_.n)),
+        copies_(call, static_cast<std::byte *>(scratch_.data()) + 2 * tensor_bytes()) {
+    std::byte *const memory = static_cast<std::byte *>(scratch_.data());
+    xhat_ = contiguous_view(memory, DType::f32, size_);
+    g_ = contiguous_view(memory + tensor_bytes(), DType::f32, size_);
+    zeros_ = reinterpret_cast<double *>(memory + 2 * tensor_bytes() + Copies::bytes(call.dy));
+    ones_ = zeros_ + sets_;
+    scale_ = ones_ + sets_;
+    weight_ = scale_ + sets_;
+    sums_ = weight_ + of_all_;
+    is_beyond_ = reinterpret_cast<uint8_t *>(zeros_ + doubles());
+    std::memset(zeros_, 0, static_cast<size_t>(8 * doubles() + size_.n));
+    std::fill_n(ones_, sets_, 1.0);
+    const SavedStatistics &saved = call.saved;
+    // Weights of 1 or more, so that no small gradient loses bits.
+    for (int64_t s = 0; s < sets_; ++s) scale_[s] = std::ldexp(saved.invstd[s], exponent_);
+    for (int64_t i = 0; i < of_all_; ++i)
+      weight_[i] = std::ldexp(saved.weight ? saved.weight[i / size_.plane()] : 1, -exponent_);
+  }
 
-// Marks the samples of a packed tensor that have an element that is infinite or NaN.
-void mark_not_finite(const View &packed, const BackwardCall &call, uint8_t *is_marked) {
-  Work work;
-  work.size = packed.size;
-  work.element_bytes = dtype_size(packed.dtype);
-  const Pool &pool = pool_of(call);
-  constexpr int64_t kBytes = 1 << 16;
-  const int64_t bytes = packed.stride.n * work.element_bytes,
-                samples = std::max(kBytes / bytes, int64_t{1});
-  auto unit = [&](int64_t index) {
-    const int64_t end = std::min((index + 1) * samples, packed.size.n);
-    for (int64_t n = index * samples; n < end; ++n)
-      if (has_not_finite(packed.data + n * bytes, bytes, packed.dtype)) is_marked[n] = 1;
-  };
-  for_each_unit(pool, useful_workers(work, machine_for_call(pool, call.thread_limit, work)),
-                divide_up(packed.size.n, samples), Order::forward, unit);
-}
+  // Nothing but scratch is written until all have had their memory but the last call, which gets it
+  // before it writes.
+  void run() const {
+    if (is_copied(call_.x)) copies_.load(call_.x, xhat_);
+    if (is_copied(call_.dy)) copies_.load(call_.dy, g_);
+    normalise_all();
+    for_samples_beyond([&](int64_t n) { find_by_planes(n); });
+    const bool is_in_dx = !is_copied(call_.dx);
+    BackwardCall of_sets = call_;
+    of_sets.sets = SetShape();
+    of_sets.x = as_sets(xhat_, sets_);
+    of_sets.dy = as_sets(g_, sets_);
+    of_sets.dx = as_sets(is_in_dx ? call_.dx : g_, sets_);
+    of_sets.saved = {zeros_, zeros_, ones_, scale_};
+    of_sets.dweight = of_sets.dbias = ChannelArray();
+    backward(of_sets);
+    if (!is_in_dx) copies_.store(g_, call_.dx);
+    for_samples_beyond(
+        [&](int64_t n) { copies_.store_as_is(dx_beyond(n), samples_of(call_.dx, n, 1)); });
+    blend_sums();
+  }
 
-// Samples whose gradients are found plane by plane. Each has its statistics for itself, and so its
-// result is that of a call of its own.
-struct Sample {
-  const BackwardCall &call;
-  int64_t n;
-  View of(const View &view) const { return samples_of(view, n, 1); }
-  void gradients(const View &dx, double *dweight) const {
-    BackwardCall own = call;
-    own.x = of(call.x);
-    own.dy = of(call.dy);
-    own.dx = of(dx);
-    own.saved = behind(call.saved, call.sets, call.dy.size, n, call.dy.dtype);
-    own.dbias = ChannelArray();
-    own.dweight = dweight == nullptr ? ChannelArray() : ChannelArray{DType::f64, dweight};
-    own.blend = 1;
+ private:
+  // Samples that a thread takes: a few pages of memory, and so many that there are not too many
+  // sums to keep. The shape alone decides, for sums are merged share by share.
+  static constexpr int64_t kShare = 1 << 14, kFewestOfShare = 16, kMostShares = 64, kColumns = 512;
+
+  int64_t tensor_bytes() const { return packed_bytes(DType::f32, call_.dy); }
+  int64_t doubles() const { return 3 * sets_ + of_all_ * (1 + 2 * shares_); }
+  template <class F>
+  void for_samples_beyond(const F &f) const {
+    for (int64_t n = 0; n < size_.n; ++n)
+      if (is_beyond_[n]) f(n);
+  }
+
+  void normalise_all() const {
+    Work work;
+    work.size = size_;
+    work.reads = 2;
+    const Machine machine = machine_for_call(Copies::pool_of(call_), call_.thread_limit, work);
+    // Sets whose sums stay in L1.
+    const int64_t at_once = std::max(kColumns * of_sample_ / of_all_, int64_t{1});
+    auto unit = [&](int64_t share) {
+      const int64_t first = share * of_share_, last = std::min(first + of_share_, size_.n);
+      double *const sums = sums_ + share * 2 * of_all_;
+      for (int64_t set = 0; set < of_sample_; set += at_once)
+        for (int64_t n = first; n < last; ++n)
+          if (!find_xhat(n, set, std::min(at_once, of_sample_ - set), sums)) is_beyond_[n] = 1;
+      for (int64_t n = first; n < last; ++n)
+        if (is_beyond_[n]) is_beyond_[n] = has_set_beyond(n);
+    };
+    for_each_unit(Copies::pool_of(call_), useful_workers(work, machine), shares_, Order::forward,
+                  unit);
+  }
+  // False: some of it, or of g, is infinite or NaN.
+  bool find_xhat(int64_t n, int64_t set, int64_t sets, double *sums) const {
+    const SavedStatistics &saved = call_.saved;
+    const int64_t of_set = of_all_ / of_sample_, s = n * of_sample_ + set, i = set * of_set;
+    const View &x = is_copied(call_.x) ? xhat_ : call_.x, &dy = is_copied(call_.dy) ? g_ : call_.dy;
+    return kernels::active().xhat({sets, of_set, saved.mean ? saved.mean + s : nullptr,
+                                   saved.mean_lo ? saved.mean_lo + s : nullptr, saved.invstd + s,
+                                   weight_ + i, of(x, n) + i, of(dy, n) + i, of(xhat_, n) + i,
+                                   of(g_, n) + i, sums + i, sums + of_all_ + i});
+  }
+  float *of(const View &packed, int64_t n) const {
+    return reinterpret_cast<float *>(packed.data) + n * of_all_;
+  }
+
+  // Whether a sample has a set whose xhat or g is not finite, although all is that they were
+  // computed from. Then dx may be finite, too.
+  [[gnu::cold]] bool has_set_beyond(int64_t n) const {
+    const int64_t channels = size_.c / of_sample_;
+    const auto are_finite = [&](const View &view, int64_t set) {
+      bool all = true;
+      for (int64_t c = set * channels; c < (set + 1) * channels; ++c)
+        for (int64_t p = 0; p < size_.plane(); ++p)
+          all = all &&
+                std::isfinite(load_element(view.dtype, view.at(n, c, p / size_.w, p % size_.w), 0));
+      return all;
+    };
+    for (int64_t set = 0; set < of_sample_; ++set) {
+      const int64_t s = n * of_sample_ + set;
+      const bool is_from_finite =
+          std::isfinite(call_.saved.invstd[s]) &&
+          (call_.saved.mean == nullptr || std::isfinite(call_.saved.mean[s])) &&
+          are_finite(call_.x, set) && are_finite(call_.dy, set);
+      if (is_from_finite && !(are_finite(xhat_, set) && are_finite(g_, set))) return true;
+    }
+    return false;
+  }
+  // Where dx of such a sample is until all is read.
+  View dx_beyond(int64_t n) const {
+    return contiguous_view(samples_of(xhat_, n, 1).data, call_.dx.dtype,
+                           {1, size_.c, size_.h, size_.w});
+  }
+  // dx of a sample plane by plane, in the place of its xhat. It has its statistics for itself, so
+  // that is what a call of its own would give.
+  [[gnu::cold]] void find_by_planes(int64_t n) const {
+    BackwardCall own = call_;
+    own.x = samples_of(call_.x, n, 1);
+    own.dy = samples_of(call_.dy, n, 1);
+    own.dx = dx_beyond(n);
+    own.saved = behind(call_.saved, call_.sets, size_, n, DType::f32);
+    own.dweight = own.dbias = ChannelArray();
     backward_by_planes(own);
   }
+
+  void blend_sums() const {
+    for (int64_t share = 1; share < shares_; ++share)
+      for (int64_t i = 0; i < 2 * of_all_; ++i) sums_[i] += sums_[2 * of_all_ * share + i];
+    // Of each channel, to the front.
+    const int64_t channels = size_.c, plane = size_.plane();
+    for (int64_t c = 0; c < 2 * channels; ++c) {
+      double sum = 0;
+      for (int64_t i = c * plane; i < (c + 1) * plane; ++i) sum += sums_[i];
+      sums_[c] = sum;
+    }
+    for (int64_t c = 0; c < channels; c += kernels::kMaxGroup) {
+      const Group group = {c, std::min<int64_t>(kernels::kMaxGroup, channels - c)};
+      blend_into(call_.dweight, group, call_.blend, sums_ + c);
+      blend_into(call_.dbias, group, call_.blend, sums_ + channels + c);
+    }
+  }
+
+  const BackwardCall &call_;
+  const Extents size_;
+  const int64_t sets_, of_sample_, of_all_;  // sets; those, and the elements, of a sample
+  const int64_t of_share_, shares_;          // of_share: samples
+  const int exponent_;
+  const Scratch scratch_;
+  const Copies copies_;
+  View xhat_, g_;
+  double *zeros_, *ones_, *scale_;  // of sets
+  double *weight_;                  // of the elements of a sample
+  double *sums_;                    // of these, too: of dy*xhat and of dy, of each share
+  uint8_t *is_beyond_;              // of samples
 };
 
 }  // namespace
 
-// With g = weight*dy:
-//   dweight = sum dy*xhat,  dbias = sum dy,  dx = invstd * (g - mean(g) - xhat*mean(g*xhat))
-// Nothing but scratch is written until all calls have had their memory but for the last one, which
-// gets it before it writes. In a sample whose xhat or g is beyond the range of the type, dx may be
-// within it all the same; planes find it one by one.
 bool backward_by_sets(const BackwardCall &call) {
-  if (!has_small_planes(call.dy, call.sets) || !call.batch_statistics || !call.dx.exists() ||
-      call.dz.exists() || call.fused.activation != Activation::none || call.sums != nullptr ||
+  if (!has_small_planes(call.dy, call.sets) || call.dy.dtype == DType::f64 ||
+      !call.batch_statistics || !call.dx.exists() || call.dz.exists() ||
+      call.fused.activation != Activation::none || call.sums != nullptr ||
       call.given_sums != nullptr)
     return false;
-  const SavedStatistics &saved = call.saved;
-  const int64_t samples = call.dy.size.n, channels = call.dy.size.c,
-                sets = call.sets.count(call.dy.size);
-  const double least = least_weight(saved.weight, channels);
+  const double least = least_weight(call.saved.weight, call.dy.size.c);
   if (std::isnan(least)) return false;
-
-  constexpr int64_t kArrays = 4;  // of sets, of channels
-  const int64_t tensor_bytes = packed_bytes(call.dy), doubles = kArrays * (sets + channels);
-  const Scratch scratch(static_cast<size_t>(2 * tensor_bytes + 8 * doubles + 2 * samples));
-  std::byte *const memory = static_cast<std::byte *>(scratch.data());
-  const View xhat = contiguous_view(memory, call.dy.dtype, call.dy.size),
-             g = contiguous_view(memory + tensor_bytes, call.dy.dtype, call.dy.size);
-  double *const mean = reinterpret_cast<double *>(memory + 2 * tensor_bytes),
-               *const mean_lo = mean + sets, *const variance = mean_lo + sets,
-               *const zeros = variance + sets, *const ones = zeros + sets,
-               *const weight = ones + channels, *const dweight = weight + channels,
-               *const dbias = dweight + channels;
-  uint8_t *const has_xhat_beyond = reinterpret_cast<uint8_t *>(mean + doubles),
-                *const has_g_beyond = has_xhat_beyond + samples;
-  std::memset(mean, 0, static_cast<size_t>(8 * doubles + 2 * samples));
-  std::fill_n(ones, channels, 1.0);
-
-  const auto copy = [&](const View &from, const View &to) {
-    copy_elements(from, to, pool_of(call), call.thread_limit);
-  };
-  const bool copies_x = !is_packed(call.x);
-  if (copies_x) copy(call.x, xhat);
-  ForwardCall normalise;
-  normalise.x = as_sets(copies_x ? xhat : call.x, sets);
-  normalise.y = as_sets(xhat, sets);
-  for (int64_t s = 0; s < sets; ++s) {
-    const double invstd = saved.invstd[s];
-    if (saved.mean) mean[s] = saved.mean[s];
-    if (saved.mean_lo) mean_lo[s] = saved.mean_lo[s];
-    variance[s] = 1 / (invstd * invstd);
-    if (!is_ordinary(invstd) || !(std::fabs(mean[s]) <= kMostOrdinary))
-      has_xhat_beyond[s / (sets / samples)] = 1;
-  }
-  normalise.given = {mean, 1};
-  normalise.eps = 0;
-  normalise.thread_limit = call.thread_limit;
-  normalise.pool = call.pool;
-  forward(normalise);
-  mark_not_finite(xhat, call, has_xhat_beyond);
-  const int64_t sample_bytes = xhat.stride.n * dtype_size(xhat.dtype);
-  for (int64_t n = 0; n < samples; ++n)
-    if (has_xhat_beyond[n])
-      std::memset(xhat.data + n * sample_bytes, 0, static_cast<size_t>(sample_bytes));
-
-  BackwardCall part = call;
-  part.sets = SetShape();
-  part.blend = 0;
-  part.batch_statistics = false;
-  part.x = xhat;
-  const bool copies_dy = !is_packed(call.dy);
-  if (copies_dy) copy(call.dy, g);
-  part.dy = copies_dy ? g : call.dy;
-  part.dx = g;
-  // Weights of 1 or more, so that no small gradient loses bits.
-  const int exponent = std::ilogb(least);
-  for (int64_t c = 0; c < channels; ++c)
-    weight[c] = std::ldexp(saved.weight ? saved.weight[c] : 1, -exponent);
-  part.saved = {nullptr, nullptr, ones, weight};
-  if (call.dweight.exists()) part.dweight = {DType::f64, dweight};
-  if (call.dbias.exists()) part.dbias = {DType::f64, dbias};
-  backward(part);
-  mark_not_finite(g, call, has_g_beyond);
-  for (int64_t n = 0; n < samples; ++n)
-    if (has_xhat_beyond[n] || has_g_beyond[n])
-      Sample{call, n}.gradients(xhat, call.dweight.exists() && has_xhat_beyond[n] ? dweight : nullptr);
-
-  part.batch_statistics = true;
-  part.x = normalise.y;
-  part.dy = as_sets(g, sets);
-  const bool is_in_dx = is_packed(call.dx);
-  part.dx = as_sets(is_in_dx ? call.dx : g, sets);
-  double *const invstd = variance, *const scale = mean;
-  for (int64_t s = 0; s < sets; ++s) {
-    invstd[s] = 1;
-    scale[s] = std::ldexp(saved.invstd[s], exponent);
-  }
-  part.saved = {zeros, zeros, invstd, scale};
-  part.dweight = part.dbias = ChannelArray();
-  backward(part);
-  if (!is_in_dx) copy(g, call.dx);
-  for (int64_t n = 0; n < samples; ++n)
-    if (has_xhat_beyond[n] || has_g_beyond[n])
-      copy(samples_of(xhat, n, 1), samples_of(call.dx, n, 1));
-  for (int64_t c = 0; c < channels; c += kernels::kMaxGroup) {
-    const Group group = {c, std::min<int64_t>(kernels::kMaxGroup, channels - c)};
-    blend_into(call.dweight, group, call.blend, dweight + c);
-    blend_into(call.dbias, group, call.blend, dbias + c);
-  }
+  BackwardBySets(call, least).run();
   return true;
 }
 

@@ -206,6 +206,16 @@ TEST_CASE("memory: norms of so many sets that no pool has their working memory",
     const numerics::Outputs right = numerics::run(c, in);
     CHECK(numerics::first_difference(numerics::run(c, in, failing), right) == "");
   }
+  // As the last one, by sets as planes (ops/sets_as_planes.h): copied first, and in place.
+  c.residual = false;
+  c.activation = {};
+  for (const numerics::Layout layout : {numerics::Layout::nhwc, numerics::Layout::nchw}) {
+    c.x = c.y = c.dx = layout;
+    const numerics::Inputs in = numerics::random_inputs(c, 44);
+    INFO(numerics::describe(c));
+    const numerics::Outputs right = numerics::run(c, in);
+    CHECK(numerics::first_difference(numerics::run(c, in, failing), right) == "");
+  }
   const std::string target = bn2d_simd_target();
   if (target == "SSE4" || target == "SCALAR") return;  // as above
   for (const char *function : {"bn2d_forward_act", "bn2d_backward", "bn2d_double_backward"}) {

@@ -226,4 +226,20 @@ inline bool check_case(const NormCase &c, const ExpectedNorm &want, const Output
   return good;
 }
 
+inline void same_bits(const Outputs &a, const Outputs &b, const std::string &what) {
+  for (const auto &[name, output] : a) {
+    if (b.count(name) == 0) continue;
+    INFO(what << ": " << name);
+    CHECK(first_difference(output.bits, b.at(name).bits) == -1);
+  }
+}
+
+inline NormCase case_of(const Extents &e, int32_t norm, int64_t groups = 1) {
+  NormCase c;
+  c.e = e;
+  c.norm = norm;
+  c.groups = groups;
+  return c;
+}
+
 }  // namespace numerics

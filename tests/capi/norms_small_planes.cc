@@ -1,0 +1,153 @@
+// Group norm of small planes, which goes by sets as planes (ops/sets_as_planes.h).
+#include "support/norms_case.h"
+#include "support/rounds.h"
+
+namespace {
+
+using namespace numerics;
+
+constexpr Extents kShapes[] = {{5, 24, 1, 1},  {70, 16, 1, 1}, {4, 12, 3, 3},   {3, 30, 2, 4},
+                               {130, 6, 1, 2}, {2, 300, 7, 1}, {1, 3072, 1, 1}, {6, 10, 5, 2}};
+
+std::vector<int64_t> groups_of(int64_t channels) {
+  std::vector<int64_t> groups = {1, channels / 2};
+  if (channels % 3 == 0) groups.push_back(channels / 3);
+  return groups;
+}
+
+}  // namespace
+
+// Catches: tensors that are copied, or not, and have other bits; those that are written in place of
+// each other; a plane that is one element too large for it in one of the layouts.
+TEST_CASE("norms of small planes: any layout, any number of threads", "[norms]") {
+  uint64_t seed = 300;
+  for (const Extents &e : kShapes)
+    for (const int64_t groups : groups_of(e.c))
+      for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
+        NormCase c = case_of(e, BN2D_NORM_GROUP, groups);
+        c.data = c.module = dtype;
+        c.stateless = seed % 3 == 0;
+        c.residual = seed % 4 == 0;
+        c.affine = seed % 5 != 0;
+        Inputs in = random_inputs(c, ++seed);
+        INFO(describe(c));
+        const ExpectedNorm want = expect(c, in);
+        const Outputs packed = run(c, in);
+        check_case(c, want, packed, "small planes: ");
+        for (const Layout layout : all_layouts)
+          for (int mixed = 0; mixed < 4; ++mixed) {
+            c.x = mixed == 1 ? Layout::nchw : layout;
+            c.y = mixed == 2 ? Layout::nchw : layout;
+            c.dx = mixed == 3 ? Layout::nhwc : layout;
+            const Threads threads(1 + mixed);
+            same_bits(packed, run(c, in), describe(c));
+          }
+      }
+}
+
+// Catches: xhat that is written where z still has to be read, and dy that is overwritten before it
+// is read for the last time.
+TEST_CASE("norms of small planes: in place", "[norms]") {
+  for (const Extents &e : kShapes) {
+    const int64_t groups = e.c / 2, size = e.size();
+    NormCase c = case_of(e, BN2D_NORM_GROUP, groups);
+    const Inputs in = random_inputs(c, 17);
+    const auto floats = [](const Values &values) {
+      return std::vector<float>(values.begin(), values.end());
+    };
+    const std::vector<float> x = floats(in.x), z = floats(in.z), dy = floats(in.dy),
+                             weight = floats(in.weight), bias = floats(in.bias);
+    std::vector<double> mean(static_cast<size_t>(e.n * groups)), invstd(mean.size());
+    const auto forward = [&](const float *from, const float *residual, float *to) {
+      REQUIRE(bn2d_group_norm_forward_flat(BN2D_F32, BN2D_NCHW, e.n, e.c, e.h, e.w, from, residual,
+                                           to, groups, BN2D_F32, e.c, weight.data(), bias.data(),
+                                           1e-5, BN2D_ACT_NONE, 0, nullptr, mean.data(),
+                                           invstd.data()) == BN2D_OK);
+    };
+    std::vector<float> apart(static_cast<size_t>(size)), y = x;
+    forward(x.data(), nullptr, apart.data());
+    forward(y.data(), nullptr, y.data());
+    CHECK(y == apart);
+    forward(x.data(), z.data(), apart.data());
+    y = z;
+    forward(x.data(), y.data(), y.data());
+    CHECK(y == apart);
+
+    const auto backward = [&](const float *gradient, float *dx, std::vector<float> &dweight) {
+      std::vector<float> dbias = dweight;
+      REQUIRE(bn2d_group_norm_backward_flat(
+                  BN2D_F32, BN2D_NCHW, e.n, e.c, e.h, e.w, x.data(), gradient, nullptr, nullptr,
+                  groups, BN2D_F32, e.c, weight.data(), mean.data(), invstd.data(), BN2D_ACT_NONE,
+                  0, 0.5, dx, nullptr, dweight.data(), dbias.data()) == BN2D_OK);
+    };
+    std::vector<float> dweight(static_cast<size_t>(e.c), 3), dweight_apart = dweight, dx = dy;
+    backward(dy.data(), apart.data(), dweight_apart);
+    backward(dx.data(), dx.data(), dweight);
+    CHECK(dx == apart);
+    CHECK(dweight == dweight_apart);
+  }
+}
+
+// Catches: a NaN or an infinite gradient that reaches another set, or changes the way in which the
+// rest of its sample is computed.
+TEST_CASE("norms of small planes: what is not finite stays in its set", "[norms]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_BF16})
+    for (const bool is_gradient : {false, true})
+      for (const double value :
+           {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+        NormCase c = case_of({3, 8, 2, 3}, BN2D_NORM_GROUP, 4);
+        c.data = c.module = dtype;
+        Inputs in = random_inputs(c, 6);
+        const Outputs clean = run(c, in);
+        (is_gradient ? in.dy : in.x)[(1 * 8 + 3) * 6 + 2] = value;  // sample 1, group 1
+        const Outputs got = run(c, in);
+        for (const char *name : {"y", "dx"})
+          for (size_t i = 0; i < in.x.size(); ++i) {
+            const bool is_of_set = i / 48 == 1 && i / 6 % 8 / 2 == 1;
+            if (!is_of_set || (is_gradient && name == std::string("y"))) {
+              CHECK(got.at(name).bits[i] == clean.at(name).bits[i]);
+            } else {
+              CHECK_FALSE(std::isfinite(got.at(name).values()[i]));
+            }
+          }
+      }
+}
+
+// Catches: products of a weight and a gradient, or values of xhat, beyond the range of the type on
+// the way to results that are within it; and a sample whose bits depend on what another one has.
+TEST_CASE("norms of small planes: numbers beyond the range on the way", "[norms][range]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_BF16})
+    for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::blocked}) {
+      constexpr int64_t n = 4, channels = 8;
+      NormCase c = case_of({n, channels, 2, 2}, BN2D_NORM_GROUP, 2);
+      c.data = c.module = dtype;
+      c.stateless = true;
+      c.x = c.y = c.dx = layout;
+      Inputs in = random_inputs(c, 9);
+      const int reach = dtype == BN2D_F64 ? 600 : 70;
+      // The weights make products of 2^(2*reach) in sample 1, invstd brings dx back into the range.
+      in.weight[0] = std::ldexp(1.0, -reach), in.weight[5] = std::ldexp(1.0, reach);
+      for (size_t i = 0; i < in.x.size() / n; ++i) {
+        const size_t of_sample = in.x.size() / n + i;
+        in.x[of_sample] = std::ldexp(in.x[of_sample], reach);
+        in.dy[of_sample] = rounded(dtype, std::ldexp(in.dy[of_sample], reach - 3));
+      }
+      INFO(describe(c));
+      const ExpectedNorm want = expect(c, in);
+      Outputs got = run(c, in);
+      for (const char *name : {"ddy", "dx2", "dweight2"}) got.erase(name);
+      check_case(c, want, got, "small planes, beyond: ");
+      for (int64_t sample = 0; sample < n; ++sample) {
+        NormCase one = c;
+        one.e.n = 1;
+        Inputs alone = in;
+        const auto size = static_cast<std::ptrdiff_t>(in.x.size() / n);
+        for (Values *values : {&alone.x, &alone.dy})
+          *values = Values(values->begin() + sample * size, values->begin() + (sample + 1) * size);
+        const Outputs part = run(one, alone);
+        for (const char *name : {"y", "dx"})
+          CHECK(std::equal(part.at(name).bits.begin(), part.at(name).bits.end(),
+                           got.at(name).bits.begin() + sample * size));
+      }
+    }
+}
