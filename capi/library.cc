@@ -1,4 +1,5 @@
 // Version, names, constants, error text, settings of the process.
+#include <cstddef>
 #include <cstring>
 
 #include "bn2d/bn2d.h"
@@ -60,12 +61,24 @@ static_assert(agree(Tensor::Kind::gradient, BN2D_GRADIENT));
 
 namespace {
 
+// All names one after another, and where each begins: pointers would be relocated, which is a KB.
+struct Names {
+#define BN2D_CONSTANT(name) char name##_[sizeof #name];
+#include "constants.inc"
+#undef BN2D_CONSTANT
+};
+constexpr Names kNames = {
+#define BN2D_CONSTANT(name) #name,
+#include "constants.inc"
+#undef BN2D_CONSTANT
+};
 struct Constant {
-  const char *name;
-  int64_t value;
+  uint16_t offset;
+  int32_t value;
+  const char *name() const { return reinterpret_cast<const char *>(&kNames) + offset; }
 };
 constexpr Constant kConstants[] = {
-#define BN2D_CONSTANT(name) {#name, name},
+#define BN2D_CONSTANT(name) {offsetof(Names, name##_), name},
 #include "constants.inc"
 #undef BN2D_CONSTANT
 };
@@ -92,9 +105,9 @@ int32_t bn2d_set_last_error(int32_t status, const char *text) {
 
 const char *bn2d_status_name(int32_t status) {
   for (const Constant &constant : kConstants)
-    if (constant.value == status && (std::strcmp(constant.name, "BN2D_OK") == 0 ||
-                                     std::strncmp(constant.name, "BN2D_ERROR_", 11) == 0))
-      return constant.name;
+    if (constant.value == status && (std::strcmp(constant.name(), "BN2D_OK") == 0 ||
+                                     std::strncmp(constant.name(), "BN2D_ERROR_", 11) == 0))
+      return constant.name();
   return "unknown status";
 }
 
@@ -118,7 +131,7 @@ int32_t bn2d_constant_at(int32_t index, const char **out_name, int64_t *out_valu
     required(out_value, "out_value");
     if (index < 0 || index >= kConstantCount)
       fail(Status::not_found, "constant %d does not exist, there are %d", index, kConstantCount);
-    *out_name = kConstants[index].name;
+    *out_name = kConstants[index].name();
     *out_value = kConstants[index].value;
   });
 }
@@ -128,7 +141,7 @@ int32_t bn2d_constant_by_name(const char *name, int64_t *out_value) {
     required(name, "name");
     required(out_value, "out_value");
     for (const Constant &constant : kConstants)
-      if (std::strcmp(constant.name, name) == 0) {
+      if (std::strcmp(constant.name(), name) == 0) {
         *out_value = constant.value;
         return;
       }

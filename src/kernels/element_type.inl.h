@@ -28,19 +28,7 @@ constexpr auto Sums() -> void (*)(const SumsJob &) {
   }
 }
 template <MapOf kOf, Layout kLayout>
-constexpr auto Map() -> void (*)(const MapJob &) {
-  if constexpr (kLayout == Layout::channels && !kHasChannels) {
-    return nullptr;
-  } else if constexpr (kOf == MapOf::forward) {
-    return MapForward<BN2D_ELEMENT, kLayout>;
-  } else if constexpr (kOf == MapOf::backward) {
-    return MapBackward<BN2D_ELEMENT, kLayout>;
-  } else if constexpr (kOf == MapOf::scale) {
-    return MapScale<BN2D_ELEMENT, kLayout>;
-  } else {
-    return MapDoubleBackward<BN2D_ELEMENT, kLayout>;
-  }
-}
+constexpr auto kMap = Map<kOf, BN2D_ELEMENT, kLayout>();
 
 extern const TypeKernels BN2D_TABLE;
 constexpr TypeKernels BN2D_TABLE = {
@@ -50,11 +38,11 @@ constexpr TypeKernels BN2D_TABLE = {
      {Sums<SumsOf::double_backward, Layout::planes>(),
       Sums<SumsOf::double_backward, Layout::channels>()}},
     Reduce<sizeof(BN2D_ELEMENT) == sizeof(double)>,
-    {{Map<MapOf::forward, Layout::planes>(), Map<MapOf::forward, Layout::channels>()},
-     {Map<MapOf::backward, Layout::planes>(), Map<MapOf::backward, Layout::channels>()},
-     {Map<MapOf::scale, Layout::planes>(), Map<MapOf::scale, Layout::channels>()},
-     {Map<MapOf::double_backward, Layout::planes>(),
-      Map<MapOf::double_backward, Layout::channels>()}},
+    {{kMap<MapOf::forward, Layout::planes>, kMap<MapOf::forward, Layout::channels>},
+     {kMap<MapOf::backward, Layout::planes>, kMap<MapOf::backward, Layout::channels>},
+     {kMap<MapOf::scale, Layout::planes>, kMap<MapOf::scale, Layout::channels>},
+     {kMap<MapOf::double_backward, Layout::planes>,
+      kMap<MapOf::double_backward, Layout::channels>}},
     static_cast<int64_t>(MaxLanes(ScalableTag<Arithmetic<BN2D_ELEMENT>>())),
     kParts<BN2D_ELEMENT, ScalableTag<Arithmetic<BN2D_ELEMENT>>> *static_cast<int64_t>(
         MaxLanes(ScalableTag<Arithmetic<BN2D_ELEMENT>>())),

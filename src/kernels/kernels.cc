@@ -16,9 +16,9 @@
 #include "hwy/highway.h"
 #include "kernels/activations.inl.h"
 #include "kernels/channel.inl.h"
+#include "kernels/sample.inl.h"
 #include "kernels/side.inl.h"
 #include "kernels/transpose.inl.h"
-#include "kernels/xhat.inl.h"
 
 #if HWY_ONCE
 #if HWY_ARCH_X86
@@ -54,7 +54,8 @@ constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
     {N_##TARGET::Activate<float>, N_##TARGET::Activate<double>},                                   \
     {N_##TARGET::Transpose<uint16_t>, N_##TARGET::Transpose<uint32_t>,                             \
      N_##TARGET::Transpose<uint64_t>},                                                             \
-    N_##TARGET::FindXhat}},
+    N_##TARGET::ForwardSample,                                                                     \
+    N_##TARGET::BackwardSample}},
 
 // The targets that this CPU has, as Highway's bits. Our own question: Highway's is in libhwy, and
 // loading that alone takes most of the time that loading this library may take (it looks at the

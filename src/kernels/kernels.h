@@ -27,8 +27,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/sample.h"
 #include "kernels/transpose.h"
-#include "kernels/xhat.h"
 #include "tensor/dtype.h"
 
 namespace bn2d::kernels {
@@ -331,7 +331,8 @@ struct Kernels {
   ChannelKernels channel;
   void (*activate[2])(const ActivationJob &job);   // floats, doubles
   void (*transpose[3])(const Transposition &job);  // elements of 2, 4 and 8 bytes
-  bool (*xhat)(const XhatOfSample &of);
+  void (*forward_sample)(const ForwardOfSample &of);
+  bool (*backward_sample)(const BackwardOfSample &of);
   const TypeKernels &of(DType dtype) const {
     return *(dtype == DType::f64    ? f64
              : dtype == DType::f16  ? f16

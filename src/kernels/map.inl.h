@@ -524,44 +524,48 @@ HWY_NOINLINE __attribute__((cold)) void MapSeldom(const MapJob &job) {
   MapOver<T, kLayout, Body>(job);
 }
 template <class T, Layout kLayout, class Body>
-void MapBlock(const MapJob &job) {
+constexpr auto MapBlock() -> void (*)(const MapJob &) {
   if constexpr (Body::kHot) {
-    MapHot<T, kLayout, Body>(job);
+    return MapHot<T, kLayout, Body>;
   } else {
-    MapSeldom<T, kLayout, Body>(job);
+    return MapSeldom<T, kLayout, Body>;
   }
 }
 
+// A map of all jobs, or the choice between one for plain jobs and one for all.
 template <class T, Layout kLayout>
-void MapForward(const MapJob &job) {
-  if (kSpecialise && job.v.data == nullptr && job.activation == Activation::none)
-    return MapBlock<T, kLayout, ForwardBody<T, !kSpecialise>>(job);
-  MapBlock<T, kLayout, ForwardBody<T, true>>(job);
+void ChooseForward(const MapJob &job) {
+  if (job.v.data == nullptr && job.activation == Activation::none)
+    return MapBlock<T, kLayout, ForwardBody<T, false>>()(job);
+  MapBlock<T, kLayout, ForwardBody<T, true>>()(job);
+}
+template <class T, Layout kLayout, template <class, bool> class Body>
+void ChoosePlain(const MapJob &job) {
+  if (job.side.data == nullptr && job.out2.data == nullptr && job.out.data != nullptr)
+    return MapBlock<T, kLayout, Body<T, false>>()(job);
+  MapBlock<T, kLayout, Body<T, true>>()(job);
 }
 
-inline bool IsPlain(const MapJob &job) {
-  return job.side.data == nullptr && job.out2.data == nullptr && job.out.data != nullptr;
-}
-
-template <class T, Layout kLayout>
-void MapBackward(const MapJob &job) {
-  if (kSpecialisePlain<T> && IsPlain(job))
-    return MapBlock<T, kLayout, BackwardBody<T, !kSpecialisePlain<T>>>(job);
-  MapBlock<T, kLayout, BackwardBody<T, true>>(job);
-}
-
-template <class T, Layout kLayout>
-void MapScale(const MapJob &job) {
-  // Half data hardly gain from it.
-  constexpr bool kSpecialiseMap = kSpecialisePlain<T> && sizeof(T) > 2;
-  if (kSpecialiseMap && IsPlain(job))
-    return MapBlock<T, kLayout, ScaleBody<T, !kSpecialiseMap>>(job);
-  MapBlock<T, kLayout, ScaleBody<T, true>>(job);
-}
-
-template <class T, Layout kLayout>
-void MapDoubleBackward(const MapJob &job) {
-  MapBlock<T, kLayout, DoubleBackwardBody<T>>(job);
+template <MapOf kOf, class T, Layout kLayout>
+constexpr auto Map() -> void (*)(const MapJob &) {
+  constexpr bool kSpecialiseScale = kSpecialisePlain<T> && sizeof(T) > 2;  // half data hardly gain
+  if constexpr (kLayout == Layout::channels && !kHasChannels) {
+    return nullptr;
+  } else if constexpr (kOf == MapOf::forward && kSpecialise) {
+    return ChooseForward<T, kLayout>;
+  } else if constexpr (kOf == MapOf::forward) {
+    return MapBlock<T, kLayout, ForwardBody<T, true>>();
+  } else if constexpr (kOf == MapOf::backward && kSpecialisePlain<T>) {
+    return ChoosePlain<T, kLayout, BackwardBody>;
+  } else if constexpr (kOf == MapOf::backward) {
+    return MapBlock<T, kLayout, BackwardBody<T, true>>();
+  } else if constexpr (kOf == MapOf::scale && kSpecialiseScale) {
+    return ChoosePlain<T, kLayout, ScaleBody>;
+  } else if constexpr (kOf == MapOf::scale) {
+    return MapBlock<T, kLayout, ScaleBody<T, true>>();
+  } else {
+    return MapBlock<T, kLayout, DoubleBackwardBody<T>>();
+  }
 }
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE

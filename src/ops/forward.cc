@@ -346,6 +346,8 @@ class Forward {
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
+}  // namespace
+
 // Backward uses weight and bias as they were.
 void save_parameters(const ForwardCall &call) {
   const auto save = [&](const ChannelArray &array, double other, double *saved) {
@@ -359,8 +361,6 @@ void save_parameters(const ForwardCall &call) {
   save(call.weight, 1, call.saved.weight);
   save(call.bias, 0, call.saved.bias);
 }
-
-}  // namespace
 
 [[gnu::noinline]] void forward_parts(const ForwardCall *calls, int count, const Ready &before) {
   const ForwardCall &call = *calls;

@@ -22,5 +22,7 @@ struct BackwardCall;
 // Not empty, and all sets have as many samples (ops/last_set.h).
 void forward_parts(const ForwardCall *calls, int count, const Ready &before);
 void backward_by_planes(const BackwardCall &call);
+// Of a forward, for its backward: weight and bias as they are.
+void save_parameters(const ForwardCall &call);
 
 }  // namespace bn2d
