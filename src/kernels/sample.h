@@ -6,9 +6,9 @@
 namespace bn2d::kernels {
 
 struct SetsOfSample {
-  int64_t sets, of_set;                   // of_set: elements
-  const double *mean, *mean_lo, *invstd;  // of the sets; mean, mean_lo: or NULL
-  const double *weight;                   // of each element
+  int64_t sets, of_set;         // of_set: elements
+  const double *mean, *invstd;  // of the sets; mean: or NULL, which is 0
+  const double *weight;         // of each element
   const float *x;
 };
 

@@ -19,10 +19,10 @@ HWY_INLINE Vec<D> LoadFloats(D d, const float *from) {
 }
 
 struct Normalisation {
-  double mean, mean_lo, invstd;
+  double mean, invstd;
   template <class D>
   HWY_INLINE Vec<D> Xhat(D d, const float *x) const {
-    return Mul(Sub(Sub(LoadFloats(d, x), Set(d, mean)), Set(d, mean_lo)), Set(d, invstd));
+    return Mul(Sub(LoadFloats(d, x), Set(d, mean)), Set(d, invstd));
   }
 };
 
@@ -59,7 +59,7 @@ struct BackwardElements : Normalisation {
 };
 
 HWY_INLINE Normalisation OfSet(const SetsOfSample &of, int64_t set) {
-  return {of.mean ? of.mean[set] : 0, of.mean_lo ? of.mean_lo[set] : 0, of.invstd[set]};
+  return {of.mean ? of.mean[set] : 0, of.invstd[set]};
 }
 BN2D_KERNEL inline void ForwardSample(const ForwardOfSample &of) {
   const ForwardOfSample own = of;

@@ -19,7 +19,8 @@ void for_channels_of_module(const Sets &sets, const Group &g, const F &f) {
   }
 }
 
-// The same number for channels that follow one another. Not inlined: a loop in vectors is 200 bytes.
+// The same number for channels that follow one another. Not inlined: a loop in vectors is 200
+// bytes.
 [[gnu::noinline]] void fill(double *to, int64_t count, double value);
 [[gnu::noinline]] void fill(float *to, int64_t count, float value);
 

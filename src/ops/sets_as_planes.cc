@@ -132,10 +132,11 @@ class ForwardBySets : public Runs {
       : Runs(call, call.x),
         call_(call),
         copies_z_(call.z.exists() && !is_packed_floats(call.z)),
-        is_in_y_(is_packed_floats(call.y) && !(call.z.exists() && call.z.data == call.y.data)),
+        is_in_y_(is_packed_floats(call.y) &&
+                 (is_packed_floats(call.x) || call.z.data != call.y.data)),
         half_bytes_(std::max(half_bytes(call.x), half_bytes(call.y))),
         scratch_(static_cast<size_t>((!is_in_y_ + copies_z_) * float_bytes() + half_bytes_ +
-                                     8 * (3 * sets_ + 2 * elements_))) {
+                                     8 * (2 * sets_ + 2 * elements_))) {
     std::byte *memory = static_cast<std::byte *>(scratch_.data());
     const auto take = [&](int64_t bytes) {
       std::byte *const start = memory;
@@ -146,7 +147,7 @@ class ForwardBySets : public Runs {
     if (copies_z_) z_ = floats_at(take(float_bytes()));
     halves_ = take(half_bytes_);
     statistics_ = reinterpret_cast<double *>(memory);
-    weight_ = statistics_ + 3 * sets_;
+    weight_ = statistics_ + 2 * sets_;
   }
 
   void run() const {
@@ -155,9 +156,8 @@ class ForwardBySets : public Runs {
     of_sets.y = of_sets.z = View();
     of_sets.sets = SetShape();
     of_sets.weight = of_sets.bias = ChannelArray();
-    double **const saved[] = {&of_sets.saved.mean, &of_sets.saved.mean_lo, &of_sets.saved.invstd};
-    for (int64_t k = 0; k < 3; ++k)
-      if (*saved[k] == nullptr) *saved[k] = statistics_ + k * sets_;
+    if (call_.saved.mean == nullptr) of_sets.saved.mean = statistics_;
+    if (call_.saved.invstd == nullptr) of_sets.saved.invstd = statistics_ + sets_;
     of_sets.saved.weight = of_sets.saved.bias = nullptr;
     const auto load_x = [&] {
       if (!is_packed_floats(call_.x)) load(call_.x, packed_, halves_);
@@ -183,7 +183,6 @@ class ForwardBySets : public Runs {
         sample.sets = of_sample_;
         sample.of_set = elements_ / of_sample_;
         sample.mean = saved.mean + n * of_sample_;
-        sample.mean_lo = saved.mean_lo + n * of_sample_;
         sample.invstd = saved.invstd + n * of_sample_;
         sample.weight = weight_;
         sample.x = of(x, n);
@@ -202,7 +201,7 @@ class ForwardBySets : public Runs {
   const Scratch scratch_;
   View packed_, z_;
   std::byte *halves_;
-  double *statistics_;  // of sets: mean, mean_lo and invstd, where nobody else wants them
+  double *statistics_;  // of sets: mean and invstd, where nobody else wants them
   double *weight_;      // of the elements of a sample, and their bias
 };
 
@@ -300,7 +299,6 @@ class BackwardBySets : public Runs {
     sample.sets = sets;
     sample.of_set = of_set;
     sample.mean = saved.mean ? saved.mean + s : nullptr;
-    sample.mean_lo = saved.mean_lo ? saved.mean_lo + s : nullptr;
     sample.invstd = saved.invstd + s;
     sample.weight = weight_ + i;
     sample.x = of(is_packed_floats(call_.x) ? call_.x : xhat_, n) + i;

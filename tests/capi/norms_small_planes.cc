@@ -72,6 +72,14 @@ TEST_CASE("norms of small planes: in place", "[norms]") {
     y = z;
     forward(x.data(), y.data(), y.data());
     CHECK(y == apart);
+    // x is packed first, and not where z is.
+    const Tensor channels_last(BN2D_F32, e, in.x, Layout::nhwc);
+    Tensor in_place(BN2D_F32, e, in.z, Layout::nchw);
+    REQUIRE(bn2d_group_norm_forward(channels_last.view(), in_place.view(), in_place.view(), groups,
+                                    BN2D_F32, weight.data(), bias.data(), 1e-5, BN2D_ACT_NONE, 0,
+                                    nullptr, mean.data(), invstd.data()) == BN2D_OK);
+    const Values written = Output{BN2D_F32, in_place.bits()}.values();
+    CHECK(std::vector<float>(written.begin(), written.end()) == apart);
 
     const auto backward = [&](const float *gradient, float *dx, std::vector<float> &dweight) {
       std::vector<float> dbias = dweight;
@@ -125,12 +133,17 @@ TEST_CASE("norms of small planes: numbers beyond the range on the way", "[norms]
       c.x = c.y = c.dx = layout;
       Inputs in = random_inputs(c, 9);
       const int reach = dtype == BN2D_F64 ? 600 : 70;
-      // The weights make products of 2^(2*reach) in sample 1, invstd brings dx back into the range.
-      in.weight[0] = std::ldexp(1.0, -reach), in.weight[5] = std::ldexp(1.0, reach);
-      for (size_t i = 0; i < in.x.size() / n; ++i) {
-        const size_t of_sample = in.x.size() / n + i;
-        in.x[of_sample] = std::ldexp(in.x[of_sample], reach);
-        in.dy[of_sample] = rounded(dtype, std::ldexp(in.dy[of_sample], reach - 3));
+      // The weights make products beyond both ends: in sample 1 of group 1, in sample 2 of group 0.
+      // invstd brings dx back into the range.
+      c.eps = 0;
+      for (size_t i = 0; i < channels / 2; ++i)
+        in.weight[i] = rounded(dtype, std::ldexp(in.weight[i], -reach));
+      in.weight[5] = std::ldexp(1.0, reach);
+      const size_t size = in.x.size() / n;
+      for (size_t i = size; i < 3 * size; ++i) {
+        const int power = i < 2 * size ? reach - 3 : -reach;
+        in.x[i] = rounded(dtype, std::ldexp(in.x[i], power));
+        in.dy[i] = rounded(dtype, std::ldexp(in.dy[i], power));
       }
       INFO(describe(c));
       const ExpectedNorm want = expect(c, in);
@@ -141,13 +154,14 @@ TEST_CASE("norms of small planes: numbers beyond the range on the way", "[norms]
         NormCase one = c;
         one.e.n = 1;
         Inputs alone = in;
-        const auto size = static_cast<std::ptrdiff_t>(in.x.size() / n);
+        const auto first = static_cast<std::ptrdiff_t>(size) * sample,
+                   last = first + static_cast<std::ptrdiff_t>(size);
         for (Values *values : {&alone.x, &alone.dy})
-          *values = Values(values->begin() + sample * size, values->begin() + (sample + 1) * size);
+          *values = Values(values->begin() + first, values->begin() + last);
         const Outputs part = run(one, alone);
         for (const char *name : {"y", "dx"})
           CHECK(std::equal(part.at(name).bits.begin(), part.at(name).bits.end(),
-                           got.at(name).bits.begin() + sample * size));
+                           got.at(name).bits.begin() + first));
       }
     }
 }
