@@ -281,12 +281,20 @@ void add_norms(Table *table) {
           row.name += instance ? "/instance" : "/group32";
           row.smoke = shape.c == 64 && shape.n == 1 && layout == kNchw;
         }
-  // Each channel of each sample is summed on its own: the planes that suffer most.
+  // Small planes, which go by sets as planes (ops/sets_as_planes.h); in one group, a layer norm.
+  struct Small {
+    Shape shape;
+    int64_t groups;
+    Layout layout;
+  };
   for (const Op op : {Op::kTrain, Op::kBackward})
-    for (const Shape &shape : {Shape{4096, 256, 1, 1}, Shape{512, 1024, 2, 2}}) {
-      Row &row = table->add(Group::kNorms, op, kPlain, kF32, kNchw, shape, false);
-      row.groups = 32;
-      row.name += "/group32";
+    for (const Small &small :
+         {Small{{4096, 256, 1, 1}, 32, kNchw}, Small{{512, 1024, 2, 2}, 32, kNchw},
+          Small{{512, 1024, 2, 2}, 32, Layout::kNhwc}, Small{{4096, 768, 1, 1}, 1, kNchw},
+          Small{{64, 512, 1, 1}, 1, kNchw}}) {
+      Row &row = table->add(Group::kNorms, op, kPlain, kF32, small.layout, small.shape, false);
+      row.groups = small.groups;
+      row.name += "/group" + std::to_string(small.groups);
     }
 }
 
