@@ -74,7 +74,9 @@ size_t rounded(size_t bytes) {
 void *allocate(size_t size) {
   const bool is_large = size > kLargestKept;
   void *const memory = std::aligned_alloc(is_large ? kLargePage : kAlignment, size);
+#ifdef MADV_HUGEPAGE
   if (is_large && memory != nullptr) madvise(memory, size, MADV_HUGEPAGE);
+#endif
   return memory;
 }
 

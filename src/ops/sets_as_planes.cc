@@ -5,8 +5,6 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <new>
-#include <type_traits>
 
 #include "base/cache_line.h"
 #include "base/scratch.h"
@@ -96,7 +94,8 @@ class Runs {
     copy_elements(from, to, pool_, thread_limit_);
   }
   static int64_t half_bytes(const View &tensor) {
-    return is_half(tensor) && !is_packed(tensor) ? packed_bytes(tensor.dtype, tensor.size) : 0;
+    const bool is_copied_twice = tensor.exists() && is_half(tensor) && !is_packed(tensor);
+    return is_copied_twice ? packed_bytes(tensor.dtype, tensor.size) : 0;
   }
 
  private:
@@ -134,9 +133,9 @@ class ForwardBySets : public Runs {
         copies_z_(call.z.exists() && !is_packed_floats(call.z)),
         is_in_y_(is_packed_floats(call.y) &&
                  (is_packed_floats(call.x) || call.z.data != call.y.data)),
-        half_bytes_(std::max(half_bytes(call.x), half_bytes(call.y))),
-        scratch_(static_cast<size_t>((!is_in_y_ + copies_z_) * float_bytes() + half_bytes_ +
-                                     8 * (2 * sets_ + 2 * elements_))) {
+        half_bytes_(std::max({half_bytes(call.x), half_bytes(call.y), half_bytes(call.z)})),
+        scratch_(static_cast<size_t>(((is_in_y_ ? 0 : 1) + (copies_z_ ? 1 : 0)) * float_bytes() +
+                                     half_bytes_ + 8 * (2 * sets_ + 2 * elements_))) {
     std::byte *memory = static_cast<std::byte *>(scratch_.data());
     const auto take = [&](int64_t bytes) {
       std::byte *const start = memory;
@@ -172,11 +171,8 @@ class ForwardBySets : public Runs {
     if (copies_z_) load(call_.z, z_, halves_);
     const View &z = copies_z_ ? z_ : call_.z;
     double *const bias = weight_ + elements_;
-    for (int64_t i = 0; i < elements_; ++i) {
-      const int64_t c = i / size_.plane();
-      weight_[i] = call_.weight.exists() ? call_.weight.get(c) : 1;
-      bias[i] = call_.bias.exists() ? call_.bias.get(c) : 0;
-    }
+    load_for_elements(call_.weight, 1, weight_);
+    load_for_elements(call_.bias, 0, bias);
     for_shares(1, [&](int64_t, int64_t first, int64_t last) {
       for (int64_t n = first; n < last; ++n) {
         kernels::ForwardOfSample sample;
@@ -193,6 +189,17 @@ class ForwardBySets : public Runs {
       }
     });
     if (!is_in_y_) store(packed_, call_.y, halves_);
+  }
+  // What an array has for the channel of each element of a sample.
+  void load_for_elements(const ChannelArray &array, double otherwise, double *to) const {
+    if (!array.exists()) {
+      std::fill_n(to, elements_, otherwise);
+      return;
+    }
+    array.load(0, size_.c, to);
+    // From the last one on, so that nothing is overwritten that is still to be read.
+    for (int64_t i = elements_ - 1, plane = size_.plane(); plane > 1 && i > 0; --i)
+      to[i] = to[i / plane];
   }
 
   const ForwardCall &call_;

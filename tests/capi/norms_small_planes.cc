@@ -98,6 +98,28 @@ TEST_CASE("norms of small planes: in place", "[norms]") {
   }
 }
 
+// Catches: a residual of half data in another layout than x and y, which has no room to be packed.
+TEST_CASE("norms of small planes: a residual in another layout", "[norms]") {
+  for (const Extents &e : kShapes)
+    for (const int32_t dtype : {BN2D_F32, BN2D_BF16}) {
+      const NormCase c = case_of(e, BN2D_NORM_GROUP, e.c / 2);
+      Inputs in = random_inputs(c, 18);
+      const Tensor x(dtype, e, in.x, Layout::nchw), z(dtype, e, in.z, Layout::nchw);
+      const auto forward = [&](const Tensor &residual) {
+        Tensor y(dtype, e, Layout::nchw);
+        REQUIRE(bn2d_group_norm_forward(x.view(), residual.view(), y.view(), c.groups, BN2D_F32,
+                                        nullptr, nullptr, 1e-5, BN2D_ACT_NONE, 0, nullptr, nullptr,
+                                        nullptr) == BN2D_OK);
+        return y.bits();
+      };
+      const auto bits = forward(z);
+      for (const Layout layout : all_layouts) {
+        INFO(name_of(layout));
+        CHECK(first_difference(bits, forward(Tensor(dtype, e, in.z, layout))) == -1);
+      }
+    }
+}
+
 // Catches: a NaN or an infinite gradient that reaches another set, or changes the way in which the
 // rest of its sample is computed.
 TEST_CASE("norms of small planes: what is not finite stays in its set", "[norms]") {
