@@ -68,6 +68,13 @@ class Runs {
     return reinterpret_cast<float *>(packed.data) + n * elements_;
   }
 
+  // From channels to the elements of a sample: from the last one on, so that nothing is overwritten
+  // that is still to be read.
+  void spread(double *of_channels) const {
+    for (int64_t i = elements_ - 1, plane = size_.plane(); plane > 1 && i > 0; --i)
+      of_channels[i] = of_channels[i / plane];
+  }
+
   // Calls f(share, its first sample, behind its last one).
   template <class F>
   void for_shares(int reads, const F &f) const {
@@ -192,14 +199,12 @@ class ForwardBySets : public Runs {
   }
   // What an array has for the channel of each element of a sample.
   void load_for_elements(const ChannelArray &array, double otherwise, double *to) const {
-    if (!array.exists()) {
-      std::fill_n(to, elements_, otherwise);
-      return;
+    if (array.exists()) {
+      array.load(0, size_.c, to);
+    } else {
+      std::fill_n(to, size_.c, otherwise);
     }
-    array.load(0, size_.c, to);
-    // From the last one on, so that nothing is overwritten that is still to be read.
-    for (int64_t i = elements_ - 1, plane = size_.plane(); plane > 1 && i > 0; --i)
-      to[i] = to[i / plane];
+    spread(to);
   }
 
   const ForwardCall &call_;
@@ -234,7 +239,6 @@ class BackwardBySets : public Runs {
   BackwardBySets(const BackwardCall &call, double least)
       : Runs(call, call.dy),
         call_(call),
-        exponent_(std::ilogb(least)),
         half_bytes_(std::max({half_bytes(call.x), half_bytes(call.dy), half_bytes(call.dx)})),
         scratch_(static_cast<size_t>(2 * float_bytes() + half_bytes_ + 8 * doubles() + size_.n)) {
     std::byte *const memory = static_cast<std::byte *>(scratch_.data());
@@ -251,9 +255,11 @@ class BackwardBySets : public Runs {
     std::fill_n(ones_, sets_, 1.0);
     const SavedStatistics &saved = call.saved;
     // Weights of 1 or more, so that no small gradient loses bits.
-    for (int64_t s = 0; s < sets_; ++s) scale_[s] = std::ldexp(saved.invstd[s], exponent_);
-    for (int64_t i = 0; i < elements_; ++i)
-      weight_[i] = std::ldexp(saved.weight ? saved.weight[i / size_.plane()] : 1, -exponent_);
+    const double factor = std::ldexp(1.0, -std::ilogb(least));
+    for (int64_t c = 0; c < size_.c; ++c)
+      weight_[c] = saved.weight ? saved.weight[c] * factor : factor;
+    spread(weight_);
+    for (int64_t s = 0; s < sets_; ++s) scale_[s] = saved.invstd[s] / factor;
   }
 
   // Nothing but scratch is written until all have had their memory but the last call, which gets it
@@ -374,7 +380,6 @@ class BackwardBySets : public Runs {
   }
 
   const BackwardCall &call_;
-  const int exponent_;
   const int64_t half_bytes_;
   const Scratch scratch_;
   View xhat_, g_;
