@@ -278,7 +278,7 @@ HWY_INLINE void StoreFirst(D d, Vec<D> v, T *p, size_t count) {
   hn::BlendedStore(v, FirstN(d, count), d, p);
 }
 template <class DF>
-HWY_INLINE void StoreFirst(DF df, Vec<DF> v, f16 *p, size_t count) {
+HWY_INLINE void StoreFirst(DF, Vec<DF> v, f16 *p, size_t count) {
   const Rebind<uint16_t, DF> dh;
   StoreFirst(dh, BitCast(dh, DemoteTo(Rebind<hwy::float16_t, DF>(), v)),
              reinterpret_cast<uint16_t *>(p), count);
