@@ -337,9 +337,17 @@ struct ForwardCoefficients {
       using R = SafeRange<double>;
       const auto sums_hold = And(Ge(v, Set(d, R::kLeastVariance)), Le(v, Set(d, R::kMostVariance)));
       extreme = Or(extreme, Not(sums_hold));  // NaN, too
+    } else {
+      // Of deviations near the smallest float a float cannot hold the rest of the mean. Where eps
+      // is larger, nothing else is extreme.
+      const auto var = LoadU(d, of.var + c);
+      extreme = Or(extreme, And(Gt(var, zero), Lt(var, Set(d, kLeastVariance))));
     }
     MarkExtreme(d, extreme, c, out.extreme);
   }
+
+ private:
+  static constexpr double kLeastVariance = 0x1p-240;
 };
 
 BN2D_SELDOM inline void CoefficientsOfForward(const ForwardChannels &of) {

@@ -35,7 +35,7 @@ struct ForwardElements : Normalisation {
     const int64_t i = first + element;
     auto y = MulAdd(Xhat(d, of.x + i), LoadU(d, of.weight + i), LoadU(d, of.bias + i));
     if (of.z != nullptr) y = Add(y, LoadFloats(d, of.z + i));
-    StoreU(DemoteTo(df, y), df, of.y + i);
+    StoreU(ToFloat<D>(df, y), df, of.y + i);
   }
 };
 
@@ -48,7 +48,7 @@ struct BackwardElements : Normalisation {
     const Rebind<float, D> df;
     const int64_t i = first + element;
     const auto exact = Xhat(d, of.x + i), dy = LoadFloats(d, of.dy + i);
-    const auto xhat = DemoteTo(df, exact), g = DemoteTo(df, Mul(LoadU(d, of.weight + i), dy));
+    const auto xhat = ToFloat<D>(df, exact), g = ToFloat<D>(df, Mul(LoadU(d, of.weight + i), dy));
     StoreU(xhat, df, of.xhat + i);
     StoreU(g, df, of.g + i);
     StoreU(MulAdd(dy, exact, LoadU(d, of.products + i)), d, of.products + i);

@@ -18,7 +18,7 @@
 namespace bn2d {
 namespace {
 
-constexpr int64_t kMostOfPlane = 9;  // elements
+constexpr int64_t kMostOfPlane = 16;  // elements
 
 // Float and half data. Doubles have no wider arithmetic.
 bool has_small_planes(const View &x, const SetShape &sets) {
@@ -217,14 +217,14 @@ class ForwardBySets : public Runs {
   double *weight_;      // of the elements of a sample, and their bias
 };
 
-// The magnitude of the smallest weight that is not 0, or 1. NaN where a quotient of weights may be
-// beyond double.
+// The magnitude of the smallest weight that is neither 0 nor infinite nor NaN; 1 where there is
+// none. NaN where a quotient of weights may be beyond double.
 double least_weight(const double *weight, int64_t channels) {
   constexpr double kLeast = 0x1p-400, kMost = 0x1p400;
   double least = std::numeric_limits<double>::infinity();
   for (int64_t c = 0; weight != nullptr && c < channels; ++c) {
     const double size = std::fabs(weight[c]);
-    if (size == 0) continue;
+    if (size == 0 || !std::isfinite(size)) continue;
     if (!(size >= kLeast && size <= kMost)) return std::numeric_limits<double>::quiet_NaN();
     least = std::min(least, size);
   }
@@ -254,8 +254,8 @@ class BackwardBySets : public Runs {
     std::memset(zeros_, 0, static_cast<size_t>(8 * doubles() + size_.n));
     std::fill_n(ones_, sets_, 1.0);
     const SavedStatistics &saved = call.saved;
-    // Weights of 1 or more, so that no small gradient loses bits.
-    const double factor = std::ldexp(1.0, -std::ilogb(least));
+    // Weights of 2^24 or more, so that no gradient loses bits, not even the smallest float, 2^-149.
+    const double factor = std::ldexp(0x1p24, -std::ilogb(least));
     for (int64_t c = 0; c < size_.c; ++c)
       weight_[c] = saved.weight ? saved.weight[c] * factor : factor;
     spread(weight_);
@@ -338,12 +338,17 @@ class BackwardBySets : public Runs {
     const SavedStatistics &saved = call_.saved;
     for (int64_t set = 0; set < of_sample_; ++set) {
       const int64_t s = n * of_sample_ + set;
-      const bool is_from_finite = std::isfinite(saved.invstd[s]) &&
-                                  std::isfinite(saved.mean ? saved.mean[s] : 0) &&
-                                  are_finite(call_.x, set) && are_finite(call_.dy, set);
+      const bool is_from_finite =
+          std::isfinite(saved.invstd[s]) && std::isfinite(saved.mean ? saved.mean[s] : 0) &&
+          are_finite(call_.x, set) && are_finite(call_.dy, set) && has_finite_weights(set);
       if (is_from_finite && !(are_finite(xhat_, set) && are_finite(g_, set))) return true;
     }
     return false;
+  }
+  bool has_finite_weights(int64_t set) const {
+    const int64_t of_set = elements_ / of_sample_;
+    return std::all_of(weight_ + set * of_set, weight_ + (set + 1) * of_set,
+                       [](double weight) { return std::isfinite(weight); });
   }
   // Where dx of such a sample is until all is read: in the place of its xhat.
   View dx_beyond(int64_t n) const {

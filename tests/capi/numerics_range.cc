@@ -102,6 +102,21 @@ TEST_CASE("range: scales beyond the range of the type", "[numerics][range]") {
 }
 
 // Catches: the same in eval, where the statistics are anybody's.
+// Catches: a rest of the mean that float cannot hold, in a channel whose scale is ordinary, because
+// eps is far above its variance: y was wrong by 20 to 6000 ulp.
+TEST_CASE("range: deviations near the smallest float and a larger eps", "[numerics][range]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_BF16, BN2D_F64})
+    for (const int power : {-100, -118, -124, -132, -140})
+      for (const double eps : {1e-50, 1e-30, 1e-5}) {
+        Case c = case_of({2, 3, 4, 9}, dtype, eps);
+        Inputs in = random_inputs(c, 77);
+        for (int64_t channel = 0; channel < 3; ++channel)
+          scale_channel(c.e, dtype, channel, power, in.x);
+        in.bias = Values(3, 0.0);
+        check_range(c, in, "smallest deviations: ");
+      }
+}
+
 TEST_CASE("range: running statistics at the ends of the range", "[numerics][range]") {
   Case c = case_of({1, 3, 1, 2}, BN2D_F32, 1e-5);
   c.mode = Mode::eval;
