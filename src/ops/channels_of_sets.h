@@ -21,8 +21,8 @@ void for_channels_of_module(const Sets &sets, const Group &g, const F &f) {
 
 // The same number for channels that follow one another. Not inlined: a loop in vectors is 200
 // bytes.
-[[gnu::noinline]] void fill(double *to, int64_t count, double value);
-[[gnu::noinline]] void fill(float *to, int64_t count, float value);
+void fill(double *to, int64_t count, double value);
+void fill(float *to, int64_t count, float value);
 
 inline void load_for(const Sets &sets, const Group &g, const ChannelArray &array, double *to) {
   for_channels_of_module(sets, g, [&](int64_t first, int64_t channels, int64_t offset) {

@@ -1,4 +1,4 @@
-// Calls that get their memory together.
+// Calls that get their memory together, and the parts of forward and backward that others run.
 #pragma once
 
 namespace bn2d {
