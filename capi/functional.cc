@@ -143,87 +143,102 @@ class Doubles {
   Scratch scratch_;
 };
 
-// What both backward calls are told about the forward call. num_groups: NULL for batch norm.
-template <typename Call>
-void set_forward(const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
-                 const int64_t *num_groups, int32_t batch_stats, int32_t activation, double slope,
-                 double blend, Call *call) {
-  call->dy = view_of("dy", dy);
-  call->y = optional_view_of("y", y);
-  call->batch_statistics = checked_flag("batch_stats", batch_stats);
-  check_side_arguments(activation, mask);
-  call->mask = mask;
-  call->fused = {static_cast<Activation>(activation), slope};
-  call->blend = checked_blend(blend);
-  if (num_groups) call->sets = sets_of_groups(*num_groups, call->dy.size);
-}
-
-// What the argument of the activation was made of: a backward through a pointwise one needs it.
-// Others find their side faster with it, where there was no residual.
-struct OfArgument {
+// What a backward is told of its forward, and how it blends.
+struct OfForward {
+  const bn2d_view *x, *dy, *y;
+  const uint8_t *mask;
+  const int64_t *num_groups;  // NULL: batch norm
+  int32_t dtype;
+  const void *weight;
+  const double *saved_mean, *saved_invstd;
+  int32_t batch_stats, activation;
+  double slope, blend;
+  // What the argument of the activation was made of: a backward through a pointwise one needs it.
+  // Others find their side faster with it, where there was no residual.
+  bool has_argument;
   const bn2d_view *z;
   const void *bias;
 };
 
-// of_argument: NULL where it is not given.
-void run_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y, const uint8_t *mask,
-                  const OfArgument *of_argument, const int64_t *num_groups, int32_t dtype,
-                  const void *weight, const double *saved_mean, const double *saved_invstd,
-                  int32_t batch_stats, int32_t activation, double slope, double blend,
-                  const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias) {
-  BackwardCall call;
-  call.x = optional_view_of("x", x);
-  set_forward(dy, y, mask, num_groups, batch_stats, activation, slope, blend, &call);
-  const DType own = parameter_dtype(dtype, "dy", call.dy.dtype);
-  call.dx = optional_view_of("dx", dx);
-  call.dz = optional_view_of("dz", dz);
-  call.dweight = array_of(own, dweight);
-  call.dbias = array_of(own, dbias);
-  if (call.needs_x()) {
-    required(x, "x");
-    required(saved_mean, "saved_mean");
-  }
-  call.weight = array_of(own, weight);
-  call.saved = saved_statistics(saved_mean, saved_invstd);
-  const bool is_pointwise = call.fused.is_pointwise();
-  const bool is_known =
-      of_argument && (is_pointwise || (call.fused.has_sides() && !of_argument->z));
-  if (is_known) {
-    call.knows_argument = true;
-    call.z = optional_view_of("z", of_argument->z);
-    call.bias = array_of(own, of_argument->bias);
-  }
-  check(call);
-  const Doubles weights(call.weight, call.dy.size, is_known, 1),
-      biases(call.bias, call.dy.size, is_known, 0);
-  call.saved.weight = weights.data();
-  call.saved.bias = biases.data();
-  backward(call);
+// Both backward calls. Returns the dtype of weight, bias and their gradients.
+template <typename Call>
+DType set_forward(const OfForward &of, Call *call) {
+  call->x = optional_view_of("x", of.x);
+  call->dy = view_of("dy", of.dy);
+  call->y = optional_view_of("y", of.y);
+  call->batch_statistics = checked_flag("batch_stats", of.batch_stats);
+  check_side_arguments(of.activation, of.mask);
+  call->mask = of.mask;
+  call->fused = {static_cast<Activation>(of.activation), of.slope};
+  call->blend = checked_blend(of.blend);
+  if (of.num_groups) call->sets = sets_of_groups(*of.num_groups, call->dy.size);
+  return parameter_dtype(of.dtype, "dy", call->dy.dtype);
 }
 
-void run_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
-                         const uint8_t *mask, const int64_t *num_groups, int32_t dtype,
-                         const void *weight, const double *saved_mean, const double *saved_invstd,
-                         int32_t batch_stats, int32_t activation, double slope,
-                         const bn2d_view *ddx, const void *ddweight, const void *ddbias,
-                         double blend, const bn2d_view *ddy, const bn2d_view *dx, void *dweight) {
-  DoubleBackwardCall call;
-  call.x = view_of("x", x);
-  set_forward(dy, y, mask, num_groups, batch_stats, activation, slope, blend, &call);
-  const DType own = parameter_dtype(dtype, "dy", call.dy.dtype);
-  required(saved_mean, "saved_mean");
-  call.ddx = optional_view_of("ddx", ddx);
-  call.ddweight = array_of(own, ddweight);
-  call.ddbias = array_of(own, ddbias);
-  call.ddy = optional_view_of("ddy", ddy);
-  call.dx = optional_view_of("dx", dx);
-  call.dweight = array_of(own, dweight);
-  call.weight = array_of(own, weight);
-  call.saved = saved_statistics(saved_mean, saved_invstd);
-  check(call);
-  const Doubles weights(call.weight, call.dy.size, false, 1);
-  call.saved.weight = weights.data();
-  double_backward(call);
+// When all other arguments are set. needs_x: x and its mean.
+template <typename Call>
+void check_and_run(const OfForward &of, DType own, bool needs_x, void (*run)(const Call &),
+                   Call *call) {
+  if (needs_x) {
+    required(of.x, "x");
+    required(of.saved_mean, "saved_mean");
+  }
+  call->weight = array_of(own, of.weight);
+  call->saved = saved_statistics(of.saved_mean, of.saved_invstd);
+  const Fused &fused = call->fused;
+  call->knows_argument = of.has_argument && (fused.is_pointwise() || (fused.has_sides() && !of.z));
+  if (call->knows_argument) {
+    call->z = optional_view_of("z", of.z);
+    call->bias = array_of(own, of.bias);
+  }
+  check(*call);
+  const Doubles weights(call->weight, call->dy.size, call->knows_argument, 1),
+      biases(call->bias, call->dy.size, call->knows_argument, 0);
+  call->saved.weight = weights.data();
+  call->saved.bias = biases.data();
+  run(*call);
+}
+
+struct Gradients {
+  const bn2d_view *dx, *dz;
+  void *dweight, *dbias;
+};
+
+int32_t run_backward(const OfForward &of, const Gradients &to) {
+  return guarded([&] {
+    BackwardCall call;
+    const DType own = set_forward(of, &call);
+    call.dx = optional_view_of("dx", to.dx);
+    call.dz = optional_view_of("dz", to.dz);
+    call.dweight = array_of(own, to.dweight);
+    call.dbias = array_of(own, to.dbias);
+    check_and_run(of, own, call.needs_x(), backward, &call);
+  });
+}
+
+// What the loss of a double backward depends on.
+struct OfLoss {
+  const bn2d_view *ddx, *ddz;
+  const void *ddweight, *ddbias;
+};
+
+int32_t run_double_backward(const OfForward &of, const OfLoss &loss, const bn2d_view *ddy,
+                            const Gradients &to) {
+  return guarded([&] {
+    DoubleBackwardCall call;
+    required(of.x, "x");
+    const DType own = set_forward(of, &call);
+    call.ddx = optional_view_of("ddx", loss.ddx);
+    call.ddz = optional_view_of("ddz", loss.ddz);
+    call.ddweight = array_of(own, loss.ddweight);
+    call.ddbias = array_of(own, loss.ddbias);
+    call.ddy = optional_view_of("ddy", ddy);
+    call.dx = optional_view_of("dx", to.dx);
+    call.dz = optional_view_of("dz", to.dz);
+    call.dweight = array_of(own, to.dweight);
+    call.dbias = array_of(own, to.dbias);
+    check_and_run(of, own, true, double_backward, &call);
+  });
 }
 
 }  // namespace
@@ -234,10 +249,9 @@ int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy, const 
                                  int32_t batch_stats, int32_t activation, double slope,
                                  double blend, const bn2d_view *dx, const bn2d_view *dz,
                                  void *dweight, void *dbias) {
-  return guarded([&] {
-    run_backward(x, dy, y, mask, nullptr, nullptr, dtype, weight, saved_mean, saved_invstd,
-                 batch_stats, activation, slope, blend, dx, dz, dweight, dbias);
-  });
+  return run_backward({x, dy, y, mask, nullptr, dtype, weight, saved_mean, saved_invstd,
+                       batch_stats, activation, slope, blend, false, nullptr, nullptr},
+                      {dx, dz, dweight, dbias});
 }
 
 int32_t bn2d_group_norm_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
@@ -246,10 +260,9 @@ int32_t bn2d_group_norm_backward(const bn2d_view *x, const bn2d_view *dy, const 
                                  const double *saved_invstd, int32_t activation, double slope,
                                  double blend, const bn2d_view *dx, const bn2d_view *dz,
                                  void *dweight, void *dbias) {
-  return guarded([&] {
-    run_backward(x, dy, y, mask, nullptr, &num_groups, dtype, weight, saved_mean, saved_invstd, 1,
-                 activation, slope, blend, dx, dz, dweight, dbias);
-  });
+  return run_backward({x, dy, y, mask, &num_groups, dtype, weight, saved_mean, saved_invstd, 1,
+                       activation, slope, blend, false, nullptr, nullptr},
+                      {dx, dz, dweight, dbias});
 }
 
 int32_t bn2d_batch_norm_backward_act(const bn2d_view *x, const bn2d_view *z, const bn2d_view *dy,
@@ -259,11 +272,9 @@ int32_t bn2d_batch_norm_backward_act(const bn2d_view *x, const bn2d_view *z, con
                                      int32_t activation, double slope, double blend,
                                      const bn2d_view *dx, const bn2d_view *dz, void *dweight,
                                      void *dbias) {
-  return guarded([&] {
-    const OfArgument of_argument = {z, bias};
-    run_backward(x, dy, y, mask, &of_argument, nullptr, dtype, weight, saved_mean, saved_invstd,
-                 batch_stats, activation, slope, blend, dx, dz, dweight, dbias);
-  });
+  return run_backward({x, dy, y, mask, nullptr, dtype, weight, saved_mean, saved_invstd,
+                       batch_stats, activation, slope, blend, true, z, bias},
+                      {dx, dz, dweight, dbias});
 }
 
 int32_t bn2d_group_norm_backward_act(const bn2d_view *x, const bn2d_view *z, const bn2d_view *dy,
@@ -273,11 +284,9 @@ int32_t bn2d_group_norm_backward_act(const bn2d_view *x, const bn2d_view *z, con
                                      int32_t activation, double slope, double blend,
                                      const bn2d_view *dx, const bn2d_view *dz, void *dweight,
                                      void *dbias) {
-  return guarded([&] {
-    const OfArgument of_argument = {z, bias};
-    run_backward(x, dy, y, mask, &of_argument, &num_groups, dtype, weight, saved_mean, saved_invstd,
-                 1, activation, slope, blend, dx, dz, dweight, dbias);
-  });
+  return run_backward({x, dy, y, mask, &num_groups, dtype, weight, saved_mean, saved_invstd, 1,
+                       activation, slope, blend, true, z, bias},
+                      {dx, dz, dweight, dbias});
 }
 
 int32_t bn2d_batch_norm_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
@@ -287,11 +296,10 @@ int32_t bn2d_batch_norm_double_backward(const bn2d_view *x, const bn2d_view *dy,
                                         const bn2d_view *ddx, const void *ddweight,
                                         const void *ddbias, double blend, const bn2d_view *ddy,
                                         const bn2d_view *dx, void *dweight) {
-  return guarded([&] {
-    run_double_backward(x, dy, y, mask, nullptr, dtype, weight, saved_mean, saved_invstd,
-                        batch_stats, activation, slope, ddx, ddweight, ddbias, blend, ddy, dx,
-                        dweight);
-  });
+  return run_double_backward({x, dy, y, mask, nullptr, dtype, weight, saved_mean, saved_invstd,
+                              batch_stats, activation, slope, blend, false, nullptr, nullptr},
+                             {ddx, nullptr, ddweight, ddbias}, ddy,
+                             {dx, nullptr, dweight, nullptr});
 }
 
 int32_t bn2d_group_norm_double_backward(const bn2d_view *x, const bn2d_view *dy, const bn2d_view *y,
@@ -301,10 +309,34 @@ int32_t bn2d_group_norm_double_backward(const bn2d_view *x, const bn2d_view *dy,
                                         double slope, const bn2d_view *ddx, const void *ddweight,
                                         const void *ddbias, double blend, const bn2d_view *ddy,
                                         const bn2d_view *dx, void *dweight) {
-  return guarded([&] {
-    run_double_backward(x, dy, y, mask, &num_groups, dtype, weight, saved_mean, saved_invstd, 1,
-                        activation, slope, ddx, ddweight, ddbias, blend, ddy, dx, dweight);
-  });
+  return run_double_backward({x, dy, y, mask, &num_groups, dtype, weight, saved_mean, saved_invstd,
+                              1, activation, slope, blend, false, nullptr, nullptr},
+                             {ddx, nullptr, ddweight, ddbias}, ddy,
+                             {dx, nullptr, dweight, nullptr});
+}
+
+int32_t bn2d_batch_norm_double_backward_act(
+    const bn2d_view *x, const bn2d_view *z, const bn2d_view *dy, const bn2d_view *y,
+    const uint8_t *mask, int32_t dtype, const void *weight, const void *bias,
+    const double *saved_mean, const double *saved_invstd, int32_t batch_stats, int32_t activation,
+    double slope, const bn2d_view *ddx, const bn2d_view *ddz, const void *ddweight,
+    const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx,
+    const bn2d_view *dz, void *dweight, void *dbias) {
+  return run_double_backward({x, dy, y, mask, nullptr, dtype, weight, saved_mean, saved_invstd,
+                              batch_stats, activation, slope, blend, true, z, bias},
+                             {ddx, ddz, ddweight, ddbias}, ddy, {dx, dz, dweight, dbias});
+}
+
+int32_t bn2d_group_norm_double_backward_act(
+    const bn2d_view *x, const bn2d_view *z, const bn2d_view *dy, const bn2d_view *y,
+    const uint8_t *mask, int64_t num_groups, int32_t dtype, const void *weight, const void *bias,
+    const double *saved_mean, const double *saved_invstd, int32_t activation, double slope,
+    const bn2d_view *ddx, const bn2d_view *ddz, const void *ddweight, const void *ddbias,
+    double blend, const bn2d_view *ddy, const bn2d_view *dx, const bn2d_view *dz, void *dweight,
+    void *dbias) {
+  return run_double_backward({x, dy, y, mask, &num_groups, dtype, weight, saved_mean, saved_invstd,
+                              1, activation, slope, blend, true, z, bias},
+                             {ddx, ddz, ddweight, ddbias}, ddy, {dx, dz, dweight, dbias});
 }
 
 int32_t bn2d_mask_nbytes(int64_t n, int64_t c, int64_t h, int64_t w, uint64_t *out) {

@@ -113,12 +113,27 @@ int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, const bn2d
 int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record, const bn2d_view *dy,
                              const bn2d_view *ddx, const void *ddweight, const void *ddbias,
                              const bn2d_view *ddy, const bn2d_view *dx) {
+  return bn2d_double_backward_act(module, record, dy, ddx, nullptr, ddweight, ddbias, ddy, dx,
+                                  nullptr);
+}
+
+int32_t bn2d_double_backward_act(bn2d_module *module, const bn2d_record *record,
+                                 const bn2d_view *dy, const bn2d_view *ddx, const bn2d_view *ddz,
+                                 const void *ddweight, const void *ddbias, const bn2d_view *ddy,
+                                 const bn2d_view *dx, const bn2d_view *dz) {
   return guarded([&] {
     bn2d_module &m = checked(module, "module");
     const Record &r = *checked(record, "record").value;
-    const View of_dy = view_of("dy", dy), of_ddx = optional_view_of("ddx", ddx),
-               of_ddy = optional_view_of("ddy", ddy), of_dx = optional_view_of("dx", dx);
-    m.value->double_backward(r, of_dy, of_ddx, ddweight, ddbias, of_ddy, of_dx);
+    DoubleBackwardCall call;
+    call.dy = view_of("dy", dy);
+    call.ddx = optional_view_of("ddx", ddx);
+    call.ddz = optional_view_of("ddz", ddz);
+    call.ddweight.data = const_cast<void *>(ddweight);
+    call.ddbias.data = const_cast<void *>(ddbias);
+    call.ddy = optional_view_of("ddy", ddy);
+    call.dx = optional_view_of("dx", dx);
+    call.dz = optional_view_of("dz", dz);
+    m.value->double_backward(r, &call);
   });
 }
 

@@ -565,6 +565,25 @@ namespace Bn2d
             IntPtr dx, IntPtr dz, IntPtr dweight, IntPtr dbias);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_double_backward_act(SafeHandle module, SafeHandle record,
+            IntPtr dy, IntPtr ddx, IntPtr ddz, IntPtr ddweight, IntPtr ddbias, IntPtr ddy,
+            IntPtr dx, IntPtr dz);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_batch_norm_double_backward_act(IntPtr x, IntPtr z,
+            IntPtr dy, IntPtr y, IntPtr mask, int dtype, IntPtr weight, IntPtr bias,
+            IntPtr saved_mean, IntPtr saved_invstd, int batch_stats, int activation, double slope,
+            IntPtr ddx, IntPtr ddz, IntPtr ddweight, IntPtr ddbias, double blend, IntPtr ddy,
+            IntPtr dx, IntPtr dz, IntPtr dweight, IntPtr dbias);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
+        internal static extern int bn2d_group_norm_double_backward_act(IntPtr x, IntPtr z,
+            IntPtr dy, IntPtr y, IntPtr mask, long num_groups, int dtype, IntPtr weight,
+            IntPtr bias, IntPtr saved_mean, IntPtr saved_invstd, int activation, double slope,
+            IntPtr ddx, IntPtr ddz, IntPtr ddweight, IntPtr ddbias, double blend, IntPtr ddy,
+            IntPtr dx, IntPtr dz, IntPtr dweight, IntPtr dbias);
+
+        [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         internal static extern IntPtr bn2d_get_api(uint api_version);
     }
 }

@@ -1203,6 +1203,79 @@ module bn2d_raw
       type(c_ptr), value :: dbias
       integer(c_int32_t) :: res
     end function
+    function bn2d_double_backward_act(module, record, dy, ddx, ddz, ddweight, ddbias, ddy, dx, &
+        dz) bind(C, name="bn2d_double_backward_act") result(res)
+      import
+      type(c_ptr), value :: module
+      type(c_ptr), value :: record
+      type(c_ptr), value :: dy
+      type(c_ptr), value :: ddx
+      type(c_ptr), value :: ddz
+      type(c_ptr), value :: ddweight
+      type(c_ptr), value :: ddbias
+      type(c_ptr), value :: ddy
+      type(c_ptr), value :: dx
+      type(c_ptr), value :: dz
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_batch_norm_double_backward_act(x, z, dy, y, mask, dtype, weight, bias, saved_mean, saved_invstd, &
+        batch_stats, activation, slope, ddx, ddz, ddweight, ddbias, blend, ddy, dx, dz, dweight, &
+        dbias) bind(C, name="bn2d_batch_norm_double_backward_act") result(res)
+      import
+      type(c_ptr), value :: x
+      type(c_ptr), value :: z
+      type(c_ptr), value :: dy
+      type(c_ptr), value :: y
+      type(c_ptr), value :: mask
+      integer(c_int32_t), value :: dtype
+      type(c_ptr), value :: weight
+      type(c_ptr), value :: bias
+      type(c_ptr), value :: saved_mean
+      type(c_ptr), value :: saved_invstd
+      integer(c_int32_t), value :: batch_stats
+      integer(c_int32_t), value :: activation
+      real(c_double), value :: slope
+      type(c_ptr), value :: ddx
+      type(c_ptr), value :: ddz
+      type(c_ptr), value :: ddweight
+      type(c_ptr), value :: ddbias
+      real(c_double), value :: blend
+      type(c_ptr), value :: ddy
+      type(c_ptr), value :: dx
+      type(c_ptr), value :: dz
+      type(c_ptr), value :: dweight
+      type(c_ptr), value :: dbias
+      integer(c_int32_t) :: res
+    end function
+    function bn2d_group_norm_double_backward_act(x, z, dy, y, mask, num_groups, dtype, weight, bias, saved_mean, &
+        saved_invstd, activation, slope, ddx, ddz, ddweight, ddbias, blend, ddy, dx, dz, dweight, &
+        dbias) bind(C, name="bn2d_group_norm_double_backward_act") result(res)
+      import
+      type(c_ptr), value :: x
+      type(c_ptr), value :: z
+      type(c_ptr), value :: dy
+      type(c_ptr), value :: y
+      type(c_ptr), value :: mask
+      integer(c_int64_t), value :: num_groups
+      integer(c_int32_t), value :: dtype
+      type(c_ptr), value :: weight
+      type(c_ptr), value :: bias
+      type(c_ptr), value :: saved_mean
+      type(c_ptr), value :: saved_invstd
+      integer(c_int32_t), value :: activation
+      real(c_double), value :: slope
+      type(c_ptr), value :: ddx
+      type(c_ptr), value :: ddz
+      type(c_ptr), value :: ddweight
+      type(c_ptr), value :: ddbias
+      real(c_double), value :: blend
+      type(c_ptr), value :: ddy
+      type(c_ptr), value :: dx
+      type(c_ptr), value :: dz
+      type(c_ptr), value :: dweight
+      type(c_ptr), value :: dbias
+      integer(c_int32_t) :: res
+    end function
     function bn2d_get_api(api_version) bind(C, name="bn2d_get_api") result(res)
       import
       integer(c_int32_t), value :: api_version

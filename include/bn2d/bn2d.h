@@ -233,9 +233,9 @@ enum bn2d_device {
  * Activations of the fused forms: y = act(v), v = bn(x) + z. Those from BN2D_ACT_RELU6 on are
  * *pointwise*: there is no mask of theirs, and backward makes v again. So their record borrows x
  * and z (bn2d_forward_act()), and their stateless backward is bn2d_batch_norm_backward_act() or
- * bn2d_group_norm_backward_act(). Double backward does not know them
- * (BN2D_ERROR_INVALID_ARGUMENT). A NaN stays one. In the far tails y and the gradient are what they
- * tend to: silu of -infinity is -0.
+ * bn2d_group_norm_backward_act(), their stateless double backward
+ * bn2d_batch_norm_double_backward_act() or bn2d_group_norm_double_backward_act(). A NaN stays one.
+ * In the far tails y and the gradient are what they tend to: silu of -infinity is -0.
  */
 enum bn2d_activation {
   BN2D_ACT_NONE = 0,       /**< identity */
@@ -789,9 +789,9 @@ BN2D_API int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, c
  *   NULL: zero.
  * @param[out] ddy With respect to dy; NULL: not wanted. May be exactly dy.
  * @param[out] dx With respect to x; NULL: not wanted. With respect to weight it accumulates into
- *   weight.grad.
- * @return as bn2d_backward(); BN2D_ERROR_INVALID_ARGUMENT for the record of a pointwise activation.
- *   Threads: exclusive. Since 1.0.
+ *   weight.grad, and through BN2D_ACT_HARDSWISH, BN2D_ACT_SILU, BN2D_ACT_GELU and BN2D_ACT_SIGMOID
+ *   with respect to bias into bias.grad. Of a residual see bn2d_double_backward_act().
+ * @return as bn2d_backward(). Threads: exclusive. Since 1.0.
  */
 BN2D_API int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record,
                                       const bn2d_view *dy, const bn2d_view *ddx,
@@ -1709,6 +1709,77 @@ BN2D_API int32_t bn2d_group_norm_backward_act(
     const double *saved_mean, const double *saved_invstd, int32_t activation, double slope,
     double blend, const bn2d_view *dx, const bn2d_view *dz, void *dweight, void *dbias);
 
+/**
+ * As bn2d_double_backward(), of a loss that depends on dz, too, with the gradient with respect to
+ * the residual z. Of a pointwise activation, and where ddz or dz is given, it goes through whole
+ * tensors step by step, with working memory of two to four of them in the arithmetic type, and one
+ * more for each tensor that is not contiguous NCHW or is of half type.
+ * @param module The module that recorded.
+ * @param record From a forward of *this* module.
+ * @param[in] dy As given to backward.
+ * @param[in] ddx,ddz Gradients of the loss with respect to dx and dz; NULL: zero.
+ * @param[in] ddweight,ddbias With respect to dweight and dbias, C elements of the module's dtype;
+ *   NULL: zero.
+ * @param[out] ddy With respect to dy; NULL: not wanted. May be exactly dy.
+ * @param[out] dx,dz With respect to x and z; NULL: not wanted. dz is 0 where the second derivative
+ *   of the activation is: without one, and of relu, leaky relu, relu6 and clamp. With respect to
+ *   weight and bias as in bn2d_double_backward().
+ * @return as bn2d_double_backward(). Threads: exclusive. Since 1.3.
+ */
+BN2D_API int32_t bn2d_double_backward_act(bn2d_module *module, const bn2d_record *record,
+                                          const bn2d_view *dy, const bn2d_view *ddx,
+                                          const bn2d_view *ddz, const void *ddweight,
+                                          const void *ddbias, const bn2d_view *ddy,
+                                          const bn2d_view *dx, const bn2d_view *dz);
+/**
+ * Stateless double backward through any activation: as bn2d_batch_norm_double_backward() and
+ * bn2d_double_backward_act().
+ * @param[in] x,z As given to forward. z NULL: there was none; only a pointwise activation reads it.
+ * @param[in] dy Gradient of y.
+ * @param[in] y,mask As in bn2d_batch_norm_backward_act().
+ * @param dtype One of bn2d_dtype.
+ * @param[in] weight,bias As given to forward. NULL: 1 and 0.
+ * @param[in] saved_mean,saved_invstd From forward, C doubles each.
+ * @param batch_stats,activation,slope As given to forward.
+ * @param[in] ddx,ddz,ddweight,ddbias Gradients with respect to dx, dz, dweight, dbias; each NULL:
+ *   zero.
+ * @param blend Of dweight and dbias, as in bn2d_batch_norm_backward().
+ * @param[out] ddy,dx,dz With respect to dy, x, z; each NULL: not wanted. ddy may be exactly dy.
+ * @param[in,out] dweight,dbias With respect to weight and bias; each NULL: not wanted.
+ * @return as bn2d_batch_norm_double_backward(). Threads: free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_batch_norm_double_backward_act(
+    const bn2d_view *x, const bn2d_view *z, const bn2d_view *dy, const bn2d_view *y,
+    const uint8_t *mask, int32_t dtype, const void *weight, const void *bias,
+    const double *saved_mean, const double *saved_invstd, int32_t batch_stats, int32_t activation,
+    double slope, const bn2d_view *ddx, const bn2d_view *ddz, const void *ddweight,
+    const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx,
+    const bn2d_view *dz, void *dweight, void *dbias);
+/**
+ * The same of group norm: as bn2d_group_norm_double_backward() and bn2d_double_backward_act().
+ * @param[in] x,z As given to forward. z NULL: there was none; only a pointwise activation reads it.
+ * @param[in] dy Gradient of y.
+ * @param[in] y,mask As in bn2d_group_norm_backward_act().
+ * @param num_groups As in forward.
+ * @param dtype Of all arrays of C elements.
+ * @param[in] weight,bias C elements each, as given to forward. NULL: 1 and 0.
+ * @param[in] saved_mean,saved_invstd From forward.
+ * @param activation,slope As in forward.
+ * @param[in] ddx,ddz,ddweight,ddbias Gradients with respect to dx, dz, dweight, dbias; each NULL:
+ *   zero.
+ * @param blend Of dweight and dbias, as in bn2d_group_norm_backward().
+ * @param[out] ddy,dx,dz With respect to dy, x, z; each NULL: not wanted. ddy may be exactly dy.
+ * @param[in,out] dweight,dbias With respect to weight and bias, C elements each; NULL: not wanted.
+ * @return as bn2d_group_norm_double_backward(). Threads: free. Since 1.3.
+ */
+BN2D_API int32_t bn2d_group_norm_double_backward_act(
+    const bn2d_view *x, const bn2d_view *z, const bn2d_view *dy, const bn2d_view *y,
+    const uint8_t *mask, int64_t num_groups, int32_t dtype, const void *weight, const void *bias,
+    const double *saved_mean, const double *saved_invstd, int32_t activation, double slope,
+    const bn2d_view *ddx, const bn2d_view *ddz, const void *ddweight, const void *ddbias,
+    double blend, const bn2d_view *ddy, const bn2d_view *dx, const bn2d_view *dz, void *dweight,
+    void *dbias);
+
 /* --------------------------------------------------------------------------------------- plugin */
 
 /**
@@ -1961,6 +2032,24 @@ typedef struct bn2d_api {
                                      int32_t activation, double slope, double blend,
                                      const bn2d_view *dx, const bn2d_view *dz, void *dweight,
                                      void *dbias);
+  int32_t (*double_backward_act)(bn2d_module *module, const bn2d_record *record,
+                                 const bn2d_view *dy, const bn2d_view *ddx, const bn2d_view *ddz,
+                                 const void *ddweight, const void *ddbias, const bn2d_view *ddy,
+                                 const bn2d_view *dx, const bn2d_view *dz);
+  int32_t (*batch_norm_double_backward_act)(
+      const bn2d_view *x, const bn2d_view *z, const bn2d_view *dy, const bn2d_view *y,
+      const uint8_t *mask, int32_t dtype, const void *weight, const void *bias,
+      const double *saved_mean, const double *saved_invstd, int32_t batch_stats, int32_t activation,
+      double slope, const bn2d_view *ddx, const bn2d_view *ddz, const void *ddweight,
+      const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx,
+      const bn2d_view *dz, void *dweight, void *dbias);
+  int32_t (*group_norm_double_backward_act)(
+      const bn2d_view *x, const bn2d_view *z, const bn2d_view *dy, const bn2d_view *y,
+      const uint8_t *mask, int64_t num_groups, int32_t dtype, const void *weight, const void *bias,
+      const double *saved_mean, const double *saved_invstd, int32_t activation, double slope,
+      const bn2d_view *ddx, const bn2d_view *ddz, const void *ddweight, const void *ddbias,
+      double blend, const bn2d_view *ddy, const bn2d_view *dx, const bn2d_view *dz, void *dweight,
+      void *dbias);
 } bn2d_api;
 
 /**

@@ -7,8 +7,6 @@
 #define BN2D_KERNELS_ACTIVATIONS_INL_H
 #endif
 
-#include <cstring>
-
 #include "kernels/activations.h"
 #include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
@@ -20,12 +18,16 @@ namespace bn2d::kernels::HWY_NAMESPACE {
 // Horner's rule. Coefficient 0 is the constant.
 template <class D, size_t kCount>
 HWY_INLINE Vec<D> Polynomial(D d, Vec<D> v, const TFromD<D> (&coefficients)[kCount]) {
-  auto sum = Set(d, coefficients[kCount - 1]);
+  const TFromD<D> *from = coefficients;
+#if HWY_TARGET == HWY_AVX2 && (HWY_COMPILER_GCC || HWY_COMPILER_CLANG)
+  __asm__("" : "+r"(from));  // else each would be a whole vector in memory: 700 bytes in all
+#endif
+  auto sum = Set(d, from[kCount - 1]);
   if constexpr (kCount <= 12 && kSpecialise) {
 #pragma GCC unroll 16
-    for (size_t k = 2; k <= kCount; ++k) sum = MulAdd(sum, v, Set(d, coefficients[kCount - k]));
+    for (size_t k = 2; k <= kCount; ++k) sum = MulAdd(sum, v, Set(d, from[kCount - k]));
   } else {
-    for (size_t k = kCount - 1; k-- > 0;) sum = MulAdd(sum, v, Set(d, coefficients[k]));
+    for (size_t k = kCount - 1; k-- > 0;) sum = MulAdd(sum, v, Set(d, from[k]));
   }
   return sum;
 }
@@ -46,7 +48,8 @@ HWY_INLINE Vec<D> ExpOfMinus(D d, Vec<D> s, Vec<D> rest) {
   return Mul(Polynomial(d, r, C::kExp), BitCast(d, power));
 }
 
-// Clamp and hardswish, or their derivatives.
+// Clamp and hardswish, or their derivatives. The second derivative of hardswish is 1/3 between its
+// bounds. Of clamp nobody asks for it.
 template <class D>
 HWY_INLINE Vec<D> Piecewise(D d, const ActivationJob &job, Vec<D> v) {
   using A = TFromD<D>;
@@ -57,6 +60,9 @@ HWY_INLINE Vec<D> Piecewise(D d, const ActivationJob &job, Vec<D> v) {
   auto inner = derives ? one : v, upper = derives ? one : v;
   if (is_clamp) {
     upper = derives ? zero : high;
+  } else if (job.is_second) {
+    inner = Set(d, A{1} / 3);
+    upper = zero;
   } else if (derives) {
     inner = MulAdd(v, Set(d, A{1} / 3), Set(d, A{0.5}));
   } else {
@@ -66,12 +72,13 @@ HWY_INLINE Vec<D> Piecewise(D d, const ActivationJob &job, Vec<D> v) {
   return IfThenZeroElse(Le(v, low), IfThenElse(Ge(v, high), upper, inner));
 }
 
-// Sigmoid, silu and gelu, or their derivatives. With e = e^-v
-//   sigmoid(v) = 1/(1 + e),  sigmoid' = e*sigmoid^2
-//   silu(v) = v/(1 + e),     silu' = sigmoid + v*sigmoid'
-// and with t = |v|, which keeps the digits of both tails,
+// Sigmoid, silu and gelu, or their first or second derivatives. With e = e^-v
+//   sigmoid(v) = 1/(1 + e),  sigmoid' = e*sigmoid^2,         sigmoid'' = sigmoid'*r
+//   silu(v) = v/(1 + e),     silu' = sigmoid + v*sigmoid',   silu'' = sigmoid'*(2 + v*r)
+// where r = 1 - 2*sigmoid = (e - 1)*sigmoid. And with t = |v|, which keeps the digits of both
+// tails,
 //   gelu(v) = max(v, 0) - t*Q(t), Q(t) = P(normal > t) = e^(-t^2/2) * u*S(u), u = 1/(1 + t/4)
-// S is a polynomial in u - 0.5.
+// S is a polynomial in u - 0.5; gelu'' = (2 - t^2)*density, density = e^(-t^2/2)/sqrt(2*pi).
 template <class D>
 HWY_INLINE Vec<D> Smooth(D d, const ActivationJob &job, Vec<D> v) {
   using A = TFromD<D>;
@@ -106,6 +113,8 @@ HWY_INLINE Vec<D> Smooth(D d, const ActivationJob &job, Vec<D> v) {
     if (is_silu && !derives) numerator = above;
   }
   const auto e = ExpOfMinus(d, s, rest);
+  if (is_gelu && job.is_second)
+    return Mul(NegMulAdd(numerator, numerator, Set(d, A{2})), Mul(e, Set(d, C::kDensity)));
   if (is_gelu) {
     const auto t = numerator, u = Div(one, denominator);
     const auto q = Mul(e, Mul(u, Polynomial(d, Sub(u, Set(d, A{0.5})), C::kTail)));
@@ -117,30 +126,30 @@ HWY_INLINE Vec<D> Smooth(D d, const ActivationJob &job, Vec<D> v) {
   }
   const auto u = Div(numerator, Add(one, e));
   if (!derives) return u;
-  const auto slope = Mul(Mul(e, u), u);
-  return IfThenZeroElse(is_low, is_silu ? MulAdd(s, slope, u) : slope);
+  auto slope = Mul(Mul(e, u), u);
+  if (job.is_second) {
+    const auto r = Mul(Sub(e, one), u);
+    slope = Mul(slope, is_silu ? MulAdd(s, r, Set(d, A{2})) : r);
+  } else if (is_silu) {
+    slope = MulAdd(s, slope, u);
+  }
+  return IfThenZeroElse(is_low, slope);
 }
 
+// The job is copied: else each store could change what the next vector asks of it (relu6 in eval
+// took 1.6 times as long).
 template <class A, bool kSmooth>
-HWY_INLINE void ActivateAll(const ActivationJob &given) {
-  // A copy: else each store could change what the next vector asks of it (relu6 in eval took 1.6
-  // times as long).
-  const ActivationJob job = given;
+BN2D_KERNEL void Activate(const ActivationJob job) {
   const bool derives = job.gradient != nullptr;
   const ScalableTag<A> d;
-  constexpr int64_t kSize = MaxLanes(d);
-  const auto activated = [&](const A *argument, const A *gradient) HWY_ATTR {
-    auto v = LoadU(d, argument);
-    v = kSmooth ? Smooth(d, job, v) : Piecewise(d, job, v);
-    // As with relu: where nothing gets through, an infinite gradient does not either.
-    return derives ? IfThenZeroElse(Eq(v, Zero(d)), Mul(v, LoadU(d, gradient))) : v;
-  };
   const A *const arguments = static_cast<const A *>(job.argument);
   const A *const gradients = static_cast<const A *>(job.gradient);
   A *const out = static_cast<A *>(job.out);
-  int64_t i = 0;
-  for (; i + kSize <= job.count; i += kSize) {
-    const auto v = activated(arguments + i, derives ? gradients + i : nullptr);
+  for (int64_t i = 0; i < job.count; i += MaxLanes(d)) {
+    auto v = LoadU(d, arguments + i);
+    v = kSmooth ? Smooth(d, job, v) : Piecewise(d, job, v);
+    // As with relu: where nothing gets through, an infinite gradient does not either.
+    if (derives) v = IfThenZeroElse(Eq(v, Zero(d)), Mul(v, LoadU(d, gradients + i)));
     if (job.streaming) {
       hn::Stream(v, d, out + i);
     } else {
@@ -149,19 +158,6 @@ HWY_INLINE void ActivateAll(const ActivationJob &given) {
     for (const char *const next : job.ahead)
       if (next != nullptr) Prefetch(next + i * job.ahead_bytes);
   }
-  if (i == job.count) return;
-  HWY_ALIGN A rest[3][kSize] = {};  // the last elements do not fill a vector
-  const size_t bytes = static_cast<size_t>(job.count - i) * sizeof(A);
-  std::memcpy(rest[0], arguments + i, bytes);
-  if (derives) std::memcpy(rest[1], gradients + i, bytes);
-  StoreU(activated(rest[0], rest[1]), d, rest[2]);
-  std::memcpy(out + i, rest[2], bytes);
-}
-
-template <class A>
-BN2D_KERNEL void Activate(const ActivationJob &job) {
-  if (job.activation >= Activation::silu) return ActivateAll<A, true>(job);
-  ActivateAll<A, false>(job);
 }
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE

@@ -51,7 +51,8 @@ constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
     {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::VarianceOfMoments,          \
      N_##TARGET::CoefficientsOfForward, N_##TARGET::GradientsOfBackward, N_##TARGET::StoreCenters, \
      N_##TARGET::StoreFactors, N_##TARGET::FindSide},                                              \
-    {N_##TARGET::Activate<float>, N_##TARGET::Activate<double>},                                   \
+    {{N_##TARGET::Activate<float, false>, N_##TARGET::Activate<float, true>},                      \
+     {N_##TARGET::Activate<double, false>, N_##TARGET::Activate<double, true>}},                   \
     {N_##TARGET::Transpose<uint16_t>, N_##TARGET::Transpose<uint32_t>,                             \
      N_##TARGET::Transpose<uint64_t>},                                                             \
     N_##TARGET::ForwardSample,                                                                     \

@@ -183,12 +183,21 @@ inline constexpr bool is_pointwise(Activation activation) {
 inline constexpr bool is_bounded(Activation activation) {
   return activation == Activation::relu6 || activation == Activation::clamp;
 }
+// Of these there are kernels of two kinds.
+inline constexpr bool is_smooth(Activation activation) { return activation >= Activation::silu; }
+// Whether act'' is not 0 everywhere.
+inline constexpr bool is_curved(Activation activation) {
+  return is_pointwise(activation) && !is_bounded(activation);
+}
 
-// out = act(argument), or act'(argument)*gradient where that is given. Arrays of the arithmetic
-// type, which may be one.
+// out = act(argument), or act'(argument)*gradient where that is given, or act''(argument)*gradient.
+// Arrays of the arithmetic type, which may be one, and have whole vectors of elements: a multiple
+// of kActivationBytes.
+inline constexpr int64_t kActivationBytes = 64;
 struct ActivationJob {
   Activation activation = Activation::none;
-  double bound = 0;  // of clamp and relu6
+  bool is_second = false;  // act''
+  double bound = 0;        // of clamp and relu6
   const void *argument = nullptr, *gradient = nullptr;
   void *out = nullptr;
   int64_t count = 0;
@@ -329,7 +338,8 @@ struct Kernels {
   const char *name;  // of the SIMD target
   const TypeKernels *f32, *f64, *f16, *bf16;
   ChannelKernels channel;
-  void (*activate[2])(const ActivationJob &job);   // floats, doubles
+  // Floats, doubles; piecewise and smooth activations.
+  void (*activate[2][2])(ActivationJob job);
   void (*transpose[3])(const Transposition &job);  // elements of 2, 4 and 8 bytes
   void (*forward_sample)(const ForwardOfSample &of);
   bool (*backward_sample)(const BackwardOfSample &of);

@@ -362,6 +362,7 @@ namespace {
 template <class Call>
 void set_recorded(const Record &record, Call *call) {
   call->y = record.y;
+  call->z = record.z;
   call->mask = record.mask.empty() ? nullptr : record.mask.data();
   call->fused = record.fused;
   call->saved = record.saved();
@@ -376,7 +377,6 @@ BackwardCall BatchNormBase::backward_call(const Record &record, const View &dy) 
   BackwardCall call;
   set_recorded(record, &call);
   call.dy = dy;
-  call.z = record.z;
   call.count = record.count;
   call.thread_limit = num_threads();
   call.pool = pool();
@@ -438,9 +438,8 @@ void BatchNormBase::backward_with_sums(const Record &record, const View &dy, con
   check(call);
 }
 
-void BatchNormBase::double_backward(const Record &record, const View &dy, const View &ddx,
-                                    const void *ddweight, const void *ddbias, const View &ddy,
-                                    const View &dx) {
+void BatchNormBase::double_backward(const Record &record, DoubleBackwardCall *call) {
+  const View &dy = call->dy;
   check_owner(record);
   check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
@@ -450,20 +449,15 @@ void BatchNormBase::double_backward(const Record &record, const View &dy, const 
          "the record's statistics are from outside, which double backward does not support");
   if (record.x_is_overwritten && dy.size.numel() > 0)
     fail(Status::state, "the forward was in place, so x is gone, but double backward needs it");
-  DoubleBackwardCall call;
-  set_recorded(record, &call);
-  call.x = record.x;
-  call.dy = dy;
-  call.ddx = ddx;
-  call.ddweight = {options_.dtype, const_cast<void *>(ddweight)};
-  call.ddbias = {options_.dtype, const_cast<void *>(ddbias)};
-  call.ddy = ddy;
-  call.dx = dx;
-  call.dweight = gradient_of(weight_);
-  call.thread_limit = num_threads();
-  call.pool = pool();
-  check(call);
-  bn2d::double_backward(call);
+  set_recorded(record, call);
+  call->x = record.x;
+  call->ddweight.dtype = call->ddbias.dtype = options_.dtype;
+  call->dweight = gradient_of(weight_);
+  if (call->fused.is_curved()) call->dbias = gradient_of(bias_);
+  call->thread_limit = num_threads();
+  call->pool = pool();
+  check(*call);
+  bn2d::double_backward(*call);
 }
 
 }  // namespace bn2d

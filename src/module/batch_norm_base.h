@@ -69,8 +69,8 @@ class BatchNormBase {
   void backward_sums(const Record &record, const View &dy, double *sums);
   void backward_with_sums(const Record &record, const View &dy, const double *sums, const View &dx,
                           const View &dz);
-  void double_backward(const Record &record, const View &dy, const View &ddx, const void *ddweight,
-                       const void *ddbias, const View &ddy, const View &dx);
+  // `call`: with its tensors, ddweight and ddbias; all else is set here.
+  void double_backward(const Record &record, DoubleBackwardCall *call);
 
  protected:
   // Options of this norm: Options::for_norm().

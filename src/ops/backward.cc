@@ -372,6 +372,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     tensors.v = call.z;
     tensors.bound = call.fused.bound(call.dy.dtype);
     tensors.argument = &*argument;
+    tensors.is_second = call.is_second;
   }
   const Backward operation(call, exact, tensors.argument);
   if (operation.has_sums && !tensors.x.exists()) tensors.x = call.dy;

@@ -32,6 +32,7 @@ struct Tensors {
   double bound = 0;                    // of a pointwise activation
   bool side_has_bound = false;         // of x, in a backward through relu6 or clamp
   const Argument *argument = nullptr;  // backward of a pointwise activation
+  bool is_second = false;              // the same: by its second derivative
   bool lends_out = false;              // the same: `out` may hold g between sums and map
 };
 

@@ -115,12 +115,14 @@ void check_values(const ForwardCall &call) {
 }
 
 // The argument of a pointwise activation is made again, of bias and z, too.
-void check_argument(const BackwardCall &call) {
+template <class Call>
+void check_argument(const Call &call, const char *backward) {
+  if (!call.fused.is_pointwise()) return;
   if (call.saved.bias == nullptr && !call.knows_argument)
     fail(Status::invalid_argument,
-         "activation is %s, whose backward needs z and bias: bn2d_batch_norm_backward_act and "
-         "bn2d_group_norm_backward_act take them",
-         name_of(call.fused));
+         "activation is %s, whose backward needs z and bias: bn2d_batch_norm_%s_act and "
+         "bn2d_group_norm_%s_act take them",
+         name_of(call.fused), backward, backward);
   check_has_mask(call.fused, call.mask);
   if (call.z.exists()) check_read("z", call.z, "dy", call.dy);
 }
@@ -232,7 +234,7 @@ class Footprint {
   const int64_t sets_;
   const View *exact_ = nullptr, *exact_too_ = nullptr;  // of the tensor that is written
   int count_ = 0;
-  Region regions_[14];  // double backward has 13
+  Region regions_[18];  // double backward has as many
 };
 
 void check_memory(const ForwardCall &call) {
@@ -285,13 +287,18 @@ void check_memory(const DoubleBackwardCall &call) {
   Footprint memory(call.dy.size, call.sets);
   memory.reads("dy", call.dy);
   memory.reads("x", call.x);
+  memory.reads("z", call.z);
+  memory.reads("bias", call.bias);
   memory.reads("ddx", call.ddx);
+  memory.reads("ddz", call.ddz);
   add_side_and_statistics(call, memory);
   memory.reads("ddweight", call.ddweight);
   memory.reads("ddbias", call.ddbias);
   memory.writes("ddy", call.ddy, &call.dy);
   memory.writes("dx", call.dx);
+  memory.writes("dz", call.dz);
   memory.writes("dweight", call.dweight);
+  memory.writes("dbias", call.dbias);
 }
 
 }  // namespace
@@ -348,7 +355,7 @@ void check(const BackwardCall &call) {
   check_sets(call.sets, call.dy.size);
   check_fused(call.fused, call.dy.dtype);
   if (call.x.exists()) check_read("x", call.x, "dy", call.dy);
-  if (call.fused.is_pointwise()) check_argument(call);
+  check_argument(call, "backward");
   check_side(call.fused, call.side_of_x(), call.y, call.mask, "dy", call.dy);
   if (call.dx.exists()) check_written("dx", call.dx, "dy", call.dy);
   if (call.dz.exists()) check_written("dz", call.dz, "dy", call.dy);
@@ -361,12 +368,12 @@ void check(const DoubleBackwardCall &call) {
   check_fused(call.fused, call.dy.dtype);
   check_read("x", call.x, "dy", call.dy);
   if (call.ddx.exists()) check_read("ddx", call.ddx, "dy", call.dy);
-  if (call.fused.is_pointwise())
-    fail(Status::invalid_argument,
-         "activation is %s, double backward knows none, relu and leaky relu", name_of(call.fused));
+  if (call.ddz.exists()) check_read("ddz", call.ddz, "dy", call.dy);
+  check_argument(call, "double_backward");
   check_side(call.fused, call.side_of_x(), call.y, call.mask, "dy", call.dy);
   if (call.ddy.exists()) check_written("ddy", call.ddy, "dy", call.dy);
   if (call.dx.exists()) check_written("dx", call.dx, "dy", call.dy);
+  if (call.dz.exists()) check_written("dz", call.dz, "dy", call.dy);
   check_memory(call);
 }
 

@@ -15,6 +15,7 @@
 
 #include "kernels/safe_range.h"
 #include "ops/additive_partial.h"
+#include "ops/double_backward_in_steps.h"
 #include "ops/exact_mean.h"
 #include "ops/last_set.h"
 #include "ops/merge.h"
@@ -240,12 +241,15 @@ void double_backward(const DoubleBackwardCall &call) {
   using C = DoubleBackwardCall;
   if (call.dy.size.numel() == 0) {
     blend_nothing_into(call.dweight, call.dy.size.c, call.blend);
+  } else if (needs_steps(call)) {
+    return double_backward_in_steps(call);
   } else if (call.sets.rest(call.dy.size) == 0) {
     run_in_one(call, double_backward_parts);
   } else {
     run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::ddx, &C::ddy, &C::dx}, {&C::dweight},
                   double_backward_parts);
   }
+  blend_nothing_into(call.dbias, call.dy.size.c, call.blend);
 }
 
 }  // namespace bn2d

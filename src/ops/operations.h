@@ -59,6 +59,7 @@ struct Fused {
   bool has_bound() const { return kernels::is_bounded(activation); }
   bool is_pointwise() const { return kernels::is_pointwise(activation); }
   bool has_sides() const { return activation != Activation::none && !is_pointwise(); }
+  bool is_curved() const { return kernels::is_curved(activation); }
 };
 
 // Statistics of `count` values of each channel as they are kept and sent: the mean, its low part,
@@ -113,6 +114,8 @@ struct BackwardCall {
   bool knows_argument = false;  // saved.bias is known, or will be after the checks
   SetShape sets;
   bool batch_statistics = true;
+  bool is_second =
+      false;         // dz = act''*dy: with nothing else wanted, of an activation that is curved
   double blend = 1;  // dweight <- blend*dweight + ...
   View dx, dz;       // each may not exist: not wanted
   ChannelArray dweight, dbias;
@@ -145,17 +148,19 @@ void backward(const BackwardCall &call);
 
 struct DoubleBackwardCall {
   View x, dy, y;
+  View z;  // as in BackwardCall
   const uint8_t *mask = nullptr;
   Fused fused;
   SavedStatistics saved;
-  ChannelArray weight;  // as in BackwardCall
+  ChannelArray weight, bias;    // as in BackwardCall
+  bool knows_argument = false;  // the same
   SetShape sets;
   bool batch_statistics = true;
-  View ddx;                       // may not exist: 0
+  View ddx, ddz;                  // each may not exist: 0
   ChannelArray ddweight, ddbias;  // may not exist: 0
   double blend = 1;
-  View ddy, dx;          // written; each may not exist
-  ChannelArray dweight;  // written; may not exist
+  View ddy, dx, dz;             // written; each may not exist
+  ChannelArray dweight, dbias;  // the same. dz and dbias are 0 unless the activation is curved
   int32_t thread_limit = 0;
   const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
   bool side_of_x() const { return fused.has_sides() && saved.side != nullptr; }

@@ -253,6 +253,7 @@ kernels::ActivationJob Blockwise::activation_job(const void *argument, const voi
                                                  void *out, int64_t count) const {
   kernels::ActivationJob job;
   job.activation = tensors_.activation;
+  job.is_second = tensors_.is_second;
   job.bound = tensors_.bound;
   job.argument = argument;
   job.gradient = gradient;
@@ -260,9 +261,40 @@ kernels::ActivationJob Blockwise::activation_job(const void *argument, const voi
   job.count = count;
   return job;
 }
+
+namespace {
+
+void activate(const kernels::ActivationJob &job, bool wide) {
+  const auto kernel = kernels::active().activate[wide][kernels::is_smooth(job.activation)];
+  const int64_t element = wide ? 8 : 4, all = job.count * element,
+                whole = all / kernels::kActivationBytes * kernels::kActivationBytes;
+  kernels::ActivationJob part = job;
+  part.count = whole / element;
+  kernel(part);
+  if (whole == all) return;
+  // The last elements do not fill a vector.
+  alignas(kLineBytes) std::byte rest[3][kernels::kActivationBytes] = {};
+  const auto copy = [&](void *to, const void *from) {
+    std::memcpy(to, from, static_cast<size_t>(all - whole));
+  };
+  part.count = kernels::kActivationBytes / element;
+  part.ahead[0] = part.ahead[1] = nullptr;
+  part.argument = rest[0];
+  copy(rest[0], static_cast<const std::byte *>(job.argument) + whole);
+  if (job.gradient != nullptr) {
+    part.gradient = rest[1];
+    copy(rest[1], static_cast<const std::byte *>(job.gradient) + whole);
+  }
+  part.out = rest[2];
+  kernel(part);
+  copy(static_cast<std::byte *>(job.out) + whole, rest[2]);
+}
+
+}  // namespace
+
 void Blockwise::activate_doubles(const void *argument, const void *gradient, void *out,
                                  int64_t count) const {
-  kernels::active().activate[1](activation_job(argument, gradient, out, count));
+  activate(activation_job(argument, gradient, out, count), true);
 }
 
 // The same of a box in own.argument, while that which follows in memory is fetched: the arithmetic
@@ -284,7 +316,7 @@ void Blockwise::activate_box(const Group &group, const Blocks::Block &box,
   };
   job.ahead[0] = ahead(tensors_.x);
   if (gradient != nullptr) job.ahead[1] = ahead(tensors_.g);
-  kernels::active().activate[dtype_ == DType::f64 ? 1 : 0](job);
+  activate(job, dtype_ == DType::f64);
 }
 
 // A map without activation, into a box.

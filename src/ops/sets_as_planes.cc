@@ -6,14 +6,11 @@
 #include <cstring>
 #include <limits>
 
-#include "base/cache_line.h"
 #include "base/scratch.h"
-#include "ops/agreement.h"
 #include "ops/last_set.h"
+#include "ops/packed_tensors.h"
 #include "ops/parameter_gradients.h"
 #include "ops/ready.h"
-#include "ops/settings.h"
-#include "parallel/parallel.h"
 
 namespace bn2d {
 namespace {
@@ -24,20 +21,6 @@ constexpr int64_t kMostOfPlane = 16;  // elements
 bool has_small_planes(const View &x, const SetShape &sets) {
   return x.dtype != DType::f64 && sets.channels > 1 && x.size.plane() <= kMostOfPlane &&
          x.size.numel() != 0;
-}
-
-bool is_packed(const View &view) {
-  const Extents &size = view.size;
-  return has_contiguous_planes(view) && view.block == 0 && view.stride.c == size.plane() &&
-         (size.n == 1 || view.stride.n == size.c * size.plane());
-}
-bool is_half(const View &view) { return view.dtype != DType::f32; }
-// What is used as it is; all else is copied.
-bool is_packed_floats(const View &view) { return is_packed(view) && !is_half(view); }
-
-// Of a packed tensor, in whole lines.
-int64_t packed_bytes(DType dtype, const Extents &size) {
-  return divide_up(size.numel() * dtype_size(dtype), kLineBytes) * kLineBytes;
 }
 
 // A call whose sets are runs of memory.
@@ -51,15 +34,12 @@ class Runs {
         elements_(size_.c * size_.plane()),
         of_share_(std::max({kShare / elements_, kFewestOfShare, divide_up(size_.n, kMostShares)})),
         shares_(divide_up(size_.n, of_share_)),
-        pool_(call.pool ? *call.pool : process_pool()),
-        thread_limit_(call.thread_limit) {}
+        tensors_(size_, like.dtype, call.pool ? *call.pool : process_pool(), call.thread_limit) {}
 
  protected:
   // Samples that a thread takes. The shape alone decides, for sums are merged share by share.
   static constexpr int64_t kShare = 1 << 14, kFewestOfShare = 16, kMostShares = 64;
 
-  int64_t float_bytes() const { return packed_bytes(DType::f32, size_); }
-  View floats_at(std::byte *memory) const { return contiguous_view(memory, DType::f32, size_); }
   // As one sample that has a channel for each set.
   View as_sets(const View &packed) const {
     return contiguous_view(packed.data, packed.dtype, {1, sets_, 1, size_.numel() / sets_});
@@ -81,55 +61,13 @@ class Runs {
     auto unit = [&](int64_t share) {
       f(share, share * of_share_, std::min((share + 1) * of_share_, size_.n));
     };
-    for_each_unit(pool_, workers(reads), shares_, Order::forward, unit);
+    for_each_unit(tensors_.pool(), tensors_.workers(reads), shares_, Order::forward, unit);
   }
 
-  // To and from packed floats. `halves`: memory for packed half data.
-  void load(const View &tensor, const View &floats, std::byte *halves) const {
-    if (!is_half(tensor)) return copy(tensor, floats);
-    const View packed = is_packed(tensor) ? tensor : contiguous_view(halves, tensor.dtype, size_);
-    if (!is_packed(tensor)) copy(tensor, packed);
-    convert(packed, floats, true);
-  }
-  void store(const View &floats, const View &tensor, std::byte *halves) const {
-    if (!is_half(tensor)) return copy(floats, tensor);
-    const View packed = is_packed(tensor) ? tensor : contiguous_view(halves, tensor.dtype, size_);
-    convert(packed, floats, false);
-    if (!is_packed(tensor)) copy(packed, tensor);
-  }
-  void copy(const View &from, const View &to) const {
-    copy_elements(from, to, pool_, thread_limit_);
-  }
-  static int64_t half_bytes(const View &tensor) {
-    const bool is_copied_twice = tensor.exists() && is_half(tensor) && !is_packed(tensor);
-    return is_copied_twice ? packed_bytes(tensor.dtype, tensor.size) : 0;
-  }
-
- private:
-  int workers(int reads) const {
-    Work work;
-    work.size = size_;
-    work.reads = reads;
-    return useful_workers(work, machine_for_call(pool_, thread_limit_, work));
-  }
-  void convert(const View &halves, const View &floats, bool loads) const {
-    const kernels::TypeKernels &kernels = kernels::active().of(halves.dtype);
-    for_shares(1, [&](int64_t, int64_t first, int64_t last) {
-      std::byte *const half = halves.data + 2 * first * elements_;
-      const int64_t count = (last - first) * elements_;
-      loads ? kernels.load_row(half, count, of(floats, first))
-            : kernels.store_row(of(floats, first), count, half, false);
-    });
-  }
-
- protected:
   const Extents size_;
   const int64_t sets_, of_sample_, elements_;  // of_sample: sets; elements: of a sample
   const int64_t of_share_, shares_;            // of_share: samples
-
- private:
-  const Pool &pool_;
-  const int32_t thread_limit_;
+  const PackedTensors tensors_;
 };
 
 class ForwardBySets : public Runs {
@@ -137,11 +75,11 @@ class ForwardBySets : public Runs {
   explicit ForwardBySets(const ForwardCall &call)
       : Runs(call, call.x),
         call_(call),
-        copies_z_(call.z.exists() && !is_packed_floats(call.z)),
-        is_in_y_(is_packed_floats(call.y) &&
-                 (is_packed_floats(call.x) || call.z.data != call.y.data)),
-        half_bytes_(std::max({half_bytes(call.x), half_bytes(call.y), half_bytes(call.z)})),
-        scratch_(static_cast<size_t>(((is_in_y_ ? 0 : 1) + (copies_z_ ? 1 : 0)) * float_bytes() +
+        copies_z_(call.z.exists() && !tensors_.has(call.z)),
+        is_in_y_(tensors_.has(call.y) && (tensors_.has(call.x) || call.z.data != call.y.data)),
+        half_bytes_(std::max({tensors_.half_bytes(call.x), tensors_.half_bytes(call.y),
+                              tensors_.half_bytes(call.z)})),
+        scratch_(static_cast<size_t>(((is_in_y_ ? 0 : 1) + (copies_z_ ? 1 : 0)) * tensors_.bytes() +
                                      half_bytes_ + 8 * (2 * sets_ + 2 * elements_))) {
     std::byte *memory = static_cast<std::byte *>(scratch_.data());
     const auto take = [&](int64_t bytes) {
@@ -149,8 +87,8 @@ class ForwardBySets : public Runs {
       memory += bytes;
       return start;
     };
-    packed_ = is_in_y_ ? call.y : floats_at(take(float_bytes()));
-    if (copies_z_) z_ = floats_at(take(float_bytes()));
+    y_ = is_in_y_ ? call.y : tensors_.in(take(tensors_.bytes()));
+    if (copies_z_) z_ = tensors_.in(take(tensors_.bytes()));
     halves_ = take(half_bytes_);
     statistics_ = reinterpret_cast<double *>(memory);
     weight_ = statistics_ + 2 * sets_;
@@ -158,7 +96,7 @@ class ForwardBySets : public Runs {
 
   void run() const {
     ForwardCall of_sets = call_;
-    of_sets.x = as_sets(is_packed_floats(call_.x) ? call_.x : packed_);
+    of_sets.x = as_sets(tensors_.has(call_.x) ? call_.x : y_);
     of_sets.y = of_sets.z = View();
     of_sets.sets = SetShape();
     of_sets.weight = of_sets.bias = ChannelArray();
@@ -166,7 +104,7 @@ class ForwardBySets : public Runs {
     if (call_.saved.invstd == nullptr) of_sets.saved.invstd = statistics_ + sets_;
     of_sets.saved.weight = of_sets.saved.bias = nullptr;
     const auto load_x = [&] {
-      if (!is_packed_floats(call_.x)) load(call_.x, packed_, halves_);
+      if (!tensors_.has(call_.x)) tensors_.load(call_.x, y_, halves_);
     };
     forward_parts(&of_sets, 1, Ready::of(load_x));
     map(of_sets.x, of_sets.saved);
@@ -175,7 +113,7 @@ class ForwardBySets : public Runs {
 
  private:
   void map(const View &x, const SavedStatistics &saved) const {
-    if (copies_z_) load(call_.z, z_, halves_);
+    if (copies_z_) tensors_.load(call_.z, z_, halves_);
     const View &z = copies_z_ ? z_ : call_.z;
     double *const bias = weight_ + elements_;
     load_for_elements(call_.weight, 1, weight_);
@@ -191,11 +129,11 @@ class ForwardBySets : public Runs {
         sample.x = of(x, n);
         sample.bias = bias;
         sample.z = z.exists() ? of(z, n) : nullptr;
-        sample.y = of(packed_, n);
+        sample.y = of(y_, n);
         kernels::active().forward_sample(sample);
       }
     });
-    if (!is_in_y_) store(packed_, call_.y, halves_);
+    if (!is_in_y_) tensors_.store(y_, call_.y, halves_);
   }
   // What an array has for the channel of each element of a sample.
   void load_for_elements(const ChannelArray &array, double otherwise, double *to) const {
@@ -211,7 +149,7 @@ class ForwardBySets : public Runs {
   const bool copies_z_, is_in_y_;
   const int64_t half_bytes_;
   const Scratch scratch_;
-  View packed_, z_;
+  View y_, z_;  // packed
   std::byte *halves_;
   double *statistics_;  // of sets: mean and invstd, where nobody else wants them
   double *weight_;      // of the elements of a sample, and their bias
@@ -239,12 +177,14 @@ class BackwardBySets : public Runs {
   BackwardBySets(const BackwardCall &call, double least)
       : Runs(call, call.dy),
         call_(call),
-        half_bytes_(std::max({half_bytes(call.x), half_bytes(call.dy), half_bytes(call.dx)})),
-        scratch_(static_cast<size_t>(2 * float_bytes() + half_bytes_ + 8 * doubles() + size_.n)) {
+        half_bytes_(std::max({tensors_.half_bytes(call.x), tensors_.half_bytes(call.dy),
+                              tensors_.half_bytes(call.dx)})),
+        scratch_(
+            static_cast<size_t>(2 * tensors_.bytes() + half_bytes_ + 8 * doubles() + size_.n)) {
     std::byte *const memory = static_cast<std::byte *>(scratch_.data());
-    xhat_ = floats_at(memory);
-    g_ = floats_at(memory + float_bytes());
-    halves_ = memory + 2 * float_bytes();
+    xhat_ = tensors_.in(memory);
+    g_ = tensors_.in(memory + tensors_.bytes());
+    halves_ = memory + 2 * tensors_.bytes();
     zeros_ = reinterpret_cast<double *>(halves_ + half_bytes_);
     ones_ = zeros_ + sets_;
     scale_ = ones_ + sets_;
@@ -265,11 +205,11 @@ class BackwardBySets : public Runs {
   // Nothing but scratch is written until all have had their memory but the last call, which gets it
   // before it writes.
   void run() const {
-    if (!is_packed_floats(call_.x)) load(call_.x, xhat_, halves_);
-    if (!is_packed_floats(call_.dy)) load(call_.dy, g_, halves_);
+    if (!tensors_.has(call_.x)) tensors_.load(call_.x, xhat_, halves_);
+    if (!tensors_.has(call_.dy)) tensors_.load(call_.dy, g_, halves_);
     normalise();
     for_samples_beyond([&](int64_t n) { find_by_planes(n); });
-    const bool is_in_dx = is_packed_floats(call_.dx);
+    const bool is_in_dx = tensors_.has(call_.dx);
     BackwardCall of_sets = call_;
     of_sets.sets = SetShape();
     of_sets.x = as_sets(xhat_);
@@ -278,8 +218,8 @@ class BackwardBySets : public Runs {
     of_sets.saved = {zeros_, zeros_, ones_, scale_};
     of_sets.dweight = of_sets.dbias = ChannelArray();
     backward(of_sets);
-    if (!is_in_dx) store(g_, call_.dx, halves_);
-    for_samples_beyond([&](int64_t n) { copy(dx_beyond(n), samples_of(call_.dx, n, 1)); });
+    if (!is_in_dx) tensors_.store(g_, call_.dx, halves_);
+    for_samples_beyond([&](int64_t n) { tensors_.copy(dx_beyond(n), samples_of(call_.dx, n, 1)); });
     blend_sums();
   }
 
@@ -314,8 +254,8 @@ class BackwardBySets : public Runs {
     sample.mean = saved.mean ? saved.mean + s : nullptr;
     sample.invstd = saved.invstd + s;
     sample.weight = weight_ + i;
-    sample.x = of(is_packed_floats(call_.x) ? call_.x : xhat_, n) + i;
-    sample.dy = of(is_packed_floats(call_.dy) ? call_.dy : g_, n) + i;
+    sample.x = of(tensors_.has(call_.x) ? call_.x : xhat_, n) + i;
+    sample.dy = of(tensors_.has(call_.dy) ? call_.dy : g_, n) + i;
     sample.xhat = of(xhat_, n) + i;
     sample.g = of(g_, n) + i;
     sample.products = sums + i;

@@ -91,13 +91,14 @@ class NormModule {
   bn2d_module *module_ = nullptr;
 };
 
-// y, dx, dz, ddy, dx2, dweight, dbias, dweight2, running_mean, running_var as far as the case has
-// them. `around` gets each of the calls.
+// y, dx, dz, ddy, dx2, dz2, dweight, dbias, dweight2, dbias2, running_mean, running_var as far as
+// the case has them. `around` gets each of the calls.
 inline Outputs run(const NormCase &c, const Inputs &in, const Around &around) {
   Outputs out;
   Tensor x(c.data, c.e, in.x, c.x), z(c.data, c.e, in.z, c.x), y(c.data, c.e, c.y),
       dy(c.data, c.e, in.dy, c.y), dx(c.data, c.e, c.dx), dz(c.data, c.e, c.dx),
-      ddx(c.data, c.e, in.ddx, c.x), ddy(c.data, c.e, c.y), dx2(c.data, c.e, c.dx);
+      ddx(c.data, c.e, in.ddx, c.x), ddy(c.data, c.e, c.y), dx2(c.data, c.e, c.dx),
+      ddz(c.data, c.e, in.ddz, c.x), dz2(c.data, c.e, c.dx);
   const bn2d_view *const z_or_null = c.residual ? z.view() : nullptr, *const dz_or_null =
                                                                           c.residual ? dz.view()
                                                                                      : nullptr;
@@ -105,7 +106,7 @@ inline Outputs run(const NormCase &c, const Inputs &in, const Around &around) {
   Array ddweight(c.module, in.ddweight), ddbias(c.module, in.ddbias);
   const int32_t act = c.activation.kind;
   const double slope = c.activation.slope;
-  const bool has_double_backward = !c.activation.pointwise();
+  const bool has_double_backward = !in.ddx.empty(), acts = c.double_backward_act();
   if (!c.stateless) {
     NormModule module(c, in);
     Record record;
@@ -123,12 +124,17 @@ inline Outputs run(const NormCase &c, const Inputs &in, const Around &around) {
       out["dbias"] = module.output("bias.grad", c.e.c);
     if (has_double_backward) {
       NUMERICS_OK(bn2d_module_zero_grad(module));
-      NUMERICS_OK(around("bn2d_double_backward", [&] {
-        return bn2d_double_backward(module, record, dy.view(), ddx.view(),
-                                    c.affine ? ddweight.data() : nullptr,
-                                    c.affine ? ddbias.data() : nullptr, ddy.view(), dx2.view());
+      void *const ddw = c.affine ? ddweight.data() : nullptr, *const ddb = c.affine ? ddbias.data()
+                                                                                    : nullptr;
+      NUMERICS_OK(around(acts ? "bn2d_double_backward_act" : "bn2d_double_backward", [&] {
+        return acts ? bn2d_double_backward_act(module, record, dy.view(), ddx.view(), ddz.view(),
+                                               ddw, ddb, ddy.view(), dx2.view(), dz2.view())
+                    : bn2d_double_backward(module, record, dy.view(), ddx.view(), ddw, ddb,
+                                           ddy.view(), dx2.view());
       }));
-      if (c.affine) out["dweight2"] = module.output("weight.grad", c.e.c);
+      if (c.affine)
+        out["dweight2"] = module.output("weight.grad", c.e.c),
+        out["dbias2"] = module.output("bias.grad", c.e.c);
     }
   } else {
     Array weight(c.module, in.weight), bias(c.module, in.bias), dweight(c.module, in.weight),
@@ -154,13 +160,23 @@ inline Outputs run(const NormCase &c, const Inputs &in, const Around &around) {
                                                 invstd.data(), act, slope, 0, dx.view(), dz_or_null,
                                                 dweight.data(), dbias.data());
     }));
-    if (has_double_backward)
+    if (has_double_backward && !acts)
       NUMERICS_OK(around("bn2d_group_norm_double_backward", [&] {
         return bn2d_group_norm_double_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups,
                                                c.module, w, mean.data(), invstd.data(), act, slope,
                                                ddx.view(), ddweight.data(), ddbias.data(), 0,
                                                ddy.view(), dx2.view(), dweight2.data());
       }));
+    if (has_double_backward && acts) {
+      Array dbias2(c.module, in.weight);
+      NUMERICS_OK(around("bn2d_group_norm_double_backward_act", [&] {
+        return bn2d_group_norm_double_backward_act(
+            x.view(), z_or_null, dy.view(), nullptr, mask_or_null, c.groups, c.module, w, b,
+            mean.data(), invstd.data(), act, slope, ddx.view(), ddz.view(), ddweight.data(),
+            ddbias.data(), 0, ddy.view(), dx2.view(), dz2.view(), dweight2.data(), dbias2.data());
+      }));
+      out["dbias2"] = {c.module, dbias2.bits()};
+    }
     out["dweight"] = {c.module, dweight.bits()};
     out["dbias"] = {c.module, dbias.bits()};
     if (has_double_backward) out["dweight2"] = {c.module, dweight2.bits()};
@@ -172,8 +188,9 @@ inline Outputs run(const NormCase &c, const Inputs &in, const Around &around) {
   }
   keep("y", y), keep("dx", dx);
   if (has_double_backward) keep("ddy", ddy), keep("dx2", dx2);
+  if (has_double_backward && acts) keep("dz2", dz2);
   if (c.residual) keep("dz", dz);
-  for (Tensor *t : {&y, &dx, &dz, &ddy, &dx2})
+  for (Tensor *t : {&y, &dx, &dz, &ddy, &dx2, &dz2})
     if (!t->gaps_intact()) FAIL_CHECK("memory beside a tensor has changed");
   return out;
 }
@@ -208,6 +225,8 @@ inline bool check_case(const NormCase &c, const ExpectedNorm &want, const Output
   channel("dweight", want.dweight, want.dweight_scale, f64 ? 8 : 1);
   channel("dbias", want.dbias, want.dbias_scale, f64 ? 8 : 1);
   channel("dweight2", want.dweight2, want.dweight2_scale, bound_of(c.module));
+  element("dz2", want.dz2, want.dz2_scale, want.edge);
+  channel("dbias2", want.dbias2, want.dbias2_scale, bound_of(c.module));
   // The running statistics of a set at a time are rounded at each step, so a few roundings add up.
   for (const char *name : {"running_mean", "running_var"}) {
     if (got.count(name) == 0) continue;

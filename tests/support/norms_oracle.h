@@ -22,13 +22,15 @@ struct NormSetting {
   int64_t samples() const { return norm == BN2D_NORM_BATCH ? (ghost == 0 ? e.n : ghost) : 1; }
   int64_t channels() const { return norm == BN2D_NORM_GROUP ? e.c / groups : 1; }
   bool tracks() const { return track && norm != BN2D_NORM_GROUP; }
+  // By bn2d_double_backward_act() or its stateless twin, which have the residual's part, too.
+  bool double_backward_act() const { return activation.pointwise(); }
 };
 
 // By element, with one scale for each plane; by channel. Of gradients what their inputs are there
 // for.
 struct ExpectedNorm {
-  Reals y, dx, dz, ddy, dx2, y_scale, dx_scale, dz_scale, ddy_scale, dx2_scale;
-  Reals dweight, dbias, dweight2, dweight_scale, dbias_scale, dweight2_scale;
+  Reals y, dx, dz, ddy, dx2, dz2, y_scale, dx_scale, dz_scale, ddy_scale, dx2_scale, dz2_scale;
+  Reals dweight, dbias, dweight2, dbias2, dweight_scale, dbias_scale, dweight2_scale, dbias2_scale;
   Values running_mean, running_var;
   Reals v;                  // before the activation
   oracle::Statistics sets;  // in order
@@ -41,14 +43,15 @@ inline ExpectedNorm expect(const NormSetting &c, Inputs &in, bool silence = true
   const auto size = static_cast<size_t>(e.size()), rows = static_cast<size_t>(e.n * e.c),
              channels = static_cast<size_t>(e.c);
   ExpectedNorm out;
-  for (Reals *r : {&out.v, &out.y, &out.dx, &out.dz, &out.ddy, &out.dx2}) r->resize(size);
-  for (Reals *r : {&out.y_scale, &out.dx_scale, &out.dz_scale, &out.ddy_scale, &out.dx2_scale})
+  for (Reals *r : {&out.v, &out.y, &out.dx, &out.dz, &out.ddy, &out.dx2, &out.dz2}) r->resize(size);
+  for (Reals *r :
+       {&out.y_scale, &out.dx_scale, &out.dz_scale, &out.ddy_scale, &out.dx2_scale, &out.dz2_scale})
     r->resize(rows);
-  for (Reals *r : {&out.dweight, &out.dbias, &out.dweight2, &out.dweight_scale, &out.dbias_scale,
-                   &out.dweight2_scale})
+  for (Reals *r : {&out.dweight, &out.dbias, &out.dweight2, &out.dbias2, &out.dweight_scale,
+                   &out.dbias_scale, &out.dweight2_scale, &out.dbias2_scale})
     r->resize(channels);
   out.edge.resize(size);
-  std::vector<oracle::Sum> dweight(channels), dbias(channels), dweight2(channels);
+  std::vector<oracle::Sum> dweight(channels), dbias(channels), dweight2(channels), dbias2(channels);
   const auto of_channel = [](bool exists, const Values &values, size_t ch, double otherwise) {
     return exists ? oracle::at_or(values, static_cast<int64_t>(ch), otherwise) : otherwise;
   };
@@ -133,19 +136,57 @@ inline ExpectedNorm expect(const NormSetting &c, Inputs &in, bool silence = true
           oracle::double_backward(flat, x, h, none, s, true, plain, v, ddx, none, none);
       const oracle::DoubleGradient of_weight = oracle::double_backward(
           flat, x, u, none, s, true, plain, v, Values(at.size(), 0), {1.0}, none);
+      // With widened gradients, as in backward: what the ulp of an argument does.
+      Reals widened_u(at.size()), second(at.size()), most_second(at.size());
+      for (size_t k = 0; k < at.size(); ++k)
+        widened_u[k] = widened[k] *
+                       std::fabs(of_channel(c.affine || c.stateless, in.ddweight, channel(k), 0)) /
+                       std::max(std::fabs(static_cast<Real>(weight(channel(k)))), Real{1e-30L});
+      const bool is_pointwise = c.activation.pointwise();
+      const oracle::DoubleGradient most_of_dx =
+          is_pointwise
+              ? oracle::double_backward(flat, x, widened, none, s, true, plain, v, ddx, none, none)
+              : of_dx;
+      const oracle::DoubleGradient most_of_weight =
+          is_pointwise ? oracle::double_backward(flat, x, widened_u, none, s, true, plain, v,
+                                                 Values(at.size(), 0), {1.0}, none)
+                       : of_weight;
       for (size_t k = 0; k < at.size(); ++k) {
         const size_t i = at[k], ch = channel(k);
         const Real side = c.activation.derivative(v[k]), w = weight(ch),
                    ddweight = of_channel(c.affine || c.stateless, in.ddweight, ch, 0),
-                   ddbias = of_channel(c.affine || c.stateless, in.ddbias, ch, 0);
-        out.ddy[i] = side * (w * of_dx.ddy[k] + ddweight * xhat[k] + ddbias);
-        grow(out.ddy_scale, row(k),
-             std::fabs(side) * (std::fabs(w) * of_dx.ddy_scale[0] + std::fabs(ddweight * xhat[k]) +
-                                std::fabs(ddbias)));
+                   ddbias = of_channel(c.affine || c.stateless, in.ddbias, ch, 0),
+                   ddz = oracle::at_or(c.double_backward_act() ? in.ddz : none,
+                                       static_cast<int64_t>(i), 0);
+        const Real of_g = w * of_dx.ddy[k] + ddweight * xhat[k] + ddbias + ddz;
+        const Real most_of_g = std::fabs(w) * of_dx.ddy_scale[0] + std::fabs(ddweight * xhat[k]) +
+                               std::fabs(ddbias) + std::fabs(ddz);
+        const Real growth = is_pointwise ? 1 + out.y_scale[row(k)] : std::fabs(side);
+        out.ddy[i] = side * of_g;
+        grow(out.ddy_scale, row(k), growth * most_of_g);
         out.dx2[i] = of_dx.dx[k] + of_weight.dx[k];
-        grow(out.dx2_scale, row(k), of_dx.dx_scale[0] + of_weight.dx_scale[0]);
+        grow(out.dx2_scale, row(k), most_of_dx.dx_scale[0] + most_of_weight.dx_scale[0]);
         dweight2[ch].add(g[k] * of_dx.ddy[k]);
-        out.dweight2_scale[ch] += std::fabs(g[k]) * of_dx.ddy_scale[0];
+        out.dweight2_scale[ch] +=
+            widened[k] / std::max(std::fabs(w), Real{1e-30L}) * of_dx.ddy_scale[0];
+        // What is bent by the activation: h of oracle::double_backward_through().
+        const Real bent = c.activation.second_derivative(v[k]) * in.dy[i] * of_g;
+        const Real most_bent =
+            c.activation.curved() ? growth * std::fabs(Real{in.dy[i]}) * most_of_g : 0;
+        out.dz2[i] = bent;
+        grow(out.dz2_scale, row(k), most_bent);
+        second[k] = w * bent;
+        most_second[k] = std::fabs(w) * most_bent;
+        dweight2[ch].add(bent * xhat[k]);
+        out.dweight2_scale[ch] += most_bent * std::max<Real>(std::fabs(xhat[k]), 1);
+        dbias2[ch].add(bent);
+        out.dbias2_scale[ch] += most_bent;
+      }
+      const oracle::Gradient of_second = oracle::backward(flat, x, second, none, s, true),
+                             most_of_second = oracle::backward(flat, x, most_second, none, s, true);
+      for (size_t k = 0; k < at.size(); ++k) {
+        out.dx2[at[k]] += of_second.dx[k];
+        if (k == 0 || row(k) != row(k - 1)) out.dx2_scale[row(k)] += most_of_second.dx_scale[0];
       }
     }
   }
@@ -153,6 +194,7 @@ inline ExpectedNorm expect(const NormSetting &c, Inputs &in, bool silence = true
     out.dweight[ch] = dweight[ch].value();
     out.dbias[ch] = dbias[ch].value();
     out.dweight2[ch] = dweight2[ch].value();
+    out.dbias2[ch] = dbias2[ch].value();
   }
   if (!c.tracks()) return out;
   out.running_mean = in.running_mean;

@@ -30,9 +30,10 @@ struct Case {
   bool stateless = false, mask = false;  // stateless: by the activation's mask, not by y
   bool plain = false;                    // the functions on plain pointers, where they can do it
   bool biased = false;
-  bool record = true;  // and backward and double backward, where it can be
+  bool loss_of_dz = false;  // the loss of double backward depends on dz, whatever the activation
+  bool record = true;       // and backward and double backward, where it can be
   double eps = 1e-5, momentum = 0.1;
-  // Layouts of x and ddx, of y and dy, of z, of dx and ddy, of dz and the second dx.
+  // Layouts of x and ddx, of y and dy, of z and ddz, of dx and ddy, of dz and the second dx and dz.
   Layout x = Layout::nchw, y = Layout::nchw, z = Layout::nchw, dx = Layout::nchw, dz = Layout::nchw;
   uint64_t placement = 0;  // seed of the placements; 0: nothing unusual
 
@@ -47,7 +48,11 @@ struct Case {
     if (activation.pointwise()) return record && in_place == InPlace::no;
     return record && !(x_lost() && batch());
   }
-  bool double_backward() const { return backward() && !x_lost() && !activation.pointwise(); }
+  bool double_backward() const { return backward() && !x_lost(); }
+  // By bn2d_double_backward_act() or its stateless twin, which have the residual's part, too.
+  bool double_backward_act() const {
+    return loss_of_dz || (activation.pointwise() && (stateless || residual));
+  }
   bool weight_gradient() const { return (stateless || has_weight()) && !x_lost(); }
   bool bias_gradient() const { return stateless || has_bias(); }
   bool needs_mask() const {
@@ -88,6 +93,7 @@ inline Inputs random_inputs(const Case &c, uint64_t seed) {
     in.running_var.push_back(rounded(c.module, random.uniform(0.25, 4)));
   in.ddweight = normal_values(random, c.module, c.e.c);
   in.ddbias = normal_values(random, c.module, c.e.c);
+  in.ddz = normal_values(random, c.data, c.e.size(), 0.125);
   return in;
 }
 
@@ -151,9 +157,15 @@ inline Expected expect(const Case &c, Inputs &in, bool silence = true) {
   if (c.activation.pointwise())
     oracle::widen(c.e, out.forward, in.dy, in.x, weight, out.statistics, &out.gradient);
   if (!c.double_backward()) return out;
-  out.double_gradient = oracle::double_backward(
-      c.e, in.x, g, weight, out.statistics, c.batch(), c.activation, out.forward.v, in.ddx,
-      c.has_weight() ? in.ddweight : none, c.has_bias() ? in.ddbias : none);
+  const Values &ddweight = c.has_weight() ? in.ddweight : none,
+               &ddbias = c.has_bias() ? in.ddbias : none;
+  out.double_gradient =
+      c.activation.pointwise() || c.double_backward_act()
+          ? oracle::double_backward_through(
+                c.e, in.x, in.dy, weight, out.statistics, c.batch(), c.activation, out.forward,
+                in.ddx, c.double_backward_act() ? in.ddz : none, ddweight, ddbias)
+          : oracle::double_backward(c.e, in.x, g, weight, out.statistics, c.batch(), c.activation,
+                                    out.forward.v, in.ddx, ddweight, ddbias);
   return out;
 }
 
@@ -171,7 +183,7 @@ struct Output {
   }
 };
 // By name: y, running_mean, running_var, saved_mean, saved_invstd, dx, dz, dweight, dbias, ddy,
-// dx2, dweight2.
+// dx2, dz2, dweight2, dbias2.
 using Outputs = std::map<std::string, Output>;
 
 // Makes each call of an operation, by name: on another thread, with traps on, ...
@@ -208,6 +220,10 @@ class Runner {
                                                                   : tensor(c_.dz, nullptr);
     const auto ddx = tensor(c_.x, &in_.ddx);
     const auto ddy = dx_is_dy ? dy : tensor(c_.dx, nullptr), dx2 = tensor(c_.dz, nullptr);
+    if (c_.double_backward() && c_.double_backward_act()) {
+      dz2_ = tensor(c_.dz, nullptr);
+      if (!in_.ddz.empty()) ddz_ = tensor(c_.z, &in_.ddz);
+    }
     const auto memory = [](const std::shared_ptr<Tensor> &t) {
       return t != nullptr ? t->memory() : std::vector<uint8_t>();
     };
@@ -220,7 +236,7 @@ class Runner {
       with_module(x.get(), z.get(), y.get(), dy.get(), dx.get(), dz.get(), ddx.get(), ddy.get(),
                   dx2.get());
     }
-    for (const auto &t : {y, dx, dz, ddy, dx2}) {
+    for (const auto &t : {y, dx, dz, ddy, dx2, dz2_}) {
       if (t != nullptr && !t->gaps_intact()) FAIL_CHECK("memory beside a tensor has changed");
     }
     if (y != x && memory(x) != x_before) FAIL_CHECK("x has changed");
@@ -312,13 +328,23 @@ class Runner {
     if (!in_.dy.empty()) dy->set(in_.dy);
     Array ddweight = c_.has_weight() ? Array(c_.module, in_.ddweight) : Array();
     Array ddbias = c_.has_bias() ? Array(c_.module, in_.ddbias) : Array();
-    NUMERICS_OK(around_("bn2d_double_backward", [&] {
-      return bn2d_double_backward(module, record, dy->view(), ddx->view(), ddweight.data(),
-                                  ddbias.data(), ddy->view(), dx2->view());
-    }));
+    if (c_.double_backward_act()) {
+      NUMERICS_OK(around_("bn2d_double_backward_act", [&] {
+        return bn2d_double_backward_act(module, record, dy->view(), ddx->view(), view(ddz_.get()),
+                                        ddweight.data(), ddbias.data(), ddy->view(), dx2->view(),
+                                        dz2_->view());
+      }));
+      keep("dz2", dz2_.get());
+    } else {
+      NUMERICS_OK(around_("bn2d_double_backward", [&] {
+        return bn2d_double_backward(module, record, dy->view(), ddx->view(), ddweight.data(),
+                                    ddbias.data(), ddy->view(), dx2->view());
+      }));
+    }
     keep("ddy", ddy);
     keep("dx2", dx2);
     if (c_.has_weight()) out_["dweight2"] = {c_.module, module.bits("weight.grad")};
+    if (c_.has_bias()) out_["dbias2"] = {c_.module, module.bits("bias.grad")};
   }
 
   void without_module(Tensor *x, Tensor *z, Tensor *y, Tensor *dy, Tensor *dx, Tensor *dz,
@@ -387,13 +413,26 @@ class Runner {
     // Only for what exists, as a module has it, so that both ways compute the same.
     Array ddweight = array(c_.has_weight(), in_.ddweight),
           ddbias = array(c_.has_bias(), in_.ddbias);
-    NUMERICS_OK(around_("bn2d_batch_norm_double_backward", [&] {
-      return bn2d_batch_norm_double_backward(
-          x->view(), dy->view(), y_or_null, mask_or_null, c_.module, weight.data(),
-          doubles(saved_mean), doubles(saved_invstd), c_.batch(), c_.activation.kind,
-          c_.activation.slope, ddx->view(), ddweight.data(), ddbias.data(), 0, ddy->view(),
-          dx2->view(), dweight2.data());
-    }));
+    if (c_.double_backward_act()) {
+      Array dbias2(c_.module, nans);
+      NUMERICS_OK(around_("bn2d_batch_norm_double_backward_act", [&] {
+        return bn2d_batch_norm_double_backward_act(
+            x->view(), view(z), dy->view(), y_or_null, mask_or_null, c_.module, weight.data(),
+            bias.data(), doubles(saved_mean), doubles(saved_invstd), c_.batch(), c_.activation.kind,
+            c_.activation.slope, ddx->view(), view(ddz_.get()), ddweight.data(), ddbias.data(), 0,
+            ddy->view(), dx2->view(), dz2_->view(), dweight2.data(), dbias2.data());
+      }));
+      keep("dz2", dz2_.get());
+      out_["dbias2"] = {c_.module, dbias2.bits()};
+    } else {
+      NUMERICS_OK(around_("bn2d_batch_norm_double_backward", [&] {
+        return bn2d_batch_norm_double_backward(
+            x->view(), dy->view(), y_or_null, mask_or_null, c_.module, weight.data(),
+            doubles(saved_mean), doubles(saved_invstd), c_.batch(), c_.activation.kind,
+            c_.activation.slope, ddx->view(), ddweight.data(), ddbias.data(), 0, ddy->view(),
+            dx2->view(), dweight2.data());
+      }));
+    }
     keep("ddy", ddy);
     keep("dx2", dx2);
     out_["dweight2"] = {c_.module, dweight2.bits()};
@@ -403,6 +442,7 @@ class Runner {
   const Inputs &in_;
   const Around &around_;
   Random random_;
+  std::shared_ptr<Tensor> ddz_, dz2_;  // of double_backward_act()
   Outputs out_;
 };
 
@@ -477,6 +517,9 @@ inline bool check_case(const Case &c, const Expected &want, const Outputs &got,
   element("dx2", want.double_gradient.dx, want.double_gradient.dx_scale, nothing);
   channel("dweight2", c.module, want.double_gradient.dweight, want.double_gradient.dweight_scale,
           bound);
+  if (want.double_gradient.dz.empty()) return good;
+  element("dz2", want.double_gradient.dz, want.double_gradient.dz_scale, want.edge);
+  channel("dbias2", c.module, want.double_gradient.dbias, want.double_gradient.dbias_scale, bound);
   return good;
 }
 
@@ -508,6 +551,7 @@ inline bool check_exact(const Case &c, const Expected &want, const Outputs &got)
   equal("ddy", want.double_gradient.ddy);
   equal("dx2", want.double_gradient.dx);
   equal("dweight2", want.double_gradient.dweight);
+  if (!want.double_gradient.dz.empty()) equal("dz2", want.double_gradient.dz);
   return good;
 }
 

@@ -199,7 +199,7 @@ inline Values channel_values(Random &random, int32_t dtype, const Extents &e, do
 
 // What goes into a forward, a backward and a double backward.
 struct Inputs {
-  Values x, z, dy, ddx;                                              // by element
+  Values x, z, dy, ddx, ddz;                                         // by element
   Values weight, bias, running_mean, running_var, ddweight, ddbias;  // by channel
 };
 

@@ -205,6 +205,7 @@ struct Activation {
   double slope = 0;
 
   bool pointwise() const { return kind > leaky; }
+  bool curved() const { return kind > clamp; }
   Real bound() const { return kind == relu6 ? Real{6} : Real{slope}; }
   // Where the derivative jumps.
   std::vector<Real> kinks() const {
@@ -259,6 +260,27 @@ struct Activation {
                    : normal(v) + v * std::exp(-v * v / 2) / std::sqrt(2 * std::acos(Real{-1}));
       case sigmoid:
         return slope_of_sigmoid;
+    }
+    std::abort();
+  }
+  Real second_derivative(Real v) const {
+    const Real pi = std::acos(Real{-1}), sigmoid_of_v = 1 / (1 + std::exp(-v));
+    switch (kind) {
+      case none:
+      case relu:
+      case leaky:
+      case relu6:
+      case clamp:
+        return 0;
+      case hardswish:
+        return v > -3 && v < 3 ? Real{1} / 3 : 0;
+      case silu:
+        return std::isinf(v) ? 0
+                             : sigmoid_of_v * (1 - sigmoid_of_v) * (2 + v * (1 - 2 * sigmoid_of_v));
+      case gelu:
+        return std::isinf(v) ? 0 : std::exp(-v * v / 2) / std::sqrt(2 * pi) * (2 - v * v);
+      case sigmoid:
+        return sigmoid_of_v * (1 - sigmoid_of_v) * (1 - 2 * sigmoid_of_v);
     }
     std::abort();
   }
@@ -398,6 +420,7 @@ inline void widen(const Extents &e, const Forward &forward, const Values &dy, co
 struct DoubleGradient {
   Reals ddy, dx, dweight;
   Reals ddy_scale, dx_scale, dweight_scale;  // per channel
+  Reals dz, dbias, dz_scale, dbias_scale;    // only of double_backward_through()
 };
 
 inline DoubleGradient double_backward(const Extents &e, const Values &x, const Reals &g,
@@ -405,8 +428,16 @@ inline DoubleGradient double_backward(const Extents &e, const Values &x, const R
                                       const Activation &activation, const Reals &v,
                                       const Values &ddx, const Values &ddweight,
                                       const Values &ddbias) {
-  DoubleGradient r{Reals(g.size()), Reals(g.size()), Reals(e.c),
-                   Reals(e.c),      Reals(e.c),      Reals(e.c)};
+  DoubleGradient r{Reals(g.size()),
+                   Reals(g.size()),
+                   Reals(e.c),
+                   Reals(e.c),
+                   Reals(e.c),
+                   Reals(e.c),
+                   {},
+                   {},
+                   {},
+                   {}};
   const Real m = e.per_channel();
   for (int64_t c = 0; c < e.c; ++c) {
     const Real invstd = s.invstd[c], w = at_or(weight, c, 1);
@@ -454,6 +485,54 @@ inline DoubleGradient double_backward(const Extents &e, const Values &x, const R
     r.ddy_scale[c] = ddy_scale;
     r.dx_scale[c] = dx_scale;
   }
+  return r;
+}
+
+// The same where act'' is not 0, and where the loss depends on dz, too: f = ddz. With u = dL/dg of
+// the plain one, plus f, and h = act'' dy u,
+//     by dy: act' u,   by z: h,   by x, w and the bias: the plain one, plus backward of h
+inline DoubleGradient double_backward_through(const Extents &e, const Values &x, const Values &dy,
+                                              const Values &weight, const Statistics &s, bool batch,
+                                              const Activation &activation, const Forward &forward,
+                                              const Values &ddx, const Values &ddz,
+                                              const Values &ddweight, const Values &ddbias) {
+  const Activation plain;
+  const Reals g = through(activation, forward.v, dy);
+  Reals most_g(g.size()), h(g.size()), most_h(g.size());
+  const auto growth = [&](int64_t c) {  // of the ulp of an argument, see widen()
+    return activation.pointwise() ? 1 + forward.scale[c] : Real{1};
+  };
+  for (int64_t c = 0; c < e.c; ++c)
+    for_channel(e, c, [&](int64_t i) { most_g[i] = growth(c) * std::fabs(Real{dy[i]}); });
+  DoubleGradient r = double_backward(e, x, g, weight, s, batch, plain, forward.v, ddx, ddweight,
+                                     ddbias),
+                 most = double_backward(e, x, most_g, weight, s, batch, plain, forward.v, ddx,
+                                        ddweight, ddbias);
+  for (int64_t c = 0; c < e.c; ++c) {
+    Real of_u = r.ddy_scale[c];
+    for_channel(e, c, [&](int64_t i) {
+      of_u = std::max(of_u, r.ddy_scale[c] + std::fabs(Real{at_or(ddz, i, 0)}));
+    });
+    for_channel(e, c, [&](int64_t i) {
+      const Real u = r.ddy[i] + at_or(ddz, i, 0);
+      h[i] = activation.second_derivative(forward.v[i]) * dy[i] * u;
+      most_h[i] = activation.curved() ? most_g[i] * of_u : 0;
+      r.ddy[i] = activation.derivative(forward.v[i]) * u;
+    });
+    r.ddy_scale[c] = growth(c) * of_u;
+  }
+  const Gradient of_h = backward(e, x, h, weight, s, batch),
+                 of_most_h = backward(e, x, most_h, weight, s, batch);
+  for (size_t i = 0; i < h.size(); ++i) r.dx[i] += of_h.dx[i];
+  for (size_t c = 0; c < static_cast<size_t>(e.c); ++c) {
+    r.dweight[c] += of_h.dweight[c];
+    r.dx_scale[c] = most.dx_scale[c] + of_most_h.dx_scale[c];
+    r.dweight_scale[c] = most.dweight_scale[c] + of_most_h.dweight_scale[c];
+  }
+  r.dz = h;
+  r.dbias = of_h.dbias;
+  r.dz_scale = of_most_h.dz_scale;
+  r.dbias_scale = of_most_h.dbias_scale;
   return r;
 }
 

@@ -322,5 +322,23 @@ extern "C" {
         weight: *const c_void, bias: *const c_void, saved_mean: *const f64,
         saved_invstd: *const f64, activation: i32, slope: f64, blend: f64, dx: *const bn2d_view,
         dz: *const bn2d_view, dweight: *mut c_void, dbias: *mut c_void) -> i32;
+    pub fn bn2d_double_backward_act(module: *mut bn2d_module, record: *const bn2d_record,
+        dy: *const bn2d_view, ddx: *const bn2d_view, ddz: *const bn2d_view, ddweight: *const c_void,
+        ddbias: *const c_void, ddy: *const bn2d_view, dx: *const bn2d_view,
+        dz: *const bn2d_view) -> i32;
+    pub fn bn2d_batch_norm_double_backward_act(x: *const bn2d_view, z: *const bn2d_view,
+        dy: *const bn2d_view, y: *const bn2d_view, mask: *const u8, dtype: i32,
+        weight: *const c_void, bias: *const c_void, saved_mean: *const f64,
+        saved_invstd: *const f64, batch_stats: i32, activation: i32, slope: f64,
+        ddx: *const bn2d_view, ddz: *const bn2d_view, ddweight: *const c_void,
+        ddbias: *const c_void, blend: f64, ddy: *const bn2d_view, dx: *const bn2d_view,
+        dz: *const bn2d_view, dweight: *mut c_void, dbias: *mut c_void) -> i32;
+    pub fn bn2d_group_norm_double_backward_act(x: *const bn2d_view, z: *const bn2d_view,
+        dy: *const bn2d_view, y: *const bn2d_view, mask: *const u8, num_groups: i64, dtype: i32,
+        weight: *const c_void, bias: *const c_void, saved_mean: *const f64,
+        saved_invstd: *const f64, activation: i32, slope: f64, ddx: *const bn2d_view,
+        ddz: *const bn2d_view, ddweight: *const c_void, ddbias: *const c_void, blend: f64,
+        ddy: *const bn2d_view, dx: *const bn2d_view, dz: *const bn2d_view, dweight: *mut c_void,
+        dbias: *mut c_void) -> i32;
     pub fn bn2d_get_api(api_version: u32) -> *const c_void;
 }

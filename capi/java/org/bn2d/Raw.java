@@ -272,5 +272,18 @@ final class Raw {
       Pointer mask, long num_groups, int dtype, Pointer weight, Pointer bias, Pointer saved_mean,
       Pointer saved_invstd, int activation, double slope, double blend, Pointer dx, Pointer dz,
       Pointer dweight, Pointer dbias);
+  static native int bn2d_double_backward_act(Pointer module, Pointer record, Pointer dy,
+      Pointer ddx, Pointer ddz, Pointer ddweight, Pointer ddbias, Pointer ddy, Pointer dx,
+      Pointer dz);
+  static native int bn2d_batch_norm_double_backward_act(Pointer x, Pointer z, Pointer dy, Pointer y,
+      Pointer mask, int dtype, Pointer weight, Pointer bias, Pointer saved_mean,
+      Pointer saved_invstd, int batch_stats, int activation, double slope, Pointer ddx, Pointer ddz,
+      Pointer ddweight, Pointer ddbias, double blend, Pointer ddy, Pointer dx, Pointer dz,
+      Pointer dweight, Pointer dbias);
+  static native int bn2d_group_norm_double_backward_act(Pointer x, Pointer z, Pointer dy, Pointer y,
+      Pointer mask, long num_groups, int dtype, Pointer weight, Pointer bias, Pointer saved_mean,
+      Pointer saved_invstd, int activation, double slope, Pointer ddx, Pointer ddz,
+      Pointer ddweight, Pointer ddbias, double blend, Pointer ddy, Pointer dx, Pointer dz,
+      Pointer dweight, Pointer dbias);
   static native Pointer bn2d_get_api(int api_version);
 }

@@ -220,6 +220,11 @@ module Bn2d
         INT32, DOUBLE, DOUBLE, PTR, PTR, PTR, PTR], INT32],
       bn2d_group_norm_backward_act: [[PTR, PTR, PTR, PTR, PTR, INT64, INT32, PTR, PTR, PTR, PTR,
         INT32, DOUBLE, DOUBLE, PTR, PTR, PTR, PTR], INT32],
+      bn2d_double_backward_act: [[PTR, PTR, PTR, PTR, PTR, PTR, PTR, PTR, PTR, PTR], INT32],
+      bn2d_batch_norm_double_backward_act: [[PTR, PTR, PTR, PTR, PTR, INT32, PTR, PTR, PTR, PTR,
+        INT32, INT32, DOUBLE, PTR, PTR, PTR, PTR, DOUBLE, PTR, PTR, PTR, PTR, PTR], INT32],
+      bn2d_group_norm_double_backward_act: [[PTR, PTR, PTR, PTR, PTR, INT64, INT32, PTR, PTR, PTR,
+        PTR, INT32, DOUBLE, PTR, PTR, PTR, PTR, DOUBLE, PTR, PTR, PTR, PTR, PTR], INT32],
       bn2d_get_api: [[UINT32], PTR]
     }.freeze
   end

@@ -1,0 +1,52 @@
+#include "ops/packed_tensors.h"
+
+#include "base/cache_line.h"
+#include "kernels/kernels.h"
+#include "ops/agreement.h"
+
+namespace bn2d {
+
+bool PackedTensors::is_packed(const View &view) {
+  const Extents &size = view.size;
+  return has_contiguous_planes(view) && view.block == 0 && view.stride.c == size.plane() &&
+         (size.n == 1 || view.stride.n == size.c * size.plane());
+}
+
+int64_t PackedTensors::bytes_of(DType dtype) const {
+  return divide_up(size_.numel() * dtype_size(dtype), kLineBytes) * kLineBytes;
+}
+
+void PackedTensors::load(const View &tensor, const View &packed, std::byte *halves) const {
+  if (!is_half()) return copy(tensor, packed);
+  const View as_it_is = is_packed(tensor) ? tensor : contiguous_view(halves, dtype_, size_);
+  if (!is_packed(tensor)) copy(tensor, as_it_is);
+  convert(as_it_is, packed, true);
+}
+
+void PackedTensors::store(const View &packed, const View &tensor, std::byte *halves) const {
+  if (!is_half()) return copy(packed, tensor);
+  const View as_it_is = is_packed(tensor) ? tensor : contiguous_view(halves, dtype_, size_);
+  convert(as_it_is, packed, false);
+  if (!is_packed(tensor)) copy(as_it_is, tensor);
+}
+
+void PackedTensors::copy(const View &from, const View &to) const {
+  copy_elements(from, to, pool_, thread_limit_);
+}
+
+int PackedTensors::workers(int reads) const {
+  Work work;
+  work.size = size_;
+  work.reads = reads;
+  return useful_workers(work, machine_for_call(pool_, thread_limit_, work));
+}
+
+void PackedTensors::convert(const View &halves, const View &floats, bool loads) const {
+  const kernels::TypeKernels &kernels = kernels::active().of(dtype_);
+  for_runs(1, [&](int64_t first, int64_t count) {
+    std::byte *const half = halves.data + 2 * first, *const wide = floats.data + 4 * first;
+    loads ? kernels.load_row(half, count, wide) : kernels.store_row(wide, count, half, false);
+  });
+}
+
+}  // namespace bn2d
