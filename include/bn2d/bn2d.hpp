@@ -891,7 +891,7 @@ using StatisticsOwner = Owner<bn2d_statistics, &bn2d_api::statistics_release>;
 
 /** Whether a library has what is new in 1.3: the last slot of it. */
 inline Fault check_1_3(const bn2d_api &api) {
-  if (Library(api).has(&bn2d_api::group_norm_backward_act)) return {};
+  if (Library(api).has(&bn2d_api::group_norm_double_backward_act)) return {};
   return fault(Status::state, "the library is older than version 1.3");
 }
 
@@ -1181,7 +1181,10 @@ struct DoubleBackward {
   /** With respect to dweight and dbias; of the module's dtype. */
   ConstChannels ddweight{}, ddbias{};
   View ddy{}; /**< Out: with respect to dy. */
-  View dx{};  /**< Out: with respect to x. That of weight is added to weight.grad. */
+  /** Out: with respect to x. Those of weight and bias are added to weight.grad and bias.grad. */
+  View dx{};
+  ConstView ddz{}; /**< Gradient of the loss with respect to dz. Since 1.3, as dz. */
+  View dz{};       /**< Out: with respect to the residual z. */
 };
 
 /** A batch norm, and what every norm can do: parameters, buffers, mode. In training mode at first.
@@ -1296,12 +1299,23 @@ class Module {
   Returns<void> double_backward(const Record &record, const ConstView &dy,
                                 const DoubleBackward &a) {
     const bn2d_api &api = owner_.api();
-    auto fault =
-        detail::check_reach({{"dy", &dy}, {"ddx", &a.ddx}, {"ddy", &a.ddy}, {"dx", &a.dx}});
+    auto fault = detail::check_reach({{"dy", &dy},
+                                      {"ddx", &a.ddx},
+                                      {"ddz", &a.ddz},
+                                      {"ddy", &a.ddy},
+                                      {"dx", &a.dx},
+                                      {"dz", &a.dz}});
     if (!fault)
       fault = detail::check_channels(api, num_features(), dtype(), "the module",
                                      {{"ddweight", &a.ddweight}, {"ddbias", &a.ddbias}});
+    const bool has_residual = a.ddz || a.dz;
+    if (!fault && has_residual) fault = detail::check_1_3(api);
     if (fault) return detail::failed<void>(fault);
+    if (has_residual)
+      return finish(api.double_backward_act(
+          owner_.get(), record.get(), detail::RawView(dy), detail::RawView(a.ddx),
+          detail::RawView(a.ddz), a.ddweight.data(), a.ddbias.data(), detail::RawView(a.ddy),
+          detail::RawView(a.dx), detail::RawView(a.dz)));
     return finish(api.double_backward(owner_.get(), record.get(), detail::RawView(dy),
                                       detail::RawView(a.ddx), a.ddweight.data(), a.ddbias.data(),
                                       detail::RawView(a.ddy), detail::RawView(a.dx)));
@@ -1674,7 +1688,10 @@ struct BatchNormBackward {
   ConstChannels bias{}; /**< As z. */
 };
 
-/** Stateless double backward, bn2d_batch_norm_double_backward(). */
+/**
+ * Stateless double backward, bn2d_batch_norm_double_backward() or
+ * bn2d_batch_norm_double_backward_act().
+ */
 struct BatchNormDoubleBackward {
   ConstView x{};
   ConstView dy{};
@@ -1689,6 +1706,12 @@ struct BatchNormDoubleBackward {
   double blend = 0;
   View ddy{}, dx{};   /**< Out. */
   Channels dweight{}; /**< Out. */
+  /** Of forward; read where the activation is pointwise (relu6 and those after it). */
+  ConstView z{};
+  ConstChannels bias{}; /**< As z. */
+  ConstView ddz{};      /**< Gradient of the loss with respect to dz. */
+  View dz{};            /**< Out. */
+  Channels dbias{};     /**< Out. */
 };
 
 /**
@@ -1727,7 +1750,10 @@ struct GroupNormBackward {
   ConstChannels bias{}; /**< As z. */
 };
 
-/** Stateless double backward, bn2d_group_norm_double_backward(). */
+/**
+ * Stateless double backward, bn2d_group_norm_double_backward() or
+ * bn2d_group_norm_double_backward_act().
+ */
 struct GroupNormDoubleBackward {
   ConstView x{};
   ConstView dy{};
@@ -1742,9 +1768,21 @@ struct GroupNormDoubleBackward {
   double blend = 0;
   View ddy{}, dx{};   /**< Out. */
   Channels dweight{}; /**< Out. */
+  /** Of forward; read where the activation is pointwise (relu6 and those after it). */
+  ConstView z{};
+  ConstChannels bias{}; /**< As z. */
+  ConstView ddz{};      /**< Gradient of the loss with respect to dz. */
+  View dz{};            /**< Out. */
+  Channels dbias{};     /**< Out. */
 };
 
 namespace detail {
+
+/** Whether a stateless double backward is one of 1.3, which knows z and every activation. */
+template <class Arguments>
+bool is_double_backward_act(const Arguments &a) {
+  return is_pointwise(a.activation) || a.ddz || a.dz || a.dbias;
+}
 
 /** The dtype of the values for channels: that of the first that is given, else the data's. */
 inline DType channels_dtype(DType data, std::initializer_list<NamedChannels> all) {
@@ -1855,19 +1893,36 @@ inline Returns<void> batch_norm_backward(const Library &library, const BatchNorm
 inline Returns<void> batch_norm_double_backward(const Library &library,
                                                 const BatchNormDoubleBackward &a) {
   const bn2d_api &api = library.api();
-  const std::initializer_list<detail::NamedChannels> channels = {{"weight", &a.weight},
-                                                                 {"ddweight", &a.ddweight},
-                                                                 {"ddbias", &a.ddbias},
-                                                                 {"dweight", &a.dweight}};
+  const std::initializer_list<detail::NamedChannels> channels = {
+      {"weight", &a.weight}, {"bias", &a.bias},       {"ddweight", &a.ddweight},
+      {"ddbias", &a.ddbias}, {"dweight", &a.dweight}, {"dbias", &a.dbias}};
   const DType dtype = detail::channels_dtype(a.dy.dtype(), channels);
   const Shape &shape = a.dy.shape();
-  auto fault = detail::check_reach(
-      {{"x", &a.x}, {"dy", &a.dy}, {"y", &a.y}, {"ddx", &a.ddx}, {"ddy", &a.ddy}, {"dx", &a.dx}});
+  auto fault = detail::check_reach({{"x", &a.x},
+                                    {"dy", &a.dy},
+                                    {"y", &a.y},
+                                    {"z", &a.z},
+                                    {"ddx", &a.ddx},
+                                    {"ddz", &a.ddz},
+                                    {"ddy", &a.ddy},
+                                    {"dx", &a.dx},
+                                    {"dz", &a.dz}});
   if (!fault) fault = detail::check_channels(api, shape.c, dtype, "dy", channels);
   if (!fault) fault = detail::check_mask(api, shape, a.mask);
   if (!fault) fault = detail::check_doubles(shape.c, "saved_mean", a.saved_mean);
   if (!fault) fault = detail::check_doubles(shape.c, "saved_invstd", a.saved_invstd);
+  if (!fault && detail::is_double_backward_act(a)) fault = detail::check_1_3(api);
   if (fault) return detail::failed<void>(fault);
+  if (detail::is_double_backward_act(a))
+    return detail::finish(detail::fault_of(
+        api,
+        api.batch_norm_double_backward_act(
+            detail::RawView(a.x), detail::RawView(a.z), detail::RawView(a.dy), detail::RawView(a.y),
+            detail::pointer(a.mask), static_cast<int32_t>(dtype), a.weight.data(), a.bias.data(),
+            detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd), a.batch_stats,
+            a.activation.kind, a.activation.slope, detail::RawView(a.ddx), detail::RawView(a.ddz),
+            a.ddweight.data(), a.ddbias.data(), a.blend, detail::RawView(a.ddy),
+            detail::RawView(a.dx), detail::RawView(a.dz), a.dweight.data(), a.dbias.data())));
   return detail::finish(detail::fault_of(
       api, api.batch_norm_double_backward(
                detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y),
@@ -1930,15 +1985,31 @@ inline Returns<void> group_norm_backward(const Library &library, const GroupNorm
 inline Returns<void> group_norm_double_backward(const Library &library,
                                                 const GroupNormDoubleBackward &a) {
   const bn2d_api &api = library.api();
-  const std::initializer_list<detail::NamedChannels> channels = {{"weight", &a.weight},
-                                                                 {"ddweight", &a.ddweight},
-                                                                 {"ddbias", &a.ddbias},
-                                                                 {"dweight", &a.dweight}};
+  const std::initializer_list<detail::NamedChannels> channels = {
+      {"weight", &a.weight}, {"bias", &a.bias},       {"ddweight", &a.ddweight},
+      {"ddbias", &a.ddbias}, {"dweight", &a.dweight}, {"dbias", &a.dbias}};
   const DType dtype = detail::channels_dtype(a.dy.dtype(), channels);
-  auto fault = detail::check_reach(
-      {{"x", &a.x}, {"dy", &a.dy}, {"y", &a.y}, {"ddx", &a.ddx}, {"ddy", &a.ddy}, {"dx", &a.dx}});
+  auto fault = detail::check_reach({{"x", &a.x},
+                                    {"dy", &a.dy},
+                                    {"y", &a.y},
+                                    {"z", &a.z},
+                                    {"ddx", &a.ddx},
+                                    {"ddz", &a.ddz},
+                                    {"ddy", &a.ddy},
+                                    {"dx", &a.dx},
+                                    {"dz", &a.dz}});
   if (!fault) fault = detail::check_group_norm(api, a, a.dy.shape(), "dy", dtype, channels);
   if (fault) return detail::failed<void>(fault);
+  if (detail::is_double_backward_act(a))
+    return detail::finish(detail::fault_of(
+        api,
+        api.group_norm_double_backward_act(
+            detail::RawView(a.x), detail::RawView(a.z), detail::RawView(a.dy), detail::RawView(a.y),
+            detail::pointer(a.mask), a.num_groups, static_cast<int32_t>(dtype), a.weight.data(),
+            a.bias.data(), detail::pointer(a.saved_mean), detail::pointer(a.saved_invstd),
+            a.activation.kind, a.activation.slope, detail::RawView(a.ddx), detail::RawView(a.ddz),
+            a.ddweight.data(), a.ddbias.data(), a.blend, detail::RawView(a.ddy),
+            detail::RawView(a.dx), detail::RawView(a.dz), a.dweight.data(), a.dbias.data())));
   return detail::finish(detail::fault_of(
       api, api.group_norm_double_backward(
                detail::RawView(a.x), detail::RawView(a.dy), detail::RawView(a.y),

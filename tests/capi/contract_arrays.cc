@@ -59,7 +59,7 @@ struct Scenery {
 std::vector<Scenery> sceneries() {
   const auto in = [](const char *name, size_t bytes) { return Part{name, bytes, false}; };
   const auto out = [](const char *name, size_t bytes) { return Part{name, bytes, true}; };
-  std::vector<Scenery> all(5);
+  std::vector<Scenery> all(6);
   all[0].name = "forward on batch statistics";
   all[0].parts = {in("x", kTensorBytes),           in("z", kTensorBytes),
                   in("weight", kArrayBytes),       in("bias", kArrayBytes),
@@ -116,6 +116,24 @@ std::vector<Scenery> sceneries() {
         s.view("x"), s.view("dy"), nullptr, s.at["mask"], BN2D_F32, s.at["weight"],
         s.doubles("saved_mean"), s.doubles("saved_invstd"), 1, BN2D_ACT_RELU, 0, s.view("ddx"),
         s.at["ddweight"], s.at["ddbias"], 1, s.view("ddy"), s.view("dx"), s.at["dweight"]);
+  };
+  all[5].name = "double backward through silu";
+  all[5].parts = {
+      in("x", kTensorBytes),           in("z", kTensorBytes),
+      in("dy", kTensorBytes),          in("ddx", kTensorBytes),
+      in("ddz", kTensorBytes),         in("weight", kArrayBytes),
+      in("bias", kArrayBytes),         in("saved_mean", kSavedBytes),
+      in("saved_invstd", kSavedBytes), in("ddweight", kArrayBytes),
+      in("ddbias", kArrayBytes),       out("ddy", kTensorBytes),
+      out("dx", kTensorBytes),         out("dz", kTensorBytes),
+      out("dweight", kArrayBytes),     out("dbias", kArrayBytes)};
+  all[5].exact = {{"ddy", "dy"}};
+  all[5].call = [](Scenery &s) {
+    return bn2d_batch_norm_double_backward_act(
+        s.view("x"), s.view("z"), s.view("dy"), nullptr, nullptr, BN2D_F32, s.at["weight"],
+        s.at["bias"], s.doubles("saved_mean"), s.doubles("saved_invstd"), 1, BN2D_ACT_SILU, 0,
+        s.view("ddx"), s.view("ddz"), s.at["ddweight"], s.at["ddbias"], 1, s.view("ddy"),
+        s.view("dx"), s.view("dz"), s.at["dweight"], s.at["dbias"]);
   };
   for (Scenery &scenery : all) scenery.reset();
   return all;

@@ -439,7 +439,8 @@ TEST_CASE("stateless: an activation is told by its name", "[stateless]") {
     };
     check_fails("backward", BN2D_ERROR_INVALID_ARGUMENT, before, {name, "z and bias"},
                 [&] { return backward(scene, pointwise(false)); });
-    check_fails("double backward", BN2D_ERROR_INVALID_ARGUMENT, before, {name, "double_backward_act"},
+    check_fails("double backward", BN2D_ERROR_INVALID_ARGUMENT, before,
+                {name, "bn2d_batch_norm_double_backward_act"},
                 [&] { return double_backward(scene, pointwise(false)); });
     check_fails("mask", BN2D_ERROR_INVALID_ARGUMENT, before, {name, "mask"},
                 [&] { return forward(scene, pointwise(true)); });

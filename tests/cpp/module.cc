@@ -39,7 +39,8 @@ TEST_CASE("cpp: forward, backward and double backward are those of C", "[cpp]") 
   std::vector<Case> cases;
   for (const int layout : {0, 1, 2})
     for (const bool residual : {false, true})
-      for (const bn2d::Activation activation : {bn2d::none, bn2d::relu, bn2d::leaky_relu(0.25)}) {
+      for (const bn2d::Activation activation :
+           {bn2d::none, bn2d::relu, bn2d::leaky_relu(0.25), bn2d::silu}) {
         cases.push_back({bn2d::DType::f32, bn2d::DType::f32, layout, activation, residual});
         cases.push_back({bn2d::DType::f64, bn2d::DType::f64, layout, activation, residual});
         cases.push_back({bn2d::DType::f32, bn2d::DType::bf16, layout, activation, residual});
@@ -85,6 +86,15 @@ TEST_CASE("cpp: forward, backward and double backward are those of C", "[cpp]") 
                                  ddbias.bytes.data(), raw(cddy), raw(csecond)) == BN2D_OK);
     CHECK(ddy == cddy);
     CHECK(second == csecond);
+    a.ddz = v(z);
+    a.dz = v(dz);
+    bn.double_backward(record, v(dy), a);
+    REQUIRE(bn2d_double_backward_act(twin.get(), c_record, raw(dy), raw(ddx), raw(z),
+                                     ddweight.bytes.data(), ddbias.bytes.data(), raw(cddy),
+                                     raw(csecond), raw(cdz)) == BN2D_OK);
+    CHECK(ddy == cddy);
+    CHECK(second == csecond);
+    CHECK(dz == cdz);
     bn2d_record_release(c_record);
 
     bn.eval();

@@ -305,6 +305,15 @@ TEST_CASE("cpp stateless: backward through a pointwise activation", "[cpp]") {
       call.saved_mean = mean;
       call.saved_invstd = invstd;
     };
+    const auto set_double_backward = [&](auto &call) {
+      set_backward(call);
+      call.ddx = {a.ddx, kShape};
+      call.ddz = {a.z, kShape};
+      call.ddweight = a.ddweight;
+      call.ddbias = a.ddbias;
+      call.ddy = {a.ddy, kShape};
+      call.dx = {a.second, kShape};
+    };
     if (in_groups) {
       bn2d::GroupNormForward f;
       set_forward(f);
@@ -312,6 +321,9 @@ TEST_CASE("cpp stateless: backward through a pointwise activation", "[cpp]") {
       bn2d::GroupNormBackward b;
       set_backward(b);
       bn2d::group_norm_backward(b);
+      bn2d::GroupNormDoubleBackward d;
+      set_double_backward(d);
+      bn2d::group_norm_double_backward(d);
       REQUIRE(bn2d_group_norm_forward(raw(c.x), raw(c.z), raw(c.y), kGroups, BN2D_F32,
                                       c.weight.data(), c.bias.data(), 1e-5, BN2D_ACT_GELU, 0,
                                       nullptr, c.saved_mean.data(),
@@ -321,6 +333,12 @@ TEST_CASE("cpp stateless: backward through a pointwise activation", "[cpp]") {
                                            c.saved_mean.data(), c.saved_invstd.data(),
                                            BN2D_ACT_GELU, 0, 0.5, raw(c.dx), raw(c.dz),
                                            c.dweight.data(), c.dbias.data()) == BN2D_OK);
+      REQUIRE(bn2d_group_norm_double_backward_act(
+                  raw(c.x), raw(c.z), raw(c.dy), nullptr, nullptr, kGroups, BN2D_F32,
+                  c.weight.data(), c.bias.data(), c.saved_mean.data(), c.saved_invstd.data(),
+                  BN2D_ACT_GELU, 0, raw(c.ddx), raw(c.z), c.ddweight.data(), c.ddbias.data(), 0.5,
+                  raw(c.ddy), raw(c.second), raw(c.dz), c.dweight.data(),
+                  c.dbias.data()) == BN2D_OK);
     } else {
       bn2d::BatchNormForward f;
       set_forward(f);
@@ -328,6 +346,9 @@ TEST_CASE("cpp stateless: backward through a pointwise activation", "[cpp]") {
       bn2d::BatchNormBackward b;
       set_backward(b);
       bn2d::batch_norm_backward(b);
+      bn2d::BatchNormDoubleBackward d;
+      set_double_backward(d);
+      bn2d::batch_norm_double_backward(d);
       REQUIRE(bn2d_batch_norm_forward(raw(c.x), raw(c.z), raw(c.y), BN2D_F32, c.weight.data(),
                                       c.bias.data(), nullptr, nullptr, 1, 0.1, 1e-5, 0,
                                       BN2D_ACT_GELU, 0, nullptr, c.saved_mean.data(),
@@ -336,6 +357,11 @@ TEST_CASE("cpp stateless: backward through a pointwise activation", "[cpp]") {
                   raw(c.x), raw(c.z), raw(c.dy), nullptr, nullptr, BN2D_F32, c.weight.data(),
                   c.bias.data(), c.saved_mean.data(), c.saved_invstd.data(), 1, BN2D_ACT_GELU, 0,
                   0.5, raw(c.dx), raw(c.dz), c.dweight.data(), c.dbias.data()) == BN2D_OK);
+      REQUIRE(bn2d_batch_norm_double_backward_act(
+                  raw(c.x), raw(c.z), raw(c.dy), nullptr, nullptr, BN2D_F32, c.weight.data(),
+                  c.bias.data(), c.saved_mean.data(), c.saved_invstd.data(), 1, BN2D_ACT_GELU, 0,
+                  raw(c.ddx), raw(c.z), c.ddweight.data(), c.ddbias.data(), 0.5, raw(c.ddy),
+                  raw(c.second), raw(c.dz), c.dweight.data(), c.dbias.data()) == BN2D_OK);
     }
     CHECK(all_of(a) == all_of(c));
     CHECK(a.dx[0] != 0);

@@ -435,6 +435,13 @@ void Machine::double_backward() {
   const Operand ddx = tensor("ddx", 4, false, true, &dy);
   const Operand ddy = tensor("ddy", 5, true, true, in_.coin() ? &dy : &ddx);
   const Operand dx = tensor("dx", 6, true, true, &ddx);
+  const bool act = !flat && in_.coin();
+  Operand ddz, dz;
+  ddz.name = "ddz", dz.name = "dz", ddz.given = dz.given = false;
+  if (act) {
+    ddz = tensor("ddz", 1, false, true, &ddx);
+    dz = tensor("dz", 7, true, true, &dx);
+  }
   const Operand ddweight =
       place_.array("ddweight", 7, m.options.dtype, m.channels, false, in_.coin(), &ddy);
   const Operand ddbias =
@@ -442,29 +449,35 @@ void Machine::double_backward() {
   const bool hostile = in_.one_in(4);
   place_.fill(dy, shape, hostile);
   place_.fill(ddx, shape, hostile && in_.coin());
+  place_.fill(ddz, shape, hostile && in_.coin());
   place_.fill(ddweight, {1, m.channels, 1, 1}, hostile && in_.coin());
   place_.fill(ddbias, {1, m.channels, 1, 1}, hostile && in_.coin());
-  place_.judge({&dy, &ddx, &ddy, &dx, &ddweight, &ddbias}, verdict);
-  place_.judge_arrays({&dy, &ddx, &ddy, &dx, &ddweight, &ddbias}, bn2d_test::count_of(shape) == 0,
-                      verdict);
-  for (const Operand *output : {&ddy, &dx}) {
+  const std::vector<const Operand *> all = {&dy, &ddx, &ddz, &ddy, &dx, &dz, &ddweight, &ddbias};
+  place_.judge(all, verdict);
+  place_.judge_arrays(all, bn2d_test::count_of(shape) == 0, verdict);
+  for (const Operand *output : std::initializer_list<const Operand *>{&ddy, &dx, &dz}) {
     place_.judge_overlap(*output, dy, output == &ddy, verdict);
     place_.judge_overlap(*output, ddx, false, verdict);
+    place_.judge_overlap(*output, ddz, false, verdict);
     place_.judge_overlap(*output, r.x, false, verdict);
+    place_.judge_overlap(*output, r.z, false, verdict);
     if (r.borrows_y) place_.judge_overlap(*output, r.y, false, verdict);
   }
   if (r.in_place || n.count != 0) verdict.must.add(BN2D_ERROR_STATE);
-  if (r.pointwise) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
-  const bool known =
-      place_.bits(r.x) == r.x_bits && (!r.borrows_y || place_.bits(r.y) == r.y_bits) && !r.in_place;
-  TensorModel *weight = m.find("weight");
-  const bool weight_wants = weight != nullptr && weight->requires_grad;
-  const Values old_dweight = m.values("weight.grad");
+  const bool known = place_.bits(r.x) == r.x_bits &&
+                     (!r.borrows_y || place_.bits(r.y) == r.y_bits) &&
+                     (!r.z.given || place_.bits(r.z) == r.z_bits) && !r.in_place;
+  TensorModel *weight = m.find("weight"), *bias = m.find("bias");
+  const bool weight_wants = weight != nullptr && weight->requires_grad,
+             bias_wants = bias != nullptr && bias->requires_grad && n.activation.curved();
+  const Values old_dweight = m.values("weight.grad"), old_dbias = m.values("bias.grad");
   bn2d_module *handle = spoil(m.handle, verdict);
   const bn2d_record *record = spoil(r.handle, verdict);
-  const std::string what = (flat ? "double_backward_flat" : "double_backward") +
-                           text_of(shape, n.data, m.options.dtype) +
-                           text_of({&dy, &ddx, &ddy, &dx, &ddweight, &ddbias}) + m.text() +
+  const std::string what = std::string("double_backward") +
+                           (flat  ? "_flat"
+                            : act ? "_act"
+                                  : "") +
+                           text_of(shape, n.data, m.options.dtype) + text_of(all) + m.text() +
                            (n.batch ? " batch" : " frozen") + " act " +
                            std::to_string(n.activation.kind);
   const auto call = [&] {
@@ -472,6 +485,10 @@ void Machine::double_backward() {
       return bn2d_double_backward_flat(handle, record, n.data, nhwc ? BN2D_NHWC : BN2D_NCHW,
                                        dy.data, ddx.data, ddweight.as<void>(), ddbias.as<void>(),
                                        ddy.data, dx.data);
+    if (act)
+      return bn2d_double_backward_act(handle, record, dy.pointer(), ddx.pointer(), ddz.pointer(),
+                                      ddweight.as<void>(), ddbias.as<void>(), ddy.pointer(),
+                                      dx.pointer(), dz.pointer());
     return bn2d_double_backward(handle, record, dy.pointer(), ddx.pointer(), ddweight.as<void>(),
                                 ddbias.as<void>(), ddy.pointer(), dx.pointer());
   };
@@ -480,25 +497,31 @@ void Machine::double_backward() {
   Values dys;
   if (verdict.must.empty()) {
     dys = place_.values(dy);
-    results.ddx = place_.values(ddx);
+    results.ddx = place_.values(ddx), results.ddz = place_.values(ddz);
     results.ddweight = place_.values(ddweight), results.ddbias = place_.values(ddbias);
   }
   if (!settle(what, call(), verdict)) return;
-  check_only(what, {&ddy, &dx}, static_cast<int>(r.module),
-             weight_wants ? std::vector<std::string>{"weight.grad"} : std::vector<std::string>());
+  std::vector<std::string> moved;
+  if (weight_wants) moved.push_back("weight.grad");
+  if (bias_wants) moved.push_back("bias.grad");
+  check_only(what, {&ddy, &dx, &dz}, static_cast<int>(r.module), moved);
   if (known && !dys.empty()) {
     const Values got_ddy = place_.values(ddy), got_dx = place_.values(dx),
-                 dweight = m.values("weight.grad");
+                 got_dz = place_.values(dz), dweight = m.values("weight.grad"),
+                 dbias = m.values("bias.grad");
     results.ddy = ddy.given ? &got_ddy : nullptr;
     results.dx = dx.given ? &got_dx : nullptr;
+    results.dz = dz.given ? &got_dz : nullptr;
     results.dweight = weight_wants ? &dweight : nullptr;
-    results.old_dweight = old_dweight;
+    results.dbias = bias_wants ? &dbias : nullptr;
+    results.old_dweight = old_dweight, results.old_dbias = old_dbias;
     const std::string problem = judge_double_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
     reach(facet("double_backward", n));
     reach_blocks("double_backward", {&dy, &ddx, &ddy, &dx});
+    reach("double_backward act " + std::to_string(n.activation.kind));
   }
-  repeat(what, {&ddy, &dx}, call);
+  repeat(what, {&ddy, &dx, &dz}, call);
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -863,6 +886,16 @@ void Machine::stateless_double_backward(Stateless &s) {
   };
   const Operand ddweight = array("ddweight", 0, false), ddbias = array("ddbias", 2, false);
   const Operand dweight = array("dweight", 3, true);
+  const bool pointwise = s.activation > BN2D_ACT_LEAKY_RELU,
+             act = in_.one_in(4) ? !pointwise : pointwise;
+  Operand ddz, dz, dbias;
+  ddz.name = "ddz", dz.name = "dz", dbias.name = "dbias";
+  ddz.given = dz.given = dbias.given = false;
+  if (act) {
+    ddz = place_.tensor("ddz", 4, s.data, s.shape, false, true, &ddx);
+    dz = place_.tensor("dz", 2, s.data, s.shape, true, true, &dx);
+    dbias = array("dbias", 4, true);
+  }
   const double blend = in_.one_in(32) ? in_.pick({nan, infinity}) : in_.pick({0.0, 1.0, 0.5, -1.0});
   if (!std::isfinite(blend)) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   const bool active = s.activation != BN2D_ACT_NONE;
@@ -871,33 +904,41 @@ void Machine::stateless_double_backward(Stateless &s) {
   x.written = y.written = mask.written = mean.written = invstd.written = weight.written = false;
   x.given = !in_.one_in(40);
   if (!x.given || !mean.given || !invstd.given) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
-  y.given = active && !mask.given && !in_.one_in(40);
-  if (active && !mask.given && !empty &&
+  y.given = active && !pointwise && !mask.given && !in_.one_in(40);
+  if (active && !pointwise && !mask.given && !empty &&
       (!y.given || (s.activation == BN2D_ACT_LEAKY_RELU && s.slope < 0)))
     verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
-  if (s.activation > BN2D_ACT_LEAKY_RELU) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
-  const bool hostile = in_.one_in(4);
+  if (pointwise && !act) verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
+  const bool hostile = in_.one_in(4), of_argument = pointwise && act;
   place_.fill(dy, s.shape, hostile);
   place_.fill(ddx, s.shape, hostile && in_.coin());
-  for (const Operand *one : {&ddweight, &ddbias, &dweight})
+  place_.fill(ddz, s.shape, hostile && in_.coin());
+  for (const Operand *one :
+       std::initializer_list<const Operand *>{&ddweight, &ddbias, &dweight, &dbias})
     place_.fill(*one, row, hostile && in_.coin());
-  const std::vector<const Operand *> all = {
-      &x, &dy, &y, &mask, &weight, &mean, &invstd, &ddx, &ddweight, &ddbias, &ddy, &dx, &dweight};
+  std::vector<const Operand *> all = {&x,      &dy,      &y,   &mask,     &weight, &mean,
+                                      &invstd, &ddx,     &ddz, &ddweight, &ddbias, &ddy,
+                                      &dx,     &dweight, &dz,  &dbias};
+  if (of_argument) all.insert(all.end(), {&s.z, &s.bias});
   place_.judge(all, verdict);
   place_.judge_arrays(all, empty, verdict);
-  for (const Operand *output : {&ddy, &dx}) {
+  for (const Operand *output : std::initializer_list<const Operand *>{&ddy, &dx, &dz}) {
     place_.judge_overlap(*output, dy, output == &ddy, verdict);
     place_.judge_overlap(*output, ddx, false, verdict);
+    place_.judge_overlap(*output, ddz, false, verdict);
     place_.judge_overlap(*output, x, false, verdict);
-    if (active && !mask.given) place_.judge_overlap(*output, y, false, verdict);
+    if (active && !pointwise && !mask.given) place_.judge_overlap(*output, y, false, verdict);
+    if (of_argument) place_.judge_overlap(*output, s.z, false, verdict);
   }
   const bool known = place_.bits(s.x) == s.x_bits && place_.bits(mean) == s.mean_bits &&
                      (!y.given || place_.bits(y) == s.y_bits) &&
                      place_.bits(weight) == s.weight_bits && place_.bits(invstd) == s.invstd_bits &&
-                     place_.bits(mask) == s.mask_bits && !s.x.exactly(s.y);
+                     place_.bits(mask) == s.mask_bits && !s.x.exactly(s.y) &&
+                     (!of_argument || (place_.bits(s.z) == s.z_bits &&
+                                       place_.bits(s.bias) == s.bias_bits && !s.z.exactly(s.y)));
   const std::string what =
-      (s.groups != 0 ? "group_norm_double_backward" : "batch_norm_double_backward") +
-      text_of(s.shape, s.data, s.parameters) +
+      std::string(s.groups != 0 ? "group_norm_double_backward" : "batch_norm_double_backward") +
+      (act ? "_act" : "") + text_of(s.shape, s.data, s.parameters) +
       (s.groups != 0 ? " groups " + std::to_string(s.groups) : "") +
       (n.batch ? " batch" : " frozen") + text_of(all) + " act " + std::to_string(s.activation) +
       " slope " + text_of(s.slope) + " blend " + text_of(blend);
@@ -908,9 +949,25 @@ void Machine::stateless_double_backward(Stateless &s) {
     dys = place_.values(dy);
     results.ddx = place_.values(ddx), results.ddweight = place_.values(ddweight);
     results.ddbias = place_.values(ddbias), results.old_dweight = place_.values(dweight);
+    results.ddz = place_.values(ddz), results.old_dbias = place_.values(dbias);
   }
   results.blend = blend;
+  const bn2d_view *const z = of_argument ? s.z.pointer() : nullptr;
+  const void *const bias = of_argument ? s.bias.as<void>() : nullptr;
   const auto call = [&] {
+    if (act && s.groups != 0)
+      return bn2d_group_norm_double_backward_act(
+          x.pointer(), z, dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.groups, s.parameters,
+          weight.as<void>(), bias, mean.as<double>(), invstd.as<double>(), s.activation, s.slope,
+          ddx.pointer(), ddz.pointer(), ddweight.as<void>(), ddbias.as<void>(), blend,
+          ddy.pointer(), dx.pointer(), dz.pointer(), dweight.as<void>(), dbias.as<void>());
+    if (act)
+      return bn2d_batch_norm_double_backward_act(
+          x.pointer(), z, dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.parameters,
+          weight.as<void>(), bias, mean.as<double>(), invstd.as<double>(), n.batch ? 1 : 0,
+          s.activation, s.slope, ddx.pointer(), ddz.pointer(), ddweight.as<void>(),
+          ddbias.as<void>(), blend, ddy.pointer(), dx.pointer(), dz.pointer(), dweight.as<void>(),
+          dbias.as<void>());
     if (s.groups != 0)
       return bn2d_group_norm_double_backward(
           x.pointer(), dy.pointer(), y.pointer(), mask.as<uint8_t>(), s.groups, s.parameters,
@@ -924,19 +981,23 @@ void Machine::stateless_double_backward(Stateless &s) {
         dweight.as<void>());
   };
   if (!settle(what, call(), verdict)) return;
-  check_only(what, {&ddy, &dx, &dweight}, -1, {});
+  check_only(what, {&ddy, &dx, &dz, &dweight, &dbias}, -1, {});
   if (known && !dys.empty()) {
     const Values got_ddy = place_.values(ddy), got_dx = place_.values(dx),
-                 got_dweight = place_.values(dweight);
+                 got_dz = place_.values(dz), got_dweight = place_.values(dweight),
+                 got_dbias = place_.values(dbias);
     results.ddy = ddy.given ? &got_ddy : nullptr;
     results.dx = dx.given ? &got_dx : nullptr;
+    results.dz = dz.given ? &got_dz : nullptr;
     results.dweight = dweight.given ? &got_dweight : nullptr;
+    results.dbias = dbias.given ? &got_dbias : nullptr;
     const std::string problem = judge_double_backward(n, dys, results);
     if (!problem.empty()) found(what, problem);
     reach(facet("stateless double_backward", n));
     reach_blocks("stateless double_backward", {&x, &dy, &y, &ddx, &ddy, &dx});
+    reach("stateless double_backward act " + std::to_string(s.activation));
   }
-  repeat(what, {&ddy, &dx, &dweight}, call);
+  repeat(what, {&ddy, &dx, &dz, &dweight, &dbias}, call);
 }
 
 }  // namespace bn2d_fuzz

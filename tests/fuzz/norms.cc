@@ -274,8 +274,10 @@ std::string judge_double_backward_of_sets(const Numbers &n, const Values &dy,
   numerics::Inputs in = inputs_of(n);
   in.dy = dy;
   in.ddx = results.ddx.empty() ? Values(dy.size(), 0.0) : results.ddx;
-  in.ddweight = results.ddweight, in.ddbias = results.ddbias;
-  numerics::ExpectedNorm want = numerics::expect(setting_of(n), in, false);
+  in.ddweight = results.ddweight, in.ddbias = results.ddbias, in.ddz = results.ddz;
+  numerics::NormSetting setting = setting_of(n);
+  setting.loss_of_dz = true;
+  numerics::ExpectedNorm want = numerics::expect(setting, in, false);
   const int reach = arithmetic_of(n.data).max_exponent / 5;
   const Real high = oracle::power_of_two(reach), low = oracle::power_of_two(-reach);
   const auto moderate = [&](Real v) {
@@ -293,6 +295,7 @@ std::string judge_double_backward_of_sets(const Numbers &n, const Values &dy,
               moderate(oracle::at_or(results.ddbias, c, 0));
       for_plane(n, plane, [&](size_t i) {
         good &= moderate(dy[i]) && moderate(in.ddx[i]) && !(n.edge[i] && dy[i] != 0) &&
+                moderate(oracle::at_or(in.ddz, static_cast<int64_t>(i), 0)) &&
                 std::fabs(n.sets.sets.normalised(n.x[i], static_cast<int64_t>(set))) < high;
         most = std::max(most, std::fabs(n.x[i] - n.sets.sets.mean[set]));
       });
@@ -324,14 +327,22 @@ std::string judge_double_backward_of_sets(const Numbers &n, const Values &dy,
   }
   if (problem.empty() && results.dx != nullptr)
     problem = elements("dx", n, judged).run(*results.dx, want.dx2, want.dx2_scale, extra, bound);
-  if (problem.empty() && results.dweight != nullptr) {
-    blend_in(want.dweight2, want.dweight2_scale, results.old_dweight, results.blend,
-             judged_channels);
+  if (problem.empty() && results.dz != nullptr) {
+    Comparison comparison = elements("dz", n, judged);
+    comparison.edge = n.edge;
+    problem = comparison.run(*results.dz, want.dz2, want.dz2_scale, extra, bound);
+  }
+  const auto channel = [&](const char *name, const Values *got, Reals &value, Reals &scale,
+                           const Values &old) {
+    if (got == nullptr || !problem.empty()) return;
+    std::vector<bool> judged_too = judged_channels;
+    blend_in(value, scale, old, results.blend, judged_too);
     const Reals sums(channels_of,
                      smallest(n.data) * high + oracle::ulp(format_of(n.parameters), 0));
-    problem = channels("dweight", n, judged_channels)
-                  .run(*results.dweight, want.dweight2, want.dweight2_scale, sums, bound + 1);
-  }
+    problem = channels(name, n, judged_too).run(*got, value, scale, sums, bound + 1);
+  };
+  channel("dweight", results.dweight, want.dweight2, want.dweight2_scale, results.old_dweight);
+  channel("dbias", results.dbias, want.dbias2, want.dbias2_scale, results.old_dbias);
   return problem;
 }
 

@@ -235,10 +235,14 @@ std::string judge_backward(const Numbers &n, const Values &dy, const BackwardRes
 std::string judge_double_backward(const Numbers &n, const Values &dy,
                                   const DoubleBackwardResults &results) {
   if (n.in_sets()) return judge_double_backward_of_sets(n, dy, results);
-  const Reals g = oracle::through(n.activation, n.forward.v, dy);
   oracle::DoubleGradient want =
-      oracle::double_backward(n.e, n.x, g, n.weight, n.statistics, n.batch, n.activation,
-                              n.forward.v, results.ddx, results.ddweight, results.ddbias);
+      n.activation.pointwise() || !results.ddz.empty() || results.dz != nullptr
+          ? oracle::double_backward_through(n.e, n.x, dy, n.weight, n.statistics, n.batch,
+                                            n.activation, n.forward, results.ddx, results.ddz,
+                                            results.ddweight, results.ddbias)
+          : oracle::double_backward(n.e, n.x, oracle::through(n.activation, n.forward.v, dy),
+                                    n.weight, n.statistics, n.batch, n.activation, n.forward.v,
+                                    results.ddx, results.ddweight, results.ddbias);
   const int reach = arithmetic_of(n.data).max_exponent / 5;
   const Real high = oracle::power_of_two(reach), low = oracle::power_of_two(-reach);
   const auto moderate = [&](Real v) {
@@ -254,6 +258,7 @@ std::string judge_double_backward(const Numbers &n, const Values &dy,
     oracle::for_channel(n.e, static_cast<int64_t>(c), [&](int64_t i) {
       const auto at = static_cast<size_t>(i);
       good &= moderate(dy[at]) && moderate(oracle::at_or(results.ddx, i, 0)) &&
+              moderate(oracle::at_or(results.ddz, i, 0)) &&
               std::fabs(n.statistics.normalised(n.x[at], static_cast<int64_t>(c))) < high;
       most = std::max(most, std::fabs(n.x[at] - n.statistics.mean[c]));
       if (n.edge[at] && dy[at] != 0) good = false;
@@ -272,16 +277,23 @@ std::string judge_double_backward(const Numbers &n, const Values &dy,
   };
   std::string problem = element("ddy", results.ddy, want.ddy, want.ddy_scale, true);
   if (problem.empty()) problem = element("dx", results.dx, want.dx, want.dx_scale, false);
-  if (problem.empty() && results.dweight != nullptr) {
-    blend_in(want.dweight, want.dweight_scale, results.old_dweight, results.blend);
-    Comparison comparison = bn2d_fuzz::channels("dweight", n, n.parameters);
+  if (problem.empty() && results.dz != nullptr)
+    problem = element("dz", results.dz, want.dz, want.dz_scale, true);
+  const auto channel = [&](const char *name, const Values *got, Reals &value, Reals &scale,
+                           const Values &old) {
+    if (got == nullptr || !problem.empty()) return;
+    if (value.empty()) value.resize(channels), scale.resize(channels);
+    blend_in(value, scale, old, results.blend);
+    Comparison comparison = bn2d_fuzz::channels(name, n, n.parameters);
     comparison.judged = judged;
     for (size_t c = 0; c < channels; ++c) {
-      if (results.blend != 0 && !finite(results.old_dweight, c)) comparison.judged[c] = false;
+      if (results.blend != 0 && !finite(old, c)) comparison.judged[c] = false;
     }
     Reals sums(channels, smallest(n.data) * high + oracle::ulp(format_of(n.parameters), 0));
-    problem = comparison.run(*results.dweight, want.dweight, want.dweight_scale, sums, bound + 1);
-  }
+    problem = comparison.run(*got, value, scale, sums, bound + 1);
+  };
+  channel("dweight", results.dweight, want.dweight, want.dweight_scale, results.old_dweight);
+  channel("dbias", results.dbias, want.dbias, want.dbias_scale, results.old_dbias);
   return problem;
 }
 

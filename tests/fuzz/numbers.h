@@ -62,9 +62,9 @@ std::string judge_backward(const Numbers &numbers, const Values &dy,
                            const BackwardResults &results);
 
 struct DoubleBackwardResults {
-  Values ddx, ddweight, ddbias;  // empty: zero
-  const Values *ddy = nullptr, *dx = nullptr, *dweight = nullptr;
-  Values old_dweight;
+  Values ddx, ddz, ddweight, ddbias;  // empty: zero
+  const Values *ddy = nullptr, *dx = nullptr, *dz = nullptr, *dweight = nullptr, *dbias = nullptr;
+  Values old_dweight, old_dbias;
   double blend = 1;
 };
 std::string judge_double_backward(const Numbers &numbers, const Values &dy,

@@ -448,6 +448,34 @@ inline std::vector<FunctionEntry> all_functions() {
                  w.weight.data(), w.bias.data(), nullptr, w.set_invstd.data(),
                  int32_t{BN2D_ACT_NONE}, 0.0, 1.0, nullptr, w.view_dz.get(), nullptr,
                  w.dbias.data()),
+      BN2D_ENTRY(double_backward_act, "module record dy ddx? ddz? ddweight? ddbias? ddy? dx? dz?",
+                 w.module.get(), w.record.get(), w.view_dy.get(), w.view_ddx.get(), w.view_z.get(),
+                 w.ddweight.data(), w.ddbias.data(), w.view_ddy.get(), w.view_dx.get(),
+                 w.view_dz.get()),
+      BN2D_ENTRY(batch_norm_double_backward_act,
+                 "x z? dy y? mask? weight? bias? saved_mean saved_invstd ddx? ddz? ddweight? "
+                 "ddbias? ddy? dx? dz? dweight? dbias?",
+                 w.view_x.get(), w.view_z.get(), w.view_dy.get(), nullptr, nullptr,
+                 int32_t{BN2D_F32}, w.weight.data(), w.bias.data(), w.saved_mean.data(),
+                 w.saved_invstd.data(), 1, int32_t{BN2D_ACT_SILU}, 0.0, w.view_ddx.get(),
+                 w.view_z.get(), w.ddweight.data(), w.ddbias.data(), 0.0, w.view_ddy.get(),
+                 w.view_dx.get(), w.view_dz.get(), w.dweight.data(), w.dbias.data()),
+      BN2D_ENTRY(batch_norm_double_backward_act,
+                 "x z? dy y mask? weight? bias? saved_mean saved_invstd ddx? ddz? ddweight? "
+                 "ddbias? ddy? dx? dz? dweight? dbias?",
+                 w.view_x.get(), nullptr, w.view_dy.get(), w.view_z.get(), nullptr,
+                 int32_t{BN2D_F32}, w.weight.data(), w.bias.data(), w.saved_mean.data(),
+                 w.saved_invstd.data(), 1, int32_t{BN2D_ACT_RELU}, 0.0, w.view_ddx.get(), nullptr,
+                 w.ddweight.data(), w.ddbias.data(), 1.0, w.view_ddy.get(), w.view_dx.get(),
+                 w.view_dz.get(), w.dweight.data(), w.dbias.data()),
+      BN2D_ENTRY(group_norm_double_backward_act,
+                 "x z? dy y? mask? weight? bias? saved_mean saved_invstd ddx? ddz? ddweight? "
+                 "ddbias? ddy? dx? dz? dweight? dbias?",
+                 w.view_x.get(), w.view_z.get(), w.view_dy.get(), nullptr, nullptr, World::kC,
+                 int32_t{BN2D_F32}, w.weight.data(), w.bias.data(), w.set_mean.data(),
+                 w.set_invstd.data(), int32_t{BN2D_ACT_GELU}, 0.0, w.view_ddx.get(), w.view_z.get(),
+                 w.ddweight.data(), w.ddbias.data(), 0.0, w.view_ddy.get(), w.view_dx.get(),
+                 w.view_dz.get(), w.dweight.data(), w.dbias.data()),
   };
   return table;
 }

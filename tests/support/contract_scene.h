@@ -26,7 +26,7 @@ class Scene {
   explicit Scene(const Settings &settings = {}) : module(make_module(kC, settings)) {
     give_character(module);
     unsigned seed = 1;
-    for (const char *name : {"x", "z", "y", "dy", "dx", "dz", "ddx", "ddy"}) {
+    for (const char *name : {"x", "z", "y", "dy", "dx", "dz", "ddx", "ddy", "ddz"}) {
       std::vector<float> &memory = memories[name];
       memory.resize(kRoom);
       for (float &value : memory)
@@ -114,6 +114,12 @@ inline std::vector<ViewCall> all_view_calls() {
                                      s.ddweight.data(), s.ddbias.data(), s.views["ddy"],
                                      s.views["dx"]);
        }},
+      {"double_backward_act", Names{"dy", "ddx", "ddz"}, Names{"ddy", "dx", "dz"},
+       [](Scene &s) {
+         return bn2d_double_backward_act(
+             s.module.get(), s.record.get(), s.views["dy"], s.views["ddx"], s.views["ddz"],
+             s.ddweight.data(), s.ddbias.data(), s.views["ddy"], s.views["dx"], s.views["dz"]);
+       }},
       {"batch_norm_forward", Names{"x", "z"}, Names{"y"},
        [](Scene &s) {
          return bn2d_batch_norm_forward(s.views["x"], s.views["z"], s.views["y"], BN2D_F32,
@@ -142,6 +148,15 @@ inline std::vector<ViewCall> all_view_calls() {
                                                 s.saved_invstd.data(), 1, BN2D_ACT_RELU, 0,
                                                 s.views["ddx"], s.ddweight.data(), s.ddbias.data(),
                                                 0, s.views["ddy"], s.views["dx"], s.dweight.data());
+       }},
+      {"batch_norm_double_backward_act", Names{"x", "z", "dy", "ddx", "ddz"},
+       Names{"ddy", "dx", "dz"},
+       [](Scene &s) {
+         return bn2d_batch_norm_double_backward_act(
+             s.views["x"], s.views["z"], s.views["dy"], nullptr, nullptr, BN2D_F32, s.weight.data(),
+             s.bias.data(), s.saved_mean.data(), s.saved_invstd.data(), 1, BN2D_ACT_SILU, 0,
+             s.views["ddx"], s.views["ddz"], s.ddweight.data(), s.ddbias.data(), 0, s.views["ddy"],
+             s.views["dx"], s.views["dz"], s.dweight.data(), s.dbias.data());
        }},
   };
 }

@@ -23,7 +23,8 @@ struct NormSetting {
   int64_t channels() const { return norm == BN2D_NORM_GROUP ? e.c / groups : 1; }
   bool tracks() const { return track && norm != BN2D_NORM_GROUP; }
   // By bn2d_double_backward_act() or its stateless twin, which have the residual's part, too.
-  bool double_backward_act() const { return activation.pointwise(); }
+  bool loss_of_dz = false;
+  bool double_backward_act() const { return loss_of_dz || activation.pointwise(); }
 };
 
 // By element, with one scale for each plane; by channel. Of gradients what their inputs are there

@@ -893,21 +893,25 @@ class Record:
         ddweight: Any = None,
         ddbias: Any = None,
         *,
+        ddz: Any = None,
         ddy: Union[Array, bool] = True,
         dx: Union[Array, bool] = True,
-    ) -> tuple[Optional[Array], Optional[Array]]:
-        """Backward of backward: for a loss that depends on dx, dweight and dbias.
+        dz: Union[Array, bool] = False,
+    ) -> tuple[Optional[Array], ...]:
+        """Backward of backward: for a loss that depends on dx, dz, dweight and dbias.
 
         Args:
             dy: As given to backward.
             ddx: Gradient of the loss with respect to dx; None: zero.
             ddweight, ddbias: With respect to dweight and dbias, C elements of the module's dtype;
                 None: zero.
-            ddy, dx: True: a new array; an array: receives it; False: not wanted.
+            ddz: With respect to dz; None: zero.
+            ddy, dx, dz: True: a new array; an array: receives it; False: not wanted.
 
         Returns:
-            (ddy, dx): with respect to dy and to x. With respect to weight it adds to
-            ``weight_grad``.
+            (ddy, dx): with respect to dy and to x; (ddy, dx, dz) where dz is wanted, the residual's.
+            With respect to weight it adds to ``weight_grad``, and through hardswish, silu, gelu and
+            sigmoid with respect to bias to ``bias_grad``.
 
         Raises:
             As :meth:`backward`.
@@ -930,9 +934,17 @@ class Record:
                     "%s is %s, the module %s" % (name, array.dtype, self._module.dtype)
                 )
             channels[name] = np.ascontiguousarray(array)
+        if ddz is not None:
+            inputs["ddz"] = _as_array(ddz, "ddz")
         results = [self._result("ddy", ddy), self._result("dx", dx)]
-        self._call("bn2d_double_backward", inputs, {"ddy": results[0], "dx": results[1]}, channels)
-        return results[0], results[1]
+        outputs = {"ddy": results[0], "dx": results[1]}
+        operation = "bn2d_double_backward"
+        if ddz is not None or dz is not False:
+            operation += "_act"
+            outputs["dz"] = self._result("dz", dz)
+            results += [] if outputs["dz"] is None else [outputs["dz"]]
+        self._call(operation, inputs, outputs, channels)
+        return tuple(results)
 
     def _results(
         self, dx: Union[Array, bool], dz: Union[Array, bool, None]

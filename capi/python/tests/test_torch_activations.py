@@ -13,7 +13,6 @@ from conftest import need
 torch = need("torch")
 
 import bn2d.torch as bt  # noqa: E402
-from bn2d import InvalidArgumentError  # noqa: E402
 from bn2d.torch import _calls  # noqa: E402
 from test_torch import close, laid_out, step  # noqa: E402
 from torch import nn  # noqa: E402
@@ -110,15 +109,28 @@ def test_gradients(activation, kind):
 
     for function in (call, operator):
         assert torch.autograd.gradcheck(function, (x, z, weight, bias))
+        assert torch.autograd.gradgradcheck(function, (x, z, weight, bias))
 
 
-def test_no_double_backward():
-    """Gradients of gradients that are wrong, or 0, without a word."""
-    module = bt.BatchNormAct2d(3, activation="silu")
-    x = torch.randn(2, 3, 4, 4, requires_grad=True)
-    (dx,) = torch.autograd.grad(module(x).square().sum(), x, create_graph=True)
-    with pytest.raises(InvalidArgumentError, match="silu, double backward"):
-        dx.square().sum().backward()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("kind", ["batch", "group"])
+def test_gradients_of_gradients(activation, kind, dtype):
+    """Other ones than torch's of its norm and its activation: for a penalty of the gradient."""
+    torch.manual_seed(4)
+    ours, theirs = pair(kind, 4, activation)
+    theirs = theirs.double()
+    x, z = (torch.randn(3, 4, 5, 2).to(dtype) for _ in range(2))
+    found = []
+    for module, exact in ((ours, dtype), (theirs, torch.double)):
+        inputs = [one.to(exact).requires_grad_() for one in (x, z)]
+        y = module(*inputs)
+        first = torch.autograd.grad(y.square().sum(), inputs, create_graph=True)
+        penalty = sum((one * one).sum() for one in first)
+        wanted = [*inputs, *module.parameters()]
+        found.append(torch.autograd.grad(penalty, wanted, allow_unused=True))
+    for got, wanted in zip(*found):
+        close(got.double(), wanted.double(), dtype, scale=32.0)
 
 
 def test_inputs_that_change_before_backward():

@@ -74,9 +74,8 @@ def gradients(
 
 
 class BatchNormBackward(torch.autograd.Function):
-    """dx, dz, dweight, dbias as functions of dy, x and weight.
-
-    Gradients through a pointwise activation have no gradients: the library raises an error.
+    """dx, dz, dweight, dbias as functions of dy, x and weight, and through a pointwise activation of
+    z and bias.
     """
 
     @staticmethod
@@ -93,7 +92,7 @@ class BatchNormBackward(torch.autograd.Function):
         z: Optional[Tensor],
         bias: Optional[Tensor],
     ) -> Any:
-        ctx.save_for_backward(dy, x, weight, saved, y)
+        ctx.save_for_backward(dy, x, weight, saved, y, z, bias)
         ctx.how = (layout, batch_stats)
         ctx.set_materialize_grads(False)
         return _calls.backward(layout, dy, x, weight, saved, y, batch_stats, *wants, z, bias)
@@ -101,20 +100,25 @@ class BatchNormBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:  # type: ignore[override]
         layout, batch_stats = ctx.how
-        tensors = ctx.saved_tensors
+        *tensors, z, bias = ctx.saved_tensors
         dy, x, weight = tensors[:3]
-        if _calls.are_plain(*tensors, *grads):
+        if _calls.are_plain(*tensors, z, bias, *grads):
             with torch.no_grad():
-                found = _calls.double_backward(layout, *tensors, batch_stats, *grads)
-            inputs = (dy, x, weight, *grads)
-            ddy, dx, dweight = not_differentiable(_operators.NO_THIRD_ORDER, found, *inputs)
+                found = _calls.double_backward(layout, *tensors, batch_stats, *grads, z, bias)
+            inputs = (dy, x, weight, z, bias, *grads)
+            found = not_differentiable(_operators.NO_THIRD_ORDER, found, *inputs)
         else:
             settings = (batch_stats, layout.activation, layout.slope)
-            ddy, dx, dweight = _operators.batch_norm_double_backward(
-                *tensors, *settings, *grads, layout.groups
+            found = _operators.batch_norm_double_backward(
+                *tensors, *settings, *grads, layout.groups, z, bias
             )
+        ddy, dx, dweight, dz, dbias = found
         dweight = None if weight is None else dweight
-        return None, ddy, dx, dweight, None, None, None, None, None, None
+        dz, dbias = (
+            result if layout.pointwise and one is not None else None
+            for one, result in ((z, dz), (bias, dbias))
+        )
+        return None, ddy, dx, dweight, None, None, None, None, dz, dbias
 
 
 class _NotDifferentiable(torch.autograd.Function):

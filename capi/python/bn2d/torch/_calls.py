@@ -531,20 +531,34 @@ def double_backward(
     ddz: Optional[Tensor],
     ddweight: Optional[Tensor],
     ddbias: Optional[Tensor],
-) -> tuple[Tensor, Tensor, Optional[Tensor]]:
-    """Gradients with respect to dy, x and weight, for those with respect to the results of
-    backward.
+    z: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
+) -> tuple[Tensor, Tensor, Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
+    """Gradients with respect to dy, x, weight, z and bias, for those with respect to the results of
+    backward. `z` and `bias`: as in backward. Only through a pointwise activation they have gradients.
 
     Prepared anew each time: that costs little beside the graph which leads here.
     """
     ddy, dx = (_empty_like(x, memory_format=layout.format) for _ in range(2))
     dweight = None if weight is None else _empty_like(weight)
     tensors = {"x": x, "dy": laid_out(dy, x), "ddy": ddy, "dx": dx}
+    arrays = {"weight": weight, "dweight": dweight, "ddweight": ddweight, "ddbias": ddbias}
+    operation, dz, dbias = "double_backward", None, None
+    if layout.pointwise or ddz is not None:
+        operation = "double_backward_act"
+        if ddz is not None:
+            tensors["ddz"] = laid_out(ddz, x)
+    if layout.pointwise:
+        arrays["bias"] = bias
+        if z is not None:
+            dz = _empty_like(x, memory_format=layout.format)
+            tensors.update(z=z, dz=dz)
+        if bias is not None:
+            arrays["dbias"] = dbias = _empty_like(bias)
     if y is not None:
         tensors["y"] = y
     if ddx is not None:
         tensors["ddx"] = laid_out(ddx, x)
-    arrays = {"weight": weight, "dweight": dweight, "ddweight": ddweight, "ddbias": ddbias}
     held = {name: one.contiguous() for name, one in arrays.items() if one is not None}
     views = {name: _view(tensor) for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
@@ -552,7 +566,7 @@ def double_backward(
     address, size = _address_of(saved), layout.statistics
     call = _prepared(
         layout,
-        "double_backward",
+        operation,
         mask=address + 2 * size if layout.mask else None,
         saved_mean=address,
         saved_invstd=address + size,
@@ -563,9 +577,4 @@ def double_backward(
     status = call.function(*call.arguments)
     if status:
         _api.fail(status)
-    if ddz is not None:  # dz is dy through the activation, so ddz reaches dy through it, too
-        _, through, _, _ = backward(
-            layout, ddz, x, weight, saved, y, batch_stats, False, True, False, False
-        )
-        ddy += through
-    return ddy, dx, dweight
+    return ddy, dx, dweight, dz, dbias

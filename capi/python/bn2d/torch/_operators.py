@@ -32,8 +32,9 @@ _library.define(
 )
 _library.define(
     "batch_norm_double_backward(Tensor dy, Tensor x, Tensor? weight, Tensor saved, Tensor? y, bool batch_stats, "
-    "int activation, float slope, Tensor? ddx, Tensor? ddz, Tensor? ddweight, Tensor? ddbias, int groups=0) "
-    "-> (Tensor ddy, Tensor dx, Tensor dweight)",
+    "int activation, float slope, Tensor? ddx, Tensor? ddz, Tensor? ddweight, Tensor? ddbias, int groups=0, "
+    "Tensor? z=None, Tensor? bias=None) "
+    "-> (Tensor ddy, Tensor dx, Tensor dweight, Tensor dz, Tensor dbias)",
     tags=[torch.Tag.pt2_compliant_tag],
 )
 
@@ -198,21 +199,29 @@ def _backward_fake(
 
 
 def _backward_context(ctx: Any, inputs: Any, output: Any) -> None:
-    dy, x, weight, saved, y, *settings, _, _ = inputs
-    ctx.save_for_backward(dy, x, weight, saved, y)
+    dy, x, weight, saved, y, *settings, z, bias = inputs
+    ctx.save_for_backward(dy, x, weight, saved, y, z, bias)
     ctx.settings = tuple(settings)
     ctx.set_materialize_grads(False)
 
 
 def _backward_gradient(ctx: Any, *grads: Any) -> Any:
-    dy, x, weight, saved, y = ctx.saved_tensors
+    dy, x, weight, saved, y, z, bias = ctx.saved_tensors
     wanted, groups = ctx.settings[3:7], ctx.settings[7]
     grads = tuple(one if want else None for one, want in zip(grads, wanted))
     found = torch.ops.bn2d.batch_norm_double_backward(
-        dy, x, weight, saved, y, *ctx.settings[:3], *grads, groups
+        dy, x, weight, saved, y, *ctx.settings[:3], *grads, groups, z, bias
     )
-    ddy, dx, dweight = found
-    return (ddy, dx, _or_none(dweight, weight is not None), *[None] * 12)
+    ddy, dx, dweight, dz, dbias = found
+    curved = _calls.is_pointwise(ctx.settings[1])
+    return (
+        ddy,
+        dx,
+        _or_none(dweight, weight is not None),
+        *[None] * 10,
+        _or_none(dz, curved and z is not None),
+        _or_none(dbias, curved and bias is not None),
+    )
 
 
 def _double_backward(
@@ -229,14 +238,18 @@ def _double_backward(
     ddweight: Optional[Tensor],
     ddbias: Optional[Tensor],
     groups: int = 0,
+    z: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
 ) -> Any:
     parameters = x.dtype if weight is None else weight.dtype
-    layout, x, weight, _, _ = _calls.as_forward(
-        dy, x, weight, saved, y, None, None, parameters, activation, slope, groups
+    layout, x, weight, z, bias = _calls.as_forward(
+        dy, x, weight, saved, y, z, bias, parameters, activation, slope, groups
     )
-    grads = (ddx, ddz, ddweight, ddbias)
-    ddy, dx, dweight = _calls.double_backward(layout, dy, x, weight, saved, y, batch_stats, *grads)
-    return ddy, dx, _result(dweight, x)
+    grads = (ddx, ddz, ddweight, ddbias, z, bias)
+    ddy, dx, *others = _calls.double_backward(
+        layout, dy, x, weight, saved, y, batch_stats, *grads
+    )
+    return (ddy, dx, *(_result(one, x) for one in others))
 
 
 NO_THIRD_ORDER = (
@@ -249,10 +262,30 @@ def _double_backward_gradient(ctx: Any, *grads: Any) -> Any:
 
 
 def _double_backward_fake(
-    dy: Tensor, x: Tensor, weight: Optional[Tensor], saved: Tensor, *settings: Any
+    dy: Tensor,
+    x: Tensor,
+    weight: Optional[Tensor],
+    saved: Tensor,
+    y: Optional[Tensor],
+    batch_stats: bool,
+    activation: int,
+    slope: float,
+    ddx: Optional[Tensor],
+    ddz: Optional[Tensor],
+    ddweight: Optional[Tensor],
+    ddbias: Optional[Tensor],
+    groups: int = 0,
+    z: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
 ) -> Any:
-    dweight = x.new_empty(0) if weight is None else torch.empty_like(weight)
-    return _like(x), _like(x), dweight
+    pointwise = _calls.is_pointwise(activation)
+    return (
+        _like(x),
+        _like(x),
+        x.new_empty(0) if weight is None else torch.empty_like(weight),
+        _like(x) if pointwise and z is not None else x.new_empty(0),
+        torch.empty_like(bias) if pointwise and bias is not None else x.new_empty(0),
+    )
 
 
 for _name, _call, _fake in (
