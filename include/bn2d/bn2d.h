@@ -1734,9 +1734,10 @@ BN2D_API int32_t bn2d_double_backward_act(bn2d_module *module, const bn2d_record
 /**
  * Stateless double backward through any activation: as bn2d_batch_norm_double_backward() and
  * bn2d_double_backward_act().
- * @param[in] x,z As given to forward. z NULL: there was none; only a pointwise activation reads it.
+ * @param[in] x As given to forward.
+ * @param[in] z As given to forward; NULL: there was none. Only a pointwise activation reads it.
  * @param[in] dy Gradient of y.
- * @param[in] y,mask As in bn2d_batch_norm_backward_act().
+ * @param[in] y,mask As in bn2d_batch_norm_backward_act(); NULL as there.
  * @param dtype One of bn2d_dtype.
  * @param[in] weight,bias As given to forward. NULL: 1 and 0.
  * @param[in] saved_mean,saved_invstd From forward, C doubles each.
@@ -1757,9 +1758,10 @@ BN2D_API int32_t bn2d_batch_norm_double_backward_act(
     const bn2d_view *dz, void *dweight, void *dbias);
 /**
  * The same of group norm: as bn2d_group_norm_double_backward() and bn2d_double_backward_act().
- * @param[in] x,z As given to forward. z NULL: there was none; only a pointwise activation reads it.
+ * @param[in] x As given to forward.
+ * @param[in] z As given to forward; NULL: there was none. Only a pointwise activation reads it.
  * @param[in] dy Gradient of y.
- * @param[in] y,mask As in bn2d_group_norm_backward_act().
+ * @param[in] y,mask As in bn2d_group_norm_backward_act(); NULL as there.
  * @param num_groups As in forward.
  * @param dtype Of all arrays of C elements.
  * @param[in] weight,bias C elements each, as given to forward. NULL: 1 and 0.

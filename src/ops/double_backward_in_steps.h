@@ -14,8 +14,6 @@ namespace bn2d {
 // Each step goes through whole tensors, which are packed floats or doubles: two to four of them are
 // working memory, and one for each tensor of the call that is something else. Nothing is written
 // before all steps are done, so a step that gets no memory changes nothing.
-//
-// Silu, (32,64,56,56), float, two threads: see bench/README.md.
 bool needs_steps(const DoubleBackwardCall &call);
 void double_backward_in_steps(const DoubleBackwardCall &call);
 

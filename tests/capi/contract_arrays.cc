@@ -119,14 +119,12 @@ std::vector<Scenery> sceneries() {
   };
   all[5].name = "double backward through silu";
   all[5].parts = {
-      in("x", kTensorBytes),           in("z", kTensorBytes),
-      in("dy", kTensorBytes),          in("ddx", kTensorBytes),
-      in("ddz", kTensorBytes),         in("weight", kArrayBytes),
-      in("bias", kArrayBytes),         in("saved_mean", kSavedBytes),
-      in("saved_invstd", kSavedBytes), in("ddweight", kArrayBytes),
-      in("ddbias", kArrayBytes),       out("ddy", kTensorBytes),
-      out("dx", kTensorBytes),         out("dz", kTensorBytes),
-      out("dweight", kArrayBytes),     out("dbias", kArrayBytes)};
+      in("x", kTensorBytes),       in("z", kTensorBytes),         in("dy", kTensorBytes),
+      in("ddx", kTensorBytes),     in("ddz", kTensorBytes),       in("weight", kArrayBytes),
+      in("bias", kArrayBytes),     in("saved_mean", kSavedBytes), in("saved_invstd", kSavedBytes),
+      in("ddweight", kArrayBytes), in("ddbias", kArrayBytes),     out("ddy", kTensorBytes),
+      out("dx", kTensorBytes),     out("dz", kTensorBytes),       out("dweight", kArrayBytes),
+      out("dbias", kArrayBytes)};
   all[5].exact = {{"ddy", "dy"}};
   all[5].call = [](Scenery &s) {
     return bn2d_batch_norm_double_backward_act(

@@ -393,7 +393,7 @@ TEST_CASE("norms: extreme samples of many channels", "[norms][range]") {
         const ExpectedNorm want = expect(c, in);
         Outputs got = run(c, in);
         for (const char *name : {"ddy", "dx2", "dz2", "dweight2", "dbias2", "dweight", "dbias"})
-      got.erase(name);
+          got.erase(name);
         check_case(c, want, got, "many channels: ");
         continue;
       }

@@ -213,6 +213,11 @@ TEST_CASE("pointwise: special arguments", "[numerics][pointwise][hostile]") {
         NUMERICS_OK(bn2d_forward_act(module, in.view(), nullptr, activation.kind, activation.slope,
                                      y.view(), record.out()));
         NUMERICS_OK(bn2d_backward(module, record, dy.view(), dx.view(), nullptr));
+        // With a ddz of 1, and nothing else in the loss, dz is act''*dy.
+        const Tensor ddz(dtype, e, Values(x.size(), gradient));
+        Tensor bent(dtype, e);
+        NUMERICS_OK(bn2d_double_backward_act(module, record, dy.view(), nullptr, ddz.view(),
+                                             nullptr, nullptr, nullptr, nullptr, bent.view()));
         for (size_t i = 0; i < x.size(); ++i) {
           INFO(name_of(dtype, dtype)
                << " activation " << activation.kind << " of " << x[i] << ", dy " << gradient);
@@ -227,10 +232,14 @@ TEST_CASE("pointwise: special arguments", "[numerics][pointwise][hostile]") {
           CHECK((got == static_cast<double>(want) ||
                  std::fabs(got - static_cast<double>(want)) <=
                      unit * std::fabs(static_cast<double>(want)) + least));
+          const Real second = activation.second_derivative(x[i]);
+          const bool is_kink = activation.kind == Activation::hardswish && std::fabs(x[i]) == 3;
           if (gradient == 1) {
             CHECK(std::fabs(slope - static_cast<double>(derivative)) <= 4 * unit);
+            if (!is_kink) CHECK(std::fabs(bent.get()[i] - static_cast<double>(second)) <= 4 * unit);
           } else {
             CHECK(!std::isnan(slope));
+            CHECK(!std::isnan(bent.get()[i]));
             if (derivative == 0) CHECK(slope == 0);
           }
         }

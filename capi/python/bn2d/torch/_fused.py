@@ -58,7 +58,7 @@ class BatchNormAct2d(_WithActivation, BatchNorm2d):
 
     The state is that of a BatchNorm2d. With relu and leaky_relu the output is kept for backward,
     with the others the inputs, and no output: what changes them in place before makes backward
-    raise an error. Of these others there is no double backward.
+    raise an error.
 
     Raises:
         ValueError: Another activation, or a slope of one that has none.
