@@ -339,7 +339,7 @@ struct Kernels {
   const TypeKernels *f32, *f64, *f16, *bf16;
   ChannelKernels channel;
   // Floats, doubles; piecewise and smooth activations.
-  void (*activate[2][2])(ActivationJob job);
+  void (*activate[2][2])(const ActivationJob &job);
   void (*transpose[3])(const Transposition &job);  // elements of 2, 4 and 8 bytes
   void (*forward_sample)(const ForwardOfSample &of);
   bool (*backward_sample)(const BackwardOfSample &of);
