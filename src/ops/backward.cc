@@ -21,6 +21,7 @@
 #include "ops/merge.h"
 #include "ops/operations.h"
 #include "ops/parameter_gradients.h"
+#include "ops/parts.h"
 #include "ops/pointwise.h"
 #include "ops/reordered.h"
 #include "ops/repeats.h"

@@ -11,6 +11,7 @@
 #include "ops/last_set.h"
 #include "ops/merge.h"
 #include "ops/operations.h"
+#include "ops/parts.h"
 #include "ops/reordered.h"
 #include "ops/repeats.h"
 #include "ops/schedule.h"

@@ -1,4 +1,4 @@
-// Calls that get their memory together, and the parts of forward and backward that others run.
+// Calls that get their memory together.
 #pragma once
 
 namespace bn2d {
@@ -16,13 +16,5 @@ struct Ready {
     return {&f, [](const void *object) { (*static_cast<const F *>(object))(); }};
   }
 };
-
-struct ForwardCall;
-struct BackwardCall;
-// Not empty, and all sets have as many samples (ops/last_set.h).
-void forward_parts(const ForwardCall *calls, int count, const Ready &before);
-void backward_by_planes(const BackwardCall &call);
-// Of a forward, for its backward: weight and bias as they are.
-void save_parameters(const ForwardCall &call);
 
 }  // namespace bn2d

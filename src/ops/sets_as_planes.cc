@@ -10,7 +10,7 @@
 #include "ops/last_set.h"
 #include "ops/packed_tensors.h"
 #include "ops/parameter_gradients.h"
-#include "ops/ready.h"
+#include "ops/parts.h"
 
 namespace bn2d {
 namespace {
