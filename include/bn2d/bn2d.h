@@ -684,9 +684,9 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor,
  *  - **Shape**: (N, C, H, W) with C the module's num_features, every tensor of a call the same;
  *    layouts, ranks and blocks may differ. N, H or W = 0 succeeds with nothing to write: the
  *    running statistics stay, the counter moves in training, gradients get +0.
- *  - **In place**: y may be exactly x or exactly z (same memory, strides and dtype); dx, dz or ddy
- *    exactly dy. A forward on batch statistics that records cannot be in place of x, because
- *    backward needs x; in place of z it can.
+ *  - **In place**: y may be exactly x or exactly z (same memory, strides and dtype); in backward dx
+ *    or dz, in double backward ddy exactly dy. A forward on batch statistics that records cannot be
+ *    in place of x, because backward needs x; in place of z it can.
  *  - **Overlap**: what a call writes shares memory with nothing else that it reads or writes, else
  *    BN2D_ERROR_OVERLAP. That includes tensors of the module (their memory is reached with
  *    bn2d_tensor_data()), as far as the call uses them: a forward weight, bias, running statistics
@@ -790,7 +790,8 @@ BN2D_API int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, c
  * @param[out] ddy With respect to dy; NULL: not wanted. May be exactly dy.
  * @param[out] dx With respect to x; NULL: not wanted. With respect to weight it accumulates into
  *   weight.grad, and through BN2D_ACT_HARDSWISH, BN2D_ACT_SILU, BN2D_ACT_GELU and BN2D_ACT_SIGMOID
- *   with respect to bias into bias.grad. Of a residual see bn2d_double_backward_act().
+ *   with respect to bias into bias.grad. Of a residual, and what a pointwise activation takes of
+ *   time and memory, see bn2d_double_backward_act().
  * @return as bn2d_backward(). Threads: exclusive. Since 1.0.
  */
 BN2D_API int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record,
@@ -814,8 +815,9 @@ BN2D_API void bn2d_record_release(bn2d_record *record);
  * nothing else of the call, tensor, array or mask, else BN2D_ERROR_OVERLAP: running_mean is not
  * running_var, saved_mean not saved_invstd, dweight neither dbias nor weight, and none of them lies
  * in a tensor; an array may lie between the elements of a strided one. What a call only reads may
- * share memory (weight and bias; the running statistics where batch_stats is 0). The length of an
- * array is not known here: it is taken to be C.
+ * share memory (weight and bias; the running statistics where batch_stats is 0). What a call does
+ * not need is not looked at: y beside a mask, z and bias of an activation that is not pointwise.
+ * The length of an array is not known here: it is taken to be C.
  */
 
 /**
@@ -865,7 +867,8 @@ BN2D_API int32_t bn2d_batch_norm_forward(const bn2d_view *x, const bn2d_view *z,
  *   with 0 the old value is not read.
  * @param[out] dx,dz,dweight,dbias Each NULL: not wanted, not computed.
  * @return as bn2d_backward() but BN2D_ERROR_BUSY; BN2D_ERROR_INVALID_ARGUMENT where an input that
- *   is needed is missing (of tensors without elements none is), and for a pointwise activation.
+ *   is needed is missing (of tensors without elements y and mask are not), and for a pointwise
+ *   activation.
  *   Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *dy,
@@ -886,7 +889,8 @@ BN2D_API int32_t bn2d_batch_norm_backward(const bn2d_view *x, const bn2d_view *d
  * @param[in] saved_mean From forward, C doubles.
  * @param[in] saved_invstd From forward, C doubles.
  * @param batch_stats As given to forward.
- * @param activation One of bn2d_activation.
+ * @param activation One of bn2d_activation that is not pointwise: of these the argument is needed.
+ *   bn2d_batch_norm_double_backward_act() takes them.
  * @param slope As given to forward.
  * @param[in] ddx,ddweight,ddbias Gradients with respect to dx, dweight, dbias; each NULL: zero.
  * @param blend Of dweight: b*old + new, as in bn2d_batch_norm_backward().
@@ -953,7 +957,8 @@ BN2D_API int32_t bn2d_backward_flat(bn2d_module *module, const bn2d_record *reco
  * @param dtype,layout Of dy, ddx, ddy and dx.
  * @param[in] dy As given to backward.
  * @param[in] ddx,ddweight,ddbias Gradients with respect to dx, dweight and dbias; each NULL: zero.
- * @param[out] ddy,dx With respect to dy and x; each NULL: not wanted.
+ * @param[out] ddy,dx With respect to dy and x; each NULL: not wanted. ddy may be exactly dy. Those
+ *   of a residual take a bn2d_view: bn2d_double_backward_act().
  * @return as bn2d_double_backward(). Threads: exclusive. Since 1.1.
  */
 BN2D_API int32_t bn2d_double_backward_flat(bn2d_module *module, const bn2d_record *record,
@@ -1585,7 +1590,7 @@ BN2D_API int32_t bn2d_group_norm_backward(const bn2d_view *x, const bn2d_view *d
  * @param dtype Of weight, ddweight, ddbias and dweight.
  * @param[in] weight C elements; NULL: 1.
  * @param[in] saved_mean,saved_invstd From forward.
- * @param activation,slope As in forward.
+ * @param activation,slope As in forward. Pointwise ones: bn2d_group_norm_double_backward_act().
  * @param[in] ddx,ddweight,ddbias Gradients with respect to dx, dweight and dbias; each NULL: zero.
  * @param blend Of dweight, as in backward.
  * @param[out] ddy,dx With respect to dy and x; each NULL: not wanted.
@@ -1712,8 +1717,9 @@ BN2D_API int32_t bn2d_group_norm_backward_act(
 /**
  * As bn2d_double_backward(), of a loss that depends on dz, too, with the gradient with respect to
  * the residual z. Of a pointwise activation, and where ddz or dz is given, it goes through whole
- * tensors step by step, with working memory of two to four of them in the arithmetic type, and one
- * more for each tensor that is not contiguous NCHW or is of half type.
+ * tensors step by step, which takes several times as long. Its working memory is two to four
+ * tensors in the arithmetic type, one more for each input that is not contiguous NCHW or is of half
+ * type, and one of half type where such are not contiguous.
  * @param module The module that recorded.
  * @param record From a forward of *this* module.
  * @param[in] dy As given to backward.
@@ -1721,8 +1727,8 @@ BN2D_API int32_t bn2d_group_norm_backward_act(
  * @param[in] ddweight,ddbias With respect to dweight and dbias, C elements of the module's dtype;
  *   NULL: zero.
  * @param[out] ddy With respect to dy; NULL: not wanted. May be exactly dy.
- * @param[out] dx,dz With respect to x and z; NULL: not wanted. dz is 0 where the second derivative
- *   of the activation is: without one, and of relu, leaky relu, relu6 and clamp. With respect to
+ * @param[out] dx,dz With respect to x and z; NULL: not wanted. dz is 0 without an activation, and
+ *   through relu, leaky relu, relu6 and clamp, which have no second derivative. With respect to
  *   weight and bias as in bn2d_double_backward().
  * @return as bn2d_double_backward(). Threads: exclusive. Since 1.3.
  */
@@ -1732,9 +1738,9 @@ BN2D_API int32_t bn2d_double_backward_act(bn2d_module *module, const bn2d_record
                                           const void *ddbias, const bn2d_view *ddy,
                                           const bn2d_view *dx, const bn2d_view *dz);
 /**
- * Stateless double backward through any activation: as bn2d_batch_norm_double_backward() and
- * bn2d_double_backward_act().
- * @param[in] x As given to forward.
+ * Stateless double backward through any activation: as bn2d_batch_norm_double_backward(), with the
+ * residual, the time and the working memory of bn2d_double_backward_act().
+ * @param[in] x As given to forward; always needed.
  * @param[in] z As given to forward; NULL: there was none. Only a pointwise activation reads it.
  * @param[in] dy Gradient of y.
  * @param[in] y,mask As in bn2d_batch_norm_backward_act(); NULL as there.
@@ -1757,8 +1763,9 @@ BN2D_API int32_t bn2d_batch_norm_double_backward_act(
     const void *ddbias, double blend, const bn2d_view *ddy, const bn2d_view *dx,
     const bn2d_view *dz, void *dweight, void *dbias);
 /**
- * The same of group norm: as bn2d_group_norm_double_backward() and bn2d_double_backward_act().
- * @param[in] x As given to forward.
+ * The same of group norm: as bn2d_group_norm_double_backward(), with the residual, the time and the
+ * working memory of bn2d_double_backward_act().
+ * @param[in] x As given to forward; always needed.
  * @param[in] z As given to forward; NULL: there was none. Only a pointwise activation reads it.
  * @param[in] dy Gradient of y.
  * @param[in] y,mask As in bn2d_group_norm_backward_act(); NULL as there.

@@ -1181,7 +1181,8 @@ struct DoubleBackward {
   /** With respect to dweight and dbias; of the module's dtype. */
   ConstChannels ddweight{}, ddbias{};
   View ddy{}; /**< Out: with respect to dy. */
-  /** Out: with respect to x. Those of weight and bias are added to weight.grad and bias.grad. */
+  /** Out: with respect to x. That of weight is added to weight.grad, and through hardswish, silu,
+   * gelu and sigmoid that of bias to bias.grad. */
   View dx{};
   ConstView ddz{}; /**< Gradient of the loss with respect to dz. Since 1.3, as dz. */
   View dz{};       /**< Out: with respect to the residual z. */
@@ -1227,7 +1228,7 @@ class Module {
                         Activation activation = none, const ConstView &z = {}) {
     return detail::finish(run(x, y, activation, z, nullptr, &statistics));
   }
-  /** As forward(), and what backward needs. Borrows x and y: see Record. */
+  /** As forward(), and what backward needs. Borrows x, y and z: see Record. */
   [[nodiscard]] Returns<Record> record(const ConstView &x, const View &y,
                                        Activation activation = none, const ConstView &z = {}) {
     bn2d_record *made = nullptr;

@@ -62,7 +62,7 @@ HWY_INLINE Vec<D> Piecewise(D d, const ActivationJob &job, bool is_clamp, Vec<D>
   } else if (!kDerives) {
     inner = Mul(v, Mul(Sub(v, low), Set(d, A{1} / 6)));
   } else if (job.is_second) {
-    inner = Set(d, A{1} / 3);
+    inner = MulAdd(v, zero, Set(d, A{1} / 3));  // a NaN stays one
     upper = zero;
   } else {
     inner = MulAdd(v, Set(d, A{1} / 3), Set(d, A{0.5}));

@@ -496,8 +496,7 @@ class Norm:
                 copied.
             z: Residual of the same shape and dtype, or None.
             activation: None, ``"relu"``, ``"leaky_relu"``, ``"relu6"``, ``"clamp"``,
-                ``"hardswish"``, ``"silu"``, ``"gelu"`` (of erf) or ``"sigmoid"``. From relu6 on
-                there is no double backward.
+                ``"hardswish"``, ``"silu"``, ``"gelu"`` (of erf) or ``"sigmoid"``.
             slope: Of leaky_relu below 0 (0.01); the upper bound of clamp, whose lower one is 0.
                 Others ignore it.
             out: Receives y: same shape and dtype, any strides; may be x itself (without record) or

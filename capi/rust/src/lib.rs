@@ -168,7 +168,7 @@ pub enum Layout {
     Nhwc,
 }
 
-/// From `Relu6` on they are pointwise: no double backward.
+/// From `Relu6` on they are pointwise: backward reads x and z again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     None,
