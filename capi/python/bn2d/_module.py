@@ -908,8 +908,8 @@ class Record:
             ddy, dx, dz: True: a new array; an array: receives it; False: not wanted.
 
         Returns:
-            (ddy, dx): with respect to dy and to x; (ddy, dx, dz) where dz is wanted, the residual's.
-            With respect to weight it adds to ``weight_grad``, and through hardswish, silu, gelu and
+            (ddy, dx): with respect to dy and to x; (ddy, dx, dz) where that of the residual is
+            wanted. With respect to weight it adds to ``weight_grad``, and through hardswish, silu, gelu and
             sigmoid with respect to bias to ``bias_grad``.
 
         Raises:

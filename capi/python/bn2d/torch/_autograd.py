@@ -74,8 +74,9 @@ def gradients(
 
 
 class BatchNormBackward(torch.autograd.Function):
-    """dx, dz, dweight, dbias as functions of dy, x and weight, and through a pointwise activation of
-    z and bias.
+    """dx, dz, dweight, dbias as functions of dy, x and weight.
+
+    Through a pointwise activation they are functions of z and bias, too.
     """
 
     @staticmethod

@@ -535,7 +535,7 @@ def double_backward(
     bias: Optional[Tensor] = None,
 ) -> tuple[Tensor, Tensor, Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
     """Gradients with respect to dy, x, weight, z and bias, for those with respect to the results of
-    backward. `z` and `bias`: as in backward. Only through a pointwise activation they have gradients.
+    backward. `z` and `bias`: as in backward. They have gradients through a pointwise activation.
 
     Prepared anew each time: that costs little beside the graph which leads here.
     """

@@ -246,9 +246,7 @@ def _double_backward(
         dy, x, weight, saved, y, z, bias, parameters, activation, slope, groups
     )
     grads = (ddx, ddz, ddweight, ddbias, z, bias)
-    ddy, dx, *others = _calls.double_backward(
-        layout, dy, x, weight, saved, y, batch_stats, *grads
-    )
+    ddy, dx, *others = _calls.double_backward(layout, dy, x, weight, saved, y, batch_stats, *grads)
     return (ddy, dx, *(_result(one, x) for one in others))
 
 
