@@ -816,8 +816,8 @@ BN2D_API void bn2d_record_release(bn2d_record *record);
  * running_var, saved_mean not saved_invstd, dweight neither dbias nor weight, and none of them lies
  * in a tensor; an array may lie between the elements of a strided one. What a call only reads may
  * share memory (weight and bias; the running statistics where batch_stats is 0). What a call does
- * not need is not looked at: y beside a mask, z and bias of an activation that is not pointwise.
- * The length of an array is not known here: it is taken to be C.
+ * not need is not looked at: y beside a mask; z of an activation that is not pointwise, and bias
+ * beside such a z. The length of an array is not known here: it is taken to be C.
  */
 
 /**

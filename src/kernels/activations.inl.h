@@ -20,7 +20,7 @@ template <class D, size_t kCount>
 HWY_INLINE Vec<D> Polynomial(D d, Vec<D> v, const TFromD<D> (&coefficients)[kCount]) {
   const TFromD<D> *from = coefficients;
 #if HWY_TARGET == HWY_AVX2 && (HWY_COMPILER_GCC || HWY_COMPILER_CLANG)
-  __asm__("" : "+r"(from));  // else each would be a whole vector in memory: 700 bytes in all
+  __asm__("" : "+r"(from));  // else each would be a whole vector in memory: 300 bytes in all
 #endif
   auto sum = Set(d, from[kCount - 1]);
   if constexpr (kCount <= 12 && kSpecialise) {

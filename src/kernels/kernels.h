@@ -183,9 +183,10 @@ inline constexpr bool is_pointwise(Activation activation) {
 inline constexpr bool is_bounded(Activation activation) {
   return activation == Activation::relu6 || activation == Activation::clamp;
 }
-// Of these there are kernels of two kinds.
+// Pointwise activations have two kernels: one for those that are smooth, one for those that are
+// polynomials in pieces.
 inline constexpr bool is_smooth(Activation activation) { return activation >= Activation::silu; }
-// Whether act'' is not 0 everywhere.
+// Whether act'' differs from 0 anywhere.
 inline constexpr bool is_curved(Activation activation) {
   return is_pointwise(activation) && !is_bounded(activation);
 }
