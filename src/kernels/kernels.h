@@ -98,7 +98,7 @@ struct SumsJob {
   static constexpr Stream SumsJob::*kTensors[] = {&SumsJob::x, &SumsJob::g, &SumsJob::side,
                                                   &SumsJob::v};
 };
-inline constexpr int64_t kSumsBufferBytes = 16 * 1024;
+inline constexpr int64_t kSumsBufferBytes = 32 * 1024;
 
 // Result of a block, or of several merged ones: sums[term*kMaxGroup + channel].
 struct Sums {

@@ -1,6 +1,7 @@
 #include "kernels/runs.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace bn2d::kernels {
@@ -119,49 +120,149 @@ void sum_over_planes(const SumsJob &job, int64_t element_bytes, bool needs_whole
 
 namespace {
 
-// Fetches the elements of a lane in the next turn. Of channels in blocks of 8 or 16, a small plane
+// Fetches the elements of a part in the next turn. Of channels in blocks of 8 or 16, a small plane
 // is a short run of memory, far from that of the next sample, and the hardware does not find it:
 // (32,2048,7,7) in blocks of 16 takes 1.6 ms instead of 2.8 in training, 4.4 instead of 5.6
 // backward (one thread). Inlined, because gcc 12 drops calls of a function that only fetches.
-[[gnu::always_inline]] inline void fetch_next_turn(const SumsJob &job, const Runs &runs,
-                                                   const Cursor &of_lane, const Pattern &pattern) {
-  const Cursor first = of_lane.plus(runs.next_turn), second = first.plus(runs.second);
-  for (int k = 0; k < pattern.rows; ++k) {
-    const Offsets &row = pattern.offset[k];
-    __builtin_prefetch(first.x + row.x);
-    __builtin_prefetch(second.x + row.x);
-    if (job.g.data == nullptr) continue;
-    __builtin_prefetch(first.g + row.g);
-    __builtin_prefetch(second.g + row.g);
-    if (job.side.data == nullptr) continue;
-    __builtin_prefetch(first.side + row.side);
-    __builtin_prefetch(second.side + row.side);
+[[gnu::always_inline]] inline void fetch_next_turn(const PartsOfRun &run, const Element *elements,
+                                                   int count, const Offsets &next_turn) {
+  for (int k = 0; k < count; ++k) {
+    Cursor from = run.from.plus(next_turn).plus(elements[k].offset);
+    for (int lane = 0; lane < elements[k].lanes; ++lane, from = from.plus(run.next_lane)) {
+      __builtin_prefetch(from.x);
+      if (run.job.g.data == nullptr) continue;
+      __builtin_prefetch(from.g);
+      if (run.job.side.data != nullptr) __builtin_prefetch(from.side);
+    }
   }
 }
 
-void add_run(const SumsJob &job, const Runs &runs, const Cursor &from, const Pattern &pattern,
-             void (*add_lane)(const LaneOfRun &lane)) {
-  constexpr int64_t kMostChannels = 16;
-  const bool is_short = job.fetches && job.channels <= kMostChannels && runs.whole == 0;
-  const unsigned rows = (1u << pattern.rows) - 1;
-  const auto rows_with = [&](int64_t position) {
-    return rows & ~(position < pattern.tail ? 0u : pattern.ends);
-  };
-  // Two lanes later, or one where a lane is long: backward of (1,512,28,28) takes 0.9 of the time
-  // with one, training of (32,64,56,56) 1.09. Of the last lanes, in the next run.
-  constexpr int64_t kLongRow = 1024;  // bytes
-  const int64_t lanes = runs.next_lane.x < kLongRow ? 2 : 1;
-  const Offsets later = times(runs.next_lane, lanes),
-                in_next = combined(runs.next_run, 1, runs.next_lane, lanes - kLanes);
-  Cursor of_lane = from;
-  for (int64_t lane = 0; lane < kLanes && rows_with(lane) != 0;
-       ++lane, of_lane = of_lane.plus(runs.next_lane)) {
-    if (is_short) fetch_next_turn(job, runs, of_lane, pattern);
-    add_lane({job, of_lane, of_lane.plus(runs.second), pattern, rows_with(lane),
-              rows_with(lane + kLanes), job.accumulators + lane * job.accumulator_stride,
-              lane + lanes < kLanes ? later : in_next});
+// Sums runs of which vectors run along channels, part by part.
+class RunAdder {
+ public:
+  // lanes: of a run; 1 where they are columns.
+  RunAdder(const SumsJob &job, const Runs &runs, In in, int lanes, float *kept,
+           void (*add)(const PartsOfRun &run))
+      : runs_(runs),
+        in_(in),
+        lanes_(lanes),
+        elements_(elements_of_part(job.g.data == nullptr)),
+        add_(add),
+        run_{job, runs.next_lane, kept, lanes} {
+    while (run_.lanes > 1 && run_.kept_channels() < job.channels) run_.lanes /= 2;
+    constexpr int64_t kFewChannels = 16;
+    fetches_turn_ = job.fetches && job.channels <= kFewChannels && runs.whole == 0;
   }
-}
+
+  void add(const Cursor &from, const Pattern &pattern) {
+    if (&pattern != pattern_) set_pattern(pattern);
+    const int64_t channels = run_.job.channels, at_once = run_.kept_channels();
+    for (int64_t c = 0; c < channels; c += at_once) {
+      run_.channel = c;
+      run_.channels = std::min(at_once, channels - c);
+      run_.from = from;
+      for (run_.lane = 0; run_.lane < pattern_lanes_; run_.lane += run_.lanes) {
+        run_.end_lane = std::min(run_.lane + run_.lanes, pattern_lanes_);
+        add_lanes();
+        run_.from = run_.from.plus(times(runs_.next_lane, run_.lanes));
+      }
+    }
+  }
+
+ private:
+  void add_lanes() {
+    if (run_.job.fetches) set_later();
+    if (!fetches_turn_) {
+      run_.part = 0;
+      run_.end_part = parts_;
+      return add_(run_);
+    }
+    for (run_.part = 0; run_.part < parts_; ++run_.part) {
+      run_.end_part = run_.part + 1;
+      fetch_next_turn(run_, elements_of(run_.part), elements_, runs_.next_turn);
+      add_(run_);
+    }
+  }
+
+  // The pattern is mostly that of the run before.
+  void set_pattern(const Pattern &pattern) {
+    pattern_ = &pattern;
+    std::fill(std::begin(run_.parts), std::end(run_.parts), Part());
+    std::fill(std::begin(run_.elements), std::end(run_.elements), Element());
+    parts_ = in_ == In::runs ? set_halves(pattern) : set_elements(pattern);
+    pattern_lanes_ = 0;
+    for (const Element &element : run_.elements)
+      pattern_lanes_ = std::clamp(element.lanes, pattern_lanes_, lanes_);
+  }
+  Element *elements_of(int part) { return run_.elements + part * elements_; }
+
+  // An element of half a row. False: the pattern does not have it.
+  bool set(Element *element, const Pattern &pattern, int row, int half) const {
+    const int64_t length = pattern.ends >> row & 1u ? pattern.tail : kRowElements;
+    if (length <= half * kLanes) return false;
+    element->lanes = static_cast<int>(std::min<int64_t>(length - half * kLanes, kLanes));
+    element->offset = combined(pattern.offset[row], 1, runs_.second, half);
+    return true;
+  }
+
+  // Floats: some rows of one half, then of the other. How many parts there are.
+  int set_halves(const Pattern &pattern) {
+    int parts = 0;
+    bool is_kept[2] = {};
+    for (int row = 0; row < pattern.rows; row += elements_)
+      for (int half = 0; half < 2; ++half) {
+        bool exists = false;
+        for (int k = 0; k < elements_ && row + k < pattern.rows; ++k)
+          exists |= set(&elements_of(parts)[k], pattern, row + k, half);
+        if (!exists) continue;
+        Part &part = run_.parts[parts++];
+        part.half = half;
+        part.adds_own = is_kept[half];
+        is_kept[half] = true;
+      }
+    Part &last = run_.parts[parts - 1];
+    last.is_last = true;
+    last.adds_other = is_kept[1 - last.half];
+    return parts;
+  }
+
+  // Doubles: in the order of memory.
+  int set_elements(const Pattern &pattern) {
+    int count = 0;
+    for (int i = 0; i < 2 * pattern.rows; ++i)
+      if (set(&run_.elements[count], pattern, i / 2, i % 2)) ++count;
+    return (count + elements_ - 1) / elements_;
+  }
+
+  // What is fetched while a part is read: the same part of the next lanes or channels, or, after
+  // the last ones, of the next run. Where there are two parts, of one tensor, the next part.
+  void set_later() {
+    const Offsets next = to_next_lanes();
+    const bool is_part = run_.job.g.data == nullptr && parts_ == 2;
+    for (int i = 0; i < parts_; ++i)
+      run_.parts[i].later = !is_part ? next
+                            : i == 0 ? runs_.second
+                                     : combined(next, 1, runs_.second, -1);
+  }
+  Offsets to_next_lanes() const {
+    if (run_.end_lane < pattern_lanes_) return times(runs_.next_lane, run_.lanes);
+    const Offsets to_first_lane = times(runs_.next_lane, -run_.lane);
+    if (run_.channel + run_.channels < run_.job.channels)
+      return combined(to_first_lane, 1, runs_.next_channel, run_.channels);
+    return combined(combined(runs_.next_run, 1, to_first_lane, 1), 1, runs_.next_channel,
+                    -run_.channel);
+  }
+
+  const Runs &runs_;
+  const In in_;
+  const int lanes_;
+  const int elements_;  // of a part
+  void (*const add_)(const PartsOfRun &run);
+  bool fetches_turn_;
+  const Pattern *pattern_ = nullptr;
+  int parts_ = 0, pattern_lanes_ = 0;  // of the pattern
+  PartsOfRun run_;
+};
 
 }  // namespace
 
@@ -175,7 +276,12 @@ struct ColumnArrays {
   double sign[kColumns], threshold[kColumns], bound[kColumns];
   double accumulators[kMaxSums * accumulators_of(true) / kLanes * kColumns];
 };
-static_assert(sizeof(ColumnArrays) <= kSumsBufferBytes);
+// What is in the buffer of a job.
+struct Buffer {
+  ColumnArrays columns;
+  float kept[2 * 2 * kKeptChannels];
+};
+static_assert(sizeof(Buffer) <= kSumsBufferBytes);
 
 // The arrays of a job for columns: the element of column i is that of channel channel_of(i).
 template <class A, class F>
@@ -217,8 +323,9 @@ bool has_few_channels(const SumsJob &job) {
 
 }  // namespace
 
-void sum_over_channels(const SumsJob &job, int64_t element_bytes, bool wide, int terms,
-                       void (*add_lane)(const LaneOfRun &lane)) {
+void sum_over_channels(const SumsJob &job, int64_t element_bytes, In in, int terms,
+                       void (*add)(const PartsOfRun &run)) {
+  const bool wide = in == In::pairs;
   if (job.first)
     for (int k = 0; k < terms * accumulators_of(wide); ++k)
       std::fill_n(job.accumulators + k * job.accumulator_stride, job.channels, 0.0);
@@ -228,30 +335,28 @@ void sum_over_channels(const SumsJob &job, int64_t element_bytes, bool wide, int
   if (few)
     columns = job_of_columns(job, wide, kLanes * job.channels,
                              [&](int64_t i) { return i % job.channels; });
+  float *const kept = static_cast<Buffer *>(job.buffer)->kept;
+  RunAdder whole(columns, runs, in, few ? 1 : kLanes, kept, add),
+      rest(job, runs, in, kLanes, kept, add);
   Cursor of_turn = runs.start;
   for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
     Cursor from = of_turn;
-    for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run)) {
-      constexpr unsigned kAll = (1u << kRowsOfRun) - 1;
-      if (few) {
-        add_lane({columns, from, from.plus(runs.second), runs.pattern_of_whole, kAll, kAll,
-                  job.accumulators, runs.next_run});
-      } else {
-        add_run(job, runs, from, runs.pattern_of_whole, add_lane);
-      }
-    }
-    if (runs.rest(turn).rows != 0) add_run(job, runs, from, runs.rest(turn), add_lane);
+    for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
+      whole.add(from, runs.pattern_of_whole);
+    if (runs.rest(turn).rows != 0) rest.add(from, runs.rest(turn));
   }
 }
 
-bool sum_over_columns(const SumsJob &job, int64_t element_bytes, bool wide, int terms,
-                      void (*add_lane)(const LaneOfRun &lane)) {
+bool sum_over_columns(const SumsJob &job, int64_t element_bytes, In in, int terms,
+                      void (*add)(const PartsOfRun &run)) {
   if (job.buffer == nullptr || !job.first) return false;  // a packed piece
   if (job.length > kLanes || job.channels < 2 || job.samples < kRowsOfRun) return false;
   for (const auto tensor : SumsJob::kTensors)
     if ((job.*tensor).data != nullptr && (job.*tensor).channel != job.length) return false;
+  const bool wide = in == In::pairs;
   const Runs runs(job, element_bytes, false);
-  ColumnArrays &arrays = *static_cast<ColumnArrays *>(job.buffer);
+  Buffer &buffer = *static_cast<Buffer *>(job.buffer);
+  ColumnArrays &arrays = buffer.columns;
   const int64_t at_once = kColumns / job.length, step = accumulators_of(wide) / kLanes * kColumns;
   Cursor start = runs.start;
   for (int64_t c = 0; c < job.channels;
@@ -263,12 +368,10 @@ bool sum_over_columns(const SumsJob &job, int64_t element_bytes, bool wide, int 
     // The low parts of pairs come after all columns.
     columns.accumulator_stride = kColumns / kLanes;
     std::fill_n(arrays.accumulators, terms * step, 0.0);
+    RunAdder rest(columns, runs, in, 1, buffer.kept, add);
     Cursor of_turn = start;
-    for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
-      const Pattern &rows = runs.rest(turn);
-      add_lane({columns, of_turn, of_turn, rows, (1u << rows.rows) - 1, 0, arrays.accumulators,
-                runs.next_turn});
-    }
+    for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn))
+      rest.add(of_turn, runs.rest(turn));
     double *to = job.accumulators + c * terms * accumulators_of(wide);
     for (int64_t i = 0; i < channels; ++i)
       for (int term = 0; term < terms; ++term)

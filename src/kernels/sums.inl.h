@@ -20,13 +20,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
-// How elements are summed:
-//  - runs: floats and halves in float within a run, then in double;
-//  - doubles: floats and halves in double, one by one. For channels of few elements, where the
-//    roundings of float do not average out, and where float has too few digits or too little range;
-//  - pairs: doubles, one by one, in pairs (hi, lo).
-enum class In { runs, doubles, pairs };
-
 using DoubleTag = CappedTag<double, kLanes>;
 inline constexpr int kDoubles = static_cast<int>(MaxLanes(DoubleTag()));
 // Vectors of elements are at most a row of floats, or the lanes of a row of doubles.
@@ -407,9 +400,9 @@ HWY_INLINE void FetchRow(const Cursor &ahead, int k) {
   if constexpr (kAct == Act::relu || kAct == Act::sloped) Prefetch(ahead.side + bytes);
 }
 
-// The same for a row of a lane. The hardware does not follow so many runs of memory.
+// The same for an element of some channels.
 template <SumsOf kOf, Act kAct>
-HWY_INLINE void FetchRow(const Cursor &ahead, const Offsets &offset) {
+HWY_INLINE void FetchElement(const Cursor &ahead, const Offsets &offset) {
   Prefetch(ahead.x + offset.x);
   if constexpr (kOf != SumsOf::forward) Prefetch(ahead.g + offset.g);
   if constexpr (kAct == Act::relu || kAct == Act::sloped) Prefetch(ahead.side + offset.side);
@@ -659,48 +652,61 @@ HWY_INLINE void AddPlanes(const Planes &planes) {
 // ---- channels: vectors run along channels of one lane
 
 // Vectors of channels that are summed together. Of doubles two, so that a line of floats is read
-// once: 16 rows that are a power of two apart push one another out of L1 before its second half is
+// once: rows that are a power of two apart push one another out of L1 before its second half is
 // asked for. Backward of (1,256,14,14) takes 0.7 of the time that it takes with one (AVX2: 0.6).
 template <SumsOf kOf, In kIn>
 inline constexpr int kTogether =
     kSpecialise &&kIn == In::doubles &&kOf != SumsOf::double_backward ? 2 : 1;
 
-// For the channels from c on: `lanes` of kVectors vectors. kHot: unrolled, and the next lanes are
-// fetched ahead.
-template <SumsOf kOf, class T, Act kAct, In kIn, int kVectors, bool kHot, class D, class Lanes>
-HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c, const Lanes &lanes) {
-  constexpr int kTerms = sums_count(kOf);
-  const SumsJob &job = lane.job;
-  const auto reader = ReaderOfChannels<kOf, T, kAct>(d, job, c, lanes);
+// Adds a part of one lane, for the channels from c on: `some` of kVectors vectors.
+template <SumsOf kOf, class T, Act kAct, In kIn, int kVectors, class D, class Some>
+HWY_INLINE void AddChannels(D d, const PartsOfRun &run, int number, const Cursor &of_lane, int lane,
+                            int64_t c, const Some &some) {
+  constexpr int kTerms = sums_count(kOf), kElements = elements_of_part(kOf == SumsOf::forward);
+  const SumsJob &job = run.job;
+  const Part &part = run.parts[number];
+  const Element *const elements = run.elements + number * kElements;
+  const auto reader = ReaderOfChannels<kOf, T, kAct>(d, job, c, some);
   const int64_t stride = job.accumulator_stride,
                 term_step = accumulators_of(kIn == In::pairs) * stride;
-  double *const memory = lane.accumulators + c;
-  // Copies, which stay in registers.
+  double *const memory = job.accumulators + lane * stride + c;
   const int64_t bytes = c * static_cast<int64_t>(sizeof(T));
-  const Offsets to_channel = {bytes, bytes, bytes, bytes}, later = lane.later;
-  const Offsets *const offsets = lane.pattern.offset;
-  const auto read = [&](const Cursor &from, int k)
-                        BN2D_INLINED { return reader.read(from, offsets[k], 0, lanes); };
+  const Cursor from = of_lane.plus({bytes, bytes, bytes, bytes});
+  const auto is_there = [&](int k) BN2D_INLINED { return HWY_LIKELY(lane < elements[k].lanes); };
   if constexpr (kIn == In::runs) {
-    Terms<kOf, D> half[2];  // by a loop: less code
-    Repeat<2, false>([&](int i) BN2D_INLINED {
-      const Cursor from = (i == 0 ? lane.first : lane.second).plus(to_channel),
-                   ahead = from.plus(later);
-      const unsigned rows = i == 0 ? lane.rows_of_first : lane.rows_of_second;
-      half[i] = NoTerms<kOf>(d);
-      if (rows == 0) return;
-      half[i] = TreeOfRows<kOf, (kHot && kUnroll)>(d, lane.pattern.rows, [&](int k) BN2D_INLINED {
-        if (HWY_UNLIKELY((rows >> k & 1u) == 0)) return Elements<Vec<D>>(Zero(d));
-        if constexpr (kHot) FetchRow<kOf, kAct>(ahead, offsets[k]);
-        return read(from, k);
+    const auto element = [&](int k) BN2D_INLINED {
+      return is_there(k) ? reader.read(from, elements[k].offset, 0, some)
+                         : Elements<Vec<D>>(Zero(d));
+    };
+    if (job.fetches) {
+      const Cursor ahead = from.plus(part.later);
+      for (int k = 0; k < kElements; ++k) FetchElement<kOf, kAct>(ahead, elements[k].offset);
+    }
+    const auto two = [&](int k)
+                         BN2D_INLINED { return TermsOfTwo<kOf>(d, element(k), element(k + 1)); };
+    Terms<kOf, D> sum = AddTerms(two(0), two(2));
+    if constexpr (kElements == 8) sum = AddTerms(sum, AddTerms(two(4), two(6)));
+    // Whole vectors: there is room.
+    const int64_t of_sum = run.kept_channels(), of_half = kTerms * kKeptChannels;
+    float *const kept = run.kept + (lane - run.lane) * kTerms * of_sum + (c - run.channel);
+    const auto add_kept = [&](int half) BN2D_INLINED {
+      Repeat<kTerms, true>([&](int k) BN2D_INLINED {
+        sum.term[k] = Add(sum.term[k], LoadU(d, kept + half * of_half + k * of_sum));
       });
-    });
-    const Terms<kOf, D> both = AddTerms(half[0], half[1]);
+    };
+    if (part.adds_own) add_kept(part.half);
+    if (part.adds_other) add_kept(1 - part.half);
+    if (!part.is_last) {
+      Repeat<kTerms, true>([&](int k) BN2D_INLINED {
+        StoreU(sum.term[k], d, kept + part.half * of_half + k * of_sum);
+      });
+      return;
+    }
     Repeat<kTerms, true>([&](int k) BN2D_INLINED {
-      ForEachOfDoubles(d, both.term[k], [&](int j, auto doubles) BN2D_INLINED {
+      ForEachOfDoubles(d, sum.term[k], [&](int j, auto doubles) BN2D_INLINED {
         double *const at = memory + k * term_step + j * kDoubles;
-        const auto some = lanes.half(j);
-        some.store(Add(some.load(at), doubles), at);
+        const auto half = some.half(j);
+        half.store(Add(half.load(at), doubles), at);
       });
     });
   } else {
@@ -713,91 +719,75 @@ HWY_INLINE void AddLaneOfChannels(D d, const LaneOfRun &lane, int64_t c, const L
             [&](int k) BN2D_INLINED { f(memory + k * term_step + j * kSize, &sums[j][k]); });
       });
     };
-    for_each_sum([&](const double *at, auto *sum)
-                     BN2D_INLINED { LoadSum(lanes, at, to_low, sum); });
-    const auto last = ReaderOfChannels<kOf, T, kAct>(d, job, c + (kVectors - 1) * kSize, lanes);
+    for_each_sum([&](const double *at, auto *sum) BN2D_INLINED { LoadSum(some, at, to_low, sum); });
+    const auto last = ReaderOfChannels<kOf, T, kAct>(d, job, c + (kVectors - 1) * kSize, some);
     const auto center_lo =
-        kIn == In::pairs && kOf != SumsOf::forward ? lanes.load(job.center_lo + c) : Zero(d);
-    const Cursor first = lane.first.plus(to_channel), second = lane.second.plus(to_channel);
-    for (int k = 0; k < 2 * lane.pattern.rows; ++k) {
-      const bool is_first = k % 2 == 0;
-      if (((is_first ? lane.rows_of_first : lane.rows_of_second) >> (k / 2) & 1u) == 0) continue;
-      const Cursor &from = is_first ? first : second;
-      const Offsets &offset = offsets[k / 2];
-      AddElements<kOf, kIn>(d, reader.read(from, offset, 0, lanes), reader.pivot(), center_lo,
+        kIn == In::pairs && kOf != SumsOf::forward ? some.load(job.center_lo + c) : Zero(d);
+    for (int k = 0; k < kElements; ++k) {
+      if (!is_there(k)) continue;
+      const Offsets &offset = elements[k].offset;
+      AddElements<kOf, kIn>(d, reader.read(from, offset, 0, some), reader.pivot(), center_lo,
                             sums[0]);
       if constexpr (kVectors == 2)
-        AddElements<kOf, kIn>(d, last.read(from, offset, kSize, lanes), last.pivot(), center_lo,
+        AddElements<kOf, kIn>(d, last.read(from, offset, kSize, some), last.pivot(), center_lo,
                               sums[1]);
     }
-    for_each_sum([&](double *at, auto *sum) BN2D_INLINED { StoreSum(lanes, *sum, at, to_low); });
+    for_each_sum([&](double *at, auto *sum) BN2D_INLINED { StoreSum(some, *sum, at, to_low); });
   }
 }
 
-// For the channels from c on, which may be too few for whole vectors.
-template <SumsOf kOf, class T, In kIn>
-HWY_INLINE void AddRestOfLane(const LaneOfRun &lane, int64_t c) {
-  constexpr Act kAct = kOf == SumsOf::forward ? Act::none : Act::any;
-  using D = ElementTag<kIn>;
-  if constexpr (HWY_TARGET == HWY_AVX3) {
-    // For halves, unrolled code would be 6 KB more.
-    constexpr bool kHot = kIn == In::runs && std::is_same_v<T, float>;
-    constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(D()));
-    for (; c < lane.job.channels; c += kSize) {
-      const int64_t count = std::min(lane.job.channels - c, kSize);
-      AddLaneOfChannels<kOf, T, kAct, kIn, 1, kHot>(
-          D(), lane, c, SomeLanes<D>{static_cast<uint16_t>((1u << count) - 1)});
-    }
-  } else {
-    const CappedTag<TFromD<D>, 1> one;
-    for (; c < lane.job.channels; ++c)
-      AddLaneOfChannels<kOf, T, kAct, kIn, 1, false>(one, lane, c, WholeVector<decltype(one)>());
+// Calls f(number of the part, cursor, lane) for the lanes of the parts of a run.
+template <class F>
+HWY_INLINE void ForEachLane(const PartsOfRun &run, const F &f) {
+  for (int part = run.part; part < run.end_part; ++part) {
+    Cursor from = run.from;
+    for (int lane = run.lane; lane < run.end_lane; ++lane, from = from.plus(run.next_lane))
+      f(part, from, lane);
   }
 }
 
-// As a function, one for all activations: with a rest of its own in each kernel, the library was
-// 5 KB larger.
-template <SumsOf kOf, class T, In kIn>
-HWY_NOINLINE void AddRest(const LaneOfRun &lane, int64_t c) {
-  AddRestOfLane<kOf, T, kIn>(lane, c);
-}
-
+// A part, for all its channels, the last ones of which may be too few for whole vectors.
 template <SumsOf kOf, class T, Act kAct, In kIn>
-HWY_INLINE void AddLane(const LaneOfRun &lane) {
+HWY_INLINE void AddParts(const PartsOfRun &run) {
   const ElementTag<kIn> d;
   constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(d));
   constexpr int kCount = kTogether<kOf, kIn>;
-  int64_t c = 0;
-  // Lanes are always fetched ahead. Code of its own for what the caches hold would be 29 KB, and
-  // gains 3 % at most (backward of 56x56 in the caches).
-  for (; c + kCount * kSize <= lane.job.channels; c += kCount * kSize)
-    AddLaneOfChannels<kOf, T, kAct, kIn, kCount, true>(d, lane, c, WholeVector<decltype(d)>());
-  if constexpr (kSize > 1)
-    if (c < lane.job.channels) {
-      if constexpr (kOf == SumsOf::double_backward) {  // is itself written for size, see Adder
-        AddRestOfLane<kOf, T, kIn>(lane, c);
-      } else {
-        AddRest<kOf, T, kIn>(lane, c);
+  const int64_t end = run.channel + run.channels, whole = end - run.channels % (kCount * kSize);
+  ForEachLane(run, [&](int part, const Cursor &from, int lane) BN2D_INLINED {
+    int64_t c = run.channel;
+    for (; c < whole; c += kCount * kSize)
+      AddChannels<kOf, T, kAct, kIn, kCount>(d, run, part, from, lane, c,
+                                             WholeVector<decltype(d)>());
+    if constexpr (HWY_TARGET == HWY_AVX3) {
+      for (; c < end; c += kSize) {
+        const int64_t count = std::min(end - c, kSize);
+        AddChannels<kOf, T, kAct, kIn, 1>(
+            d, run, part, from, lane, c,
+            SomeLanes<decltype(d)>{static_cast<uint16_t>((1u << count) - 1)});
       }
+    } else if constexpr (kSize > 1) {
+      const CappedTag<TFromD<decltype(d)>, 1> one;
+      for (; c < end; ++c)
+        AddChannels<kOf, T, kAct, kIn, 1>(one, run, part, from, lane, c,
+                                          WholeVector<decltype(one)>());
     }
+  });
 }
 
 // As functions. Sums that are seldom run are written for size.
 template <SumsOf kOf, class T, Act kAct, In kIn>
 struct Adder {
-  static BN2D_KERNEL void AddToPlanes(const Planes &planes) {
-    AddPlanes<kOf, T, kAct, kIn>(planes);
-  }
-  static HWY_NOINLINE void Lane(const LaneOfRun &lane) { AddLane<kOf, T, kAct, kIn>(lane); }
+  static BN2D_KERNEL void ToPlanes(const Planes &planes) { AddPlanes<kOf, T, kAct, kIn>(planes); }
+  static HWY_NOINLINE void ToChannels(const PartsOfRun &run) { AddParts<kOf, T, kAct, kIn>(run); }
 };
 template <class T, Act kAct, In kIn>
 struct Adder<SumsOf::double_backward, T, kAct, kIn> {
   static constexpr SumsOf kOf = SumsOf::double_backward;
-  static HWY_NOINLINE __attribute__((cold)) void AddToPlanes(const Planes &planes) {
+  static HWY_NOINLINE __attribute__((cold)) void ToPlanes(const Planes &planes) {
     AddPlanes<kOf, T, kAct, kIn>(planes);
   }
-  static HWY_NOINLINE __attribute__((cold)) void Lane(const LaneOfRun &lane) {
-    AddLane<kOf, T, kAct, kIn>(lane);
+  static HWY_NOINLINE __attribute__((cold)) void ToChannels(const PartsOfRun &run) {
+    AddParts<kOf, T, kAct, kIn>(run);
   }
 };
 
@@ -805,13 +795,12 @@ template <SumsOf kOf, class T, Layout kLayout, Act kAct, In kIn>
 void SumsOverLayout(const SumsJob &job) {
   if constexpr (kLayout == Layout::planes) {
     if constexpr (kHasChannels)
-      if (sum_over_columns(job, sizeof(T), kIn == In::pairs, sums_count(kOf),
-                           Adder<kOf, T, kAct, kIn>::Lane))
+      if (sum_over_columns(job, sizeof(T), kIn, sums_count(kOf),
+                           Adder<kOf, T, kAct, kIn>::ToChannels))
         return;
-    sum_over_planes(job, sizeof(T), kIn != In::runs, Adder<kOf, T, kAct, kIn>::AddToPlanes);
+    sum_over_planes(job, sizeof(T), kIn != In::runs, Adder<kOf, T, kAct, kIn>::ToPlanes);
   } else {
-    sum_over_channels(job, sizeof(T), kIn == In::pairs, sums_count(kOf),
-                      Adder<kOf, T, kAct, kIn>::Lane);
+    sum_over_channels(job, sizeof(T), kIn, sums_count(kOf), Adder<kOf, T, kAct, kIn>::ToChannels);
   }
 }
 
