@@ -57,6 +57,7 @@ Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
   const int64_t planes = planes_of_run(job.length);
   turns = (job.samples + planes - 1) / planes;
   run_bytes = kRunElements * bytes;
+  fetches_turn = job.fetches && rows < kRowsOfRun && planes <= 4;
   of_turn = job.length / kRunElements + (job.length % kRunElements != 0 ? 1 : 0);
   skipped = kRunsAhead / of_turn;
   further = kRunsAhead % of_turn;

@@ -45,6 +45,10 @@ struct Runs {
   Runs(const SumsJob &job, int64_t element_bytes, bool needs_whole);
 
   int64_t turns = 0, whole = 0;
+  // The next turn of small planes is fetched ahead. They are short runs of memory, far from those
+  // of the next samples: of (256,1024,7,7) training takes 0.83 of the time, backward 0.8; backward
+  // of (64,1024,8,8) 0.8. Of planes of 16 elements and less it would cost more than it gains.
+  bool fetches_turn = false;
   int64_t run_bytes = 0;
   int64_t of_turn = 0;               // runs
   int64_t skipped = 0, further = 0;  // what is fetched ahead: so many turns and runs later

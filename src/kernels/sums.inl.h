@@ -265,12 +265,17 @@ HWY_INLINE Terms<kOf, D> TreeOfRows(D d, int rows, const Leaf &leaf) {
   };
   if constexpr (kUnrolled) {
     set_pair(0);
-    set_pair(1);
-    const Terms<kOf, D> first = AddTerms(pair[0], pair[1]);
-    if (rows <= kPairs) return first;
+    if (rows > 2) {
+      set_pair(1);
+      pair[0] = AddTerms(pair[0], pair[1]);
+    }
+    if (rows <= kPairs) return pair[0];
     set_pair(2);
-    set_pair(3);
-    return AddTerms(first, AddTerms(pair[2], pair[3]));
+    if (rows > 6) {
+      set_pair(3);
+      pair[2] = AddTerms(pair[2], pair[3]);
+    }
+    return AddTerms(pair[0], pair[2]);
   } else {
     Repeat<kPairs, false>(set_pair);
     return AddTerms(AddTerms(pair[0], pair[1]), AddTerms(pair[2], pair[3]));
@@ -390,7 +395,7 @@ HWY_INLINE void AddElements(D d, const Elements<V> &e, V pivot, V center_lo, Sum
 
 // ---- planes: vectors run along the positions of one channel
 
-// Fetches line k of a run.
+// Fetches line k of a run whose rows follow one another.
 template <SumsOf kOf, class T, Act kAct>
 HWY_INLINE void FetchRow(const Cursor &ahead, int k) {
   const int64_t bytes = k * kRowElements * static_cast<int64_t>(sizeof(T));
@@ -400,7 +405,7 @@ HWY_INLINE void FetchRow(const Cursor &ahead, int k) {
   if constexpr (kAct == Act::relu || kAct == Act::sloped) Prefetch(ahead.side + bytes);
 }
 
-// The same for an element of some channels.
+// Fetches a line of each tensor.
 template <SumsOf kOf, Act kAct>
 HWY_INLINE void FetchElement(const Cursor &ahead, const Offsets &offset) {
   Prefetch(ahead.x + offset.x);
@@ -454,10 +459,11 @@ class LanesOfPlane {
   }
 
   // Floats: a run of whole rows, one after another, while another one is fetched.
+  template <bool kFetches>
   HWY_INLINE void add_whole(const Cursor &from, const Cursor &ahead) {
     add_trees([&](int64_t i) BN2D_INLINED {
       return TreeOfRows<kOf, kUnroll>(D(), kRowsOfRun, [&](int k) BN2D_INLINED {
-        if (i == 0) FetchRow<kOf, T, kAct>(ahead, k);
+        if (kFetches && i == 0) FetchRow<kOf, T, kAct>(ahead, k);
         return reader_.read(from, {}, k * kRowElements + i, WholeVector<D>());
       });
     });
@@ -567,10 +573,11 @@ class LanesOfPlane {
   HWY_INLINE Elements<V> read_masked(const Cursor &from, const Pattern &pattern, int k,
                                      int64_t i) const {
     const auto *const bits = reinterpret_cast<const uint8_t *>(&pattern.present[k]) + i / 8;
-    return reader_.read(from, pattern.offset[k], i, [&](const T *p, V pad) BN2D_INLINED {
-      const auto elements = LoadMasked(Rebind<float, D>(), p, bits);
-      return IfThenElse(LoadMaskBits(D(), bits), FromFloats(D(), elements), pad);
+    Elements<V> e = reader_.read(from, pattern.offset[k], i, [&](const T *p, V) BN2D_INLINED {
+      return FromFloats(D(), LoadMasked(Rebind<float, D>(), p, bits));
     });
+    e.t = IfThenElseZero(LoadMaskBits(D(), bits), e.t);
+    return e;
   }
   HWY_INLINE void add_elements(const Elements<V> &e, int v) {
     AddElements<kOf, kIn>(D(), e, reader_.pivot(), center_lo_, sums_[v]);
@@ -609,6 +616,11 @@ class LanesOfPlane {
   Sum sums_[kVectors][kTerms];
 };
 
+// Whether whole runs that nothing is fetched beside have code of their own. Of floats, backward of
+// (8,64,28,28) takes 0.9 of the time, sums alone 0.8. Halves are read by fewer lines: 8 KB for 1 %.
+template <class T>
+inline constexpr bool kKnowsFetching = sizeof(T) == sizeof(float);
+
 template <SumsOf kOf, class T, Act kAct, In kIn>
 HWY_INLINE void AddPlanesOfChannel(const Planes &planes, int64_t channel, const Cursor &start,
                                    const LastVector<T, ElementTag<kIn>> &last) {
@@ -616,7 +628,8 @@ HWY_INLINE void AddPlanesOfChannel(const Planes &planes, int64_t channel, const 
   const Runs &runs = planes.runs;
   const auto reader = ReaderOfPlane<kOf, T, kAct>(ElementTag<kIn>(), job, channel);
   LanesOfPlane<kOf, T, kAct, kIn> lanes(job, channel, planes.first, reader, last);
-  const bool fetches = kIn == In::runs && job.fetches && runs.whole != 0;
+  const bool fetches = kIn == In::runs && job.fetches && runs.whole != 0,
+             fetches_turn = kIn == In::runs && runs.fetches_turn;
   Ahead ahead;
   if (fetches) ahead.start(planes, channel, start);
   Cursor of_turn = start;
@@ -626,11 +639,20 @@ HWY_INLINE void AddPlanesOfChannel(const Planes &planes, int64_t channel, const 
     const Pattern &rest = runs.rest(turn);
     if constexpr (kIn == In::runs) {
       if (fetches) ahead.next_turn(runs);
-      for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
-        lanes.add_whole(from, fetches ? ahead.next_run(runs) : from);
+      if (!fetches && kKnowsFetching<T>) {
+        for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
+          lanes.template add_whole<false>(from, from);
+      } else {
+        for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
+          lanes.template add_whole<true>(from, fetches ? ahead.next_run(runs) : from);
+      }
       if (fetches) {
         const Cursor later = ahead.next_run(runs);
         for (int k = 0; k < rest.rows; ++k) FetchRow<kOf, T, kAct>(later, k);
+      }
+      if (fetches_turn) {
+        const Cursor later = from.plus(runs.next_turn);
+        for (int k = 0; k < rest.rows; ++k) FetchElement<kOf, kAct>(later, rest.offset[k]);
       }
     } else {
       for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))

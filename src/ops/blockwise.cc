@@ -378,7 +378,8 @@ void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index, const
   auto job = staged.exists() ? job_of_staged(staged, group, block)
                              : job_of<kernels::SumsJob>(group, block);
   job.in_double = in_double;
-  job.fetches = !staged.exists() && size_.numel() * dtype_size(dtype_) > kHeldBytes;
+  const int64_t read_bytes = (tensors_.g.exists() ? 2 : 1) * size_.numel() * dtype_size(dtype_);
+  job.fetches = !staged.exists() && read_bytes > 2 * kHeldBytes;
   if (job.fetches && index + 1 < blocks_.count) {
     const Blocks::Block next = blocks_.at(index + 1);
     job.next_samples = next.first_sample - block.first_sample;
