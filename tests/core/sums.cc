@@ -211,7 +211,7 @@ TEST_CASE("sums: floats and halves are added in the order of kernels.h", "[sums]
   if (!has_runs()) return;
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16})
     for (const int64_t length :
-         {1, 2, 4, 7, 8, 9, 15, 16, 17, 25, 31, 49, 65, 112, 113, 127, 128, 129, 196, 256, 300})
+         {1, 2, 4, 7, 8, 9, 15, 16, 17, 25, 31, 40, 49, 65, 112, 113, 127, 128, 129, 196, 256, 300})
       for (const int64_t samples : {1, 2, 7, 8, 19})
         for (const auto memory :
              {Block::dense, Block::padded, Block::other_order, Block::positions}) {
