@@ -320,7 +320,7 @@ HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, 
   constexpr int64_t kStep = kStepOf<T, Body, C, D>;
   constexpr int64_t kSteps = std::max(kLineOf<T> / kStep, int64_t{1});
   for (; i < stop; i += kSteps * kStep) {
-    for (int k = 0; k < Body::kReads; ++k)
+    for (int k = 0; prefetch != 0 && k < Body::kReads; ++k)
       Prefetch(reinterpret_cast<const char *>(body.reads(k) + i) + prefetch);
     if constexpr (kSteps <= 2) {
       MapVector<T>(d, body, i, c, streaming);
@@ -436,7 +436,7 @@ HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, in
                               int64_t step, const C &c, bool streaming, int64_t prefetch) {
   constexpr int64_t kWidth = static_cast<int64_t>(MaxLanes(D()));
   for (int64_t line = i; i + kWidth <= stop; i += kWidth) {
-    if (kWidth > 1 && i == line) {
+    if (kWidth > 1 && prefetch != 0 && i == line) {
       line += kLineOf<T>;
 #pragma GCC unroll 2
       for (int64_t r = 0; r < kRows; ++r)

@@ -473,13 +473,16 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
   }
   if (has_rows_) return map_by_rows(op, group, block, coefficients, job, buffer);
   job.streaming = streaming;
-  // Without a next group: a little ahead in the same run of memory, because a core that computes
-  // keeps fewer lines on their way than one that copies (measured: 10 % of eval's time). Half as
-  // far in backward, which reads two tensors.
-  job.prefetch = op == kernels::MapOf::backward ? 1024 : 2048;
-  if (mode_ == Mode::planes && next_group != 0)
-    job.prefetch =
-        next_group * (tensors_.x.exists() ? tensors_.x : tensors_.g).stride.c * dtype_size(dtype_);
+  if (mode_ == Mode::planes && next_group != 0) {
+    const View &read = tensors_.x.exists() ? tensors_.x : tensors_.g;
+    if (tensor_bytes() > kHeldBytes / 2)
+      job.prefetch = next_group * read.stride.c * dtype_size(dtype_);
+  } else if (tensor_bytes() > kHeldBytes) {
+    // A little ahead in the same run of memory, because a core that computes keeps fewer lines on
+    // their way than one that copies (measured: 10 % of eval's time). Half as far in backward,
+    // which reads two tensors.
+    job.prefetch = op == kernels::MapOf::backward ? 1024 : 2048;
+  }
   map_rows(kernels_, op, layout(), job, dtype_, buffer);
 }
 

@@ -268,6 +268,8 @@ class Blockwise {
     return kernels::is_bounded(tensors_.activation) &&
            dtype_size(dtype_) == arithmetic_size(dtype_);
   }
+  // Bytes of a tensor. What the caches hold takes a tenth longer if it is fetched in vain.
+  int64_t tensor_bytes() const { return size_.numel() * dtype_size(dtype_); }
   void set_activation(kernels::MapJob &job) const;
   void map_regular(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                    const MapCoefficients &coefficients, bool streaming, int64_t next_group,
