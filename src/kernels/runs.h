@@ -147,16 +147,16 @@ inline constexpr int64_t kKeptChannels = 1024;
 struct PartsOfRun {
   const SumsJob &job;
   Offsets next_lane;
-  float *kept;  // [half][lane][sum][channel]
-  int lanes;    // that are kept at once
+  float *kept;                            // [half][lane][sum][channel]
+  int lanes = 1;                          // that are kept at once
+  int64_t kept_channels = kKeptChannels;  // of each of these lanes
   int64_t channel = 0, channels = 0;
   int lane = 0, end_lane = 0;
-  Cursor from = {};            // of the first of these lanes, of the first channel of the job
-  int part = 0, end_part = 0;  // to add
+  Cursor from = {};      // of the first of these lanes, of the first channel of the job
+  int count = 0;         // of the parts
+  bool fetches = false;  // what is `later`
   Part parts[4] = {};
   Element elements[2 * kRowsOfRun] = {};  // of one part after another
-
-  int64_t kept_channels() const { return kKeptChannels / lanes; }
 };
 
 // Calls add for the parts of the runs of a block whose vectors run along channels.

@@ -639,7 +639,7 @@ HWY_INLINE void AddPlanesOfChannel(const Planes &planes, int64_t channel, const 
         const Cursor later = ahead.next_run(runs);
         for (int k = 0; k < rest.rows; ++k) FetchRow<kOf, T, kAct>(later, k);
       }
-      if (fetches_turn) {
+      if (fetches_turn && turn + 1 < runs.turns) {
         const Cursor later = from.plus(runs.next_turn);
         for (int k = 0; k < rest.rows; ++k) FetchElement<kOf, kAct>(later, rest.offset[k]);
       }
@@ -689,7 +689,7 @@ HWY_INLINE void AddChannels(D d, const PartsOfRun &run, int number, const Cursor
       return is_there(k) ? reader.read(from, elements[k].offset, 0, some)
                          : Elements<Vec<D>>(Zero(d));
     };
-    if (job.fetches) {
+    if (run.fetches) {
       const Cursor ahead = from.plus(part.later);
       for (int k = 0; k < kElements; ++k) FetchElement<kOf, kAct>(ahead, elements[k].offset);
     }
@@ -698,7 +698,7 @@ HWY_INLINE void AddChannels(D d, const PartsOfRun &run, int number, const Cursor
     Terms<kOf, D> sum = AddTerms(two(0), two(2));
     if constexpr (kElements == 8) sum = AddTerms(sum, AddTerms(two(4), two(6)));
     // Whole vectors: there is room.
-    const int64_t of_sum = run.kept_channels(), of_half = kTerms * kKeptChannels;
+    const int64_t of_sum = run.kept_channels, of_half = kTerms * kKeptChannels;
     float *const kept = run.kept + (lane - run.lane) * kTerms * of_sum + (c - run.channel);
     const auto add_kept = [&](int half) BN2D_INLINED {
       Repeat<kTerms, true>([&](int k) BN2D_INLINED {
@@ -750,12 +750,17 @@ HWY_INLINE void AddChannels(D d, const PartsOfRun &run, int number, const Cursor
 // Calls f(number of the part, cursor, lane) for the lanes of the parts of a run.
 template <class F>
 HWY_INLINE void ForEachLane(const PartsOfRun &run, const F &f) {
-  for (int part = run.part; part < run.end_part; ++part) {
+  for (int part = 0; part < run.count; ++part) {
     Cursor from = run.from;
     for (int lane = run.lane; lane < run.end_lane; ++lane, from = from.plus(run.next_lane))
       f(part, from, lane);
   }
 }
+
+// Whether eight channels that are left have code of their own, without masks: those in blocks of 8.
+// Backward of (8,64,28,28) takes 0.65 of the time, of (32,512,7,7) 0.73.
+template <class T, In kIn>
+inline constexpr bool kHasWholeRest = kIn == In::runs &&std::is_same_v<T, float>;
 
 // A part, for all its channels, the last ones of which may be too few for whole vectors.
 template <SumsOf kOf, class T, Act kAct, In kIn>
@@ -770,6 +775,12 @@ HWY_INLINE void AddParts(const PartsOfRun &run) {
       AddChannels<kOf, T, kAct, kIn, kCount>(d, run, part, from, lane, c,
                                              WholeVector<decltype(d)>());
     if constexpr (HWY_TARGET == HWY_AVX3) {
+      if constexpr (kHasWholeRest<T, kIn>) {
+        const CappedTag<TFromD<decltype(d)>, 8> eight;
+        if (end - c == 8)
+          return AddChannels<kOf, T, kAct, kIn, 1>(eight, run, part, from, lane, c,
+                                                   WholeVector<decltype(eight)>());
+      }
       for (; c < end; c += kSize) {
         const int64_t count = std::min(end - c, kSize);
         AddChannels<kOf, T, kAct, kIn, 1>(
