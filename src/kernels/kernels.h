@@ -93,7 +93,7 @@ struct SumsJob {
   const double *center_lo = nullptr;
   const void *side_sign = nullptr, *side_threshold = nullptr;  // where there is a side
   const void *side_bound = nullptr;                            // NULL: the activation has none
-  void *buffer = nullptr;  // kSumsBufferBytes, for rows of small planes or of few channels
+  void *buffer = nullptr;  // kSumsBufferBytes. NULL: a packed piece, whose vectors run along planes
 
   static constexpr Stream SumsJob::*kTensors[] = {&SumsJob::x, &SumsJob::g, &SumsJob::side,
                                                   &SumsJob::v};

@@ -23,7 +23,8 @@ Offsets combined(const Offsets &a, int64_t i, const Offsets &b, int64_t j) {
 
 Offsets times(const Offsets &a, int64_t i) { return combined(a, i, a, 0); }
 
-// (The sums of offsets from row to row were compiled wrongly by gcc 12: v got what belongs to g.)
+// Each offset is computed on its own: gcc 12 compiled the sums from row to row wrongly (v got what
+// belongs to g).
 void set_pattern(int64_t planes, int64_t rows, int64_t tail, const Offsets &plane,
                  const Offsets &row, Pattern *to) {
   Pattern &pattern = *to;
@@ -124,7 +125,8 @@ namespace {
 // Sums runs whose vectors run along channels, part by part.
 class RunAdder {
  public:
-  // lanes: of a run; 1 where they are columns. next: from a run to the one that follows.
+  // lanes: 8, or 1 where each column is a channel of its own. next: from a run to the one that
+  // follows.
   RunAdder(const SumsJob &job, const Runs &runs, const Offsets &next, In in, int lanes, float *kept,
            void (*add)(const PartsOfRun &run))
       : runs_(runs),
@@ -139,7 +141,8 @@ class RunAdder {
     run_.kept_channels = kKeptChannels / run_.lanes;
   }
 
-  // is_last: nothing follows that could be fetched. Memory that nobody has takes long to look for.
+  // is_last: of the block. What is behind it may be nobody's memory, and looking for that takes
+  // long.
   void add(const Cursor &from, const Pattern &pattern, bool is_last = false) {
     run_.fetches = run_.job.fetches && !is_last;
     if (&pattern != pattern_) set_pattern(pattern);
@@ -208,17 +211,18 @@ class RunAdder {
     return (count + elements_ - 1) / elements_;
   }
 
-  // What is fetched while a part is read: the same part of the next lanes or channels, or, after
-  // the last ones, of the next run. Where there are two parts, of one tensor, the next part.
+  // What is fetched while a part of floats is read: the same part of the next lanes or channels,
+  // or, after the last ones, of the next run. In forward, whose parts are the halves, the first
+  // half fetches the second one, and that the first half of what is next.
   void set_later() {
     const Offsets next = to_next_lanes();
     constexpr int64_t kFarEnough = 1024;  // bytes
-    const bool is_part =
+    const bool fetches_halves =
         run_.job.g.data == nullptr && run_.count == 2 && runs_.second.x >= kFarEnough;
     for (int i = 0; i < run_.count; ++i)
-      run_.parts[i].later = !is_part ? next
-                            : i == 0 ? runs_.second
-                                     : combined(next, 1, runs_.second, -1);
+      run_.parts[i].later = !fetches_halves ? next
+                            : i == 0        ? runs_.second
+                                            : combined(next, 1, runs_.second, -1);
   }
   Offsets to_next_lanes() const {
     if (run_.end_lane < pattern_lanes_) return times(runs_.next_lane, run_.lanes);

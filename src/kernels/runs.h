@@ -19,8 +19,8 @@ struct Offsets {
   int64_t x = 0, g = 0, side = 0, v = 0;
 };
 
-// A place in each tensor. What takes no part is not read, but its pointer moves along: that of x,
-// because NULL must not move.
+// A place in each tensor. A tensor that takes no part is not read; its pointer is that of x,
+// because NULL must not be moved.
 struct Cursor {
   const char *x, *g, *side, *v;
   Cursor plus(const Offsets &o) const { return {x + o.x, g + o.g, side + o.side, v + o.v}; }
@@ -30,22 +30,23 @@ struct Cursor {
 struct Pattern {
   int rows = 0;
   uint16_t present[kRowsOfRun] = {};  // bit i: position i of the row is there
-  unsigned ends = 0;                  // bit k: row k ends with its plane, after `tail` positions
+  unsigned ends = 0;  // bit k: row k is the last one of its plane, and has only `tail` positions
   int64_t tail = kRowElements;
   Offsets offset[kRowsOfRun];
 };
 
-// The runs of a block. Each turn takes some planes: first `whole` runs of whole rows, then a run of
-// what is left. Examples, of 10 samples:
-//   plane 7x7    4 rows, the last one of 1 position; a turn takes 2 planes: 8 rows, no whole run
+// The runs of a block. A *turn* is what is summed before the next step along the samples, some
+// planes: first `whole` runs of whole rows, then a run of what is left. Examples, of 10 samples:
+//   plane 7x7    4 rows, the last one of 1 position; a turn takes 2 planes: 8 rows, no whole run;
+//                5 turns
 //   plane 14x14  13 rows; a turn takes 1 plane: a whole run, and 5 rows, the last one of 4
-//                positions
+//                positions; 10 turns
 struct Runs {
   // needs_whole: whether pattern_of_whole is used.
   Runs(const SumsJob &job, int64_t element_bytes, bool needs_whole);
 
   int64_t turns = 0, whole = 0;
-  // The next turn of small planes is fetched ahead. They are short runs of memory, far from those
+  // The next turn of small planes is fetched ahead. They are short pieces of memory, far from those
   // of the next samples: of (256,1024,7,7) training takes 0.83 of the time, backward 0.8; backward
   // of (64,1024,8,8) 0.8. Of planes of 16 elements and less it would cost more than it gains.
   bool fetches_turn = false;
@@ -58,6 +59,7 @@ struct Runs {
   Offsets next_lane;   // channels: from position to position
   Offsets second;      // channels: from the first to the second element of a lane in a row
   Pattern pattern_of_whole;
+  // Of the run that is not whole. No rows: there is none.
   const Pattern &rest(int64_t turn) const { return turn + 1 == turns ? last_rest_ : rest_; }
 
  private:
@@ -115,10 +117,11 @@ void sum_over_planes(const SumsJob &job, int64_t element_bytes, bool needs_whole
                      void (*add)(const Planes &planes));
 
 // A run whose vectors run along channels is summed in parts, each of a few elements of every lane.
-// Rows of channels are mostly a power of two apart, so that few sets of L1 hold all. The lines of a
-// part are fewer than its ways, so those beside them, which the hardware fetches, are still there
-// when they are asked for: sums of all 16 elements of a lane at once took 1.4 times as long in
-// backward of (1,512,14,14). The elements of a run, and their parts where there are two tensors:
+// Positions are mostly a power of two of bytes apart there, so that few sets of L1 hold all of a
+// channel. A part reads at most 8 lines of x and dy, and L1 has 8 ways or more. So the lines beside
+// them, which the hardware fetches, are still there when they are asked for: sums of all 16
+// elements of a lane at once took 1.4 times as long in backward of (1,512,14,14). The positions of
+// a run, and their parts in backward, which reads two tensors:
 //
 //              floats: 4 rows, one half at a time    doubles: in the order of memory
 //   row 0      0 0 0 0 0 0 0 0 1 1 1 1 1 1 1 1       0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0
@@ -126,21 +129,25 @@ void sum_over_planes(const SumsJob &job, int64_t element_bytes, bool needs_whole
 //   row 2      0 0 0 0 0 0 0 0 1 1 1 1 1 1 1 1       1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1
 //   ...
 //   row 7      2 2 2 2 2 2 2 2 3 3 3 3 3 3 3 3       3 3 3 3 3 3 3 3 3 3 3 3 3 3 3 3
+//
+// Forward reads one tensor, so a part has all rows of a half, or 4 rows of doubles.
 constexpr int elements_of_part(bool has_one_tensor) { return has_one_tensor ? 8 : 4; }
 struct Element {
-  int lanes = 0;  // that have it
+  int lanes = 0;  // lanes 0 to lanes - 1 have it
   Offsets offset;
 };
 struct Part {
   // Floats: the sums of parts are kept by half, until the last part adds them all up.
   int half = 0;
-  bool adds_own = false, adds_other = false;  // what is kept of its half, and of the other one
+  // What an earlier part of this half has left; and, for the last part, the other half.
+  bool adds_own = false, adds_other = false;
   bool is_last = false;
-  Offsets later;  // to what is fetched meanwhile
+  Offsets later;  // from an element to what is fetched meanwhile; only for floats
 };
 
-// What is kept at once: the sums of so many channels, of all lanes together, which stay in L1. A
-// long row, of which that is a part, is read lane by lane: memory likes it whole.
+// What is kept at once, so that it stays in L1: the sums of 8 lanes of up to 128 channels, of 4
+// lanes of 256, 2 of 512, 1 of 1024. So a long row of memory is read as a whole, or 1024 channels
+// at a time.
 inline constexpr int64_t kKeptChannels = 1024;
 
 // The parts of some lanes of a run, for some channels.
@@ -165,7 +172,8 @@ void sum_over_channels(const SumsJob &job, int64_t element_bytes, In in, int ter
 
 // The same for tiny planes that follow one another: planes of 8 elements at most, where a vector of
 // one plane would be mostly empty. Vectors run along the elements of several channels, each of
-// which is a lane of its own. False: the tensors are not like that, or the samples too few.
+// which is a lane of its own. False, and nothing is done: planes do not follow one another, samples
+// or channels are too few, or there is no buffer.
 bool sum_over_columns(const SumsJob &job, int64_t element_bytes, In in, int terms,
                       void (*add)(const PartsOfRun &run));
 

@@ -255,7 +255,8 @@ HWY_INLINE Terms<kOf, D> AddTerms(const Terms<kOf, D> &a, const Terms<kOf, D> &b
 }
 
 // The tree over the rows of a run: ((0 1) (2 3)) ((4 5) (6 7)). leaf(k) reads the elements of row
-// k; those of a row that is not there are 0, so the second half may be left out.
+// k; those of a row that is not there are 0. Where the code is unrolled, pairs of such rows are
+// left out.
 template <SumsOf kOf, bool kUnrolled, class D, class Leaf>
 HWY_INLINE Terms<kOf, D> TreeOfRows(D d, int rows, const Leaf &leaf) {
   constexpr int kPairs = kRowsOfRun / 2;
@@ -662,14 +663,16 @@ HWY_INLINE void AddPlanes(const Planes &planes) {
 
 // ---- channels: vectors run along channels of one lane
 
-// Vectors of channels that are summed together. Of doubles two, so that a line of floats is read
-// once: rows that are a power of two apart push one another out of L1 before its second half is
-// asked for. Backward of (1,256,14,14) takes 0.7 of the time that it takes with one (AVX2: 0.6).
+// Vectors of channels that are summed together. Of doubles two: with AVX-512 a line of floats (with
+// AVX2 half of one), which is then read once: rows that are a power of two apart push one another
+// out of L1 before its second half is asked for. Backward of (1,256,14,14) takes 0.7 of the time
+// that it takes with one (AVX2: 0.6).
 template <SumsOf kOf, In kIn>
 inline constexpr int kTogether =
     kSpecialise &&kIn == In::doubles &&kOf != SumsOf::double_backward ? 2 : 1;
 
-// Adds a part of one lane, for the channels from c on: `some` of kVectors vectors.
+// Adds a part of one lane, for the channels from c on: those of `some`, which loads kVectors
+// vectors, or the lanes of one that exist.
 template <SumsOf kOf, class T, Act kAct, In kIn, int kVectors, class D, class Some>
 HWY_INLINE void AddChannels(D d, const PartsOfRun &run, int number, const Cursor &of_lane, int lane,
                             int64_t c, const Some &some) {
@@ -697,7 +700,7 @@ HWY_INLINE void AddChannels(D d, const PartsOfRun &run, int number, const Cursor
                          BN2D_INLINED { return TermsOfTwo<kOf>(d, element(k), element(k + 1)); };
     Terms<kOf, D> sum = AddTerms(two(0), two(2));
     if constexpr (kElements == 8) sum = AddTerms(sum, AddTerms(two(4), two(6)));
-    // Whole vectors: there is room.
+    // What is kept are whole vectors: there is room behind the last channel.
     const int64_t of_sum = run.kept_channels, of_half = kTerms * kKeptChannels;
     float *const kept = run.kept + (lane - run.lane) * kTerms * of_sum + (c - run.channel);
     const auto add_kept = [&](int half) BN2D_INLINED {
@@ -757,12 +760,13 @@ HWY_INLINE void ForEachLane(const PartsOfRun &run, const F &f) {
   }
 }
 
-// Whether eight channels that are left have code of their own, without masks: those in blocks of 8.
+// Whether eight channels that are left have code of their own, without masks: blocks of 8, or 24
+// channels.
 // Backward of (8,64,28,28) takes 0.65 of the time, of (32,512,7,7) 0.73.
 template <class T, In kIn>
-inline constexpr bool kHasWholeRest = kIn == In::runs &&std::is_same_v<T, float>;
+inline constexpr bool kHasCodeForEight = kIn == In::runs &&std::is_same_v<T, float>;
 
-// A part, for all its channels, the last ones of which may be too few for whole vectors.
+// All parts, for all channels, the last ones of which may be too few for whole vectors.
 template <SumsOf kOf, class T, Act kAct, In kIn>
 HWY_INLINE void AddParts(const PartsOfRun &run) {
   const ElementTag<kIn> d;
@@ -775,7 +779,7 @@ HWY_INLINE void AddParts(const PartsOfRun &run) {
       AddChannels<kOf, T, kAct, kIn, kCount>(d, run, part, from, lane, c,
                                              WholeVector<decltype(d)>());
     if constexpr (HWY_TARGET == HWY_AVX3) {
-      if constexpr (kHasWholeRest<T, kIn>) {
+      if constexpr (kHasCodeForEight<T, kIn>) {
         const CappedTag<TFromD<decltype(d)>, 8> eight;
         if (end - c == 8)
           return AddChannels<kOf, T, kAct, kIn, 1>(eight, run, part, from, lane, c,
