@@ -216,7 +216,7 @@ class RunAdder {
   // half fetches the second one, and that the first half of what is next.
   void set_later() {
     const Offsets next = to_next_lanes();
-    constexpr int64_t kFarEnough = 1024;  // bytes
+    constexpr int64_t kFarEnough = 1024;  // bytes; what is nearer comes too late
     const bool fetches_halves =
         run_.job.g.data == nullptr && run_.count == 2 && runs_.second.x >= kFarEnough;
     for (int i = 0; i < run_.count; ++i)
