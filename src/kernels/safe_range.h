@@ -18,6 +18,8 @@ struct SafeRange<double> {
   static constexpr double kLeastVariance = 0x1p-900, kMostVariance = 0x1p960;
   static constexpr double kLeastInvstd = 0x1p-450, kMostInvstd = 0x1p450;
   static constexpr double kLeastGradient = 0x1p-800;
+  // A mean has a low part with all its bits.
+  static constexpr double kLeastMean = 0x1p-960;
 };
 
 template <class A>

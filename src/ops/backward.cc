@@ -101,8 +101,9 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   struct Numbers {  // of a group
     double mean[kMaxGroup], mean_lo[kMaxGroup], invstd[kMaxGroup], weight[kMaxGroup];
     double sum_g[kMaxGroup], sum_g_xhat[kMaxGroup];
-    // The sums of weighed() of the set that the last extreme channel belonged to.
+    // Mean, and sums of weighed(), of the set that the last extreme channel belonged to.
     int64_t extreme_set = -1;
+    unbounded::Sum::Mean extreme_mean;
     unbounded::Number extreme_g, extreme_products;
   };
 
@@ -224,7 +225,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                      double *sum_g, double *sum_g_xhat) const {
     using namespace kernels::coefficient;
     const int64_t set = channel / sets_.channels, first = set * sets_.channels;
-    const unbounded::Sum::Mean mean = exact_.mean(set);
+    const unbounded::Sum::Mean &mean = numbers->extreme_mean;
     const unbounded::Number invstd = exact_.invstd(set);
     const auto sums_of = [&](int64_t c) {
       unbounded::Gradients sums;
@@ -242,6 +243,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     const auto weight = [&](int64_t c) { return unbounded::Number(weight_of(c)); };
     if (numbers->extreme_set != set) {
       numbers->extreme_set = set;
+      numbers->extreme_mean = mean_of_set(blockwise, channel, own);
       unbounded::Sum g, products;
       for (int64_t c = first; has_sums && has_wide_sets() && c < first + sets_.channels; ++c) {
         const unbounded::Gradients sums = sums_of(c);
@@ -266,6 +268,21 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                                -(products * invstd * invstd * invstd / count_));
     }
     extreme::set_coefficient(coefficients, b_scale, invstd * weight(channel));
+  }
+
+  // One that two doubles cannot hold is taken from x again, where the saved one came of it.
+  unbounded::Sum::Mean mean_of_set(const Blockwise &blockwise, int64_t channel,
+                                   const Workspace &own) const {
+    const unbounded::Sum::Mean saved = exact_.mean(channel / sets_.channels);
+    const double rounded = saved.hi.to_double();
+    if (std::fabs(rounded) >= kernels::SafeRange<double>::kLeastMean || !call_.batch_statistics ||
+        call_.count != 0)
+      return saved;
+    unbounded::Sum sum;
+    blockwise.visit_set(channel, own.buffer,
+                        [&](const kernels::MapJob &job) { unbounded::add_elements(job, &sum); });
+    const unbounded::Sum::Mean exact = sum.divided_by(static_cast<double>(sets_.values()));
+    return exact.hi.to_double() == rounded ? exact : saved;
   }
 
   // Whether a channel is not extreme after all: only its sums were, because gradients are 0, or, of
