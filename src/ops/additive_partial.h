@@ -8,6 +8,7 @@
 
 #include "base/two_sum.h"
 #include "ops/blockwise.h"
+#include "ops/centers.h"
 #include "ops/channels_of_sets.h"
 #include "ops/extreme.h"
 #include "ops/operations.h"
@@ -34,21 +35,7 @@ class AdditivePartial {
         has_extreme_slope_(extreme::is_extreme_slope(call.fused.factor())) {}
 
   void set_centers(const Group &g, const Accumulators &accumulators) const {
-    if (sets_.channels != 1 || accumulators.wide || !set_float_centers(g, accumulators))
-      for_sets(g, [&](int64_t set, int64_t first, int64_t channels) {
-        const double mean = saved_.mean ? saved_.mean[set] : 0,
-                     low = saved_.mean_lo ? saved_.mean_lo[set] : 0;
-        set_center(mean, low, first, accumulators);
-        const auto repeat = [&](auto *array) {
-          fill(array + first + 1, channels - 1, array[first]);
-        };
-        repeat(accumulators.center_lo);
-        if (accumulators.wide) {
-          repeat(static_cast<double *>(accumulators.pivot));
-        } else {
-          repeat(static_cast<float *>(accumulators.pivot));
-        }
-      });
+    bn2d::set_centers(saved_, sets_, g, accumulators);
     if (!has_activation_) return;
     set_side(g, accumulators);
   }
@@ -89,40 +76,6 @@ class AdditivePartial {
   static void copy_count(const Partial &, Partial *) {}
 
  protected:
-  // What a channel is summed around: a pivot of the arithmetic type, and the rest of the mean.
-  static void set_center(double mean, double low, int64_t i, const Accumulators &accumulators) {
-    double rest = low;
-    if (accumulators.wide) {
-      static_cast<double *>(accumulators.pivot)[i] = mean;
-    } else {
-      // Statistics from outside may have a mean beyond the range of float.
-      constexpr double kMost = std::numeric_limits<float>::max();
-      const float pivot =
-          static_cast<float>(std::isfinite(mean) ? std::clamp(mean, -kMost, kMost) : mean);
-      static_cast<float *>(accumulators.pivot)[i] = pivot;
-      rest = std::isfinite(pivot) ? mean - static_cast<double>(pivot) + low : 0.0;
-    }
-    accumulators.center_lo[i] = rest;
-  }
-  // The same for all channels of a group, without a branch for each. False, and nothing is set,
-  // where float cannot hold one of the means. Backward of (1,2048,4,4) takes 0.93 of the time with
-  // it.
-  bool set_float_centers(const Group &g, const Accumulators &accumulators) const {
-    if (saved_.mean == nullptr) return false;
-    const double *const mean = saved_.mean + g.channel;
-    bool holds = true;
-    for (int64_t i = 0; i < g.channels; ++i)
-      holds &= std::abs(mean[i]) <= static_cast<double>(std::numeric_limits<float>::max());
-    if (!holds) return false;
-    float *const pivot = static_cast<float *>(accumulators.pivot);
-    for (int64_t i = 0; i < g.channels; ++i) {
-      pivot[i] = static_cast<float>(mean[i]);
-      accumulators.center_lo[i] = mean[i] - static_cast<double>(pivot[i]);
-    }
-    for (int64_t i = 0; saved_.mean_lo != nullptr && i < g.channels; ++i)
-      accumulators.center_lo[i] += saved_.mean_lo[g.channel + i];
-    return true;
-  }
   // The sums of one channel of float or half data into own.extreme, in double.
   [[gnu::cold]] void sum_in_double(const Blockwise &blockwise, int64_t channel,
                                    const Workspace<Partial> &own) const {
@@ -140,18 +93,6 @@ class AdditivePartial {
   bool is_wide() const { return dtype_ == DType::f64; }
   double of_set(const double *array, int64_t channel, double otherwise) const {
     return array ? array[channel / sets_.channels] : otherwise;
-  }
-  // Calls f(set, first, channels) for the sets that a group has channels of, counted from its
-  // first.
-  template <class F>
-  void for_sets(const Group &g, const F &f) const {
-    int64_t set = sets_.channels == 1 ? g.channel : g.channel / sets_.channels;
-    for (int64_t done = 0; done < g.channels; ++set) {
-      const int64_t channels =
-          std::min((set + 1) * sets_.channels - g.channel - done, g.channels - done);
-      f(set, done, channels);
-      done += channels;
-    }
   }
   double mean_of(int64_t channel) const { return of_set(saved_.mean, channel, 0); }
   double mean_lo_of(int64_t channel) const { return of_set(saved_.mean_lo, channel, 0); }

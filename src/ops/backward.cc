@@ -121,7 +121,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       statistics.weight = numbers->weight;
     }
     if (!has_wide_sets()) return statistics;
-    for_sets(g, [&](int64_t set, int64_t first, int64_t channels) {
+    for_sets(sets_, g, [&](int64_t set, int64_t first, int64_t channels) {
       fill(numbers->mean + first, channels, saved.mean ? saved.mean[set] : 0);
       fill(numbers->mean_lo + first, channels, saved.mean_lo ? saved.mean_lo[set] : 0);
       fill(numbers->invstd + first, channels, saved.invstd[set]);
@@ -275,8 +275,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                                    const Workspace &own) const {
     const unbounded::Sum::Mean saved = exact_.mean(channel / sets_.channels);
     const double rounded = saved.hi.to_double();
-    if (std::fabs(rounded) >= kernels::SafeRange<double>::kLeastMean || !call_.batch_statistics ||
-        call_.count != 0)
+    if (std::fabs(rounded) >= kernels::SafeRange<double>::kLeastMean ||
+        !call_.has_statistics_of_x())
       return saved;
     unbounded::Sum sum;
     blockwise.visit_set(channel, own.buffer,

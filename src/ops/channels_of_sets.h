@@ -19,6 +19,18 @@ void for_channels_of_module(const Sets &sets, const Group &g, const F &f) {
   }
 }
 
+// Calls f(set, first, channels) for the sets that a group has channels of, counted from its first.
+template <class F>
+void for_sets(const Sets &sets, const Group &g, const F &f) {
+  int64_t set = sets.channels == 1 ? g.channel : g.channel / sets.channels;
+  for (int64_t done = 0; done < g.channels; ++set) {
+    const int64_t channels =
+        std::min((set + 1) * sets.channels - g.channel - done, g.channels - done);
+    f(set, done, channels);
+    done += channels;
+  }
+}
+
 // The same number for channels that follow one another. Not inlined: a loop in vectors is 200
 // bytes.
 void fill(double *to, int64_t count, double value);

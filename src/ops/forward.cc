@@ -85,8 +85,17 @@ class Forward {
   }
   // Pairs of doubles, whatever the data are of.
   void load_given(const Group &g, Moments *m) const {
-    for (int k = 0; k < kDoubles; ++k)
-      std::copy_n(call_.given.values + k * call_.x.size.c + g.channel, g.channels, arrays(*m)[k]);
+    for (int k = 0; k < kDoubles; ++k) {
+      const double *const values = call_.given.values + k * sets_.count();
+      double *const array = arrays(*m)[k];
+      if (sets_.channels == 1) {
+        std::copy_n(values + g.channel, g.channels, array);
+        continue;
+      }
+      for_sets(sets_, g, [&](int64_t set, int64_t first, int64_t channels) {
+        fill(array + first, channels, values[set]);
+      });
+    }
     m->count = count_;
     m->wide = true;
   }

@@ -62,8 +62,8 @@ struct Fused {
   bool is_curved() const { return kernels::is_curved(activation); }
 };
 
-// Statistics of `count` values of each channel as they are kept and sent: the mean, its low part,
-// the sum of squared deviations, its low part. C doubles each, one array after the other.
+// Statistics of `count` values of each set as they are kept and sent: the mean, its low part, the
+// sum of squared deviations, its low part. A double for each set, one array after the other.
 struct MomentArrays {
   double *values = nullptr;
   int64_t count = 0;
@@ -131,6 +131,8 @@ struct BackwardCall {
     return dweight.exists() || sums != nullptr || (batch_statistics && dx.exists()) ||
            side_of_x() || fused.is_pointwise();
   }
+  // Whether x is read, and the saved statistics are of it alone.
+  bool has_statistics_of_x() const { return batch_statistics && count == 0 && needs_x(); }
   // Whether the side, which y or a mask has, may be found on x, which is read anyway: where there
   // was no residual, and bias is known. Of halves y may be 0 where the argument is not. A channel
   // costs 25 ns; one tensor less to read is worth more from kFewest elements on. What has a bound

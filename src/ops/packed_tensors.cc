@@ -6,7 +6,7 @@
 
 namespace bn2d {
 
-bool PackedTensors::is_packed(const View &view) {
+bool is_packed(const View &view) {
   const Extents &size = view.size;
   return has_contiguous_planes(view) && view.block == 0 && view.stride.c == size.plane() &&
          (size.n == 1 || view.stride.n == size.c * size.plane());

@@ -9,6 +9,9 @@
 
 namespace bn2d {
 
+// Whether a tensor is a run of memory in the order of NCHW.
+bool is_packed(const View &view);
+
 class PackedTensors {
  public:
   // Of tensors of `dtype`. thread_limit: as in the calls.
@@ -45,7 +48,6 @@ class PackedTensors {
 
  private:
   bool is_half() const { return dtype_size(dtype_) == 2; }
-  static bool is_packed(const View &view);
   int64_t bytes_of(DType dtype) const;
   void convert(const View &halves, const View &floats, bool loads) const;
 

@@ -6,7 +6,10 @@
 #include <cstring>
 #include <limits>
 
+#include "base/cache_line.h"
 #include "base/scratch.h"
+#include "ops/agreement.h"
+#include "ops/channels_of_sets.h"
 #include "ops/last_set.h"
 #include "ops/packed_tensors.h"
 #include "ops/parameter_gradients.h"
@@ -15,11 +18,13 @@
 namespace bn2d {
 namespace {
 
-constexpr int64_t kMostOfPlane = 16;  // elements
+constexpr int64_t kMostByElements = 16, kMostByMoments = 100;  // elements
+// Bytes. Tensors that the caches do not hold would be read twice.
+constexpr int64_t kMostBytes = 16 << 20;
 
 // Float and half data. Doubles have no wider arithmetic.
-bool has_small_planes(const View &x, const SetShape &sets) {
-  return x.dtype != DType::f64 && sets.channels > 1 && x.size.plane() <= kMostOfPlane &&
+bool has_planes_up_to(int64_t most, const View &x, const SetShape &sets) {
+  return x.dtype != DType::f64 && sets.channels > 1 && x.size.plane() <= most &&
          x.size.numel() != 0;
 }
 
@@ -51,8 +56,9 @@ class Runs {
   // From channels to the elements of a sample: from the last one on, so that nothing is overwritten
   // that is still to be read.
   void spread(double *of_channels) const {
-    for (int64_t i = elements_ - 1, plane = size_.plane(); plane > 1 && i > 0; --i)
-      of_channels[i] = of_channels[i / plane];
+    const int64_t plane = size_.plane();
+    for (int64_t c = size_.c - 1; plane > 1 && c >= 0; --c)
+      fill(of_channels + c * plane, plane, double{of_channels[c]});
   }
 
   // Calls f(share, its first sample, behind its last one).
@@ -335,20 +341,67 @@ class BackwardBySets : public Runs {
   uint8_t *is_beyond_;              // of samples
 };
 
+// The statistics of the sets alone, then the map of any forward whose statistics are known.
+void forward_by_moments(const ForwardCall &call) {
+  constexpr int kArrays = MomentArrays::kArrays;
+  constexpr int64_t kCopyBytes = 1
+                                 << 20;  // so that a copy is still in the caches when it is summed
+  const View &x = call.x;
+  const Extents &size = x.size;
+  const int64_t sets = call.sets.count(size), of_sample = sets / size.n,
+                values = size.numel() / sets,
+                sample_bytes = size.c * size.plane() * dtype_size(x.dtype);
+  const bool copies = !is_packed(x);
+  const int64_t at_once =
+      copies ? std::clamp(kCopyBytes / sample_bytes, int64_t{1}, size.n) : size.n;
+  const int64_t copy_bytes =
+      copies ? divide_up(at_once * sample_bytes, kLineBytes) * kLineBytes : 0;
+  const Scratch scratch(
+      static_cast<size_t>(copy_bytes + 8 * kArrays * (sets + at_once * of_sample)));
+  auto *const copy = static_cast<std::byte *>(scratch.data());
+  double *const moments = reinterpret_cast<double *>(copy + copy_bytes), *const of_some =
+                                                                             moments +
+                                                                             kArrays * sets;
+  ForwardCall statistics;
+  statistics.moments = of_some;
+  statistics.thread_limit = call.thread_limit;
+  statistics.pool = call.pool;
+  for (int64_t n = 0; n < size.n; n += at_once) {
+    const View some = samples_of(x, n, std::min(at_once, size.n - n));
+    const View packed = contiguous_view(copies ? copy : some.data, x.dtype, some.size);
+    if (copies)
+      copy_elements(some, packed, call.pool ? *call.pool : process_pool(), call.thread_limit);
+    const int64_t count = some.size.n * of_sample;
+    statistics.x = contiguous_view(packed.data, x.dtype, {1, count, 1, values});
+    forward_parts(&statistics, 1, Ready());
+    for (int k = 0; k < kArrays; ++k)
+      std::copy_n(of_some + k * count, count, moments + k * sets + n * of_sample);
+  }
+  ForwardCall map = call;
+  map.given = {moments, values};
+  forward_parts(&map, 1, Ready());
+}
+
 }  // namespace
 
 bool forward_by_sets(const ForwardCall &call) {
-  if (!has_small_planes(call.x, call.sets) || !call.batch_statistics || !call.y.exists() ||
-      call.fused.activation != Activation::none || call.given.exist() || call.moments != nullptr)
+  if (!has_planes_up_to(kMostByMoments, call.x, call.sets) || !call.batch_statistics ||
+      !call.y.exists() || call.given.exist() || call.moments != nullptr)
     return false;
-  ForwardBySets(call).run();
+  if (has_planes_up_to(kMostByElements, call.x, call.sets) &&
+      call.fused.activation == Activation::none) {
+    ForwardBySets(call).run();
+    return true;
+  }
+  if (call.x.size.numel() * dtype_size(call.x.dtype) > kMostBytes) return false;
+  forward_by_moments(call);
   return true;
 }
 
 bool backward_by_sets(const BackwardCall &call) {
-  if (!has_small_planes(call.dy, call.sets) || !call.batch_statistics || !call.dx.exists() ||
-      call.dz.exists() || call.fused.activation != Activation::none || call.sums != nullptr ||
-      call.given_sums != nullptr)
+  if (!has_planes_up_to(kMostByElements, call.dy, call.sets) || !call.batch_statistics ||
+      !call.dx.exists() || call.dz.exists() || call.fused.activation != Activation::none ||
+      call.sums != nullptr || call.given_sums != nullptr)
     return false;
   const double least = least_weight(call.saved.weight, call.dy.size.c);
   if (std::isnan(least)) return false;

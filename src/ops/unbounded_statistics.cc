@@ -15,11 +15,10 @@ UnboundedStatistics::UnboundedStatistics(const BackwardCall &call) : saved_(call
   if (must_measure(call, sets)) measure(call, sets);
 }
 
-// Floats have 1/std in double, which holds all of theirs. Statistics from outside are not those of
-// x alone.
+// Floats have 1/std in double, which holds all of theirs.
 bool UnboundedStatistics::must_measure(const BackwardCall &call, const Sets &sets) const {
-  return call.dy.dtype == DType::f64 && call.batch_statistics && call.count == 0 &&
-         call.needs_x() && !std::all_of(saved_.invstd, saved_.invstd + sets.count(), is_held);
+  return call.dy.dtype == DType::f64 && call.has_statistics_of_x() &&
+         !std::all_of(saved_.invstd, saved_.invstd + sets.count(), is_held);
 }
 
 [[gnu::cold]] void UnboundedStatistics::measure(const BackwardCall &call, const Sets &sets) {

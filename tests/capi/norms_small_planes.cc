@@ -6,9 +6,10 @@ namespace {
 
 using namespace numerics;
 
-constexpr Extents kShapes[] = {{5, 24, 1, 1},  {70, 16, 1, 1}, {4, 12, 3, 3},   {3, 30, 2, 4},
-                               {130, 6, 1, 2}, {2, 300, 7, 1}, {1, 3072, 1, 1}, {6, 10, 5, 2},
-                               {3, 24, 4, 4},  {40, 600, 3, 1}};  // which several threads share
+constexpr Extents kShapes[] = {{5, 24, 1, 1},  {70, 16, 1, 1},  {4, 12, 3, 3},   {3, 30, 2, 4},
+                               {130, 6, 1, 2}, {2, 300, 7, 1},  {1, 3072, 1, 1}, {6, 10, 5, 2},
+                               {3, 24, 4, 4},  {40, 600, 3, 1},  // which several threads share
+                               {3, 24, 7, 7},  {2, 12, 10, 10}, {2, 12, 1, 101}, {17, 8, 4, 5}};
 
 std::vector<int64_t> groups_of(int64_t channels) {
   std::vector<int64_t> groups = {1, channels / 2};
@@ -31,6 +32,7 @@ TEST_CASE("norms of small planes: any layout, any number of threads", "[norms]")
         c.stateless = seed % 3 == 0;
         c.residual = seed % 4 == 0;
         c.affine = seed % 5 != 0;
+        if (seed % 7 == 0) c.activation = {Activation::leaky, 0.125};
         Inputs in = random_inputs(c, ++seed);
         INFO(describe(c));
         const ExpectedNorm want = expect(c, in);
@@ -45,6 +47,36 @@ TEST_CASE("norms of small planes: any layout, any number of threads", "[norms]")
             same_bits(packed, run(c, in), describe(c));
           }
       }
+}
+
+// Catches: samples that are copied some at a time, so that their sets are sums, and get the
+// statistics of others.
+TEST_CASE("norms of small planes: copies of some samples at a time", "[norms]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_BF16}) {
+    NormCase c = case_of({dtype == BN2D_F32 ? 23 : 47, 600, 5, 5}, BN2D_NORM_GROUP, 25);
+    c.data = dtype;
+    const Inputs in = random_inputs(c, 19);
+    const Tensor x(dtype, c.e, in.x, Layout::nchw);
+    std::vector<double> mean(static_cast<size_t>(c.e.n * c.groups)), mean_of_copies(mean.size());
+    const auto forward = [&](const Tensor &from, Layout layout, std::vector<double> &saved) {
+      Tensor y(dtype, c.e, layout);
+      REQUIRE(bn2d_group_norm_forward(from.view(), nullptr, y.view(), c.groups, BN2D_F32, nullptr,
+                                      nullptr, 1e-5, BN2D_ACT_NONE, 0, nullptr, saved.data(),
+                                      nullptr) == BN2D_OK);
+      return y.bits();
+    };
+    const auto bits = forward(x, Layout::nchw, mean);
+    const Tensor channels_last(dtype, c.e, in.x, Layout::nhwc);
+    CHECK(first_difference(bits, forward(channels_last, Layout::nhwc, mean_of_copies)) == -1);
+    CHECK(mean == mean_of_copies);
+    const int64_t of_set = c.e.size() / static_cast<int64_t>(mean.size());
+    for (size_t set = 0; set < mean.size(); ++set) {
+      double sum = 0;
+      for (int64_t i = 0; i < of_set; ++i)
+        sum += in.x[set * static_cast<size_t>(of_set) + static_cast<size_t>(i)];
+      CHECK(std::fabs(mean[set] - sum / static_cast<double>(of_set)) < 1e-6);
+    }
+  }
 }
 
 // Catches: xhat that is written where z still has to be read, and dy that is overwritten before it
