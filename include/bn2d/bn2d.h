@@ -302,10 +302,11 @@ enum bn2d_flag {
  *        rows with gaps, as within a border    2.5 to 6             1.5 to 5
  *
  *    Training and backward of group norm, instance norm and ghost batches take 3 to 10 times as
- * long in these orders, with N fastest 15 to 60 times: a copy in NCHW is quicker there. Smaller
- * planes take longer: 14x14 within a border 6 times in training, 8 in eval. Rows of a few elements
- * take longest, and single ones with gaps between them, as a column of a matrix. The stride of an
- * extent of 0 or 1 does not matter.
+ *    long in these orders, with N fastest 15 to 60 times: a copy in NCHW is quicker there.
+ *
+ *    Smaller planes take longer: 14x14 within a border 6 times in training, 8 in eval. Rows of a
+ *    few elements take longest, and single ones with gaps between them, as a column of a matrix.
+ *    The stride of an extent of 0 or 1 does not matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
  *    again and again. In a tensor that is written, no two elements may share memory:
  *    BN2D_ERROR_LAYOUT.
