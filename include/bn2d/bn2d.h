@@ -1470,14 +1470,14 @@ BN2D_API int32_t bn2d_module_set_running_stats(bn2d_module *module,
  * With m values that have their statistics in common:
  *   mean = sum(x)/m, var = sum((x - mean)^2)/m, xhat = (x - mean)/sqrt(var + eps),
  *   y = weight[c]*xhat + bias[c]. Gradients of weight and bias are sums over all samples.
- * Accuracy, threads and bits are those of batch norm. Each channel of each sample has sums of its
- * own, which cost 15 to 75 ns beside its elements. Group norm of float and half data sums sets as a
- * whole in forward, where planes have at most 100 elements and x has at most 16 MiB. Without an
- * activation and with planes of at most 16 elements, x may be larger, and backward does the same,
- * but for one that has to write dz: (4096,256,1,1) in 32 groups takes a third of PyTorch's time in
- * forward (`bn2d_bench --filter '^norms/.*4096x256'`). Statistics from outside are for batch norm
- * without ghost batches alone: other modules return BN2D_ERROR_STATE. An option that was not set
- * takes the default of the norm that is created.
+ * Accuracy, threads and bits are those of batch norm. Group norm of float and half data sums sets
+ * as a whole in forward, where planes have at most 100 elements and x has at most 16 MiB. Without
+ * an activation and with planes of at most 16 elements, x may be larger, and backward does the
+ * same, but for one that has to write dz. Otherwise each channel of each sample has sums of its
+ * own, which cost 15 to 75 ns beside its elements. (4096,256,1,1) in 32 groups takes a third of
+ * PyTorch's time in forward (`bn2d_bench --filter '^norms/.*4096x256'`). Statistics from outside
+ * are for batch norm without ghost batches alone: other modules return BN2D_ERROR_STATE. An option
+ * that was not set takes the default of the norm that is created.
  */
 
 /** What is normalised together. */

@@ -74,6 +74,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     if (call_.given_sums && map == kernels::MapOf::backward) sums = given(g, own.total);
     std::memset(coefficients.is_extreme, has_extreme_slope_, static_cast<size_t>(g.channels));
     if (argument_) argument_->mark_extreme(g, coefficients.is_extreme);
+    for (int64_t i = 0; is_wide() && i < g.channels; ++i)
+      if (has_tiny_mean(g.channel + i)) coefficients.is_extreme[i] = 1;
     channel_.gradients({g.channels, statistics_of(g, &numbers), sums,
                         sums && has_wide_sets() ? own.pooled[0] : nullptr, count_,
                         coefficients.of_regular(), numbers.sum_g, numbers.sum_g_xhat});
@@ -270,19 +272,23 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     extreme::set_coefficient(coefficients, b_scale, invstd * weight(channel));
   }
 
-  // One that two doubles cannot hold is taken from x again, where the saved one came of it.
+  // Whether the mean of x is near the smallest doubles, which do not hold all of it.
+  [[gnu::noinline]] bool has_tiny_mean(int64_t channel) const {
+    const double mean = std::fabs(mean_of(channel));
+    return mean != 0 && mean < kernels::SafeRange<double>::kLeastMean &&
+           call_.has_statistics_of_x();
+  }
+
+  // A tiny mean is taken from x again. Not where the caller's is another one.
   unbounded::Sum::Mean mean_of_set(const Blockwise &blockwise, int64_t channel,
                                    const Workspace &own) const {
     const unbounded::Sum::Mean saved = exact_.mean(channel / sets_.channels);
-    const double rounded = saved.hi.to_double();
-    if (std::fabs(rounded) >= kernels::SafeRange<double>::kLeastMean ||
-        !call_.has_statistics_of_x())
-      return saved;
+    if (!has_tiny_mean(channel)) return saved;
     unbounded::Sum sum;
     blockwise.visit_set(channel, own.buffer,
                         [&](const kernels::MapJob &job) { unbounded::add_elements(job, &sum); });
     const unbounded::Sum::Mean exact = sum.divided_by(static_cast<double>(sets_.values()));
-    return exact.hi.to_double() == rounded ? exact : saved;
+    return exact.hi.to_double() == mean_of(channel) ? exact : saved;
   }
 
   // Whether a channel is not extreme after all: only its sums were, because gradients are 0, or, of
@@ -317,6 +323,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     });
     if (!is_wide()) return is_zero;
     if (is_zero || !is_finite) return true;
+    if (has_tiny_mean(channel)) return false;  // all differences from it are rounded
     if (has_extreme_slope_ || !(weight == 0 || is_within(weight * invstd, R::kLeast, R::kMost)))
       return false;
     // The slope is not above this times 1/std, which may be kLeastInvstd. And after the division by

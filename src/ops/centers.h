@@ -1,4 +1,4 @@
-// What the sums of a backward are around: the mean of each channel.
+// What the sums of backward and double backward are around: the mean of each channel.
 #pragma once
 #include "ops/blockwise.h"
 #include "ops/operations.h"

@@ -214,6 +214,16 @@ class Forward {
     if (call_.bias.exists()) load_for(sets_, g, call_.bias, s->bias);
   }
 
+  // Of x near the smallest doubles, 1/std of a larger eps makes what a mean lacks an error of y:
+  // with eps 1e-5 and x near 1e-315 y was wrong by 140 ulp.
+  static void mark_tiny_means(const Group &g, const Statistics &s,
+                              const MapCoefficients &coefficients) {
+    using R = kernels::SafeRange<double>;
+    for (int64_t i = 0; i < g.channels; ++i)
+      if (s.mean[i] != 0 && std::fabs(s.mean[i]) < R::kLeastMean && s.var[i] < R::kLeastVariance)
+        coefficients.is_extreme[i] = 1;
+  }
+
   // The coefficients of an extreme channel, number i of its group, as doubles, whose range has room
   // for those of float data.
   [[gnu::cold]] bool set_extreme(int64_t channel, int64_t i, Statistics *s,
@@ -231,16 +241,6 @@ class Forward {
       store_element(arithmetic_dtype(call_.x.dtype), saved_side(k, channel), 0,
                     extreme::round_down(side[k]));
     return true;
-  }
-
-  // Of x near the smallest doubles, 1/std of a larger eps makes what a mean lacks an error of y:
-  // with eps 1e-5 and x near 1e-315 y was wrong by 140 ulp.
-  static void mark_tiny_means(const Group &g, const Statistics &s,
-                              const MapCoefficients &coefficients) {
-    using R = kernels::SafeRange<double>;
-    for (int64_t i = 0; i < g.channels; ++i)
-      if (s.mean[i] != 0 && std::fabs(s.mean[i]) < R::kLeastMean && s.var[i] < R::kLeastVariance)
-        coefficients.is_extreme[i] = 1;
   }
 
   // The same of doubles, with the statistics of the batch once more. False: the channel is not

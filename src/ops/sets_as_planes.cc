@@ -18,11 +18,11 @@
 namespace bn2d {
 namespace {
 
-constexpr int64_t kMostByElements = 16, kMostByMoments = 100;  // elements
+constexpr int64_t kMostPlaneByElements = 16, kMostPlaneByMoments = 100;  // elements of a plane
 // Bytes. Tensors that the caches do not hold would be read twice.
 constexpr int64_t kMostBytes = 16 << 20;
 
-// Float and half data. Doubles have no wider arithmetic.
+// Of float and half data.
 bool has_planes_up_to(int64_t most, const View &x, const SetShape &sets) {
   return x.dtype != DType::f64 && sets.channels > 1 && x.size.plane() <= most &&
          x.size.numel() != 0;
@@ -365,6 +365,7 @@ void forward_by_moments(const ForwardCall &call) {
   double *const of_some = moments + kArrays * sets;
   ForwardCall statistics;
   statistics.moments = of_some;
+  statistics.eps = call.eps;  // decides how exact small squares have to be
   statistics.thread_limit = call.thread_limit;
   statistics.pool = call.pool;
   for (int64_t n = 0; n < size.n; n += at_once) {
@@ -385,10 +386,10 @@ void forward_by_moments(const ForwardCall &call) {
 }  // namespace
 
 bool forward_by_sets(const ForwardCall &call) {
-  if (!has_planes_up_to(kMostByMoments, call.x, call.sets) || !call.batch_statistics ||
+  if (!has_planes_up_to(kMostPlaneByMoments, call.x, call.sets) || !call.batch_statistics ||
       !call.y.exists() || call.given.exist() || call.moments != nullptr)
     return false;
-  if (has_planes_up_to(kMostByElements, call.x, call.sets) &&
+  if (has_planes_up_to(kMostPlaneByElements, call.x, call.sets) &&
       call.fused.activation == Activation::none) {
     ForwardBySets(call).run();
     return true;
@@ -399,7 +400,7 @@ bool forward_by_sets(const ForwardCall &call) {
 }
 
 bool backward_by_sets(const BackwardCall &call) {
-  if (!has_planes_up_to(kMostByElements, call.dy, call.sets) || !call.batch_statistics ||
+  if (!has_planes_up_to(kMostPlaneByElements, call.dy, call.sets) || !call.batch_statistics ||
       !call.dx.exists() || call.dz.exists() || call.fused.activation != Activation::none ||
       call.sums != nullptr || call.given_sums != nullptr)
     return false;

@@ -7,8 +7,9 @@ namespace bn2d {
 // In packed NCHW a set is a run of memory: (N, C, H, W) in G groups is the memory of
 // (1, N*G, 1, C/G*H*W), and a batch norm of that has the statistics of the group norm. A plane on
 // its own costs 15 to 75 ns beside its elements, so this pays where planes are small, although
-// tensors in other layouts are packed first. The shape alone decides, for the order of summation
-// follows from it. Not so with doubles, whose moments have no room for the ends of their range.
+// what is read in other layouts is packed first. The layout never decides, for the order of
+// summation follows. Doubles go plane by plane: the arithmetic of elements is in double, which is
+// no wider, and moments have no room for the ends of their range.
 //
 // Tiny planes: weights, which change within such a plane, are dealt with in passes of their own,
 // sample by sample (kernels/sample.h). On one thread with AVX-512, of the time that it takes plane
@@ -21,7 +22,7 @@ namespace bn2d {
 //   the same, channels_last              0.82      0.98
 //   (256,256,4,4) in 32                  0.40      0.59
 //   the same, channels_last              0.93      0.96
-// Not with an activation, whose side a backward finds on x plane by plane.
+// Calls with an activation do not go that way: a backward finds its side on x plane by plane.
 //
 // Larger ones, and activations, in forward: the moments of the sets, then the map of a forward
 // whose moments are known. Training in 32 groups, one thread, NCHW and channels_last:

@@ -108,11 +108,27 @@ TEST_CASE("range: deviations near the smallest numbers and a larger eps", "[nume
         if (dtype != BN2D_F64 && power < -140) continue;
         Case c = case_of({2, 3, 4, 9}, dtype, eps);
         Inputs in = random_inputs(c, 77);
-        for (int64_t channel = 0; channel < 3; ++channel)
+        for (int64_t channel = 0; channel < 3; ++channel) {
           scale_channel(c.e, dtype, channel, power, in.x);
+          if (power < -140)
+            scale_channel(c.e, dtype, channel, static_cast<int>(300 * channel), in.dy);
+        }
         in.bias = Values(3, 0.0);
         check_range(c, in, "smallest deviations: ");
       }
+}
+
+// Catches: a dweight of 0, because the only elements that have a gradient are as large as the mean
+// after its rounding; the exact mean is not.
+TEST_CASE("range: gradients of elements that equal a rounded mean", "[numerics][range]") {
+  for (const double eps : {1e-50, 1e-5}) {
+    Case c = case_of({1, 1, 2, 4}, BN2D_F64, eps);
+    Inputs in = random_inputs(c, 78);
+    in.x = {2e8, 2e8, 2e8 + 1e6, 2e8 - 1e6, 2e8 + 7, 2e8 - 7, 2e8 + 3, 2e8 - 2};
+    for (double &x : in.x) x = std::ldexp(x, -1074);
+    in.dy = {1, 2, 0, 0, 0, 0, 0, 0};
+    check_range(c, in, "rounded mean: ");
+  }
 }
 
 // Catches: the same in eval, where the statistics are anybody's.
