@@ -20,7 +20,7 @@ namespace {
 
 constexpr int64_t kMostPlaneByElements = 16, kMostPlaneByMoments = 100;  // elements of a plane
 // Bytes. Tensors that the caches do not hold would be read twice.
-constexpr int64_t kMostBytes = 16 << 20;
+constexpr int64_t kMostBytesByMoments = 16 << 20;
 
 // Of float and half data.
 bool has_planes_up_to(int64_t most, const View &x, const SetShape &sets) {
@@ -394,7 +394,7 @@ bool forward_by_sets(const ForwardCall &call) {
     ForwardBySets(call).run();
     return true;
   }
-  if (call.x.size.numel() * dtype_size(call.x.dtype) > kMostBytes) return false;
+  if (call.x.size.numel() * dtype_size(call.x.dtype) > kMostBytesByMoments) return false;
   forward_by_moments(call);
   return true;
 }

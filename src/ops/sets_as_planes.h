@@ -8,8 +8,8 @@ namespace bn2d {
 // (1, N*G, 1, C/G*H*W), and a batch norm of that has the statistics of the group norm. A plane on
 // its own costs 15 to 75 ns beside its elements, so this pays where planes are small, although
 // what is read in other layouts is packed first. The layout never decides, for the order of
-// summation follows. Doubles go plane by plane: the arithmetic of elements is in double, which is
-// no wider, and moments have no room for the ends of their range.
+// summation depends on the answer. Doubles go plane by plane: the arithmetic of elements is in
+// double, which is no wider, and moments have no room for the ends of their range.
 //
 // Tiny planes: weights, which change within such a plane, are dealt with in passes of their own,
 // sample by sample (kernels/sample.h). On one thread with AVX-512, of the time that it takes plane
