@@ -50,6 +50,7 @@ inline constexpr int kMaxSums = 5;     // sums of one kernel
 struct Stream {
   void *data = nullptr;
   int64_t channel = 0, sample = 0, position = 0;
+  int64_t band = 0;  // of channels (SumsJob)
 };
 
 enum class Layout {
@@ -77,11 +78,15 @@ inline constexpr int kSumsOps = 3;
 inline constexpr int sums_count(SumsOf op) { return op == SumsOf::double_backward ? 5 : 2; }
 
 struct SumsJob {
-  int64_t channels = 0;
+  // Bands of so many channels each. A constant stride leads from channel to channel of a band, and
+  // another one from band to band. Mostly there is one band. There are more where channels come in
+  // blocks (nChw8c: bands of 8), and where the blocks of one channel are summed as if they were
+  // channels (Blocks::Series).
+  int64_t channels = 0, bands = 1;
   int64_t samples = 0, length = 0;  // a block: `length` positions of each of `samples` samples
   Stream x, g, side, v;             // side: tells which side of the activation an element is on
   double slope = 0;                 // factor of the gradient where it is damped
-  int64_t next_samples = 0, next_positions = 0;  // from this block to the one that follows; 0: none
+  int64_t next_samples = 0, next_positions = 0;  // from this block to what is summed next; 0: none
   bool fetches = false;            // what is read is fetched ahead: the caches do not hold it
   bool in_double = false;          // float and half data: not in float
   bool first = true;               // first piece of a block: accumulators start at 0

@@ -9,11 +9,10 @@ namespace {
 
 const Stream &or_x(const Stream &given, const SumsJob &job) { return given.data ? given : job.x; }
 
-Offsets offsets_of(const SumsJob &job, int64_t element_bytes, int64_t Stream::*stride,
-                   int64_t count) {
-  const int64_t bytes = count * element_bytes;
-  return {job.x.*stride * bytes, or_x(job.g, job).*stride * bytes,
-          or_x(job.side, job).*stride * bytes, or_x(job.v, job).*stride * bytes};
+// From one element to the next one along a stride.
+Offsets offsets_of(const SumsJob &job, int64_t element_bytes, int64_t Stream::*stride) {
+  return {job.x.*stride * element_bytes, or_x(job.g, job).*stride * element_bytes,
+          or_x(job.side, job).*stride * element_bytes, or_x(job.v, job).*stride * element_bytes};
 }
 
 // a*i + b*j
@@ -51,25 +50,29 @@ Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
   const int64_t rows = (job.length + kRowElements - 1) / kRowElements,
                 tail = job.length % kRowElements;
   if (rows == 0) return;
-  const auto of = [&](int64_t Stream::*stride, int64_t count) {
-    return offsets_of(job, bytes, stride, count);
-  };
-  const Offsets sample = of(&Stream::sample, 1), row = of(&Stream::position, kRowElements);
+  const Offsets channel = offsets_of(job, bytes, &Stream::channel),
+                sample = offsets_of(job, bytes, &Stream::sample),
+                position = offsets_of(job, bytes, &Stream::position),
+                row = times(position, kRowElements);
   const int64_t planes = planes_of_run(job.length);
   turns = (job.samples + planes - 1) / planes;
   run_bytes = kRunElements * bytes;
-  fetches_turn = job.fetches && rows < kRowsOfRun && planes <= 4;
   of_turn = job.length / kRunElements + (job.length % kRunElements != 0 ? 1 : 0);
-  skipped = kRunsAhead / of_turn;
-  further = kRunsAhead % of_turn;
-  next_channel = of(&Stream::channel, 1);
-  next_turn = of(&Stream::sample, planes);
-  next_run = of(&Stream::position, kRunElements);
-  next_lane = of(&Stream::position, 1);
-  next_block = combined(combined(of(&Stream::sample, job.next_samples), 1,
-                                 of(&Stream::position, job.next_positions), 1),
-                        1, next_channel, 1 - job.channels);
-  second = of(&Stream::position, kLanes);
+  next_band = offsets_of(job, bytes, &Stream::band);
+  if (job.fetches) {
+    fetches_turn = rows < kRowsOfRun && planes <= 4;
+    skipped = kRunsAhead / of_turn;
+    further = kRunsAhead % of_turn;
+    const Offsets to_first = times(channel, 1 - job.channels);
+    to_next_band = combined(to_first, 1, next_band, 1);
+    to_next_block = combined(combined(to_first, 1, next_band, 1 - job.bands), 1,
+                             combined(sample, job.next_samples, position, job.next_positions), 1);
+  }
+  next_channel = channel;
+  next_turn = times(sample, planes);
+  next_run = times(position, kRunElements);
+  next_lane = position;
+  second = times(position, kLanes);
   if (rows >= kRowsOfRun) {
     whole = job.length / kRunElements;
     if (needs_whole) set_pattern(1, kRowsOfRun, 0, sample, row, &pattern_of_whole);
@@ -85,8 +88,11 @@ void Ahead::start(const Planes &planes, int64_t channel, const Cursor &start) {
   const Runs &runs = planes.runs;
   turn_ = planes.begin + runs.skipped;
   end_ = planes.end;
-  const bool is_last = channel + 1 == planes.job.channels;
-  after_ = start.plus(is_last ? runs.next_block : runs.next_channel);
+  const bool is_last_of_band = channel + 1 == planes.end_channel,
+             is_last_band = planes.end_channel == planes.job.channels * planes.job.bands;
+  after_ = start.plus(!is_last_of_band ? runs.next_channel
+                      : is_last_band   ? runs.to_next_block
+                                       : runs.to_next_band);
   then_ = turn_ < end_ ? start.plus(times(runs.next_turn, runs.skipped))
                        : after_.plus(times(runs.next_turn, std::min(turn_ - end_, runs.turns - 1)));
 }
@@ -112,11 +118,14 @@ void sum_over_planes(const SumsJob &job, int64_t element_bytes, bool needs_whole
   const int64_t turns = job.g.data != nullptr || share_set ? 1 : 2;
   const int64_t at_once =
       in_order ? turns * std::max(kFewChannels / job.channels, int64_t{1}) : runs.turns;
-  Cursor of_turns = runs.start;
-  for (int64_t begin = 0; begin < runs.turns; begin += at_once) {
-    add({job, runs, begin, std::min(begin + at_once, runs.turns), job.first && begin == 0,
-         of_turns});
-    of_turns = of_turns.plus(times(runs.next_turn, at_once));
+  Cursor of_band = runs.start;
+  for (int64_t band = 0; band < job.bands; ++band, of_band = of_band.plus(runs.next_band)) {
+    Cursor of_turns = of_band;
+    for (int64_t begin = 0; begin < runs.turns; begin += at_once) {
+      add({job, runs, begin, std::min(begin + at_once, runs.turns), job.first && begin == 0,
+           of_turns, band * job.channels, (band + 1) * job.channels});
+      of_turns = of_turns.plus(times(runs.next_turn, at_once));
+    }
   }
 }
 
@@ -141,14 +150,17 @@ class RunAdder {
     run_.kept_channels = kKeptChannels / run_.lanes;
   }
 
-  // is_last: of the block. What is behind it may be nobody's memory, and looking for that takes
+  // From now on the channels of a band; `from` of a run is where channel 0 of the job would be.
+  void start_band(int64_t first) { first_ = first; }
+
+  // is_last: of the band. What is behind it may be nobody's memory, and looking for that takes
   // long.
   void add(const Cursor &from, const Pattern &pattern, bool is_last = false) {
     run_.fetches = run_.job.fetches && !is_last;
     if (&pattern != pattern_) set_pattern(pattern);
     const int64_t channels = run_.job.channels, at_once = run_.kept_channels;
     for (int64_t c = 0; c < channels; c += at_once) {
-      run_.channel = c;
+      run_.channel = first_ + c;
       run_.channels = std::min(at_once, channels - c);
       run_.from = from;
       for (run_.lane = 0; run_.lane < pattern_lanes_; run_.lane += run_.lanes) {
@@ -227,9 +239,10 @@ class RunAdder {
   Offsets to_next_lanes() const {
     if (run_.end_lane < pattern_lanes_) return times(runs_.next_lane, run_.lanes);
     const Offsets to_first_lane = times(runs_.next_lane, -run_.lane);
-    if (run_.channel + run_.channels < run_.job.channels)
+    const int64_t channel = run_.channel - first_;
+    if (channel + run_.channels < run_.job.channels)
       return combined(to_first_lane, 1, runs_.next_channel, run_.channels);
-    return combined(combined(next_run_, 1, to_first_lane, 1), 1, runs_.next_channel, -run_.channel);
+    return combined(combined(next_run_, 1, to_first_lane, 1), 1, runs_.next_channel, -channel);
   }
 
   const Runs &runs_;
@@ -240,6 +253,7 @@ class RunAdder {
   void (*const add_)(const PartsOfRun &run);
   const Pattern *pattern_ = nullptr;
   int pattern_lanes_ = 0;
+  int64_t first_ = 0;  // channel of the band
   PartsOfRun run_;
 };
 
@@ -307,9 +321,9 @@ void sum_over_channels(const SumsJob &job, int64_t element_bytes, In in, int ter
   const bool wide = in == In::pairs;
   if (job.first)
     for (int k = 0; k < terms * accumulators_of(wide); ++k)
-      std::fill_n(job.accumulators + k * job.accumulator_stride, job.channels, 0.0);
+      std::fill_n(job.accumulators + k * job.accumulator_stride, job.bands * job.channels, 0.0);
   const Runs runs(job, element_bytes, true);
-  const bool few = runs.whole != 0 && has_few_channels(job);
+  const bool few = runs.whole != 0 && job.bands == 1 && has_few_channels(job);
   SumsJob columns = job;
   if (few)
     columns = job_of_columns(job, wide, kLanes * job.channels,
@@ -318,12 +332,18 @@ void sum_over_channels(const SumsJob &job, int64_t element_bytes, In in, int ter
   const Offsets to_next_turn = combined(runs.next_turn, 1, runs.next_run, -runs.whole);
   RunAdder whole(columns, runs, runs.next_run, in, few ? 1 : kLanes, kept, add),
       rest(job, runs, to_next_turn, in, kLanes, kept, add);
-  Cursor of_turn = runs.start;
-  for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
-    Cursor from = of_turn;
-    for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
-      whole.add(from, runs.pattern_of_whole);
-    if (runs.rest(turn).rows != 0) rest.add(from, runs.rest(turn), turn + 1 == runs.turns);
+  const Offsets to_next_band = combined(runs.next_band, 1, runs.next_channel, -job.channels);
+  Cursor of_band = runs.start;
+  for (int64_t band = 0; band < job.bands; ++band, of_band = of_band.plus(to_next_band)) {
+    whole.start_band(band * job.channels);
+    rest.start_band(band * job.channels);
+    Cursor of_turn = of_band;
+    for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
+      Cursor from = of_turn;
+      for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
+        whole.add(from, runs.pattern_of_whole);
+      if (runs.rest(turn).rows != 0) rest.add(from, runs.rest(turn), turn + 1 == runs.turns);
+    }
   }
 }
 

@@ -55,9 +55,12 @@ struct Runs {
   int64_t skipped = 0, further = 0;  // what is fetched ahead: so many turns and runs later
   Cursor start;
   Offsets next_channel, next_turn, next_run;
-  Offsets next_block;  // from the last channel of this block to the first one of the next
-  Offsets next_lane;   // channels: from position to position
-  Offsets second;      // channels: from the first to the second element of a lane in a row
+  Offsets next_band;
+  // Only where something is fetched ahead: from the last channel of a band to the first one of the
+  // next band, and of the block that is summed next.
+  Offsets to_next_band, to_next_block;
+  Offsets next_lane;  // channels: from position to position
+  Offsets second;     // channels: from the first to the second element of a lane in a row
   Pattern pattern_of_whole;
   // Of the run that is not whole. No rows: there is none.
   const Pattern &rest(int64_t turn) const { return turn + 1 == turns ? last_rest_ : rest_; }
@@ -71,8 +74,9 @@ struct Planes {
   const SumsJob &job;
   const Runs &runs;
   int64_t begin, end;
-  bool first;    // accumulators start at 0
-  Cursor start;  // of the first of these turns, of the first channel
+  bool first;                    // accumulators start at 0
+  Cursor start;                  // of the first of these turns, of the first channel
+  int64_t channel, end_channel;  // a band
 };
 
 inline constexpr int64_t kRunsAhead = 16;

@@ -657,7 +657,8 @@ template <SumsOf kOf, class T, Act kAct, In kIn>
 HWY_INLINE void AddPlanes(const Planes &planes) {
   const LastVector<T, ElementTag<kIn>> last(planes.job.length);
   Cursor start = planes.start;
-  for (int64_t c = 0; c < planes.job.channels; ++c, start = start.plus(planes.runs.next_channel))
+  for (int64_t c = planes.channel; c < planes.end_channel;
+       ++c, start = start.plus(planes.runs.next_channel))
     AddPlanesOfChannel<kOf, T, kAct, kIn>(planes, c, start, last);
 }
 

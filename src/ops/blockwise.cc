@@ -1,77 +1,18 @@
 #include "ops/blockwise.h"
 
-#include <algorithm>
 #include <iterator>
 #include <new>
 #include <numeric>
 
-#include "base/cache_line.h"
 #include "ops/long_rows.h"
-#include "ops/operations.h"
-#include "ops/unbounded.h"
-#include "tensor/overlap.h"
 
 namespace bn2d {
-namespace {
 
-// A packed copy: sample after sample of each channel.
-PackedStrides strides_of(const Box &box) { return {box.samples * box.length, box.length}; }
-kernels::Stream packed_stream(std::byte *buffer, const Box &box) {
-  kernels::Stream stream;
-  stream.data = buffer;
-  stream.channel = strides_of(box).channel;
-  stream.sample = strides_of(box).sample;
-  stream.position = 1;
-  return stream;
+void Accumulators::repeat(int64_t count) const {
+  for (void *array : {pivot, side_sign, side_threshold, side_bound})
+    for (int64_t i = 1; i < count; ++i) std::memcpy(at(array, i), array, wide ? 8 : 4);
+  std::fill_n(center_lo, count, *center_lo);
 }
-
-// Where a piece of a tensor is in memory: in place where its planes are contiguous, else packed.
-kernels::Stream piece_stream(const View &view, const Blockwise::Piece &piece, std::byte *buffer) {
-  if (!view.exists()) return {};
-  if (!has_contiguous_planes(view)) return packed_stream(buffer, piece);
-  kernels::Stream stream;
-  stream.data = view.at(piece.n, piece.channel, 0, 0) + piece.position * dtype_size(view.dtype);
-  stream.channel = view.stride.c;
-  stream.sample = view.stride.n;
-  stream.position = 1;
-  return stream;
-}
-
-// As piece_stream(), for a tensor that is read: its elements are packed first.
-kernels::Stream read_piece(const View &view, const Blockwise::Piece &piece, std::byte *buffer) {
-  const kernels::Stream stream = piece_stream(view, piece, buffer);
-  if (stream.data == buffer) gather(view, piece, strides_of(piece), buffer);
-  return stream;
-}
-
-// Elements of one channel as doubles, and back.
-void load_doubles(const View &view, const Blockwise::Piece &piece, std::byte *unconverted,
-                  double *to) {
-  gather(view, piece, strides_of(piece), unconverted);
-  load_elements(view.dtype, unconverted, 0, piece.samples * piece.length, to);
-}
-void store_doubles(const double *from, std::byte *unconverted, const View &view,
-                   const Blockwise::Piece &piece) {
-  store_elements(view.dtype, unconverted, 0, piece.samples * piece.length, from);
-  scatter(unconverted, strides_of(piece), view, piece);
-}
-
-// What was packed, back to where it belongs.
-void write_piece(const kernels::Stream &stream, const View &view, const Blockwise::Piece &piece,
-                 const std::byte *buffer, bool streaming) {
-  if (stream.data == buffer) scatter(buffer, strides_of(piece), view, piece, streaming);
-}
-
-// Calls f(sample, channel, first element in the packed copy) for the parts of planes that a piece
-// has.
-template <class F>
-void for_each_plane(const Blockwise::Piece &piece, F f) {
-  for (int64_t c = 0; c < piece.channels; ++c)
-    for (int64_t n = 0; n < piece.samples; ++n)
-      f(piece.n + n, piece.channel + c, (c * piece.samples + n) * piece.length);
-}
-
-}  // namespace
 
 static_assert(kLongRowsBytes <= Blockwise::kBufferBytes);
 
@@ -102,20 +43,6 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
   if (block != 0) (mode_ == Mode::channels && block != 1 ? block_ : row_) = block;
 }
 
-// What is packed: by the maps, and by the sums where what they read has no layout in common either.
-void Blockwise::set_packed() {
-  has_rows_ = tensors_.side_mask == nullptr && tensors_.sign_mask == nullptr && !is_pointwise();
-  for (const auto tensor : kTensors) {
-    const View &view = tensors_.*tensor;
-    if (!view.exists()) continue;
-    transposes_ = transposes_ || (!has_contiguous_planes(view) && view.stride.c == 1);
-    has_rows_ = has_rows_ && view.stride.w == 1 && view.block == 0;
-  }
-  if (!transposes_) max_group_ = 16;
-  if (!is_pointwise()) sums_mode_ = mode_for(kReadTensors, tensors_.side_mask != nullptr);
-  if (sums_mode_ == Mode::packed) set_stage();
-}
-
 // How the first `count` of the tensors are gone through together.
 Blockwise::Mode Blockwise::mode_for(int count, bool has_mask) const {
   bool planes = !has_mask;
@@ -129,67 +56,6 @@ Blockwise::Mode Blockwise::mode_for(int count, bool has_mask) const {
   }
   if (channels && (prefers_channels(size_) || !planes)) return Mode::channels;
   return planes ? Mode::planes : Mode::packed;
-}
-
-// Where a line of memory has several samples of one position, or several rows of one column: as
-// many blocks together as fill lines, and as many channels as stay in L2. Also where rows have gaps
-// between them: sums of a whole block, not piece by piece, take 0.8 of the time in training.
-void Blockwise::set_stage() {
-  if (is_pointwise() || tensors_.side_mask != nullptr || sets_.batches() != 1) return;
-  bool has_planes = false;
-  for (int k = 0; k < kReadTensors; ++k) {
-    const View &view = tensors_.*kTensors[k];
-    if (!view.exists() || has_contiguous_planes(view)) continue;
-    const bool of_samples = view.stride.n == 1 && view.size.n > 1;
-    if (view.block != 0 || !(of_samples || view.stride.h == 1 || view.stride.w == 1)) return;
-    (of_samples ? has_lines_of_samples_ : has_planes) = true;
-    ++staged_tensors_;
-  }
-  if (!has_lines_of_samples_ && !has_planes) return;
-  constexpr int64_t kStageBytes = 128 * 1024;
-  const int64_t rows = blocks_.count / blocks_.parts_per_plane,
-                samples = (size_.n + rows - 1) / rows, of_line = kLineBytes / dtype_size(dtype_);
-  if (has_lines_of_samples_) at_once_ = std::min((of_line + samples - 1) / samples, rows);
-  const int64_t bytes = at_once_ * samples * blocks_.part * dtype_size(dtype_);
-  max_group_ = std::clamp<int64_t>(kStageBytes / bytes, 1, kernels::kMaxGroup);
-  stage_bytes_ = divide_up(max_group_ * bytes, kLineBytes) * kLineBytes;
-}
-
-template <class F>
-void Blockwise::for_each_staged(std::byte *memory, const F &f) const {
-  for (int k = 0; k < kReadTensors; ++k) {
-    const View &view = tensors_.*kTensors[k];
-    if (!view.exists() || has_contiguous_planes(view)) continue;
-    f(kernels::SumsJob::kTensors[k], view, memory);
-    memory += stage_bytes_;
-  }
-}
-
-Blockwise::Staged Blockwise::stage(const Group &group, const Blocks::Bundle &bundle,
-                                   void *buffer) const {
-  if (stage_bytes_ == 0) return {};
-  Blocks::Block all = blocks_.at(bundle.first);
-  const Blocks::Block last = blocks_.at(bundle.block(bundle.count - 1));
-  all.samples = last.first_sample + last.samples - all.first_sample;
-  const Staged staged = {box_of(group, all), static_cast<std::byte *>(buffer) + kBufferBytes};
-  for_each_staged(staged.memory,
-                  [&](kernels::Stream kernels::SumsJob::*, const View &view, std::byte *memory) {
-                    gather(view, staged.box, strides_of(staged.box), memory);
-                  });
-  return staged;
-}
-
-// Of a block that is staged.
-kernels::SumsJob Blockwise::job_of_staged(const Staged &staged, const Group &group,
-                                          const Blocks::Block &block) const {
-  auto job = job_of<kernels::SumsJob>(group, block);
-  const int64_t samples = block.first_sample - staged.box.n,
-                bytes = samples * staged.box.length * dtype_size(dtype_);
-  for_each_staged(staged.memory,
-                  [&](kernels::Stream kernels::SumsJob::*tensor, const View &, std::byte *memory) {
-                    job.*tensor = packed_stream(memory + bytes, staged.box);
-                  });
-  return job;
 }
 
 kernels::Stream Blockwise::stream(const View &view, const Group &group,
@@ -219,115 +85,38 @@ Job Blockwise::job_of(const Group &group, const Blocks::Block &block) const {
   return job;
 }
 
-// The same of one piece.
-template <class Job>
-Job Blockwise::job_of_piece(const Piece &piece, Packed &packed) const {
-  Job job;
-  job.channels = piece.channels;
-  job.samples = piece.samples;
-  job.length = piece.length;
-  job.x = read_piece(tensors_.x, piece, packed.read[0]);
-  job.g = read_piece(tensors_.g, piece, packed.read[1]);
-  job.v = read_piece(tensors_.v, piece, packed.read[3]);
-  if (tensors_.side_mask != nullptr) {
-    expand_signs(kernels_, piece, dtype_size(dtype_), packed.read[2]);
-    job.side = packed_stream(packed.read[2], piece);
-  } else if (tensors_.side.exists() && tensors_.x.exists() &&
-             same_elements(tensors_.side, tensors_.x)) {
-    job.side = job.x;  // packed once
-  } else {
-    job.side = read_piece(tensors_.side, piece, packed.read[2]);
-  }
-  job.slope = tensors_.slope;
-  return job;
+Blockwise::Bands Blockwise::bands_of(const View &view, const Group &group,
+                                     const Blocks::Series &series) const {
+  const Strides &stride = view.stride;
+  if (series.count() > 1)
+    return {series.in_band, series.bands,
+            blocks_.parts_per_plane > 1 ? blocks_.part : blocks_.samples / blocks_.count * stride.n,
+            stride.n};
+  if (block_ == 1 || group.channels <= block_) return {group.channels, 1, stride.c, 0};
+  return {block_, group.channels / block_, stride.c,
+          view.block == 0 ? block_ * stride.c : view.block_stride};
 }
 
-// The same of a piece of an extreme channel, as doubles.
-kernels::MapJob Blockwise::job_of_extreme_piece(const Piece &piece, Packed &packed) const {
-  const auto read = [&](const View &view, std::byte *to) {
-    if (!view.exists()) return kernels::Stream();
-    load_doubles(view, piece, packed.unconverted, reinterpret_cast<double *>(to));
-    return packed_stream(to, piece);
-  };
-  kernels::MapJob job;
-  job.channels = 1;
-  job.samples = piece.samples;
-  job.length = piece.length;
-  job.x = read(tensors_.x, packed.read[0]);
-  job.g = read(tensors_.g, packed.read[1]);
-  job.side = read(tensors_.side, packed.read[2]);
-  job.v = read(tensors_.v, packed.read[3]);
-  if (tensors_.side_mask != nullptr) {
-    expand_signs(*kernels::active().f64, piece, sizeof(double), packed.read[2]);
-    job.side = packed_stream(packed.read[2], piece);
+// Whether all blocks of a group are a constant stride apart in what the sums read. (Blocks of 16
+// and of 8 in one call are not.)
+bool Blockwise::has_bands_of_blocks(kernels::SumsOf op, const Group &group) const {
+  bool has = block_ != 1 && group.channel % block_ == 0 && group.channels % block_ == 0 &&
+             !has_pointwise_sums(op);
+  for (int k = 0; k < kReadTensors; ++k) {
+    const int64_t block = (tensors_.*kTensors[k]).block;
+    has = has && (block == 0 || block == block_);
   }
-  job.slope = tensors_.slope;
-  if (!is_pointwise()) {
-    job.activation = tensors_.activation;
-  } else if (tensors_.argument != nullptr) {
-    activate_extreme(piece, packed, job);
-  }
-  return job;
-}
-
-// Calls f(piece) for the pieces of a block. Small planes come several samples at a time: whole runs
-// of the sums. What is transposed comes a cache line of channels and a run at a time.
-template <class F>
-void Blockwise::for_each_piece(const Group &group, const Blocks::Block &block, const F &f) const {
-  const bool across = transposes_ && group.channels > 1;
-  const int64_t samples = kernels::planes_of_run(block.length);
-  const int64_t length = std::min(block.length, across ? kernels::kRunElements : kPiece);
-  const int64_t element = dtype_size(dtype_), line = across ? kLineBytes / element : 1;
-  const int64_t at_once =
-      std::max(kPieceBytes / element / (samples * length) / line, int64_t{1}) * line;
-  const Place place = place_of(group.channel);
-  const int64_t first = place.sample + block.first_sample, end = first + block.samples;
-  for (int64_t n = first; n < end; n += samples)
-    for (int64_t done = 0; done < block.length; done += length)
-      for (int64_t c = 0; c < group.channels; c += at_once) {
-        const bool is_last = c + at_once >= group.channels;
-        f(Piece{{n, std::min(samples, end - n), place.channel + c,
-                 std::min(at_once, group.channels - c), block.position + done,
-                 std::min(length, block.length - done)},
-                c,
-                n == first && done == 0,
-                is_last ? -c : at_once,
-                is_last ? length : 0});
-      }
-}
-
-// Where the mask has the first position of a part of a plane.
-int64_t Blockwise::mask_place(const Piece &piece, int64_t n, int64_t c) const {
-  if (tensors_.has_byte_masks) {
-    const int64_t channels = sets_.size.c;
-    n += c / channels * sets_.samples;  // where the channels of all sets are one row
-    return (n * size_.plane() + piece.position) * channels + c % channels;
-  }
-  return (n * sets_.size.c + c) * mask_plane_bytes(size_.plane()) + piece.position / 8;
-}
-
-// The elements +1 and -1 that the bits of a mask stand for.
-void Blockwise::expand_signs(const kernels::TypeKernels &kernels, const Piece &piece,
-                             int64_t element_bytes, std::byte *signs) const {
-  for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
-    const uint8_t *bits = tensors_.side_mask + mask_place(piece, n, c);
-    uint8_t gathered[kPiece / 8] = {};
-    if (tensors_.has_byte_masks) {
-      for (int64_t i = 0; i < piece.length; ++i)
-        gathered[i / 8] |= static_cast<uint8_t>((bits[i * sets_.size.c] & 1) << i % 8);
-      bits = gathered;
-    }
-    kernels.expand_mask(bits, piece.length, signs + at * element_bytes);
-  });
+  return has;
 }
 
 // From three places inside of the block: at its ends, images have borders. Thirteenths: a quarter
 // of many samples is a whole one, that is a corner of an image each time, and a quarter of many
 // images is the border of a row.
-void Blockwise::read_pivots(const Group &group, const Blocks::Block &block,
+void Blockwise::read_pivots(const Group &group, int64_t index, const Blocks::Series &series,
                             const Accumulators &accumulators) const {
   const View &x = tensors_.x;
   const Place place = place_of(group.channel);
+  const Blocks::Block block = blocks_.at(index);
   const void *elements[3];
   for (int64_t i = 0; i < 3; ++i) {
     const auto part = [&](int64_t extent) { return extent * (4 * i + 3) / 13; };
@@ -335,27 +124,31 @@ void Blockwise::read_pivots(const Group &group, const Blocks::Block &block,
     elements[i] = x.at(place.sample + block.first_sample + part(block.samples), place.channel,
                        position / size_.w, position % size_.w);
   }
-  kernels_.pivots(elements, x.stride.c, group.channels, accumulators.pivot);
+  const Bands bands = bands_of(x, group, series);
+  for (int64_t band = 0; band < bands.count; ++band) {
+    kernels_.pivots(elements, bands.channel_stride, bands.channels,
+                    accumulators.pivot_at(band * bands.channels));
+    for (const void *&element : elements)
+      element = static_cast<const std::byte *>(element) + bands.stride * dtype_size(dtype_);
+  }
 }
 
 void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index,
-                           const Staged &staged, const Accumulators &accumulators,
-                           void *buffer) const {
+                           const Blocks::Series &series, const Staged &staged,
+                           const Accumulators &accumulators, void *buffer) const {
   // Gradients of parameters are sums over a channel of all sets.
   const bool is_forward = op == kernels::SumsOf::forward;
   const int64_t elements = is_forward ? sets_.values() : sets_.size.per_channel();
-  for_each_part(group, [&](const Group &part) {
+  for_each_part(group, has_bands_of_blocks(op, group) ? 1 : block_, [&](const Group &part) {
     const Accumulators own = accumulators.from(part.channel - group.channel);
-    if (is_forward) read_pivots(part, blocks_.at(index), own);
-    add(op, part, index, staged, own, elements < kFewElements, buffer);
+    if (is_forward) read_pivots(part, index, series, own);
+    add(op, part, index, series, staged, own, elements < kFewElements, buffer);
   });
 }
 
 void Blockwise::accumulate_in_double(kernels::SumsOf op, const Group &group, int64_t index,
                                      const Accumulators &accumulators, void *buffer) const {
-  for_each_part(group, [&](const Group &part) {
-    add(op, part, index, {}, accumulators.from(part.channel - group.channel), true, buffer);
-  });
+  add(op, group, index, {}, {}, accumulators, true, buffer);
 }
 
 // What the sums know of each channel, from channel c on.
@@ -368,22 +161,35 @@ void Blockwise::set_channels(const Accumulators &accumulators, int64_t c,
   job.side_bound = tensors_.side_has_bound ? accumulators.side_bound_at(c) : nullptr;
 }
 
-void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index, const Staged &staged,
+bool Blockwise::has_series(kernels::SumsOf op) const {
+  return sums_mode_ == Mode::planes && blocks_.has_series() && !has_pointwise_sums(op);
+}
+
+void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index,
+                    const Blocks::Series &series, const Staged &staged,
                     const Accumulators &accumulators, bool in_double, void *buffer) const {
   const Blocks::Block block = blocks_.at(index);
-  if (is_pointwise() && op == kernels::SumsOf::backward)
-    return pointwise_sums(group, block, accumulators, in_double, buffer);
+  if (has_pointwise_sums(op)) return pointwise_sums(group, block, accumulators, in_double, buffer);
   if (sums_mode_ == Mode::packed && !staged.exists())
     return packed_sums(op, group, block, accumulators, in_double, *new (buffer) Packed);
-  auto job = staged.exists() ? job_of_staged(staged, group, block)
-                             : job_of<kernels::SumsJob>(group, block);
+  auto job = job_of<kernels::SumsJob>(group, block);
+  if (staged.exists()) set_staged(staged, block, job);
   job.in_double = in_double;
-  const int64_t read_bytes = (tensors_.g.exists() ? 2 : 1) * size_.numel() * dtype_size(dtype_);
+  const int64_t read_bytes = (tensors_.g.exists() ? 2 : 1) * tensor_bytes();
   job.fetches = !staged.exists() && read_bytes > 2 * kHeldBytes;
-  if (job.fetches && index + 1 < blocks_.count) {
-    const Blocks::Block next = blocks_.at(index + 1);
+  const int64_t next_index = index + series.count();
+  if (job.fetches && next_index < blocks_.count) {
+    const Blocks::Block next = blocks_.at(next_index);
     job.next_samples = next.first_sample - block.first_sample;
     job.next_positions = next.position - block.position;
+  }
+  for (int k = 0; k < kReadTensors && !staged.exists(); ++k) {
+    const Bands bands = bands_of(tensors_.*kTensors[k], group, series);
+    kernels::Stream &stream = job.*kernels::SumsJob::kTensors[k];
+    job.channels = bands.channels;
+    job.bands = bands.count;
+    stream.channel = bands.channel_stride;
+    stream.band = bands.stride;
   }
   job.accumulators = accumulators.lanes;
   job.accumulator_stride = accumulators.stride;
@@ -403,36 +209,13 @@ void Blockwise::reduce(kernels::SumsOf op, const Group &part, const Accumulators
                   sums);
 }
 
-void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
-                            const Accumulators &accumulators, bool in_double,
-                            Packed &packed) const {
-  for_each_piece(group, block, [&](const Piece &piece) {
-    const int64_t c = piece.in_group;
-    auto job = job_of_piece<kernels::SumsJob>(piece, packed);
-    job.in_double = in_double;
-    job.first = piece.is_first;
-    job.accumulators = accumulators.lanes +
-                       c * kernels::sums_count(op) * kernels::accumulators_of(accumulators.wide);
-    set_channels(accumulators, c, job);
-    kernels_.sums[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
-  });
-}
-
-void Blockwise::visit(int64_t channel, void *buffer, void *object,
-                      void (*call)(void *, const kernels::MapJob &)) const {
-  Packed &packed = *new (buffer) Packed;
-  for (int64_t block = 0; block < blocks_.count; ++block)
-    for_each_piece({channel, 1}, blocks_.at(block),
-                   [&](const Piece &piece) { call(object, job_of_extreme_piece(piece, packed)); });
-}
-
 void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                     const MapCoefficients &coefficients, bool streaming, int64_t next_group,
                     void *buffer) const {
   for (int64_t c = 0; c < group.channels;) {
     const int64_t regular = coefficients.regular_channels(c, group.channels);
     if (regular != 0)
-      for_each_part({group.channel + c, regular}, [&](const Group &part) {
+      for_each_part({group.channel + c, regular}, block_, [&](const Group &part) {
         map_regular(op, part, block, coefficients.from(part.channel - group.channel), streaming,
                     next_group, buffer);
       });
@@ -484,101 +267,6 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
     job.prefetch = op == kernels::MapOf::backward ? 1024 : 2048;
   }
   map_rows(kernels_, op, layout(), job, dtype_, buffer);
-}
-
-// Planes whose rows have gaps between them, as those of a picture within a border: the rows of a
-// plane are samples of one channel. Eval of (8,64,56,56) with a border takes a quarter of the time
-// that copies of the planes take.
-void Blockwise::map_by_rows(kernels::MapOf op, const Group &group, const Blocks::Block &block,
-                            const MapCoefficients &coefficients, kernels::MapJob job,
-                            void *buffer) const {
-  const Place place = place_of(group.channel);
-  const int64_t width = size_.w, end = block.position + block.length;
-  job.channels = 1;
-  for (int64_t n = 0; n < block.samples; ++n)
-    for (int64_t c = 0; c < group.channels; ++c) {
-      job.coefficients = coefficients.from(c).regular;
-      for (int64_t p = block.position; p < end; p += job.samples * job.length) {
-        const bool is_whole = p % width == 0 && end - p >= width;
-        job.samples = is_whole ? (end - p) / width : 1;
-        job.length = is_whole ? width : std::min(width - p % width, end - p);
-        for (size_t k = 0; k < std::size(kTensors); ++k) {
-          const View &view = tensors_.*kTensors[k];
-          kernels::Stream &rows = job.*kernels::MapJob::kTensors[k];
-          if (rows.data == nullptr) continue;
-          rows.data = view.at(place.sample + block.first_sample + n, place.channel + c, p / width,
-                              p % width);
-          rows.sample = view.stride.h;
-        }
-        map_rows(kernels_, op, kernels::Layout::planes, job, dtype_, buffer);
-      }
-    }
-}
-
-// The bits of signs that were written as elements +1 and -1.
-void Blockwise::pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs,
-                           int64_t element_bytes, const Piece &piece) const {
-  for_each_plane(piece, [&](int64_t n, int64_t c, int64_t at) {
-    uint8_t *const mask = tensors_.sign_mask + mask_place(piece, n, c);
-    if (!tensors_.has_byte_masks)
-      return kernels.pack_mask(signs + at * element_bytes, piece.length, mask);
-    uint8_t bits[kPiece / 8];
-    kernels.pack_mask(signs + at * element_bytes, piece.length, bits);
-    for (int64_t i = 0; i < piece.length; ++i) mask[i * sets_.size.c] = bits[i / 8] >> i % 8 & 1;
-  });
-}
-
-void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
-                           const MapCoefficients &coefficients, bool streaming,
-                           Packed &packed) const {
-  for_each_piece(group, block, [&](const Piece &piece) {
-    auto job = job_of_piece<kernels::MapJob>(piece, packed);
-    set_activation(job);
-    // The next piece, which is far away in planes, where the hardware does not look: eval of
-    // 32x64x56x56 from planes to channels_last took 0.77 of the time with it.
-    const kernels::Stream &read = job.x.data ? job.x : job.g;
-    job.prefetch = (piece.next_channel * read.channel + piece.next_position) * dtype_size(dtype_);
-    job.coefficients = coefficients.from(piece.in_group).regular;
-    job.coefficient_stride = coefficients.stride;
-    job.out = piece_stream(tensors_.out, piece, packed.written[0]);
-    job.out2 = tensors_.sign_mask ? packed_stream(packed.written[1], piece)
-                                  : piece_stream(tensors_.out2, piece, packed.written[1]);
-    job.streaming = streaming && job.out.data != nullptr && job.out.data != packed.written[0] &&
-                    reinterpret_cast<uintptr_t>(job.out.data) % kLineBytes == 0;
-    kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
-    write_piece(job.out, tensors_.out, piece, packed.written[0], streaming);
-    if (tensors_.sign_mask == nullptr)
-      return write_piece(job.out2, tensors_.out2, piece, packed.written[1], streaming);
-    pack_signs(kernels_, packed.written[1], dtype_size(dtype_), piece);
-  });
-}
-
-void Blockwise::map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Block &block,
-                            const MapCoefficients &coefficients, Packed &packed) const {
-  const kernels::TypeKernels &kernels = *kernels::active().f64;
-  const bool has_out2 = tensors_.out2.exists() || tensors_.sign_mask != nullptr;
-  for_each_piece({channel, 1}, block, [&](const Piece &piece) {
-    auto job = job_of_extreme_piece(piece, packed);
-    job.coefficients = coefficients.extreme;
-    job.coefficient_stride = coefficients.stride;
-    if (tensors_.out.exists()) job.out = packed_stream(packed.written[0], piece);
-    if (has_out2) job.out2 = packed_stream(packed.written[1], piece);
-    if (dtype_ == DType::f64) {
-      unbounded::map(op, job, coefficients.exponents);
-    } else {
-      kernels.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
-    }
-    if (is_pointwise() && op == kernels::MapOf::forward)
-      activate_doubles(packed.written[0], nullptr, packed.written[0], unbounded::count(job));
-    const auto write = [&](const std::byte *from, const View &to) {
-      if (to.exists())
-        store_doubles(reinterpret_cast<const double *>(from), packed.unconverted, to, piece);
-    };
-    write(packed.written[0], tensors_.out);
-    if (tensors_.sign_mask != nullptr)
-      return pack_signs(kernels, packed.written[1], sizeof(double), piece);
-    write(packed.written[1], tensors_.out2);
-  });
 }
 
 }  // namespace bn2d

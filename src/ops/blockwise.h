@@ -81,6 +81,8 @@ struct Accumulators {
     some.side_bound = side_bound_at(c);
     return some;
   }
+  // For the first `count` channels what there is for the first one.
+  void repeat(int64_t count) const;
   // From channel c on.
   void *pivot_at(int64_t c) const { return at(pivot, c); }
   void *side_sign_at(int64_t c) const { return at(side_sign, c); }
@@ -206,8 +208,12 @@ class Blockwise {
 
   // Adds the elements of one block for a group, from what is staged of it. Pivots for the sums of
   // forward are read first.
-  void accumulate(kernels::SumsOf op, const Group &group, int64_t block, const Staged &staged,
+  // Of a group of one channel several blocks: sums of block i are where those of channel i would
+  // be.
+  void accumulate(kernels::SumsOf op, const Group &group, int64_t block,
+                  const Blocks::Series &series, const Staged &staged,
                   const Accumulators &accumulators, void *buffer) const;
+  bool has_series(kernels::SumsOf op) const;
   // Float and half data: the same in double, around the pivot that is there.
   void accumulate_in_double(kernels::SumsOf op, const Group &group, int64_t block,
                             const Accumulators &accumulators, void *buffer) const;
@@ -253,13 +259,12 @@ class Blockwise {
     return mode == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
   }
   kernels::Layout layout() const { return layout_of(mode_); }
-  // Calls f(part) for the parts of a group whose channels are a constant stride apart.
+  // Calls f(part) for the parts of a group that a block has. 1: the group as a whole.
   template <class F>
-  void for_each_part(const Group &group, const F &f) const {
-    if (block_ == 1) return f(group);
+  static void for_each_part(const Group &group, int64_t block, const F &f) {
     const int64_t end = group.channel + group.channels;
     for (int64_t c = group.channel, next; c < end; c = next) {
-      next = std::min(end, (c / block_ + 1) * block_);
+      next = block == 1 ? end : std::min(end, (c / block + 1) * block);
       f(Group{c, next - c});
     }
   }
@@ -276,11 +281,14 @@ class Blockwise {
                    void *buffer) const;
   [[gnu::cold]] void map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Block &block,
                                  const MapCoefficients &coefficients, Packed &packed) const;
-  void add(kernels::SumsOf op, const Group &part, int64_t block, const Staged &staged,
-           const Accumulators &accumulators, bool in_double, void *buffer) const;
+  void add(kernels::SumsOf op, const Group &part, int64_t block, const Blocks::Series &series,
+           const Staged &staged, const Accumulators &accumulators, bool in_double,
+           void *buffer) const;
   void set_channels(const Accumulators &accumulators, int64_t c, kernels::SumsJob &job) const;
-  void read_pivots(const Group &group, const Blocks::Block &block,
+  void read_pivots(const Group &group, int64_t index, const Blocks::Series &series,
                    const Accumulators &accumulators) const;
+  // What is read is fetched ahead where the caches do not hold it.
+  bool fetches() const { return (tensors_.g.exists() ? 2 : 1) * tensor_bytes() > 2 * kHeldBytes; }
   void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
                    const Accumulators &accumulators, bool in_double, Packed &packed) const;
   [[gnu::cold]] void map_by_rows(kernels::MapOf op, const Group &group, const Blocks::Block &block,
@@ -291,8 +299,15 @@ class Blockwise {
   // What a job of the sums or of a map reads.
   template <class Job>
   Job job_of(const Group &group, const Blocks::Block &block) const;
-  [[gnu::cold]] kernels::SumsJob job_of_staged(const Staged &staged, const Group &group,
-                                               const Blocks::Block &block) const;
+  // The bands of a job of the sums (SumsJob), and the strides of a tensor in and between them: of a
+  // series, of blocks of channels, or one band.
+  struct Bands {
+    int64_t channels, count, channel_stride, stride;
+  };
+  Bands bands_of(const View &view, const Group &group, const Blocks::Series &series) const;
+  bool has_bands_of_blocks(kernels::SumsOf op, const Group &group) const;
+  [[gnu::cold]] void set_staged(const Staged &staged, const Blocks::Block &block,
+                                kernels::SumsJob &job) const;
   template <class Job>
   Job job_of_piece(const Piece &piece, Packed &packed) const;
   [[gnu::cold]] void visit(int64_t channel, void *buffer, void *object,
@@ -317,6 +332,9 @@ class Blockwise {
 
   // Pointwise activations (pointwise.cc).
   bool is_pointwise() const { return kernels::is_pointwise(tensors_.activation); }
+  bool has_pointwise_sums(kernels::SumsOf op) const {
+    return is_pointwise() && op == kernels::SumsOf::backward;
+  }
   void pointwise_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                      const MapCoefficients &coefficients, bool streaming, void *buffer) const;
   void pointwise_sums(const Group &group, const Blocks::Block &block,

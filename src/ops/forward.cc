@@ -59,9 +59,11 @@ class Forward {
     // Sums of 0: all elements are equal, or their squares are nothing beside eps.
     for (int64_t i = 0; i < part.channels && call_.eps >= 0x1p-100; ++i)
       own.inexact[i] &= own.sums->hi[i] != 0 || own.sums->hi[kMaxGroup + i] != 0;
+    const bool is_series = part.channels > group.channels;  // each is a block, not a channel
     for (int64_t i = 0; i < part.channels; ++i)
       if (own.inexact[i])
-        sum_again(blockwise, group.channel + part.channel + i, block, moments, i, own);
+        sum_again(blockwise, group.channel + (is_series ? 0 : part.channel + i),
+                  block + (is_series ? i : 0), moments, i, own);
   }
 
   void merge(const Group &g, Moments *into, const Moments &from) const {

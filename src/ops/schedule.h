@@ -21,7 +21,8 @@ namespace bn2d {
 //   using Partial;                              sums of one or several blocks of a group
 //   void reduce(blockwise, group, part, block, Accumulators, Partial *, Workspace)
 //                                               those of some channels of the group, counted from
-//                                               its first
+//                                               its first; or, of a group of one channel, of blocks
+//                                               from `block` on, one where each channel would be
 //   void merge(group, Partial *into, const Partial &from)
 //   static constexpr int kDoubles               doubles of a Partial per channel
 //   static auto arrays(Partial &)               where they are: an array of kMaxGroup for each
@@ -111,6 +112,8 @@ class Schedule {
       tiles_ = make_tiles(work, map_workers_);
       workers_ = std::max(workers_, map_workers_);
     }
+    in_series_ = operation.has_sums && !plan_.split && plan_.group == 1 &&
+                 blockwise.has_series(Operation::kSumsOf);
     streaming_ = may_stream && streams(work, machine);
     set_offsets();
   }
@@ -142,6 +145,8 @@ class Schedule {
   // meanwhile.
   void (*fence() const)() { return streaming_ ? kernels::streaming_fence : nullptr; }
   bool wide() const { return arithmetic_bytes_ == 8; }
+  // Channels, or blocks of a series, that there are accumulators for.
+  int64_t accumulated() const { return in_series_ ? kMaxSeries : plan_.group; }
   Group group(int64_t index) const { return group_at(index, plan_.group, row_); }
   // Channels that finish together: as many sets as fit, or a set.
   int64_t finished_channels() const {
@@ -159,7 +164,7 @@ class Schedule {
   void set_offsets() {
     const bool whole = operation_.has_sums && !plan_.split;
     const int64_t accumulators =
-        operation_.has_sums ? Accumulators::doubles(Operation::kSums, plan_.group, wide()) : 0;
+        operation_.has_sums ? Accumulators::doubles(Operation::kSums, accumulated(), wide()) : 0;
     partial_bytes_ = plan_.split && !finishes_at_once()
                          ? in_lines(size_.c * plan_.blocks * Operation::kDoubles * 8)
                          : 0;
@@ -203,14 +208,20 @@ class Schedule {
       const Group g = group(index);
       const int64_t next = g.channel + g.channels < size_.c ? g.channels : 0;
       const Workspace<Partial> own = workspace(scratch, worker);
-      const Accumulators accumulators(own.accumulators, Operation::kSums, plan_.group, wide());
+      const Accumulators accumulators(own.accumulators, Operation::kSums, accumulated(), wide());
       operation_.set_centers(g, accumulators);
-      for (int64_t block = 0; block < plan_.blocks; ++block) {
+      if (in_series_) accumulators.repeat(kMaxSeries);
+      for (int64_t block = 0; block < plan_.blocks;) {
         const Blockwise::Staged staged = blockwise_.stage(g, {block, 1, 1}, own.buffer);
-        blockwise_.accumulate(Operation::kSumsOf, g, block, staged, accumulators, own.buffer);
-        operation_.reduce(blockwise_, g, {0, g.channels}, block, accumulators,
-                          block == 0 ? own.total : own.part, own);
-        if (block != 0) operation_.merge(g, own.total, *own.part);
+        const Blocks::Series series =
+            in_series_ ? blockwise_.blocks().series(block) : Blocks::Series{};
+        blockwise_.accumulate(Operation::kSumsOf, g, block, series, staged, accumulators,
+                              own.buffer);
+        Partial *const sums = block == 0 ? own.total : own.part;
+        operation_.reduce(blockwise_, g, {0, g.channels * series.count()}, block, accumulators,
+                          sums, own);
+        merge(g, *sums, block, series.count(), own);
+        block += series.count();
       }
       const MapCoefficients coefficients = coefficients_in(own.coefficients, plan_.group);
       finish_sets(g, coefficients, own);
@@ -224,6 +235,19 @@ class Schedule {
         map(maps_.blocks().at(block));  // what was read last is still the hottest
     };
     for_each_unit(pool_, plan_.workers, plan_.groups, Order::forward, unit, fence());
+  }
+
+  // Sums of `count` blocks, from `block` on, into own.total. They are in own.part, those of block
+  // 0, and of what is summed with it, in own.total. Several blocks are of one channel.
+  [[gnu::noinline]] void merge(const Group &g, const Partial &sums, int64_t block, int64_t count,
+                               const Workspace<Partial> &own) const {
+    for (int64_t i = block == 0 ? 1 : 0; i < count; ++i) {
+      if (i != 0) {
+        move(sums, i, 1, own.part);
+        operation_.set_count(blockwise_.blocks().at(block).elements(), own.part);
+      }
+      operation_.merge(g, own.total, *own.part);
+    }
   }
 
   // Whole sets, whose sums are in own.total.
@@ -247,9 +271,6 @@ class Schedule {
   [[gnu::noinline]] void run_split(std::byte *scratch) const {
     double *const partials = reinterpret_cast<double *>(scratch);  // [block][double][channel]
     const MapCoefficients coefficients = coefficients_in(scratch + partial_bytes_, size_.c);
-    const auto at = [&](int64_t block, const Group &g) {
-      return partials + block * Operation::kDoubles * size_.c + g.channel;
-    };
     const int64_t at_once = std::min<int64_t>(finished_channels(), kernels::kMaxGroup);
     auto sum = [&](int64_t index, int worker) {
       const Group g = group(index % plan_.groups);
@@ -260,7 +281,7 @@ class Schedule {
       const Blockwise::Staged staged = blockwise_.stage(g, bundle, own.buffer);
       for (int64_t i = 0; i < bundle.count; ++i) {
         const int64_t block = bundle.block(i);
-        blockwise_.accumulate(Operation::kSumsOf, g, block, staged, accumulators, own.buffer);
+        blockwise_.accumulate(Operation::kSumsOf, g, block, {}, staged, accumulators, own.buffer);
         for (int64_t first = 0; first < g.channels; first += at_once) {
           const int64_t channels = std::min(at_once, g.channels - first);
           operation_.reduce(blockwise_, g, {first, channels}, block, accumulators, own.total, own);
@@ -268,22 +289,9 @@ class Schedule {
           if (finishes_at_once()) {
             finish_sets(reduced, coefficients.from(reduced.channel), own);
           } else {
-            save(reduced, *own.total, at(block, reduced));
+            save(reduced, *own.total, saved(partials, block, reduced));
           }
         }
-      }
-    };
-    const auto restore = [&](int64_t block, const Group &g, Partial *partial) {
-      double *const memory = at(block, g);
-      for (int k = 0; k < Operation::kDoubles; ++k)
-        std::copy_n(memory + k * size_.c, g.channels, Operation::arrays(*partial)[k]);
-      operation_.set_count(blockwise_.blocks().at(block).elements(), partial);
-    };
-    const auto total = [&](const Group &g, const Workspace<Partial> &own) {
-      restore(0, g, own.total);
-      for (int64_t block = 1; block < plan_.blocks; ++block) {
-        restore(block, g, own.part);
-        operation_.merge(g, own.total, *own.part);
       }
     };
     auto finish = [&](int64_t index, int worker) {
@@ -293,7 +301,7 @@ class Schedule {
         for (int64_t first = 0; first < all.channels; first += kernels::kMaxGroup) {
           const Group g = {all.channel + first,
                            std::min<int64_t>(kernels::kMaxGroup, all.channels - first)};
-          total(g, own);
+          merge_saved(g, partials, own);
           f(g);
         }
       };
@@ -314,6 +322,22 @@ class Schedule {
     run_map(scratch, coefficients, Order::reverse);  // what was read last is still the hottest
   }
 
+  // Where those of a block are.
+  double *saved(double *partials, int64_t block, const Group &g) const {
+    return partials + block * Operation::kDoubles * size_.c + g.channel;
+  }
+  // All blocks into own.total.
+  [[gnu::noinline]] void merge_saved(const Group &g, double *partials,
+                                     const Workspace<Partial> &own) const {
+    for (int64_t block = 0; block < plan_.blocks; ++block) {
+      Partial *const partial = block == 0 ? own.total : own.part;
+      const double *const memory = saved(partials, block, g);
+      for (int k = 0; k < Operation::kDoubles; ++k)
+        std::copy_n(memory + k * size_.c, g.channels, Operation::arrays(*partial)[k]);
+      operation_.set_count(blockwise_.blocks().at(block).elements(), partial);
+      if (block != 0) operation_.merge(g, own.total, *partial);
+    }
+  }
   void save(const Group &g, Partial &partial, double *memory) const {
     for (int k = 0; k < Operation::kDoubles; ++k)
       std::copy_n(Operation::arrays(partial)[k], g.channels, memory + k * size_.c);
@@ -418,7 +442,7 @@ class Schedule {
   Plan plan_;         // where there are sums
   Tiles tiles_;       // where a map goes through the tensor on its own
   int workers_ = 1, map_workers_ = 1;
-  bool streaming_ = false;
+  bool streaming_ = false, in_series_ = false;
   // Of scratch: see set_offsets().
   int64_t partial_bytes_ = 0, shared_bytes_ = 0, worker_bytes_ = 0;
   int64_t coefficients_at_ = 0, partials_at_ = 0, sums_at_ = 0, inexact_at_ = 0, of_one_at_ = 0,

@@ -70,6 +70,13 @@ Blocks make_blocks(const Extents &size) {
   return blocks;
 }
 
+Blocks::Series Blocks::series(int64_t first) const {
+  if (parts_per_plane == 1) return {std::min(kMaxSeries, count - first), 1};
+  const int64_t planes = kMaxSeries / parts_per_plane;
+  if (planes < 2) return {std::min(kMaxSeries, parts_per_plane - first % parts_per_plane), 1};
+  return {parts_per_plane, std::min(planes, samples - first / parts_per_plane)};
+}
+
 Blocks::Block Blocks::at(int64_t index) const {
   if (count == 1) return {0, samples, 0, plane};
   if (parts_per_plane > 1) {

@@ -51,7 +51,24 @@ struct Blocks {
     return divide_up(count / parts_per_plane, at_once) * parts_per_plane;
   }
   Bundle bundle(int64_t index, int64_t at_once) const;
+
+  // Blocks of one channel, one after another, that are summed as if each were a channel, in one
+  // call of the kernels. Bands are those of SumsJob. Examples:
+  //   8 samples of 56x56, blocks of 2 samples      4 blocks, one band
+  //   3 samples of 112x112, blocks of half a one   3 bands of 2 blocks
+  struct Series {
+    int64_t in_band = 1, bands = 1;
+    int64_t count() const { return in_band * bands; }
+  };
+  // Whether all blocks are of one size, so that a channel is a few series.
+  bool has_series() const {
+    return count > 1 && (parts_per_plane > 1 ? plane % part : samples % count) == 0;
+  }
+  Series series(int64_t first) const;
 };
+// What begins and ends with each call costs about 100 ns in the caches, and 200 more from memory,
+// where nothing is on its way meanwhile: a sixth of the time of a block of 6272 elements.
+inline constexpr int64_t kMaxSeries = 16;
 
 // A group of channels [channel, channel + channels).
 struct Group {

@@ -28,7 +28,8 @@ Place place_of(const Cursor &cursor) { return {cursor.x - kX, cursor.g - kG}; }
 void note_planes(const Planes &planes) {
   const Runs &runs = planes.runs;
   Cursor start = planes.start;
-  for (int64_t c = 0; c < planes.job.channels; ++c, start = start.plus(runs.next_channel)) {
+  for (int64_t c = planes.channel; c < planes.end_channel;
+       ++c, start = start.plus(runs.next_channel)) {
     Ahead ahead;
     ahead.start(planes, c, start);
     Cursor of_turn = start;
@@ -46,34 +47,39 @@ void note_planes(const Planes &planes) {
 
 constexpr int64_t kBytes = 4;  // of an element
 
-// NCHW of more samples than the block has; g is twice as far from plane to plane.
+// NCHW of more samples than the block has; g is twice as far from plane to plane. Bands, if there
+// are several, are the samples that follow.
 SumsJob job_of(int64_t samples, int64_t channels, int64_t length) {
   SumsJob job;
   job.samples = samples;
   job.channels = channels;
   job.length = length;
-  job.x = {kX, length, channels * length, 1};
-  job.g = {kG, 2 * length, 2 * channels * length, 1};
+  const int64_t sample = channels * length, band = samples * sample;
+  job.x = {kX, length, sample, 1, band};
+  job.g = {kG, 2 * length, 2 * sample, 1, 2 * band};
+  job.fetches = true;
   return job;
 }
 
 }  // namespace
 
-// Catches: a fetch that stays in one plane, ends with the channel, or goes where nobody will read.
-TEST_CASE("runs: what is fetched is read 16 runs later, also in the next channel and block",
+// Catches: a fetch that stays in one plane, ends with the channel or the band, or goes where nobody
+// will read.
+TEST_CASE("runs: what is fetched is read 16 runs later, also in the next channel, band and block",
           "[runs]") {
   for (const int64_t length : {132, 196, 400, 784, 1000, 1536, 2048}) {  // 2 to 16 runs a plane
     const int64_t of_plane = (length + kRunElements - 1) / kRunElements;
     SumsJob job = job_of(kRunsAhead + 2, 3, length);
-    job.next_samples = job.samples;
+    job.bands = length % 3 + 1;
+    job.next_samples = job.bands * job.samples;
     steps.clear();
     sum_over_planes(job, kBytes, false, note_planes);
     std::vector<Place> read;
     for (const Step &step : steps) read.push_back(step.read);
     const auto count = static_cast<int64_t>(read.size());
-    REQUIRE(count == job.samples * job.channels * of_plane);
+    REQUIRE(count == job.bands * job.samples * job.channels * of_plane);
     for (int64_t i = 0; i < kRunsAhead; ++i) {  // the first runs of the next block
-      const int64_t block = job.samples * job.channels * length * kBytes;
+      const int64_t block = job.bands * job.samples * job.channels * length * kBytes;
       const Place &first = read[static_cast<size_t>(i)];
       read.push_back({first.x + block, first.g + 2 * block});
     }
