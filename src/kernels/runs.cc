@@ -63,6 +63,7 @@ Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
     fetches_turn = rows < kRowsOfRun && planes <= 4;
     skipped = kRunsAhead / of_turn;
     further = kRunsAhead % of_turn;
+    if (skipped == 0) nearer = std::max(kRunsAhead - kBytesAhead / run_bytes, int64_t{0});
     const Offsets to_first = times(channel, 1 - job.channels);
     to_next_band = combined(to_first, 1, next_band, 1);
     to_next_block = combined(combined(to_first, 1, next_band, 1 - job.bands), 1,
