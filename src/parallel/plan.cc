@@ -72,9 +72,10 @@ Blocks make_blocks(const Extents &size) {
 
 Blocks::Series Blocks::series(int64_t first) const {
   if (parts_per_plane == 1) return {std::min(kMaxSeries, count - first), 1};
-  const int64_t planes = kMaxSeries / parts_per_plane;
-  if (planes < 2) return {std::min(kMaxSeries, parts_per_plane - first % parts_per_plane), 1};
-  return {parts_per_plane, std::min(planes, samples - first / parts_per_plane)};
+  const int64_t equal = equal_parts(), planes = kMaxSeries / parts_per_plane;
+  if (equal == parts_per_plane && planes > 1)
+    return {equal, std::min(planes, samples - first / parts_per_plane)};
+  return {std::clamp(equal - first % parts_per_plane, int64_t{1}, kMaxSeries), 1};
 }
 
 Blocks::Block Blocks::at(int64_t index) const {

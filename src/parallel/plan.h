@@ -53,17 +53,20 @@ struct Blocks {
   Bundle bundle(int64_t index, int64_t at_once) const;
 
   // Blocks of one channel, one after another, that are summed as if each were a channel, in one
-  // call of the kernels. Bands are those of SumsJob. Examples:
+  // call of the kernels. All are of one size. Bands are those of SumsJob. Examples:
   //   8 samples of 56x56, blocks of 2 samples      4 blocks, one band
   //   3 samples of 112x112, blocks of half a one   3 bands of 2 blocks
+  //   a plane of 320x320, whose last part is less  16 blocks, then one
   struct Series {
     int64_t in_band = 1, bands = 1;
     int64_t count() const { return in_band * bands; }
   };
-  // Whether all blocks are of one size, so that a channel is a few series.
+  // Whether enough blocks are of one size.
   bool has_series() const {
-    return count > 1 && (parts_per_plane > 1 ? plane % part : samples % count) == 0;
+    if (parts_per_plane > 1) return equal_parts() > 1;
+    return count > 1 && samples % count == 0;
   }
+  int64_t equal_parts() const { return parts_per_plane - (plane % part == 0 ? 0 : 1); }
   Series series(int64_t first) const;
 };
 // What begins and ends with each call costs about 100 ns in the caches, and 200 more from memory,

@@ -91,6 +91,35 @@ TEST_CASE("bitwise: the result does not depend on the number of threads",
   }
 }
 
+// Catches: of a series of blocks (Blocks::series) another block that is summed again in double, or
+// whose pivot is taken. With one thread the 24 blocks of each channel are two series, with seven
+// each block is summed on its own.
+TEST_CASE("bitwise: blocks in a series that float cannot sum", "[numerics][bitwise][threads]") {
+  const tbb::global_control control(tbb::global_control::max_allowed_parallelism, 8);
+  tbb::task_arena arena(7);
+  for (const Extents &e :
+       {Extents{48, 2, 64, 64}, Extents{12, 2, 112, 112}, Extents{2, 2, 320, 320}}) {
+    Case c;
+    c.e = e;
+    c.data = c.module = BN2D_F32;
+    Inputs in = random_inputs(c, 5);
+    const int64_t sixth = e.c * e.plane() * e.n / 6;
+    for (size_t i = 0; i < in.x.size(); ++i) {
+      const int64_t part = static_cast<int64_t>(i) / sixth;
+      in.x[i] = rounded(c.data, in.x[i] * (part == 1 ? 1e-25 : part == 4 ? 1e23 : 1.0));
+    }
+    Outputs alone, got;
+    {
+      const Threads threads(1);
+      alone = run(c, in);
+    }
+    const Threads threads(7);
+    arena.execute([&] { got = run(c, in); });
+    INFO(describe(c));
+    CHECK(first_difference(alone, got) == "");
+  }
+}
+
 // Catches: a kernel for one layout, alignment or in-place form that adds in another order, a
 // rounding more in a strided copy, module and stateless functions that go different ways, streaming
 // stores that write something else.

@@ -103,6 +103,41 @@ TEST_CASE("bundles have each block once, and samples one after another", "[plan]
     }
 }
 
+// Catches: a block that no series has, or two; one that is not where a step leads to; a last one
+// that is smaller.
+TEST_CASE("series have the blocks of a channel in order, a constant step apart", "[plan]") {
+  for (const Extents &size :
+       {Extents{32, 2, 56, 56}, Extents{300, 2, 17, 20}, Extents{5, 1, 112, 112},
+        Extents{3, 1, 224, 224}, Extents{2, 1, 320, 320}, Extents{2, 1, 512, 1024},
+        Extents{3, 2, 150, 150}}) {
+    const Blocks blocks = make_blocks(size);
+    INFO(size.n << "x" << size.h << "x" << size.w << ", " << blocks.count << " blocks");
+    REQUIRE(blocks.has_series());
+    int64_t longest = 0;
+    for (int64_t first = 0; first < blocks.count;) {
+      const Blocks::Series series = blocks.series(first);
+      REQUIRE(series.count() >= 1);
+      REQUIRE(series.count() <= kMaxSeries);
+      REQUIRE(first + series.count() <= blocks.count);
+      longest = std::max(longest, series.count());
+      const Blocks::Block start = blocks.at(first);
+      for (int64_t i = 0; i < series.count(); ++i, ++first) {
+        const Blocks::Block block = blocks.at(first);
+        const int64_t band = i / series.in_band, step = i % series.in_band;
+        const bool has_parts = blocks.parts_per_plane > 1;
+        CHECK(block.first_sample == start.first_sample + (has_parts ? band : i * start.samples));
+        CHECK(block.position == start.position + (has_parts ? step * blocks.part : 0));
+        CHECK(block.samples == start.samples);
+        CHECK(block.length == start.length);
+      }
+    }
+    CHECK(longest > 1);
+  }
+  CHECK_FALSE(make_blocks({131, 2, 20, 20}).has_series());  // of 14 and 15 samples
+  CHECK_FALSE(make_blocks({7, 1, 100, 96}).has_series());   // a plane is a larger and a smaller one
+  CHECK_FALSE(make_blocks({1, 2, 80, 80}).has_series());    // one block
+}
+
 // Catches: a block that begins inside of a run, whose sums would be others, or of a byte of a mask.
 TEST_CASE("blocks of a plane begin where a run does", "[plan]") {
   for (const int64_t plane : {200 * 200, 300 * 301, 511 * 513, 1024 * 1024, 1999 * 2003}) {

@@ -71,7 +71,7 @@ TEST_CASE("runs: what is fetched is read 16 runs later, also in the next channel
     const int64_t of_plane = (length + kRunElements - 1) / kRunElements;
     SumsJob job = job_of(kRunsAhead + 2, 3, length);
     job.bands = length % 3 + 1;
-    job.next_samples = job.bands * job.samples;
+    job.next_samples = job.bands * job.samples + 5;
     steps.clear();
     sum_over_planes(job, kBytes, false, note_planes);
     std::vector<Place> read;
@@ -79,7 +79,7 @@ TEST_CASE("runs: what is fetched is read 16 runs later, also in the next channel
     const auto count = static_cast<int64_t>(read.size());
     REQUIRE(count == job.bands * job.samples * job.channels * of_plane);
     for (int64_t i = 0; i < kRunsAhead; ++i) {  // the first runs of the next block
-      const int64_t block = job.bands * job.samples * job.channels * length * kBytes;
+      const int64_t block = job.next_samples * job.channels * length * kBytes;
       const Place &first = read[static_cast<size_t>(i)];
       read.push_back({first.x + block, first.g + 2 * block});
     }
