@@ -92,7 +92,7 @@ Blockwise::Bands Blockwise::bands_of(const View &view, const Group &group,
     return {series.in_band, series.bands,
             blocks_.parts_per_plane > 1 ? blocks_.part : blocks_.samples / blocks_.count * stride.n,
             stride.n};
-  if (block_ == 1 || group.channels <= block_) return {group.channels, 1, stride.c, 0};
+  if (!has_bands(group, series)) return {group.channels, 1, stride.c, 0};
   return {block_, group.channels / block_, stride.c,
           view.block == 0 ? block_ * stride.c : view.block_stride};
 }
@@ -183,7 +183,7 @@ void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index,
     job.next_samples = next.first_sample - block.first_sample;
     job.next_positions = next.position - block.position;
   }
-  for (int k = 0; k < kReadTensors && !staged.exists(); ++k) {
+  for (int k = 0; k < kReadTensors && has_bands(group, series); ++k) {
     const Bands bands = bands_of(tensors_.*kTensors[k], group, series);
     kernels::Stream &stream = job.*kernels::SumsJob::kTensors[k];
     job.channels = bands.channels;

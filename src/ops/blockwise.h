@@ -305,6 +305,9 @@ class Blockwise {
     int64_t channels, count, channel_stride, stride;
   };
   Bands bands_of(const View &view, const Group &group, const Blocks::Series &series) const;
+  bool has_bands(const Group &group, const Blocks::Series &series) const {
+    return series.count() > 1 || (block_ != 1 && group.channels > block_);
+  }
   bool has_bands_of_blocks(kernels::SumsOf op, const Group &group) const;
   [[gnu::cold]] void set_staged(const Staged &staged, const Blocks::Block &block,
                                 kernels::SumsJob &job) const;
