@@ -58,17 +58,15 @@ Blockwise::Mode Blockwise::mode_for(int count, bool has_mask) const {
   return planes ? Mode::planes : Mode::packed;
 }
 
-kernels::Stream Blockwise::stream(const View &view, const Group &group,
-                                  const Blocks::Block &block) const {
-  kernels::Stream stream;
-  if (!view.exists()) return stream;
+void Blockwise::set_stream(const View &view, const Group &group, const Blocks::Block &block,
+                           kernels::Stream &stream) const {
+  if (!view.exists()) return;
   const Place place = place_of(group.channel);
   stream.data = view.at(place.sample + block.first_sample, place.channel, 0, 0) +
                 block.position * view.stride.w * dtype_size(dtype_);
   stream.channel = view.stride.c;
   stream.sample = view.stride.n;
   stream.position = view.stride.w;
-  return stream;
 }
 
 template <class Job>
@@ -77,10 +75,10 @@ Job Blockwise::job_of(const Group &group, const Blocks::Block &block) const {
   job.channels = group.channels;
   job.samples = block.samples;
   job.length = block.length;
-  job.x = stream(tensors_.x, group, block);
-  job.g = stream(tensors_.g, group, block);
-  job.side = stream(tensors_.side, group, block);
-  job.v = stream(tensors_.v, group, block);
+  set_stream(tensors_.x, group, block, job.x);
+  set_stream(tensors_.g, group, block, job.g);
+  set_stream(tensors_.side, group, block, job.side);
+  set_stream(tensors_.v, group, block, job.v);
   job.slope = tensors_.slope;
   return job;
 }
@@ -244,8 +242,8 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
   if (mode_ == Mode::packed && !has_rows_)
     return packed_map(op, group, block, coefficients, streaming, *new (buffer) Packed);
   auto job = job_of<kernels::MapJob>(group, block);
-  job.out = stream(tensors_.out, group, block);
-  job.out2 = stream(tensors_.out2, group, block);
+  set_stream(tensors_.out, group, block, job.out);
+  set_stream(tensors_.out2, group, block, job.out2);
   job.coefficients = coefficients.regular;
   job.coefficient_stride = coefficients.stride;
   if (has_gradients) {

@@ -323,7 +323,15 @@ class Blockwise {
                                   int64_t element_bytes, std::byte *signs) const;
   [[gnu::cold]] void pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs,
                                 int64_t element_bytes, const Piece &piece) const;
-  kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const;
+  // Into a stream without data. (As a result it would be copied in vectors, before what was stored
+  // in single numbers is there: 14 of 490 ns of the smallest eval.)
+  void set_stream(const View &view, const Group &group, const Blocks::Block &block,
+                  kernels::Stream &stream) const;
+  kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const {
+    kernels::Stream stream;
+    set_stream(view, group, block, stream);
+    return stream;
+  }
   // Where in the tensors the samples of a channel of a set begin.
   struct Place {
     int64_t sample, channel;
