@@ -50,7 +50,7 @@ inline constexpr int kMaxSums = 5;     // sums of one kernel
 struct Stream {
   void *data = nullptr;
   int64_t channel = 0, sample = 0, position = 0;
-  int64_t band = 0;  // of channels (SumsJob)
+  int64_t band = 0;  // from band to band (SumsJob)
 };
 
 enum class Layout {
@@ -86,7 +86,8 @@ struct SumsJob {
   int64_t samples = 0, length = 0;  // a block: `length` positions of each of `samples` samples
   Stream x, g, side, v;             // side: tells which side of the activation an element is on
   double slope = 0;                 // factor of the gradient where it is damped
-  int64_t next_samples = 0, next_positions = 0;  // from this block to what is summed next; 0: none
+  // From this block to what is summed next. 0: nothing is, and the start of this one is fetched.
+  int64_t next_samples = 0, next_positions = 0;
   bool fetches = false;            // what is read is fetched ahead: the caches do not hold it
   bool in_double = false;          // float and half data: not in float
   bool first = true;               // first piece of a block: accumulators start at 0

@@ -63,7 +63,7 @@ Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
     fetches_turn = rows < kRowsOfRun && planes <= 4;
     skipped = kRunsAhead / of_turn;
     further = kRunsAhead % of_turn;
-    if (skipped == 0) nearer = std::max(kRunsAhead - kBytesAhead / run_bytes, int64_t{0});
+    if (skipped == 0) nearer = kRunsAhead - kBytesAhead / run_bytes;
     const Offsets to_first = times(channel, 1 - job.channels);
     to_next_band = combined(to_first, 1, next_band, 1);
     to_next_block = combined(combined(to_first, 1, next_band, 1 - job.bands), 1,
@@ -151,11 +151,12 @@ class RunAdder {
     run_.kept_channels = kKeptChannels / run_.lanes;
   }
 
-  // From now on the channels of a band; `from` of a run is where channel 0 of the job would be.
+  // From now on runs are of the band whose first channel is `first`. `from` of a run is where
+  // channel 0 of the job would be if all channels were spaced as in this band.
   void start_band(int64_t first) { first_ = first; }
 
-  // is_last: of the band. What is behind it may be nobody's memory, and looking for that takes
-  // long.
+  // is_last: of the band. What is behind the last one may be nobody's memory, and looking for that
+  // takes long. Others are mostly followed by the next one; they are long enough not to mind.
   void add(const Cursor &from, const Pattern &pattern, bool is_last = false) {
     run_.fetches = run_.job.fetches && !is_last;
     if (&pattern != pattern_) set_pattern(pattern);
@@ -254,7 +255,7 @@ class RunAdder {
   void (*const add_)(const PartsOfRun &run);
   const Pattern *pattern_ = nullptr;
   int pattern_lanes_ = 0;
-  int64_t first_ = 0;  // channel of the band
+  int64_t first_ = 0;  // channel of the job with which the band begins
   PartsOfRun run_;
 };
 
@@ -333,9 +334,10 @@ void sum_over_channels(const SumsJob &job, int64_t element_bytes, In in, int ter
   const Offsets to_next_turn = combined(runs.next_turn, 1, runs.next_run, -runs.whole);
   RunAdder whole(columns, runs, runs.next_run, in, few ? 1 : kLanes, kept, add),
       rest(job, runs, to_next_turn, in, kLanes, kept, add);
-  const Offsets to_next_band = combined(runs.next_band, 1, runs.next_channel, -job.channels);
+  // Less the channels of a band, because kernels count channels from the first one of the job.
+  const Offsets step = combined(runs.next_band, 1, runs.next_channel, -job.channels);
   Cursor of_band = runs.start;
-  for (int64_t band = 0; band < job.bands; ++band, of_band = of_band.plus(to_next_band)) {
+  for (int64_t band = 0; band < job.bands; ++band, of_band = of_band.plus(step)) {
     whole.start_band(band * job.channels);
     rest.start_band(band * job.channels);
     Cursor of_turn = of_band;
@@ -350,7 +352,7 @@ void sum_over_channels(const SumsJob &job, int64_t element_bytes, In in, int ter
 
 bool sum_over_columns(const SumsJob &job, int64_t element_bytes, In in, int terms,
                       void (*add)(const PartsOfRun &run)) {
-  if (job.buffer == nullptr || !job.first) return false;  // a packed piece
+  if (job.buffer == nullptr || !job.first || job.bands != 1) return false;  // first: a packed piece
   if (job.length > kLanes || job.channels < 2 || job.samples < kRowsOfRun) return false;
   for (const auto tensor : SumsJob::kTensors)
     if ((job.*tensor).data != nullptr && (job.*tensor).channel != job.length) return false;

@@ -82,8 +82,9 @@ struct Planes {
 
 inline constexpr int64_t kRunsAhead = 16, kBytesAhead = 4096;
 
-// Where to fetch from while a run is read: the run that is read kRunsAhead runs later. Planes may
-// be far from each other, so it is counted in runs. An example with planes of 2 runs and 5 runs
+// Where to fetch from while a run is read: the run that is read kRunsAhead runs later, within a
+// large plane kBytesAhead later. (Where nothing is fetched at all: kHardwareFollows.) Planes may be
+// far from each other, so it is counted in runs. An example with planes of 2 runs and 5 runs
 // ahead: run 0 of a plane fetches run 1 of the plane after the next one, and run 1 fetches run 0 of
 // the third one after it.
 //
@@ -162,7 +163,7 @@ struct PartsOfRun {
   int64_t kept_channels = kKeptChannels;  // of each of these lanes
   int64_t channel = 0, channels = 0;
   int lane = 0, end_lane = 0;
-  Cursor from = {};      // of the first of these lanes, of the first channel of the job
+  Cursor from = {};      // of the first of these lanes, where channel 0 would be (RunAdder)
   int count = 0;         // of the parts
   bool fetches = false;  // what is `later`
   Part parts[4] = {};

@@ -96,7 +96,7 @@ Blockwise::Bands Blockwise::bands_of(const View &view, const Group &group,
 }
 
 // Whether all blocks of a group are a constant stride apart in what the sums read. (Blocks of 16
-// and of 8 in one call are not.)
+// and of 8 in one call are not.) pointwise_sums() takes one block at a time.
 bool Blockwise::has_bands_of_blocks(kernels::SumsOf op, const Group &group) const {
   bool has = block_ != 1 && group.channel % block_ == 0 && group.channels % block_ == 0 &&
              !has_pointwise_sums(op);
@@ -173,8 +173,7 @@ void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index,
   auto job = job_of<kernels::SumsJob>(group, block);
   if (staged.exists()) set_staged(staged, block, job);
   job.in_double = in_double;
-  const int64_t read_bytes = (tensors_.g.exists() ? 2 : 1) * tensor_bytes();
-  job.fetches = !staged.exists() && read_bytes > 2 * kHeldBytes;
+  job.fetches = !staged.exists() && fetches();
   const int64_t next_index = index + series.count();
   if (job.fetches && next_index < blocks_.count) {
     const Blocks::Block next = blocks_.at(next_index);

@@ -81,7 +81,7 @@ struct Accumulators {
     some.side_bound = side_bound_at(c);
     return some;
   }
-  // For the first `count` channels what there is for the first one.
+  // Copies what the first channel is summed around to the first `count`.
   void repeat(int64_t count) const;
   // From channel c on.
   void *pivot_at(int64_t c) const { return at(pivot, c); }
@@ -208,11 +208,12 @@ class Blockwise {
 
   // Adds the elements of one block for a group, from what is staged of it. Pivots for the sums of
   // forward are read first.
-  // Of a group of one channel several blocks: sums of block i are where those of channel i would
-  // be.
+  // A series has several blocks of one channel; the sums of its block i go where those of channel i
+  // would.
   void accumulate(kernels::SumsOf op, const Group &group, int64_t block,
                   const Blocks::Series &series, const Staged &staged,
                   const Accumulators &accumulators, void *buffer) const;
+  // Whether blocks of one channel may be summed as a series.
   bool has_series(kernels::SumsOf op) const;
   // Float and half data: the same in double, around the pivot that is there.
   void accumulate_in_double(kernels::SumsOf op, const Group &group, int64_t block,
@@ -259,7 +260,8 @@ class Blockwise {
     return mode == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
   }
   kernels::Layout layout() const { return layout_of(mode_); }
-  // Calls f(part) for the parts of a group that a block has. 1: the group as a whole.
+  // Calls f(part) for each block of channels that a group touches; of blocks of 1 once, for the
+  // whole group.
   template <class F>
   static void for_each_part(const Group &group, int64_t block, const F &f) {
     const int64_t end = group.channel + group.channels;
@@ -287,7 +289,7 @@ class Blockwise {
   void set_channels(const Accumulators &accumulators, int64_t c, kernels::SumsJob &job) const;
   void read_pivots(const Group &group, int64_t index, const Blocks::Series &series,
                    const Accumulators &accumulators) const;
-  // What is read is fetched ahead where the caches do not hold it.
+  // Whether what the sums read is fetched ahead: where the caches do not hold it.
   bool fetches() const { return (tensors_.g.exists() ? 2 : 1) * tensor_bytes() > 2 * kHeldBytes; }
   void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
                    const Accumulators &accumulators, bool in_double, Packed &packed) const;
@@ -305,6 +307,8 @@ class Blockwise {
     int64_t channels, count, channel_stride, stride;
   };
   Bands bands_of(const View &view, const Group &group, const Blocks::Series &series) const;
+  // Of a part that accumulate() has made: it is larger than a block only where all blocks are a
+  // constant stride apart.
   bool has_bands(const Group &group, const Blocks::Series &series) const {
     return series.count() > 1 || (block_ != 1 && group.channels > block_);
   }

@@ -1,5 +1,6 @@
 // Blockwise, where tensors have no layout in common: packed copies of pieces, or of bundles of
-// blocks (staged), and planes whose rows have gaps between them.
+// blocks (staged), masks, extreme channels as doubles, and planes whose rows have gaps between
+// them.
 #include <algorithm>
 #include <iterator>
 #include <new>
@@ -146,7 +147,7 @@ void Blockwise::set_staged(const Staged &staged, const Blocks::Block &block,
                   });
 }
 
-// The same of one piece.
+// What a job reads of one piece: job_of() of packed copies.
 template <class Job>
 Job Blockwise::job_of_piece(const Piece &piece, Packed &packed) const {
   Job job;

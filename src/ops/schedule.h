@@ -210,7 +210,7 @@ class Schedule {
       const Workspace<Partial> own = workspace(scratch, worker);
       const Accumulators accumulators(own.accumulators, Operation::kSums, accumulated(), wide());
       operation_.set_centers(g, accumulators);
-      if (in_series_) accumulators.repeat(kMaxSeries);
+      if (in_series_) accumulators.repeat(kMaxSeries);  // of forward nothing that is used
       for (int64_t block = 0; block < plan_.blocks;) {
         const Blockwise::Staged staged = blockwise_.stage(g, {block, 1, 1}, own.buffer);
         const Blocks::Series series =
@@ -237,8 +237,9 @@ class Schedule {
     for_each_unit(pool_, plan_.workers, plan_.groups, Order::forward, unit, fence());
   }
 
-  // Sums of `count` blocks, from `block` on, into own.total. They are in own.part, those of block
-  // 0, and of what is summed with it, in own.total. Several blocks are of one channel.
+  // Merges `count` blocks, from `block` on, into own.total. `sums` has them: own.total where
+  // `block` is 0, else own.part. If there are several, all are of one channel, and block i is where
+  // channel i would be.
   [[gnu::noinline]] void merge(const Group &g, const Partial &sums, int64_t block, int64_t count,
                                const Workspace<Partial> &own) const {
     for (int64_t i = block == 0 ? 1 : 0; i < count; ++i) {
@@ -322,11 +323,11 @@ class Schedule {
     run_map(scratch, coefficients, Order::reverse);  // what was read last is still the hottest
   }
 
-  // Where those of a block are.
+  // Where the sums of a block are saved.
   double *saved(double *partials, int64_t block, const Group &g) const {
     return partials + block * Operation::kDoubles * size_.c + g.channel;
   }
-  // All blocks into own.total.
+  // Merges the saved sums of all blocks into own.total.
   [[gnu::noinline]] void merge_saved(const Group &g, double *partials,
                                      const Workspace<Partial> &own) const {
     for (int64_t block = 0; block < plan_.blocks; ++block) {

@@ -70,6 +70,8 @@ Blocks make_blocks(const Extents &size) {
   return blocks;
 }
 
+// Of blocks of whole planes up to kMaxSeries. Of equal parts of planes as many whole planes as fit,
+// each of them a band. Else equal parts of one plane; a last part that is smaller is alone.
 Blocks::Series Blocks::series(int64_t first) const {
   if (parts_per_plane == 1) return {std::min(kMaxSeries, count - first), 1};
   const int64_t equal = equal_parts(), planes = kMaxSeries / parts_per_plane;

@@ -91,9 +91,9 @@ TEST_CASE("bitwise: the result does not depend on the number of threads",
   }
 }
 
-// Catches: of a series of blocks (Blocks::series) another block that is summed again in double, or
-// whose pivot is taken. With one thread the 24 blocks of each channel are two series, with seven
-// each block is summed on its own.
+// Catches: in a series of blocks (Blocks::Series) the wrong block summed again in double, or the
+// pivot of another block. With one thread each channel is two series of 24 blocks in all, or four
+// of 34; with seven each block is summed on its own.
 TEST_CASE("bitwise: blocks in a series that float cannot sum", "[numerics][bitwise][threads]") {
   const tbb::global_control control(tbb::global_control::max_allowed_parallelism, 8);
   tbb::task_arena arena(7);

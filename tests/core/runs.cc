@@ -94,13 +94,14 @@ TEST_CASE("runs: what is fetched is read 16 runs later, also in the next channel
 
 // Catches: planes of many runs whose beginning nobody fetches: the hardware follows within a plane,
 // not to the next.
-TEST_CASE("runs: in large planes 8 runs ahead, and the beginning of the next one", "[runs]") {
+TEST_CASE("runs: in large planes 4 KiB ahead, and the beginning of the next one", "[runs]") {
+  const int64_t bytes = GENERATE(4, 2), ahead = bytes == 4 ? 8 : 16;
   for (const int64_t length : {2049, 3136, 12544}) {
     const int64_t of_plane = (length + kRunElements - 1) / kRunElements,
-                  run_bytes = kRunElements * kBytes;
+                  run_bytes = kRunElements * bytes;
     const SumsJob job = job_of(3, 2, length);
     steps.clear();
-    sum_over_planes(job, kBytes, false, note_planes);
+    sum_over_planes(job, bytes, false, note_planes);
     REQUIRE(static_cast<int64_t>(steps.size()) == 6 * of_plane);
     int64_t wrong = 0;
     for (int64_t i = 0; i < 5 * of_plane; ++i) {
@@ -109,8 +110,7 @@ TEST_CASE("runs: in large planes 8 runs ahead, and the beginning of the next one
           steps[static_cast<size_t>((run + kRunsAhead < of_plane ? plane : plane + 1) * of_plane)]
               .read;
       const int64_t to =
-          (run + kRunsAhead < of_plane ? run + kRunsAhead / 2 : run + kRunsAhead - of_plane) *
-          run_bytes;
+          (run + kRunsAhead < of_plane ? run + ahead : run + kRunsAhead - of_plane) * run_bytes;
       wrong += !(steps[static_cast<size_t>(i)].fetched == Place{first.x + to, first.g + to});
     }
     INFO("plane of " << length);
