@@ -155,8 +155,8 @@ class RunAdder {
   // channel 0 of the job would be if all channels were spaced as in this band.
   void start_band(int64_t first) { first_ = first; }
 
-  // is_last: of the band. What is behind the last one may be nobody's memory, and looking for that
-  // takes long. Others are mostly followed by the next one; they are long enough not to mind.
+  // is_last: of the band. Nothing is fetched then: what is behind the last band may be nobody's
+  // memory, and looking for that takes long. (The next band is not fetched either.)
   void add(const Cursor &from, const Pattern &pattern, bool is_last = false) {
     run_.fetches = run_.job.fetches && !is_last;
     if (&pattern != pattern_) set_pattern(pattern);

@@ -618,7 +618,7 @@ class LanesOfPlane {
 
 // Whether nothing is fetched in planes of more than kRunsToFollow runs. A line takes so few
 // instructions that the core and its prefetchers look far enough ahead by themselves. Backward of
-// (32,64,112,112) takes 0.93 of the time, its sums 0.85 (one thread). With AVX2 they would take
+// (32,64,112,112) takes 0.90 of the time, its sums 0.82 (one thread). With AVX2 they would take
 // 1.07 and 1.04, those of bfloat16 1.0 and 1.12. Planes of 24x24, 5 runs, would take 1.04; of
 // 28x28, 7 runs, they take 0.95.
 template <SumsOf kOf, class T>

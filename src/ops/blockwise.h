@@ -327,8 +327,8 @@ class Blockwise {
                                   int64_t element_bytes, std::byte *signs) const;
   [[gnu::cold]] void pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs,
                                 int64_t element_bytes, const Piece &piece) const;
-  // Into a stream without data. (As a result it would be copied in vectors, before what was stored
-  // in single numbers is there: 14 of 490 ns of the smallest eval.)
+  // Sets a stream that has no data. (Returned, it was copied in vectors before the single numbers
+  // that had just been stored were there: eval of (1,16,8,8) took 471 ns, not 447.)
   void set_stream(const View &view, const Group &group, const Blocks::Block &block,
                   kernels::Stream &stream) const;
   kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const {
