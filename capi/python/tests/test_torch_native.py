@@ -699,16 +699,23 @@ def test_nothing_is_kept(path):
             module(x[:1, :, :1, :1])
 
     watched = [module, x, z, module.weight, module.running_mean, _autograd.gradients, _api.fail]
+    growths = []
     with taking(path):
         for _ in range(3):
             work()
-        gc.collect()
-        counts, memory = [sys.getrefcount(one) for one in watched], resident()
-        for _ in range(20):
-            work()
-        gc.collect()
-        assert [sys.getrefcount(one) for one in watched] == counts
-    assert resident() - memory < 20 * x.nbytes / 2
+        # A leak grows each time. What the allocator keeps for itself grows now and then, by 12 MB once.
+        for _ in range(4):
+            gc.collect()
+            counts, memory = [sys.getrefcount(one) for one in watched], resident()
+            for _ in range(20):
+                work()
+            gc.collect()
+            assert [sys.getrefcount(one) for one in watched] == counts
+            growths.append(resident() - memory)
+            if growths[-1] < 20 * x.nbytes / 2:
+                break
+        else:
+            pytest.fail(f"each 20 calls keep memory: {growths} bytes more")
 
 
 @BOTH
