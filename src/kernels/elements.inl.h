@@ -183,6 +183,8 @@ class LastVector {
   HWY_INLINE Vec<D> load(const T *p, Vec<D> pad) const {
     return IfThenElse(first_, load_some(p), pad);
   }
+  // 0 in the other lanes.
+  HWY_INLINE Vec<D> only(Vec<D> v) const { return IfThenElseZero(first_, v); }
 
  private:
   using A = TFromD<D>;

@@ -70,6 +70,7 @@ Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
                              combined(sample, job.next_samples, position, job.next_positions), 1);
   }
   next_channel = channel;
+  next_sample = sample;
   next_turn = times(sample, planes);
   next_run = times(position, kRunElements);
   next_lane = position;
@@ -98,9 +99,8 @@ void Ahead::start(const Planes &planes, int64_t channel, const Cursor &start) {
                        : after_.plus(times(runs.next_turn, std::min(turn_ - end_, runs.turns - 1)));
 }
 
-void sum_over_planes(const SumsJob &job, int64_t element_bytes, bool needs_whole,
-                     void (*add)(const Planes &planes)) {
-  const Runs runs(job, element_bytes, needs_whole);
+void sum_over_planes(const SumsJob &job, int64_t element_bytes, void (*add)(const Planes &planes)) {
+  const Runs runs(job, element_bytes, false);
   if (runs.turns == 0) return;
   // Small planes that follow one another: all channels of a few samples, then of the next ones. The
   // hardware follows that many runs of memory. Sample after sample of one channel would jump, often
@@ -278,14 +278,21 @@ struct Buffer {
 };
 static_assert(sizeof(Buffer) <= kSumsBufferBytes);
 
-// The arrays of a job for columns: the element of column i is that of channel channel_of(i).
-template <class A, class F>
-void spread(const void *array, int64_t count, const F &channel_of, void *to) {
+// Which channel a column belongs to. A table, because to divide takes longer than all else.
+struct ChannelOfColumn {
+  uint8_t channel[kColumns];
+  int64_t count = 0;
+  void add(int64_t of_channel) { channel[count++] = static_cast<uint8_t>(of_channel); }
+};
+
+// The arrays of a job for `count` columns. first: the channel that the table calls 0.
+template <class A>
+void spread(const void *array, int64_t first, const ChannelOfColumn &of, int64_t count, void *to) {
   for (int64_t i = 0; array != nullptr && i < count; ++i)
-    static_cast<A *>(to)[i] = static_cast<const A *>(array)[channel_of(i)];
+    static_cast<A *>(to)[i] = static_cast<const A *>(array)[first + of.channel[i]];
 }
-template <class F>
-SumsJob job_of_columns(const SumsJob &job, bool wide, int64_t count, const F &channel_of) {
+SumsJob job_of_columns(const SumsJob &job, bool wide, int64_t first, const ChannelOfColumn &of,
+                       int64_t count) {
   ColumnArrays &arrays = *static_cast<ColumnArrays *>(job.buffer);
   SumsJob columns = job;
   columns.channels = count;
@@ -294,13 +301,13 @@ SumsJob job_of_columns(const SumsJob &job, bool wide, int64_t count, const F &ch
                                  {&SumsJob::side_threshold, arrays.threshold},
                                  {&SumsJob::side_bound, arrays.bound}}) {
     if (wide) {
-      spread<double>(job.*from, count, channel_of, to);
+      spread<double>(job.*from, first, of, count, to);
     } else {
-      spread<float>(job.*from, count, channel_of, to);
+      spread<float>(job.*from, first, of, count, to);
     }
     columns.*from = job.*from != nullptr ? to : nullptr;
   }
-  spread<double>(job.center_lo, count, channel_of, arrays.center_lo);
+  spread<double>(job.center_lo, first, of, count, arrays.center_lo);
   columns.center_lo = arrays.center_lo;
   return columns;
 }
@@ -327,9 +334,12 @@ void sum_over_channels(const SumsJob &job, int64_t element_bytes, In in, int ter
   const Runs runs(job, element_bytes, true);
   const bool few = runs.whole != 0 && job.bands == 1 && has_few_channels(job);
   SumsJob columns = job;
-  if (few)
-    columns = job_of_columns(job, wide, kLanes * job.channels,
-                             [&](int64_t i) { return i % job.channels; });
+  if (few) {
+    ChannelOfColumn of;
+    for (int lane = 0; lane < kLanes; ++lane)
+      for (int64_t c = 0; c < job.channels; ++c) of.add(c);
+    columns = job_of_columns(job, wide, 0, of, of.count);
+  }
   float *const kept = static_cast<Buffer *>(job.buffer)->kept;
   const Offsets to_next_turn = combined(runs.next_turn, 1, runs.next_run, -runs.whole);
   RunAdder whole(columns, runs, runs.next_run, in, few ? 1 : kLanes, kept, add),
@@ -361,12 +371,14 @@ bool sum_over_columns(const SumsJob &job, int64_t element_bytes, In in, int term
   Buffer &buffer = *static_cast<Buffer *>(job.buffer);
   ColumnArrays &arrays = buffer.columns;
   const int64_t at_once = kColumns / job.length, step = accumulators_of(wide) / kLanes * kColumns;
+  ChannelOfColumn of;
+  for (int64_t c = 0; c < std::min(at_once, job.channels); ++c)
+    for (int64_t i = 0; i < job.length; ++i) of.add(c);
   Cursor start = runs.start;
   for (int64_t c = 0; c < job.channels;
        c += at_once, start = start.plus(times(runs.next_channel, at_once))) {
     const int64_t channels = std::min(at_once, job.channels - c);
-    SumsJob columns = job_of_columns(job, wide, channels * job.length,
-                                     [&](int64_t i) { return c + i / job.length; });
+    SumsJob columns = job_of_columns(job, wide, c, of, channels * job.length);
     columns.accumulators = arrays.accumulators;
     // The low parts of pairs come after all columns.
     columns.accumulator_stride = kColumns / kLanes;
@@ -381,7 +393,7 @@ bool sum_over_columns(const SumsJob &job, int64_t element_bytes, In in, int term
         for (int64_t half = 0; half < accumulators_of(wide); half += kLanes, to += kLanes) {
           const double *const from =
               arrays.accumulators + term * step + half / kLanes * kColumns + i * job.length;
-          std::fill(std::copy_n(from, job.length, to), to + kLanes, 0.0);
+          for (int64_t k = 0; k < kLanes; ++k) to[k] = k < job.length ? from[k] : 0.0;
         }
   }
   return true;

@@ -55,7 +55,7 @@ struct Runs {
   int64_t skipped = 0, further = 0;  // what is fetched ahead: so many turns and runs later
   int64_t nearer = 0;                // so many runs less within a large plane
   Cursor start;
-  Offsets next_channel, next_turn, next_run;
+  Offsets next_channel, next_sample, next_turn, next_run;
   Offsets next_band;
   // Only where something is fetched ahead: from the last channel of a band to the first one of the
   // next band, and of the block that is summed next.
@@ -117,8 +117,7 @@ class Ahead {
 };
 
 // Calls add for the planes of a block whose vectors run along positions.
-void sum_over_planes(const SumsJob &job, int64_t element_bytes, bool needs_whole,
-                     void (*add)(const Planes &planes));
+void sum_over_planes(const SumsJob &job, int64_t element_bytes, void (*add)(const Planes &planes));
 
 // A run whose vectors run along channels is summed in parts, each of a few elements of every lane.
 // Positions are mostly a power of two of bytes apart there, so that few sets of L1 hold all of a

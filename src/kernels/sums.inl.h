@@ -254,32 +254,34 @@ HWY_INLINE Terms<kOf, D> AddTerms(const Terms<kOf, D> &a, const Terms<kOf, D> &b
   return s;
 }
 
-// The tree over the rows of a run: ((0 1) (2 3)) ((4 5) (6 7)). leaf(k) reads the elements of row
-// k; those of a row that is not there are 0. Where the code is unrolled, pairs of such rows are
-// left out.
-template <SumsOf kOf, bool kUnrolled, class D, class Leaf>
-HWY_INLINE Terms<kOf, D> TreeOfRows(D d, int rows, const Leaf &leaf) {
-  constexpr int kPairs = kRowsOfRun / 2;
-  Terms<kOf, D> pair[kPairs];
-  const auto set_pair = [&](int k) BN2D_INLINED {
-    pair[k] = TermsOfTwo<kOf>(d, leaf(2 * k), leaf(2 * k + 1));
-  };
-  if constexpr (kUnrolled) {
-    set_pair(0);
-    if (rows > 2) {
-      set_pair(1);
-      pair[0] = AddTerms(pair[0], pair[1]);
-    }
-    if (rows <= kPairs) return pair[0];
-    set_pair(2);
-    if (rows > 6) {
-      set_pair(3);
-      pair[2] = AddTerms(pair[2], pair[3]);
-    }
-    return AddTerms(pair[0], pair[2]);
+// The tree over the rows of a run: ((0 1) (2 3)) ((4 5) (6 7)). of_pair(k): the terms of rows 2k
+// and 2k + 1. Pairs of rows that are not there are left out. kPairs: how many have code of their
+// own: 4, or 2 or 1 in a loop.
+template <SumsOf kOf, int kPairs, class D, class OfPair>
+HWY_INLINE Terms<kOf, D> TreeOfRows(D d, int rows, const OfPair &of_pair) {
+  if constexpr (kPairs == 4) {
+    Terms<kOf, D> sum = of_pair(0);
+    if (rows > 2) sum = AddTerms(sum, of_pair(1));
+    if (rows <= 4) return sum;
+    Terms<kOf, D> half = of_pair(2);
+    if (rows > 6) half = AddTerms(half, of_pair(3));
+    return AddTerms(sum, half);
   } else {
-    Repeat<kPairs, false>(set_pair);
-    return AddTerms(AddTerms(pair[0], pair[1]), AddTerms(pair[2], pair[3]));
+    // 0 + a is a, but for the sign of a 0, which is lost in the accumulators anyway.
+    Terms<kOf, D> sum = NoTerms<kOf>(d);
+#pragma GCC unroll 1
+    for (int k = 0; 2 * k < rows; k += 2) {
+      Terms<kOf, D> half = NoTerms<kOf>(d);
+      if constexpr (kPairs == 2) {
+        half = of_pair(k);
+        if (2 * (k + 1) < rows) half = AddTerms(half, of_pair(k + 1));
+      } else {
+#pragma GCC unroll 1
+        for (int i = k; i < k + 2 && 2 * i < rows; ++i) half = AddTerms(half, of_pair(i));
+      }
+      sum = AddTerms(sum, half);
+    }
+    return sum;
   }
 }
 
@@ -414,20 +416,6 @@ HWY_INLINE void FetchElement(const Cursor &ahead, const Offsets &offset) {
   if constexpr (kAct == Act::relu || kAct == Act::sloped) Prefetch(ahead.side + offset.side);
 }
 
-// The end of a plane costs few instructions with masks. Without, it is a function of its own.
-#if HWY_TARGET == HWY_AVX3
-#define BN2D_TAIL HWY_INLINE
-#else
-#define BN2D_TAIL BN2D_KERNEL
-#endif
-template <class D, class R, class Last>
-BN2D_TAIL auto ReadTail(const R &reader, const Cursor &from, const Offsets &offset, int64_t i,
-                        const Last &last) {
-  return reader.read(from, offset, i,
-                     [&](const auto *p, Vec<D> pad) BN2D_INLINED { return last.load(p, pad); });
-}
-#undef BN2D_TAIL
-
 // The lanes of one channel, in registers.
 template <SumsOf kOf, class T, Act kAct, In kIn>
 class LanesOfPlane {
@@ -440,6 +428,7 @@ class LanesOfPlane {
       : reader_(reader),
         last_(last),
         memory_(job.accumulators + c * kTerms * kAccumulators),
+        tail_((job.length - 1) % kRowElements + 1),
         center_lo_(
             Set(DoubleTag(), kIn == In::pairs && kOf != SumsOf::forward ? job.center_lo[c] : 0.0)) {
     for_each_sum([&](double *at, Sum &sum) BN2D_INLINED {
@@ -450,10 +439,6 @@ class LanesOfPlane {
       }
     });
   }
-  HWY_INLINE void load() {
-    for_each_sum([&](const double *at, Sum &sum)
-                     BN2D_INLINED { LoadSum(WholeVector<DoubleTag>(), at, kLanes, &sum); });
-  }
   HWY_INLINE void store() {
     for_each_sum([&](double *at, const Sum &sum)
                      BN2D_INLINED { StoreSum(WholeVector<DoubleTag>(), sum, at, kLanes); });
@@ -462,52 +447,78 @@ class LanesOfPlane {
   // Floats: a run of whole rows, one after another, while another one is fetched.
   HWY_INLINE void add_whole(const Cursor &from, bool fetches, const Cursor &ahead) {
     add_trees([&](int64_t i) BN2D_INLINED {
-      return TreeOfRows<kOf, kUnroll>(D(), kRowsOfRun, [&](int k) BN2D_INLINED {
-        if (i == 0 && fetches) FetchRow<kOf, T, kAct>(ahead, k);
-        return reader_.read(from, {}, k * kRowElements + i, WholeVector<D>());
+      constexpr int kPairs = kUnroll ? 4 : 1;
+      return TreeOfRows<kOf, kPairs>(D(), kRowsOfRun, [&](int k) BN2D_INLINED {
+        const auto row = [&](int r) BN2D_INLINED {
+          if (i == 0 && fetches) FetchRow<kOf, T, kAct>(ahead, r);
+          return read_whole(from, r * kRowElements + i);
+        };
+        return TermsOfTwo<kOf>(D(), row(2 * k), row(2 * k + 1));
       });
     });
   }
 
-  HWY_INLINE void add_some(const Cursor &from, const Pattern &pattern) {
-    if constexpr (kIn == In::runs) {
-      add_trees([&](int64_t i) BN2D_INLINED {
-        return TreeOfRows<kOf, kHasMasks>(D(), pattern.rows, [&](int k) BN2D_INLINED {
-          if constexpr (kHasMasks) return read(from, pattern, k, 0);
-          return is_there(pattern, k, i) ? read(from, pattern, k, i) : Elements<V>(Zero(D()));
-        });
+  // Floats: a run of two planes of 4 rows, or of the first one alone.
+  HWY_INLINE void add_two_planes(const Cursor &first, const Cursor &second, bool has_second) {
+    const int rows = has_second ? kRowsOfRun : kRowsOfRun / 2;
+    add_trees([&](int64_t i) BN2D_INLINED {
+      return TreeOfRows<kOf, 4>(D(), rows, [&](int k) BN2D_INLINED {
+        const Cursor &plane = k < 2 ? first : second;
+        const auto row = [&](int r)
+                             BN2D_INLINED { return read_whole(plane, r * kRowElements + i); };
+        if (k % 2 == 0) return TermsOfTwo<kOf>(D(), row(0), row(1));
+        return TermsOfTwo<kOf>(D(), row(2), read_last_row(plane, 3, i));
       });
-    } else {
-      for (int k = 0; k < pattern.rows; ++k) {
-        if constexpr (kHasWholeRows) {
-          if (HWY_LIKELY(pattern.present[k] == kWholeRow)) {
-            Repeat<2, false>([&](int half) BN2D_INLINED {
-              Repeat<kVectors, true>([&](int v) BN2D_INLINED {
-                add_elements(reader_.read(from, pattern.offset[k], (half * kVectors + v) * kDoubles,
-                                          WholeVector<D>()),
-                             v);
-              });
-            });
-          } else if constexpr (kHasMasks) {
-            Repeat<2 * kVectors, false>([&](int j) BN2D_INLINED {
-              if (is_there(pattern, k, j * kDoubles))
-                add_elements(read(from, pattern, k, j * kDoubles), j % kVectors);
-            });
-          } else if (kOf == SumsOf::forward && pattern.present[k] < 1u << kDoubles) {
-            add_elements(read(from, pattern, k, 0), 0);  // the end of 7x7 and 14x14 planes
-          } else {
-            store();
-            AddEndOfPlane(reader_, last_, memory_, from, pattern, k);
-            load();
-          }
-        } else {
-          Repeat<2 * kVectors, kUnrollLanes<kOf>>([&](int j) BN2D_INLINED {
-            if (is_there(pattern, k, j * kDoubles))
-              add_elements(read(from, pattern, k, j * kDoubles), j % kVectors);
-          });
+    });
+  }
+  // Floats: a run of `rows` rows with which a plane ends.
+  HWY_INLINE void add_rest(const Cursor &from, int rows) {
+    add_trees([&](int64_t i) BN2D_INLINED {
+      const auto row = [&](int r) BN2D_INLINED { return read_whole(from, r * kRowElements + i); };
+      const auto end = read_last_row(from, rows - 1, i);
+      const Terms<kOf, D> last = rows % 2 == 0 ? TermsOfTwo<kOf>(D(), row(rows - 2), end)
+                                               : TermsOfTwo<kOf>(D(), end, Elements<V>(Zero(D())));
+      return TreeOfRows<kOf, 4>(D(), rows, [&](int k) BN2D_INLINED {
+        return rows <= 2 * k + 2 ? last : TermsOfTwo<kOf>(D(), row(2 * k), row(2 * k + 1));
+      });
+    });
+  }
+
+  // Floats: the rows of a pattern.
+  HWY_INLINE void add_some(const Cursor &from, const Pattern &pattern) {
+    // One pair at a time takes up to a fifth longer than two, which are 25 KB more in all kernels.
+    constexpr bool kHasTwo =
+        (sizeof(T) == sizeof(float) || (HWY_TARGET == HWY_AVX3 && kOf == SumsOf::backward)) &&
+        kAct != Act::sloped;
+    constexpr int kPairs = kHasTwo ? 2 : 1;
+    add_trees([&](int64_t i) BN2D_INLINED {
+      return TreeOfRows<kOf, kPairs>(D(), pattern.rows, [&](int k) BN2D_INLINED {
+        return TermsOfTwo<kOf>(D(), read_row(from, pattern, 2 * k, i),
+                               read_row(from, pattern, 2 * k + 1, i));
+      });
+    });
+  }
+
+  // Doubles: a plane, one element of each lane after another. Two at a time where elements are
+  // doubles, a line each: a core fetches ahead by the stride of each load, so it looks twice as far
+  // (backward of float64 (32,64,56,56) from memory: 0.85 of the time).
+  HWY_INLINE void add_plane(const Cursor &from, int64_t length) {
+    constexpr int kAtOnce = kIn == In::pairs ? 2 * kVectors : kVectors;
+    int64_t i = 0;
+    for (; i + kAtOnce * kDoubles <= length; i += kAtOnce * kDoubles)
+      Repeat<kAtOnce, kUnrollLanes<kOf>>([&](int j) BN2D_INLINED {
+        add_elements(read_whole(from, i + j * kDoubles), j % kVectors);
+      });
+#pragma GCC unroll 1
+    for (; i < length; i += kLanes)
+      Repeat<kVectors, kUnrollLanes<kOf>>([&](int v) BN2D_INLINED {
+        const int64_t at = i + v * kDoubles;
+        if (at + kDoubles <= length) {
+          add_elements(read_whole(from, at), v);
+        } else if (at < length) {
+          add_elements(read_last(from, {}, at), v);
         }
-      }
-    }
+      });
   }
 
  private:
@@ -524,60 +535,30 @@ class LanesOfPlane {
       f(memory_ + term * kAccumulators + j * kDoubles, sums_[j][term]);
     });
   }
-  // Whether rows that are whole have code of their own, in which no element is asked for and no
-  // mask is read, and the sums stay in registers. With AVX2, (1,256,14,14) takes 0.68 of the time
-  // in training and 0.53 in backward, with AVX-512 0.92 and 0.86. For doubles, which spend their
-  // time on pairs, it would gain 9 % at most.
-  static constexpr bool kHasWholeRows = (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3) &&
-                                        kIn == In::doubles && kOf != SumsOf::double_backward;
-  static constexpr unsigned kWholeRow = (1u << kRowElements) - 1;
-  // The vector from element i on of row k: whether it has elements, and these.
-  static HWY_INLINE unsigned present(const Pattern &pattern, int k, int64_t i) {
-    return pattern.present[k] >> i & ((1u << kSize) - 1);
+  // The vector at element i of a plane; the last one of a plane, of which some elements are not
+  // there.
+  HWY_INLINE Elements<V> read_whole(const Cursor &from, int64_t i) const {
+    return reader_.read(from, {}, i, WholeVector<D>());
   }
-  static HWY_INLINE bool is_there(const Pattern &pattern, int k, int64_t i) {
-    return present(pattern, k, i) != 0;
-  }
-  // The vector from element i on of row k.
-  HWY_INLINE Elements<V> read(const Cursor &from, const Pattern &pattern, int k, int64_t i) const {
-    if constexpr (kHasMasks) {
-      return read_masked(from, pattern, k, i);
-    } else {
-      return Read(reader_, last_, from, pattern, k, i);
-    }
-  }
-  static HWY_INLINE Elements<V> Read(const ReaderOfElements &reader, const LastVector<T, D> &last,
-                                     const Cursor &from, const Pattern &pattern, int k, int64_t i) {
-    if constexpr (kSize > 1)
-      if (present(pattern, k, i) != (1u << kSize) - 1)
-        return ReadTail<D>(reader, from, pattern.offset[k], i, last);
-    return reader.read(from, pattern.offset[k], i, WholeVector<D>());
-  }
-  // The same for a row that is not whole, with the sums in memory: less code.
-  static HWY_NOINLINE void AddEndOfPlane(const ReaderOfElements &reader,
-                                         const LastVector<T, D> &last, double *memory,
-                                         const Cursor &from, const Pattern &pattern, int k) {
-    for (int j = 0; j < 2 * kVectors && is_there(pattern, k, j * kDoubles); ++j) {
-      double *const lanes = memory + j % kVectors * kDoubles;
-      Sum sums[kTerms];
-      for (int term = 0; term < kTerms; ++term)
-        LoadSum(WholeVector<DoubleTag>(), lanes + term * kAccumulators, kLanes, &sums[term]);
-      AddElements<kOf, kIn>(D(), Read(reader, last, from, pattern, k, j * kDoubles), reader.pivot(),
-                            Zero(DoubleTag()), sums);
-      for (int term = 0; term < kTerms; ++term)
-        StoreSum(WholeVector<DoubleTag>(), sums[term], lanes + term * kAccumulators, kLanes);
-    }
-  }
-  // A vector of row k, of which some elements, or all, may not be there. No branch depends on that.
-  static constexpr bool kHasMasks = HWY_TARGET == HWY_AVX3 && kIn != In::pairs;
-  HWY_INLINE Elements<V> read_masked(const Cursor &from, const Pattern &pattern, int k,
-                                     int64_t i) const {
-    const auto *const bits = reinterpret_cast<const uint8_t *>(&pattern.present[k]) + i / 8;
-    Elements<V> e = reader_.read(from, pattern.offset[k], i, [&](const T *p, V) BN2D_INLINED {
-      return FromFloats(D(), LoadMasked(Rebind<float, D>(), p, bits));
-    });
-    e.t = IfThenElseZero(LoadMaskBits(D(), bits), e.t);
+  HWY_INLINE Elements<V> read_last(const Cursor &from, const Offsets &offset, int64_t i) const {
+    Elements<V> e = reader_.read(
+        from, offset, i, [&](const T *p, V pad) BN2D_INLINED { return last_.load(p, pad); });
+    e.t = last_.only(e.t);  // no NaN where the pivot is infinite
     return e;
+  }
+  // Floats: the vector from element i on of the last row of a plane, and of row k of a pattern.
+  HWY_INLINE Elements<V> read_last_row(const Cursor &from, int row, int64_t i) const {
+    const int64_t at = row * kRowElements + i;
+    if (kSize < kRowElements && tail_ <= i) return Elements<V>(Zero(D()));
+    return tail_ - i >= kSize ? read_whole(from, at) : read_last(from, {}, at);
+  }
+  HWY_INLINE Elements<V> read_row(const Cursor &from, const Pattern &pattern, int k,
+                                  int64_t i) const {
+    constexpr unsigned kAll = (1u << kSize) - 1;
+    const unsigned present = pattern.present[k] >> i & kAll;
+    if (HWY_LIKELY(present == kAll))
+      return reader_.read(from, pattern.offset[k], i, WholeVector<D>());
+    return present != 0 ? read_last(from, pattern.offset[k], i) : Elements<V>(Zero(D()));
   }
   HWY_INLINE void add_elements(const Elements<V> &e, int v) {
     AddElements<kOf, kIn>(D(), e, reader_.pivot(), center_lo_, sums_[v]);
@@ -596,7 +577,9 @@ class LanesOfPlane {
 #endif
     } else {
       Repeat<kLanes / kSize, kUnroll>([&](int j) BN2D_INLINED {
-        const auto both = AddTerms(tree(j * kSize), tree(j * kSize + kLanes));
+        Terms<kOf, D> both = NoTerms<kOf>(D());
+#pragma GCC unroll 1
+        for (int64_t i = j * kSize; i < kRowElements; i += kLanes) both = AddTerms(both, tree(i));
         Repeat<kTerms, true>([&](int k)
                                  BN2D_INLINED { add_floats(D(), both.term[k], j * kSize, k); });
       });
@@ -612,65 +595,116 @@ class LanesOfPlane {
   const ReaderOfElements &reader_;
   const LastVector<T, D> &last_;
   double *const memory_;
+  const int64_t tail_;  // elements of the last row of a plane
   const Vec<DoubleTag> center_lo_;
   Sum sums_[kVectors][kTerms];
 };
 
-// Whether nothing is fetched in planes of more than kRunsToFollow runs. A line takes so few
-// instructions that the core and its prefetchers look far enough ahead by themselves. Backward of
-// (32,64,112,112) takes 0.90 of the time, its sums 0.82 (one thread). With AVX2 they would take
-// 1.07 and 1.04, those of bfloat16 1.0 and 1.12. Planes of 24x24, 5 runs, would take 1.04; of
-// 28x28, 7 runs, they take 0.95.
+// Whether nothing is fetched. A line takes so few instructions that the core and its prefetchers
+// look far enough ahead by themselves. Backward of (32,64,112,112) takes 0.90 of the time, its sums
+// 0.82 (one thread), sums of (32,256,20,20) 0.93. With AVX2 backward would take 1.07, sums of
+// bfloat16 1.12.
 template <SumsOf kOf, class T>
 inline constexpr bool kHardwareFollows =
     HWY_TARGET == HWY_AVX3 &&std::is_same_v<T, float> &&kOf == SumsOf::backward;
-inline constexpr int64_t kRunsToFollow = 6;
 
-template <SumsOf kOf, class T, Act kAct, In kIn>
-HWY_INLINE void AddPlanesOfChannel(const Planes &planes, int64_t channel, const Cursor &start,
-                                   const LastVector<T, ElementTag<kIn>> &last) {
-  const SumsJob &job = planes.job;
-  const Runs &runs = planes.runs;
-  const auto reader = ReaderOfPlane<kOf, T, kAct>(ElementTag<kIn>(), job, channel);
-  LanesOfPlane<kOf, T, kAct, kIn> lanes(job, channel, planes.first, reader, last);
-  const bool fetches = kIn == In::runs && job.fetches && runs.whole != 0 &&
-                       !(kHardwareFollows<kOf, T> && runs.of_turn > kRunsToFollow),
-             fetches_turn = kIn == In::runs && runs.fetches_turn;
-  Ahead ahead;
-  if (fetches) ahead.start(planes, channel, start);
-  Cursor of_turn = start;
-  for (int64_t turn = planes.begin; turn < planes.end;
-       ++turn, of_turn = of_turn.plus(runs.next_turn)) {
-    Cursor from = of_turn;
-    const Pattern &rest = runs.rest(turn);
-    if constexpr (kIn == In::runs) {
-      if (fetches) ahead.next_turn(runs);
-      for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
-        lanes.add_whole(from, fetches, fetches ? ahead.next_run(runs) : from);
-      if (fetches) {
-        const Cursor later = ahead.next_run(runs);
-        for (int k = 0; k < rest.rows; ++k) FetchRow<kOf, T, kAct>(later, k);
-      }
-      if (fetches_turn && turn + 1 < runs.turns) {
-        const Cursor later = from.plus(runs.next_turn);
-        for (int k = 0; k < rest.rows; ++k) FetchElement<kOf, kAct>(later, rest.offset[k]);
-      }
-    } else {
-      for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
-        lanes.add_some(from, runs.pattern_of_whole);
-    }
-    if (rest.rows != 0) lanes.add_some(from, rest);
+// Calls f(lanes, channel, where its planes begin) for the channels of a band.
+template <SumsOf kOf, class T, Act kAct, In kIn, class F>
+HWY_INLINE void ForEachChannel(const Planes &planes, const F &f) {
+  const LastVector<T, ElementTag<kIn>> last(planes.job.length);
+  Cursor start = planes.start;
+  for (int64_t c = planes.channel; c < planes.end_channel;
+       ++c, start = start.plus(planes.runs.next_channel)) {
+    const auto reader = ReaderOfPlane<kOf, T, kAct>(ElementTag<kIn>(), planes.job, c);
+    LanesOfPlane<kOf, T, kAct, kIn> lanes(planes.job, c, planes.first, reader, last);
+    f(&lanes, c, start);
+    lanes.store();
   }
-  lanes.store();
+}
+
+// Doubles: plane after plane.
+template <SumsOf kOf, class T, Act kAct, In kIn>
+HWY_INLINE void AddPlanesOneByOne(const Planes &planes) {
+  const SumsJob &job = planes.job;
+  const int64_t of_turn = planes_of_run(job.length),
+                samples = std::min(planes.end * of_turn, job.samples) - planes.begin * of_turn;
+  ForEachChannel<kOf, T, kAct, kIn>(planes, [&](auto *lanes, int64_t, Cursor from) BN2D_INLINED {
+    for (int64_t n = 0; n < samples; ++n, from = from.plus(planes.runs.next_sample))
+      lanes->add_plane(from, job.length);
+  });
+}
+
+// Small planes of which it is known here where each row is: planes of 4 rows (kRuns is 0), and of
+// one whole run and some rows (kRuns is 1). A core sees as many lines ahead as there are between
+// the instructions that it has in flight, so what counts is how few there are: half as many as
+// where a pattern says where the rows are. Nothing is fetched. Of (32,2048,7,7), sums of backward
+// take 0.75 of the time, training 0.81; of bfloat16 0.61 and 0.71; of (32,256,14,14) 0.9 and 0.95,
+// of bfloat16 0.82 and 0.78. Code for slopes would be 16 KB more. AVX2 takes a loop over the rows
+// of a pattern, which is smaller.
+template <Act kAct>
+inline constexpr bool kHasSmallPlanes = HWY_TARGET == HWY_AVX3 &&kAct != Act::sloped;
+template <SumsOf kOf, class T, Act kAct, int kRuns>
+HWY_INLINE void AddSmallPlanes(const Planes &planes) {
+  const Runs &runs = planes.runs;
+  const Offsets next_sample = runs.next_sample, next_turn = runs.next_turn,
+                next_run = runs.next_run;
+  ForEachChannel<kOf, T, kAct, In::runs>(
+      planes, [&](auto *lanes, int64_t, Cursor from) BN2D_INLINED {
+        for (int64_t turn = planes.begin; turn < planes.end; ++turn, from = from.plus(next_turn)) {
+          const int rows = runs.rest(turn).rows;
+          if constexpr (kRuns == 0) {
+            lanes->add_two_planes(from, from.plus(next_sample), rows == kRowsOfRun);
+          } else {
+            lanes->add_whole(from, false, from);
+            lanes->add_rest(from.plus(next_run), rows);
+          }
+        }
+      });
+}
+
+// All other planes.
+template <SumsOf kOf, class T, Act kAct>
+HWY_INLINE void AddRuns(const Planes &planes) {
+  const Runs &runs = planes.runs;
+  const bool fetches = !kHardwareFollows<kOf, T> && planes.job.fetches && runs.whole != 0;
+  ForEachChannel<kOf, T, kAct, In::runs>(
+      planes, [&](auto *lanes, int64_t channel, Cursor of_turn) BN2D_INLINED {
+        Ahead ahead;
+        if (fetches) ahead.start(planes, channel, of_turn);
+        for (int64_t turn = planes.begin; turn < planes.end;
+             ++turn, of_turn = of_turn.plus(runs.next_turn)) {
+          Cursor from = of_turn;
+          const Pattern &rest = runs.rest(turn);
+          if (fetches) ahead.next_turn(runs);
+          for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
+            lanes->add_whole(from, fetches, fetches ? ahead.next_run(runs) : from);
+          if (fetches) {
+            const Cursor later = ahead.next_run(runs);
+            for (int k = 0; k < rest.rows; ++k) FetchRow<kOf, T, kAct>(later, k);
+          }
+          if (runs.fetches_turn && turn + 1 < runs.turns) {
+            const Cursor later = from.plus(runs.next_turn);
+            for (int k = 0; k < rest.rows; ++k) FetchElement<kOf, kAct>(later, rest.offset[k]);
+          }
+          if (rest.rows != 0) lanes->add_some(from, rest);
+        }
+      });
 }
 
 template <SumsOf kOf, class T, Act kAct, In kIn>
 HWY_INLINE void AddPlanes(const Planes &planes) {
-  const LastVector<T, ElementTag<kIn>> last(planes.job.length);
-  Cursor start = planes.start;
-  for (int64_t c = planes.channel; c < planes.end_channel;
-       ++c, start = start.plus(planes.runs.next_channel))
-    AddPlanesOfChannel<kOf, T, kAct, kIn>(planes, c, start, last);
+  if constexpr (kIn != In::runs) {
+    AddPlanesOneByOne<kOf, T, kAct, kIn>(planes);
+  } else {
+    if constexpr (kHasSmallPlanes<kAct>) {
+      const int64_t length = planes.job.length;
+      if (length > 3 * kRowElements && length <= 4 * kRowElements)
+        return AddSmallPlanes<kOf, T, kAct, 0>(planes);
+      if (length > kRunElements && length < 2 * kRunElements)
+        return AddSmallPlanes<kOf, T, kAct, 1>(planes);
+    }
+    AddRuns<kOf, T, kAct>(planes);
+  }
 }
 
 // ---- channels: vectors run along channels of one lane
@@ -683,54 +717,79 @@ template <SumsOf kOf, In kIn>
 inline constexpr int kTogether =
     kSpecialise &&kIn == In::doubles &&kOf != SumsOf::double_backward ? 2 : 1;
 
+// A part of one lane: where it is, and where its sums go. Channel 0 is that of the job.
+template <SumsOf kOf, In kIn>
+struct LaneOfPart {
+  HWY_INLINE LaneOfPart(const PartsOfRun &run, int number, const Cursor &from, int lane)
+      : job(run.job),
+        part(run.parts[number]),
+        elements(run.elements + number * kElements),
+        from(from),
+        lane(lane),
+        fetches(run.fetches),
+        kept_step(run.kept_channels),
+        term_step(accumulators_of(kIn == In::pairs) * run.job.accumulator_stride),
+        sums(run.job.accumulators + lane * run.job.accumulator_stride) {
+    constexpr int64_t kHalf = kTerms * kKeptChannels;
+    float *const kept = run.kept + (lane - run.lane) * kTerms * kept_step - run.channel;
+    own = kept + part.half * kHalf;
+    other = kept + (1 - part.half) * kHalf;
+  }
+
+  static constexpr int kTerms = sums_count(kOf),
+                       kElements = elements_of_part(kOf == SumsOf::forward);
+  const SumsJob &job;
+  const Part &part;
+  const Element *const elements;
+  const Cursor from;
+  const int lane;
+  const bool fetches;
+  const int64_t kept_step, term_step;  // from sum to sum
+  float *own, *other;                  // what is kept of this half, and of the other one
+  double *const sums;
+};
+
 // Adds a part of one lane, for the channels from c on: those of `some`, which loads kVectors
 // vectors, or the lanes of one that exist.
 template <SumsOf kOf, class T, Act kAct, In kIn, int kVectors, class D, class Some>
-HWY_INLINE void AddChannels(D d, const PartsOfRun &run, int number, const Cursor &of_lane, int lane,
-                            int64_t c, const Some &some) {
-  constexpr int kTerms = sums_count(kOf), kElements = elements_of_part(kOf == SumsOf::forward);
-  const SumsJob &job = run.job;
-  const Part &part = run.parts[number];
-  const Element *const elements = run.elements + number * kElements;
+HWY_INLINE void AddChannels(D d, const LaneOfPart<kOf, kIn> &of, int64_t c, const Some &some) {
+  constexpr int kTerms = LaneOfPart<kOf, kIn>::kTerms, kElements = LaneOfPart<kOf, kIn>::kElements;
+  const SumsJob &job = of.job;
   const auto reader = ReaderOfChannels<kOf, T, kAct>(d, job, c, some);
-  const int64_t stride = job.accumulator_stride,
-                term_step = accumulators_of(kIn == In::pairs) * stride;
-  double *const memory = job.accumulators + lane * stride + c;
+  double *const memory = of.sums + c;
   const int64_t bytes = c * static_cast<int64_t>(sizeof(T));
-  const Cursor from = of_lane.plus({bytes, bytes, bytes, bytes});
-  const auto is_there = [&](int k) BN2D_INLINED { return HWY_LIKELY(lane < elements[k].lanes); };
+  const Cursor from = of.from.plus({bytes, bytes, bytes, bytes});
+  const auto is_there = [&](int k)
+                            BN2D_INLINED { return HWY_LIKELY(of.lane < of.elements[k].lanes); };
   if constexpr (kIn == In::runs) {
     const auto element = [&](int k) BN2D_INLINED {
-      return is_there(k) ? reader.read(from, elements[k].offset, 0, some)
+      return is_there(k) ? reader.read(from, of.elements[k].offset, 0, some)
                          : Elements<Vec<D>>(Zero(d));
     };
-    if (run.fetches) {
-      const Cursor ahead = from.plus(part.later);
-      for (int k = 0; k < kElements; ++k) FetchElement<kOf, kAct>(ahead, elements[k].offset);
+    if (of.fetches) {
+      const Cursor ahead = from.plus(of.part.later);
+      for (int k = 0; k < kElements; ++k) FetchElement<kOf, kAct>(ahead, of.elements[k].offset);
     }
     const auto two = [&](int k)
                          BN2D_INLINED { return TermsOfTwo<kOf>(d, element(k), element(k + 1)); };
     Terms<kOf, D> sum = AddTerms(two(0), two(2));
     if constexpr (kElements == 8) sum = AddTerms(sum, AddTerms(two(4), two(6)));
     // What is kept are whole vectors: there is room behind the last channel.
-    const int64_t of_sum = run.kept_channels, of_half = kTerms * kKeptChannels;
-    float *const kept = run.kept + (lane - run.lane) * kTerms * of_sum + (c - run.channel);
-    const auto add_kept = [&](int half) BN2D_INLINED {
+    const auto add_kept = [&](const float *kept) BN2D_INLINED {
       Repeat<kTerms, true>([&](int k) BN2D_INLINED {
-        sum.term[k] = Add(sum.term[k], LoadU(d, kept + half * of_half + k * of_sum));
+        sum.term[k] = Add(sum.term[k], LoadU(d, kept + k * of.kept_step + c));
       });
     };
-    if (part.adds_own) add_kept(part.half);
-    if (part.adds_other) add_kept(1 - part.half);
-    if (!part.is_last) {
-      Repeat<kTerms, true>([&](int k) BN2D_INLINED {
-        StoreU(sum.term[k], d, kept + part.half * of_half + k * of_sum);
-      });
+    if (of.part.adds_own) add_kept(of.own);
+    if (of.part.adds_other) add_kept(of.other);
+    if (!of.part.is_last) {
+      Repeat<kTerms, true>(
+          [&](int k) BN2D_INLINED { StoreU(sum.term[k], d, of.own + k * of.kept_step + c); });
       return;
     }
     Repeat<kTerms, true>([&](int k) BN2D_INLINED {
       ForEachOfDoubles(d, sum.term[k], [&](int j, auto doubles) BN2D_INLINED {
-        double *const at = memory + k * term_step + j * kDoubles;
+        double *const at = memory + k * of.term_step + j * kDoubles;
         const auto half = some.half(j);
         half.store(Add(half.load(at), doubles), at);
       });
@@ -738,11 +797,11 @@ HWY_INLINE void AddChannels(D d, const PartsOfRun &run, int number, const Cursor
   } else {
     constexpr int kSize = static_cast<int>(MaxLanes(D()));
     SumOf<kIn, D> sums[kVectors][kTerms];
-    const int64_t to_low = kLanes * stride;
+    const int64_t to_low = kLanes * job.accumulator_stride;
     const auto for_each_sum = [&](const auto &f) BN2D_INLINED {
       Repeat<kVectors, true>([&](int j) BN2D_INLINED {
         Repeat<kTerms, kUnroll>(
-            [&](int k) BN2D_INLINED { f(memory + k * term_step + j * kSize, &sums[j][k]); });
+            [&](int k) BN2D_INLINED { f(memory + k * of.term_step + j * kSize, &sums[j][k]); });
       });
     };
     for_each_sum([&](const double *at, auto *sum) BN2D_INLINED { LoadSum(some, at, to_low, sum); });
@@ -751,7 +810,7 @@ HWY_INLINE void AddChannels(D d, const PartsOfRun &run, int number, const Cursor
         kIn == In::pairs && kOf != SumsOf::forward ? some.load(job.center_lo + c) : Zero(d);
     for (int k = 0; k < kElements; ++k) {
       if (!is_there(k)) continue;
-      const Offsets &offset = elements[k].offset;
+      const Offsets &offset = of.elements[k].offset;
       AddElements<kOf, kIn>(d, reader.read(from, offset, 0, some), reader.pivot(), center_lo,
                             sums[0]);
       if constexpr (kVectors == 2)
@@ -762,13 +821,13 @@ HWY_INLINE void AddChannels(D d, const PartsOfRun &run, int number, const Cursor
   }
 }
 
-// Calls f(number of the part, cursor, lane) for the lanes of the parts of a run.
-template <class F>
+// Calls f(lane of a part) for the lanes of the parts of a run.
+template <SumsOf kOf, In kIn, class F>
 HWY_INLINE void ForEachLane(const PartsOfRun &run, const F &f) {
   for (int part = 0; part < run.count; ++part) {
     Cursor from = run.from;
     for (int lane = run.lane; lane < run.end_lane; ++lane, from = from.plus(run.next_lane))
-      f(part, from, lane);
+      f(LaneOfPart<kOf, kIn>(run, part, from, lane));
   }
 }
 
@@ -785,29 +844,25 @@ HWY_INLINE void AddParts(const PartsOfRun &run) {
   constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(d));
   constexpr int kCount = kTogether<kOf, kIn>;
   const int64_t end = run.channel + run.channels, whole = end - run.channels % (kCount * kSize);
-  ForEachLane(run, [&](int part, const Cursor &from, int lane) BN2D_INLINED {
+  ForEachLane<kOf, kIn>(run, [&](const LaneOfPart<kOf, kIn> &of) BN2D_INLINED {
     int64_t c = run.channel;
     for (; c < whole; c += kCount * kSize)
-      AddChannels<kOf, T, kAct, kIn, kCount>(d, run, part, from, lane, c,
-                                             WholeVector<decltype(d)>());
+      AddChannels<kOf, T, kAct, kIn, kCount>(d, of, c, WholeVector<decltype(d)>());
     if constexpr (HWY_TARGET == HWY_AVX3) {
       if constexpr (kHasCodeForEight<T, kIn>) {
         const CappedTag<TFromD<decltype(d)>, 8> eight;
         if (end - c == 8)
-          return AddChannels<kOf, T, kAct, kIn, 1>(eight, run, part, from, lane, c,
-                                                   WholeVector<decltype(eight)>());
+          return AddChannels<kOf, T, kAct, kIn, 1>(eight, of, c, WholeVector<decltype(eight)>());
       }
       for (; c < end; c += kSize) {
         const int64_t count = std::min(end - c, kSize);
         AddChannels<kOf, T, kAct, kIn, 1>(
-            d, run, part, from, lane, c,
-            SomeLanes<decltype(d)>{static_cast<uint16_t>((1u << count) - 1)});
+            d, of, c, SomeLanes<decltype(d)>{static_cast<uint16_t>((1u << count) - 1)});
       }
     } else if constexpr (kSize > 1) {
       const CappedTag<TFromD<decltype(d)>, 1> one;
       for (; c < end; ++c)
-        AddChannels<kOf, T, kAct, kIn, 1>(one, run, part, from, lane, c,
-                                          WholeVector<decltype(one)>());
+        AddChannels<kOf, T, kAct, kIn, 1>(one, of, c, WholeVector<decltype(one)>());
     }
   });
 }
@@ -836,7 +891,7 @@ void SumsOverLayout(const SumsJob &job) {
       if (sum_over_columns(job, sizeof(T), kIn, sums_count(kOf),
                            Adder<kOf, T, kAct, kIn>::ToChannels))
         return;
-    sum_over_planes(job, sizeof(T), kIn != In::runs, Adder<kOf, T, kAct, kIn>::ToPlanes);
+    sum_over_planes(job, sizeof(T), Adder<kOf, T, kAct, kIn>::ToPlanes);
   } else {
     sum_over_channels(job, sizeof(T), kIn, sums_count(kOf), Adder<kOf, T, kAct, kIn>::ToChannels);
   }

@@ -73,7 +73,7 @@ TEST_CASE("runs: what is fetched is read 16 runs later, also in the next channel
     job.bands = length % 3 + 1;
     job.next_samples = job.bands * job.samples + 5;
     steps.clear();
-    sum_over_planes(job, kBytes, false, note_planes);
+    sum_over_planes(job, kBytes, note_planes);
     std::vector<Place> read;
     for (const Step &step : steps) read.push_back(step.read);
     const auto count = static_cast<int64_t>(read.size());
@@ -101,7 +101,7 @@ TEST_CASE("runs: in large planes 4 KiB ahead, and the beginning of the next one"
                   run_bytes = kRunElements * bytes;
     const SumsJob job = job_of(3, 2, length);
     steps.clear();
-    sum_over_planes(job, bytes, false, note_planes);
+    sum_over_planes(job, bytes, note_planes);
     REQUIRE(static_cast<int64_t>(steps.size()) == 6 * of_plane);
     int64_t wrong = 0;
     for (int64_t i = 0; i < 5 * of_plane; ++i) {
