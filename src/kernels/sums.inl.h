@@ -768,7 +768,8 @@ HWY_INLINE void AddChannels(D d, const LaneOfPart<kOf, kIn> &of, int64_t c, cons
     };
     if (of.fetches) {
       const Cursor ahead = from.plus(of.part.later);
-      for (int k = 0; k < kElements; ++k) FetchElement<kOf, kAct>(ahead, of.elements[k].offset);
+      Repeat<kElements, true>(
+          [&](int k) BN2D_INLINED { FetchElement<kOf, kAct>(ahead, of.elements[k].offset); });
     }
     const auto two = [&](int k)
                          BN2D_INLINED { return TermsOfTwo<kOf>(d, element(k), element(k + 1)); };
