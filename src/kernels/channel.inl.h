@@ -101,6 +101,25 @@ BN2D_SELDOM inline void MomentsOfBlock(const BlockMoments &of) {
   }
 }
 
+// a <- a and b together, pairs (hi, lo); an infinite sum has no low part.
+struct AddedPairs {
+  double *hi, *lo;
+  const double *from_hi, *from_lo;
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t c) const {
+    const auto sum = TwoSum(LoadU(d, hi + c), LoadU(d, from_hi + c));
+    const auto low = from_lo ? Add(LoadU(d, lo + c), LoadU(d, from_lo + c)) : LoadU(d, lo + c);
+    const auto is_finite = Eq(Sub(sum.hi, sum.hi), Zero(d));
+    StoreU(sum.hi, d, hi + c);
+    StoreU(IfThenElseZero(is_finite, Add(low, sum.lo)), d, lo + c);
+  }
+};
+
+BN2D_SELDOM inline void AddPairs(int64_t channels, double *hi, double *lo, const double *from_hi,
+                                 const double *from_lo) {
+  ForChannels(channels, AddedPairs{hi, lo, from_hi, from_lo});
+}
+
 template <bool kPair>
 struct MergedMoments {
   double count, count_b, weight;

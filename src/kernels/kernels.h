@@ -325,6 +325,8 @@ struct ChannelKernels {
   void (*moments)(const BlockMoments &block);
   // Chan, Golub and LeVeque (1979), equation 2.1: a <- a and b together.
   void (*merge)(int64_t channels, Moments *a, const Moments *b);
+  // Sums in pairs: those of b are added to those of a. b_lo NULL: 0.
+  void (*add)(int64_t channels, double *a_hi, double *a_lo, const double *b_hi, const double *b_lo);
   // Variance of moments: m2/divisor, rounded once.
   void (*variance)(int64_t channels, const Moments *moments, double divisor, double *var);
   // invstd = 1/sqrt(var+eps), 0 where var+eps is 0; and the coefficients of the forward map.

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <limits>
 
-#include "base/two_sum.h"
 #include "ops/blockwise.h"
 #include "ops/centers.h"
 #include "ops/channels_of_sets.h"
@@ -54,14 +53,10 @@ class AdditivePartial {
     }
   }
 
-  [[gnu::noinline]] void merge(const Group &g, Partial *into, const Partial &from) const {
-    for (int term = 0; term < kSums; ++term)
-      for (int64_t i = term * kernels::kMaxGroup; i < term * kernels::kMaxGroup + g.channels; ++i) {
-        const TwoSum s = two_sum(into->hi[i], from.hi[i]);
-        // An infinite sum has no low part.
-        into->lo[i] = s.sum - s.sum == 0 ? into->lo[i] + from.lo[i] + s.error : 0.0;
-        into->hi[i] = s.sum;
-      }
+  void merge(const Group &g, Partial *into, const Partial &from) const {
+    for (int64_t i = 0; i < kSums * kernels::kMaxGroup; i += kernels::kMaxGroup)
+      kernels::active().channel.add(g.channels, into->hi + i, into->lo + i, from.hi + i,
+                                    from.lo + i);
   }
 
   static std::array<double *, kDoubles> arrays(Partial &sums) {

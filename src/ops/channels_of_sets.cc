@@ -13,14 +13,9 @@ void fill(float *to, int64_t count, float value) { std::fill_n(to, count, value)
 void KeptOfSets::sum(const Group &g, double *sums) const {
   double low[kernels::kMaxGroup] = {};
   std::fill_n(sums, g.channels, 0.0);
-  for (int64_t batch = 0; batch < batches_; ++batch) {
-    const double *const values = data() + batch * channels_ + g.channel;
-    for (int64_t i = 0; i < g.channels; ++i) {
-      const TwoSum s = two_sum(sums[i], values[i]);
-      low[i] += s.error;
-      sums[i] = s.sum;
-    }
-  }
+  for (int64_t batch = 0; batch < batches_; ++batch)
+    kernels::active().channel.add(g.channels, sums, low, data() + batch * channels_ + g.channel,
+                                  nullptr);
   for (int64_t i = 0; i < g.channels; ++i)
     sums[i] = std::isfinite(sums[i]) ? sums[i] + low[i] : sum_of_large(g.channel + i);
 }
