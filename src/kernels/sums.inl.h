@@ -639,10 +639,13 @@ HWY_INLINE void AddPlanesOneByOne(const Planes &planes) {
 // the instructions that it has in flight, so what counts is how few there are: half as many as
 // where a pattern says where the rows are. Nothing is fetched. Of (32,2048,7,7), sums of backward
 // take 0.75 of the time, training 0.81; of bfloat16 0.61 and 0.71; of (32,256,14,14) 0.9 and 0.95,
-// of bfloat16 0.82 and 0.78. Code for slopes would be 16 KB more. AVX2 takes a loop over the rows
-// of a pattern, which is smaller.
-template <Act kAct>
-inline constexpr bool kHasSmallPlanes = HWY_TARGET == HWY_AVX3 &&kAct != Act::sloped;
+// of bfloat16 0.82 and 0.78. With AVX2, of (32,2048,7,7) 0.81 and 0.88. Code for slopes would be
+// 16 KB more, and all of it for AVX2 40 KB.
+template <class T, Act kAct, int kRuns>
+inline constexpr bool kHasSmallPlanes =
+    HWY_TARGET == HWY_AVX3
+        ? kAct != Act::sloped
+        : HWY_TARGET == HWY_AVX2 &&std::is_same_v<T, float> &&kAct == Act::none &&kRuns == 0;
 template <SumsOf kOf, class T, Act kAct, int kRuns>
 HWY_INLINE void AddSmallPlanes(const Planes &planes) {
   const Runs &runs = planes.runs;
@@ -696,13 +699,13 @@ HWY_INLINE void AddPlanes(const Planes &planes) {
   if constexpr (kIn != In::runs) {
     AddPlanesOneByOne<kOf, T, kAct, kIn>(planes);
   } else {
-    if constexpr (kHasSmallPlanes<kAct>) {
-      const int64_t length = planes.job.length;
+    [[maybe_unused]] const int64_t length = planes.job.length;
+    if constexpr (kHasSmallPlanes<T, kAct, 0>)
       if (length > 3 * kRowElements && length <= 4 * kRowElements)
         return AddSmallPlanes<kOf, T, kAct, 0>(planes);
+    if constexpr (kHasSmallPlanes<T, kAct, 1>)
       if (length > kRunElements && length < 2 * kRunElements)
         return AddSmallPlanes<kOf, T, kAct, 1>(planes);
-    }
     AddRuns<kOf, T, kAct>(planes);
   }
 }
