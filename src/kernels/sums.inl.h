@@ -699,7 +699,11 @@ HWY_INLINE void AddPlanes(const Planes &planes) {
   if constexpr (kIn != In::runs) {
     AddPlanesOneByOne<kOf, T, kAct, kIn>(planes);
   } else {
-    [[maybe_unused]] const int64_t length = planes.job.length;
+    // Halves of two tensors from memory have to be fetched ahead: sums of backward of bfloat16
+    // (256,1024,7,7) would take 1.9 times as long.
+    const bool is_far =
+        sizeof(T) < sizeof(float) && kOf == SumsOf::backward && planes.job.fetches;
+    [[maybe_unused]] const int64_t length = is_far ? 0 : planes.job.length;
     if constexpr (kHasSmallPlanes<T, kAct, 0>)
       if (length > 3 * kRowElements && length <= 4 * kRowElements)
         return AddSmallPlanes<kOf, T, kAct, 0>(planes);
