@@ -278,8 +278,10 @@ struct Buffer {
 };
 static_assert(sizeof(Buffer) <= kSumsBufferBytes);
 
-// Which channel a column belongs to. A table, because to divide takes longer than all else.
-struct ChannelOfColumn {
+// Which channel a column belongs to. A table, because dividing for each number took 0.16 of the
+// time of sums of (256,256,2,2).
+struct ChannelsOfColumns {
+  static_assert(kColumns <= 256);
   uint8_t channel[kColumns];
   int64_t count = 0;
   void add(int64_t of_channel) { channel[count++] = static_cast<uint8_t>(of_channel); }
@@ -287,11 +289,12 @@ struct ChannelOfColumn {
 
 // The arrays of a job for `count` columns. first: the channel that the table calls 0.
 template <class A>
-void spread(const void *array, int64_t first, const ChannelOfColumn &of, int64_t count, void *to) {
+void spread(const void *array, int64_t first, const ChannelsOfColumns &table, int64_t count,
+            void *to) {
   for (int64_t i = 0; array != nullptr && i < count; ++i)
-    static_cast<A *>(to)[i] = static_cast<const A *>(array)[first + of.channel[i]];
+    static_cast<A *>(to)[i] = static_cast<const A *>(array)[first + table.channel[i]];
 }
-SumsJob job_of_columns(const SumsJob &job, bool wide, int64_t first, const ChannelOfColumn &of,
+SumsJob job_of_columns(const SumsJob &job, bool wide, int64_t first, const ChannelsOfColumns &table,
                        int64_t count) {
   ColumnArrays &arrays = *static_cast<ColumnArrays *>(job.buffer);
   SumsJob columns = job;
@@ -301,13 +304,13 @@ SumsJob job_of_columns(const SumsJob &job, bool wide, int64_t first, const Chann
                                  {&SumsJob::side_threshold, arrays.threshold},
                                  {&SumsJob::side_bound, arrays.bound}}) {
     if (wide) {
-      spread<double>(job.*from, first, of, count, to);
+      spread<double>(job.*from, first, table, count, to);
     } else {
-      spread<float>(job.*from, first, of, count, to);
+      spread<float>(job.*from, first, table, count, to);
     }
     columns.*from = job.*from != nullptr ? to : nullptr;
   }
-  spread<double>(job.center_lo, first, of, count, arrays.center_lo);
+  spread<double>(job.center_lo, first, table, count, arrays.center_lo);
   columns.center_lo = arrays.center_lo;
   return columns;
 }
@@ -335,10 +338,10 @@ void sum_over_channels(const SumsJob &job, int64_t element_bytes, In in, int ter
   const bool few = runs.whole != 0 && job.bands == 1 && has_few_channels(job);
   SumsJob columns = job;
   if (few) {
-    ChannelOfColumn of;
+    ChannelsOfColumns table;
     for (int lane = 0; lane < kLanes; ++lane)
-      for (int64_t c = 0; c < job.channels; ++c) of.add(c);
-    columns = job_of_columns(job, wide, 0, of, of.count);
+      for (int64_t c = 0; c < job.channels; ++c) table.add(c);
+    columns = job_of_columns(job, wide, 0, table, table.count);
   }
   float *const kept = static_cast<Buffer *>(job.buffer)->kept;
   const Offsets to_next_turn = combined(runs.next_turn, 1, runs.next_run, -runs.whole);
@@ -371,14 +374,14 @@ bool sum_over_columns(const SumsJob &job, int64_t element_bytes, In in, int term
   Buffer &buffer = *static_cast<Buffer *>(job.buffer);
   ColumnArrays &arrays = buffer.columns;
   const int64_t at_once = kColumns / job.length, step = accumulators_of(wide) / kLanes * kColumns;
-  ChannelOfColumn of;
+  ChannelsOfColumns table;
   for (int64_t c = 0; c < std::min(at_once, job.channels); ++c)
-    for (int64_t i = 0; i < job.length; ++i) of.add(c);
+    for (int64_t i = 0; i < job.length; ++i) table.add(c);
   Cursor start = runs.start;
   for (int64_t c = 0; c < job.channels;
        c += at_once, start = start.plus(times(runs.next_channel, at_once))) {
     const int64_t channels = std::min(at_once, job.channels - c);
-    SumsJob columns = job_of_columns(job, wide, c, of, channels * job.length);
+    SumsJob columns = job_of_columns(job, wide, c, table, channels * job.length);
     columns.accumulators = arrays.accumulators;
     // The low parts of pairs come after all columns.
     columns.accumulator_stride = kColumns / kLanes;

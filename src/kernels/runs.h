@@ -42,13 +42,14 @@ struct Pattern {
 //   plane 14x14  13 rows; a turn takes 1 plane: a whole run, and 5 rows, the last one of 4
 //                positions; 10 turns
 struct Runs {
-  // needs_whole: whether pattern_of_whole is used.
+  // needs_whole: whether pattern_of_whole is used: by rows of channels.
   Runs(const SumsJob &job, int64_t element_bytes, bool needs_whole);
 
   int64_t turns = 0, whole = 0;
   // The next turn of small planes is fetched ahead. They are short pieces of memory, far from those
-  // of the next samples: of (256,1024,7,7) training takes 0.83 of the time, backward 0.8; backward
-  // of (64,1024,8,8) 0.8. Of planes of 16 elements and less it would cost more than it gains.
+  // of the next samples. Before planes of 4 rows had code of their own, training of (256,1024,7,7)
+  // took 0.83 of the time, backward 0.8. Of planes of 16 elements and less it would cost more than
+  // it gains.
   bool fetches_turn = false;
   int64_t run_bytes = 0;
   int64_t of_turn = 0;               // runs
@@ -83,7 +84,7 @@ struct Planes {
 inline constexpr int64_t kRunsAhead = 16, kBytesAhead = 4096;
 
 // Where to fetch from while a run is read: the run that is read kRunsAhead runs later, within a
-// large plane kBytesAhead later. (Where nothing is fetched at all: kHardwareFollows.) Planes may be
+// large plane kBytesAhead later. (Which runs are not: kHardwareFollows.) Planes may be
 // far from each other, so it is counted in runs. An example with planes of 2 runs and 5 runs
 // ahead: run 0 of a plane fetches run 1 of the plane after the next one, and run 1 fetches run 0 of
 // the third one after it.

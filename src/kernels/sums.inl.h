@@ -38,7 +38,8 @@ HWY_INLINE void Repeat(const F &f) {
   }
 }
 inline constexpr bool kUnroll = kDoubles >= 4;
-// Whether the vectors of a row that are summed one by one are unrolled. Seldom used: less code.
+// Whether loops over the vectors of the 8 lanes are unrolled. Not in double backward, which runs
+// seldom and is kept small.
 template <SumsOf kOf>
 inline constexpr bool kUnrollLanes = kUnroll &&kOf != SumsOf::double_backward;
 
@@ -212,39 +213,19 @@ HWY_INLINE Terms<kOf, D> NoTerms(D d) {
 }
 template <SumsOf kOf, class D, class V>
 HWY_INLINE Terms<kOf, D> TermsOf(D, const Elements<V> &e) {
+  static_assert(kOf != SumsOf::double_backward);  // is summed one by one
   Terms<kOf, D> s;
-  if constexpr (kOf == SumsOf::forward) {
-    s.term[0] = e.t;
-    s.term[1] = Mul(e.t, e.t);
-  } else if constexpr (kOf == SumsOf::backward) {
-    s.term[0] = e.g;
-    s.term[1] = Mul(e.g, e.t);
-  } else {
-    s.term[0] = e.v;
-    s.term[1] = Mul(e.v, e.t);
-    s.term[2] = e.g;
-    s.term[3] = Mul(e.g, e.t);
-    s.term[4] = Mul(e.v, e.g);
-  }
+  s.term[0] = kOf == SumsOf::forward ? e.t : e.g;
+  s.term[1] = Mul(s.term[0], e.t);
   return s;
 }
 // Those of a and b together.
 template <SumsOf kOf, class D, class V>
 HWY_INLINE Terms<kOf, D> TermsOfTwo(D d, const Elements<V> &a, const Elements<V> &b) {
   Terms<kOf, D> s = TermsOf<kOf>(d, a);
-  if constexpr (kOf == SumsOf::forward) {
-    s.term[0] = Add(s.term[0], b.t);
-    s.term[1] = MulAdd(b.t, b.t, s.term[1]);
-  } else if constexpr (kOf == SumsOf::backward) {
-    s.term[0] = Add(s.term[0], b.g);
-    s.term[1] = MulAdd(b.g, b.t, s.term[1]);
-  } else {
-    s.term[0] = Add(s.term[0], b.v);
-    s.term[1] = MulAdd(b.v, b.t, s.term[1]);
-    s.term[2] = Add(s.term[2], b.g);
-    s.term[3] = MulAdd(b.g, b.t, s.term[3]);
-    s.term[4] = MulAdd(b.v, b.g, s.term[4]);
-  }
+  const auto &second = kOf == SumsOf::forward ? b.t : b.g;
+  s.term[0] = Add(s.term[0], second);
+  s.term[1] = MulAdd(second, b.t, s.term[1]);
   return s;
 }
 template <SumsOf kOf, class D>
@@ -255,8 +236,8 @@ HWY_INLINE Terms<kOf, D> AddTerms(const Terms<kOf, D> &a, const Terms<kOf, D> &b
 }
 
 // The tree over the rows of a run: ((0 1) (2 3)) ((4 5) (6 7)). of_pair(k): the terms of rows 2k
-// and 2k + 1. Pairs of rows that are not there are left out. kPairs: how many have code of their
-// own: 4, or 2 or 1 in a loop.
+// and 2k + 1; a second row that is not there counts as 0. Pairs that are not there are left out.
+// kPairs: 4, no loop; 2 or 1, a loop that takes so many pairs at a time, which is less code.
 template <SumsOf kOf, int kPairs, class D, class OfPair>
 HWY_INLINE Terms<kOf, D> TreeOfRows(D d, int rows, const OfPair &of_pair) {
   if constexpr (kPairs == 4) {
@@ -267,7 +248,7 @@ HWY_INLINE Terms<kOf, D> TreeOfRows(D d, int rows, const OfPair &of_pair) {
     if (rows > 6) half = AddTerms(half, of_pair(3));
     return AddTerms(sum, half);
   } else {
-    // 0 + a is a, but for the sign of a 0, which is lost in the accumulators anyway.
+    // 0 + a is a, but for the sign of a 0: accumulators begin at +0, and +0 + -0 is +0.
     Terms<kOf, D> sum = NoTerms<kOf>(d);
 #pragma GCC unroll 1
     for (int k = 0; 2 * k < rows; k += 2) {
@@ -416,6 +397,9 @@ HWY_INLINE void FetchElement(const Cursor &ahead, const Offsets &offset) {
   if constexpr (kAct == Act::relu || kAct == Act::sloped) Prefetch(ahead.side + offset.side);
 }
 
+template <SumsOf kOf, In kIn>
+inline constexpr bool kFetchesPlanes = kIn == In::pairs &&kUnrollLanes<kOf>;
+
 // The lanes of one channel, in registers.
 template <SumsOf kOf, class T, Act kAct, In kIn>
 class LanesOfPlane {
@@ -472,7 +456,7 @@ class LanesOfPlane {
     });
   }
   // Floats: a run of `rows` rows with which a plane ends.
-  HWY_INLINE void add_rest(const Cursor &from, int rows) {
+  HWY_INLINE void add_end(const Cursor &from, int rows) {
     add_trees([&](int64_t i) BN2D_INLINED {
       const auto row = [&](int r) BN2D_INLINED { return read_whole(from, r * kRowElements + i); };
       const auto end = read_last_row(from, rows - 1, i);
@@ -485,11 +469,10 @@ class LanesOfPlane {
   }
 
   // Floats: the rows of a pattern.
-  HWY_INLINE void add_some(const Cursor &from, const Pattern &pattern) {
-    // One pair at a time takes up to a fifth longer than two, which are 25 KB more in all kernels.
-    constexpr bool kHasTwo =
-        (sizeof(T) == sizeof(float) || (HWY_TARGET == HWY_AVX3 && kOf == SumsOf::backward)) &&
-        kAct != Act::sloped;
+  HWY_INLINE void add_pattern(const Cursor &from, const Pattern &pattern) {
+    // With AVX2 one pair at a time takes up to a fifth longer than two (32,64,7,7), which are 25 KB
+    // more in all kernels. Floats without a slope have them.
+    constexpr bool kHasTwo = sizeof(T) == sizeof(float) && kAct != Act::sloped;
     constexpr int kPairs = kHasTwo ? 2 : 1;
     add_trees([&](int64_t i) BN2D_INLINED {
       return TreeOfRows<kOf, kPairs>(D(), pattern.rows, [&](int k) BN2D_INLINED {
@@ -499,16 +482,21 @@ class LanesOfPlane {
     });
   }
 
-  // Doubles: a plane, one element of each lane after another. Two at a time where elements are
-  // doubles, a line each: a core fetches ahead by the stride of each load, so it looks twice as far
-  // (backward of float64 (32,64,56,56) from memory: 0.85 of the time).
-  HWY_INLINE void add_plane(const Cursor &from, int64_t length) {
+  // One by one: a plane. Of doubles two lines at a time, while those at the same places of `later`
+  // are fetched.
+  HWY_INLINE void add_plane(const Cursor &from, int64_t length, bool fetches, const Cursor &later) {
     constexpr int kAtOnce = kIn == In::pairs ? 2 * kVectors : kVectors;
     int64_t i = 0;
-    for (; i + kAtOnce * kDoubles <= length; i += kAtOnce * kDoubles)
+    for (; i + kAtOnce * kDoubles <= length; i += kAtOnce * kDoubles) {
+      if (kFetchesPlanes<kOf, kIn> && fetches)
+        for (int64_t line = 0; line < kAtOnce * kDoubles; line += kLanes) {
+          const int64_t bytes = (i + line) * static_cast<int64_t>(sizeof(T));
+          FetchElement<kOf, kAct>(later, {bytes, bytes, bytes, bytes});
+        }
       Repeat<kAtOnce, kUnrollLanes<kOf>>([&](int j) BN2D_INLINED {
         add_elements(read_whole(from, i + j * kDoubles), j % kVectors);
       });
+    }
 #pragma GCC unroll 1
     for (; i < length; i += kLanes)
       Repeat<kVectors, kUnrollLanes<kOf>>([&](int v) BN2D_INLINED {
@@ -535,23 +523,25 @@ class LanesOfPlane {
       f(memory_ + term * kAccumulators + j * kDoubles, sums_[j][term]);
     });
   }
-  // The vector at element i of a plane; the last one of a plane, of which some elements are not
-  // there.
+  // The vector at element i of a plane.
   HWY_INLINE Elements<V> read_whole(const Cursor &from, int64_t i) const {
     return reader_.read(from, {}, i, WholeVector<D>());
   }
+  // The last one of a plane, of which some elements are not there. In their lanes x is the pivot,
+  // which AddElements asks for, and x - pivot would be NaN where that is infinite.
   HWY_INLINE Elements<V> read_last(const Cursor &from, const Offsets &offset, int64_t i) const {
     Elements<V> e = reader_.read(
         from, offset, i, [&](const T *p, V pad) BN2D_INLINED { return last_.load(p, pad); });
-    e.t = last_.only(e.t);  // no NaN where the pivot is infinite
+    e.t = last_.only(e.t);
     return e;
   }
-  // Floats: the vector from element i on of the last row of a plane, and of row k of a pattern.
+  // Floats: the vector from element i on of the last row of a plane, which is `row`.
   HWY_INLINE Elements<V> read_last_row(const Cursor &from, int row, int64_t i) const {
     const int64_t at = row * kRowElements + i;
     if (kSize < kRowElements && tail_ <= i) return Elements<V>(Zero(D()));
     return tail_ - i >= kSize ? read_whole(from, at) : read_last(from, {}, at);
   }
+  // The same of row k of a pattern.
   HWY_INLINE Elements<V> read_row(const Cursor &from, const Pattern &pattern, int k,
                                   int64_t i) const {
     constexpr unsigned kAll = (1u << kSize) - 1;
@@ -600,10 +590,10 @@ class LanesOfPlane {
   Sum sums_[kVectors][kTerms];
 };
 
-// Whether nothing is fetched. A line takes so few instructions that the core and its prefetchers
-// look far enough ahead by themselves. Backward of (32,64,112,112) takes 0.90 of the time, its sums
-// 0.82 (one thread), sums of (32,256,20,20) 0.93. With AVX2 backward would take 1.07, sums of
-// bfloat16 1.12.
+// Whether runs are not fetched ahead. (Small planes still are: Runs::fetches_turn.) A line takes so
+// few instructions that the core and its prefetchers look far enough ahead by themselves. Backward
+// of (32,64,112,112) takes 0.90 of the time, its sums 0.82 (one thread), sums of (32,256,20,20)
+// 0.93. With AVX2 backward would take 1.07, sums of bfloat16 1.12.
 template <SumsOf kOf, class T>
 inline constexpr bool kHardwareFollows =
     HWY_TARGET == HWY_AVX3 &&std::is_same_v<T, float> &&kOf == SumsOf::backward;
@@ -622,32 +612,45 @@ HWY_INLINE void ForEachChannel(const Planes &planes, const F &f) {
   }
 }
 
-// Doubles: plane after plane.
+// One by one, plane after plane. Doubles from memory are fetched ahead: a plane of up to 4 KiB
+// while the one before it is read, larger ones 2 KiB ahead. Sums of backward of (32,512,28,28) take
+// 0.5 to 0.6 of the time, training 0.66 to 0.77; of (128,256,14,14) 0.73 to 0.8 and 0.9. Planes of
+// 512 bytes and less follow one another (sum_over_planes): (256,512,7,7) would take 1.1.
 template <SumsOf kOf, class T, Act kAct, In kIn>
 HWY_INLINE void AddPlanesOneByOne(const Planes &planes) {
   const SumsJob &job = planes.job;
-  const int64_t of_turn = planes_of_run(job.length),
-                samples = std::min(planes.end * of_turn, job.samples) - planes.begin * of_turn;
-  ForEachChannel<kOf, T, kAct, kIn>(planes, [&](auto *lanes, int64_t, Cursor from) BN2D_INLINED {
-    for (int64_t n = 0; n < samples; ++n, from = from.plus(planes.runs.next_sample))
-      lanes->add_plane(from, job.length);
+  const int64_t at_once = planes_of_run(job.length),  // of a turn
+      samples = std::min(planes.end * at_once, job.samples) - planes.begin * at_once;
+  constexpr int64_t kSmall = 4096, kAhead = 2048, kInOrder = 512;
+  const int64_t bytes = job.length * static_cast<int64_t>(sizeof(T));
+  const bool fetches = job.fetches && bytes > kInOrder;
+  ForEachChannel<kOf, T, kAct, kIn>(planes, [&](auto *lanes, int64_t c, Cursor from) BN2D_INLINED {
+    const Cursor after = c + 1 < planes.end_channel ? from.plus(planes.runs.next_channel) : from;
+    for (int64_t n = 0; n < samples; ++n) {
+      const Cursor next = from.plus(planes.runs.next_sample);
+      const Cursor later = bytes > kSmall     ? from.plus({kAhead, kAhead, kAhead, kAhead})
+                           : n + 1 == samples ? after
+                                              : next;
+      lanes->add_plane(from, job.length, fetches, later);
+      from = next;
+    }
   });
 }
 
-// Small planes of which it is known here where each row is: planes of 4 rows (kRuns is 0), and of
-// one whole run and some rows (kRuns is 1). A core sees as many lines ahead as there are between
-// the instructions that it has in flight, so what counts is how few there are: half as many as
-// where a pattern says where the rows are. Nothing is fetched. Of (32,2048,7,7), sums of backward
-// take 0.75 of the time, training 0.81; of bfloat16 0.61 and 0.71; of (32,256,14,14) 0.9 and 0.95,
-// of bfloat16 0.82 and 0.78. With AVX2, of (32,2048,7,7) 0.81 and 0.88. Code for slopes would be
-// 16 KB more, and all of it for AVX2 40 KB.
+// Planes of 4 rows (kRuns is 0), and of one whole run and some rows (kRuns is 1), have code of
+// their own, which knows where their rows are. A CPU has some hundreds of instructions in flight:
+// the fewer a line takes, the more lines are on their way. This code takes half as many as a loop
+// over a pattern, and fetches nothing. Of (32,2048,7,7), sums of backward take 0.75 of the time,
+// training 0.81; of bfloat16 0.61 and 0.71; of (32,256,14,14) 0.9 and 0.95, of bfloat16 0.82 and
+// 0.78. With AVX2, of (32,2048,7,7) 0.81 and 0.88. For slopes it would be 16 KB more, for AVX2 40
+// KB.
 template <class T, Act kAct, int kRuns>
-inline constexpr bool kHasSmallPlanes =
+inline constexpr bool kKnowsRows =
     HWY_TARGET == HWY_AVX3
         ? kAct != Act::sloped
         : HWY_TARGET == HWY_AVX2 &&std::is_same_v<T, float> &&kAct == Act::none &&kRuns == 0;
 template <SumsOf kOf, class T, Act kAct, int kRuns>
-HWY_INLINE void AddSmallPlanes(const Planes &planes) {
+HWY_INLINE void AddPlanesOfKnownRows(const Planes &planes) {
   const Runs &runs = planes.runs;
   const Offsets next_sample = runs.next_sample, next_turn = runs.next_turn,
                 next_run = runs.next_run;
@@ -659,7 +662,7 @@ HWY_INLINE void AddSmallPlanes(const Planes &planes) {
             lanes->add_two_planes(from, from.plus(next_sample), rows == kRowsOfRun);
           } else {
             lanes->add_whole(from, false, from);
-            lanes->add_rest(from.plus(next_run), rows);
+            lanes->add_end(from.plus(next_run), rows);
           }
         }
       });
@@ -689,7 +692,7 @@ HWY_INLINE void AddRuns(const Planes &planes) {
             const Cursor later = from.plus(runs.next_turn);
             for (int k = 0; k < rest.rows; ++k) FetchElement<kOf, kAct>(later, rest.offset[k]);
           }
-          if (rest.rows != 0) lanes->add_some(from, rest);
+          if (rest.rows != 0) lanes->add_pattern(from, rest);
         }
       });
 }
@@ -701,15 +704,14 @@ HWY_INLINE void AddPlanes(const Planes &planes) {
   } else {
     // Halves of two tensors from memory have to be fetched ahead: sums of backward of bfloat16
     // (256,1024,7,7) would take 1.9 times as long.
-    const bool is_far =
-        sizeof(T) < sizeof(float) && kOf == SumsOf::backward && planes.job.fetches;
+    const bool is_far = sizeof(T) < sizeof(float) && kOf == SumsOf::backward && planes.job.fetches;
     [[maybe_unused]] const int64_t length = is_far ? 0 : planes.job.length;
-    if constexpr (kHasSmallPlanes<T, kAct, 0>)
+    if constexpr (kKnowsRows<T, kAct, 0>)
       if (length > 3 * kRowElements && length <= 4 * kRowElements)
-        return AddSmallPlanes<kOf, T, kAct, 0>(planes);
-    if constexpr (kHasSmallPlanes<T, kAct, 1>)
+        return AddPlanesOfKnownRows<kOf, T, kAct, 0>(planes);
+    if constexpr (kKnowsRows<T, kAct, 1>)
       if (length > kRunElements && length < 2 * kRunElements)
-        return AddSmallPlanes<kOf, T, kAct, 1>(planes);
+        return AddPlanesOfKnownRows<kOf, T, kAct, 1>(planes);
     AddRuns<kOf, T, kAct>(planes);
   }
 }
