@@ -84,8 +84,8 @@ struct Planes {
 inline constexpr int64_t kRunsAhead = 16, kBytesAhead = 4096;
 
 // Where to fetch from while a run is read: the run that is read kRunsAhead runs later, within a
-// large plane kBytesAhead later. (Which runs are not: kHardwareFollows.) Planes may be
-// far from each other, so it is counted in runs. An example with planes of 2 runs and 5 runs
+// large plane kBytesAhead later. (kHardwareFollows tells for which kernels no run is.) Planes may
+// be far from each other, so it is counted in runs. An example with planes of 2 runs and 5 runs
 // ahead: run 0 of a plane fetches run 1 of the plane after the next one, and run 1 fetches run 0 of
 // the third one after it.
 //
