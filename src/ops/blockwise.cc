@@ -258,10 +258,10 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
     if (tensor_bytes() > kHeldBytes / 2)
       job.prefetch = next_group * read.stride.c * dtype_size(dtype_);
   } else if (tensor_bytes() > kHeldBytes) {
-    // A little ahead in the same run of memory, because a core that computes keeps fewer lines on
-    // their way than one that copies (measured: 10 % of eval's time). Half as far in backward,
-    // which reads two tensors.
-    job.prefetch = op == kernels::MapOf::backward ? 1024 : 2048;
+    // Ahead in the same run of memory, because a core that computes keeps fewer lines on their way
+    // than one that copies. One thread, channels_last (32,1024,14,14): eval takes 0.86 of the time
+    // that it takes with 2 KiB, backward 0.88 of that with 1 KiB.
+    job.prefetch = 8192;
   }
   map_rows(kernels_, op, layout(), job, dtype_, buffer);
 }
