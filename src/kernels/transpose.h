@@ -13,6 +13,7 @@ struct Transposition {
   int64_t to_stride;
   // Whether `from` is the tensor, and `to` the packed copy; else it is the other way round.
   bool packs = false;
+  bool is_far = false;  // `from` is in memory, not in the caches
   // Whole cache lines go to memory past the caches. The caller fences.
   bool streaming = false;
 };

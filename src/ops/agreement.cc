@@ -35,7 +35,7 @@ bool reads_agree(const Tensors &tensors, bool (*is_in_layout)(const View &)) {
 
 // Straight to its place: one of both tensors has contiguous planes. Its channels are a constant
 // stride apart within a block.
-void copy_box(const View &from, const View &to, const Box &box) {
+void copy_box(const View &from, const View &to, const Box &box, bool is_far) {
   const bool packs = has_contiguous_planes(to);
   const View &planes = packs ? to : from;
   const int64_t block = planes.channels_of_block();
@@ -47,7 +47,7 @@ void copy_box(const View &from, const View &to, const Box &box) {
         planes.at(part.n, part.channel, 0, 0) + part.position * dtype_size(planes.dtype);
     const PackedStrides strides = {planes.stride.c, planes.stride.n};
     if (packs) {
-      gather(from, part, strides, start);
+      gather(from, part, strides, start, is_far);
     } else {
       scatter(start, strides, to, part);
     }
@@ -85,11 +85,13 @@ void copy_elements(const View &from, const View &to, const Pool &pool, int32_t t
   const Machine machine = machine_for_call(pool, thread_limit, work);
   const int workers = useful_workers(work, machine);
   const Tiles tiles = make_tiles(work, workers);
+  const bool is_far = work.output_bytes() > kHeldBytes;
   auto unit = [&](int64_t index) {
     const Tiles::Tile tile = tiles.at(index);
     copy_box(from, to,
              {tile.block.first_sample, tile.block.samples, tile.group.channel, tile.group.channels,
-              tile.block.position, tile.block.length});
+              tile.block.position, tile.block.length},
+             is_far);
   };
   for_each_unit(pool, workers, tiles.count, Order::forward, unit);
 }

@@ -24,7 +24,6 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
       dtype_(dtype),
       blocks_(make_blocks(size_)),
       kernels_(kernels::active().of(dtype)) {
-  static_assert(sizeof(Packed) <= kBufferBytes);
   mode_ = mode_for(static_cast<int>(std::size(kTensors)),
                    tensors.side_mask != nullptr || tensors.sign_mask != nullptr);
   sums_mode_ = mode_;
@@ -169,7 +168,7 @@ void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index,
   const Blocks::Block block = blocks_.at(index);
   if (has_pointwise_sums(op)) return pointwise_sums(group, block, accumulators, in_double, buffer);
   if (sums_mode_ == Mode::packed && !staged.exists())
-    return packed_sums(op, group, block, accumulators, in_double, *new (buffer) Packed);
+    return packed_sums(op, group, block, accumulators, in_double, packed_in(buffer));
   auto job = job_of<kernels::SumsJob>(group, block);
   if (staged.exists()) set_staged(staged, block, job);
   job.in_double = in_double;
@@ -218,7 +217,7 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
       });
     c += regular;
     if (c == group.channels) break;
-    map_extreme(op, group.channel + c, block, coefficients.from(c), *new (buffer) Packed);
+    map_extreme(op, group.channel + c, block, coefficients.from(c), doubles_in(buffer));
     ++c;
   }
 }
@@ -239,7 +238,7 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
   if (is_pointwise() && !has_gradients && !(is_forward && has_bound()))
     return pointwise_map(op, group, block, coefficients, streaming, buffer);
   if (mode_ == Mode::packed && !has_rows_)
-    return packed_map(op, group, block, coefficients, streaming, *new (buffer) Packed);
+    return packed_map(op, group, block, coefficients, streaming, packed_in(buffer));
   auto job = job_of<kernels::MapJob>(group, block);
   set_stream(tensors_.out, group, block, job.out);
   set_stream(tensors_.out2, group, block, job.out2);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 
 #include "kernels/kernels.h"
 #include "ops/packed_copy.h"
@@ -148,9 +149,8 @@ class Blockwise {
   // deviations each, average out among many: the mean is off by about 2^-24 / sqrt(M) of one.
   static constexpr int64_t kFewElements = 512;
   // What is packed at a time: at most so many positions of a plane, a multiple of a run, so that
-  // pieces keep the canonical order; and a cache line of channels, a run of each.
-  static constexpr int64_t kPiece = 512, kPieceBytes = 64 * kernels::kRunElements;
-  static_assert(kPieceBytes >= kPiece * 8);
+  // pieces keep the canonical order; and at least a cache line of channels, a run of each.
+  static constexpr int64_t kPiece = 512, kSmallestPieceBytes = 64 * kernels::kRunElements;
   // A part of one plane of some channels, or some whole planes of them.
   struct Piece : Box {
     int64_t in_group;                     // its first channel, counted from that of the group
@@ -244,12 +244,12 @@ class Blockwise {
 
  private:
   enum class Mode { planes, channels, packed };
-  // What is packed: elements as they are, or doubles.
+  // Memory for what is packed of a piece: elements as they are, or doubles.
   struct Packed {
-    alignas(64) std::byte read[4][kPieceBytes];
-    alignas(64) std::byte written[2][kPieceBytes];
-    alignas(64) std::byte unconverted[kPieceBytes];
+    std::byte *read[4], *written[2], *unconverted;
   };
+  Packed packed_in(void *buffer) const;
+  static Packed doubles_in(void *buffer);
   Mode mode_for(int count, bool has_mask) const;
   [[gnu::cold]] void set_packed();
   [[gnu::cold]] void set_stage();
@@ -282,7 +282,7 @@ class Blockwise {
                    const MapCoefficients &coefficients, bool streaming, int64_t next_group,
                    void *buffer) const;
   [[gnu::cold]] void map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Block &block,
-                                 const MapCoefficients &coefficients, Packed &packed) const;
+                                 const MapCoefficients &coefficients, const Packed &packed) const;
   void add(kernels::SumsOf op, const Group &part, int64_t block, const Blocks::Series &series,
            const Staged &staged, const Accumulators &accumulators, bool in_double,
            void *buffer) const;
@@ -292,12 +292,12 @@ class Blockwise {
   // Whether what the sums read is fetched ahead: where the caches do not hold it.
   bool fetches() const { return (tensors_.g.exists() ? 2 : 1) * tensor_bytes() > 2 * kHeldBytes; }
   void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
-                   const Accumulators &accumulators, bool in_double, Packed &packed) const;
+                   const Accumulators &accumulators, bool in_double, const Packed &packed) const;
   [[gnu::cold]] void map_by_rows(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                                  const MapCoefficients &coefficients, kernels::MapJob job,
                                  void *buffer) const;
   void packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
-                  const MapCoefficients &coefficients, bool streaming, Packed &packed) const;
+                  const MapCoefficients &coefficients, bool streaming, const Packed &packed) const;
   // What a job of the sums or of a map reads.
   template <class Job>
   Job job_of(const Group &group, const Blocks::Block &block) const;
@@ -316,10 +316,11 @@ class Blockwise {
   [[gnu::cold]] void set_staged(const Staged &staged, const Blocks::Block &block,
                                 kernels::SumsJob &job) const;
   template <class Job>
-  Job job_of_piece(const Piece &piece, Packed &packed) const;
+  Job job_of_piece(const Piece &piece, const Packed &packed) const;
   [[gnu::cold]] void visit(int64_t channel, void *buffer, void *object,
                            void (*call)(void *, const kernels::MapJob &)) const;
-  [[gnu::cold]] kernels::MapJob job_of_extreme_piece(const Piece &piece, Packed &packed) const;
+  [[gnu::cold]] kernels::MapJob job_of_extreme_piece(const Piece &piece,
+                                                     const Packed &packed) const;
   template <class F>
   void for_each_piece(const Group &group, const Blocks::Block &block, const F &f) const;
   int64_t mask_place(const Piece &piece, int64_t n, int64_t c) const;
@@ -359,7 +360,7 @@ class Blockwise {
   void map_box(kernels::MapOf op, const kernels::Stream &x, const kernels::Stream &g,
                const kernels::Stream &v, const Group &group, const Blocks::Block &box,
                const MapCoefficients &coefficients, std::byte *out, PointwiseBuffers &own) const;
-  [[gnu::cold]] void activate_extreme(const Piece &piece, Packed &packed,
+  [[gnu::cold]] void activate_extreme(const Piece &piece, const Packed &packed,
                                       const kernels::MapJob &job) const;
   kernels::ActivationJob activation_job(const void *argument, const void *gradient, void *out,
                                         int64_t count) const;
@@ -397,6 +398,8 @@ class Blockwise {
   Mode sums_mode_;           // another one where only what is written lies differently
   bool transposes_ = false;  // packed, and a tensor has its channels contiguous
   bool has_rows_ = false;    // packed, but each row of a plane is contiguous in all tensors
+  bool is_packed_[std::size(kTensors)] = {};
+  int64_t piece_bytes_ = kSmallestPieceBytes;  // of each of them
   int64_t max_group_ = kernels::kMaxGroup, at_once_ = 1;
   int64_t stage_bytes_ = 0;  // of one tensor; 0: nothing is staged
   int64_t staged_tensors_ = 0;

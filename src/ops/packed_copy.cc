@@ -69,13 +69,14 @@ void for_each_part(const View &view, const Box &box, const PackedStrides &packed
 }
 
 template <class T>
-void gather_elements(const View &view, const Box &box, const PackedStrides &packed, T *to) {
+void gather_elements(const View &view, const Box &box, const PackedStrides &packed, bool is_far,
+                     T *to) {
   const int64_t stride = view.stride.w;
   for_each_part(view, box, packed,
                 [&](const std::byte *memory, int64_t at, int64_t rows, int64_t row, int64_t count) {
                   const T *from = reinterpret_cast<const T *>(memory);
                   if (rows > 1) {
-                    transpose<T>({from, stride, count, rows, to + at, row, true, false});
+                    transpose<T>({from, stride, count, rows, to + at, row, true, is_far, false});
                   } else if (stride == 1) {
                     std::copy_n(from, count, to + at);
                   } else if (stride == 0) {
@@ -90,29 +91,31 @@ template <class T>
 void scatter_elements(const T *from, const PackedStrides &packed, const View &view, const Box &box,
                       bool streaming) {
   const int64_t stride = view.stride.w;
-  for_each_part(view, box, packed,
-                [&](std::byte *memory, int64_t at, int64_t rows, int64_t row, int64_t count) {
-                  T *to = reinterpret_cast<T *>(memory);
-                  if (rows > 1) {
-                    transpose<T>({from + at, row, rows, count, to, stride, false, streaming});
-                  } else if (stride == 1) {
-                    std::copy_n(from + at, count, to);
-                  } else {
-                    scatter_run(from + at, stride, count, to);
-                  }
-                });
+  for_each_part(
+      view, box, packed,
+      [&](std::byte *memory, int64_t at, int64_t rows, int64_t row, int64_t count) {
+        T *to = reinterpret_cast<T *>(memory);
+        if (rows > 1) {
+          transpose<T>({from + at, row, rows, count, to, stride, false, false, streaming});
+        } else if (stride == 1) {
+          std::copy_n(from + at, count, to);
+        } else {
+          scatter_run(from + at, stride, count, to);
+        }
+      });
 }
 
 }  // namespace
 
-void gather(const View &view, const Box &box, const PackedStrides &packed, std::byte *to) {
+void gather(const View &view, const Box &box, const PackedStrides &packed, std::byte *to,
+            bool is_far) {
   switch (dtype_size(view.dtype)) {
     case 2:
-      return gather_elements(view, box, packed, reinterpret_cast<uint16_t *>(to));
+      return gather_elements(view, box, packed, is_far, reinterpret_cast<uint16_t *>(to));
     case 4:
-      return gather_elements(view, box, packed, reinterpret_cast<uint32_t *>(to));
+      return gather_elements(view, box, packed, is_far, reinterpret_cast<uint32_t *>(to));
     default:
-      return gather_elements(view, box, packed, reinterpret_cast<uint64_t *>(to));
+      return gather_elements(view, box, packed, is_far, reinterpret_cast<uint64_t *>(to));
   }
 }
 

@@ -17,7 +17,9 @@ struct PackedStrides {
   int64_t channel, sample;
 };
 
-void gather(const View &view, const Box &box, const PackedStrides &packed, std::byte *to);
+// is_far: from memory, not from the caches.
+void gather(const View &view, const Box &box, const PackedStrides &packed, std::byte *to,
+            bool is_far = false);
 // `streaming`: past the caches, where whole cache lines are written. The caller fences.
 void scatter(const std::byte *from, const PackedStrides &packed, const View &view, const Box &box,
              bool streaming = false);

@@ -442,7 +442,7 @@ void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block,
 }
 
 // Backward of an extreme channel: g of a piece of doubles.
-void Blockwise::activate_extreme(const Piece &piece, Packed &packed,
+void Blockwise::activate_extreme(const Piece &piece, const Packed &packed,
                                  const kernels::MapJob &job) const {
   constexpr int kCount = kernels::coefficient_count(kernels::MapOf::forward);
   const Argument &argument = *tensors_.argument;
