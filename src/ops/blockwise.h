@@ -393,13 +393,13 @@ class Blockwise {
   Extents size_;  // sets_.counted()
   int64_t row_, block_ = 1;
   DType dtype_;
+  int32_t piece_bytes_ = kSmallestPieceBytes;  // of each tensor that is packed
   Blocks blocks_;
   Mode mode_;                // of maps
   Mode sums_mode_;           // another one where only what is written lies differently
   bool transposes_ = false;  // packed, and a tensor has its channels contiguous
   bool has_rows_ = false;    // packed, but each row of a plane is contiguous in all tensors
-  bool is_packed_[std::size(kTensors)] = {};
-  int64_t piece_bytes_ = kSmallestPieceBytes;  // of each of them
+  bool is_packed_[std::size(kTensors)] = {};  // has no contiguous planes
   int64_t max_group_ = kernels::kMaxGroup, at_once_ = 1;
   int64_t stage_bytes_ = 0;  // of one tensor; 0: nothing is staged
   int64_t staged_tensors_ = 0;
