@@ -330,10 +330,11 @@ Tiles make_tiles(const Work &work, int workers) {
     tiles.channels = even_part(c, std::min(elements, most), kLineBytes / work.element_bytes);
     tiles.positions = even_part(plane, elements / tiles.channels, 1);
   } else if (work.order == MemoryOrder::mixed) {
-    // Long runs both of channels and of positions. Of positions whole lines, and whole bytes of a
-    // mask: what is written in part cannot stream.
+    // Long runs both of channels and of positions. Of positions whole lines, because what is
+    // written in part cannot stream; these are whole bytes of a mask, too.
     constexpr int64_t kFewestPositions = 128, kChannels = 64;
-    tiles.positions = even_part(plane, std::max(elements / c, kFewestPositions), kFewestPositions);
+    tiles.positions =
+        even_part(plane, std::max(elements / c, kFewestPositions), kLineBytes / work.element_bytes);
     tiles.channels = even_part(c, elements / tiles.positions, kChannels);
   } else {
     // Strided planes: a packed copy reads the same cache lines for several channels.
