@@ -97,6 +97,9 @@ HWY_INLINE void StoreLines(const T *from, int64_t from_stride, int64_t rows, T *
 // Where one line is all there is of a position, as with some samples, the next one may be some
 // hundred KiB away. Few such lines fit the caches together. So each is read as a whole, and few are
 // fetched ahead: training of (32,64,56,56) with N fastest takes 0.8 of the time so.
+//
+// What comes from a packed copy is written a few positions at a time, each as a whole: eval of
+// (32,256,28,28) from planes to rows of channels takes 0.78 of the time so.
 template <class T>
 BN2D_KERNEL void Transpose(const Transposition &job) {
   constexpr int64_t kAhead = 128, kLinesAhead = 8;  // rows
@@ -112,25 +115,29 @@ BN2D_KERNEL void Transpose(const Transposition &job) {
   const int64_t fetched = job.is_far ? job.columns : 1;  // of a row
   const int64_t at_once = is_line ? kSquare<T> : kLineOf<T>, ahead = is_line ? kLinesAhead : kAhead,
                 last_ahead = is_line ? job.rows - ahead : job.rows;
-  for (int64_t r = 0; r < whole_rows; r += at_once) {
-    const int64_t rows = std::min(at_once, whole_rows - r);
-    const T *const lines = from + r * step;
-    const bool streams = job.streaming && rows == kLineOf<T> && to_step % kLineOf<T> == 0 &&
-                         reinterpret_cast<uintptr_t>(to + r) % kLineBytes == 0;
-    if (fetches && r < last_ahead)
-      for (int64_t i = 0; i < rows; ++i)
-        for (int64_t c = 0; c < fetched; c += kLineOf<T>)
-          __builtin_prefetch(lines + (i + ahead) * step + c);
-    if (fetches_far)
-      for (int64_t i = 0; i < rows * step; i += kLineOf<T>)
-        __builtin_prefetch(reinterpret_cast<const char *>(lines + i) + kFarBytes);
-    for (int64_t c = 0; c < whole_columns; c += kSquare<T>) {
-      T *const target = to + c * to_step + r;
-      if (streams) {
-        StreamLines(lines + c, step, target, to_step);
-        continue;
+  const int64_t columns_at_once = job.packs || job.is_far ? whole_columns : kLineOf<T>;
+  for (int64_t column = 0; column < whole_columns; column += columns_at_once) {
+    const int64_t end = std::min(column + columns_at_once, whole_columns);
+    for (int64_t r = 0; r < whole_rows; r += at_once) {
+      const int64_t rows = std::min(at_once, whole_rows - r);
+      const T *const lines = from + r * step;
+      const bool streams = job.streaming && rows == kLineOf<T> && to_step % kLineOf<T> == 0 &&
+                           reinterpret_cast<uintptr_t>(to + r) % kLineBytes == 0;
+      if (fetches && r < last_ahead)
+        for (int64_t i = 0; i < rows; ++i)
+          for (int64_t c = 0; c < fetched; c += kLineOf<T>)
+            __builtin_prefetch(lines + (i + ahead) * step + c);
+      if (fetches_far)
+        for (int64_t i = 0; i < rows * step; i += kLineOf<T>)
+          __builtin_prefetch(reinterpret_cast<const char *>(lines + i) + kFarBytes);
+      for (int64_t c = column; c < end; c += kSquare<T>) {
+        T *const target = to + c * to_step + r;
+        if (streams) {
+          StreamLines(lines + c, step, target, to_step);
+          continue;
+        }
+        StoreLines(lines + c, step, rows, target, to_step);
       }
-      StoreLines(lines + c, step, rows, target, to_step);
     }
   }
   TransposeOneByOne(from + whole_rows * step, step, job.rows - whole_rows, whole_columns,

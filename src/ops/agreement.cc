@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "kernels/kernels.h"
 #include "ops/packed_copy.h"
 #include "parallel/parallel.h"
 
@@ -34,8 +35,10 @@ bool reads_agree(const Tensors &tensors, bool (*is_in_layout)(const View &)) {
 }
 
 // Straight to its place: one of both tensors has contiguous planes. Its channels are a constant
-// stride apart within a block.
-void copy_box(const View &from, const View &to, const Box &box, bool is_far) {
+// stride apart within a block. Only planes are written past the caches: one thread, training of
+// (32,64,56,56) with a channels_last x takes 0.6 of the time so. With rows of channels, backward
+// would take 1.37 times as long.
+void copy_box(const View &from, const View &to, const Box &box, CopyHints hints) {
   const bool packs = has_contiguous_planes(to);
   const View &planes = packs ? to : from;
   const int64_t block = planes.channels_of_block();
@@ -47,9 +50,9 @@ void copy_box(const View &from, const View &to, const Box &box, bool is_far) {
         planes.at(part.n, part.channel, 0, 0) + part.position * dtype_size(planes.dtype);
     const PackedStrides strides = {planes.stride.c, planes.stride.n};
     if (packs) {
-      gather(from, part, strides, start, is_far);
+      gather(from, part, strides, start, hints);
     } else {
-      scatter(start, strides, to, part);
+      scatter(start, strides, to, part, {hints.is_far, false});
     }
     c += part.channels;
   }
@@ -85,15 +88,16 @@ void copy_elements(const View &from, const View &to, const Pool &pool, int32_t t
   const Machine machine = machine_for_call(pool, thread_limit, work);
   const int workers = useful_workers(work, machine);
   const Tiles tiles = make_tiles(work, workers);
-  const bool is_far = work.output_bytes() > kHeldBytes;
+  const CopyHints hints = {work.output_bytes() > kHeldBytes, streams(work, machine)};
   auto unit = [&](int64_t index) {
     const Tiles::Tile tile = tiles.at(index);
     copy_box(from, to,
              {tile.block.first_sample, tile.block.samples, tile.group.channel, tile.group.channels,
               tile.block.position, tile.block.length},
-             is_far);
+             hints);
   };
-  for_each_unit(pool, workers, tiles.count, Order::forward, unit);
+  for_each_unit(pool, workers, tiles.count, Order::forward, unit,
+                hints.streaming ? kernels::streaming_fence : nullptr);
 }
 
 }  // namespace bn2d

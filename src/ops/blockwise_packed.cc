@@ -44,7 +44,7 @@ kernels::Stream piece_stream(const View &view, const Blockwise::Piece &piece, st
 kernels::Stream read_piece(const View &view, const Blockwise::Piece &piece, bool is_far,
                            std::byte *buffer) {
   const kernels::Stream stream = piece_stream(view, piece, buffer);
-  if (stream.data == buffer) gather(view, piece, strides_of(piece), buffer, is_far);
+  if (stream.data == buffer) gather(view, piece, strides_of(piece), buffer, {is_far, false});
   return stream;
 }
 
@@ -63,7 +63,7 @@ void store_doubles(const double *from, std::byte *unconverted, const View &view,
 // What was packed, back to where it belongs.
 void write_piece(const kernels::Stream &stream, const View &view, const Blockwise::Piece &piece,
                  const std::byte *buffer, bool streaming) {
-  if (stream.data == buffer) scatter(buffer, strides_of(piece), view, piece, streaming);
+  if (stream.data == buffer) scatter(buffer, strides_of(piece), view, piece, {false, streaming});
 }
 
 // Calls f(sample, channel, first element in the packed copy) for the parts of planes that a piece

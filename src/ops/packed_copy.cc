@@ -69,14 +69,15 @@ void for_each_part(const View &view, const Box &box, const PackedStrides &packed
 }
 
 template <class T>
-void gather_elements(const View &view, const Box &box, const PackedStrides &packed, bool is_far,
+void gather_elements(const View &view, const Box &box, const PackedStrides &packed, CopyHints hints,
                      T *to) {
   const int64_t stride = view.stride.w;
   for_each_part(view, box, packed,
                 [&](const std::byte *memory, int64_t at, int64_t rows, int64_t row, int64_t count) {
                   const T *from = reinterpret_cast<const T *>(memory);
                   if (rows > 1) {
-                    transpose<T>({from, stride, count, rows, to + at, row, true, is_far, false});
+                    transpose<T>({from, stride, count, rows, to + at, row, true, hints.is_far,
+                                  hints.streaming});
                   } else if (stride == 1) {
                     std::copy_n(from, count, to + at);
                   } else if (stride == 0) {
@@ -89,48 +90,45 @@ void gather_elements(const View &view, const Box &box, const PackedStrides &pack
 
 template <class T>
 void scatter_elements(const T *from, const PackedStrides &packed, const View &view, const Box &box,
-                      bool streaming) {
+                      CopyHints hints) {
   const int64_t stride = view.stride.w;
-  for_each_part(
-      view, box, packed,
-      [&](std::byte *memory, int64_t at, int64_t rows, int64_t row, int64_t count) {
-        T *to = reinterpret_cast<T *>(memory);
-        if (rows > 1) {
-          transpose<T>({from + at, row, rows, count, to, stride, false, false, streaming});
-        } else if (stride == 1) {
-          std::copy_n(from + at, count, to);
-        } else {
-          scatter_run(from + at, stride, count, to);
-        }
-      });
+  for_each_part(view, box, packed,
+                [&](std::byte *memory, int64_t at, int64_t rows, int64_t row, int64_t count) {
+                  T *to = reinterpret_cast<T *>(memory);
+                  if (rows > 1) {
+                    transpose<T>({from + at, row, rows, count, to, stride, false, hints.is_far,
+                                  hints.streaming});
+                  } else if (stride == 1) {
+                    std::copy_n(from + at, count, to);
+                  } else {
+                    scatter_run(from + at, stride, count, to);
+                  }
+                });
 }
 
 }  // namespace
 
 void gather(const View &view, const Box &box, const PackedStrides &packed, std::byte *to,
-            bool is_far) {
+            CopyHints hints) {
   switch (dtype_size(view.dtype)) {
     case 2:
-      return gather_elements(view, box, packed, is_far, reinterpret_cast<uint16_t *>(to));
+      return gather_elements(view, box, packed, hints, reinterpret_cast<uint16_t *>(to));
     case 4:
-      return gather_elements(view, box, packed, is_far, reinterpret_cast<uint32_t *>(to));
+      return gather_elements(view, box, packed, hints, reinterpret_cast<uint32_t *>(to));
     default:
-      return gather_elements(view, box, packed, is_far, reinterpret_cast<uint64_t *>(to));
+      return gather_elements(view, box, packed, hints, reinterpret_cast<uint64_t *>(to));
   }
 }
 
 void scatter(const std::byte *from, const PackedStrides &packed, const View &view, const Box &box,
-             bool streaming) {
+             CopyHints hints) {
   switch (dtype_size(view.dtype)) {
     case 2:
-      return scatter_elements(reinterpret_cast<const uint16_t *>(from), packed, view, box,
-                              streaming);
+      return scatter_elements(reinterpret_cast<const uint16_t *>(from), packed, view, box, hints);
     case 4:
-      return scatter_elements(reinterpret_cast<const uint32_t *>(from), packed, view, box,
-                              streaming);
+      return scatter_elements(reinterpret_cast<const uint32_t *>(from), packed, view, box, hints);
     default:
-      return scatter_elements(reinterpret_cast<const uint64_t *>(from), packed, view, box,
-                              streaming);
+      return scatter_elements(reinterpret_cast<const uint64_t *>(from), packed, view, box, hints);
   }
 }
 

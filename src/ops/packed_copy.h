@@ -17,11 +17,14 @@ struct PackedStrides {
   int64_t channel, sample;
 };
 
-// is_far: from memory, not from the caches.
+// is_far: what is read comes from memory, not from the caches. `streaming`: past the caches, where
+// whole cache lines are written. The caller fences.
+struct CopyHints {
+  bool is_far = false, streaming = false;
+};
 void gather(const View &view, const Box &box, const PackedStrides &packed, std::byte *to,
-            bool is_far = false);
-// `streaming`: past the caches, where whole cache lines are written. The caller fences.
+            CopyHints hints = {});
 void scatter(const std::byte *from, const PackedStrides &packed, const View &view, const Box &box,
-             bool streaming = false);
+             CopyHints hints = {});
 
 }  // namespace bn2d
