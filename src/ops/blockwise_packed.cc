@@ -40,6 +40,13 @@ kernels::Stream piece_stream(const View &view, const Blockwise::Piece &piece, st
   return stream;
 }
 
+// Whether all its planes begin with a cache line: else the ends of each would be written in part.
+bool begins_lines(const kernels::Stream &stream, int64_t element) {
+  const auto is_whole = [](int64_t bytes) { return bytes % kLineBytes == 0; };
+  return is_whole(static_cast<int64_t>(reinterpret_cast<uintptr_t>(stream.data))) &&
+         is_whole(stream.channel * element) && is_whole(stream.sample * element);
+}
+
 // As piece_stream(), for a tensor that is read: its elements are packed first.
 kernels::Stream read_piece(const View &view, const Blockwise::Piece &piece, bool is_far,
                            std::byte *buffer) {
@@ -363,7 +370,7 @@ void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::
     job.out2 = tensors_.sign_mask ? packed_stream(packed.written[1], piece)
                                   : piece_stream(tensors_.out2, piece, packed.written[1]);
     job.streaming = streaming && job.out.data != nullptr && job.out.data != packed.written[0] &&
-                    reinterpret_cast<uintptr_t>(job.out.data) % kLineBytes == 0;
+                    begins_lines(job.out, dtype_size(dtype_));
     kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
     write_piece(job.out, tensors_.out, piece, packed.written[0], streaming);
     if (tensors_.sign_mask == nullptr)
