@@ -133,9 +133,9 @@ namespace coefficient {
 // All begin with -mean in two parts, of twice the arithmetic precision together.
 enum Forward { minus_mean_hi, minus_mean_lo, scale, shift };
 // Those of the side come last. Without an activation nobody writes them, but kernels of planes may
-// load them, unused. A mean gradient is subtracted before anything is multiplied, so that equal gradients
-// cancel exactly. `shift` is what is left: the low part of that mean, or, where a set has several
-// channels, what no gradient of this one cancels.
+// load them, unused. A mean gradient is subtracted before anything is multiplied, so that equal
+// gradients cancel exactly. `shift` is what is left: the low part of that mean, or, where a set has
+// several channels, what no gradient of this one cancels.
 enum Backward {
   b_scale = 2,
   b_minus_gmean,

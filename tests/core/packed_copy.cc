@@ -118,7 +118,7 @@ TEST_CASE("packed copies have the elements of any tensor, and nothing else chang
     const DType dtype =
         std::vector<DType>{DType::f32, DType::f64, DType::f16, DType::bf16}[random() % 4];
     Scene s = scene_of(random, dtype, order, round % 2 != 0);
-    const bool streaming = round % 4 < 2;
+    const CopyHints hints = {round % 8 < 4, round % 4 < 2};
     if (round % 7 == 0) s.view.stride.w = 0;
     const bool overlaps = round % 11 == 0;  // rows and channels; only read
     if (overlaps) s.view.stride.h = s.view.stride.c = std::min(s.view.stride.h, s.view.stride.c);
@@ -129,7 +129,7 @@ TEST_CASE("packed copies have the elements of any tensor, and nothing else chang
     for_each_element(s, [&](const std::byte *element, const std::byte *packed) {
       std::memcpy(expected.data() + (packed - s.copy.data()), element, bytes);
     });
-    gather(s.view, s.box, s.packed, s.copy.data());
+    gather(s.view, s.box, s.packed, s.copy.data(), hints);
     REQUIRE(s.copy == expected);
 
     if (round % 7 == 0 || overlaps) continue;  // written tensors do not overlap themselves
@@ -138,7 +138,7 @@ TEST_CASE("packed copies have the elements of any tensor, and nothing else chang
     for_each_element(s, [&](const std::byte *element, const std::byte *packed) {
       std::memcpy(target.data() + (element - s.memory.data()), packed, bytes);
     });
-    scatter(s.copy.data(), s.packed, s.view, s.box, streaming);
+    scatter(s.copy.data(), s.packed, s.view, s.box, hints);
     REQUIRE(s.memory == target);
   }
 }

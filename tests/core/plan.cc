@@ -235,6 +235,21 @@ TEST_CASE("plan: tiles of rows of channels change channels first", "[plan]") {
   CHECK(planes.at(1).block.position != planes.at(0).block.position);
 }
 
+// Catches: tiles that begin within a cache line, which is then written in parts and cannot stream.
+TEST_CASE("plan: tiles of mixed layouts begin with a cache line", "[plan]") {
+  for (const Extents &size : {Extents{32, 64, 56, 56}, Extents{2, 256, 28, 28}})
+    for (const int64_t bytes : {2, 4, 8}) {
+      Work work;
+      work.size = size;
+      work.order = MemoryOrder::mixed;
+      work.element_bytes = bytes;
+      const Tiles tiles = make_tiles(work, 2);
+      INFO("plane " << size.plane() << ", " << bytes << " bytes");
+      REQUIRE(tiles.positions < size.plane());
+      CHECK(tiles.positions * bytes % kLineBytes == 0);
+    }
+}
+
 TEST_CASE(
     "blocks tile a channel in order, start on a lane boundary, and depend on nothing but the shape",
     "[plan]") {
