@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/cache_line.h"
 #include "kernels/kernels.h"
 #include "support/catch.h"
 
