@@ -35,9 +35,7 @@ bool reads_agree(const Tensors &tensors, bool (*is_in_layout)(const View &)) {
 }
 
 // Straight to its place: one of both tensors has contiguous planes. Its channels are a constant
-// stride apart within a block. Only planes are written past the caches: one thread, training of
-// (32,64,56,56) with a channels_last x takes 0.6 of the time so. With rows of channels, backward
-// would take 1.37 times as long.
+// stride apart within a block.
 void copy_box(const View &from, const View &to, const Box &box, CopyHints hints) {
   const bool packs = has_contiguous_planes(to);
   const View &planes = packs ? to : from;
@@ -52,7 +50,7 @@ void copy_box(const View &from, const View &to, const Box &box, CopyHints hints)
     if (packs) {
       gather(from, part, strides, start, hints);
     } else {
-      scatter(start, strides, to, part, {hints.is_far, false});
+      scatter(start, strides, to, part, hints);
     }
     c += part.channels;
   }
@@ -88,6 +86,9 @@ void copy_elements(const View &from, const View &to, const Pool &pool, int32_t t
   const Machine machine = machine_for_call(pool, thread_limit, work);
   const int workers = useful_workers(work, machine);
   const Tiles tiles = make_tiles(work, workers);
+  // What is written is read again at once, as after one pass over planes: with less of it past the
+  // caches, two threads take 0.56 to 0.88 of the time for 10 to 13 MB.
+  work.order = MemoryOrder::planes;
   const CopyHints hints = {work.output_bytes() > kHeldBytes, streams(work, machine)};
   auto unit = [&](int64_t index) {
     const Tiles::Tile tile = tiles.at(index);
