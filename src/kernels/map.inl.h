@@ -65,7 +65,7 @@ struct StraddlingCoefficients {
 };
 
 // The coefficients of a row of channels.
-template <class A, int kCount>
+template <class A>
 struct RowCoefficients {
   const A *array;
   int64_t stride;
@@ -90,6 +90,7 @@ struct ColumnCoefficients {
     int64_t step = row.stride * static_cast<int64_t>(sizeof(A));
     // Where many are used, the compiler must not know where `at` and `step` come from. It would
     // keep a pointer for each coefficient, more than there are registers (and 12 KB of code).
+    // Three at a time: an instruction can address at, at + step and at + 2*step.
     if constexpr (Body::kManyCoefficients) __asm__("" : "+r"(at), "+r"(step));
 #pragma GCC unroll 16
     for (int k = 0; k < kCount; ++k) {
@@ -477,7 +478,7 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
   using A = Arithmetic<T>;
   const ScalableTag<A> d;
   const CappedTag<A, 1> one;
-  const RowCoefficients<A, Body::kCoefficients> c(job);
+  const RowCoefficients<A> c(job);
   // Short rows share what is loaded of the coefficients: eval of (64,16,32,32) takes 0.6 of the
   // time with 8 rows instead of 2, (64,64,8,8) 0.85. Long ones would be two runs of memory at a
   // time instead of one, and where stores stream, a core keeps few lines open that it has written

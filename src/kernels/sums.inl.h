@@ -646,7 +646,7 @@ HWY_INLINE void AddPlanesOneByOne(const Planes &planes) {
 // over a pattern, and fetches nothing. Of (32,2048,7,7), sums of backward take 0.75 of the time,
 // training 0.81; of bfloat16 0.61 and 0.71; of (32,256,14,14) 0.9 and 0.95, of bfloat16 0.82 and
 // 0.78. With AVX2, of (32,2048,7,7) 0.81 and 0.88, with relu 0.77; of (32,256,14,14) 0.83 to 0.9.
-// For slopes it would be 16 KB more.
+// For slopes it would be 16 KB more code.
 template <class T, Act kAct>
 inline constexpr bool kKnowsRows = kAct != Act::sloped &&
                                    (HWY_TARGET == HWY_AVX3 ||
@@ -706,8 +706,8 @@ HWY_INLINE void AddPlanes(const Planes &planes) {
   } else {
     if constexpr (kKnowsRows<T, kAct>) {
       // Halves of two tensors from memory have to be fetched ahead: sums of backward of bfloat16
-      // (256,1024,7,7) would take 1.9 times as long. With AVX2 also runs of floats:
-      // (32,1024,14,14) 1.15.
+      // (256,1024,7,7) would take 1.9 times as long. With AVX2 so have floats, where
+      // planes have more than a run: (32,1024,14,14) 1.15 times.
       constexpr bool kFetchesHalves = sizeof(T) < sizeof(float) && kOf == SumsOf::backward;
       const int64_t length = planes.job.length;
       if (!kFetchesHalves || !planes.job.fetches) {

@@ -11,7 +11,7 @@ struct Transposition {
   int64_t from_stride, rows, columns;
   void *to;
   int64_t to_stride;
-  // Whether `from` is the tensor, and `to` the packed copy; else it is the other way round.
+  // Whether `to` has the planes, a packed copy or a tensor; else `from` has them.
   bool packs = false;
   bool is_far = false;  // `from` is in memory, not in the caches
   // Whole cache lines go to memory past the caches. The caller fences.

@@ -87,12 +87,12 @@ HWY_INLINE void StoreLines(const T *from, int64_t from_stride, int64_t rows, T *
 
 // Each line of `to` is written as a whole, from lines that stay in L1 meanwhile. A piece of a
 // tensor of rows of channels touches a few lines of each position, and no hardware sees which ones
-// come next; so those of the next 128 positions are fetched: from memory all of them, else the
-// first ones, because each fetch costs time in the caches. Where rows follow one another without
-// gaps, as in a turned plane, the hardware sees them, and fetching costs a tenth; but from memory
-// the hardware does not fetch far enough ahead: eval of (32,64,56,56) from rows of channels to
-// planes takes 0.65 of the time with fetches. Lines that are written are not fetched: in the caches
-// that costs a fifth, and beyond them it gains nothing.
+// come next; so those of the next 128 positions are fetched: from memory all of them, else only
+// the first one of each position, because fetches cost time in the caches. Where rows follow one
+// another without gaps, as in a turned plane, the hardware sees them, and fetching costs a tenth;
+// but from memory the hardware does not fetch far enough ahead: eval of (32,64,56,56) from rows of
+// channels to planes takes 0.65 of the time with fetches. Lines that are written are not fetched:
+// in the caches that costs a fifth, and beyond them it gains nothing.
 //
 // Where one line is all there is of a position, as with some samples, the next one may be some
 // hundred KiB away. Few such lines fit the caches together. So each is read as a whole, and few are
@@ -101,7 +101,7 @@ HWY_INLINE void StoreLines(const T *from, int64_t from_stride, int64_t rows, T *
 // Planes from memory are read 16 at a time, while the next 16 are fetched: copies of dy in planes
 // for a channels_last x, backward of (32,256,28,28) takes 0.8 of the time so.
 //
-// What comes from a packed copy is written a few positions at a time, each as a whole: eval of
+// What comes from a packed copy, in the caches, is written a line of positions at a time: eval of
 // (32,256,28,28) from planes to rows of channels takes 0.78 of the time so.
 template <class T>
 BN2D_KERNEL void Transpose(const Transposition &job) {

@@ -88,8 +88,9 @@ void copy_elements(const View &from, const View &to, const Pool &pool, int32_t t
   const Tiles tiles = make_tiles(work, workers);
   // What is written is read again at once, as after one pass over planes: with less of it past the
   // caches, two threads take 0.56 to 0.88 of the time for 10 to 13 MB.
-  work.order = MemoryOrder::planes;
-  const CopyHints hints = {work.output_bytes() > kHeldBytes, streams(work, machine)};
+  Work as_written = work;
+  as_written.order = MemoryOrder::planes;
+  const CopyHints hints = {work.output_bytes() > kHeldBytes, streams(as_written, machine)};
   auto unit = [&](int64_t index) {
     const Tiles::Tile tile = tiles.at(index);
     copy_box(from, to,

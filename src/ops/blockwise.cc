@@ -1,7 +1,6 @@
 #include "ops/blockwise.h"
 
 #include <iterator>
-#include <new>
 #include <numeric>
 
 #include "ops/long_rows.h"

@@ -151,6 +151,7 @@ class Blockwise {
   // What is packed at a time: at most so many positions of a plane, a multiple of a run, so that
   // pieces keep the canonical order; and at least a cache line of channels, a run of each.
   static constexpr int64_t kPiece = 512, kSmallestPieceBytes = 64 * kernels::kRunElements;
+  static_assert(kSmallestPieceBytes >= kPiece * 8);
   // A part of one plane of some channels, or some whole planes of them.
   struct Piece : Box {
     int64_t in_group;                     // its first channel, counted from that of the group
@@ -250,6 +251,8 @@ class Blockwise {
   };
   Packed packed_in(void *buffer) const;
   static Packed doubles_in(void *buffer);
+  // Of kTensors: sums of forward do not read the residual.
+  int summed_tensors() const { return tensors_.g.exists() ? kReadTensors : kReadTensors - 1; }
   Mode mode_for(int count, bool has_mask) const;
   [[gnu::cold]] void set_packed();
   [[gnu::cold]] void set_stage();
@@ -316,7 +319,7 @@ class Blockwise {
   [[gnu::cold]] void set_staged(const Staged &staged, const Blocks::Block &block,
                                 kernels::SumsJob &job) const;
   template <class Job>
-  Job job_of_piece(const Piece &piece, const Packed &packed) const;
+  Job job_of_piece(const Piece &piece, bool reads_v, const Packed &packed) const;
   [[gnu::cold]] void visit(int64_t channel, void *buffer, void *object,
                            void (*call)(void *, const kernels::MapJob &)) const;
   [[gnu::cold]] kernels::MapJob job_of_extreme_piece(const Piece &piece,
@@ -399,7 +402,8 @@ class Blockwise {
   Mode sums_mode_;           // another one where only what is written lies differently
   bool transposes_ = false;  // packed, and a tensor has its channels contiguous
   bool has_rows_ = false;    // packed, but each row of a plane is contiguous in all tensors
-  bool is_packed_[std::size(kTensors)] = {};  // has no contiguous planes
+  // What has memory for packed copies: no contiguous planes, or the elements of a mask.
+  bool is_packed_[std::size(kTensors)] = {};
   int64_t max_group_ = kernels::kMaxGroup, at_once_ = 1;
   int64_t stage_bytes_ = 0;  // of one tensor; 0: nothing is staged
   int64_t staged_tensors_ = 0;

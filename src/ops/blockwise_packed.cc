@@ -3,7 +3,6 @@
 // them.
 #include <algorithm>
 #include <iterator>
-#include <new>
 
 #include "base/cache_line.h"
 #include "ops/blockwise.h"
@@ -15,7 +14,8 @@
 namespace bn2d {
 namespace {
 
-constexpr size_t kSide = 2, kOut2 = 5;  // of kTensors
+constexpr size_t kSide = 2, kOut2 = 5;
+static_assert(kTensors[kSide] == &Tensors::side && kTensors[kOut2] == &Tensors::out2);
 
 // A packed copy: sample after sample of each channel.
 PackedStrides strides_of(const Box &box) { return {box.samples * box.length, box.length}; }
@@ -104,11 +104,12 @@ void Blockwise::set_packed() {
   const int64_t share = kBufferBytes / std::max<int64_t>(count, 1) / kLineBytes * kLineBytes;
   piece_bytes_ = static_cast<int32_t>(std::min<int64_t>(share, kLargest));
   if (!transposes_) max_group_ = 16;
-  if (!is_pointwise()) sums_mode_ = mode_for(kReadTensors, tensors_.side_mask != nullptr);
+  if (!is_pointwise()) sums_mode_ = mode_for(summed_tensors(), tensors_.side_mask != nullptr);
   if (sums_mode_ == Mode::packed) set_stage();
 }
 
-// The tensors that are packed share the buffer; the others never use theirs.
+// The tensors that are packed share the buffer. The others have no area: their pointer is that of
+// the next one, and is not used.
 Blockwise::Packed Blockwise::packed_in(void *buffer) const {
   std::byte *areas[std::size(kTensors)], *next = static_cast<std::byte *>(buffer);
   for (size_t k = 0; k < std::size(kTensors); ++k) {
@@ -130,7 +131,7 @@ Blockwise::Packed Blockwise::doubles_in(void *buffer) {
 void Blockwise::set_stage() {
   if (is_pointwise() || tensors_.side_mask != nullptr || sets_.batches() != 1) return;
   bool has_planes = false;
-  for (int k = 0; k < kReadTensors; ++k) {
+  for (int k = 0; k < summed_tensors(); ++k) {
     const View &view = tensors_.*kTensors[k];
     if (!view.exists() || has_contiguous_planes(view)) continue;
     const bool of_samples = view.stride.n == 1 && view.size.n > 1;
@@ -150,7 +151,7 @@ void Blockwise::set_stage() {
 
 template <class F>
 void Blockwise::for_each_staged(std::byte *memory, const F &f) const {
-  for (int k = 0; k < kReadTensors; ++k) {
+  for (int k = 0; k < summed_tensors(); ++k) {
     const View &view = tensors_.*kTensors[k];
     if (!view.exists() || has_contiguous_planes(view)) continue;
     f(kernels::SumsJob::kTensors[k], view, memory);
@@ -185,7 +186,7 @@ void Blockwise::set_staged(const Staged &staged, const Blocks::Block &block,
 
 // What a job reads of one piece: job_of() of packed copies.
 template <class Job>
-Job Blockwise::job_of_piece(const Piece &piece, const Packed &packed) const {
+Job Blockwise::job_of_piece(const Piece &piece, bool reads_v, const Packed &packed) const {
   Job job;
   job.channels = piece.channels;
   job.samples = piece.samples;
@@ -196,7 +197,7 @@ Job Blockwise::job_of_piece(const Piece &piece, const Packed &packed) const {
   };
   job.x = read(tensors_.x, packed.read[0]);
   job.g = read(tensors_.g, packed.read[1]);
-  job.v = read(tensors_.v, packed.read[3]);
+  if (reads_v) job.v = read(tensors_.v, packed.read[3]);
   if (tensors_.side_mask != nullptr) {
     expand_signs(kernels_, piece, dtype_size(dtype_), packed.read[2]);
     job.side = packed_stream(packed.read[2], piece);
@@ -294,7 +295,8 @@ void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks
                             const Packed &packed) const {
   for_each_piece(group, block, [&](const Piece &piece) {
     const int64_t c = piece.in_group;
-    auto job = job_of_piece<kernels::SumsJob>(piece, packed);
+    auto job =
+        job_of_piece<kernels::SumsJob>(piece, op == kernels::SumsOf::double_backward, packed);
     job.in_double = in_double;
     job.first = piece.is_first;
     job.accumulators = accumulators.lanes +
@@ -358,7 +360,7 @@ void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::
                            const MapCoefficients &coefficients, bool streaming,
                            const Packed &packed) const {
   for_each_piece(group, block, [&](const Piece &piece) {
-    auto job = job_of_piece<kernels::MapJob>(piece, packed);
+    auto job = job_of_piece<kernels::MapJob>(piece, true, packed);
     set_activation(job);
     // The next piece, which is far away in planes, where the hardware does not look: eval of
     // 32x64x56x56 from planes to channels_last took 0.77 of the time with it.

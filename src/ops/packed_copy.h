@@ -17,8 +17,8 @@ struct PackedStrides {
   int64_t channel, sample;
 };
 
-// is_far: what is read comes from memory, not from the caches. `streaming`: past the caches, where
-// whole cache lines are written. The caller fences.
+// is_far: what is read is in memory, not in the caches. streaming: whole cache lines are written
+// past the caches; the caller fences.
 struct CopyHints {
   bool is_far = false, streaming = false;
 };

@@ -331,7 +331,8 @@ Tiles make_tiles(const Work &work, int workers) {
     tiles.positions = even_part(plane, elements / tiles.channels, 1);
   } else if (work.order == MemoryOrder::mixed) {
     // Long runs both of channels and of positions. Of positions whole lines, because what is
-    // written in part cannot stream; these are whole bytes of a mask, too.
+    // written in part cannot stream. A line has 8 elements or more, so they are whole bytes of a
+    // mask, too.
     constexpr int64_t kFewestPositions = 128, kChannels = 64;
     tiles.positions =
         even_part(plane, std::max(elements / c, kFewestPositions), kLineBytes / work.element_bytes);
