@@ -299,6 +299,8 @@ class Blockwise {
   [[gnu::cold]] void map_by_rows(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                                  const MapCoefficients &coefficients, kernels::MapJob job,
                                  void *buffer) const;
+  void map_piece(kernels::MapOf op, const Piece &piece, const Packed &packed,
+                 const kernels::MapJob &whole) const;
   void packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                   const MapCoefficients &coefficients, bool streaming, const Packed &packed) const;
   // What a job of the sums or of a map reads.

@@ -403,7 +403,8 @@ void save_parameters(const ForwardCall &call) {
   const Agreement agreement(operation.has_sums && !is_input, &tensors);
   const Blockwise blockwise(tensors, sets, call.x.dtype);
   const Reordered reordered(blockwise, tensors, call.x.dtype);
-  const bool in_place = is_input || agreement.exists();  // the map reads lines before it writes them
+  const bool in_place =
+      is_input || agreement.exists();  // the map reads lines before it writes them
   const Schedule<Forward> schedule(operation, blockwise, reordered.maps(), call, call.x.dtype, 1,
                                    !in_place);
   const Scratch scratch(schedule.scratch_bytes());
