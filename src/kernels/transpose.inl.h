@@ -85,6 +85,24 @@ HWY_INLINE void StoreLines(const T *from, int64_t from_stride, int64_t rows, T *
     TransposeSquare(from + i * from_stride, from_stride, to + i, to_stride);
 }
 
+constexpr int64_t kAhead = 128;  // rows
+
+// Fetches what is read from memory later, while `rows` rows from `lines` on are read. Rows without
+// gaps between them: 8 KiB ahead. Else the rows kAhead rows later.
+template <class T>
+HWY_INLINE void FetchFar(const Transposition &job, const T *lines, int64_t rows) {
+  constexpr int64_t kElementsAhead = 8192 / static_cast<int64_t>(sizeof(T));
+  const int64_t step = job.from_stride;
+  if (job.columns == step) {
+    for (int64_t i = 0; i < rows * step; i += kLineOf<T>)
+      __builtin_prefetch(lines + kElementsAhead + i);
+  } else if (job.columns > kLineOf<T>) {
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t c = 0; c < job.columns; c += kLineOf<T>)
+        __builtin_prefetch(lines + (kAhead + i) * step + c);
+  }
+}
+
 // Each line of `to` is written as a whole, from lines that stay in L1 meanwhile. A piece of a
 // tensor of rows of channels touches a few lines of each position, and no hardware sees which ones
 // come next; so those of the next 128 positions are fetched: from memory all of them, else only
@@ -100,56 +118,56 @@ HWY_INLINE void StoreLines(const T *from, int64_t from_stride, int64_t rows, T *
 //
 // Planes from memory are read 16 at a time, while the next 16 are fetched: copies of dy in planes
 // for a channels_last x, backward of (32,256,28,28) takes 0.8 of the time so.
-//
-// What comes from a packed copy, in the caches, is written a line of positions at a time: eval of
-// (32,256,28,28) from planes to rows of channels takes 0.78 of the time so.
 template <class T>
-BN2D_KERNEL void Transpose(const Transposition &job) {
-  constexpr int64_t kAhead = 128, kLinesAhead = 8;  // rows
-  constexpr int64_t kFarBytes = 8192;
+BN2D_KERNEL void TransposeColumns(const Transposition &job) {
+  constexpr int64_t kLinesAhead = 8;  // rows
   const T *const from = static_cast<const T *>(job.from);
   T *const to = static_cast<T *>(job.to);
   const int64_t step = job.from_stride, to_step = job.to_stride;
   const int64_t whole_columns = kSpecialise ? job.columns / kSquare<T> * kSquare<T> : 0;
   const int64_t whole_rows = kSpecialise ? job.rows / kSquare<T> * kSquare<T> : 0;
-  const bool fetches = job.packs && job.columns < step,
-             fetches_far = job.is_far && job.columns == step,
-             fetches_planes = job.is_far && !job.packs,
+  const bool fetches = job.packs && job.columns < step, fetches_far = job.packs && job.is_far,
+             fetches_planes = !job.packs && job.is_far,
              is_line = job.packs && job.columns <= kLineOf<T>;
-  const int64_t fetched = job.is_far ? job.columns : 1;  // of a row
   const int64_t at_once = is_line ? kSquare<T> : kLineOf<T>, ahead = is_line ? kLinesAhead : kAhead,
                 last_ahead = is_line ? job.rows - ahead : job.rows;
-  const int64_t columns_at_once = job.packs || job.is_far ? whole_columns : kLineOf<T>;
-  for (int64_t column = 0; column < whole_columns; column += columns_at_once) {
-    const int64_t end = std::min(column + columns_at_once, whole_columns);
-    for (int64_t r = 0; r < whole_rows; r += at_once) {
-      const int64_t rows = std::min(at_once, whole_rows - r);
-      const T *const lines = from + r * step;
-      const bool streams = job.streaming && rows == kLineOf<T> && to_step % kLineOf<T> == 0 &&
-                           reinterpret_cast<uintptr_t>(to + r) % kLineBytes == 0;
-      if (fetches && r < last_ahead)
-        for (int64_t i = 0; i < rows; ++i)
-          for (int64_t c = 0; c < fetched; c += kLineOf<T>)
-            __builtin_prefetch(lines + (i + ahead) * step + c);
-      if (fetches_far)
-        for (int64_t i = 0; i < rows * step; i += kLineOf<T>)
-          __builtin_prefetch(reinterpret_cast<const char *>(lines + i) + kFarBytes);
-      for (int64_t c = column; c < end; c += kSquare<T>) {
-        T *const target = to + c * to_step + r;
-        if (fetches_planes && c % kLineOf<T> == 0)
-          for (int64_t i = 0; i < rows; ++i) __builtin_prefetch(lines + (i + rows) * step + c);
-        if (streams) {
-          StreamLines(lines + c, step, target, to_step);
-          continue;
-        }
-        StoreLines(lines + c, step, rows, target, to_step);
+  for (int64_t r = 0; r < whole_rows; r += at_once) {
+    const int64_t rows = std::min(at_once, whole_rows - r);
+    const T *const lines = from + r * step;
+    const bool streams = job.streaming && rows == kLineOf<T> && to_step % kLineOf<T> == 0 &&
+                         reinterpret_cast<uintptr_t>(to + r) % kLineBytes == 0;
+    if (fetches && r < last_ahead)
+      for (int64_t i = 0; i < rows; ++i) __builtin_prefetch(lines + (i + ahead) * step);
+    if (fetches_far) FetchFar<T>(job, lines, rows);
+    for (int64_t c = 0; c < whole_columns; c += kSquare<T>) {
+      T *const target = to + c * to_step + r;
+      if (fetches_planes && c % kLineOf<T> == 0)
+        for (int64_t i = 0; i < rows; ++i) __builtin_prefetch(lines + (i + rows) * step + c);
+      if (streams) {
+        StreamLines(lines + c, step, target, to_step);
+        continue;
       }
+      StoreLines(lines + c, step, rows, target, to_step);
     }
   }
   TransposeOneByOne(from + whole_rows * step, step, job.rows - whole_rows, whole_columns,
                     to + whole_rows, to_step);
   TransposeOneByOne(from + whole_columns, step, job.rows, job.columns - whole_columns,
                     to + whole_columns * to_step, to_step);
+}
+
+// What comes from a packed copy, in the caches, is written a line of positions at a time: eval of
+// (32,256,28,28) from planes to rows of channels takes 0.78 of the time so.
+template <class T>
+BN2D_KERNEL void Transpose(const Transposition &job) {
+  const int64_t at_once = job.packs || job.is_far ? job.columns : kLineOf<T>;
+  Transposition part = job;
+  for (int64_t column = 0; column < job.columns; column += at_once) {
+    part.from = static_cast<const T *>(job.from) + column;
+    part.to = static_cast<T *>(job.to) + column * job.to_stride;
+    part.columns = std::min(at_once, job.columns - column);
+    TransposeColumns<T>(part);
+  }
 }
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE
