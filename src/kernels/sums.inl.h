@@ -706,8 +706,8 @@ HWY_INLINE void AddPlanes(const Planes &planes) {
   } else {
     if constexpr (kKnowsRows<T, kAct>) {
       // Halves of two tensors from memory have to be fetched ahead: sums of backward of bfloat16
-      // (256,1024,7,7) would take 1.9 times as long. With AVX2 so have floats, where
-      // planes have more than a run: (32,1024,14,14) 1.15 times.
+      // (256,1024,7,7) would take 1.9 times as long. With AVX2 floats have to be, too,
+      // where planes have more than one run: (32,1024,14,14) would take 1.15 times as long.
       constexpr bool kFetchesHalves = sizeof(T) < sizeof(float) && kOf == SumsOf::backward;
       const int64_t length = planes.job.length;
       if (!kFetchesHalves || !planes.job.fetches) {

@@ -178,8 +178,8 @@ struct Work {
 
   // What the call costs a thread that has everything in cache, in bytes: each element, with those
   // that it is computed in, once for each tensor read and each pass. A channel costs as much as 64
-  // elements (measured with planes of 49 and 196). What is transposed costs three times as much:
-  // eval of (1,256,14,14) 19 us to another layout, 6.5 to its own.
+  // elements (measured with planes of 49 and 196). What is transposed costs up to three times
+  // as much: eval of (1,256,14,14) from planes to rows of channels 11 us, to planes 3.7.
   int64_t effort() const {
     constexpr int64_t kElementsOfChannel = 64, kComputedBytes = 4, kTransposed = 3;
     const bool as_it_is = order == MemoryOrder::planes || order == MemoryOrder::channels;
