@@ -74,9 +74,7 @@ struct MomentsOf {
       const auto mean_of_t = Div(sum.hi, n);
       const auto m2 = NegMulAdd(sum.hi, mean_of_t, squares.hi);
       StoreU(Add(pivot, mean_of_t), d, out.mean_hi + c);
-      StoreU(zero, d, out.mean_lo + c);
       StoreU(m2, d, out.m2_hi + c);
-      StoreU(zero, d, out.m2_lo + c);
       // Exact enough where the pivot is close to the mean, so that m2 has an eighth of the squares,
       // and where these are far from both ends of the range of float. NaN is not. A pivot 2.6
       // deviations away costs 1.4 * 2^-24 of one where samples repeat, and one of 5 costs 3.
@@ -101,12 +99,15 @@ BN2D_SELDOM inline void MomentsOfBlock(const BlockMoments &of) {
   }
 }
 
-// a <- a and b together, pairs (hi, lo); an infinite sum has no low part.
-struct AddedPairs {
+// a <- a and b together; an infinite sum has no low part.
+template <bool kPair>
+struct Added {
   double *hi, *lo;
   const double *from_hi, *from_lo;
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
+    if constexpr (!kPair)
+      return StoreU(Add(LoadU(d, hi + c), LoadU(d, from_hi + c)), d, hi + c);
     const auto sum = TwoSum(LoadU(d, hi + c), LoadU(d, from_hi + c));
     const auto low = from_lo ? Add(LoadU(d, lo + c), LoadU(d, from_lo + c)) : LoadU(d, lo + c);
     const auto is_finite = Eq(Sub(sum.hi, sum.hi), Zero(d));
@@ -115,9 +116,13 @@ struct AddedPairs {
   }
 };
 
-BN2D_SELDOM inline void AddPairs(int64_t channels, double *hi, double *lo, const double *from_hi,
-                                 const double *from_lo) {
-  ForChannels(channels, AddedPairs{hi, lo, from_hi, from_lo});
+BN2D_SELDOM inline void AddNumbers(int64_t channels, double *hi, double *lo, const double *from_hi,
+                                   const double *from_lo) {
+  if (lo != nullptr) {
+    ForChannels(channels, Added<true>{hi, lo, from_hi, from_lo});
+  } else {
+    ForChannels(channels, Added<false>{hi, lo, from_hi, from_lo});
+  }
 }
 
 template <bool kPair>
@@ -380,7 +385,7 @@ BN2D_SELDOM inline void CoefficientsOfForward(const ForwardChannels &of) {
 
 // The sums of a channel times a factor. NaN, which makes all channels of the set extreme, where
 // their mean is below `least`, or too large. A channel whose sums are 0 adds nothing.
-template <class D, class V = Vec<D>>
+template <bool kPair, class D, class V = Vec<D>>
 HWY_NOINLINE void StoreWeighed(D d, const BackwardChannels &of, int64_t c, V factor, V least) {
   const auto zero = Zero(d), nan = Set(d, std::numeric_limits<double>::quiet_NaN());
   const auto g = Abs(LoadU(d, of.sums->hi + c)),
@@ -391,18 +396,22 @@ HWY_NOINLINE void StoreWeighed(D d, const BackwardChannels &of, int64_t c, V fac
   const auto is_safe = Or(Eq(Max(g, products), zero), is_within);
   for (int64_t i = c; i < 2 * kMaxGroup; i += kMaxGroup) {
     const Pair<V> product = TwoProduct(factor, LoadU(d, of.sums->hi + i));
-    const auto low = MulAdd(factor, LoadU(d, of.sums->lo + i), product.lo);
     StoreU(IfThenElse(is_safe, product.hi, nan), d, of.weighed->hi + i);
-    StoreU(IfThenElseZero(Eq(Sub(low, low), zero), low), d, of.weighed->lo + i);
+    if constexpr (kPair) {
+      const auto low = MulAdd(factor, LoadU(d, of.sums->lo + i), product.lo);
+      StoreU(IfThenElseZero(Eq(Sub(low, low), zero), low), d, of.weighed->lo + i);
+    }
   }
 }
 
 template <class A>
 struct BackwardGradients {
   const BackwardChannels &of;
+  static constexpr bool kPair = sizeof(A) == sizeof(double);
   template <class D>
   static HWY_INLINE Vec<D> Total(D d, const Sums &sums, int64_t i) {
-    return Add(LoadU(d, sums.hi + i), LoadU(d, sums.lo + i));
+    const auto hi = LoadU(d, sums.hi + i);
+    return kPair ? Add(hi, LoadU(d, sums.lo + i)) : hi;
   }
   // What is subtracted and added where the mean of scale*g over a set stands for scale*g_mean: as
   // much of it as a gradient of this channel can cancel, and the rest. True where sums of the set
@@ -410,14 +419,17 @@ struct BackwardGradients {
   template <class D, class V = Vec<D>>
   HWY_NOINLINE Mask<D> ShiftOfSet(D d, int64_t c, V scale) const {
     using namespace coefficient;
-    const Pair<V> mean =
-        Divide(LoadNumber<true>(d, of.of_set->hi + c, of.of_set->lo + c), Set(d, of.count));
+    const auto n = Set(d, of.count);
+    const Pair<V> sum = LoadNumber<kPair>(d, of.of_set->hi + c, of.of_set->lo + c);
+    const Pair<V> mean = kPair ? Divide(sum, n) : Pair<V>{Div(sum.hi, n), sum.lo};
     const V gradient = Div(mean.hi, scale);
     const auto is_safe = Lt(Abs(gradient), Set(d, SafeRange<A>::kMost));  // NaN is not
     A *const minus_gmean = Coefficient<A>(of.coefficients, b_minus_gmean, c);
     StoreAs(d, Neg(IfThenElseZero(is_safe, gradient)), minus_gmean);
-    const Pair<V> rest = Add(mean, TwoProduct(scale, LoadAs(d, minus_gmean)));
-    StoreAs(d, Neg(rest.hi), Coefficient<A>(of.coefficients, b_shift, c));
+    const V held = LoadAs(d, minus_gmean);
+    // The product of two floats is exact.
+    const V rest = kPair ? Add(mean, TwoProduct(scale, held)).hi : MulAdd(scale, held, mean.hi);
+    StoreAs(d, Neg(rest), Coefficient<A>(of.coefficients, b_shift, c));
     return Or(IsExtremeFactor<A>(d, mean.hi), IsNaN(mean.hi));
   }
   template <class D>
@@ -433,7 +445,7 @@ struct BackwardGradients {
           sizeof(A) == sizeof(double)
               ? Mul(Max(invstd, Set(d, 1.0)), Set(d, SafeRange<double>::kLeastGradient))
               : Mul(invstd, Set(d, R::kLeast));
-      return StoreWeighed(d, of, c, LoadAs(d, Coefficient<A>(out, b_scale, c)), least);
+      return StoreWeighed<kPair>(d, of, c, LoadAs(d, Coefficient<A>(out, b_scale, c)), least);
     }
     auto extreme = IsExtremeScale<A>(d, w, invstd, exact_scale);
     if (of.sums != nullptr) {

@@ -48,7 +48,7 @@ constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
     &N_##TARGET::kernels_f64,                                                             \
     &N_##TARGET::kernels_f16,                                                             \
     &N_##TARGET::kernels_bf16,                                                            \
-    {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::AddPairs,          \
+    {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::AddNumbers,        \
      N_##TARGET::VarianceOfMoments, N_##TARGET::CoefficientsOfForward,                    \
      N_##TARGET::GradientsOfBackward, N_##TARGET::StoreCenters, N_##TARGET::StoreFactors, \
      N_##TARGET::FindSide},                                                               \

@@ -107,15 +107,15 @@ struct SumsJob {
 inline constexpr int64_t kSumsBufferBytes = 32 * 1024;
 
 // Result of a block, or of several merged ones: sums[term*kMaxGroup + channel].
+// Those of float and half data have no low parts.
 struct Sums {
   double hi[kMaxSums * kMaxGroup], lo[kMaxSums * kMaxGroup];
 };
 
-// Mean and sum of squared deviations of `count` elements of each channel of a group, as pairs of
-// doubles.
+// Mean and sum of squared deviations of `count` elements of each channel of a group.
 struct Moments {
   double count;
-  bool wide;  // of doubles. Else the low parts are 0.
+  bool wide;  // of doubles: in pairs. Else there are no low parts.
   double mean_hi[kMaxGroup], mean_lo[kMaxGroup], m2_hi[kMaxGroup], m2_lo[kMaxGroup];
 };
 
@@ -325,7 +325,8 @@ struct ChannelKernels {
   void (*moments)(const BlockMoments &block);
   // Chan, Golub and LeVeque (1979), equation 2.1: a <- a and b together.
   void (*merge)(int64_t channels, Moments *a, const Moments *b);
-  // Sums in pairs: those of b are added to those of a. b_lo NULL: 0.
+  // Sums: those of b are added to those of a. In pairs, where b_lo NULL is 0; a_lo NULL: of floats,
+  // as plain doubles.
   void (*add)(int64_t channels, double *a_hi, double *a_lo, const double *b_hi, const double *b_lo);
   // Variance of moments: m2/divisor, rounded once.
   void (*variance)(int64_t channels, const Moments *moments, double divisor, double *var);

@@ -22,7 +22,6 @@ class AdditivePartial {
   using Partial = kernels::Sums;
   static constexpr kernels::SumsOf kSumsOf = kOf;
   static constexpr int kSums = kernels::sums_count(kOf);
-  static constexpr int kDoubles = 2 * kSums;
 
   template <class Call>
   explicit AdditivePartial(const Call &call)
@@ -55,15 +54,16 @@ class AdditivePartial {
 
   void merge(const Group &g, Partial *into, const Partial &from) const {
     for (int64_t i = 0; i < kSums * kernels::kMaxGroup; i += kernels::kMaxGroup)
-      kernels::active().channel.add(g.channels, into->hi + i, into->lo + i, from.hi + i,
-                                    from.lo + i);
+      kernels::active().channel.add(g.channels, into->hi + i, is_wide() ? into->lo + i : nullptr,
+                                    from.hi + i, from.lo + i);
   }
 
-  static std::array<double *, kDoubles> arrays(Partial &sums) {
-    std::array<double *, kDoubles> all;
+  int doubles() const { return is_wide() ? 2 * kSums : kSums; }
+  static std::array<double *, 2 * kSums> arrays(Partial &sums) {
+    std::array<double *, 2 * kSums> all;
     for (int term = 0; term < kSums; ++term) {
-      all[2 * term] = sums.hi + term * kernels::kMaxGroup;
-      all[2 * term + 1] = sums.lo + term * kernels::kMaxGroup;
+      all[term] = sums.hi + term * kernels::kMaxGroup;
+      all[kSums + term] = sums.lo + term * kernels::kMaxGroup;
     }
     return all;
   }
@@ -86,6 +86,10 @@ class AdditivePartial {
     }
   }
   bool is_wide() const { return dtype_ == DType::f64; }
+  double total_of(const Partial &sums, int term, int64_t i) const {
+    const int64_t at = term * kernels::kMaxGroup + i;
+    return is_wide() ? sums.hi[at] + sums.lo[at] : sums.hi[at];
+  }
   double of_set(const double *array, int64_t channel, double otherwise) const {
     return array ? array[channel / sets_.channels] : otherwise;
   }
@@ -97,11 +101,12 @@ class AdditivePartial {
                          : 1;
   }
   // Sums of a channel times a factor.
-  static void weigh(const Partial &sums, int term, int64_t i, double factor, Partial *to,
-                    int to_term) {
+  void weigh(const Partial &sums, int term, int64_t i, double factor, Partial *to,
+             int to_term) const {
     const int64_t at = term * kernels::kMaxGroup + i, to_at = to_term * kernels::kMaxGroup + i;
     to->hi[to_at] = factor * sums.hi[at];
-    const double low = std::fma(factor, sums.hi[at], -to->hi[to_at]) + factor * sums.lo[at];
+    const double low =
+        is_wide() ? std::fma(factor, sums.hi[at], -to->hi[to_at]) + factor * sums.lo[at] : 0;
     to->lo[to_at] = low - low == 0 ? low : 0;
   }
   // What maps end with: the side, from coefficient `sign` on.

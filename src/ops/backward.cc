@@ -142,7 +142,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   }
   // The sum of g*(x - mean) of a channel, number i of its group.
   void save_products(int64_t channel, const Partial &sums, int64_t i) const {
-    call_.sums[call_.dy.size.c + channel] = sums.hi[kMaxGroup + i] + sums.lo[kMaxGroup + i];
+    call_.sums[call_.dy.size.c + channel] = total_of(sums, 1, i);
   }
 
   // The coefficients of an extreme channel, number i of its group, and its sums once more. False:

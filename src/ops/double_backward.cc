@@ -85,9 +85,6 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   static double held(double factor, bool wide) {
     return wide ? factor : rounded_to(DType::f32, factor);
   }
-  static double total_of(const Partial &sums, int term, int64_t i) {
-    return sums.hi[term * kMaxGroup + i] + sums.lo[term * kMaxGroup + i];
-  }
   // A mean over the set, from sums over it.
   double of_pooled(const Partial &sums, int term, int64_t i) const {
     return total_of(sums, term, i) / count_;

@@ -30,7 +30,7 @@ class Forward {
   using Workspace = bn2d::Workspace<Moments>;
   static constexpr kernels::SumsOf kSumsOf = kernels::SumsOf::forward;
   static constexpr int kSums = kernels::sums_count(kSumsOf);
-  static constexpr int kDoubles = 4, kPoolings = 1;
+  static constexpr int kPoolings = 1;
   static constexpr kernels::MapOf map = kernels::MapOf::forward;
   const bool has_sums, has_map;
 
@@ -70,8 +70,9 @@ class Forward {
     channel_.merge(g.channels, into, &from);
   }
 
-  static std::array<double *, kDoubles> arrays(Moments &m) {
-    return {m.mean_hi, m.mean_lo, m.m2_hi, m.m2_lo};
+  int doubles() const { return is_wide_ ? 4 : 2; }
+  static std::array<double *, 4> arrays(Moments &m) {
+    return {m.mean_hi, m.m2_hi, m.mean_lo, m.m2_lo};
   }
   void set_count(int64_t elements, Moments *m) const {
     m->count = static_cast<double>(elements);
@@ -87,9 +88,9 @@ class Forward {
   }
   // Pairs of doubles, whatever the data are of.
   void load_given(const Group &g, Moments *m) const {
-    for (int k = 0; k < kDoubles; ++k) {
+    for (int k = 0; k < MomentArrays::kArrays; ++k) {
       const double *const values = call_.given.values + k * sets_.count();
-      double *const array = arrays(*m)[k];
+      double *const array = exported(*m)[k];
       if (sets_.channels == 1) {
         std::copy_n(values + g.channel, g.channels, array);
         continue;
@@ -105,12 +106,7 @@ class Forward {
   [[gnu::noinline]] void finish(const Blockwise &blockwise, const Group &g, Moments *moments,
                                 const MapCoefficients &coefficients, const Workspace &own) const {
     if (moments && sets_.channels > 1) moments = own.pooled[0];
-    if (call_.moments) {
-      for (int k = 0; k < kDoubles; ++k)
-        std::copy_n(arrays(*moments)[k], g.channels,
-                    call_.moments + k * call_.x.size.c + g.channel);
-      return;
-    }
+    if (call_.moments) return save_moments(g, moments);
     const bool is_of_x = moments != nullptr;
     if (call_.given.exist()) {
       moments = own.total;
@@ -199,11 +195,29 @@ class Forward {
     moments->m2_hi[i] = own.extreme->m2_hi[0];
   }
 
+  // As MomentArrays has them.
+  static std::array<double *, MomentArrays::kArrays> exported(Moments &m) {
+    return {m.mean_hi, m.mean_lo, m.m2_hi, m.m2_lo};
+  }
+  void save_moments(const Group &g, Moments *moments) const {
+    if (!is_wide_) {
+      fill(moments->mean_lo, g.channels, 0);
+      fill(moments->m2_lo, g.channels, 0);
+    }
+    for (int k = 0; k < MomentArrays::kArrays; ++k)
+      std::copy_n(exported(*moments)[k], g.channels,
+                  call_.moments + k * call_.x.size.c + g.channel);
+  }
+
   void load(const Group &g, const Moments *moments, Numbers *numbers) const {
     Statistics *const s = &numbers->statistics;
     if (moments) {
       std::copy_n(moments->mean_hi, g.channels, s->mean);
-      std::copy_n(moments->mean_lo, g.channels, s->mean_lo);
+      if (moments->wide) {
+        std::copy_n(moments->mean_lo, g.channels, s->mean_lo);
+      } else {
+        fill(s->mean_lo, g.channels, 0);
+      }
       channel_.variance(g.channels, moments, count_, s->var);
       if (call_.running_var.exists())
         channel_.variance(g.channels, moments, count_ - 1, numbers->unbiased);

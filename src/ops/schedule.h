@@ -24,7 +24,7 @@ namespace bn2d {
 //                                               its first; or, of a group of one channel, of blocks
 //                                               from `block` on, one where each channel would be
 //   void merge(group, Partial *into, const Partial &from)
-//   static constexpr int kDoubles               doubles of a Partial per channel
+//   int doubles()                               of a Partial, for each channel
 //   static auto arrays(Partial &)               where they are: an array of kMaxGroup for each
 //   void set_count(elements, Partial *)         of each channel
 //   static void copy_count(const Partial &, Partial *)
@@ -166,7 +166,7 @@ class Schedule {
     const int64_t accumulators =
         operation_.has_sums ? Accumulators::doubles(Operation::kSums, accumulated(), wide()) : 0;
     partial_bytes_ = plan_.split && !finishes_at_once()
-                         ? in_lines(size_.c * plan_.blocks * Operation::kDoubles * 8)
+                         ? in_lines(size_.c * plan_.blocks * operation_.doubles() * 8)
                          : 0;
     shared_bytes_ = whole ? 0 : partial_bytes_ + in_lines(coefficient_bytes(size_.c));
     of_one_at_ = in_lines(accumulators * 8);
@@ -325,7 +325,7 @@ class Schedule {
 
   // Where the sums of a block are saved.
   double *saved(double *partials, int64_t block, const Group &g) const {
-    return partials + block * Operation::kDoubles * size_.c + g.channel;
+    return partials + block * operation_.doubles() * size_.c + g.channel;
   }
   // Merges the saved sums of all blocks into own.total.
   [[gnu::noinline]] void merge_saved(const Group &g, double *partials,
@@ -333,14 +333,14 @@ class Schedule {
     for (int64_t block = 0; block < plan_.blocks; ++block) {
       Partial *const partial = block == 0 ? own.total : own.part;
       const double *const memory = saved(partials, block, g);
-      for (int k = 0; k < Operation::kDoubles; ++k)
+      for (int k = 0; k < operation_.doubles(); ++k)
         std::copy_n(memory + k * size_.c, g.channels, Operation::arrays(*partial)[k]);
       operation_.set_count(blockwise_.blocks().at(block).elements(), partial);
       if (block != 0) operation_.merge(g, own.total, *partial);
     }
   }
   void save(const Group &g, Partial &partial, double *memory) const {
-    for (int k = 0; k < Operation::kDoubles; ++k)
+    for (int k = 0; k < operation_.doubles(); ++k)
       std::copy_n(Operation::arrays(partial)[k], g.channels, memory + k * size_.c);
   }
 
@@ -378,19 +378,19 @@ class Schedule {
     copy_count(*tree, own.of_sets);
   }
   // From set after set to channel after channel: the same channel of all sets is together.
-  static void transpose(const Partial &from, int64_t of_set, int64_t sets, Partial *to) {
+  void transpose(const Partial &from, int64_t of_set, int64_t sets, Partial *to) const {
     const auto sources = Operation::arrays(const_cast<Partial &>(from)),
                targets = Operation::arrays(*to);
-    for (int k = 0; k < Operation::kDoubles; ++k)
+    for (int k = 0; k < operation_.doubles(); ++k)
       for (int64_t set = 0; set < sets; ++set)
         for (int64_t c = 0; c < of_set; ++c)
           targets[k][c * sets + set] = sources[k][set * of_set + c];
   }
-  [[gnu::noinline]] static void move(const Partial &from, int64_t first, int64_t count,
-                                     Partial *to) {
+  [[gnu::noinline]] void move(const Partial &from, int64_t first, int64_t count,
+                              Partial *to) const {
     const auto sources = Operation::arrays(const_cast<Partial &>(from)),
                targets = Operation::arrays(*to);
-    for (int k = 0; k < Operation::kDoubles; ++k)
+    for (int k = 0; k < operation_.doubles(); ++k)
       std::copy_n(sources[k] + first, count, targets[k]);
   }
   static void copy_count(const Partial &from, Partial *to) { Operation::copy_count(from, to); }
@@ -398,7 +398,7 @@ class Schedule {
   [[gnu::noinline]] void spread(const Group &g, const Workspace<Partial> &own, Partial *to) const {
     const auto sources = Operation::arrays(*own.of_sets), targets = Operation::arrays(*to);
     const int64_t channels = std::min<int64_t>(g.channels, kernels::kMaxGroup);
-    for (int k = 0; k < Operation::kDoubles; ++k)
+    for (int k = 0; k < operation_.doubles(); ++k)
       for (int64_t set = 0; set * together_ < channels; ++set)
         std::fill(targets[k] + set * together_,
                   targets[k] + std::min(channels, (set + 1) * together_), sources[k][set]);
