@@ -228,23 +228,18 @@ HWY_INLINE void StoreSplit(D d, Vec<D> hi, Vec<D> lo, double *out_hi, double *ou
   StoreU(hi, d, out_hi);
   StoreU(lo, d, out_lo);
 }
+// Returns what it has stored: to load it again would wait for the store.
 template <class D>
-HWY_INLINE void StoreAs(D, Vec<D> v, float *out) {
+HWY_INLINE Vec<D> StoreAs(D d, Vec<D> v, float *out) {
   const Rebind<float, D> df;
-  StoreU(Canonical(df, ToFloat<D>(df, v)), df, out);
+  const auto rounded = ToFloat<D>(df, v);
+  StoreU(Canonical(df, rounded), df, out);
+  return PromoteTo(d, rounded);
 }
 template <class D>
-HWY_INLINE void StoreAs(D d, Vec<D> v, double *out) {
+HWY_INLINE Vec<D> StoreAs(D d, Vec<D> v, double *out) {
   StoreU(v, d, out);
-}
-
-template <class D>
-HWY_INLINE Vec<D> LoadAs(D d, const float *from) {
-  return PromoteTo(d, LoadU(Rebind<float, D>(), from));
-}
-template <class D>
-HWY_INLINE Vec<D> LoadAs(D d, const double *from) {
-  return LoadU(d, from);
+  return v;
 }
 
 template <class D>
@@ -424,9 +419,8 @@ struct BackwardGradients {
     const Pair<V> mean = kPair ? Divide(sum, n) : Pair<V>{Div(sum.hi, n), sum.lo};
     const V gradient = Div(mean.hi, scale);
     const auto is_safe = Lt(Abs(gradient), Set(d, SafeRange<A>::kMost));  // NaN is not
-    A *const minus_gmean = Coefficient<A>(of.coefficients, b_minus_gmean, c);
-    StoreAs(d, Neg(IfThenElseZero(is_safe, gradient)), minus_gmean);
-    const V held = LoadAs(d, minus_gmean);
+    const V held = StoreAs(d, Neg(IfThenElseZero(is_safe, gradient)),
+                           Coefficient<A>(of.coefficients, b_minus_gmean, c));
     // The product of two floats is exact.
     const V rest = kPair ? Add(mean, TwoProduct(scale, held)).hi : MulAdd(scale, held, mean.hi);
     StoreAs(d, Neg(rest), Coefficient<A>(of.coefficients, b_shift, c));
@@ -439,25 +433,24 @@ struct BackwardGradients {
     const ChannelCoefficients &out = of.coefficients;
     const auto invstd = LoadU(d, of.statistics.invstd + c);
     const auto w = LoadOr(d, of.statistics.weight, c, 1), exact_scale = Mul(w, invstd);
-    StoreAs(d, InRange<A>(d, exact_scale, w), Coefficient<A>(out, b_scale, c));
+    const auto scale =  // as the map has it
+        StoreAs(d, InRange<A>(d, exact_scale, w), Coefficient<A>(out, b_scale, c));
     if (of.weighed != nullptr) {
       const auto least =
           sizeof(A) == sizeof(double)
               ? Mul(Max(invstd, Set(d, 1.0)), Set(d, SafeRange<double>::kLeastGradient))
               : Mul(invstd, Set(d, R::kLeast));
-      return StoreWeighed<kPair>(d, of, c, LoadAs(d, Coefficient<A>(out, b_scale, c)), least);
+      return StoreWeighed<kPair>(d, of, c, scale, least);
     }
     auto extreme = IsExtremeScale<A>(d, w, invstd, exact_scale);
     if (of.sums != nullptr) {
-      const auto scale = LoadAs(d, Coefficient<A>(out, b_scale, c));  // as the map has it
       const auto n = Set(d, of.count);
       const auto g = Total(d, *of.sums, c), g_xhat = Mul(invstd, Total(d, *of.sums, kMaxGroup + c));
       const auto g_mean = Div(g, n), slope = Div(g_xhat, n);
       StoreU(g, d, of.sum_g + c);
       StoreU(g_xhat, d, of.sum_g_xhat + c);
-      StoreAs(d, Neg(g_mean), Coefficient<A>(out, b_minus_gmean, c));
-      StoreAs(d, Mul(scale, Neg(Add(LoadAs(d, Coefficient<A>(out, b_minus_gmean, c)), g_mean))),
-              Coefficient<A>(out, b_shift, c));
+      const auto held = StoreAs(d, Neg(g_mean), Coefficient<A>(out, b_minus_gmean, c));
+      StoreAs(d, Mul(scale, Neg(Add(held, g_mean))), Coefficient<A>(out, b_shift, c));
       const auto of_xhat =
           of.of_set ? Mul(invstd, Div(Total(d, *of.of_set, kMaxGroup + c), n)) : Mul(scale, slope);
       const auto of_x = Mul(of_xhat, invstd);
