@@ -8,8 +8,10 @@
 #endif
 
 #include <cfloat>
+#include <cstring>
 #include <limits>
 
+#include "kernels/extreme_channel.h"
 #include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
 #include "kernels/pair.inl.h"
@@ -106,8 +108,7 @@ struct Added {
   const double *from_hi, *from_lo;
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
-    if constexpr (!kPair)
-      return StoreU(Add(LoadU(d, hi + c), LoadU(d, from_hi + c)), d, hi + c);
+    if constexpr (!kPair) return StoreU(Add(LoadU(d, hi + c), LoadU(d, from_hi + c)), d, hi + c);
     const auto sum = TwoSum(LoadU(d, hi + c), LoadU(d, from_hi + c));
     const auto low = from_lo ? Add(LoadU(d, lo + c), LoadU(d, from_lo + c)) : LoadU(d, lo + c);
     const auto is_finite = Eq(Sub(sum.hi, sum.hi), Zero(d));
@@ -270,13 +271,6 @@ HWY_INLINE Mask<D> IsExtremeFactor(D d, Vec<D> v) {
   return IsOutside(d, v, SafeRange<A>::kLeast, SafeRange<A>::kMost);
 }
 
-// The same of the product of a weight and 1/std, which is 0 also where it underflows.
-template <class A, class D>
-HWY_INLINE Mask<D> IsExtremeScale(D d, Vec<D> weight, Vec<D> invstd, Vec<D> scale) {
-  const auto vanished = And(Eq(scale, Zero(d)), Ne(weight, Zero(d)));
-  return Or(IsExtremeFactor<A>(d, scale), And(vanished, Ne(invstd, Zero(d))));
-}
-
 // Marks the channels of a vector. Hardly ever are there any.
 template <class D>
 HWY_INLINE void MarkExtreme(D d, Mask<D> mask, int64_t c, uint8_t *extreme) {
@@ -285,6 +279,35 @@ HWY_INLINE void MarkExtreme(D d, Mask<D> mask, int64_t c, uint8_t *extreme) {
   StoreMaskBits(d, mask, bits);
   for (size_t i = 0; i < Lanes(d); ++i)
     if ((bits[0] >> i) & 1) extreme[c + static_cast<int64_t>(i)] = 1;
+}
+
+// Whether vectors of channels are asked first whether all is ordinary. Single channels are few, or
+// of an old CPU.
+template <class D>
+inline constexpr bool kAsksVectors = kSpecialise &&MaxLanes(D()) > 1;
+// Whether magnitudes are ordinary: the least of them, and their sum, in which a NaN of one stays
+// one. (A maximum does not promise that.)
+template <class D>
+HWY_INLINE bool AreOrdinary(D d, Vec<D> least, Vec<D> sum) {
+  return hn::AllTrue(d, And(Ge(least, Set(d, kLeastOrdinary)), Lt(sum, Set(d, kMostOrdinary))));
+}
+// A magnitude, or 1 where it is that of a product with 0. Weights of 0 are not rare, and nothing
+// extreme; but they are asked for only where something is not ordinary.
+template <class D>
+HWY_INLINE Vec<D> OfProduct(D d, Vec<D> magnitude, Vec<D> factor) {
+  return IfThenElse(Eq(factor, Zero(d)), Set(d, 1.0), magnitude);
+}
+
+// Marks the extreme ones among the channels of a vector: see mark_extreme().
+template <class Numbers, class D, class... V>
+HWY_NOINLINE __attribute__((cold)) void MarkOneByOne(D d, const ChannelCoefficients &out, int64_t c,
+                                                     V... numbers) {
+  static_assert(sizeof(Numbers) == sizeof...(V) * sizeof(double));
+  double in_memory[sizeof...(V)][MaxLanes(D())];
+  int k = 0;
+  (StoreU(numbers, d, in_memory[k++]), ...);
+  mark_extreme<Numbers>(out.wide, MaxLanes(d), in_memory[0],
+                        out.extreme ? out.extreme + c : nullptr);
 }
 
 template <class A>
@@ -350,23 +373,15 @@ struct ForwardCoefficients {
     // With eps = 0 and a deviation near the smallest float this leaves the range of float.
     StoreAs(d, InRange<A>(d, scale, w), Coefficient<A>(out, coefficient::scale, c));
     StoreAs(d, b, Coefficient<A>(out, coefficient::shift, c));
-    auto extreme =
-        Or(IsExtremeScale<A>(d, w, inverse, scale), IsAtLeast(d, b, SafeRange<A>::kMost));
-    if constexpr (sizeof(A) == sizeof(double)) {
-      using R = SafeRange<double>;
-      const auto sums_hold = And(Ge(v, Set(d, R::kLeastVariance)), Le(v, Set(d, R::kMostVariance)));
-      extreme = Or(extreme, Not(sums_hold));  // NaN, too
-    } else {
-      // Of deviations near the smallest float a float cannot hold the rest of the mean. Where eps
-      // is larger, nothing else is extreme.
-      const auto var = LoadU(d, of.var + c);
-      extreme = Or(extreme, And(Gt(var, zero), Lt(var, Set(d, kLeastVariance))));
+    const auto var = LoadU(d, of.var + c);
+    if constexpr (kAsksVectors<D>) {
+      const auto size = Abs(scale), sum = Add(size, Add(v, Abs(b)));
+      if (AreOrdinary(d, Min(size, var), sum)) return;
+      const auto variance = sizeof(A) == sizeof(double) ? v : OfProduct(d, var, var);
+      if (AreOrdinary(d, Min(OfProduct(d, size, w), variance), sum)) return;
     }
-    MarkExtreme(d, extreme, c, out.extreme);
+    MarkOneByOne<ForwardNumbers>(d, out, c, w, inverse, scale, b, var, Set(d, of.eps));
   }
-
- private:
-  static constexpr double kLeastVariance = 0x1p-240;
 };
 
 BN2D_SELDOM inline void CoefficientsOfForward(const ForwardChannels &of) {
@@ -380,7 +395,7 @@ BN2D_SELDOM inline void CoefficientsOfForward(const ForwardChannels &of) {
 
 // The sums of a channel times a factor. NaN, which makes all channels of the set extreme, where
 // their mean is below `least`, or too large. A channel whose sums are 0 adds nothing.
-template <bool kPair, class D, class V = Vec<D>>
+template <class D, class V = Vec<D>>
 HWY_NOINLINE void StoreWeighed(D d, const BackwardChannels &of, int64_t c, V factor, V least) {
   const auto zero = Zero(d), nan = Set(d, std::numeric_limits<double>::quiet_NaN());
   const auto g = Abs(LoadU(d, of.sums->hi + c)),
@@ -391,28 +406,30 @@ HWY_NOINLINE void StoreWeighed(D d, const BackwardChannels &of, int64_t c, V fac
   const auto is_safe = Or(Eq(Max(g, products), zero), is_within);
   for (int64_t i = c; i < 2 * kMaxGroup; i += kMaxGroup) {
     const Pair<V> product = TwoProduct(factor, LoadU(d, of.sums->hi + i));
+    const auto low = MulAdd(factor, LoadU(d, of.sums->lo + i), product.lo);
     StoreU(IfThenElse(is_safe, product.hi, nan), d, of.weighed->hi + i);
-    if constexpr (kPair) {
-      const auto low = MulAdd(factor, LoadU(d, of.sums->lo + i), product.lo);
-      StoreU(IfThenElseZero(Eq(Sub(low, low), zero), low), d, of.weighed->lo + i);
-    }
+    StoreU(IfThenElseZero(Eq(Sub(low, low), zero), low), d, of.weighed->lo + i);
   }
 }
 
 template <class A>
 struct BackwardGradients {
-  const BackwardChannels &of;
+  using R = SafeRange<A>;
   static constexpr bool kPair = sizeof(A) == sizeof(double);
+  const BackwardChannels &of;
+
   template <class D>
   static HWY_INLINE Vec<D> Total(D d, const Sums &sums, int64_t i) {
-    const auto hi = LoadU(d, sums.hi + i);
-    return kPair ? Add(hi, LoadU(d, sums.lo + i)) : hi;
+    return Add(LoadU(d, sums.hi + i), LoadU(d, sums.lo + i));
+  }
+  template <class D>
+  HWY_INLINE Vec<D> ProductsOfSet(D d, int64_t c) const {
+    return kPair ? Total(d, *of.of_set, kMaxGroup + c) : LoadU(d, of.of_set->hi + kMaxGroup + c);
   }
   // What is subtracted and added where the mean of scale*g over a set stands for scale*g_mean: as
-  // much of it as a gradient of this channel can cancel, and the rest. True where sums of the set
-  // are extreme, or NaN.
+  // much of it as a gradient of this channel can cancel, and the rest. Returns that mean.
   template <class D, class V = Vec<D>>
-  HWY_NOINLINE Mask<D> ShiftOfSet(D d, int64_t c, V scale) const {
+  HWY_NOINLINE V StoreShiftOfSet(D d, int64_t c, V scale) const {
     using namespace coefficient;
     const auto n = Set(d, of.count);
     const Pair<V> sum = LoadNumber<kPair>(d, of.of_set->hi + c, of.of_set->lo + c);
@@ -424,62 +441,51 @@ struct BackwardGradients {
     // The product of two floats is exact.
     const V rest = kPair ? Add(mean, TwoProduct(scale, held)).hi : MulAdd(scale, held, mean.hi);
     StoreAs(d, Neg(rest), Coefficient<A>(of.coefficients, b_shift, c));
-    return Or(IsExtremeFactor<A>(d, mean.hi), IsNaN(mean.hi));
+    return mean.hi;
   }
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
     using namespace coefficient;
-    using R = SafeRange<A>;
+    using V = Vec<D>;
     const ChannelCoefficients &out = of.coefficients;
-    const auto invstd = LoadU(d, of.statistics.invstd + c);
-    const auto w = LoadOr(d, of.statistics.weight, c, 1), exact_scale = Mul(w, invstd);
-    const auto scale =  // as the map has it
+    const V invstd = LoadU(d, of.statistics.invstd + c), w = LoadOr(d, of.statistics.weight, c, 1),
+            exact_scale = Mul(w, invstd);
+    const V scale =  // as the map has it
         StoreAs(d, InRange<A>(d, exact_scale, w), Coefficient<A>(out, b_scale, c));
     if (of.weighed != nullptr) {
-      const auto least =
-          sizeof(A) == sizeof(double)
-              ? Mul(Max(invstd, Set(d, 1.0)), Set(d, SafeRange<double>::kLeastGradient))
-              : Mul(invstd, Set(d, R::kLeast));
-      return StoreWeighed<kPair>(d, of, c, scale, least);
+      const V least = kPair
+                          ? Mul(Max(invstd, Set(d, 1.0)), Set(d, SafeRange<double>::kLeastGradient))
+                          : Mul(invstd, Set(d, R::kLeast));
+      return StoreWeighed(d, of, c, scale, least);
     }
-    auto extreme = IsExtremeScale<A>(d, w, invstd, exact_scale);
-    if (of.sums != nullptr) {
-      const auto n = Set(d, of.count);
-      const auto g = Total(d, *of.sums, c), g_xhat = Mul(invstd, Total(d, *of.sums, kMaxGroup + c));
-      const auto g_mean = Div(g, n), slope = Div(g_xhat, n);
-      StoreU(g, d, of.sum_g + c);
-      StoreU(g_xhat, d, of.sum_g_xhat + c);
-      const auto held = StoreAs(d, Neg(g_mean), Coefficient<A>(out, b_minus_gmean, c));
-      StoreAs(d, Mul(scale, Neg(Add(held, g_mean))), Coefficient<A>(out, b_shift, c));
-      const auto of_xhat =
-          of.of_set ? Mul(invstd, Div(Total(d, *of.of_set, kMaxGroup + c), n)) : Mul(scale, slope);
-      const auto of_x = Mul(of_xhat, invstd);
-      StoreAs(d, Neg(of_x), Coefficient<A>(out, b_slope, c));
-      extreme = Or(extreme, IsExtremeScale<A>(d, of_xhat, invstd, of_x));
-      // What dx is the sum of must not overflow before it cancels.
-      const auto terms = Max(Abs(of_xhat), Abs(Mul(scale, g_mean)));
-      extreme = Or(extreme, IsAtLeast(d, terms, SafeRange<A>::kMost));
-      if (of.of_set) extreme = Or(extreme, Or(ShiftOfSet(d, c, scale), IsNaN(of_x)));
-      if constexpr (sizeof(A) == sizeof(double)) {
-        // The products that were summed are as large as gradients times 1/invstd. A sum: a NaN of
-        // either stays one, which a maximum does not promise.
-        const auto least = Mul(Max(invstd, Set(d, 1.0)), Set(d, R::kLeastGradient));
-        const auto means = Add(Abs(g_mean), Abs(slope));
-        const auto sums_hold = And(Ge(Abs(slope), least), Lt(means, Set(d, R::kMost)));
-        extreme = Or(extreme, IsOutside(d, invstd, R::kLeastInvstd, R::kMostInvstd));
-        extreme = Or(extreme, Not(sums_hold));  // NaN, and gradients of 0, too
-      } else {
-        extreme = Or(extreme, IsExtremeFactor<A>(d, invstd));
-        extreme = Or(extreme, IsExtremeFactor<A>(d, g_mean));
-        extreme = Or(extreme, IsExtremeFactor<A>(d, slope));
-        // A product of floats may lack 2^-150, all of it or its last bits, and 1/std makes that
-        // larger. Where the means are not far above it, and where they are NaN after an overflow,
-        // the sums are taken again.
-        const auto means = Add(Abs(g_mean), Abs(slope));
-        extreme = Or(extreme, Not(Gt(means, Mul(invstd, Set(d, R::kLeast)))));
-      }
+    if (of.sums == nullptr) {
+      const V size = Abs(exact_scale);
+      if (kAsksVectors<D> && AreOrdinary(d, OfProduct(d, size, w), size)) return;
+      return MarkOneByOne<ScaleNumbers>(d, out, c, w, invstd, exact_scale);
     }
-    MarkExtreme(d, extreme, c, out.extreme);
+    const V n = Set(d, of.count);
+    const V g = Total(d, *of.sums, c), g_xhat = Mul(invstd, Total(d, *of.sums, kMaxGroup + c));
+    const V g_mean = Div(g, n), slope = Div(g_xhat, n), scaled_mean = Mul(scale, g_mean);
+    StoreU(g, d, of.sum_g + c);
+    StoreU(g_xhat, d, of.sum_g_xhat + c);
+    const V held = StoreAs(d, Neg(g_mean), Coefficient<A>(out, b_minus_gmean, c));
+    StoreAs(d, Mul(scale, Neg(Add(held, g_mean))), Coefficient<A>(out, b_shift, c));
+    const V of_xhat = of.of_set ? Mul(invstd, Div(ProductsOfSet(d, c), n)) : Mul(scale, slope);
+    const V of_x = Mul(of_xhat, invstd);
+    StoreAs(d, Neg(of_x), Coefficient<A>(out, b_slope, c));
+    const V set_mean = of.of_set ? StoreShiftOfSet(d, c, scale) : Zero(d);
+    if constexpr (kAsksVectors<D>) {
+      const V size = Abs(exact_scale), of_both = Abs(of_x),
+              mean = Abs(of.of_set ? set_mean : scaled_mean),
+              least = Min(Abs(invstd), Min(Abs(g_mean), Abs(slope)));
+      const V sum = Add(Add(Add(size, Abs(invstd)), Add(Abs(g_mean), Abs(slope))),
+                        Add(Add(of_both, mean), Add(Abs(of_xhat), Abs(scaled_mean))));
+      if (AreOrdinary(d, Min(least, Min(size, Min(of_both, mean))), sum)) return;
+      const V products = Min(OfProduct(d, size, w), OfProduct(d, of_both, of_xhat));
+      if (AreOrdinary(d, Min(least, Min(products, OfProduct(d, mean, mean))), sum)) return;
+    }
+    MarkOneByOne<BackwardNumbers>(d, out, c, w, invstd, exact_scale, g_mean, slope, scaled_mean,
+                                  of_xhat, of_x, set_mean);
   }
 };
 

@@ -107,7 +107,6 @@ struct SumsJob {
 inline constexpr int64_t kSumsBufferBytes = 32 * 1024;
 
 // Result of a block, or of several merged ones: sums[term*kMaxGroup + channel].
-// Those of float and half data have no low parts.
 struct Sums {
   double hi[kMaxSums * kMaxGroup], lo[kMaxSums * kMaxGroup];
 };
@@ -325,8 +324,7 @@ struct ChannelKernels {
   void (*moments)(const BlockMoments &block);
   // Chan, Golub and LeVeque (1979), equation 2.1: a <- a and b together.
   void (*merge)(int64_t channels, Moments *a, const Moments *b);
-  // Sums: those of b are added to those of a. In pairs, where b_lo NULL is 0; a_lo NULL: of floats,
-  // as plain doubles.
+  // Sums: those of b are added to those of a, in pairs where a_lo is not NULL. b_lo NULL: 0.
   void (*add)(int64_t channels, double *a_hi, double *a_lo, const double *b_hi, const double *b_lo);
   // Variance of moments: m2/divisor, rounded once.
   void (*variance)(int64_t channels, const Moments *moments, double divisor, double *var);

@@ -52,12 +52,21 @@ class AdditivePartial {
     }
   }
 
-  void merge(const Group &g, Partial *into, const Partial &from) const {
-    for (int64_t i = 0; i < kSums * kernels::kMaxGroup; i += kernels::kMaxGroup)
-      kernels::active().channel.add(g.channels, into->hi + i, is_wide() ? into->lo + i : nullptr,
-                                    from.hi + i, from.lo + i);
+  void start(const Group &g, Partial *total) const {
+    for (int term = 0; !is_wide() && term < kSums; ++term)
+      fill(total->lo + term * kernels::kMaxGroup, g.channels, 0);
+  }
+  // One double takes the sums of a block of floats. What several add up to may have to be a pair:
+  // 2^60 + 1 - 2^60 is 1, also where each of the three is in a block of its own.
+  void merge(const Group &g, Partial *into, const Partial &block) const {
+    add(g, into, block, true);
+  }
+  // A set of floats is a sum of doubles.
+  void add_channels(const Group &g, Partial *into, const Partial &from) const {
+    add(g, into, from, is_wide());
   }
 
+  // Of floats the high ones.
   int doubles() const { return is_wide() ? 2 * kSums : kSums; }
   static std::array<double *, 2 * kSums> arrays(Partial &sums) {
     std::array<double *, 2 * kSums> all;
@@ -86,9 +95,13 @@ class AdditivePartial {
     }
   }
   bool is_wide() const { return dtype_ == DType::f64; }
-  double total_of(const Partial &sums, int term, int64_t i) const {
-    const int64_t at = term * kernels::kMaxGroup + i;
-    return is_wide() ? sums.hi[at] + sums.lo[at] : sums.hi[at];
+  static double total_of(const Partial &sums, int term, int64_t i) {
+    return sums.hi[term * kernels::kMaxGroup + i] + sums.lo[term * kernels::kMaxGroup + i];
+  }
+  // A mean over a set, from the sums of its channels.
+  double mean_over_set(const Partial &sums, int term, int64_t i) const {
+    const double sum = is_wide() ? total_of(sums, term, i) : sums.hi[term * kernels::kMaxGroup + i];
+    return sum / static_cast<double>(sets_.values());
   }
   double of_set(const double *array, int64_t channel, double otherwise) const {
     return array ? array[channel / sets_.channels] : otherwise;
@@ -101,12 +114,11 @@ class AdditivePartial {
                          : 1;
   }
   // Sums of a channel times a factor.
-  void weigh(const Partial &sums, int term, int64_t i, double factor, Partial *to,
-             int to_term) const {
+  static void weigh(const Partial &sums, int term, int64_t i, double factor, Partial *to,
+                    int to_term) {
     const int64_t at = term * kernels::kMaxGroup + i, to_at = to_term * kernels::kMaxGroup + i;
     to->hi[to_at] = factor * sums.hi[at];
-    const double low =
-        is_wide() ? std::fma(factor, sums.hi[at], -to->hi[to_at]) + factor * sums.lo[at] : 0;
+    const double low = std::fma(factor, sums.hi[at], -to->hi[to_at]) + factor * sums.lo[at];
     to->lo[to_at] = low - low == 0 ? low : 0;
   }
   // What maps end with: the side, from coefficient `sign` on.
@@ -135,6 +147,12 @@ class AdditivePartial {
   }
 
  private:
+  void add(const Group &g, Partial *into, const Partial &from, bool in_pairs) const {
+    for (int64_t i = 0; i < kSums * kernels::kMaxGroup; i += kernels::kMaxGroup)
+      kernels::active().channel.add(g.channels, into->hi + i, in_pairs ? into->lo + i : nullptr,
+                                    from.hi + i, is_wide() ? from.lo + i : nullptr);
+  }
+
   static constexpr int kSideNumbers = kOf == kernels::SumsOf::backward ? 3 : 2;
   static constexpr double kNoBound = std::numeric_limits<double>::quiet_NaN();
   void set_side(const Group &g, const Accumulators &accumulators) const {

@@ -56,7 +56,8 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
       for (int term = 0; term < kSums; ++term)
         weigh(total, term, i, factors[pooling][term], own.part, term);
       if (pooling == 0) continue;
-      const double d2 = held(gradient_factor(channel, of_pooled(*own.pooled[0], 1, i)), is_wide());
+      const double d2 =
+          held(gradient_factor(channel, mean_over_set(*own.pooled[0], 1, i)), is_wide());
       weigh(total, 2, i, d2, own.part, 0);
       weigh(total, 3, i, d2, own.part, 1);
     }
@@ -85,10 +86,6 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   static double held(double factor, bool wide) {
     return wide ? factor : rounded_to(DType::f32, factor);
   }
-  // A mean over the set, from sums over it.
-  double of_pooled(const Partial &sums, int term, int64_t i) const {
-    return total_of(sums, term, i) / count_;
-  }
   double ddweight_of(int64_t channel) const {
     return call_.ddweight.exists() ? call_.ddweight.get(channel % sets_.size.c) : 0.0;
   }
@@ -113,14 +110,14 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
       // Means over the set.
       const auto mean = [&](int term, double factor) {
         if (!batch) return 0.0;
-        return has_wide_sets ? of_pooled(*own.pooled[0], term, first + i)
+        return has_wide_sets ? mean_over_set(*own.pooled[0], term, first + i)
                              : factor * (total(term) / count_);
       };
       const double vmean = mean(0, 1), a = s * mean(1, 1), hmean = mean(2, w), b = s * mean(3, w);
       const double products = batch ? mean(4, w) - (vmean * hmean + a * b) : 0.0;  // A/M
       const double d1 = batch ? -s * s * b : 0.0, d2 = gradient_factor(channel, mean(1, 1));
       const double d2_xhat = !batch          ? 0.0
-                             : has_wide_sets ? s * of_pooled(*own.pooled[1], 1, first + i)
+                             : has_wide_sets ? s * mean_over_set(*own.pooled[1], 1, first + i)
                                              : d2 * (s * total(3) / count_);
       value[d_invstd][i] = s;
       value[d_c0][i] = ddbias - w * s * vmean;
@@ -132,7 +129,7 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
       value[d_d3][i] = batch ? -s * s * products - d1 * a - d2_xhat : 0.0;
       // Until store(): the mean of g, or of sets of several channels that of d2*g.
       value[d_minus_gmean][i] = !batch          ? 0.0
-                                : has_wide_sets ? of_pooled(*own.pooled[1], 0, first + i)
+                                : has_wide_sets ? mean_over_set(*own.pooled[1], 0, first + i)
                                                 : total(2) / count_;
       dweight[i] = s * (batch ? total(4) - vmean * total(2) - a * (s * total(3)) : total(4));
     }

@@ -66,8 +66,12 @@ class Forward {
                   block + (is_series ? i : 0), moments, i, own);
   }
 
+  static void start(const Group &, Moments *) {}
   void merge(const Group &g, Moments *into, const Moments &from) const {
     channel_.merge(g.channels, into, &from);
+  }
+  void add_channels(const Group &g, Moments *into, const Moments &from) const {
+    merge(g, into, from);
   }
 
   int doubles() const { return is_wide_ ? 4 : 2; }

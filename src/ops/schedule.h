@@ -23,7 +23,11 @@ namespace bn2d {
 //                                               those of some channels of the group, counted from
 //                                               its first; or, of a group of one channel, of blocks
 //                                               from `block` on, one where each channel would be
+//   void start(group, Partial *total)           before sums of a block are moved to it
 //   void merge(group, Partial *into, const Partial &from)
+//                                               the sums of a block
+//   void add_channels(group, Partial *into, const Partial &from)
+//                                               those of other channels of their sets
 //   int doubles()                               of a Partial, for each channel
 //   static auto arrays(Partial &)               where they are: an array of kMaxGroup for each
 //   void set_count(elements, Partial *)         of each channel
@@ -330,6 +334,7 @@ class Schedule {
   // Merges the saved sums of all blocks into own.total.
   [[gnu::noinline]] void merge_saved(const Group &g, double *partials,
                                      const Workspace<Partial> &own) const {
+    operation_.start(g, own.total);
     for (int64_t block = 0; block < plan_.blocks; ++block) {
       Partial *const partial = block == 0 ? own.total : own.part;
       const double *const memory = saved(partials, block, g);
@@ -363,7 +368,7 @@ class Schedule {
       if (left % 2 != 0) {
         move(*tree, 2 * count, sets, half);
         if (has_rest) {
-          operation_.merge({0, sets}, own.of_sets, *half);
+          operation_.add_channels({0, sets}, own.of_sets, *half);
         } else {
           move(*half, 0, sets, own.of_sets);
           copy_count(*half, own.of_sets);
@@ -371,9 +376,9 @@ class Schedule {
         has_rest = true;
       }
       move(*tree, count, count, half);
-      operation_.merge({0, count}, tree, *half);
+      operation_.add_channels({0, count}, tree, *half);
     }
-    if (has_rest) return operation_.merge({0, sets}, own.of_sets, *tree);
+    if (has_rest) return operation_.add_channels({0, sets}, own.of_sets, *tree);
     move(*tree, 0, sets, own.of_sets);
     copy_count(*tree, own.of_sets);
   }
