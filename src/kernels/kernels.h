@@ -238,8 +238,10 @@ struct TypeKernels {
   // Targets of old CPUs have no kernels for Layout::channels: NULL. So it is with maps.
   void (*sums[kSumsOps][kLayouts])(const SumsJob &job);
   // Adds the lanes of each channel: accumulators -> sums. stride: accumulator_stride of the job.
+  // center_lo, of float and half data: what the mean of a channel has beyond its pivot; then sums
+  // of products with x - pivot become those with x - mean. NULL: there are none.
   void (*reduce)(int terms, Layout layout, int64_t channels, const double *accumulators,
-                 int64_t stride, Sums *sums);
+                 int64_t stride, const double *center_lo, Sums *sums);
   void (*map[kMapOps][kLayouts])(const MapJob &job);
   int64_t map_lanes;  // elements of a vector of maps over rows of channels
   int64_t map_step;   // elements that a map over planes takes at a time

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/channel.inl.h"
 #include "kernels/elements.inl.h"
 #include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
@@ -160,10 +161,25 @@ HWY_INLINE void ReduceLanesOfChannels(D d, const double *lanes, int64_t stride, 
       d, TreeOfEight(v, [&](P a, P b) BN2D_INLINED { return AddLanes<kPair>(a, b); }), hi, lo);
 }
 
+// From sums around the pivot, a float, to sums around the mean:
+// g*(x-mean) = g*(x-pivot) - g*(mean-pivot).
+struct Recentred {
+  const double *rest, *without;  // sums of g
+  double *with_t;                // of g*t
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t c) const {
+    const auto of_mean = LoadU(d, rest + c);
+    // An infinite sum times 0 would be NaN.
+    const auto sum = IfThenZeroElse(Eq(of_mean, Zero(d)), LoadU(d, without + c));
+    StoreU(Sub(LoadU(d, with_t + c), Mul(of_mean, sum)), d, with_t + c);
+  }
+};
+
 // Results have room for kMaxGroup channels, a multiple of any vector.
 template <bool kPair>
 BN2D_KERNEL inline void Reduce(int terms, Layout layout, int64_t channels,
-                               const double *accumulators, int64_t stride, Sums *sums) {
+                               const double *accumulators, int64_t stride, const double *center_lo,
+                               Sums *sums) {
   const DoubleTag d;
   const CappedTag<double, 1> one;
   for (int term = 0; term < terms; ++term) {
@@ -177,6 +193,11 @@ BN2D_KERNEL inline void Reduce(int terms, Layout layout, int64_t channels,
     for (; c + kDoubles <= channels; c += kDoubles)
       ReduceLanesOfChannels<kPair>(d, at + c, stride, hi + c, lo + c);
     for (; c < channels; ++c) ReduceLanesOfChannels<kPair>(one, at + c, stride, hi + c, lo + c);
+  }
+  if (kPair || center_lo == nullptr) return;
+  for (int term = 1; term < std::min(terms, 4); term += 2) {
+    double *const with_t = sums->hi + term * kMaxGroup;
+    ForChannels(channels, Recentred{center_lo, with_t - kMaxGroup, with_t});
   }
 }
 

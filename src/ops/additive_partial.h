@@ -40,16 +40,6 @@ class AdditivePartial {
   void reduce(const Blockwise &blockwise, const Group &, const Group &part, int64_t,
               const Accumulators &accumulators, Partial *sums, const Workspace<Partial> &) const {
     blockwise.reduce(kOf, part, accumulators, sums);
-    if (accumulators.wide) return;
-    // From sums around the pivot, a float, to sums around the mean: g*(x-mean) = g*(x-pivot) -
-    // g*(mean-pivot).
-    for (int term = 1; term < std::min(kSums, 4); term += 2) {
-      double *const with_t = sums->hi + term * kernels::kMaxGroup;
-      const double *const without = with_t - kernels::kMaxGroup;
-      const double *const rest = accumulators.center_lo + part.channel;
-      for (int64_t i = 0; i < part.channels; ++i)
-        with_t[i] -= rest[i] == 0 ? 0.0 : rest[i] * without[i];
-    }
   }
 
   void start(const Group &g, Partial *total) const {

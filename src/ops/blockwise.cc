@@ -200,8 +200,9 @@ void Blockwise::reduce(kernels::SumsOf op, const Group &part, const Accumulators
   const int64_t first = layout == kernels::Layout::channels
                             ? part.channel
                             : part.channel * terms * kernels::accumulators_of(accumulators.wide);
+  const bool is_around_pivot = op != kernels::SumsOf::forward && !accumulators.wide;
   kernels_.reduce(terms, layout, part.channels, accumulators.lanes + first, accumulators.stride,
-                  sums);
+                  is_around_pivot ? accumulators.center_lo + part.channel : nullptr, sums);
 }
 
 void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &block,

@@ -188,7 +188,7 @@ std::string differences(SumsOf op, Scene &scene, bool fetches) {
   job.buffer = buffer;
   type.sums[static_cast<int>(op)][static_cast<int>(layout)](job);
   Sums sums;
-  type.reduce(2, layout, block.channels, lanes.data(), job.accumulator_stride, &sums);
+  type.reduce(2, layout, block.channels, lanes.data(), job.accumulator_stride, nullptr, &sums);
   std::string wrong;
   for (int64_t c = 0; c < block.channels; ++c) {
     const auto want = Reference(op, scene, c).sums();
