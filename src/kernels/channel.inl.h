@@ -38,8 +38,10 @@ HWY_INLINE void ForChannels(int64_t channels, const Body &body) {
 // The bits of a mask as bytes of 0 and 1.
 template <class D>
 HWY_INLINE void StoreFlags(D d, Mask<D> mask, uint8_t *flags) {
-  uint8_t bits[8] = {};
-  if (!AllFalse(d, mask)) StoreMaskBits(d, mask, bits);
+  std::memset(flags, 0, MaxLanes(d));
+  if (HWY_LIKELY(AllFalse(d, mask))) return;
+  uint8_t bits[8];
+  StoreMaskBits(d, mask, bits);
   for (size_t i = 0; i < Lanes(d); ++i) flags[i] = (bits[0] >> i) & 1;
 }
 
