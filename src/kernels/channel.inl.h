@@ -360,22 +360,34 @@ BN2D_SELDOM inline void StoreFactors(int64_t channels, const double *factors, in
   }
 }
 
+struct InvertedDeviations {
+  const double *var;
+  double eps;
+  double *invstd;
+  template <class D>
+  HWY_INLINE void operator()(D d, int64_t c) const {
+    const auto v = Add(LoadU(d, var + c), Set(d, eps));
+    StoreU(IfThenZeroElse(Eq(v, Zero(d)), Div(Set(d, 1.0), Sqrt(v))), d, invstd + c);
+  }
+};
+BN2D_SELDOM inline void InverseDeviations(int64_t channels, const double *var, double eps,
+                                          double *invstd) {
+  ForChannels(channels, InvertedDeviations{var, eps, invstd});
+}
+
 template <class A>
 struct ForwardCoefficients {
   const ForwardChannels &of;
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
     const ChannelCoefficients &out = of.coefficients;
-    const auto one = Set(d, 1.0), zero = Zero(d);
-    const auto v = Add(LoadU(d, of.var + c), Set(d, of.eps));
-    const auto inverse = IfThenZeroElse(Eq(v, zero), Div(one, Sqrt(v)));
-    StoreU(inverse, d, of.invstd + c);
+    const auto inverse = LoadU(d, of.invstd + c);
     const auto w = LoadOr(d, of.weight, c, 1), b = LoadOr(d, of.bias, c, 0);
     const auto scale = Mul(w, inverse);
     // With eps = 0 and a deviation near the smallest float this leaves the range of float.
     StoreAs(d, InRange<A>(d, scale, w), Coefficient<A>(out, coefficient::scale, c));
     StoreAs(d, b, Coefficient<A>(out, coefficient::shift, c));
-    const auto var = LoadU(d, of.var + c);
+    const auto var = LoadU(d, of.var + c), v = Add(var, Set(d, of.eps));
     if constexpr (kAsksVectors<D>) {
       const auto size = Abs(scale), sum = Add(size, Add(v, Abs(b)));
       if (AreOrdinary(d, Min(size, var), sum)) return;

@@ -41,22 +41,22 @@ namespace {
 #define BN2D_ONE(TARGET) +1
 constexpr int kCount = 0 BN2D_FOR_EACH_TARGET(BN2D_ONE);
 
-#define BN2D_DESCRIBE(TARGET)                                                             \
-  {HWY_##TARGET,                                                                          \
-   {#TARGET,                                                                              \
-    &N_##TARGET::kernels_f32,                                                             \
-    &N_##TARGET::kernels_f64,                                                             \
-    &N_##TARGET::kernels_f16,                                                             \
-    &N_##TARGET::kernels_bf16,                                                            \
-    {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::AddNumbers,        \
-     N_##TARGET::VarianceOfMoments, N_##TARGET::CoefficientsOfForward,                    \
-     N_##TARGET::GradientsOfBackward, N_##TARGET::StoreCenters, N_##TARGET::StoreFactors, \
-     N_##TARGET::FindSide},                                                               \
-    {{N_##TARGET::Activate<float, false>, N_##TARGET::Activate<float, true>},             \
-     {N_##TARGET::Activate<double, false>, N_##TARGET::Activate<double, true>}},          \
-    {N_##TARGET::Transpose<uint16_t>, N_##TARGET::Transpose<uint32_t>,                    \
-     N_##TARGET::Transpose<uint64_t>},                                                    \
-    N_##TARGET::ForwardSample,                                                            \
+#define BN2D_DESCRIBE(TARGET)                                                                      \
+  {HWY_##TARGET,                                                                                   \
+   {#TARGET,                                                                                       \
+    &N_##TARGET::kernels_f32,                                                                      \
+    &N_##TARGET::kernels_f64,                                                                      \
+    &N_##TARGET::kernels_f16,                                                                      \
+    &N_##TARGET::kernels_bf16,                                                                     \
+    {N_##TARGET::MomentsOfBlock, N_##TARGET::MergeMoments, N_##TARGET::AddNumbers,                 \
+     N_##TARGET::VarianceOfMoments, N_##TARGET::InverseDeviations,                                 \
+     N_##TARGET::CoefficientsOfForward, N_##TARGET::GradientsOfBackward, N_##TARGET::StoreCenters, \
+     N_##TARGET::StoreFactors, N_##TARGET::FindSide},                                              \
+    {{N_##TARGET::Activate<float, false>, N_##TARGET::Activate<float, true>},                      \
+     {N_##TARGET::Activate<double, false>, N_##TARGET::Activate<double, true>}},                   \
+    {N_##TARGET::Transpose<uint16_t>, N_##TARGET::Transpose<uint32_t>,                             \
+     N_##TARGET::Transpose<uint64_t>},                                                             \
+    N_##TARGET::ForwardSample,                                                                     \
     N_##TARGET::BackwardSample}},
 
 // The targets that this CPU has, as Highway's bits. Our own question: Highway's is in libhwy, and

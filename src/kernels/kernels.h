@@ -288,9 +288,9 @@ struct ForwardChannels {
   int64_t channels;
   const double *mean, *mean_lo, *var;
   double eps;
+  const double *invstd;
   const double *weight, *bias;  // NULL: 1 and 0
   ChannelCoefficients coefficients;
-  double *invstd;  // written
 };
 
 struct BackwardChannels {
@@ -330,7 +330,9 @@ struct ChannelKernels {
   void (*add)(int64_t channels, double *a_hi, double *a_lo, const double *b_hi, const double *b_lo);
   // Variance of moments: m2/divisor, rounded once.
   void (*variance)(int64_t channels, const Moments *moments, double divisor, double *var);
-  // invstd = 1/sqrt(var+eps), 0 where var+eps is 0; and the coefficients of the forward map.
+  // invstd = 1/sqrt(var+eps), 0 where var+eps is 0.
+  void (*invstd)(int64_t channels, const double *var, double eps, double *invstd);
+  // The coefficients of the forward map.
   void (*coefficients)(const ForwardChannels &channels);
   // The sums of backward over all elements, the second one with xhat, and the coefficients of its
   // map.

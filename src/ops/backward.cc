@@ -38,6 +38,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
  public:
   using Workspace = bn2d::Workspace<Partial>;
   static constexpr int kPoolings = 1;
+  static constexpr bool kSpreads = true;
   const kernels::MapOf map;
   const bool has_sums, has_map;
 

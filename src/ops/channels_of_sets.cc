@@ -10,6 +10,16 @@ namespace bn2d {
 void fill(double *to, int64_t count, double value) { std::fill_n(to, count, value); }
 void fill(float *to, int64_t count, float value) { std::fill_n(to, count, value); }
 
+void spread(const Sets &sets, const Group &g, double *of_sets) {
+  int64_t end = g.channels;
+  for (int64_t set = count_sets(sets, g) - 1; set >= 0; --set) {
+    const int64_t begin =
+        std::max((g.channel / sets.channels + set) * sets.channels - g.channel, int64_t{0});
+    std::fill(of_sets + begin, of_sets + end, double{of_sets[set]});
+    end = begin;
+  }
+}
+
 void KeptOfSets::sum(const Group &g, double *sums) const {
   double low[kernels::kMaxGroup] = {};
   std::fill_n(sums, g.channels, 0.0);

@@ -31,10 +31,19 @@ void for_sets(const Sets &sets, const Group &g, const F &f) {
   }
 }
 
+// How many sets a group has channels of.
+inline int64_t count_sets(const Sets &sets, const Group &g) {
+  return (g.channel + g.channels - 1) / sets.channels - g.channel / sets.channels + 1;
+}
+
 // The same number for channels that follow one another. Not inlined: a loop in vectors is 200
 // bytes.
 void fill(double *to, int64_t count, double value);
 void fill(float *to, int64_t count, float value);
+
+// From the sets of a group to its channels. From the last one on, so that nothing is overwritten
+// that is still to be read.
+void spread(const Sets &sets, const Group &g, double *of_sets);
 
 inline void load_for(const Sets &sets, const Group &g, const ChannelArray &array, double *to) {
   for_channels_of_module(sets, g, [&](int64_t first, int64_t channels, int64_t offset) {

@@ -35,6 +35,7 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   static constexpr kernels::MapOf map = kernels::MapOf::double_backward;
   static constexpr bool has_sums = true;
   static constexpr int kPoolings = 2;
+  static constexpr bool kSpreads = true;
   const bool has_map;
 
   explicit DoubleBackward(const DoubleBackwardCall &call)

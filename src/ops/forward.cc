@@ -31,6 +31,7 @@ class Forward {
   static constexpr kernels::SumsOf kSumsOf = kernels::SumsOf::forward;
   static constexpr int kSums = kernels::sums_count(kSumsOf);
   static constexpr int kPoolings = 1;
+  static constexpr bool kSpreads = false;
   static constexpr kernels::MapOf map = kernels::MapOf::forward;
   const bool has_sums, has_map;
 
@@ -92,24 +93,16 @@ class Forward {
   }
   // Pairs of doubles, whatever the data are of.
   void load_given(const Group &g, Moments *m) const {
-    for (int k = 0; k < MomentArrays::kArrays; ++k) {
-      const double *const values = call_.given.values + k * sets_.count();
-      double *const array = exported(*m)[k];
-      if (sets_.channels == 1) {
-        std::copy_n(values + g.channel, g.channels, array);
-        continue;
-      }
-      for_sets(sets_, g, [&](int64_t set, int64_t first, int64_t channels) {
-        fill(array + first, channels, values[set]);
-      });
-    }
+    for (int k = 0; k < MomentArrays::kArrays; ++k)
+      std::copy_n(call_.given.values + k * sets_.count() + first_of(g), count_of(g),
+                  exported(*m)[k]);
     m->count = count_;
     m->wide = true;
   }
 
   [[gnu::noinline]] void finish(const Blockwise &blockwise, const Group &g, Moments *moments,
                                 const MapCoefficients &coefficients, const Workspace &own) const {
-    if (moments && sets_.channels > 1) moments = own.pooled[0];
+    if (moments && sets_.channels > 1) moments = own.of_sets;
     if (call_.moments) return save_moments(g, moments);
     const bool is_of_x = moments != nullptr;
     if (call_.given.exist()) {
@@ -120,8 +113,9 @@ class Forward {
     Statistics &s = numbers.statistics;
     load(g, moments, &numbers);
     std::memset(coefficients.is_extreme, has_extreme_slope_, static_cast<size_t>(g.channels));
-    channel_.coefficients({g.channels, s.mean, s.mean_lo, s.var, call_.eps, s.weight_or_null(call_),
-                           s.bias_or_null(call_), coefficients.of_regular(), s.invstd});
+    channel_.coefficients({g.channels, s.mean, s.mean_lo, s.var, call_.eps, s.invstd,
+                           s.weight_or_null(call_), s.bias_or_null(call_),
+                           coefficients.of_regular()});
     if (call_.saved.side) save_side(g, coefficients);
     if (is_wide_ && is_of_x) mark_tiny_means(g, s, coefficients);
     for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
@@ -213,22 +207,40 @@ class Forward {
                   call_.moments + k * call_.x.size.c + g.channel);
   }
 
+  // The first of the sets of a group, and how many these are. A set may be a channel.
+  int64_t first_of(const Group &g) const {
+    return sets_.channels == 1 ? g.channel : g.channel / sets_.channels;
+  }
+  int64_t count_of(const Group &g) const {
+    return sets_.channels == 1 ? g.channels : count_sets(sets_, g);
+  }
+  // What sets of several channels have is computed once, then spread over these.
   void load(const Group &g, const Moments *moments, Numbers *numbers) const {
     Statistics *const s = &numbers->statistics;
     if (moments) {
-      std::copy_n(moments->mean_hi, g.channels, s->mean);
+      const int64_t count = count_of(g);
+      const auto to_channels = [&](double *of_sets) {
+        if (sets_.channels > 1) spread(sets_, g, of_sets);
+      };
+      std::copy_n(moments->mean_hi, count, s->mean);
+      channel_.variance(count, moments, count_, s->var);
+      channel_.invstd(count, s->var, call_.eps, s->invstd);
+      for (double *of_sets : {s->mean, s->var, s->invstd}) to_channels(of_sets);
       if (moments->wide) {
-        std::copy_n(moments->mean_lo, g.channels, s->mean_lo);
+        std::copy_n(moments->mean_lo, count, s->mean_lo);
+        to_channels(s->mean_lo);
       } else {
         fill(s->mean_lo, g.channels, 0);
       }
-      channel_.variance(g.channels, moments, count_, s->var);
-      if (call_.running_var.exists())
-        channel_.variance(g.channels, moments, count_ - 1, numbers->unbiased);
+      if (call_.running_var.exists()) {
+        channel_.variance(count, moments, count_ - 1, numbers->unbiased);
+        to_channels(numbers->unbiased);
+      }
     } else {
       call_.running_mean.load(g.channel, g.channels, s->mean);
       call_.running_var.load(g.channel, g.channels, s->var);
       std::fill_n(s->mean_lo, g.channels, 0.0);
+      channel_.invstd(g.channels, s->var, call_.eps, s->invstd);
     }
     if (call_.weight.exists()) load_for(sets_, g, call_.weight, s->weight);
     if (call_.bias.exists()) load_for(sets_, g, call_.bias, s->bias);
@@ -248,10 +260,10 @@ class Forward {
   // for those of float data.
   [[gnu::cold]] bool set_extreme(int64_t channel, int64_t i, Statistics *s,
                                  const MapCoefficients &coefficients) const {
-    channel_.coefficients({1, s->mean + i, s->mean_lo + i, s->var + i, call_.eps,
+    channel_.coefficients({1, s->mean + i, s->mean_lo + i, s->var + i, call_.eps, s->invstd + i,
                            call_.weight.exists() ? s->weight + i : nullptr,
-                           call_.bias.exists() ? s->bias + i : nullptr, coefficients.of_extreme(0),
-                           s->invstd + i});
+                           call_.bias.exists() ? s->bias + i : nullptr,
+                           coefficients.of_extreme(0)});
     if (!call_.saved.side) return true;
     double side[2];
     channel_.side(

@@ -33,6 +33,7 @@ namespace bn2d {
 //   void set_count(elements, Partial *)         of each channel
 //   static void copy_count(const Partial &, Partial *)
 //   static constexpr int kPoolings              how often sets of several channels are summed up
+//   static constexpr bool kSpreads              whether finish() wants that for each channel
 //   const Partial &weighed(pooling, group, total, MapCoefficients, Workspace)
 //                                               what of each channel is summed up; may be in
 //                                               own.part
@@ -260,7 +261,7 @@ class Schedule {
                                      const Workspace<Partial> &own) const {
     for (int pooling = 0; together_ > 1 && pooling < Operation::kPoolings; ++pooling) {
       add_to_sets(pooling, g, *own.total, coefficients, true, own);
-      spread(g, own, own.pooled[pooling]);
+      if constexpr (Operation::kSpreads) spread(g, own, own.pooled[pooling]);
     }
     operation_.finish(blockwise_, g, own.total, coefficients, own);
   }
@@ -315,7 +316,7 @@ class Schedule {
           add_to_sets(pooling, g, *own.total, coefficients.from(g.channel),
                       g.channel == all.channel, own);
         });
-        spread(all, own, own.pooled[pooling]);
+        if constexpr (Operation::kSpreads) spread(all, own, own.pooled[pooling]);
       }
       parts([&](const Group &g) {
         operation_.finish(blockwise_, g, own.total, coefficients.from(g.channel), own);
