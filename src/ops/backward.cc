@@ -63,7 +63,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                                            const MapCoefficients &coefficients,
                                            const Workspace &own) const {
     Numbers &numbers = *new (own.numbers) Numbers;
-    channel_.gradients({g.channels, statistics_of(g, &numbers), &total, nullptr, count_,
+    channel_.gradients({g.channels, statistics_of(g, false, &numbers), &total, nullptr, count_,
                         coefficients.of_regular(), nullptr, nullptr, own.part});
     return *own.part;
   }
@@ -77,7 +77,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     if (argument_) argument_->mark_extreme(g, coefficients.is_extreme);
     for (int64_t i = 0; is_wide() && i < g.channels; ++i)
       if (has_tiny_mean(g.channel + i)) coefficients.is_extreme[i] = 1;
-    channel_.gradients({g.channels, statistics_of(g, &numbers), sums,
+    channel_.gradients({g.channels, statistics_of(g, true, &numbers), sums,
                         sums && has_wide_sets() ? own.pooled[0] : nullptr, count_,
                         coefficients.of_regular(), numbers.sum_g, numbers.sum_g_xhat});
     for (int64_t i = 0; call_.sums && i < g.channels; ++i) save_products(g.channel + i, *sums, i);
@@ -111,7 +111,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   };
 
   bool has_wide_sets() const { return sets_.channels > 1; }
-  [[gnu::noinline]] kernels::ChannelStatistics statistics_of(const Group &g,
+  [[gnu::noinline]] kernels::ChannelStatistics statistics_of(const Group &g, bool wants_means,
                                                              Numbers *numbers) const {
     const SavedStatistics &saved = call_.saved;
     const auto at = [&](const double *array) { return array ? array + g.channel : nullptr; };
@@ -124,12 +124,15 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       statistics.weight = numbers->weight;
     }
     if (!has_wide_sets()) return statistics;
-    for_sets(sets_, g, [&](int64_t set, int64_t first, int64_t channels) {
-      fill(numbers->mean + first, channels, saved.mean ? saved.mean[set] : 0);
-      fill(numbers->mean_lo + first, channels, saved.mean_lo ? saved.mean_lo[set] : 0);
-      fill(numbers->invstd + first, channels, saved.invstd[set]);
-    });
-    return {numbers->mean, numbers->mean_lo, numbers->invstd, statistics.weight};
+    const auto for_channels = [&](const double *of_sets, double *to) -> const double * {
+      if (of_sets == nullptr) return nullptr;
+      std::copy_n(of_sets + g.channel / sets_.channels, count_sets(sets_, g), to);
+      spread(sets_, g, to);
+      return to;
+    };
+    return {wants_means ? for_channels(saved.mean, numbers->mean) : nullptr,
+            wants_means ? for_channels(saved.mean_lo, numbers->mean_lo) : nullptr,
+            for_channels(saved.invstd, numbers->invstd), statistics.weight};
   }
 
   // The sums that came from outside.

@@ -358,9 +358,8 @@ class Schedule {
                                      const MapCoefficients &coefficients, bool is_first,
                                      const Workspace<Partial> &own) const {
     const int64_t of_set = std::min(together_, g.channels), sets = g.channels / of_set;
-    Partial *const tree = own.part, *const half = own.extreme;
-    transpose(operation_.weighed(pooling, g, total, coefficients, own), of_set, sets, half);
-    move(*half, 0, g.channels, tree);
+    Partial *const tree = own.extreme, *const half = own.part;
+    transpose(operation_.weighed(pooling, g, total, coefficients, own), of_set, sets, tree);
     bool has_rest = !is_first;
     operation_.set_count(blockwise_.sets().samples * size_.plane(), tree);
     for (int64_t left = of_set; left > 1; left /= 2) {
