@@ -373,8 +373,12 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
+}  // namespace
+
 // One call after another; of each the saved statistics may get low parts.
-[[gnu::noinline]] void backward_parts(BackwardCall *calls, int count, const Ready &before) {
+// Compiled for size, as that of forward.
+[[gnu::noinline, gnu::cold]] void backward_parts(BackwardCall *calls, int count,
+                                                 const Driver &driver, const Ready *before) {
   BackwardCall &call = *calls;
   const ExactMean mean(call, call.needs_x());
   if (mean.low()) call.saved.mean_lo = mean.low();
@@ -420,18 +424,14 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                                     reads, !in_place);
   const Scratch scratch(schedule.scratch_bytes());
   const auto run = [&] {
-    before.run();
     agreement.copy(schedule.pool(), call.thread_limit);
     schedule.run(scratch.data());
     operation.add_sets();
   };
-  if (count == 1) return run();
-  backward_parts(calls + 1, count - 1, Ready::of(run));
+  const Ready ready = Ready::of(run, before);
+  if (count == 1) return driver.run(ready);
+  backward_parts(calls + 1, count - 1, driver, &ready);
 }
-
-}  // namespace
-
-void backward_by_planes(const BackwardCall &call) { run_in_one(call, backward_parts); }
 
 void backward(const BackwardCall &call) {
   using C = BackwardCall;
@@ -442,7 +442,7 @@ void backward(const BackwardCall &call) {
   } else if (backward_by_sets(call)) {
     return;
   } else if (call.sets.rest(call.dy.size) == 0) {
-    backward_by_planes(call);
+    run_in_one(call, backward_parts);
   } else {
     run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::z, &C::dx, &C::dz}, {&C::dweight, &C::dbias},
                   backward_parts);

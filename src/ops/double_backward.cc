@@ -81,7 +81,7 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   }
 
  private:
-  static constexpr int64_t kAtOnce = 16;  // channels: their numbers are on the stack
+  static constexpr int64_t kAtOnce = 8;  // channels: their numbers are on the stack
   using Numbers = double[kernels::kMaxCoefficients][kAtOnce];
 
   static double held(double factor, bool wide) {
@@ -194,7 +194,7 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
 
 // One call after another; of each the saved statistics may get low parts.
 [[gnu::noinline]] void double_backward_parts(DoubleBackwardCall *calls, int count,
-                                             const Ready &before) {
+                                             const Driver &driver, const Ready *before) {
   DoubleBackwardCall &call = *calls;
   const Extents &size = call.dy.size;
   const ExactMean mean(call, true);
@@ -222,12 +222,12 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
                                           call.dy.dtype, 3, false);
   const Scratch scratch(schedule.scratch_bytes());
   const auto run = [&] {
-    before.run();
     schedule.run(scratch.data());
     operation.add_sets();
   };
-  if (count == 1) return run();
-  double_backward_parts(calls + 1, count - 1, Ready::of(run));
+  const Ready ready = Ready::of(run, before);
+  if (count == 1) return driver.run(ready);
+  double_backward_parts(calls + 1, count - 1, driver, &ready);
 }
 
 }  // namespace

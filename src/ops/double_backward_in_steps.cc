@@ -113,8 +113,10 @@ class Steps {
     return wanted.exists() ? ChannelArray{DType::f64, memory} : ChannelArray();
   }
 
+  // Not inlined: a call is most of a kilobyte of stack, which the others do not need as well.
+
   // out = act'(a)*dy, or act''(a)*dy. out may be dy.
-  void through_activation(const View &dy, const View &out, bool is_second) const {
+  [[gnu::noinline]] void through_activation(const View &dy, const View &out, bool is_second) const {
     BackwardCall call = call_of_norm<BackwardCall>(dy);
     call.y = y_;
     call.z = z_;
@@ -124,8 +126,8 @@ class Steps {
     call.dz = out;
     backward(call);
   }
-  void double_backward_of_norm(const View &g, const View &ddx, const View &u,
-                               const View &dx) const {
+  [[gnu::noinline]] void double_backward_of_norm(const View &g, const View &ddx, const View &u,
+                                                 const View &dx) const {
     DoubleBackwardCall call = call_of_norm<DoubleBackwardCall>(g);
     call.ddx = ddx;
     call.ddweight = call_.ddweight;
@@ -135,7 +137,7 @@ class Steps {
     call.dweight = sums(dweight_, call_.dweight);
     double_backward(call);
   }
-  void backward_of_norm(const View &h, const View &dx) const {
+  [[gnu::noinline]] void backward_of_norm(const View &h, const View &dx) const {
     BackwardCall call = call_of_norm<BackwardCall>(h);
     call.dx = dx;
     call.dweight = sums(dweight_of_h_, call_.dweight);

@@ -33,17 +33,19 @@ inline SavedStatistics behind(const SavedStatistics &saved, const SetShape &sets
 // Not inlined: a copy of a call is a kilobyte of stack, which run_in_two does not need as well.
 template <class Call>
 [[gnu::noinline]] void run_in_one(const Call &call,
-                                  void (*run)(Call *calls, int count, const Ready &before)) {
+                                  void (*run)(Call *calls, int count, const Driver &driver,
+                                              const Ready *before)) {
   Call own = call;
-  run(&own, 1, Ready());
+  run(&own, 1, Driver(), nullptr);
 }
 
 // A backward, whose tensors are `views`, with a last set of fewer samples. The gradients of the
 // parameters come together in double.
 template <class Call, size_t kViews, size_t kGradients>
-void run_in_two(const Call &call, View Call::*const (&views)[kViews],
-                ChannelArray Call::*const (&gradients)[kGradients],
-                void (*run)(Call *calls, int count, const Ready &before)) {
+[[gnu::cold]] void run_in_two(const Call &call, View Call::*const (&views)[kViews],
+                              ChannelArray Call::*const (&gradients)[kGradients],
+                              void (*run)(Call *calls, int count, const Driver &driver,
+                                          const Ready *before)) {
   const Extents &size = call.dy.size;
   const int64_t rest = call.sets.rest(size), whole = size.n - rest,
                 batches = whole / call.sets.samples;
@@ -66,7 +68,7 @@ void run_in_two(const Call &call, View Call::*const (&views)[kViews],
   parts[1].sets.samples = 0;
   if (call.mask != nullptr) parts[1].mask += whole * size.c * mask_plane_bytes(size.plane());
   parts[1].saved = behind(call.saved, call.sets, size, batches, call.dy.dtype);
-  run(parts, 2, Ready());
+  run(parts, 2, Driver(), nullptr);
   for (const auto gradient : gradients) {
     if (!(call.*gradient).exists()) continue;
     double *const of_first = static_cast<double *>((parts[0].*gradient).data);

@@ -1,5 +1,7 @@
 #include "ops/packed_tensors.h"
 
+#include <cstring>
+
 #include "base/cache_line.h"
 #include "kernels/kernels.h"
 #include "ops/agreement.h"
@@ -31,7 +33,12 @@ void PackedTensors::store(const View &packed, const View &tensor, std::byte *hal
 }
 
 void PackedTensors::copy(const View &from, const View &to) const {
-  copy_elements(from, to, pool_, thread_limit_);
+  if (!is_packed(from) || !is_packed(to)) return copy_elements(from, to, pool_, thread_limit_);
+  const int64_t bytes = dtype_size(from.dtype);
+  for_runs(1, [&](int64_t first, int64_t count) {
+    std::memcpy(to.data + first * bytes, from.data + first * bytes,
+                static_cast<size_t>(count * bytes));
+  });
 }
 
 int PackedTensors::workers(int reads) const {

@@ -3,17 +3,33 @@
 
 namespace bn2d {
 
-// Several calls get their memory before the first one writes anything: an operation that is ready
-// runs those that came before it.
+// A call that has all the memory it needs, and what was ready before it. Several calls get theirs
+// before the first one writes anything.
 struct Ready {
   const void *object = nullptr;
   void (*call)(const void *) = nullptr;
-  void run() const {
-    if (call != nullptr) call(object);
+  const Ready *before = nullptr;
+  void run() const { call(object); }  // as often as one likes
+  void run_all() const {
+    if (before != nullptr) before->run_all();
+    run();
   }
   template <class F>
-  static Ready of(const F &f) {
-    return {&f, [](const void *object) { (*static_cast<const F *>(object))(); }};
+  static Ready of(const F &f, const Ready *before) {
+    return {&f, [](const void *object) { (*static_cast<const F *>(object))(); }, before};
+  }
+};
+
+// Who runs calls when all are ready: it gets the last of them. Without one they run one after
+// another.
+struct Driver {
+  const void *object = nullptr;
+  void (*drive)(const void *, const Ready &last) = nullptr;
+  void run(const Ready &last) const { drive != nullptr ? drive(object, last) : last.run_all(); }
+  template <class F>
+  static Driver of(const F &f) {
+    return {&f,
+            [](const void *object, const Ready &last) { (*static_cast<const F *>(object))(last); }};
   }
 };
 

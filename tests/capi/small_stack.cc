@@ -92,6 +92,16 @@ TEST_CASE("stack: 16 KiB are enough for every operation", "[stack]") {
           where = describe(c);
           run(c, random_inputs(c, ++seed), around);
         }
+  for (const Layout layout : {Layout::nchw, Layout::nhwc}) {  // in rounds
+    NormCase c;
+    c.e = {1100, 256, 2, 2};
+    c.norm = BN2D_NORM_GROUP;
+    c.groups = 2;
+    c.stateless = true;
+    c.x = c.y = c.dx = layout;
+    where = describe(c);
+    run(c, random_inputs(c, ++seed), around);
+  }
   usage.check();
   usage.print("by operation");
 }
