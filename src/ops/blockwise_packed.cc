@@ -316,7 +316,8 @@ void Blockwise::visit(int64_t channel, void *buffer, void *object,
 
 // Planes whose rows have gaps between them, as those of a picture within a border: the rows of a
 // plane are samples of one channel. Eval of (8,64,56,56) with a border takes a quarter of the time
-// that copies of the planes take.
+// that copies of the planes take. The next group is fetched meanwhile, as with other planes, which
+// is worth more here: backward of (32,64,56,56) takes 0.66 of the time, training 0.73.
 void Blockwise::map_by_rows(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                             const MapCoefficients &coefficients, kernels::MapJob job,
                             void *buffer) const {
