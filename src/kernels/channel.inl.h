@@ -351,8 +351,9 @@ BN2D_KERNEL inline void StoreCenters(int64_t channels, const double *mean, const
     ForChannels(channels, StoredCenters<float>{mean, mean_lo, out});
   }
 }
-BN2D_SELDOM inline void StoreFactors(int64_t channels, const double *factors, int k,
-                                     const ChannelCoefficients &out) {
+// Of double backward: for size.
+__attribute__((cold)) inline void StoreFactors(int64_t channels, const double *factors, int k,
+                                               const ChannelCoefficients &out) {
   if (out.wide) {
     ForChannels(channels, StoredFactors<double>{factors, k, out});
   } else {

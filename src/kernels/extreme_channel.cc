@@ -46,8 +46,10 @@ bool is_extreme(const BackwardNumbers &of) {
   using R = SafeRange<A>;
   const ScaleNumbers &scale = of;
   if (is_extreme<A>(scale) || is_extreme_product<A>(of.of_xhat, of.invstd, of.of_x)) return true;
-  // The sums of another channel of the set may have overflowed.
-  if (is_extreme_factor<A>(of.set_mean) || std::isnan(of.set_mean) || std::isnan(of.of_x))
+  // The sums of another channel of the set may have overflowed. (A weight of NaN is no reason: what
+  // it makes NaN stays so.)
+  if (is_extreme_factor<A>(of.set_mean) || std::isnan(of.set_mean) ||
+      (std::isnan(of.of_x) && !std::isnan(of.weight)))
     return true;
   // What dx is the sum of must not overflow before it cancels.
   if (std::fabs(of.of_xhat) >= R::kMost || std::fabs(of.scaled_mean) >= R::kMost) return true;
