@@ -283,8 +283,8 @@ HWY_INLINE void MarkExtreme(D d, Mask<D> mask, int64_t c, uint8_t *extreme) {
     if ((bits[0] >> i) & 1) extreme[c + static_cast<int64_t>(i)] = 1;
 }
 
-// Whether vectors of channels are asked first whether all is ordinary. Single channels are few, or
-// of an old CPU.
+// Whether vectors of channels are asked first whether all is ordinary. Not where a vector is one
+// channel: these are few, or the CPU is old.
 template <class D>
 inline constexpr bool kAsksVectors = kSpecialise &&MaxLanes(D()) > 1;
 // Whether magnitudes are ordinary: the least of them, and their sum, in which a NaN of one stays
@@ -293,10 +293,10 @@ template <class D>
 HWY_INLINE bool AreOrdinary(D d, Vec<D> least, Vec<D> sum) {
   return hn::AllTrue(d, And(Ge(least, Set(d, kLeastOrdinary)), Lt(sum, Set(d, kMostOrdinary))));
 }
-// A magnitude, or 1 where it is that of a product with 0. Weights of 0 are not rare, and nothing
-// extreme; but they are asked for only where something is not ordinary.
+// A magnitude, or 1 where a factor of it is 0. Weights of 0 are not rare, and nothing extreme; but
+// they are asked for only where something is not ordinary.
 template <class D>
-HWY_INLINE Vec<D> OfProduct(D d, Vec<D> magnitude, Vec<D> factor) {
+HWY_INLINE Vec<D> OneForZeroFactor(D d, Vec<D> magnitude, Vec<D> factor) {
   return IfThenElse(Eq(factor, Zero(d)), Set(d, 1.0), magnitude);
 }
 
@@ -392,8 +392,8 @@ struct ForwardCoefficients {
     if constexpr (kAsksVectors<D>) {
       const auto size = Abs(scale), sum = Add(size, Add(v, Abs(b)));
       if (AreOrdinary(d, Min(size, var), sum)) return;
-      const auto variance = sizeof(A) == sizeof(double) ? v : OfProduct(d, var, var);
-      if (AreOrdinary(d, Min(OfProduct(d, size, w), variance), sum)) return;
+      const auto variance = sizeof(A) == sizeof(double) ? v : OneForZeroFactor(d, var, var);
+      if (AreOrdinary(d, Min(OneForZeroFactor(d, size, w), variance), sum)) return;
     }
     MarkOneByOne<ForwardNumbers>(d, out, c, w, inverse, scale, b, var, Set(d, of.eps));
   }
@@ -453,7 +453,7 @@ struct BackwardGradients {
     const auto is_safe = Lt(Abs(gradient), Set(d, SafeRange<A>::kMost));  // NaN is not
     const V held = StoreAs(d, Neg(IfThenElseZero(is_safe, gradient)),
                            Coefficient<A>(of.coefficients, b_minus_gmean, c));
-    // The product of two floats is exact.
+    // In double the product of two floats is exact, so there is one rounding, and no low part.
     const V rest = kPair ? Add(mean, TwoProduct(scale, held)).hi : MulAdd(scale, held, mean.hi);
     StoreAs(d, Neg(rest), Coefficient<A>(of.coefficients, b_shift, c));
     return mean.hi;
@@ -475,7 +475,7 @@ struct BackwardGradients {
     }
     if (of.sums == nullptr) {
       const V size = Abs(exact_scale);
-      if (kAsksVectors<D> && AreOrdinary(d, OfProduct(d, size, w), size)) return;
+      if (kAsksVectors<D> && AreOrdinary(d, OneForZeroFactor(d, size, w), size)) return;
       return MarkOneByOne<ScaleNumbers>(d, out, c, w, invstd, exact_scale);
     }
     const V n = Set(d, of.count);
@@ -496,8 +496,8 @@ struct BackwardGradients {
       const V sum = Add(Add(Add(size, Abs(invstd)), Add(Abs(g_mean), Abs(slope))),
                         Add(Add(of_both, mean), Add(Abs(of_xhat), Abs(scaled_mean))));
       if (AreOrdinary(d, Min(least, Min(size, Min(of_both, mean))), sum)) return;
-      const V products = Min(OfProduct(d, size, w), OfProduct(d, of_both, of_xhat));
-      if (AreOrdinary(d, Min(least, Min(products, OfProduct(d, mean, mean))), sum)) return;
+      const V products = Min(OneForZeroFactor(d, size, w), OneForZeroFactor(d, of_both, of_xhat));
+      if (AreOrdinary(d, Min(least, Min(products, OneForZeroFactor(d, mean, mean))), sum)) return;
     }
     MarkOneByOne<BackwardNumbers>(d, out, c, w, invstd, exact_scale, g_mean, slope, scaled_mean,
                                   of_xhat, of_x, set_mean);

@@ -46,8 +46,8 @@ bool is_extreme(const BackwardNumbers &of) {
   using R = SafeRange<A>;
   const ScaleNumbers &scale = of;
   if (is_extreme<A>(scale) || is_extreme_product<A>(of.of_xhat, of.invstd, of.of_x)) return true;
-  // The sums of another channel of the set may have overflowed. (A weight of NaN is no reason: what
-  // it makes NaN stays so.)
+  // The sums of another channel of the set may have overflowed. (Of a set of one channel, a weight
+  // of NaN is no reason: what it makes NaN stays so.)
   if (is_extreme_factor<A>(of.set_mean) || std::isnan(of.set_mean) ||
       (std::isnan(of.of_x) && !std::isnan(of.weight)))
     return true;

@@ -5,8 +5,8 @@
 namespace bn2d::kernels {
 
 // Magnitudes within these are far from both ends of any range. Kernels ask this of whole vectors of
-// channels, and is_extreme() only where the answer is no. With all of it in vectors, backward of
-// (1,2048,4,4) took 1.12 times as long.
+// channels, and mark_extreme() only where the answer is no. With the whole decision in vectors,
+// backward of (1,2048,4,4) took 1.12 times as long.
 inline constexpr double kLeastOrdinary = 0x1p-60, kMostOrdinary = 0x1p50;
 // Of deviations near the smallest float a float cannot hold the rest of the mean.
 inline constexpr double kLeastVarianceOfFloats = 0x1p-240;

@@ -46,12 +46,12 @@ class AdditivePartial {
     for (int term = 0; !is_wide() && term < kSums; ++term)
       fill(total->lo + term * kernels::kMaxGroup, g.channels, 0);
   }
-  // One double takes the sums of a block of floats. What several add up to may have to be a pair:
-  // 2^60 + 1 - 2^60 is 1, also where each of the three is in a block of its own.
+  // Within a block of floats one double is enough. Blocks are added in pairs: 2^60 + 1 - 2^60 is 1,
+  // also where each of the three is in a block of its own.
   void merge(const Group &g, Partial *into, const Partial &block) const {
     add(g, into, block, true);
   }
-  // A set of floats is a sum of doubles.
+  // Channels of a set of floats are added as plain doubles: dx is as exact as its largest term.
   void add_channels(const Group &g, Partial *into, const Partial &from) const {
     add(g, into, from, is_wide());
   }

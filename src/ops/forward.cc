@@ -197,6 +197,7 @@ class Forward {
   static std::array<double *, MomentArrays::kArrays> exported(Moments &m) {
     return {m.mean_hi, m.mean_lo, m.m2_hi, m.m2_lo};
   }
+  // Sets are channels here: those of several would not be spread.
   void save_moments(const Group &g, Moments *moments) const {
     if (!is_wide_) {
       fill(moments->mean_lo, g.channels, 0);

@@ -9,7 +9,9 @@ struct Ready {
   const void *object = nullptr;
   void (*call)(const void *) = nullptr;
   const Ready *before = nullptr;
-  void run() const { call(object); }  // as often as one likes
+  // As often as one likes: it reads its tensors anew. (What prepares it has not looked at their
+  // elements.)
+  void run() const { call(object); }
   void run_all() const {
     if (before != nullptr) before->run_all();
     run();
@@ -20,8 +22,8 @@ struct Ready {
   }
 };
 
-// Who runs calls when all are ready: it gets the last of them. Without one they run one after
-// another.
+// Who runs calls when all are ready: it gets the last of them, which knows the others. Without one
+// they run one after another.
 struct Driver {
   const void *object = nullptr;
   void (*drive)(const void *, const Ready &last) = nullptr;

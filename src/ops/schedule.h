@@ -23,7 +23,7 @@ namespace bn2d {
 //                                               those of some channels of the group, counted from
 //                                               its first; or, of a group of one channel, of blocks
 //                                               from `block` on, one where each channel would be
-//   void start(group, Partial *total)           before sums of a block are moved to it
+//   void start(group, Partial *total)           clears what a saved block does not have
 //   void merge(group, Partial *into, const Partial &from)
 //                                               the sums of a block
 //   void add_channels(group, Partial *into, const Partial &from)

@@ -301,7 +301,8 @@ class BackwardBySets : public Runs {
   // Nothing but scratch is written until all calls have had their memory.
   void run() const {
     if (is_one_round()) prepare({0, size_.n});
-    // In several rounds, nobody knows yet.
+    // With several rounds nobody knows before all have their memory. `calls_`: a round, the last
+    // round where it is smaller, a sample plane by plane where one may need it.
     const bool may_be_beyond = !is_one_round() || std::memchr(is_beyond_, 1, size_.n) != nullptr;
     int count = 0;
     for (const int64_t samples : {of_round_, of_last_round()})
@@ -460,7 +461,8 @@ class BackwardBySets : public Runs {
   }
   // Of one sample, as the tensors have it: 0 is x, 1 dy, 2 dx.
   View of_sample(int k) const { return sample_in(sample_ + k * of(1).bytes()); }
-  // Where dx of such a sample is until all of its round is read: in the place of its xhat.
+  // Where dx of such a sample is until all of its round is read: in the place of its xhat. What the
+  // round makes of that is overwritten in the end.
   View dx_beyond(const Round &round, int64_t n) const {
     return sample_in(samples_of(xhat_, n - round.first, 1).data);
   }
