@@ -361,8 +361,8 @@ void Blockwise::pack_signs(const kernels::TypeKernels &kernels, const std::byte 
 // next. So the next piece is fetched meanwhile: eval of 32x64x56x56 from planes to channels_last
 // took 0.77 of the time with that. From memory it is mapped a few channels at a time, each of which
 // fetches the next ones: tiles are often mapped from the last one to the first, and then nothing
-// has fetched the first piece of a tile. Training of
-// (32,64,56,56) from planes to channels_last takes 0.88 of the time so.
+// has fetched the first piece of a tile. Training of (32,64,56,56) from planes to channels_last
+// takes 0.88 of the time so.
 void Blockwise::map_piece(kernels::MapOf op, const Piece &piece, const Packed &packed,
                           const kernels::MapJob &whole) const {
   constexpr int64_t kLines = 2;

@@ -170,9 +170,10 @@ class ForwardBySets : public Runs {
     for (const int64_t samples : {of_round_, of_last_round()})
       if (samples != 0) calls[count++] = moments_of(samples);
     const auto drive = [&](const Ready &last) {
+      const Ready &full_round = count == 2 ? *last.before : last;
       for_rounds([&](const Round &round) {
         if (!is_direct_) load(call_.x, round, x_, halves_);
-        (count == 2 && round.count == of_round_ ? *last.before : last).run();
+        (round.count == of_round_ ? full_round : last).run();
         map(round);
         save(round);
       });
@@ -310,11 +311,12 @@ class BackwardBySets : public Runs {
     const int rounds = count;
     if (may_be_beyond) new (calls_ + count++) BackwardCall(by_planes());
     const auto drive = [&](const Ready &last) {
-      const Ready &of_rounds = may_be_beyond ? *last.before : last;
+      const Ready &by_planes = last, &last_round = may_be_beyond ? *last.before : last,
+                  &full_round = rounds == 2 ? *last_round.before : last_round;
       for_rounds([&](const Round &round) {
         if (!is_one_round()) prepare(round);
-        for_samples_beyond(round, [&](int64_t n) { find_by_planes(round, n, last); });
-        (rounds == 2 && round.count == of_round_ ? *of_rounds.before : of_rounds).run();
+        for_samples_beyond(round, [&](int64_t n) { find_by_planes(round, n, by_planes); });
+        (round.count == of_round_ ? full_round : last_round).run();
         store_dx(round);
       });
       blend_sums();
