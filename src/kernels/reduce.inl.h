@@ -15,8 +15,8 @@
 #include "kernels/elements.inl.h"
 #include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
+#include "kernels/lanes.inl.h"
 #include "kernels/pair.inl.h"
-#include "kernels/sums.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {

@@ -1,0 +1,102 @@
+// The map over a block of channels_last: vectors run along the channels. Included once per SIMD
+// target.
+#if defined(BN2D_KERNELS_MAP_OF_CHANNELS_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef BN2D_KERNELS_MAP_OF_CHANNELS_INL_H
+#undef BN2D_KERNELS_MAP_OF_CHANNELS_INL_H
+#else
+#define BN2D_KERNELS_MAP_OF_CHANNELS_INL_H
+#endif
+
+#include <algorithm>
+
+#include "kernels/elements.inl.h"
+#include "kernels/highway.inl.h"
+#include "kernels/kernels.h"
+#include "kernels/lines.inl.h"
+#include "kernels/map_coefficients.inl.h"
+#include "kernels/map_vectors.inl.h"
+#include "kernels/specialise.inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace bn2d::kernels::HWY_NAMESPACE {
+
+// Elements [i, stop) of kRows rows that are `step` elements apart, a vector at a time with its
+// coefficients.
+template <int kRows, class T, class Body, class C, class D>
+HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, int64_t row,
+                              int64_t step, const C &c, bool streaming, int64_t prefetch) {
+  constexpr int64_t kWidth = static_cast<int64_t>(MaxLanes(D()));
+  for (int64_t line = i; i + kWidth <= stop; i += kWidth) {
+    if (kWidth > 1 && prefetch != 0 && i == line) {
+      line += kLineOf<T>;
+#pragma GCC unroll 2
+      for (int64_t r = 0; r < kRows; ++r)
+        for (int k = 0; k < Body::kReads; ++k)
+          Prefetch(reinterpret_cast<const char *>(body.reads(k) + row + r * step + i) + prefetch);
+    }
+    const ColumnCoefficients<D, Body> column(d, body, c, i);
+#pragma GCC unroll 2
+    for (int64_t r = 0; r < kRows; ++r)
+      MapVector<T>(d, body, row + r * step + i, column, streaming);
+  }
+  return i;
+}
+
+template <class T, class Body>
+HWY_INLINE void MapOverChannels(const MapJob &job) {
+  using A = Arithmetic<T>;
+  const ScalableTag<A> d;
+  const CappedTag<A, 1> one;
+  const RowCoefficients<A> c(job);
+  // Short rows share what is loaded of the coefficients: eval of (64,16,32,32) takes 0.6 of the
+  // time with 8 rows instead of 2, (64,64,8,8) 0.85. Long ones would be two runs of memory at a
+  // time instead of one, and where stores stream, a core keeps few lines open that it has written
+  // in part. Rows that are a vector and a line each are one run, written line by line.
+  constexpr int64_t kRowsAtOnce = 8, kShortRowBytes = 512;
+  const bool streaming = kStreams && Body::kHot && job.streaming;
+  const int64_t step = job.out.position;
+  bool same_step = true;
+  for (const auto tensor : MapJob::kTensors)
+    same_step = same_step && ((job.*tensor).data == nullptr || (job.*tensor).position == step);
+  constexpr bool kMayShare = MaxLanes(d) > 1 && Body::kHot && kSpecialise;
+  constexpr bool kVectorIsLine = static_cast<int64_t>(MaxLanes(d)) == kLineOf<T>;
+  const bool may_share = kMayShare && same_step &&
+                         (!streaming || (kVectorIsLine && step == kLineOf<T>)) &&
+                         step * static_cast<int64_t>(sizeof(T)) <= kShortRowBytes;
+  for (int64_t n = 0; n < job.samples; ++n) {
+    const Body sample(job, 0, n, 0);
+    const bool share =
+        may_share && (!streaming || BeforeLine(sample.out ? sample.out : sample.out2) == 0);
+    const int64_t at_once = share ? kRowsAtOnce : 1;
+    const int64_t bytes_at_once =
+        at_once * std::max(step, int64_t{1}) * static_cast<int64_t>(sizeof(T));
+    const int64_t ahead = (job.prefetch + bytes_at_once - 1) / bytes_at_once * bytes_at_once;
+    for (int64_t p = 0, rows; p < job.length; p += rows) {
+      rows = job.length - p >= at_once ? at_once : 1;
+      const Body body = same_step ? sample : Body(job, 0, n, p);
+      const int64_t row = same_step ? p * step : 0;
+      int64_t begin = 0, end;
+      if (kMayShare && rows == kRowsAtOnce) {
+        end = MapColumns<kRowsAtOnce, T>(d, body, 0, job.channels, row, step, c,
+                                         kVectorIsLine && streaming, ahead);
+      } else {
+        if (streaming)
+          begin = std::min(job.channels, BeforeLine((body.out ? body.out : body.out2) + row));
+        // Bodies of many registers take up to a tenth longer where each store asks.
+        if (Body::kCoefficients > 4 && !streaming) {
+          end = MapColumns<1, T>(d, body, begin, job.channels, row, 0, c, false, job.prefetch);
+        } else {
+          end = MapColumns<1, T>(d, body, begin, job.channels, row, 0, c, streaming, job.prefetch);
+        }
+      }
+      for (int64_t r = 0; r < rows && (begin != 0 || end != job.channels); ++r)
+        for (const bool is_head : {true, false})
+          MapColumns<1, T>(one, body, is_head ? 0 : end, is_head ? begin : job.channels,
+                           row + r * step, 0, c, false, 0);
+    }
+  }
+}
+
+}  // namespace bn2d::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif
