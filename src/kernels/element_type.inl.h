@@ -12,6 +12,7 @@
 #include "hwy/highway.h"
 #include "kernels/map.inl.h"
 #include "kernels/mask.inl.h"
+#include "kernels/pivots.inl.h"
 #include "kernels/reduce.inl.h"
 #include "kernels/rows.inl.h"
 #include "kernels/sums.inl.h"

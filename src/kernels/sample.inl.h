@@ -6,7 +6,7 @@
 #define BN2D_KERNELS_SAMPLE_INL_H
 #endif
 
-#include "kernels/channel.inl.h"
+#include "kernels/channels.inl.h"
 #include "kernels/highway.inl.h"
 #include "kernels/sample.h"
 

@@ -8,7 +8,7 @@
 
 #include <limits>
 
-#include "kernels/channel.inl.h"
+#include "kernels/channels.inl.h"
 #include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
 #include "kernels/preactivation.inl.h"
