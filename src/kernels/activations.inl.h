@@ -1,5 +1,5 @@
-// Activations that are functions of their argument alone: forward, and a gradient through them.
-// Included once per SIMD target.
+// The pointwise activations (is_pointwise): forward, and a gradient through them. Included once per
+// SIMD target.
 #if defined(BN2D_KERNELS_ACTIVATIONS_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_ACTIVATIONS_INL_H
 #undef BN2D_KERNELS_ACTIVATIONS_INL_H

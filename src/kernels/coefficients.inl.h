@@ -70,18 +70,13 @@ HWY_INLINE Vec<D> InRange(D d, Vec<D> factor, Vec<D> made_of) {
   return IfThenElse(too_large, CopySign(largest, factor), factor);
 }
 
-template <class D>
-HWY_INLINE Mask<D> IsAtLeast(D d, Vec<D> v, double bound) {
-  return Ge(Abs(v), Set(d, bound));
-}
-template <class D>
-HWY_INLINE Mask<D> IsOutside(D d, Vec<D> v, double least, double most) {
-  const auto magnitude = Abs(v);
-  return Or(Ge(magnitude, Set(d, most)), And(Lt(magnitude, Set(d, least)), Ne(magnitude, Zero(d))));
-}
+// is_extreme_factor() of each.
 template <class A, class D>
 HWY_INLINE Mask<D> IsExtremeFactor(D d, Vec<D> v) {
-  return IsOutside(d, v, SafeRange<A>::kLeast, SafeRange<A>::kMost);
+  using R = SafeRange<A>;
+  const auto magnitude = Abs(v);
+  return Or(Ge(magnitude, Set(d, R::kMost)),
+            And(Lt(magnitude, Set(d, R::kLeast)), Ne(magnitude, Zero(d))));
 }
 
 // Marks the channels of a vector. Hardly ever are there any.
@@ -113,8 +108,8 @@ HWY_INLINE Vec<D> OneForZeroFactor(D d, Vec<D> magnitude, Vec<D> factor) {
 
 // Marks the extreme ones among the channels of a vector: see mark_extreme().
 template <class Numbers, class D, class... V>
-HWY_NOINLINE __attribute__((cold)) void MarkOneByOne(D d, const ChannelCoefficients &out, int64_t c,
-                                                     V... numbers) {
+HWY_NOINLINE BN2D_SMALL void MarkOneByOne(D d, const ChannelCoefficients &out, int64_t c,
+                                          V... numbers) {
   static_assert(sizeof(Numbers) == sizeof...(V) * sizeof(double));
   double in_memory[sizeof...(V)][MaxLanes(D())];
   int k = 0;
@@ -135,7 +130,7 @@ struct StoredCenters {
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
     const auto center = LoadOr(d, mean, c, 0);
-    MarkExtreme(d, IsAtLeast(d, center, SafeRange<A>::kCenter), c, out.extreme);
+    MarkExtreme(d, Ge(Abs(center), Set(d, SafeRange<A>::kCenter)), c, out.extreme);
     StoreSplit(d, Neg(center), Neg(LoadOr(d, mean_lo, c, 0)),
                Coefficient<A>(out, coefficient::minus_mean_hi, c),
                Coefficient<A>(out, coefficient::minus_mean_lo, c));
@@ -157,18 +152,18 @@ struct StoredFactors {
 BN2D_KERNEL inline void StoreCenters(int64_t channels, const double *mean, const double *mean_lo,
                                      const ChannelCoefficients &out) {
   if (out.wide) {
-    ForChannels(channels, StoredCenters<double>{mean, mean_lo, out});
+    ForEachVector(channels, StoredCenters<double>{mean, mean_lo, out});
   } else {
-    ForChannels(channels, StoredCenters<float>{mean, mean_lo, out});
+    ForEachVector(channels, StoredCenters<float>{mean, mean_lo, out});
   }
 }
 // Of double backward: for size.
-__attribute__((cold)) inline void StoreFactors(int64_t channels, const double *factors, int k,
-                                               const ChannelCoefficients &out) {
+BN2D_SMALL inline void StoreFactors(int64_t channels, const double *factors, int k,
+                                    const ChannelCoefficients &out) {
   if (out.wide) {
-    ForChannels(channels, StoredFactors<double>{factors, k, out});
+    ForEachVector(channels, StoredFactors<double>{factors, k, out});
   } else {
-    ForChannels(channels, StoredFactors<float>{factors, k, out});
+    ForEachVector(channels, StoredFactors<float>{factors, k, out});
   }
 }
 
@@ -182,9 +177,9 @@ struct InvertedDeviations {
     StoreU(IfThenZeroElse(Eq(v, Zero(d)), Div(Set(d, 1.0), Sqrt(v))), d, invstd + c);
   }
 };
-BN2D_SELDOM inline void InverseDeviations(int64_t channels, const double *var, double eps,
-                                          double *invstd) {
-  ForChannels(channels, InvertedDeviations{var, eps, invstd});
+BN2D_SMALL_ON_OLD_CPUS inline void InverseDeviations(int64_t channels, const double *var,
+                                                     double eps, double *invstd) {
+  ForEachVector(channels, InvertedDeviations{var, eps, invstd});
 }
 
 template <class A>
@@ -210,12 +205,12 @@ struct ForwardCoefficients {
   }
 };
 
-BN2D_SELDOM inline void CoefficientsOfForward(const ForwardChannels &of) {
+BN2D_SMALL_ON_OLD_CPUS inline void CoefficientsOfForward(const ForwardChannels &of) {
   StoreCenters(of.channels, of.mean, of.mean_lo, of.coefficients);
   if (of.coefficients.wide) {
-    ForChannels(of.channels, ForwardCoefficients<double>{of});
+    ForEachVector(of.channels, ForwardCoefficients<double>{of});
   } else {
-    ForChannels(of.channels, ForwardCoefficients<float>{of});
+    ForEachVector(of.channels, ForwardCoefficients<float>{of});
   }
 }
 
@@ -291,37 +286,38 @@ struct BackwardGradients {
     }
     const V n = Set(d, of.count);
     const V g = Total(d, *of.sums, c), g_xhat = Mul(invstd, Total(d, *of.sums, kMaxGroup + c));
-    const V g_mean = Div(g, n), slope = Div(g_xhat, n), scaled_mean = Mul(scale, g_mean);
+    const V g_mean = Div(g, n), g_xhat_mean = Div(g_xhat, n), scaled_mean = Mul(scale, g_mean);
     StoreU(g, d, of.sum_g + c);
     StoreU(g_xhat, d, of.sum_g_xhat + c);
     const V held = StoreAs(d, Neg(g_mean), Coefficient<A>(out, b_minus_gmean, c));
     StoreAs(d, Mul(scale, Neg(Add(held, g_mean))), Coefficient<A>(out, b_shift, c));
-    const V of_xhat = of.of_set ? Mul(invstd, Div(ProductsOfSet(d, c), n)) : Mul(scale, slope);
+    const V of_xhat =
+        of.of_set ? Mul(invstd, Div(ProductsOfSet(d, c), n)) : Mul(scale, g_xhat_mean);
     const V of_x = Mul(of_xhat, invstd);
-    StoreAs(d, Neg(of_x), Coefficient<A>(out, b_slope, c));
+    StoreAs(d, Neg(of_x), Coefficient<A>(out, b_x_factor, c));
     const V set_mean = of.of_set ? StoreShiftOfSet(d, c, scale) : Zero(d);
     if constexpr (kAsksVectors<D>) {
       const V size = Abs(exact_scale), of_both = Abs(of_x),
               mean = Abs(of.of_set ? set_mean : scaled_mean),
-              least = Min(Abs(invstd), Min(Abs(g_mean), Abs(slope)));
-      const V sum = Add(Add(Add(size, Abs(invstd)), Add(Abs(g_mean), Abs(slope))),
+              least = Min(Abs(invstd), Min(Abs(g_mean), Abs(g_xhat_mean)));
+      const V sum = Add(Add(Add(size, Abs(invstd)), Add(Abs(g_mean), Abs(g_xhat_mean))),
                         Add(Add(of_both, mean), Add(Abs(of_xhat), Abs(scaled_mean))));
       if (AreOrdinary(d, Min(least, Min(size, Min(of_both, mean))), sum)) return;
       const V products = Min(OneForZeroFactor(d, size, w), OneForZeroFactor(d, of_both, of_xhat));
       if (AreOrdinary(d, Min(least, Min(products, OneForZeroFactor(d, mean, mean))), sum)) return;
     }
-    MarkOneByOne<BackwardNumbers>(d, out, c, w, invstd, exact_scale, g_mean, slope, scaled_mean,
-                                  of_xhat, of_x, set_mean);
+    MarkOneByOne<BackwardNumbers>(d, out, c, w, invstd, exact_scale, g_mean, g_xhat_mean,
+                                  scaled_mean, of_xhat, of_x, set_mean);
   }
 };
 
-BN2D_SELDOM inline void GradientsOfBackward(const BackwardChannels &of) {
+BN2D_SMALL_ON_OLD_CPUS inline void GradientsOfBackward(const BackwardChannels &of) {
   if (of.sums != nullptr && of.weighed == nullptr)
     StoreCenters(of.channels, of.statistics.mean, of.statistics.mean_lo, of.coefficients);
   if (of.coefficients.wide) {
-    ForChannels(of.channels, BackwardGradients<double>{of});
+    ForEachVector(of.channels, BackwardGradients<double>{of});
   } else {
-    ForChannels(of.channels, BackwardGradients<float>{of});
+    ForEachVector(of.channels, BackwardGradients<float>{of});
   }
 }
 

@@ -10,11 +10,11 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h:
 #include "hwy/highway.h"
+#include "kernels/arrays.inl.h"
 #include "kernels/map.inl.h"
 #include "kernels/mask.inl.h"
 #include "kernels/pivots.inl.h"
 #include "kernels/reduce.inl.h"
-#include "kernels/rows.inl.h"
 #include "kernels/sums.inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -49,8 +49,8 @@ constexpr TypeKernels BN2D_TABLE = {
         MaxLanes(ScalableTag<Arithmetic<BN2D_ELEMENT>>())),
     ExpandMask<BN2D_ELEMENT>,
     PackMask<BN2D_ELEMENT>,
-    LoadRow<BN2D_ELEMENT>,
-    StoreRow<BN2D_ELEMENT>};
+    LoadArray<BN2D_ELEMENT>,
+    StoreArray<BN2D_ELEMENT>};
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -91,7 +91,7 @@ HWY_INLINE Vec<Rebind<uint16_t, DF>> Narrow(DF, Vec<RebindToUnsigned<DF>> bits) 
   return DemoteTo(Rebind<uint16_t, DF>(), BitCast(di, bits));
 }
 
-// ---- load: `lanes of df` elements as vectors of the arithmetic type
+// ---- load: as many elements as D has lanes, as a vector of the arithmetic type
 
 // Floats as they are, or as doubles where D holds doubles.
 template <class D>
@@ -139,19 +139,15 @@ HWY_INLINE Vec<D> LoadElements(D d, const bf16 *p) {
 }
 
 // The elements whose bits are set, and 0. Reads no others.
-template <class D>
-HWY_INLINE Vec<D> LoadMasked(D d, const double *p, const uint8_t *bits) {
-  return MaskedLoad(LoadMaskBits(d, bits), d, p);
-}
-template <class DF>
-HWY_INLINE Vec<DF> LoadMasked(DF df, const float *p, const uint8_t *bits) {
-  return MaskedLoad(LoadMaskBits(df, bits), df, p);
-}
-template <class DF, class T>
-HWY_INLINE Vec<DF> LoadMasked(DF df, const T *p, const uint8_t *bits) {
-  const Rebind<uint16_t, DF> dh;
-  return FloatFromBits<T>(
-      df, MaskedLoad(LoadMaskBits(dh, bits), dh, reinterpret_cast<const uint16_t *>(p)));
+template <class D, class T>
+HWY_INLINE Vec<D> LoadMasked(D d, const T *p, const uint8_t *bits) {
+  if constexpr (sizeof(T) >= sizeof(float)) {
+    return MaskedLoad(LoadMaskBits(d, bits), d, p);
+  } else {
+    const Rebind<uint16_t, D> dh;
+    return FloatFromBits<T>(
+        d, MaskedLoad(LoadMaskBits(dh, bits), dh, reinterpret_cast<const uint16_t *>(p)));
+  }
 }
 
 // 0 1 2 3 0 1 2 3: from place n on, the numbers of 4 lanes rotated by n.
@@ -167,8 +163,9 @@ inline constexpr Rotated<Index, kSize> kRotated;
 
 // The elements at the end of a plane that do not fill a vector.
 //
-// With masks (AVX-512, floats of AVX2) they are loaded as they are. Without, the vector that ends
-// with the plane is loaded, which reads some elements once more, and rotated: of the plane
+// With masks (AVX-512; with AVX2 floats and doubles) they are loaded as they are. Without, the
+// vector that ends with the plane is loaded, which reads some elements once more, and rotated: of
+// the plane
 //   a b c d e   with vectors of 4, of which the last has 1 element:
 //   load b c d e, rotate to e b c d, and put the padding where b c d are.
 template <class T, class D>

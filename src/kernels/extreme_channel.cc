@@ -9,14 +9,6 @@
 namespace bn2d::kernels {
 namespace {
 
-bool is_outside(double v, double least, double most) {
-  const double magnitude = std::fabs(v);
-  return magnitude >= most || (magnitude < least && magnitude != 0);
-}
-template <class A>
-bool is_extreme_factor(double v) {
-  return is_outside(v, SafeRange<A>::kLeast, SafeRange<A>::kMost);
-}
 // A product that is 0 without a factor of 0 has underflowed.
 template <class A>
 bool is_extreme_product(double a, double b, double product) {
@@ -53,16 +45,16 @@ bool is_extreme(const BackwardNumbers &of) {
     return true;
   // What dx is the sum of must not overflow before it cancels.
   if (std::fabs(of.of_xhat) >= R::kMost || std::fabs(of.scaled_mean) >= R::kMost) return true;
-  const double means = std::fabs(of.g_mean) + std::fabs(of.slope);
+  const double means = std::fabs(of.g_mean) + std::fabs(of.g_xhat_mean);
   if constexpr (sizeof(A) == sizeof(double)) {
     // The products that were summed are as large as gradients times 1/invstd.
     const double least = std::max(of.invstd, 1.0) * R::kLeastGradient;
-    const bool sums_hold = std::fabs(of.slope) >= least && means < R::kMost;
+    const bool sums_hold = std::fabs(of.g_xhat_mean) >= least && means < R::kMost;
     // NaN, and gradients of 0, too.
     return is_outside(of.invstd, R::kLeastInvstd, R::kMostInvstd) || !sums_hold;
   } else {
     if (is_extreme_factor<A>(of.invstd) || is_extreme_factor<A>(of.g_mean) ||
-        is_extreme_factor<A>(of.slope))
+        is_extreme_factor<A>(of.g_xhat_mean))
       return true;
     // A product of floats may lack 2^-150, all of it or its last bits, and 1/std makes that larger.
     // Where the means are not far above it, and where they are NaN after an overflow, the sums are

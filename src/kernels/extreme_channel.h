@@ -19,10 +19,11 @@ struct ScaleNumbers {
 struct ForwardNumbers : ScaleNumbers {
   double bias, var, eps;
 };
-// dx = scale*(g - g_mean) + (x - mean)*of_x, where of_x is of_xhat*invstd.
+// dx = scale*(g - g_mean) - (x - mean)*of_x, where of_x is of_xhat*invstd, and of_xhat is
+// scale*g_xhat_mean, or that of the set.
 struct BackwardNumbers : ScaleNumbers {
-  double g_mean, slope;  // means of g and g*xhat
-  double scaled_mean;    // scale*g_mean
+  double g_mean, g_xhat_mean;
+  double scaled_mean;  // scale*g_mean
   double of_xhat, of_x;
   double set_mean;  // of sets of several channels: the mean of scale*g; else 0
 };

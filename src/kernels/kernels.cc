@@ -1,5 +1,5 @@
-// The choice between the SIMD targets at run time, and the per-channel arithmetic. Our own table,
-// not Highway's: that one is shared by every user of libhwy in the process.
+// The choice between the SIMD targets at run time, and the kernels that all element types share.
+// Our own table, not Highway's: that one is shared by every user of libhwy in the process.
 #include "kernels/targets.h"
 //
 #include <atomic>

@@ -1,15 +1,17 @@
 // The SIMD kernels: what they compute on one block of a group of channels, and the run-time choice
 // of the SIMD target.
 //
-// Two kinds of kernels exist. Each exists once (sums.inl.h, map.inl.h) for all dtypes, layouts and
+// Two kinds of kernels do most of the work. Each has one source for planes and one for
+// channels_last (sums_of_planes.inl.h, sums_of_channels.inl.h, map_of_...), for all dtypes and
 // targets:
 //  - *sums* read a block and add products of its elements to accumulators of each channel;
 //  - *maps* read a block and write a linear combination of its elements, with coefficients of each
 //    channel.
+// Activations, transposition and the kernels of one sample (sample.h) have sources of their own.
 //
 // The order of summation is *canonical*: it follows from the shape alone. So a tensor has the same
-// sums contiguous, strided and channels_last, on any number of threads and with any width of
-// vectors. A plane is cut into rows of 16 positions, and rows into runs:
+// sums contiguous, strided and channels_last, and on any number of threads. With AVX2 and AVX-512
+// it has the same sums, too. A plane is cut into rows of 16 positions, and rows into runs:
 //
 //   position   0 1 2 3 4 5 6 7 | 8 9 10 11 12 13 14 15     row 0
 //             16 ...           | 24 ...                    row 1
@@ -20,6 +22,8 @@
 //  - Float and half data are summed in float within a run, as a tree: over the first elements of
 //    the rows, over the second ones, and both together. The 16 elements of a lane lose at most a
 //    few roundings of 2^-24 that way. The sum of a run goes to the lane's accumulator, a double.
+//    What float cannot sum (SumsJob::in_double) goes to its lane one by one, and so does all of it
+//    on old CPUs (SSE4, scalar): other last bits, not less exact ones.
 //  - Doubles go to their lane one by one, into pairs of doubles (hi, lo) with error-free
 //    transformations (Dekker 1971; Knuth, TAOCP 2, 4.2.2).
 //  - At the end of a block its 8 lanes are added as a tree, neighbours first.
@@ -47,7 +51,7 @@ inline constexpr int kMaxSums = 5;     // sums of one kernel
 
 // Where a kernel finds the elements of a tensor: strides in elements. A NULL pointer: the tensor
 // takes no part.
-struct Stream {
+struct Strided {
   void *data = nullptr;
   int64_t channel = 0, sample = 0, position = 0;
   int64_t band = 0;  // from band to band (SumsJob)
@@ -84,7 +88,7 @@ struct SumsJob {
   // channels (Blocks::Series).
   int64_t channels = 0, bands = 1;
   int64_t samples = 0, length = 0;  // a block: `length` positions of each of `samples` samples
-  Stream x, g, side, v;             // side: tells which side of the activation an element is on
+  Strided x, g, side, v;            // side: tells which side of the activation an element is on
   double slope = 0;                 // factor of the gradient where it is damped
   // From this block to what is summed next. 0: nothing is, and the start of this one is fetched.
   int64_t next_samples = 0, next_positions = 0;
@@ -101,8 +105,8 @@ struct SumsJob {
   const void *side_bound = nullptr;                            // NULL: the activation has none
   void *buffer = nullptr;  // kSumsBufferBytes. NULL: a packed piece, whose vectors run along planes
 
-  static constexpr Stream SumsJob::*kTensors[] = {&SumsJob::x, &SumsJob::g, &SumsJob::side,
-                                                  &SumsJob::v};
+  static constexpr Strided SumsJob::*kTensors[] = {&SumsJob::x, &SumsJob::g, &SumsJob::side,
+                                                   &SumsJob::v};
 };
 inline constexpr int64_t kSumsBufferBytes = 32 * 1024;
 
@@ -122,7 +126,7 @@ struct Moments {
 // type (float, or double for double data).
 enum class MapOf {
   forward,   // y = act((x-mean)*scale + shift + z); sign of the argument to `out2` where asked for
-  backward,  // dx = scale*(g-gmean) + shift + (x-mean)*slope; dz = g to `out2`
+  backward,  // dx = scale*(g-gmean) + shift + (x-mean)*x_factor; dz = g to `out2`
   scale,     // dx = scale*g (frozen statistics: x is not read); dz = g to `out2`
   double_backward,  // ddy = act'(c0 + c1*v + c2*xhat); dx = d0 + d1*(v-vmean) + d2*(g-gmean) +
                     // d3*xhat to `out2`
@@ -139,7 +143,7 @@ enum Backward {
   b_scale = 2,
   b_minus_gmean,
   b_shift,
-  b_slope,
+  b_x_factor,
   b_side_sign,
   b_side_threshold,
   b_side_bound
@@ -178,13 +182,14 @@ enum class Activation : int32_t {
   sigmoid = 8,
 };
 inline constexpr Activation kLastActivation = Activation::sigmoid;
-// The kernels of maps and sums know those that have two sides. The others are *pointwise*: kernels
-// of their own, between maps and sums that know of no activation (ops/pointwise.cc).
+// *Pointwise* activations have kernels of their own, between maps and sums that know of no
+// activation (ops/pointwise.cc). The others have two sides, which maps and sums know.
 inline constexpr bool is_pointwise(Activation activation) {
   return activation > Activation::leaky_relu;
 }
-// Forward of these is that of relu with an upper bound, which maps know of float and double data.
-// Backward is relu's, too, of float data without a residual: the bound is found on x, as the side.
+// Pointwise, but for two cases, in which they are relu with a bound:
+//  - forward of float and double data: the map has a bound on y;
+//  - backward of float data without a residual: the side has a bound on x.
 inline constexpr bool is_bounded(Activation activation) {
   return activation == Activation::relu6 || activation == Activation::clamp;
 }
@@ -197,8 +202,8 @@ inline constexpr bool is_curved(Activation activation) {
 }
 
 // out = act(argument), or act'(argument)*gradient where that is given, or act''(argument)*gradient.
-// Arrays of the arithmetic type, which may be one, and have whole vectors of elements: a multiple
-// of kActivationBytes.
+// Arrays of the arithmetic type, which may be the same one, and have whole vectors of elements: a
+// multiple of kActivationBytes.
 inline constexpr int64_t kActivationBytes = 64;
 struct ActivationJob {
   Activation activation = Activation::none;
@@ -215,8 +220,8 @@ struct ActivationJob {
 
 struct MapJob {
   int64_t channels = 0, samples = 0, length = 0;
-  Stream x, g, side, v;  // forward: v is the residual z
-  Stream out, out2;
+  Strided x, g, side, v;  // forward: v is the residual z
+  Strided out, out2;
   const void *coefficients = nullptr;  // coefficient k of channel c at [k*coefficient_stride + c]
   int64_t coefficient_stride = kMaxGroup;
   Activation activation = Activation::none;
@@ -226,8 +231,8 @@ struct MapJob {
   bool streaming = false;
   int64_t prefetch = 0;  // bytes ahead of what is read to fetch into L2 meanwhile
 
-  static constexpr Stream MapJob::*kTensors[] = {&MapJob::x, &MapJob::g,   &MapJob::side,
-                                                 &MapJob::v, &MapJob::out, &MapJob::out2};
+  static constexpr Strided MapJob::*kTensors[] = {&MapJob::x, &MapJob::g,   &MapJob::side,
+                                                  &MapJob::v, &MapJob::out, &MapJob::out2};
 };
 
 // The kernels of one SIMD target for one element type.
@@ -250,8 +255,8 @@ struct TypeKernels {
   void (*expand_mask)(const uint8_t *bits, int64_t count, void *elements);
   void (*pack_mask)(const void *elements, int64_t count, uint8_t *bits);
   // `count` elements to and from an array of the arithmetic type.
-  void (*load_row)(const void *elements, int64_t count, void *arithmetic);
-  void (*store_row)(const void *arithmetic, int64_t count, void *elements, bool streaming);
+  void (*load_array)(const void *elements, int64_t count, void *arithmetic);
+  void (*store_array)(const void *arithmetic, int64_t count, void *elements, bool streaming);
 };
 
 // What backward knows of the channels of a group from forward. NULL: 0 (means) or 1 (weight).

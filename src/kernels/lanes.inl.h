@@ -9,7 +9,6 @@
 
 #include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
-#include "kernels/runs.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
@@ -18,9 +17,9 @@ using DoubleTag = CappedTag<double, kLanes>;
 inline constexpr int kDoubles = static_cast<int>(MaxLanes(DoubleTag()));
 
 // f(0), ..., f(kCount - 1). Unrolled where that keeps what f works on in registers.
-template <int kCount, bool kUnroll, class F>
+template <int kCount, bool kUnrolled, class F>
 HWY_INLINE void Repeat(const F &f) {
-  if constexpr (kUnroll) {
+  if constexpr (kUnrolled) {
 #pragma GCC unroll 16
     for (int i = 0; i < kCount; ++i) f(i);
   } else {
@@ -28,6 +27,7 @@ HWY_INLINE void Repeat(const F &f) {
     for (int i = 0; i < kCount; ++i) f(i);
   }
 }
+// Whether loops over the vectors of the 8 lanes are unrolled: where there are one or two of them.
 inline constexpr bool kUnroll = kDoubles >= 4;
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE

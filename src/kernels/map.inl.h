@@ -1,5 +1,4 @@
-// The map over one block: which kernel takes it. Each exists once for all operations, element types
-// and layouts. Included once per SIMD target.
+// The map over one block: which kernel takes it. Included once per SIMD target.
 #if defined(BN2D_KERNELS_MAP_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_MAP_INL_H
 #undef BN2D_KERNELS_MAP_INL_H
@@ -31,7 +30,7 @@ BN2D_KERNEL void MapHot(const MapJob &job) {
   MapOver<T, kLayout, Body>(job);
 }
 template <class T, Layout kLayout, class Body>
-HWY_NOINLINE __attribute__((cold)) void MapSeldom(const MapJob &job) {
+HWY_NOINLINE BN2D_SMALL void MapSeldom(const MapJob &job) {
   MapOver<T, kLayout, Body>(job);
 }
 template <class T, Layout kLayout, class Body>

@@ -17,7 +17,7 @@ HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
 template <class T>
-HWY_INLINE T *At(const Stream &s, int64_t channel, int64_t sample, int64_t position) {
+HWY_INLINE T *At(const Strided &s, int64_t channel, int64_t sample, int64_t position) {
   return static_cast<T *>(s.data) + channel * s.channel + sample * s.sample + position * s.position;
 }
 
@@ -104,7 +104,7 @@ HWY_INLINE Mask<D> Damped(D d, Vec<D> side, const C &c, int sign, int64_t i) {
   return IsDamped<D>(side, c.get(d, sign, i), c.get(d, sign + 1, i), c.get(d, sign + 2, i));
 }
 
-// kFused: with an activation, or the residual's gradient, or without dx.
+// kFused: with an activation, or the residual's gradient.
 template <class T, bool kFused>
 struct BackwardBody {
   using A = Arithmetic<T>;
@@ -134,12 +134,13 @@ struct BackwardBody {
     const auto centered = Add(vg, c.get(d, coefficient::b_minus_gmean, i));
     const auto v =
         MulAdd(centered, c.get(d, coefficient::b_scale, i), c.get(d, coefficient::b_shift, i));
-    r.out = MulAdd(Centered(d, load(x + i), c, i), c.get(d, coefficient::b_slope, i), v);
+    r.out = MulAdd(Centered(d, load(x + i), c, i), c.get(d, coefficient::b_x_factor, i), v);
     r.out2 = vg;
     return r;
   }
 };
 
+// kFused: with an activation, or the residual's gradient, or without dx.
 template <class T, bool kFused>
 struct ScaleBody {
   using A = Arithmetic<T>;

@@ -54,11 +54,12 @@ BN2D_KERNEL void MapElements(const Body &body, int64_t i, int64_t stop, int64_t 
 }
 
 // A row: memory without gaps, in `count` planes of `length` elements: plane_of(0), plane_of(1), ...
-// A vector may reach from one plane into the next, so that small planes run at full width, and
-// streaming stores fill whole cache lines: a line that is written in parts costs a read.
+// A vector may reach from one plane into the next, and streaming stores fill whole cache lines: a
+// line that is written in parts costs a read. Planes shorter than a vector go one by one
+// (ops/long_rows.h makes long rows of them).
 template <class T, class Body, class PlaneOf>
-HWY_INLINE void MapRow(const Body &body, int64_t count, int64_t length, bool streaming,
-                       int64_t prefetch, const PlaneOf &plane_of) {
+HWY_INLINE void MapAdjacentPlanes(const Body &body, int64_t count, int64_t length, bool streaming,
+                                  int64_t prefetch, const PlaneOf &plane_of) {
   using D = ScalableTag<Arithmetic<T>>;
   using C = std::decay_t<decltype(plane_of(0))>;
   const D d;
@@ -107,10 +108,11 @@ HWY_INLINE void MapOverPlanes(const MapJob &job) {
   const int64_t joined = adjacent ? job.channels : 1;
   for (int64_t n = 0; n < job.samples; ++n)
     for (int64_t c = 0; c < job.channels; c += joined)
-      MapRow<T>(Body(job, c, n, 0), joined, job.length, job.streaming, job.prefetch,
-                [&](int64_t plane) HWY_ATTR {
-                  return PlaneCoefficients<Arithmetic<T>, Body::kCoefficients>(job, c + plane);
-                });
+      MapAdjacentPlanes<T>(Body(job, c, n, 0), joined, job.length, job.streaming, job.prefetch,
+                           [&](int64_t plane) HWY_ATTR {
+                             return PlaneCoefficients<Arithmetic<T>, Body::kCoefficients>(
+                                 job, c + plane);
+                           });
 }
 
 }  // namespace bn2d::kernels::HWY_NAMESPACE

@@ -28,7 +28,7 @@ HWY_INLINE void ForBits(int64_t count, const F &f) {
 }
 
 template <class T>
-BN2D_SELDOM void ExpandMask(const uint8_t *bits, int64_t count, void *elements) {
+BN2D_SMALL_ON_OLD_CPUS void ExpandMask(const uint8_t *bits, int64_t count, void *elements) {
   auto *out = static_cast<T *>(elements);
   ForBits<T>(count, [&](auto d, int64_t i, int bit) HWY_ATTR {
     uint8_t byte[8] = {
@@ -39,7 +39,7 @@ BN2D_SELDOM void ExpandMask(const uint8_t *bits, int64_t count, void *elements) 
 }
 
 template <class T>
-BN2D_SELDOM void PackMask(const void *elements, int64_t count, uint8_t *bits) {
+BN2D_SMALL_ON_OLD_CPUS void PackMask(const void *elements, int64_t count, uint8_t *bits) {
   const auto *in = static_cast<const T *>(elements);
   ForBits<T>(count, [&](auto d, int64_t i, int bit) HWY_ATTR {
     uint8_t byte[8];

@@ -71,13 +71,13 @@ struct MomentsOf {
   static constexpr double kLeastPart = 1.0 / 8, kLeastSquare = 0x1p-96;
 };
 
-BN2D_SELDOM inline void MomentsOfBlock(const BlockMoments &of) {
+BN2D_SMALL_ON_OLD_CPUS inline void MomentsOfBlock(const BlockMoments &of) {
   of.moments->count = of.count;
   of.moments->wide = of.wide;
   if (of.wide) {
-    ForChannels(of.channels, MomentsOf<true>{of});
+    ForEachVector(of.channels, MomentsOf<true>{of});
   } else {
-    ForChannels(of.channels, MomentsOf<false>{of});
+    ForEachVector(of.channels, MomentsOf<false>{of});
   }
 }
 
@@ -97,12 +97,12 @@ struct Added {
   }
 };
 
-BN2D_SELDOM inline void AddNumbers(int64_t channels, double *hi, double *lo, const double *from_hi,
-                                   const double *from_lo) {
+BN2D_SMALL_ON_OLD_CPUS inline void AddNumbers(int64_t channels, double *hi, double *lo,
+                                              const double *from_hi, const double *from_lo) {
   if (lo != nullptr) {
-    ForChannels(channels, Added<true>{hi, lo, from_hi, from_lo});
+    ForEachVector(channels, Added<true>{hi, lo, from_hi, from_lo});
   } else {
-    ForChannels(channels, Added<false>{hi, lo, from_hi, from_lo});
+    ForEachVector(channels, Added<false>{hi, lo, from_hi, from_lo});
   }
 }
 
@@ -139,12 +139,12 @@ struct MergedMoments {
   }
 };
 
-BN2D_SELDOM inline void MergeMoments(int64_t channels, Moments *a, const Moments *b) {
+BN2D_SMALL_ON_OLD_CPUS inline void MergeMoments(int64_t channels, Moments *a, const Moments *b) {
   const double count = a->count + b->count, weight = a->count * (b->count / count);
   if (a->wide) {
-    ForChannels(channels, MergedMoments<true>{count, b->count, weight, a, b});
+    ForEachVector(channels, MergedMoments<true>{count, b->count, weight, a, b});
   } else {
-    ForChannels(channels, MergedMoments<false>{count, b->count, weight, a, b});
+    ForEachVector(channels, MergedMoments<false>{count, b->count, weight, a, b});
   }
   a->count = count;
 }
@@ -168,12 +168,12 @@ struct Variances {
   }
 };
 
-BN2D_SELDOM inline void VarianceOfMoments(int64_t channels, const Moments *moments, double divisor,
-                                          double *var) {
+BN2D_SMALL_ON_OLD_CPUS inline void VarianceOfMoments(int64_t channels, const Moments *moments,
+                                                     double divisor, double *var) {
   if (moments->wide) {
-    ForChannels(channels, Variances<true>{moments, divisor, var});
+    ForEachVector(channels, Variances<true>{moments, divisor, var});
   } else {
-    ForChannels(channels, Variances<false>{moments, divisor, var});
+    ForEachVector(channels, Variances<false>{moments, divisor, var});
   }
 }
 

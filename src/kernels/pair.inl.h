@@ -85,6 +85,12 @@ HWY_INLINE Pair<V> Divide(Pair<V> a, V b) {
   return QuickTwoSum(quotient, Div(rest, b));
 }
 
+// Numbers in pairs for double data; plain doubles for float and half data.
+template <bool kPair, class D>
+HWY_INLINE Pair<Vec<D>> LoadNumber(D d, const double *hi, const double *lo) {
+  return {LoadU(d, hi), kPair ? LoadU(d, lo) : Zero(d)};
+}
+
 }  // namespace bn2d::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 #endif

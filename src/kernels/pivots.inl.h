@@ -46,8 +46,8 @@ HWY_INLINE V PivotsOf(D d, V a, V b, V c) {
 }
 
 template <class T>
-BN2D_SELDOM void Pivots(const void *const elements[3], int64_t stride, int64_t channels,
-                        void *pivots) {
+BN2D_SMALL_ON_OLD_CPUS void Pivots(const void *const elements[3], int64_t stride, int64_t channels,
+                                   void *pivots) {
   using A = Arithmetic<T>;
   const CappedTag<A, 8> d;
   const CappedTag<A, 1> one;

@@ -46,7 +46,8 @@ HWY_INLINE bool HasSide(const SumsJob &job) {
   return kAct == Act::relu || kAct == Act::sloped || (kAct == Act::any && job.side.data != nullptr);
 }
 
-// The gradient through the activation: g, or g*slope where it is damped.
+// The gradient through the activation: g, or g*slope where it is damped. (Maps use Through, which
+// multiplies by the rounded slope.)
 template <Act kAct, class D>
 class GradientThrough {
  public:
@@ -81,7 +82,7 @@ struct WholeVector {
     return LoadElements(D(), p);
   }
   HWY_INLINE void store(Vec<D> v, double *p) const { StoreU(v, D(), p); }
-  HWY_INLINE auto half(int) const { return WholeVector<CappedTag<double, MaxLanes(D())>>(); }
+  HWY_INLINE auto doubles(int) const { return WholeVector<CappedTag<double, MaxLanes(D())>>(); }
 };
 // The same for the lanes whose bits are set. The others are 0, and neither read nor written.
 template <class D>
@@ -102,7 +103,7 @@ struct SomeLanes {
   }
   HWY_INLINE void store(Vec<D> v, double *p) const { hn::BlendedStore(v, mask(), D(), p); }
   // Those of vector j of the doubles that a vector of floats makes.
-  HWY_INLINE SomeLanes<DoubleTag> half(int j) const {
+  HWY_INLINE SomeLanes<DoubleTag> doubles(int j) const {
     return {static_cast<uint16_t>(bits >> (j * kDoubles))};
   }
 
@@ -176,7 +177,7 @@ HWY_INLINE auto ReaderOfChannels(D d, const SumsJob &job, int64_t c, const Lanes
   });
 }
 
-// Fetches a line of each tensor.
+// Fetches a line of x and g, and of the side where there surely is one (not with Act::any).
 template <SumsOf kOf, Act kAct>
 HWY_INLINE void FetchElement(const Cursor &ahead, const Offsets &offset) {
   Prefetch(ahead.x + offset.x);

@@ -109,14 +109,14 @@ HWY_INLINE void ReduceLanesOfChannels(D d, const double *lanes, int64_t stride, 
 // From sums around the pivot, a float, to sums around the mean:
 // g*(x-mean) = g*(x-pivot) - g*(mean-pivot).
 struct Recentred {
-  const double *rest, *without;  // sums of g
-  double *with_t;                // of g*t
+  const double *center_lo, *sum_g;
+  double *sum_gt;  // written
   template <class D>
   HWY_INLINE void operator()(D d, int64_t c) const {
-    const auto of_mean = LoadU(d, rest + c);
+    const auto rest = LoadU(d, center_lo + c);
     // An infinite sum times 0 would be NaN.
-    const auto sum = IfThenZeroElse(Eq(of_mean, Zero(d)), LoadU(d, without + c));
-    StoreU(Sub(LoadU(d, with_t + c), Mul(of_mean, sum)), d, with_t + c);
+    const auto sum = IfThenZeroElse(Eq(rest, Zero(d)), LoadU(d, sum_g + c));
+    StoreU(Sub(LoadU(d, sum_gt + c), Mul(rest, sum)), d, sum_gt + c);
   }
 };
 
@@ -140,9 +140,10 @@ BN2D_KERNEL inline void Reduce(int terms, Layout layout, int64_t channels,
     for (; c < channels; ++c) ReduceLanesOfChannels<kPair>(one, at + c, stride, hi + c, lo + c);
   }
   if (kPair || center_lo == nullptr) return;
+  // Sums 1 and 3 are of products with t (SumsOf). The sum of what is multiplied is the one before.
   for (int term = 1; term < std::min(terms, 4); term += 2) {
-    double *const with_t = sums->hi + term * kMaxGroup;
-    ForChannels(channels, Recentred{center_lo, with_t - kMaxGroup, with_t});
+    double *const sum_gt = sums->hi + term * kMaxGroup;
+    ForEachVector(channels, Recentred{center_lo, sum_gt - kMaxGroup, sum_gt});
   }
 }
 

@@ -7,10 +7,10 @@
 namespace bn2d::kernels {
 namespace {
 
-const Stream &or_x(const Stream &given, const SumsJob &job) { return given.data ? given : job.x; }
+const Strided &or_x(const Strided &given, const SumsJob &job) { return given.data ? given : job.x; }
 
 // From one element to the next one along a stride.
-Offsets offsets_of(const SumsJob &job, int64_t element_bytes, int64_t Stream::*stride) {
+Offsets offsets_of(const SumsJob &job, int64_t element_bytes, int64_t Strided::*stride) {
   return {job.x.*stride * element_bytes, or_x(job.g, job).*stride * element_bytes,
           or_x(job.side, job).*stride * element_bytes, or_x(job.v, job).*stride * element_bytes};
 }
@@ -40,7 +40,7 @@ void set_pattern(int64_t planes, int64_t rows, int64_t tail, const Offsets &plan
   }
 }
 
-const char *bytes_of(const Stream &stream) { return static_cast<const char *>(stream.data); }
+const char *bytes_of(const Strided &stream) { return static_cast<const char *>(stream.data); }
 
 }  // namespace
 
@@ -50,15 +50,15 @@ Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
   const int64_t rows = (job.length + kRowElements - 1) / kRowElements,
                 tail = job.length % kRowElements;
   if (rows == 0) return;
-  const Offsets channel = offsets_of(job, bytes, &Stream::channel),
-                sample = offsets_of(job, bytes, &Stream::sample),
-                position = offsets_of(job, bytes, &Stream::position),
+  const Offsets channel = offsets_of(job, bytes, &Strided::channel),
+                sample = offsets_of(job, bytes, &Strided::sample),
+                position = offsets_of(job, bytes, &Strided::position),
                 row = times(position, kRowElements);
   const int64_t planes = planes_of_run(job.length);
   turns = (job.samples + planes - 1) / planes;
   run_bytes = kRunElements * bytes;
   of_turn = job.length / kRunElements + (job.length % kRunElements != 0 ? 1 : 0);
-  next_band = offsets_of(job, bytes, &Stream::band);
+  next_band = offsets_of(job, bytes, &Strided::band);
   if (job.fetches) {
     fetches_turn = rows < kRowsOfRun && planes <= 4;
     skipped = kRunsAhead / of_turn;
@@ -258,10 +258,6 @@ class RunAdder {
   int64_t first_ = 0;  // channel of the job with which the band begins
   PartsOfRun run_;
 };
-
-}  // namespace
-
-namespace {
 
 constexpr int64_t kColumns = 128;
 

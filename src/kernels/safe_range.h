@@ -5,8 +5,8 @@
 namespace bn2d::kernels {
 
 // Numbers up to which the arithmetic of maps keeps its precision. Differences of x and a mean below
-// kCenter do not overflow. Factors between the others (or 0) keep all their bits, and their
-// products with what they meet do, too.
+// kCenter do not overflow. Factors from kLeast to kMost (or 0) keep all their bits, and
+// their products with what they meet do, too.
 template <class A>
 struct SafeRange {
   static constexpr double kCenter = 0x1p100, kLeast = 0x1p-120, kMost = 0x1p100;
@@ -22,6 +22,15 @@ struct SafeRange<double> {
   static constexpr double kLeastMean = 0x1p-960;
 };
 
+inline bool is_outside(double v, double least, double most) {
+  const double magnitude = std::fabs(v);
+  return magnitude >= most || (magnitude < least && magnitude != 0);
+}
+// NaN is neither extreme nor safe.
+template <class A>
+bool is_extreme_factor(double v) {
+  return is_outside(v, SafeRange<A>::kLeast, SafeRange<A>::kMost);
+}
 template <class A>
 bool is_safe_factor(double v) {
   using R = SafeRange<A>;

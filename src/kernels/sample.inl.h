@@ -64,13 +64,13 @@ HWY_INLINE Normalisation OfSet(const SetsOfSample &of, int64_t set) {
 BN2D_KERNEL inline void ForwardSample(const ForwardOfSample &of) {
   const ForwardOfSample own = of;
   for (int64_t set = 0; set < own.sets; ++set)
-    ForChannels(own.of_set, ForwardElements{OfSet(own, set), own, set * own.of_set});
+    ForEachVector(own.of_set, ForwardElements{OfSet(own, set), own, set * own.of_set});
 }
 BN2D_KERNEL inline bool BackwardSample(const BackwardOfSample &of) {
   const BackwardOfSample own = of;
   bool is_finite = true;
   for (int64_t set = 0; set < own.sets; ++set)
-    ForChannels(own.of_set, BackwardElements{OfSet(own, set), own, set * own.of_set, &is_finite});
+    ForEachVector(own.of_set, BackwardElements{OfSet(own, set), own, set * own.of_set, &is_finite});
   return is_finite;
 }
 

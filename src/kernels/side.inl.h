@@ -133,11 +133,11 @@ struct SideOfChannels {
   }
 };
 
-BN2D_SELDOM inline void FindSide(const SideOfForward &of) {
+BN2D_SMALL_ON_OLD_CPUS inline void FindSide(const SideOfForward &of) {
   if (of.wide) {
-    ForChannels(of.channels, SideOfChannels<double>{of});
+    ForEachVector(of.channels, SideOfChannels<double>{of});
   } else {
-    ForChannels(of.channels, SideOfChannels<float>{of});
+    ForEachVector(of.channels, SideOfChannels<float>{of});
   }
 }
 

@@ -24,16 +24,18 @@ inline constexpr bool kSpecialisePlain = kSpecialise &&
                                          (sizeof(T) == 4 ||
                                           (sizeof(T) == 2 && HWY_TARGET <= HWY_AVX2));
 
-// A kernel. Those of old CPUs are written for size: marked as seldom run, they take three quarters
-// of the code.
+// Written for size: marked as seldom run, kernels take three quarters of the code. So are those
+// that are seldom run, and all of old CPUs.
 #undef BN2D_KERNEL
-#undef BN2D_SELDOM
+#undef BN2D_SMALL
+#undef BN2D_SMALL_ON_OLD_CPUS
+#define BN2D_SMALL __attribute__((cold))
 #if HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR
-#define BN2D_SELDOM __attribute__((cold))
+#define BN2D_SMALL_ON_OLD_CPUS BN2D_SMALL
 #else
-#define BN2D_SELDOM
+#define BN2D_SMALL_ON_OLD_CPUS
 #endif
-#define BN2D_KERNEL HWY_NOINLINE BN2D_SELDOM
+#define BN2D_KERNEL HWY_NOINLINE BN2D_SMALL_ON_OLD_CPUS
 
 // A lambda that must be inlined, so that what it refers to stays in registers.
 #undef BN2D_INLINED

@@ -1,5 +1,4 @@
-// The sums of one block: which kernel takes it. Each exists once for all operations, element types
-// and layouts. Included once per SIMD target.
+// The sums of one block: which kernel takes it. Included once per SIMD target.
 #if defined(BN2D_KERNELS_SUMS_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_SUMS_INL_H
 #undef BN2D_KERNELS_SUMS_INL_H
@@ -17,7 +16,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
-// As functions. Sums that are seldom run are written for size.
+// The adders as functions that sum_over_...() can call. Those of double backward, which are seldom
+// run, are written for size.
 template <SumsOf kOf, class T, Act kAct, In kIn>
 struct Adder {
   static BN2D_KERNEL void ToPlanes(const Planes &planes) { AddPlanes<kOf, T, kAct, kIn>(planes); }
@@ -26,10 +26,10 @@ struct Adder {
 template <class T, Act kAct, In kIn>
 struct Adder<SumsOf::double_backward, T, kAct, kIn> {
   static constexpr SumsOf kOf = SumsOf::double_backward;
-  static HWY_NOINLINE __attribute__((cold)) void ToPlanes(const Planes &planes) {
+  static HWY_NOINLINE BN2D_SMALL void ToPlanes(const Planes &planes) {
     AddPlanes<kOf, T, kAct, kIn>(planes);
   }
-  static HWY_NOINLINE __attribute__((cold)) void ToChannels(const PartsOfRun &run) {
+  static HWY_NOINLINE BN2D_SMALL void ToChannels(const PartsOfRun &run) {
     AddParts<kOf, T, kAct, kIn>(run);
   }
 };

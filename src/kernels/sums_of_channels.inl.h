@@ -104,8 +104,8 @@ HWY_INLINE void AddChannels(D d, const LaneOfPart<kOf, kIn> &of, int64_t c, cons
     Repeat<kTerms, true>([&](int k) BN2D_INLINED {
       ForEachOfDoubles(d, sum.term[k], [&](int j, auto doubles) BN2D_INLINED {
         double *const at = memory + k * of.term_step + j * kDoubles;
-        const auto half = some.half(j);
-        half.store(Add(half.load(at), doubles), at);
+        const auto lanes = some.doubles(j);
+        lanes.store(Add(lanes.load(at), doubles), at);
       });
     });
   } else {

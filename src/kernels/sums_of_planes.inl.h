@@ -23,12 +23,11 @@
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
-// Whether loops over the vectors of the 8 lanes are unrolled. Not in double backward, which runs
-// seldom and is kept small.
+// The same by operation: not in double backward, which runs seldom and is kept small.
 template <SumsOf kOf>
 inline constexpr bool kUnrollLanes = kUnroll &&kOf != SumsOf::double_backward;
 
-// Fetches line k of a run whose rows follow one another.
+// Fetches the line that begins with row k of a run, if one does: two rows of halves are one line.
 template <SumsOf kOf, class T, Act kAct>
 HWY_INLINE void FetchRow(const Cursor &ahead, int k) {
   const int64_t bytes = k * kRowElements * static_cast<int64_t>(sizeof(T));

@@ -116,8 +116,9 @@ HWY_INLINE void FetchFar(const Transposition &job, const T *lines, int64_t rows)
 // hundred KiB away. Few such lines fit the caches together. So each is read as a whole, and few are
 // fetched ahead: training of (32,64,56,56) with N fastest takes 0.8 of the time so.
 //
-// Planes from memory are read 16 at a time, while the next 16 are fetched: copies of dy in planes
-// for a channels_last x, backward of (32,256,28,28) takes 0.8 of the time so.
+// Planes from memory are read as many at a time as a line has elements, while as many of the next
+// ones are fetched: copies of dy in planes for a channels_last x, backward of (32,256,28,28) takes
+// 0.8 of the time so.
 template <class T>
 BN2D_KERNEL void TransposeColumns(const Transposition &job) {
   constexpr int64_t kLinesAhead = 8;  // rows

@@ -2,7 +2,7 @@
 // the activation:
 //   dz = g,  dbias = sum g,  dweight = sum g*xhat
 //   batch statistics   dx = weight*invstd * (g - mean(g) - xhat*mean(g*xhat))
-//                         = scale*(g - mean(g)) + (x - mean)*slope
+//                         = scale*(g - mean(g)) + (x - mean)*x_factor
 //   frozen statistics  dx = weight*invstd * g
 #include <algorithm>
 #include <cmath>
@@ -270,7 +270,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       extreme::set_coefficient(coefficients, minus_mean_hi, -mean.hi);
       extreme::set_coefficient(coefficients, minus_mean_lo, -mean.lo);
       extreme::set_coefficient(coefficients, b_shift, -(g * invstd / count_));
-      extreme::set_coefficient(coefficients, b_slope,
+      extreme::set_coefficient(coefficients, b_x_factor,
                                -(products * invstd * invstd * invstd / count_));
     }
     extreme::set_coefficient(coefficients, b_scale, invstd * weight(channel));
@@ -348,7 +348,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
            std::fabs(mean_of(channel)) < kernels::SafeRange<float>::kCenter;
   }
 
-  // Whether shift and slope of the map are safe where they do not follow from the sums of the
+  // Whether shift and x_factor of the map are safe where they do not follow from the sums of the
   // channel alone: those of a set of several channels, and those that came from outside.
   [[gnu::cold]] bool is_ordinary_map(int64_t channel, int64_t i, double sum_g, double sum_g_xhat,
                                      const Workspace &own) const {

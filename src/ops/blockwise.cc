@@ -57,7 +57,7 @@ Blockwise::Mode Blockwise::mode_for(int count, bool has_mask) const {
 }
 
 void Blockwise::set_stream(const View &view, const Group &group, const Blocks::Block &block,
-                           kernels::Stream &stream) const {
+                           kernels::Strided &stream) const {
   if (!view.exists()) return;
   const Place place = place_of(group.channel);
   stream.data = view.at(place.sample + block.first_sample, place.channel, 0, 0) +
@@ -180,7 +180,7 @@ void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index,
   }
   for (int k = 0; k < kReadTensors && has_bands(group, series); ++k) {
     const Bands bands = bands_of(tensors_.*kTensors[k], group, series);
-    kernels::Stream &stream = job.*kernels::SumsJob::kTensors[k];
+    kernels::Strided &stream = job.*kernels::SumsJob::kTensors[k];
     job.channels = bands.channels;
     job.bands = bands.count;
     stream.channel = bands.channel_stride;

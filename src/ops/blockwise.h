@@ -336,9 +336,9 @@ class Blockwise {
   // Sets a stream that has no data. (Returned, it was copied in vectors before the single numbers
   // that had just been stored were there: eval of (1,16,8,8) took 471 ns, not 447.)
   void set_stream(const View &view, const Group &group, const Blocks::Block &block,
-                  kernels::Stream &stream) const;
-  kernels::Stream stream(const View &view, const Group &group, const Blocks::Block &block) const {
-    kernels::Stream stream;
+                  kernels::Strided &stream) const;
+  kernels::Strided stream(const View &view, const Group &group, const Blocks::Block &block) const {
+    kernels::Strided stream;
     set_stream(view, group, block, stream);
     return stream;
   }
@@ -360,10 +360,10 @@ class Blockwise {
                      const MapCoefficients &coefficients, bool streaming, void *buffer) const;
   void pointwise_sums(const Group &group, const Blocks::Block &block,
                       const Accumulators &accumulators, bool in_double, void *buffer) const;
-  kernels::Stream gradients_of_box(const Group &group, const Blocks::Block &box, std::byte *x,
-                                   std::byte *g, PointwiseBuffers &own) const;
-  void map_box(kernels::MapOf op, const kernels::Stream &x, const kernels::Stream &g,
-               const kernels::Stream &v, const Group &group, const Blocks::Block &box,
+  kernels::Strided gradients_of_box(const Group &group, const Blocks::Block &box, std::byte *x,
+                                    std::byte *g, PointwiseBuffers &own) const;
+  void map_box(kernels::MapOf op, const kernels::Strided &x, const kernels::Strided &g,
+               const kernels::Strided &v, const Group &group, const Blocks::Block &box,
                const MapCoefficients &coefficients, std::byte *out, PointwiseBuffers &own) const;
   [[gnu::cold]] void activate_extreme(const Piece &piece, const Packed &packed,
                                       const kernels::MapJob &job) const;
@@ -378,10 +378,11 @@ class Blockwise {
     return tensors_.lends_out && mode_ != Mode::packed &&
            dtype_size(dtype_) == arithmetic_size(dtype_);
   }
-  kernels::Stream box_stream(std::byte *buffer, const Group &group, const Blocks::Block &box) const;
+  kernels::Strided box_stream(std::byte *buffer, const Group &group,
+                              const Blocks::Block &box) const;
   Box box_of(const Group &group, const Blocks::Block &box) const;
-  kernels::Stream read_box(const View &view, const Group &group, const Blocks::Block &box,
-                           std::byte *buffer, PointwiseBuffers &own) const;
+  kernels::Strided read_box(const View &view, const Group &group, const Blocks::Block &box,
+                            std::byte *buffer, PointwiseBuffers &own) const;
   void load_box(const View &view, const Group &group, const Blocks::Block &box, std::byte *to,
                 PointwiseBuffers &own) const;
   void store_box(std::byte *from, const View &view, const Group &group, const Blocks::Block &box,

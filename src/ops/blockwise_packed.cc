@@ -19,8 +19,8 @@ static_assert(kTensors[kSide] == &Tensors::side && kTensors[kOut2] == &Tensors::
 
 // A packed copy: sample after sample of each channel.
 PackedStrides strides_of(const Box &box) { return {box.samples * box.length, box.length}; }
-kernels::Stream packed_stream(std::byte *buffer, const Box &box) {
-  kernels::Stream stream;
+kernels::Strided packed_stream(std::byte *buffer, const Box &box) {
+  kernels::Strided stream;
   stream.data = buffer;
   stream.channel = strides_of(box).channel;
   stream.sample = strides_of(box).sample;
@@ -29,10 +29,10 @@ kernels::Stream packed_stream(std::byte *buffer, const Box &box) {
 }
 
 // Where a piece of a tensor is in memory: in place where its planes are contiguous, else packed.
-kernels::Stream piece_stream(const View &view, const Blockwise::Piece &piece, std::byte *buffer) {
+kernels::Strided piece_stream(const View &view, const Blockwise::Piece &piece, std::byte *buffer) {
   if (!view.exists()) return {};
   if (!has_contiguous_planes(view)) return packed_stream(buffer, piece);
-  kernels::Stream stream;
+  kernels::Strided stream;
   stream.data = view.at(piece.n, piece.channel, 0, 0) + piece.position * dtype_size(view.dtype);
   stream.channel = view.stride.c;
   stream.sample = view.stride.n;
@@ -41,16 +41,16 @@ kernels::Stream piece_stream(const View &view, const Blockwise::Piece &piece, st
 }
 
 // Whether all its planes begin with a cache line: else the ends of each would be written in part.
-bool begins_lines(const kernels::Stream &stream, int64_t element) {
+bool begins_lines(const kernels::Strided &stream, int64_t element) {
   const auto is_whole = [](int64_t bytes) { return bytes % kLineBytes == 0; };
   return is_whole(static_cast<int64_t>(reinterpret_cast<uintptr_t>(stream.data))) &&
          is_whole(stream.channel * element) && is_whole(stream.sample * element);
 }
 
 // As piece_stream(), for a tensor that is read: its elements are packed first.
-kernels::Stream read_piece(const View &view, const Blockwise::Piece &piece, bool is_far,
-                           std::byte *buffer) {
-  const kernels::Stream stream = piece_stream(view, piece, buffer);
+kernels::Strided read_piece(const View &view, const Blockwise::Piece &piece, bool is_far,
+                            std::byte *buffer) {
+  const kernels::Strided stream = piece_stream(view, piece, buffer);
   if (stream.data == buffer) gather(view, piece, strides_of(piece), buffer, {is_far, false});
   return stream;
 }
@@ -68,7 +68,7 @@ void store_doubles(const double *from, std::byte *unconverted, const View &view,
 }
 
 // What was packed, back to where it belongs.
-void write_piece(const kernels::Stream &stream, const View &view, const Blockwise::Piece &piece,
+void write_piece(const kernels::Strided &stream, const View &view, const Blockwise::Piece &piece,
                  const std::byte *buffer, bool streaming) {
   if (stream.data == buffer) scatter(buffer, strides_of(piece), view, piece, {false, streaming});
 }
@@ -167,7 +167,7 @@ Blockwise::Staged Blockwise::stage(const Group &group, const Blocks::Bundle &bun
   all.samples = last.first_sample + last.samples - all.first_sample;
   const Staged staged = {box_of(group, all), static_cast<std::byte *>(buffer) + kBufferBytes};
   for_each_staged(staged.memory,
-                  [&](kernels::Stream kernels::SumsJob::*, const View &view, std::byte *memory) {
+                  [&](kernels::Strided kernels::SumsJob::*, const View &view, std::byte *memory) {
                     gather(view, staged.box, strides_of(staged.box), memory);
                   });
   return staged;
@@ -179,7 +179,7 @@ void Blockwise::set_staged(const Staged &staged, const Blocks::Block &block,
   const int64_t samples = block.first_sample - staged.box.n,
                 bytes = samples * staged.box.length * dtype_size(dtype_);
   for_each_staged(staged.memory,
-                  [&](kernels::Stream kernels::SumsJob::*tensor, const View &, std::byte *memory) {
+                  [&](kernels::Strided kernels::SumsJob::*tensor, const View &, std::byte *memory) {
                     job.*tensor = packed_stream(memory + bytes, staged.box);
                   });
 }
@@ -214,7 +214,7 @@ Job Blockwise::job_of_piece(const Piece &piece, bool reads_v, const Packed &pack
 // The same of a piece of an extreme channel, as doubles.
 kernels::MapJob Blockwise::job_of_extreme_piece(const Piece &piece, const Packed &packed) const {
   const auto read = [&](const View &view, std::byte *to) {
-    if (!view.exists()) return kernels::Stream();
+    if (!view.exists()) return kernels::Strided();
     load_doubles(view, piece, packed.unconverted, reinterpret_cast<double *>(to));
     return packed_stream(to, piece);
   };
@@ -333,7 +333,7 @@ void Blockwise::map_by_rows(kernels::MapOf op, const Group &group, const Blocks:
         job.length = is_whole ? width : std::min(width - p % width, end - p);
         for (size_t k = 0; k < std::size(kTensors); ++k) {
           const View &view = tensors_.*kTensors[k];
-          kernels::Stream &rows = job.*kernels::MapJob::kTensors[k];
+          kernels::Strided &rows = job.*kernels::MapJob::kTensors[k];
           if (rows.data == nullptr) continue;
           rows.data = view.at(place.sample + block.first_sample + n, place.channel + c, p / width,
                               p % width);
@@ -369,7 +369,7 @@ void Blockwise::map_piece(kernels::MapOf op, const Piece &piece, const Packed &p
   const int64_t element = dtype_size(dtype_), at_once = tensor_bytes() > kHeldBytes
                                                             ? kLines * kLineBytes / element
                                                             : piece.channels;
-  const kernels::Stream &read = whole.x.data ? whole.x : whole.g;
+  const kernels::Strided &read = whole.x.data ? whole.x : whole.g;
   const bool is_packed = read.data == packed.read[0] || read.data == packed.read[1];
   const auto bytes_to = [&](int64_t channels) { return channels * read.channel * element; };
   kernels::MapJob job = whole;
@@ -381,7 +381,7 @@ void Blockwise::map_piece(kernels::MapOf op, const Piece &piece, const Packed &p
                              : bytes_to(job.channels);
     kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
     for (const auto tensor : kernels::MapJob::kTensors) {
-      kernels::Stream &stream = job.*tensor;
+      kernels::Strided &stream = job.*tensor;
       if (stream.data != nullptr)
         stream.data =
             static_cast<std::byte *>(stream.data) + job.channels * stream.channel * element;

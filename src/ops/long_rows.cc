@@ -11,7 +11,7 @@ namespace {
 
 using kernels::Layout;
 using kernels::MapJob;
-using kernels::Stream;
+using kernels::Strided;
 
 // Whether `holds` is true of each tensor that takes part.
 template <class F>
@@ -31,7 +31,7 @@ MapJob rows_of(const MapJob &job, int64_t n, int64_t first, int64_t elements, in
   rows.samples = 1;
   rows.length = count;
   for (const auto stream : MapJob::kTensors) {
-    Stream &s = rows.*stream;
+    Strided &s = rows.*stream;
     if (s.data == nullptr) continue;
     s.data = static_cast<char *>(s.data) + (n * s.sample + first) * element_bytes;
     s.sample = s.position = next(job.*stream);
@@ -41,7 +41,7 @@ MapJob rows_of(const MapJob &job, int64_t n, int64_t first, int64_t elements, in
 }
 
 // Channels as planes that follow one another, or as rows of channels that do.
-bool follow_one_another(Layout layout, const Stream &s, int64_t channels, int64_t length) {
+bool follow_one_another(Layout layout, const Strided &s, int64_t channels, int64_t length) {
   return layout == Layout::planes ? s.channel == length : s.position == channels;
 }
 
@@ -67,7 +67,8 @@ void expand(Layout layout, const MapJob &job, int64_t first, int64_t channels, i
 // Whether the samples of all tensors are so many elements apart, and the positions of a plane next
 // to one another.
 bool samples_follow(const MapJob &job, int64_t elements) {
-  return all_streams(job, [&](const Stream &s) { return s.position == 1 && s.sample == elements; });
+  return all_streams(job,
+                     [&](const Strided &s) { return s.position == 1 && s.sample == elements; });
 }
 
 // How many samples to join into one: short samples that follow one another, so many that they fill
@@ -78,7 +79,7 @@ int64_t samples_to_join(const MapJob &job, int64_t coefficients, DType dtype) {
   constexpr int64_t kLongSample = 3 * 1024;
   const int64_t elements = job.channels * job.length, bytes = elements * dtype_size(dtype);
   if (job.samples < 2 || bytes >= kLongSample || !samples_follow(job, elements) ||
-      !all_streams(job, [&](const Stream &s) { return s.channel == job.length; }))
+      !all_streams(job, [&](const Strided &s) { return s.channel == job.length; }))
     return 1;
   const int64_t step = kLineBytes / std::gcd(kLineBytes, bytes),
                 room = kJoinedBytes / (job.channels * coefficients * arithmetic_size(dtype)),
@@ -109,7 +110,7 @@ MapJob last_samples(const MapJob &job, int64_t first, DType dtype) {
   MapJob last = job;
   last.samples = job.samples - first;
   for (const auto tensor : MapJob::kTensors) {
-    Stream &s = last.*tensor;
+    Strided &s = last.*tensor;
     if (s.data != nullptr)
       s.data = static_cast<char *>(s.data) + first * s.sample * dtype_size(dtype);
   }
@@ -150,7 +151,7 @@ class LongRowMap {
       const int64_t channels = std::min(at_once, job_.channels - c);
       set_coefficients(c, channels, job_.length);
       map(0, c * job_.length, channels * job_.length, job_.samples,
-          [](const Stream &s) { return s.sample; });
+          [](const Strided &s) { return s.sample; });
     }
     return true;
   }
@@ -159,10 +160,10 @@ class LongRowMap {
   bool channels() {
     const int64_t c = job_.channels, line = kLineBytes / bytes_, step = line / std::gcd(line, c);
     const bool fills_line = c * step == line, has_lines = fills_line && map_lanes_ == line;
-    // Rows that are a vector and a line each are taken several at a time (kernels/map.inl.h).
-    // Longer ones gain nothing and have more coefficients to expand: eval of (1,256,14,14) as
-    // nChw8c takes 0.75 of the time that it takes with 64 elements. Where stores stream, other rows
-    // are taken one at a time, so they should be long.
+    // Rows that are a vector and a line each are taken several at a time
+    // (kernels/map_of_channels.inl.h). Longer ones gain nothing and have more coefficients to
+    // expand: eval of (1,256,14,14) as nChw8c takes 0.75 of the time that it takes with 64
+    // elements. Where stores stream, other rows are taken one at a time, so they should be long.
     const int64_t enough = has_lines ? line : !job_.streaming ? 64 : 256;
     if (step == 1 && (c >= enough || !job_.streaming)) return false;
     const int64_t fit = step * std::max(enough / (c * step), int64_t{1});
@@ -171,7 +172,7 @@ class LongRowMap {
     const int64_t positions = std::min(fit, std::max(job_.length / 4 / step, int64_t{1}) * step);
     if (c * positions > most_elements_) return false;
     const bool one_run =
-        all_streams(job_, [&](const Stream &s) { return s.sample == c * job_.length; });
+        all_streams(job_, [&](const Strided &s) { return s.sample == c * job_.length; });
     const int64_t runs = one_run ? 1 : job_.samples,
                   length = one_run ? job_.samples * job_.length : job_.length;
     // Samples that end in the middle of a line have heads and tails of single elements, so short
@@ -184,7 +185,7 @@ class LongRowMap {
     set_coefficients(0, c, positions);
     for (int64_t n = 0; n < runs; ++n) {
       const int64_t head = positions_to_line(n), rows = (length - head) / positions;
-      const auto next = [&](const Stream &) { return c * positions; };
+      const auto next = [&](const Strided &) { return c * positions; };
       const int64_t tail = head + rows * positions;
       if (head != 0) map(n, 0, c * head, 1, next);
       map(n, c * head, c * positions, rows, next);
@@ -199,7 +200,7 @@ class LongRowMap {
     const int64_t elements = job_.channels * job_.length;
     if (job_.samples < kFewestSamples || elements > most_elements_) return false;
     set_coefficients(0, job_.channels, job_.length);
-    map(0, 0, elements, job_.samples, [](const Stream &s) { return s.sample; });
+    map(0, 0, elements, job_.samples, [](const Strided &s) { return s.sample; });
     return true;
   }
 
@@ -241,7 +242,7 @@ class LongRowMap {
 };
 
 bool is_long(Layout layout, const MapJob &job) {
-  return all_streams(job, [&](const Stream &s) {
+  return all_streams(job, [&](const Strided &s) {
     return follow_one_another(layout, s, job.channels, job.length);
   });
 }

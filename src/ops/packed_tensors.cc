@@ -52,7 +52,7 @@ void PackedTensors::convert(const View &halves, const View &floats, bool loads) 
   const kernels::TypeKernels &kernels = kernels::active().of(dtype_);
   for_runs(1, [&](int64_t first, int64_t count) {
     std::byte *const half = halves.data + 2 * first, *const wide = floats.data + 4 * first;
-    loads ? kernels.load_row(half, count, wide) : kernels.store_row(wide, count, half, false);
+    loads ? kernels.load_array(half, count, wide) : kernels.store_array(wide, count, half, false);
   });
 }
 

@@ -23,7 +23,7 @@
 namespace bn2d {
 
 using kernels::Layout;
-using kernels::Stream;
+using kernels::Strided;
 
 // ---- the argument in a backward
 
@@ -104,9 +104,9 @@ static_assert(sizeof(Blockwise::PointwiseBuffers) <=
               Blockwise::kBufferBytes + Blockwise::kPointwiseBytes);
 
 // A box without gaps: sample after sample; in each, channels or positions change fastest.
-Stream Blockwise::box_stream(std::byte *buffer, const Group &group,
-                             const Blocks::Block &box) const {
-  Stream stream;
+Strided Blockwise::box_stream(std::byte *buffer, const Group &group,
+                              const Blocks::Block &box) const {
+  Strided stream;
   stream.data = buffer;
   stream.sample = group.channels * box.length;
   stream.channel = layout() == Layout::channels ? 1 : box.length;
@@ -120,7 +120,7 @@ std::byte *Blockwise::direct_box(const View &view, const Group &group,
                                  const Blocks::Block &box) const {
   if (!view.exists() || mode_ == Mode::packed || dtype_size(dtype_) != arithmetic_size(dtype_))
     return nullptr;
-  const Stream at = stream(view, group, box);
+  const Strided at = stream(view, group, box);
   const bool rows = layout() == Layout::channels;
   const int64_t row = rows ? group.channels : box.length,
                 count = rows ? box.length : group.channels;
@@ -134,7 +134,7 @@ std::byte *Blockwise::direct_box(const View &view, const Group &group,
 template <class F>
 void Blockwise::for_each_row(const View &view, const Group &group, const Blocks::Block &box,
                              const F &f) const {
-  const Stream in_box = box_stream(nullptr, group, box), in_view = stream(view, group, box);
+  const Strided in_box = box_stream(nullptr, group, box), in_view = stream(view, group, box);
   const bool rows = layout() == Layout::channels;
   int64_t count = rows ? group.channels : box.length, middle = rows ? box.length : group.channels,
           outer = box.samples;
@@ -169,12 +169,12 @@ void Blockwise::load_box(const View &view, const Group &group, const Blocks::Blo
   const int64_t bytes = arithmetic_size(dtype_), element = dtype_size(dtype_);
   if (mode_ != Mode::packed)
     return for_each_row(view, group, box, [&](const std::byte *from, int64_t at, int64_t count) {
-      kernels_.load_row(from, count, to + at * bytes);
+      kernels_.load_array(from, count, to + at * bytes);
     });
-  const Stream in_box = box_stream(nullptr, group, box);
+  const Strided in_box = box_stream(nullptr, group, box);
   gather(view, box_of(group, box), {in_box.channel, in_box.sample},
          element == bytes ? to : own.packed);
-  if (element != bytes) kernels_.load_row(own.packed, group.channels * box.elements(), to);
+  if (element != bytes) kernels_.load_array(own.packed, group.channels * box.elements(), to);
 }
 
 void Blockwise::store_box(std::byte *from, const View &view, const Group &group,
@@ -182,18 +182,18 @@ void Blockwise::store_box(std::byte *from, const View &view, const Group &group,
   const int64_t bytes = arithmetic_size(dtype_), element = dtype_size(dtype_);
   if (mode_ != Mode::packed)
     return for_each_row(view, group, box, [&](std::byte *to, int64_t at, int64_t count) {
-      kernels_.store_row(from + at * bytes, count, to, streaming);
+      kernels_.store_array(from + at * bytes, count, to, streaming);
     });
   if (element != bytes)
-    kernels_.store_row(from, group.channels * box.elements(), own.packed, false);
-  const Stream in_box = box_stream(nullptr, group, box);
+    kernels_.store_array(from, group.channels * box.elements(), own.packed, false);
+  const Strided in_box = box_stream(nullptr, group, box);
   scatter(element == bytes ? from : own.packed, {in_box.channel, in_box.sample}, view,
           box_of(group, box));
 }
 
 // A box of a tensor in the arithmetic type: where it is, or in the buffer.
-Stream Blockwise::read_box(const View &view, const Group &group, const Blocks::Block &box,
-                           std::byte *buffer, PointwiseBuffers &own) const {
+Strided Blockwise::read_box(const View &view, const Group &group, const Blocks::Block &box,
+                            std::byte *buffer, PointwiseBuffers &own) const {
   if (!view.exists()) return {};
   if (mode_ != Mode::packed && dtype_size(dtype_) == arithmetic_size(dtype_))
     return stream(view, group, box);
@@ -316,7 +316,7 @@ void Blockwise::activate_box(const Group &group, const Blocks::Block &box,
   job.streaming = streaming && reinterpret_cast<uintptr_t>(out) % kLineBytes == 0;
   job.ahead_bytes = element;
   const auto ahead = [&](const View &view) -> const char * {
-    const Stream at = stream(view, group, box);
+    const Strided at = stream(view, group, box);
     const bool rows = layout() == Layout::channels;
     const bool follows =
         rows ? at.position == group.channels : group.channels == 1 || at.channel == box.length;
@@ -329,7 +329,7 @@ void Blockwise::activate_box(const Group &group, const Blocks::Block &box,
 }
 
 // A map without activation, into a box.
-void Blockwise::map_box(kernels::MapOf op, const Stream &x, const Stream &g, const Stream &v,
+void Blockwise::map_box(kernels::MapOf op, const Strided &x, const Strided &g, const Strided &v,
                         const Group &group, const Blocks::Block &box,
                         const MapCoefficients &coefficients, std::byte *out,
                         PointwiseBuffers &own) const {
@@ -350,11 +350,11 @@ void Blockwise::map_box(kernels::MapOf op, const Stream &x, const Stream &g, con
 }
 
 // Fills g with dy*act'(argument) of a box; returns where its x is. `x`: a buffer for that.
-Stream Blockwise::gradients_of_box(const Group &group, const Blocks::Block &box, std::byte *x,
-                                   std::byte *g, PointwiseBuffers &own) const {
+Strided Blockwise::gradients_of_box(const Group &group, const Blocks::Block &box, std::byte *x,
+                                    std::byte *g, PointwiseBuffers &own) const {
   const Argument &argument = *tensors_.argument;
-  const Stream of_x = read_box(tensors_.x, group, box, x, own);
-  const Stream of_z = read_box(tensors_.v, group, box, own.argument, own);
+  const Strided of_x = read_box(tensors_.x, group, box, x, own);
+  const Strided of_z = read_box(tensors_.v, group, box, own.argument, own);
   map_box(kernels::MapOf::forward, of_x, {}, of_z, group, box, argument.from(group.channel),
           own.argument, own);
   const std::byte *gradient = direct_box(tensors_.g, group, box);
@@ -373,15 +373,15 @@ void Blockwise::pointwise_map(kernels::MapOf op, const Group &group, const Block
   for_each_box(group, block, false, [&](const Group &some, const Blocks::Block &box) {
     const MapCoefficients own_coefficients = coefficients.from(some.channel - group.channel);
     if (op == kernels::MapOf::forward) {
-      const Stream x = read_box(tensors_.x, some, box, own.x, own);
-      const Stream z = read_box(tensors_.v, some, box, own.argument, own);
+      const Strided x = read_box(tensors_.x, some, box, own.x, own);
+      const Strided z = read_box(tensors_.v, some, box, own.argument, own);
       map_box(op, x, {}, z, some, box, own_coefficients, own.argument, own);
       std::byte *const direct = direct_box(tensors_.out, some, box);
       activate_box(some, box, nullptr, direct ? direct : own.argument, direct && streaming, own);
       if (direct == nullptr) store_box(own.argument, tensors_.out, some, box, streaming, own);
       return;
     }
-    const Stream x = gradients_of_box(some, box, own.x, own.g, own);
+    const Strided x = gradients_of_box(some, box, own.x, own.g, own);
     if (tensors_.out.exists()) {
       map_box(op, x, box_stream(own.g, some, box), {}, some, box, own_coefficients, own.argument,
               own);
@@ -409,7 +409,7 @@ void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block,
         rows ? std::min(box.length, std::max(kBoxBytes / bytes / some.channels, int64_t{1}))
              : box.length;
     const int64_t samples = rows ? 1 : box.samples;
-    const Stream out = stream(tensors_.out, some, box);
+    const Strided out = stream(tensors_.out, some, box);
     const bool is_direct =
         keeps_gradients() &&
         (rows ? out.position == some.channels : direct_box(tensors_.out, some, box) != nullptr);
@@ -419,7 +419,7 @@ void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block,
         const Blocks::Block part = {box.first_sample + n, samples, box.position + p,
                                     std::min(length, box.length - p)};
         std::byte *const g = is_direct ? direct_box(tensors_.out, some, part) : own.g + at;
-        const Stream x = gradients_of_box(some, part, own.x + at, g, own);
+        const Strided x = gradients_of_box(some, part, own.x + at, g, own);
         if (n == 0 && p == 0) job.x = x;
       }
     job.g = is_direct ? out : box_stream(own.g, some, box);

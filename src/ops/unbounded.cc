@@ -24,7 +24,7 @@ uint64_t bits_of(double value) {
   return bits;
 }
 
-// What the activation lets through; see Through in kernels/map.inl.h.
+// What the activation lets through; see Through in kernels/map_bodies.inl.h.
 Number through(const Number &v, bool damped, double slope) {
   if (!damped) return v;
   return slope == 0 ? Number() : v * Number(slope);
@@ -50,7 +50,7 @@ class Elements {
   void write2(int64_t i, const Number &out) const { write(job_.out2, i, out); }
 
  private:
-  static void write(const kernels::Stream &stream, int64_t i, const Number &out) {
+  static void write(const kernels::Strided &stream, int64_t i, const Number &out) {
     if (stream.data != nullptr) static_cast<double *>(stream.data)[i] = out.to_double();
   }
   const kernels::MapJob &job_;
@@ -70,17 +70,17 @@ void map_forward(const kernels::MapJob &job, const Elements &e) {
   }
 }
 
-// dx = scale*(g-gmean) + shift + (x-mean)*slope with a gmean of 0, or without what comes from
+// dx = scale*(g-gmean) + shift + (x-mean)*x_factor with a gmean of 0, or without what comes from
 // statistics of the batch; dz = g.
 void map_gradients(const kernels::MapJob &job, const Elements &e, bool centered) {
   using namespace kernels::coefficient;
   const auto of = [&](int k) { return centered ? e.coefficient(k) : Number(); };
   const Number mean = of(minus_mean_hi), mean_lo = of(minus_mean_lo), shift = of(b_shift),
-               slope = of(b_slope), scale = e.coefficient(b_scale);
+               x_factor = of(b_x_factor), scale = e.coefficient(b_scale);
   for (int64_t i = 0; i < count(job); ++i) {
     const Number g = e.gradient(i, b_side_sign);
     Number v = g * scale;
-    if (centered) v = v + shift + (Number(elements(job.x)[i]) + mean + mean_lo) * slope;
+    if (centered) v = v + shift + (Number(elements(job.x)[i]) + mean + mean_lo) * x_factor;
     e.write(i, v);
     e.write2(i, g);
   }

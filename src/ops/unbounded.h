@@ -59,7 +59,7 @@ class Sum {
 // The elements of a job of one channel, as packed doubles, and whether the gradient of one is
 // damped.
 inline int64_t count(const kernels::MapJob &job) { return job.samples * job.length; }
-inline const double *elements(const kernels::Stream &stream) {
+inline const double *elements(const kernels::Strided &stream) {
   return static_cast<const double *>(stream.data);
 }
 struct Side {  // of a channel (kernels/kernels.h)

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <thread>
 
+#include "base/cache_line.h"
 #include "base/cancel.h"
 #include "base/floating_point.h"
 #include "base/fork.h"
@@ -21,7 +22,7 @@ namespace {
 constexpr int kMaxWorkers = 512;
 
 // What is left of one worker's range. Its own cache line: the owner takes from it in every step.
-struct alignas(64) Share {
+struct alignas(kLineBytes) Share {
   std::atomic<int64_t> taken{0};
   std::atomic<bool> has_worker{false};
   int64_t begin = 0, end = 0;
@@ -115,7 +116,8 @@ Engine start_engine() noexcept {
   }
 }
 
-bool engine_is_ready() noexcept {
+// Whether oneTBB runs. The first call starts it.
+bool start_engine_once() noexcept {
   Engine engine = g_engine.load(std::memory_order_acquire);
   if (engine != Engine::untouched) return engine == Engine::ready;
   // Who comes while another thread starts it computes alone; the bits are the same.
@@ -130,7 +132,7 @@ bool is_tbb(const Pool &pool) {
 }
 
 // The pool has thrown: oneTBB for lack of memory or threads, or a host's function.
-void has_failed(const Pool &pool) noexcept {
+void note_failure(const Pool &pool) noexcept {
   if (is_tbb(pool)) g_engine.store(Engine::failed, std::memory_order_relaxed);
 }
 
@@ -143,7 +145,7 @@ bool may_ask(const Pool &pool) noexcept {
   uint64_t since = g_asked_since.load(std::memory_order_relaxed);
   if (since == 0 && g_asked_since.compare_exchange_strong(since, now, std::memory_order_relaxed))
     since = now;
-  return since == now && (!is_tbb(pool) || engine_is_ready());
+  return since == now && (!is_tbb(pool) || start_engine_once());
 }
 
 void run_workers(const Pool &pool, int workers, WorkerFunction work, void *context) {
@@ -176,7 +178,7 @@ int available_threads(const Pool &pool) noexcept {
   try {
     return std::clamp(threads_of(pool), 1, kMaxWorkers);
   } catch (...) {  // no memory for what oneTBB keeps for this thread
-    has_failed(pool);
+    note_failure(pool);
     return 1;
   }
 }
@@ -199,7 +201,7 @@ void for_each_unit(const Pool &pool, int workers, int64_t units, Order order, Un
         pool, workers, [](void *context, int32_t w) { static_cast<Sharing *>(context)->work(w); },
         &sharing);
   } catch (...) {
-    has_failed(pool);  // what is left is done below
+    note_failure(pool);  // what is left is done below
   }
   sharing.finish();
 }

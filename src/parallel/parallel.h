@@ -34,8 +34,8 @@ enum class Order { forward, reverse };
 // threads; returns when all are done. `worker`, in [0, workers), has one thread at a time: memory
 // can be given to each. Each worker walks a contiguous range of its own, forward or in reverse, and
 // then helps the others. f must not throw. The caller's thread takes part and runs nothing else
-// meanwhile; the workers use its floating-point mode. `after`: called by each thread when it has
-// done its last unit.
+// meanwhile; the workers use its floating-point mode. `after`: called once for each worker, by the
+// thread that it ran on.
 void for_each_unit(const Pool &pool, int workers, int64_t units, Order order, UnitFunction f,
                    void (*after)() = nullptr) noexcept;
 

@@ -26,9 +26,9 @@ struct Block {
     other_order,
     positions
   } memory;  // other_order: (channel, sample, position)
-  Stream stream(void *data) const {
+  Strided stream(void *data) const {
     const int64_t gap = memory == padded ? 3 : 0, plane = length + gap;
-    Stream s;
+    Strided s;
     s.data = data;
     s.channel = memory == positions ? 1 : memory == other_order ? samples * length : plane;
     s.sample = memory == positions     ? length * channels
@@ -39,7 +39,7 @@ struct Block {
   }
   int64_t elements() const { return samples * (channels * (length + 3) + 3); }
   int64_t at(int64_t n, int64_t c, int64_t i) const {
-    const Stream s = stream(nullptr);
+    const Strided s = stream(nullptr);
     return n * s.sample + c * s.channel + i * s.position;
   }
 };

@@ -1,9 +1,9 @@
-// Rows of elements to and from arrays of the arithmetic type. Included once per SIMD target.
-#if defined(BN2D_KERNELS_ROWS_INL_H) == defined(HWY_TARGET_TOGGLE)
-#ifdef BN2D_KERNELS_ROWS_INL_H
-#undef BN2D_KERNELS_ROWS_INL_H
+// Elements to and from arrays of the arithmetic type. Included once per SIMD target.
+#if defined(BN2D_KERNELS_ARRAYS_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef BN2D_KERNELS_ARRAYS_INL_H
+#undef BN2D_KERNELS_ARRAYS_INL_H
 #else
-#define BN2D_KERNELS_ROWS_INL_H
+#define BN2D_KERNELS_ARRAYS_INL_H
 #endif
 
 #include <algorithm>
@@ -19,7 +19,7 @@ HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
 template <class T>
-BN2D_KERNEL void LoadRow(const void *elements, int64_t count, void *arithmetic) {
+BN2D_KERNEL void LoadArray(const void *elements, int64_t count, void *arithmetic) {
   if constexpr (std::is_same_v<T, Arithmetic<T>>) {
     std::memcpy(arithmetic, elements, static_cast<size_t>(count) * sizeof(T));
   } else {
@@ -35,7 +35,7 @@ BN2D_KERNEL void LoadRow(const void *elements, int64_t count, void *arithmetic) 
 }
 
 template <class T>
-BN2D_KERNEL void StoreRow(const void *arithmetic, int64_t count, void *elements, bool streaming) {
+BN2D_KERNEL void StoreArray(const void *arithmetic, int64_t count, void *elements, bool streaming) {
   using A = Arithmetic<T>;
   const ScalableTag<A> d;
   const CappedTag<A, 1> one;
