@@ -57,13 +57,13 @@ Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
   const int64_t planes = planes_of_run(job.length);
   turns = (job.samples + planes - 1) / planes;
   run_bytes = kRunElements * bytes;
-  of_turn = job.length / kRunElements + (job.length % kRunElements != 0 ? 1 : 0);
+  runs_of_turn = job.length / kRunElements + (job.length % kRunElements != 0 ? 1 : 0);
   next_band = offsets_of(job, bytes, &Strided::band);
   if (job.fetches) {
     fetches_turn = rows < kRowsOfRun && planes <= 4;
-    skipped = kRunsAhead / of_turn;
-    further = kRunsAhead % of_turn;
-    if (skipped == 0) nearer = kRunsAhead - kBytesAhead / run_bytes;
+    turns_ahead = kRunsAhead / runs_of_turn;
+    runs_ahead = kRunsAhead % runs_of_turn;
+    if (turns_ahead == 0) runs_nearer = kRunsAhead - kBytesAhead / run_bytes;
     const Offsets to_first = times(channel, 1 - job.channels);
     to_next_band = combined(to_first, 1, next_band, 1);
     to_next_block = combined(combined(to_first, 1, next_band, 1 - job.bands), 1,
@@ -74,11 +74,11 @@ Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
   next_turn = times(sample, planes);
   next_run = times(position, kRunElements);
   next_lane = position;
-  second = times(position, kLanes);
+  second_half = times(position, kLanes);
   if (rows >= kRowsOfRun) {
-    whole = job.length / kRunElements;
+    whole_runs = job.length / kRunElements;
     if (needs_whole) set_pattern(1, kRowsOfRun, 0, sample, row, &pattern_of_whole);
-    set_pattern(1, rows - whole * kRowsOfRun, tail, sample, row, &last_rest_);
+    set_pattern(1, rows - whole_runs * kRowsOfRun, tail, sample, row, &last_rest_);
     if (turns > 1) rest_ = last_rest_;
   } else {
     if (turns > 1) set_pattern(planes, rows, tail, sample, row, &rest_);
@@ -88,14 +88,14 @@ Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
 
 void Ahead::start(const Planes &planes, int64_t channel, const Cursor &start) {
   const Runs &runs = planes.runs;
-  turn_ = planes.begin + runs.skipped;
+  turn_ = planes.begin + runs.turns_ahead;
   end_ = planes.end;
   const bool is_last_of_band = channel + 1 == planes.end_channel,
              is_last_band = planes.end_channel == planes.job.channels * planes.job.bands;
   after_ = start.plus(!is_last_of_band ? runs.next_channel
                       : is_last_band   ? runs.to_next_block
                                        : runs.to_next_band);
-  then_ = turn_ < end_ ? start.plus(times(runs.next_turn, runs.skipped))
+  then_ = turn_ < end_ ? start.plus(times(runs.next_turn, runs.turns_ahead))
                        : after_.plus(times(runs.next_turn, std::min(turn_ - end_, runs.turns - 1)));
 }
 
@@ -142,13 +142,14 @@ class RunAdder {
       : runs_(runs),
         next_run_(next),
         in_(in),
-        lanes_(lanes),
-        elements_(elements_of_part(job.g.data == nullptr)),
+        all_lanes_(lanes),
+        elements_of_part_(elements_of_part(job.g.data == nullptr)),
         add_(add),
         run_{job, runs.next_lane, kept} {
-    run_.lanes = lanes;
-    while (run_.lanes > 1 && kKeptChannels / run_.lanes < job.channels) run_.lanes /= 2;
-    run_.kept_channels = kKeptChannels / run_.lanes;
+    run_.lanes_at_once = lanes;
+    while (run_.lanes_at_once > 1 && kKeptChannels / run_.lanes_at_once < job.channels)
+      run_.lanes_at_once /= 2;
+    run_.kept_channels = kKeptChannels / run_.lanes_at_once;
   }
 
   // From now on runs are of the band whose first channel is `first`. `from` of a run is where
@@ -165,11 +166,11 @@ class RunAdder {
       run_.channel = first_ + c;
       run_.channels = std::min(at_once, channels - c);
       run_.from = from;
-      for (run_.lane = 0; run_.lane < pattern_lanes_; run_.lane += run_.lanes) {
-        run_.end_lane = std::min(run_.lane + run_.lanes, pattern_lanes_);
+      for (run_.lane = 0; run_.lane < existing_lanes_; run_.lane += run_.lanes_at_once) {
+        run_.end_lane = std::min(run_.lane + run_.lanes_at_once, existing_lanes_);
         if (run_.fetches) set_later();
         add_(run_);
-        run_.from = run_.from.plus(times(runs_.next_lane, run_.lanes));
+        run_.from = run_.from.plus(times(runs_.next_lane, run_.lanes_at_once));
       }
     }
   }
@@ -181,18 +182,18 @@ class RunAdder {
     std::fill(std::begin(run_.parts), std::end(run_.parts), Part());
     std::fill(std::begin(run_.elements), std::end(run_.elements), Element());
     run_.count = in_ == In::runs ? set_halves(pattern) : set_elements(pattern);
-    pattern_lanes_ = 0;
+    existing_lanes_ = 0;
     for (const Element &element : run_.elements)
-      pattern_lanes_ = std::clamp(element.lanes, pattern_lanes_, lanes_);
+      existing_lanes_ = std::max(existing_lanes_, std::min(element.lanes, all_lanes_));
   }
-  Element *elements_of(int part) { return run_.elements + part * elements_; }
+  Element *elements_of(int part) { return run_.elements + part * elements_of_part_; }
 
   // An element of half a row. False: the pattern does not have it.
   bool set(Element *element, const Pattern &pattern, int row, int half) const {
     const int64_t length = pattern.ends >> row & 1u ? pattern.tail : kRowElements;
     if (length <= half * kLanes) return false;
     element->lanes = static_cast<int>(std::min<int64_t>(length - half * kLanes, kLanes));
-    element->offset = combined(pattern.offset[row], 1, runs_.second, half);
+    element->offset = combined(pattern.offset[row], 1, runs_.second_half, half);
     return true;
   }
 
@@ -200,10 +201,10 @@ class RunAdder {
   int set_halves(const Pattern &pattern) {
     int parts = 0;
     bool is_kept[2] = {};
-    for (int row = 0; row < pattern.rows; row += elements_)
+    for (int row = 0; row < pattern.rows; row += elements_of_part_)
       for (int half = 0; half < 2; ++half) {
         bool exists = false;
-        for (int k = 0; k < elements_ && row + k < pattern.rows; ++k)
+        for (int k = 0; k < elements_of_part_ && row + k < pattern.rows; ++k)
           exists |= set(&elements_of(parts)[k], pattern, row + k, half);
         if (!exists) continue;
         Part &part = run_.parts[parts++];
@@ -222,7 +223,7 @@ class RunAdder {
     int count = 0;
     for (int i = 0; i < 2 * pattern.rows; ++i)
       if (set(&run_.elements[count], pattern, i / 2, i % 2)) ++count;
-    return (count + elements_ - 1) / elements_;
+    return (count + elements_of_part_ - 1) / elements_of_part_;
   }
 
   // What is fetched while a part of floats is read: the same part of the next lanes or channels,
@@ -232,14 +233,14 @@ class RunAdder {
     const Offsets next = to_next_lanes();
     constexpr int64_t kFarEnough = 1024;  // bytes; what is nearer comes too late
     const bool fetches_halves =
-        run_.job.g.data == nullptr && run_.count == 2 && runs_.second.x >= kFarEnough;
+        run_.job.g.data == nullptr && run_.count == 2 && runs_.second_half.x >= kFarEnough;
     for (int i = 0; i < run_.count; ++i)
       run_.parts[i].later = !fetches_halves ? next
-                            : i == 0        ? runs_.second
-                                            : combined(next, 1, runs_.second, -1);
+                            : i == 0        ? runs_.second_half
+                                            : combined(next, 1, runs_.second_half, -1);
   }
   Offsets to_next_lanes() const {
-    if (run_.end_lane < pattern_lanes_) return times(runs_.next_lane, run_.lanes);
+    if (run_.end_lane < existing_lanes_) return times(runs_.next_lane, run_.lanes_at_once);
     const Offsets to_first_lane = times(runs_.next_lane, -run_.lane);
     const int64_t channel = run_.channel - first_;
     if (channel + run_.channels < run_.job.channels)
@@ -250,11 +251,11 @@ class RunAdder {
   const Runs &runs_;
   const Offsets next_run_;
   const In in_;
-  const int lanes_;
-  const int elements_;  // of a part
+  const int all_lanes_;
+  const int elements_of_part_;  // of a part
   void (*const add_)(const PartsOfRun &run);
   const Pattern *pattern_ = nullptr;
-  int pattern_lanes_ = 0;
+  int existing_lanes_ = 0;
   int64_t first_ = 0;  // channel of the job with which the band begins
   PartsOfRun run_;
 };
@@ -313,13 +314,14 @@ SumsJob job_of_columns(const SumsJob &job, bool wide, int64_t first, const Chann
 
 // Rows of few channels that follow one another: the lanes of a row are one long row, in which each
 // lane of each channel is a column. Its accumulators follow one another, too.
-bool has_few_channels(const SumsJob &job) {
-  constexpr int64_t kMostChannels = 15;
-  bool few = job.buffer != nullptr && job.channels <= kMostChannels &&
-             job.accumulator_stride == job.channels;
+bool lanes_are_one_row(const SumsJob &job) {
+  constexpr int64_t kMostChannels = kRowElements - 1;  // more fill vectors by themselves
+  bool are_one_row = job.buffer != nullptr && job.channels <= kMostChannels &&
+                     job.accumulator_stride == job.channels;
   for (const auto tensor : SumsJob::kTensors)
-    few = few && ((job.*tensor).data == nullptr || (job.*tensor).position == job.channels);
-  return few;
+    are_one_row =
+        are_one_row && ((job.*tensor).data == nullptr || (job.*tensor).position == job.channels);
+  return are_one_row;
 }
 
 }  // namespace
@@ -331,17 +333,17 @@ void sum_over_channels(const SumsJob &job, int64_t element_bytes, In in, int ter
     for (int k = 0; k < terms * accumulators_of(wide); ++k)
       std::fill_n(job.accumulators + k * job.accumulator_stride, job.bands * job.channels, 0.0);
   const Runs runs(job, element_bytes, true);
-  const bool few = runs.whole != 0 && job.bands == 1 && has_few_channels(job);
+  const bool are_one_row = runs.whole_runs != 0 && job.bands == 1 && lanes_are_one_row(job);
   SumsJob columns = job;
-  if (few) {
+  if (are_one_row) {
     ChannelsOfColumns table;
     for (int lane = 0; lane < kLanes; ++lane)
       for (int64_t c = 0; c < job.channels; ++c) table.add(c);
     columns = job_of_columns(job, wide, 0, table, table.count);
   }
   float *const kept = static_cast<Buffer *>(job.buffer)->kept;
-  const Offsets to_next_turn = combined(runs.next_turn, 1, runs.next_run, -runs.whole);
-  RunAdder whole(columns, runs, runs.next_run, in, few ? 1 : kLanes, kept, add),
+  const Offsets to_next_turn = combined(runs.next_turn, 1, runs.next_run, -runs.whole_runs);
+  RunAdder whole(columns, runs, runs.next_run, in, are_one_row ? 1 : kLanes, kept, add),
       rest(job, runs, to_next_turn, in, kLanes, kept, add);
   // Less the channels of a band, because kernels count channels from the first one of the job.
   const Offsets step = combined(runs.next_band, 1, runs.next_channel, -job.channels);
@@ -352,7 +354,7 @@ void sum_over_channels(const SumsJob &job, int64_t element_bytes, In in, int ter
     Cursor of_turn = of_band;
     for (int64_t turn = 0; turn < runs.turns; ++turn, of_turn = of_turn.plus(runs.next_turn)) {
       Cursor from = of_turn;
-      for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
+      for (int64_t run = 0; run < runs.whole_runs; ++run, from = from.plus(runs.next_run))
         whole.add(from, runs.pattern_of_whole);
       if (runs.rest(turn).rows != 0) rest.add(from, runs.rest(turn), turn + 1 == runs.turns);
     }
@@ -361,7 +363,8 @@ void sum_over_channels(const SumsJob &job, int64_t element_bytes, In in, int ter
 
 bool sum_over_columns(const SumsJob &job, int64_t element_bytes, In in, int terms,
                       void (*add)(const PartsOfRun &run)) {
-  if (job.buffer == nullptr || !job.first || job.bands != 1) return false;  // first: a packed piece
+  // Not first: a later piece of a packed block, which adds to what is there.
+  if (job.buffer == nullptr || !job.first || job.bands != 1) return false;
   if (job.length > kLanes || job.channels < 2 || job.samples < kRowsOfRun) return false;
   for (const auto tensor : SumsJob::kTensors)
     if ((job.*tensor).data != nullptr && (job.*tensor).channel != job.length) return false;

@@ -314,7 +314,7 @@ HWY_INLINE void AddPlanesOfKnownRows(const Planes &planes) {
 template <SumsOf kOf, class T, Act kAct>
 HWY_INLINE void AddRuns(const Planes &planes) {
   const Runs &runs = planes.runs;
-  const bool fetches = !kHardwareFollows<kOf, T> && planes.job.fetches && runs.whole != 0;
+  const bool fetches = !kHardwareFollows<kOf, T> && planes.job.fetches && runs.whole_runs != 0;
   ForEachChannel<kOf, T, kAct, In::runs>(
       planes, [&](auto *lanes, int64_t channel, Cursor of_turn) BN2D_INLINED {
         Ahead ahead;
@@ -324,7 +324,7 @@ HWY_INLINE void AddRuns(const Planes &planes) {
           Cursor from = of_turn;
           const Pattern &rest = runs.rest(turn);
           if (fetches) ahead.next_turn(runs);
-          for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
+          for (int64_t run = 0; run < runs.whole_runs; ++run, from = from.plus(runs.next_run))
             lanes->add_whole(from, fetches, fetches ? ahead.next_run(runs) : from);
           if (fetches) {
             const Cursor later = ahead.next_run(runs);

@@ -37,7 +37,7 @@ void note_planes(const Planes &planes) {
          ++turn, of_turn = of_turn.plus(runs.next_turn)) {
       Cursor from = of_turn;
       ahead.next_turn(runs);
-      for (int64_t run = 0; run < runs.whole; ++run, from = from.plus(runs.next_run))
+      for (int64_t run = 0; run < runs.whole_runs; ++run, from = from.plus(runs.next_run))
         steps.push_back({place_of(from), place_of(ahead.next_run(runs))});
       if (runs.rest(turn).rows != 0)
         steps.push_back({place_of(from), place_of(ahead.next_run(runs))});
@@ -146,7 +146,7 @@ TEST_CASE("runs: rows of small planes", "[runs]") {
         of_all += pattern.rows;
         for (int k = 0; k < pattern.rows; ++k) elements += __builtin_popcount(pattern.present[k]);
       }
-      CHECK(runs.whole == 0);
+      CHECK(runs.whole_runs == 0);
       CHECK(of_all == samples * rows);
       CHECK(elements == samples * s.length);
     }
