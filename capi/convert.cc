@@ -62,7 +62,7 @@ View blocked_view_of(const char *what, const bn2d_view &view) {
     const int64_t contiguous[5] = {shape[1] * plane, plane, row, block, 1};
     const int64_t *const strides = view.strides != nullptr ? view.strides : contiguous;
     out.stride = {strides[0], strides[4], strides[2], strides[3]};
-    set_blocks(out, block, strides[1]);
+    set_channel_blocks(out, block, strides[1]);
     normalise_strides(out);
   }
   set_data(what, view, out);

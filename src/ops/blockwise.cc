@@ -32,13 +32,14 @@ Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
   int64_t block = 0;
   for (const auto tensor : kTensors) {
     const View &view = tensors.*tensor;
-    if (view.block != 0 && view.exists()) block = std::gcd(block, view.block);
+    if (view.channel_block != 0 && view.exists()) block = std::gcd(block, view.channel_block);
     if (is_batch || !view.exists()) continue;
-    is_one_row = is_one_row && view.block == 0 && view.stride.n == sets.size.c * view.stride.c;
+    is_one_row =
+        is_one_row && view.channel_block == 0 && view.stride.n == sets.size.c * view.stride.c;
   }
   if (!is_one_row) row_ = sets.size.c;
   // Blocks of 2 and of 3 channels in one call have no common part of more than one.
-  if (block != 0) (mode_ == Mode::channels && block != 1 ? block_ : row_) = block;
+  if (block != 0) (mode_ == Mode::channels && block != 1 ? channel_block_ : row_) = block;
 }
 
 // How the first `count` of the tensors are gone through together.
@@ -89,18 +90,18 @@ Blockwise::Bands Blockwise::bands_of(const View &view, const Group &group,
             blocks_.parts_per_plane > 1 ? blocks_.part : blocks_.samples / blocks_.count * stride.n,
             stride.n};
   if (!has_bands(group, series)) return {group.channels, 1, stride.c, 0};
-  return {block_, group.channels / block_, stride.c,
-          view.block == 0 ? block_ * stride.c : view.block_stride};
+  return {channel_block_, group.channels / channel_block_, stride.c,
+          view.channel_block == 0 ? channel_block_ * stride.c : view.channel_block_stride};
 }
 
 // Whether all blocks of a group are a constant stride apart in what the sums read. (Blocks of 16
 // and of 8 in one call are not.) pointwise_sums() takes one block at a time.
 bool Blockwise::has_bands_of_blocks(kernels::SumsOf op, const Group &group) const {
-  bool has = block_ != 1 && group.channel % block_ == 0 && group.channels % block_ == 0 &&
-             !has_pointwise_sums(op);
+  bool has = channel_block_ != 1 && group.channel % channel_block_ == 0 &&
+             group.channels % channel_block_ == 0 && !has_pointwise_sums(op);
   for (int k = 0; k < kReadTensors; ++k) {
-    const int64_t block = (tensors_.*kTensors[k]).block;
-    has = has && (block == 0 || block == block_);
+    const int64_t block = (tensors_.*kTensors[k]).channel_block;
+    has = has && (block == 0 || block == channel_block_);
   }
   return has;
 }
@@ -135,7 +136,7 @@ void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index
   // Gradients of parameters are sums over a channel of all sets.
   const bool is_forward = op == kernels::SumsOf::forward;
   const int64_t elements = is_forward ? sets_.values() : sets_.size.per_channel();
-  for_each_part(group, has_bands_of_blocks(op, group) ? 1 : block_, [&](const Group &part) {
+  for_each_part(group, has_bands_of_blocks(op, group) ? 1 : channel_block_, [&](const Group &part) {
     const Accumulators own = accumulators.from(part.channel - group.channel);
     if (is_forward) read_pivots(part, index, series, own);
     add(op, part, index, series, staged, own, elements < kFewElements, buffer);
@@ -211,7 +212,7 @@ void Blockwise::map(kernels::MapOf op, const Group &group, const Blocks::Block &
   for (int64_t c = 0; c < group.channels;) {
     const int64_t regular = coefficients.regular_channels(c, group.channels);
     if (regular != 0)
-      for_each_part({group.channel + c, regular}, block_, [&](const Group &part) {
+      for_each_part({group.channel + c, regular}, channel_block_, [&](const Group &part) {
         map_regular(op, part, block, coefficients.from(part.channel - group.channel), streaming,
                     next_group, buffer);
       });
@@ -255,9 +256,9 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
     if (tensor_bytes() > kHeldBytes / 2)
       job.prefetch = next_group * read.stride.c * dtype_size(dtype_);
   } else if (!has_rows_ && tensor_bytes() > kHeldBytes) {
-    // Ahead in the same run of memory, because a core that computes keeps fewer lines on their way
-    // than one that copies. One thread, channels_last (32,1024,14,14): eval takes 0.86 of the time
-    // that it takes with 2 KiB, backward 0.88 of that with 1 KiB.
+    // Ahead in the same stretch of memory, because a core that computes keeps fewer lines on their
+    // way than one that copies. One thread, channels_last (32,1024,14,14): eval takes 0.86 of the
+    // time that it takes with 2 KiB, backward 0.88 of that with 1 KiB.
     job.prefetch = 8192;
   }
   if (has_rows_) return map_by_rows(op, group, block, coefficients, job, buffer);

@@ -182,7 +182,7 @@ class Blockwise {
   // where blocks are packed.
   int64_t row() const { return row_; }
   // Channels of a block that is read in place. A group may have several blocks. 1: there are none.
-  int64_t block() const { return block_; }
+  int64_t channel_block() const { return channel_block_; }
   MemoryOrder order() const {
     return mode_ == Mode::planes || has_rows_ ? MemoryOrder::planes
            : mode_ == Mode::channels          ? MemoryOrder::channels
@@ -315,7 +315,7 @@ class Blockwise {
   // Of a part that accumulate() has made: it is larger than a block only where all blocks are a
   // constant stride apart.
   bool has_bands(const Group &group, const Blocks::Series &series) const {
-    return series.count() > 1 || (block_ != 1 && group.channels > block_);
+    return series.count() > 1 || (channel_block_ != 1 && group.channels > channel_block_);
   }
   bool has_bands_of_blocks(kernels::SumsOf op, const Group &group) const;
   [[gnu::cold]] void set_staged(const Staged &staged, const Blocks::Block &block,
@@ -397,7 +397,7 @@ class Blockwise {
   const Tensors &tensors_;
   Sets sets_;
   Extents size_;  // sets_.counted()
-  int64_t row_, block_ = 1;
+  int64_t row_, channel_block_ = 1;
   DType dtype_;
   int32_t piece_bytes_ = kSmallestPieceBytes;  // of each tensor that is packed
   Blocks blocks_;

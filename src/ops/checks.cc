@@ -53,7 +53,7 @@ void check_written(const char *what, const View &view, const char *leading_name,
          "%s: strides (%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64
          ")%s make elements of the output share memory",
          what, view.stride.n, view.stride.c, view.stride.h, view.stride.w,
-         view.block == 0 ? "" : " and those of the blocks");
+         view.channel_block == 0 ? "" : " and those of the blocks");
 }
 
 void check_leading(const char *what, const View &view) {

@@ -28,8 +28,8 @@ void repeat(const T *from, int64_t count, T *to) {
   std::fill_n(to, count, *from);
 }
 
-// Positions [position, position + length) of a plane, as runs of constant stride: calls f(memory,
-// offset, rows, count) for `rows` runs of `count` positions. is_turned: the first elements of rows
+// Positions [position, position + length) of a plane, as rows of constant stride: calls f(memory,
+// offset, rows, count) for `rows` rows of `count` positions. is_turned: the first elements of rows
 // follow one another, and come together.
 template <class F>
 void for_each_run(const View &view, bool is_turned, int64_t n, int64_t c, int64_t position,
@@ -46,7 +46,7 @@ void for_each_run(const View &view, bool is_turned, int64_t n, int64_t c, int64_
   }
 }
 
-// Calls f(memory, first element in the copy, rows, their stride in the copy, count) for runs of
+// Calls f(memory, first element in the copy, rows, their stride in the copy, count) for rows of
 // positions, as many at once as follow one another in memory: those of channels, samples, or rows
 // of a plane.
 template <class F>

@@ -10,7 +10,7 @@ namespace bn2d {
 
 bool is_packed(const View &view) {
   const Extents &size = view.size;
-  return has_contiguous_planes(view) && view.block == 0 && view.stride.c == size.plane() &&
+  return has_contiguous_planes(view) && view.channel_block == 0 && view.stride.c == size.plane() &&
          (size.n == 1 || view.stride.n == size.c * size.plane());
 }
 

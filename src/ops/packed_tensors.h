@@ -9,7 +9,7 @@
 
 namespace bn2d {
 
-// Whether a tensor is a run of memory in the order of NCHW.
+// Whether a tensor is one stretch of memory in the order of NCHW.
 bool is_packed(const View &view);
 
 class PackedTensors {
@@ -35,8 +35,8 @@ class PackedTensors {
   void store(const View &packed, const View &tensor, std::byte *halves) const;
   void copy(const View &from, const View &to) const;
 
-  // Calls f(first element, count) for runs of all elements, on several threads. reads: tensors that
-  // f reads.
+  // Calls f(first element, count) for stretches of all elements, on several threads. reads: tensors
+  // that f reads.
   template <class F>
   void for_runs(int reads, const F &f) const {
     constexpr int64_t kRun = 1 << 14;

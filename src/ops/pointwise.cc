@@ -130,7 +130,7 @@ std::byte *Blockwise::direct_box(const View &view, const Group &group,
              : nullptr;
 }
 
-// Calls f(memory, first element in the box, count) for runs of memory of a tensor.
+// Calls f(memory, first element in the box, count) for stretches of memory of a tensor.
 template <class F>
 void Blockwise::for_each_row(const View &view, const Group &group, const Blocks::Block &box,
                              const F &f) const {

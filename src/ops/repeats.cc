@@ -41,14 +41,14 @@ Aim aim_of(const Tensors &tensors, const Extents &size) {
 // One of each sample, channel or position that repeats, but a plane, or a row of channels, in full.
 View written_out(const View &view, Aim aim) {
   View out = view;
-  out.block = 0;
+  out.channel_block = 0;
   Extents &size = out.size;
   if (view.stride.n == 0) size.n = 1;
   const auto unless_one = [](int64_t extent, int64_t stride) {
     return extent == 1 ? int64_t{0} : stride;
   };
   if (aim == Aim::planes) {
-    if (view.stride.c == 0 && view.block == 0) size.c = 1;  // within a block alone, else
+    if (view.stride.c == 0 && view.channel_block == 0) size.c = 1;  // within a block alone, else
     out.stride = {unless_one(size.n, size.c * size.plane()), unless_one(size.c, size.plane()),
                   size.w, 1};
   } else {

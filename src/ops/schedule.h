@@ -95,8 +95,8 @@ class Schedule {
         coefficients_(kernels::coefficient_count(operation.map)) {
     Work work;
     work.size = size_;
-    work.row = row_ == size_.c ? 0 : row_;
-    work.block = blockwise.block();
+    work.channel_row = row_ == size_.c ? 0 : row_;
+    work.channel_block = blockwise.channel_block();
     work.at_once = blockwise.at_once();
     work.together = together_;
     work.element_bytes = dtype_size(dtype);

@@ -4,7 +4,7 @@
 
 namespace bn2d {
 
-// In packed NCHW a set is a run of memory: (N, C, H, W) in G groups is the memory of
+// In packed NCHW a set is one stretch of memory: (N, C, H, W) in G groups is the memory of
 // (1, N*G, 1, C/G*H*W), and a batch norm of that has the statistics of the group norm. A plane on
 // its own costs 15 to 75 ns beside its elements, so this pays where planes are small, although
 // what is read in other layouts is packed first. The layout never decides, for the order of

@@ -110,62 +110,99 @@ Work of_larger_planes(const Work &work, int64_t channels) {
   Work larger = work;
   larger.size.c /= channels;
   larger.size.h *= channels;
-  larger.row /= channels;
-  larger.block = 1;
+  larger.channel_row /= channels;
+  larger.channel_block = 1;
   larger.merged *= channels;
-  if (work.block != 1) larger.order = MemoryOrder::planes;
+  if (work.channel_block != 1) larger.order = MemoryOrder::planes;
   return larger;
+}
+
+// Of one channel, what is read.
+int64_t channel_bytes(const Work &work) {
+  return work.size.per_channel() * work.element_bytes * work.reads;
 }
 
 int64_t groups_of(const Work &work, int64_t group) {
   return work.rows() * divide_up(work.row_channels(), group);
 }
 
-// Whether whole groups balance: first as many of even size for each worker (training of
-// (1,64,56,56) takes 0.9 of the time on two threads: 4 groups of 16 channels, not 13 of 5), then
-// smaller ones. One pass from memory beats two, but not where the planes of a group are short runs
-// of memory between those of other threads, and there are samples to share out instead: training of
-// (16384,8,8,8) took 1.8 times as long so, of (32768,8,3,3) 6 times.
-bool find_whole_groups(const Work &work, Plan &plan) {
-  constexpr int64_t kLeastRunBytes = 2 * 1024;
+// The channels of whole groups that balance: first as many groups of even size for each worker
+// (training of (1,64,56,56) takes 0.9 of the time on two threads: 4 groups of 16 channels, not 13
+// of 5), then smaller ones. 0: none balance. One pass from memory beats two, but not where the
+// planes of a group are short stretches of memory between those of other threads, and there are
+// samples to share out instead: training of (16384,8,8,8) took 1.8 times as long so, of
+// (32768,8,3,3) 6 times.
+int64_t balanced_group(const Work &work, const Plan &plan, int64_t most) {
+  constexpr int64_t kLeastStretchBytes = 2 * 1024;
   const int64_t least = work.order == MemoryOrder::planes && plan.blocks >= plan.workers
-                            ? divide_up(kLeastRunBytes, plane_bytes(work))
+                            ? divide_up(kLeastStretchBytes, plane_bytes(work))
                             : 1;
   const auto balances = [&](int64_t group) {
     const int64_t groups = groups_of(work, group);
-    if (group < least || groups < plan.workers ||
-        imbalance(groups, plan.workers, group, work.size.c) > kWorstImbalance)
-      return false;
-    plan.group = group;
-    plan.groups = groups;
-    return true;
+    return group >= least && groups >= plan.workers &&
+           imbalance(groups, plan.workers, group, work.size.c) <= kWorstImbalance;
   };
   constexpr int64_t kLeastOfWorker = 2;  // so that one that is late leaves some to others
   const int64_t row = work.row_channels();
-  const int64_t of_worker =
-      std::max(divide_up(divide_up(row, plan.group), plan.workers), kLeastOfWorker);
-  if (work.rows() == 1 && balances(divide_up(row, of_worker * plan.workers))) return true;
-  for (int64_t group = plan.group; group >= 1; group = group > 1 ? group / 2 : 0)
-    if (balances(group)) return true;
-  return false;
+  const int64_t of_worker = std::max(divide_up(divide_up(row, most), plan.workers), kLeastOfWorker);
+  const int64_t even = divide_up(row, of_worker * plan.workers);
+  if (work.rows() == 1 && balances(even)) return even;
+  for (int64_t group = most; group >= 1; group /= 2)
+    if (balances(group)) return group;
+  return 0;
 }
 
 // Whether threads had better share out the samples of contiguous planes than the channels: a tensor
 // that the caches hold is read again fast enough. Hosts deal out samples, too, so each thread then
-// finds in its own caches what it has written, and long runs of it. In a training step of PyTorch
-// the batch norms of 32x32, 16x16 and 8x8 take 0.75 of the time, and down to 0.3 where the caches
-// of two CPUs are far from each other; alone (64,16,32,32) takes 0.5 in training, 0.8 backward.
+// finds in its own caches what it has written, and long stretches of it. In a training step of
+// PyTorch the batch norms of 32x32, 16x16 and 8x8 take 0.75 of the time, and down to 0.3 where the
+// caches of two CPUs are far from each other; alone (64,16,32,32) takes 0.5 in training, 0.8
+// backward.
 bool shares_samples(const Work &work, const Machine &machine, const Plan &plan) {
   return work.order == MemoryOrder::planes && work.size.n > 1 && plan.workers > 1 &&
          plan.blocks >= plan.workers && work.output_bytes() <= kHeldBytes &&
          work.bytes() < machine.cached_bytes();
 }
 
+// Channels that together fill a fraction of L2: summed and normalised while they are there, the
+// next ones on the way. But the planes of a sample should be a stretch of memory worth the jump to
+// the next sample: of 256 samples of 2048x7x7, two channels fit, and with stretches of 16 training
+// takes 0.55 of the time, backward 0.48 (two threads; 512x14x14: 0.61, 0.66). A tensor that stays
+// in the caches as a whole is read again fast enough, and longer stretches pay.
+int64_t group_for_caches(const Work &work, const Machine &machine, int64_t most) {
+  constexpr int64_t kStretchBytes = 3 * 1024, kStretchBytesInCaches = 64 * 1024;
+  const auto fit = [](int64_t bytes, int64_t each) {
+    return std::max(bytes / std::max(each, int64_t{1}), int64_t{1});
+  };
+  int64_t fits = std::max(fit(machine.l2_bytes / 4, channel_bytes(work)),
+                          divide_up(kStretchBytes, plane_bytes(work)));
+  if (work.bytes() < machine.cached_bytes()) {
+    const int64_t of_thread = machine.cached_bytes() / machine.threads;
+    fits = std::max(fits, std::min(fit(of_thread / 4, channel_bytes(work)),
+                                   fit(kStretchBytesInCaches, plane_bytes(work))));
+  }
+  return whole_lines(work, std::min(fits, most), std::min(2 * fits, most));
+}
+
+void set_group(const Work &work, int64_t group, Plan *plan) {
+  plan->group = group;
+  plan->groups = groups_of(work, group);
+}
+
+// Groups are halved until their bundles balance.
+void split_groups(const Work &work, int64_t group, int64_t smallest, Plan *plan) {
+  plan->split = true;
+  set_group(work, group, plan);
+  while (plan->group > smallest && imbalance(plan->units(), plan->workers, plan->group,
+                                             work.size.c * plan->bundles) > kWorstImbalance)
+    set_group(work, divide_up(plan->group, 2), plan);
+  plan->workers = static_cast<int>(std::min<int64_t>(plan->workers, plan->units()));
+}
+
 // `may_be_whole`: units may be groups as a whole.
 Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_group,
                       bool may_be_whole) {
-  const int64_t channels = work.size.c, row = work.row_channels();
-  const int64_t channel_bytes = work.size.per_channel() * work.element_bytes * work.reads;
+  const int64_t row = work.row_channels(), most = std::min(max_group, row);
   const bool channels_last =
       work.order == MemoryOrder::channels || work.order == MemoryOrder::mixed;
   Plan plan;
@@ -174,10 +211,10 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
   plan.at_once = work.at_once;
   plan.bundles = blocks.bundles(work.at_once);
   plan.workers = useful_workers(work, machine);
-  if (may_be_whole && plan.workers == 1 && channel_bytes * channels <= machine.l2_bytes &&
-      row <= max_group) {
-    plan.group = row;
-    plan.groups = work.rows();
+  const bool is_alone_in_l2 =
+      plan.workers == 1 && channel_bytes(work) * work.size.c <= machine.l2_bytes;
+  if (may_be_whole && is_alone_in_l2 && row <= max_group) {
+    set_group(work, row, &plan);
     return plan;
   }
 
@@ -185,64 +222,42 @@ Plan plan_of_channels(const Work &work, const Machine &machine, int64_t max_grou
   // norm of 32x64x56x56 takes two thirds of the time of three phases. Narrow groups of long rows
   // would not: 3 of 32 sets of 2x1280x16x16, 480 bytes, take 1.45 times as long.
   constexpr int64_t kLeastRowBytes = 512, kRowInCaches = 8;  // of L2
-  plan.group = std::min(max_group, row);
-  // Planes of one element, of one sample: any group is a run of memory.
-  const bool is_one_run = work.size.n == 1 && work.size.plane() == work.merged;
+  // Planes of one element, of one sample: any group is one stretch of memory.
+  const bool is_one_stretch = work.size.n == 1 && work.size.plane() == work.merged;
   const bool has_short_rows =
-      work.rows() > 1 && channel_bytes * row <= kRowInCaches * machine.l2_bytes;
-  if (channels_last && may_be_whole && (is_one_run || has_short_rows) &&
-      find_whole_groups(work, plan) &&
-      (plan.group == row || plan.group * work.together * work.element_bytes >= kLeastRowBytes))
-    return plan;
-  if (channels_last || !may_be_whole || shares_samples(work, machine, plan)) {
-    // Groups are pieces of rows: going through memory in its order twice is faster than finding a
-    // group in cache again.
-    plan.split = true;
-    const bool is_wide = work.order == MemoryOrder::channels;
-    plan.group = std::min(is_wide ? kWideGroup * max_group : max_group, row);
-  } else {
-    // Channels that together fill a fraction of L2: summed and normalised while they are there, the
-    // next ones on the way. But the planes of a sample should be a run of memory worth the jump to
-    // the next sample: of 256 samples of 2048x7x7, two channels fit, and with runs of 16 training
-    // takes 0.55 of the time, backward 0.48 (two threads; 512x14x14: 0.61, 0.66). A tensor that
-    // stays in the caches as a whole is read again fast enough, and longer runs pay.
-    constexpr int64_t kRunBytes = 3 * 1024, kRunBytesInCaches = 64 * 1024;
-    const auto fit = [](int64_t bytes, int64_t each) {
-      return std::max(bytes / std::max(each, int64_t{1}), int64_t{1});
-    };
-    int64_t fits =
-        std::max(fit(machine.l2_bytes / 4, channel_bytes), divide_up(kRunBytes, plane_bytes(work)));
-    if (work.bytes() < machine.cached_bytes())
-      fits =
-          std::max(fits, std::min(fit(machine.cached_bytes() / machine.threads / 4, channel_bytes),
-                                  fit(kRunBytesInCaches, plane_bytes(work))));
-    plan.group = std::min({fits, max_group, row});
-    plan.group = whole_lines(work, plan.group, std::min({2 * fits, max_group, row}));
-    if (plan.workers == 1) {
-      if (channel_bytes * channels <= machine.l2_bytes) plan.group = std::min(max_group, row);
-      plan.groups = groups_of(work, plan.group);
+      work.rows() > 1 && channel_bytes(work) * row <= kRowInCaches * machine.l2_bytes;
+  if (channels_last && may_be_whole && (is_one_stretch || has_short_rows)) {
+    const int64_t group = balanced_group(work, plan, most);
+    if (group == row || group * work.together * work.element_bytes >= kLeastRowBytes) {
+      set_group(work, group, &plan);
       return plan;
     }
-    if (find_whole_groups(work, plan)) return plan;
-    plan.split = true;
   }
-  plan.groups = groups_of(work, plan.group);
-  // Half a cache line.
-  const int64_t smallest =
-      channels_last ? std::max<int64_t>(1, kLineBytes / 2 / work.element_bytes) : 1;
-  while (plan.group > smallest && imbalance(plan.groups * plan.bundles, plan.workers, plan.group,
-                                            channels * plan.bundles) > kWorstImbalance) {
-    plan.group = divide_up(plan.group, 2);
-    plan.groups = groups_of(work, plan.group);
+  if (channels_last) {
+    // Groups are pieces of rows: going through memory in its order twice is faster than finding a
+    // group in cache again.
+    const bool is_wide = work.order == MemoryOrder::channels;
+    const int64_t half_line = std::max<int64_t>(1, kLineBytes / 2 / work.element_bytes);
+    split_groups(work, is_wide ? std::min(kWideGroup * max_group, row) : most, half_line, &plan);
+  } else if (!may_be_whole || shares_samples(work, machine, plan)) {
+    split_groups(work, most, 1, &plan);
+  } else {
+    const int64_t group = is_alone_in_l2 ? most : group_for_caches(work, machine, most);
+    const int64_t whole = plan.workers == 1 ? group : balanced_group(work, plan, group);
+    if (whole != 0) {
+      set_group(work, whole, &plan);
+    } else {
+      split_groups(work, group, 1, &plan);
+    }
   }
-  plan.workers = static_cast<int>(std::min<int64_t>(plan.workers, plan.units()));
   return plan;
 }
 
 }  // namespace
 
 Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
-  const int64_t whole = std::lcm(work.together, work.block);  // channels that no group may cut
+  const int64_t whole =
+      std::lcm(work.together, work.channel_block);  // channels that no group may cut
   if (work.order == MemoryOrder::samples) return plan_of_channels(work, machine, max_group, false);
   if (whole == 1) return plan_of_channels(work, machine, max_group, true);
   if (whole <= max_group && work.row_channels() % whole == 0) {
@@ -252,18 +267,6 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
     if (!plan.split) return plan;
   }
   return plan_of_channels(work, machine, max_group, false);
-}
-
-int64_t unit_elements(const Plan &plan, const Work &work, int64_t unit) {
-  const int64_t of_row = divide_up(work.row_channels(), plan.group);
-  const int64_t group = (plan.split ? unit % plan.groups : unit) % of_row;
-  const int64_t channels = std::min(plan.group, work.row_channels() - group * plan.group);
-  if (!plan.split) return channels * work.size.per_channel();
-  const Blocks blocks = make_blocks(work.size);
-  const Blocks::Bundle bundle = blocks.bundle(unit / plan.groups, plan.at_once);
-  int64_t elements = 0;
-  for (int64_t i = 0; i < bundle.count; ++i) elements += blocks.at(bundle.block(i)).elements();
-  return channels * elements;
 }
 
 namespace {
@@ -292,19 +295,19 @@ int64_t elements_of_tile(const Work &work, int workers) {
 }  // namespace
 
 Tiles make_tiles(const Work &work, int workers) {
-  if (work.block != 1) {
-    Tiles tiles = make_tiles(of_larger_planes(work, work.block), workers);
-    tiles.size.c *= work.block;
+  if (work.channel_block != 1) {
+    Tiles tiles = make_tiles(of_larger_planes(work, work.channel_block), workers);
+    tiles.size.c *= work.channel_block;
     tiles.size.h = work.size.h;
-    tiles.channels *= work.block;
-    tiles.positions = divide_up(tiles.positions, work.block);
+    tiles.channels *= work.channel_block;
+    tiles.positions = divide_up(tiles.positions, work.channel_block);
     // Small planes of a block have many samples, which share its coefficients (ops/long_rows.h).
     constexpr int64_t kSmallPlaneOfBlock = 128, kFewestSamples = 8;
     const int64_t plane = work.size.plane(), elements = elements_of_tile(work, workers);
     if (plane < kSmallPlaneOfBlock && work.size.n >= kFewestSamples) {
-      tiles.channels = work.block;
+      tiles.channels = work.channel_block;
       tiles.positions = plane;
-      tiles.samples = even_part(work.size.n, elements / (work.block * plane), 1);
+      tiles.samples = even_part(work.size.n, elements / (work.channel_block * plane), 1);
     }
     return counted(tiles, work.rows());
   }
@@ -312,7 +315,8 @@ Tiles make_tiles(const Work &work, int workers) {
   Tiles tiles;
   tiles.size = work.size;
   tiles.size.c = c;
-  if (work.row == 0 && work.size.numel() <= kSmallestTile) {  // no division for a small call
+  if (work.channel_row == 0 &&
+      work.size.numel() <= kSmallestTile) {  // no division for a small call
     tiles.samples = work.size.n;
     tiles.channels = c;
     tiles.positions = plane;
@@ -330,7 +334,7 @@ Tiles make_tiles(const Work &work, int workers) {
     tiles.channels = even_part(c, std::min(elements, most), kLineBytes / work.element_bytes);
     tiles.positions = even_part(plane, elements / tiles.channels, 1);
   } else if (work.order == MemoryOrder::mixed) {
-    // Long runs both of channels and of positions. Of positions whole lines, because what is
+    // Long stretches both of channels and of positions. Of positions whole lines, because what is
     // written in part cannot stream. A line has 8 elements or more, so they are whole bytes of a
     // mask, too.
     constexpr int64_t kFewestPositions = 128, kChannels = 64;

@@ -7,13 +7,15 @@
 //   |        |        |        |  group  some channels, all their elements
 //   | group  | group  | group  |  block  a part of a group: whole planes, or a part of one plane
 //   |--------|        |        |  unit   what a thread takes to sum: a group, or a few blocks
-//   | block  |        |        |  tile   what a thread takes to map alone: a long run of memory
+//   | block  |        |        |  tile   what a thread takes to map alone, long stretches of memory
 //   |--------|        |        |  piece  a packed copy of some planes (ops/blockwise.h)
 //   | block  |        |        |  run    up to 128 elements of a channel (kernels/kernels.h), in
 //   +--------+--------+--------+         rows of 16, of which each of 8 lanes has two
 //
 // A series is some blocks of one channel that kernels sum in one call (Blocks::Series), a band some
-// channels of such a call (kernels::SumsJob).
+// channels of such a call (kernels::SumsJob), a turn the planes that such a call sums before its
+// next step along the samples (kernels::Runs). A channel block is another thing than a block: the
+// 16 channels of nChw16c that lie side by side in memory.
 //
 // Blocks follow from the shape alone, so that the result does not depend on threads. Units are
 // groups as a whole where that balances: a channel is then summed and normalised while it is in
@@ -33,7 +35,7 @@ constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // The blocks of a channel: either several whole planes, or a part of one plane.
 struct Blocks {
   int64_t samples = 0, plane = 0;  // the channel
-  int64_t parts_per_plane = 1;     // 1: blocks are runs of whole planes
+  int64_t parts_per_plane = 1;     // 1: blocks are whole planes
   // Elements of a part, a multiple of kBlockAlignment unless it is the whole plane.
   int64_t part = 0;
   int64_t count = 0;
@@ -104,7 +106,8 @@ inline constexpr int64_t kEffortWorthAThread = 192 * 1024;
 // us and 20; (32,64,8,8) training, 1.1 MB, 27 and 27; (64,64,8,8), 2.1 MB, 54 and 42.
 inline constexpr int64_t kEffortWorthWaking = 1 << 20;
 
-// Tensors of more bytes are not in the caches.
+// Tensors of more bytes are not in the caches, for what is fetched and copied. (What streams asks
+// Machine::cached_bytes().)
 inline constexpr int64_t kHeldBytes = 8 << 20;
 
 struct Machine {
@@ -127,7 +130,7 @@ struct Machine {
 };
 
 // Where a split plan sums rows of channels (channels_last), groups may have so many times the
-// channels of others: long runs of memory matter more there than accumulators that stay in L1
+// channels of others: long stretches of memory matter more there than accumulators that stay in L1
 // (measured: up to 25 % of the time).
 inline constexpr int64_t kWideGroup = 8;
 
@@ -162,17 +165,17 @@ struct Work {
   MemoryOrder order = MemoryOrder::planes;
   // Channels that are one after another in memory, a constant stride apart. No group reaches from
   // one such row into the next. 0: all channels are one row.
-  int64_t row = 0;
+  int64_t channel_row = 0;
   int64_t together = 1;          // channels of a set (tensor/sets.h)
-  int64_t block = 1;             // channels of a block, where channels come in blocks: nChw16c
-  int64_t merged = 1;            // channels that are seen as one here
+  int64_t channel_block = 1;     // where channels come in blocks: nChw16c has 16
+  int64_t merged = 1;            // channels that are seen as one here (of_larger_planes)
   int64_t activation_bytes = 0;  // what the activation adds to the effort, for each element
   int64_t at_once = 1;    // blocks that are summed one after another, as they share lines of memory
   int64_t map_step = 16;  // elements of a plane that a map takes at a time
   bool has_small_planes() const { return size.plane() < std::max(map_step, kSmallPlane); }
 
-  int64_t row_channels() const { return row == 0 ? size.c : row; }
-  int64_t rows() const { return row == 0 ? 1 : size.c / row; }
+  int64_t row_channels() const { return channel_row == 0 ? size.c : channel_row; }
+  int64_t rows() const { return channel_row == 0 ? 1 : size.c / channel_row; }
   int64_t output_bytes() const { return size.numel() * element_bytes; }
   int64_t bytes() const { return (reads + 1) * output_bytes(); }
 
@@ -225,8 +228,5 @@ Tiles make_tiles(const Work &work, int workers);
 inline int64_t share_begin(int64_t units, int workers, int64_t w) {
   return static_cast<int64_t>(static_cast<__int128>(units) * w / workers);
 }
-
-// Elements of a unit, for the balance.
-int64_t unit_elements(const Plan &plan, const Work &work, int64_t unit);
 
 }  // namespace bn2d

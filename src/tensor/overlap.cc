@@ -152,7 +152,7 @@ bool share_memory(const View &view, uintptr_t begin, uintptr_t end) {
 bool overlaps_itself(const View &view) {
   if (view.size.numel() == 0) return false;
   const Strides &stride = view.stride;  // the usual case at once: planes of rows, rows of elements
-  if (view.block == 0 && stride.w >= 1 && stride.h >= view.size.w * stride.w &&
+  if (view.channel_block == 0 && stride.w >= 1 && stride.h >= view.size.w * stride.w &&
       stride.c >= view.size.h * stride.h && stride.n >= view.size.c * stride.c)
     return false;
   const ByteAxes axes(view);

@@ -47,13 +47,13 @@ View contiguous_view(void *data, DType dtype, const Extents &size) {
   return view;
 }
 
-void set_blocks(View &view, int64_t block, int64_t block_stride) {
+void set_channel_blocks(View &view, int64_t block, int64_t block_stride) {
   if (view.size.c <= block) return;  // one block, or none
   if (block == 1) {
     view.stride.c = block_stride;
   } else if (block_stride != wrapping_product(block, view.stride.c)) {
-    view.block = block;
-    view.block_stride = block_stride;
+    view.channel_block = block;
+    view.channel_block_stride = block_stride;
   }
 }
 

@@ -26,26 +26,27 @@ struct View {
   Strides stride;  // c: within a block
   // Where channels come in blocks, (N, C/block, H, W, block): those of one, and from block to
   // block. 0: all channels are a constant stride apart.
-  int64_t block = 0, block_stride = 0;
+  int64_t channel_block = 0, channel_block_stride = 0;
   bool given = false;  // data may be NULL all the same where there are no elements
 
   bool exists() const { return given; }
-  int64_t channels_of_block() const { return block == 0 ? size.c : block; }
-  int64_t blocks() const { return block == 0 ? 1 : size.c / block; }
+  int64_t channels_of_block() const { return channel_block == 0 ? size.c : channel_block; }
+  int64_t channel_blocks() const { return channel_block == 0 ? 1 : size.c / channel_block; }
   std::byte *at(int64_t n, int64_t c, int64_t h, int64_t w) const {
-    const int64_t of_channel =
-        block == 0 ? c * stride.c : c / block * block_stride + c % block * stride.c;
+    const int64_t of_channel = channel_block == 0 ? c * stride.c
+                                                  : c / channel_block * channel_block_stride +
+                                                        c % channel_block * stride.c;
     return data + (n * stride.n + of_channel + h * stride.h + w * stride.w) * dtype_size(dtype);
   }
 };
 
-// The extents and strides of a view: N, C (of a block), H, W, blocks.
+// The extents and strides of a view: N, C (of a channel block), H, W, channel blocks.
 struct Axes {
   static constexpr int kCount = 5;
   int64_t extent[kCount], stride[kCount];
   explicit Axes(const View &v)
-      : extent{v.size.n, v.channels_of_block(), v.size.h, v.size.w, v.blocks()},
-        stride{v.stride.n, v.stride.c, v.stride.h, v.stride.w, v.block_stride} {}
+      : extent{v.size.n, v.channels_of_block(), v.size.h, v.size.w, v.channel_blocks()},
+        stride{v.stride.n, v.stride.c, v.stride.h, v.stride.w, v.channel_block_stride} {}
 };
 
 // Checks that extents are not negative and that their product fits 64 bits, in bytes of the widest
@@ -54,7 +55,7 @@ void check_extents(const char *what, const Extents &size);
 
 // Makes the channels of a view blocks of `block`, from the one to the next `block_stride` elements,
 // where they are not a constant stride apart all the same.
-void set_blocks(View &view, int64_t block, int64_t block_stride);
+void set_channel_blocks(View &view, int64_t block, int64_t block_stride);
 
 // View of contiguous NCHW elements.
 View contiguous_view(void *data, DType dtype, const Extents &size);

@@ -43,7 +43,7 @@ View random_view(std::mt19937 &random, std::byte *memory, bool zeros = false) {
   view.data = memory + 2 * upto(120);
   for (int64_t *stride : {&view.stride.n, &view.stride.c, &view.stride.h, &view.stride.w})
     if (zeros && random() % 3 == 0) *stride = 0;
-  if (view.size.c == 4) set_blocks(view, 2, (zeros ? 0 : 1) + upto(40));
+  if (view.size.c == 4) set_channel_blocks(view, 2, (zeros ? 0 : 1) + upto(40));
   return view;
 }
 

@@ -69,7 +69,7 @@ Scene scene_of(std::mt19937 &random, DType dtype, const std::vector<int> &order,
     next *= extents[axis] + (is_padded ? up_to(3) - 1 : 0);
   }
   s.view.stride = {strides[0], strides[1], strides[2], strides[3]};
-  if (s.view.size.c % 5 == 0) set_blocks(s.view, 5, next), next *= s.view.size.c / 5;
+  if (s.view.size.c % 5 == 0) set_channel_blocks(s.view, 5, next), next *= s.view.size.c / 5;
   const int64_t bytes = dtype_size(dtype);
   s.memory.resize(static_cast<size_t>(next * bytes));
   for (std::byte &byte : s.memory) byte = static_cast<std::byte>(random());

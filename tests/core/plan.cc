@@ -6,6 +6,7 @@
 
 #include "base/cache_line.h"
 #include "kernels/kernels.h"
+#include "plan_units.h"
 #include "support/catch.h"
 
 using namespace bn2d;

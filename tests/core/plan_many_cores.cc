@@ -8,6 +8,7 @@
 
 #include "kernels/kernels.h"
 #include "parallel/plan.h"
+#include "plan_units.h"
 #include "support/catch.h"
 
 using namespace bn2d;

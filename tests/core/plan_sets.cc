@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "parallel/plan.h"
+#include "plan_units.h"
 #include "support/catch.h"
 
 namespace {
@@ -28,9 +29,9 @@ std::vector<Case> cases() {
               if (size.c % (rows * together) != 0 || size.c % (rows * block) != 0) continue;
               if (block != 1 && order != MemoryOrder::channels) continue;
               Case c;
-              c.work.block = block;
+              c.work.channel_block = block;
               c.work.size = size;
-              c.work.row = rows == 1 ? 0 : size.c / rows;
+              c.work.channel_row = rows == 1 ? 0 : size.c / rows;
               c.work.together = together;
               c.work.order = order;
               c.work.passes = 2;
@@ -48,16 +49,16 @@ TEST_CASE("plan: rows, sets and blocks of several channels", "[plan]") {
   for (const Case &c : cases())
     for (const int64_t max_group : {int64_t{16}, int64_t{128}}) {
       const Plan plan = make_plan(c.work, c.machine, max_group);
-      INFO("C " << c.work.size.c << " row " << c.work.row << " together " << c.work.together
-                << " block " << c.work.block << " block " << c.work.block << " threads "
-                << c.machine.threads << " order " << static_cast<int>(c.work.order) << " group "
-                << plan.group);
+      INFO("C " << c.work.size.c << " row " << c.work.channel_row << " together " << c.work.together
+                << " block " << c.work.channel_block << " block " << c.work.channel_block
+                << " threads " << c.machine.threads << " order " << static_cast<int>(c.work.order)
+                << " group " << plan.group);
       const int64_t row = c.work.row_channels();
       CHECK(plan.group >= 1);
       CHECK(plan.group <= row);
       CHECK(plan.groups == c.work.rows() * ((row + plan.group - 1) / plan.group));
       CHECK(plan.blocks == make_blocks(c.work.size).count);
-      if (!plan.split) CHECK(plan.group % std::lcm(c.work.together, c.work.block) == 0);
+      if (!plan.split) CHECK(plan.group % std::lcm(c.work.together, c.work.channel_block) == 0);
       if (!plan.split) CHECK(plan.group <= max_group);
       int64_t elements = 0;
       for (int64_t unit = 0; unit < plan.units(); ++unit)
@@ -71,9 +72,9 @@ TEST_CASE("plan: rows, sets and blocks of several channels", "[plan]") {
 TEST_CASE("plan: tiles of several rows and blocks", "[plan]") {
   for (const Case &c : cases()) {
     const Tiles tiles = make_tiles(c.work, c.machine.threads);
-    INFO("C " << c.work.size.c << " row " << c.work.row << " block " << c.work.block << " order "
-              << static_cast<int>(c.work.order));
-    if (c.work.block != 1) CHECK(tiles.channels % c.work.block == 0);
+    INFO("C " << c.work.size.c << " row " << c.work.channel_row << " block " << c.work.channel_block
+              << " order " << static_cast<int>(c.work.order));
+    if (c.work.channel_block != 1) CHECK(tiles.channels % c.work.channel_block == 0);
     const int64_t row = c.work.row_channels();
     std::vector<int64_t> seen(static_cast<size_t>(c.work.size.c));
     for (int64_t i = 0; i < tiles.count; ++i) {
