@@ -186,14 +186,14 @@ void check_and_run(const OfForward &of, DType own, bool needs_x, void (*run)(con
   call->weight = array_of(own, of.weight);
   call->saved = saved_statistics(of.saved_mean, of.saved_invstd);
   const Fused &fused = call->fused;
-  call->knows_argument = of.has_argument && (fused.is_pointwise() || (fused.has_sides() && !of.z));
-  if (call->knows_argument) {
+  call->knows_bias = of.has_argument && (fused.is_pointwise() || (fused.has_sides() && !of.z));
+  if (call->knows_bias) {
     call->z = optional_view_of("z", of.z);
     call->bias = array_of(own, of.bias);
   }
   check(*call);
-  const Doubles weights(call->weight, call->dy.size, call->knows_argument, 1),
-      biases(call->bias, call->dy.size, call->knows_argument, 0);
+  const Doubles weights(call->weight, call->dy.size, call->knows_bias, 1),
+      biases(call->bias, call->dy.size, call->knows_bias, 0);
   call->saved.weight = weights.data();
   call->saved.bias = biases.data();
   run(*call);

@@ -310,7 +310,6 @@ int64_t *BatchNormBase::checked_counter(int64_t batches) const {
 std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {
   std::unique_ptr<Record> record = records_->take();
   record->module_id = id_;
-  record->dtype = call.x.dtype;
   record->x = call.x;
   record->x_is_overwritten = call.y.data == call.x.data;
   record->fused = call.fused;

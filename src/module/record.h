@@ -11,7 +11,6 @@ namespace bn2d {
 
 struct Record {
   uint64_t module_id = 0;
-  DType dtype = DType::f32;
   // Borrowed; y only where the side of the activation is read off it, z where the activation is
   // pointwise.
   View x, y, z;

@@ -1,6 +1,5 @@
 // The partial results of operations whose sums are simply added: backward and double backward.
 #pragma once
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>

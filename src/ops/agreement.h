@@ -1,7 +1,7 @@
 // One tensor that is read in another layout than all the others of a call.
 #pragma once
 #include "ops/blockwise.h"
-#include "ops/settings.h"
+#include "parallel/pool.h"
 
 namespace bn2d {
 
@@ -24,8 +24,5 @@ class Agreement {
   View from_;
   const View &to_;
 };
-
-// Copies all elements, where one of both tensors has contiguous planes.
-void copy_elements(const View &from, const View &to, const Pool &pool, int32_t thread_limit);
 
 }  // namespace bn2d

@@ -7,15 +7,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <new>
 #include <optional>
 
-#include "base/error.h"
 #include "kernels/safe_range.h"
 #include "ops/additive_partial.h"
 #include "ops/agreement.h"
 #include "ops/channels_of_sets.h"
 #include "ops/exact_mean.h"
+#include "ops/expanded_tensors.h"
 #include "ops/extreme.h"
 #include "ops/last_set.h"
 #include "ops/merge.h"
@@ -24,7 +23,6 @@
 #include "ops/parts.h"
 #include "ops/pointwise.h"
 #include "ops/reordered.h"
-#include "ops/repeats.h"
 #include "ops/schedule.h"
 #include "ops/sets_as_planes.h"
 #include "ops/unbounded_statistics.h"
@@ -82,9 +80,10 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                         coefficients.of_regular(), numbers.sum_g, numbers.sum_g_xhat});
     for (int64_t i = 0; call_.sums && i < g.channels; ++i) save_products(g.channel + i, *sums, i);
     set_side_of_map(g, coefficients, kernels::coefficient::b_side_sign);
-    for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
+    coefficients.for_each_extreme(g.channels, [&](int64_t i) {
       coefficients.is_extreme[i] = set_extreme(blockwise, g.channel + i, i, sums != nullptr,
                                                coefficients.from(i), own, &numbers);
+    });
     if (sums == nullptr) return;
     if (kept_dbias_.exists()) kept_dbias_.keep(g, numbers.sum_g);
     if (kept_dweight_.exists()) kept_dweight_.keep(g, numbers.sum_g_xhat);
@@ -411,7 +410,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   if (operation.has_sums && !tensors.x.exists()) tensors.x = call.dy;
   if (!operation.has_sums && !operation.has_map) return;  // so it is in each of the calls
   const Sets sets = merge_samples(call.sets.of(call.dy.size), &tensors);
-  const Repeats repeats(tensors, sets.size);
+  const ExpandedTensors expanded(tensors, sets.size);
   const bool is_dy = call.dx.data == call.dy.data || call.dz.data == call.dy.data;
   const bool is_pointwise = call.fused.is_pointwise();
   tensors.lends_out = is_pointwise && operation.has_sums && call.dx.exists() && !is_dy;

@@ -57,15 +57,15 @@ Blockwise::Mode Blockwise::mode_for(int count, bool has_mask) const {
   return planes ? Mode::planes : Mode::packed;
 }
 
-void Blockwise::set_stream(const View &view, const Group &group, const Blocks::Block &block,
-                           kernels::Strided &stream) const {
+void Blockwise::set_strided(const View &view, const Group &group, const Blocks::Block &block,
+                            kernels::Strided &strided) const {
   if (!view.exists()) return;
   const Place place = place_of(group.channel);
-  stream.data = view.at(place.sample + block.first_sample, place.channel, 0, 0) +
-                block.position * view.stride.w * dtype_size(dtype_);
-  stream.channel = view.stride.c;
-  stream.sample = view.stride.n;
-  stream.position = view.stride.w;
+  strided.data = view.at(place.sample + block.first_sample, place.channel, 0, 0) +
+                 block.position * view.stride.w * dtype_size(dtype_);
+  strided.channel = view.stride.c;
+  strided.sample = view.stride.n;
+  strided.position = view.stride.w;
 }
 
 template <class Job>
@@ -74,10 +74,10 @@ Job Blockwise::job_of(const Group &group, const Blocks::Block &block) const {
   job.channels = group.channels;
   job.samples = block.samples;
   job.length = block.length;
-  set_stream(tensors_.x, group, block, job.x);
-  set_stream(tensors_.g, group, block, job.g);
-  set_stream(tensors_.side, group, block, job.side);
-  set_stream(tensors_.v, group, block, job.v);
+  set_strided(tensors_.x, group, block, job.x);
+  set_strided(tensors_.g, group, block, job.g);
+  set_strided(tensors_.side, group, block, job.side);
+  set_strided(tensors_.v, group, block, job.v);
   job.slope = tensors_.slope;
   return job;
 }
@@ -106,9 +106,9 @@ bool Blockwise::has_bands_of_blocks(kernels::SumsOf op, const Group &group) cons
   return has;
 }
 
-// From three places inside of the block: at its ends, images have borders. Thirteenths: a quarter
-// of many samples is a whole one, that is a corner of an image each time, and a quarter of many
-// images is the border of a row.
+// From three places: at 3, 7 and 11 thirteenths of the samples, and of the positions. Not at the
+// ends, where images have borders. Not at quarters: where extents are powers of two, these are the
+// first positions of an image or of its rows, borders again.
 void Blockwise::read_pivots(const Group &group, int64_t index, const Blocks::Series &series,
                             const Accumulators &accumulators) const {
   const View &x = tensors_.x;
@@ -181,11 +181,11 @@ void Blockwise::add(kernels::SumsOf op, const Group &group, int64_t index,
   }
   for (int k = 0; k < kReadTensors && has_bands(group, series); ++k) {
     const Bands bands = bands_of(tensors_.*kTensors[k], group, series);
-    kernels::Strided &stream = job.*kernels::SumsJob::kTensors[k];
+    kernels::Strided &strided = job.*kernels::SumsJob::kTensors[k];
     job.channels = bands.channels;
     job.bands = bands.count;
-    stream.channel = bands.channel_stride;
-    stream.band = bands.stride;
+    strided.channel = bands.channel_stride;
+    strided.band = bands.stride;
   }
   job.accumulators = accumulators.lanes;
   job.accumulator_stride = accumulators.stride;
@@ -241,8 +241,8 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
   if (mode_ == Mode::packed && !has_rows_)
     return packed_map(op, group, block, coefficients, streaming, packed_in(buffer));
   auto job = job_of<kernels::MapJob>(group, block);
-  set_stream(tensors_.out, group, block, job.out);
-  set_stream(tensors_.out2, group, block, job.out2);
+  set_strided(tensors_.out, group, block, job.out);
+  set_strided(tensors_.out2, group, block, job.out2);
   job.coefficients = coefficients.regular;
   job.coefficient_stride = coefficients.stride;
   if (has_gradients) {

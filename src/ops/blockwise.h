@@ -130,6 +130,11 @@ struct MapCoefficients {
     const void *found = std::memchr(is_extreme + first, 1, static_cast<size_t>(channels - first));
     return found ? static_cast<const uint8_t *>(found) - is_extreme - first : channels - first;
   }
+  // Calls f(channel) for the extreme ones of the first `channels`.
+  template <class F>
+  void for_each_extreme(int64_t channels, const F &f) const {
+    for (int64_t c = 0; (c += regular_channels(c, channels)) < channels; ++c) f(c);
+  }
   kernels::ChannelCoefficients of_regular() const {
     return {regular, stride, size == 8, is_extreme};
   }
@@ -191,7 +196,7 @@ class Blockwise {
                                               : MemoryOrder::neither;
   }
   // Whether the tensors have no layout in common in which they could be read in place.
-  bool is_packed() const { return mode_ == Mode::packed; }
+  bool needs_packing() const { return mode_ == Mode::packed; }
   // Most channels of a group, but for wide ones (kWideGroup).
   int64_t max_group() const { return max_group_; }
   // Blocks of a bundle.
@@ -278,7 +283,6 @@ class Blockwise {
     return kernels::is_bounded(tensors_.activation) &&
            dtype_size(dtype_) == arithmetic_size(dtype_);
   }
-  // Bytes of a tensor. What the caches hold takes a tenth longer if it is fetched in vain.
   int64_t tensor_bytes() const { return size_.numel() * dtype_size(dtype_); }
   void set_activation(kernels::MapJob &job) const;
   void map_regular(kernels::MapOf op, const Group &group, const Blocks::Block &block,
@@ -292,7 +296,8 @@ class Blockwise {
   void set_channels(const Accumulators &accumulators, int64_t c, kernels::SumsJob &job) const;
   void read_pivots(const Group &group, int64_t index, const Blocks::Series &series,
                    const Accumulators &accumulators) const;
-  // Whether what the sums read is fetched ahead: where the caches do not hold it.
+  // Whether what the sums read is fetched ahead: where the caches do not hold it. What they hold
+  // takes a tenth longer if it is fetched in vain.
   bool fetches() const { return (tensors_.g.exists() ? 2 : 1) * tensor_bytes() > 2 * kHeldBytes; }
   void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
                    const Accumulators &accumulators, bool in_double, const Packed &packed) const;
@@ -333,14 +338,14 @@ class Blockwise {
                                   int64_t element_bytes, std::byte *signs) const;
   [[gnu::cold]] void pack_signs(const kernels::TypeKernels &kernels, const std::byte *signs,
                                 int64_t element_bytes, const Piece &piece) const;
-  // Sets a stream that has no data. (Returned, it was copied in vectors before the single numbers
+  // Sets one that has no data. (Returned, it was copied in vectors before the single numbers
   // that had just been stored were there: eval of (1,16,8,8) took 471 ns, not 447.)
-  void set_stream(const View &view, const Group &group, const Blocks::Block &block,
-                  kernels::Strided &stream) const;
-  kernels::Strided stream(const View &view, const Group &group, const Blocks::Block &block) const {
-    kernels::Strided stream;
-    set_stream(view, group, block, stream);
-    return stream;
+  void set_strided(const View &view, const Group &group, const Blocks::Block &block,
+                   kernels::Strided &strided) const;
+  kernels::Strided strided(const View &view, const Group &group, const Blocks::Block &block) const {
+    kernels::Strided strided;
+    set_strided(view, group, block, strided);
+    return strided;
   }
   // Where in the tensors the samples of a channel of a set begin.
   struct Place {
@@ -378,8 +383,8 @@ class Blockwise {
     return tensors_.lends_out && mode_ != Mode::packed &&
            dtype_size(dtype_) == arithmetic_size(dtype_);
   }
-  kernels::Strided box_stream(std::byte *buffer, const Group &group,
-                              const Blocks::Block &box) const;
+  kernels::Strided box_strided(std::byte *buffer, const Group &group,
+                               const Blocks::Block &box) const;
   Box box_of(const Group &group, const Blocks::Block &box) const;
   kernels::Strided read_box(const View &view, const Group &group, const Blocks::Block &box,
                             std::byte *buffer, PointwiseBuffers &own) const;
@@ -406,7 +411,7 @@ class Blockwise {
   bool transposes_ = false;  // packed, and a tensor has its channels contiguous
   bool has_rows_ = false;    // packed, but each row of a plane is contiguous in all tensors
   // What has memory for packed copies: no contiguous planes, or the elements of a mask.
-  bool is_packed_[std::size(kTensors)] = {};
+  bool needs_packing_[std::size(kTensors)] = {};
   int64_t max_group_ = kernels::kMaxGroup, at_once_ = 1;
   int64_t stage_bytes_ = 0;  // of one tensor; 0: nothing is staged
   int64_t staged_tensors_ = 0;

@@ -19,40 +19,40 @@ static_assert(kTensors[kSide] == &Tensors::side && kTensors[kOut2] == &Tensors::
 
 // A packed copy: sample after sample of each channel.
 PackedStrides strides_of(const Box &box) { return {box.samples * box.length, box.length}; }
-kernels::Strided packed_stream(std::byte *buffer, const Box &box) {
-  kernels::Strided stream;
-  stream.data = buffer;
-  stream.channel = strides_of(box).channel;
-  stream.sample = strides_of(box).sample;
-  stream.position = 1;
-  return stream;
+kernels::Strided packed_strided(std::byte *buffer, const Box &box) {
+  kernels::Strided strided;
+  strided.data = buffer;
+  strided.channel = strides_of(box).channel;
+  strided.sample = strides_of(box).sample;
+  strided.position = 1;
+  return strided;
 }
 
 // Where a piece of a tensor is in memory: in place where its planes are contiguous, else packed.
-kernels::Strided piece_stream(const View &view, const Blockwise::Piece &piece, std::byte *buffer) {
+kernels::Strided piece_strided(const View &view, const Blockwise::Piece &piece, std::byte *buffer) {
   if (!view.exists()) return {};
-  if (!has_contiguous_planes(view)) return packed_stream(buffer, piece);
-  kernels::Strided stream;
-  stream.data = view.at(piece.n, piece.channel, 0, 0) + piece.position * dtype_size(view.dtype);
-  stream.channel = view.stride.c;
-  stream.sample = view.stride.n;
-  stream.position = 1;
-  return stream;
+  if (!has_contiguous_planes(view)) return packed_strided(buffer, piece);
+  kernels::Strided strided;
+  strided.data = view.at(piece.n, piece.channel, 0, 0) + piece.position * dtype_size(view.dtype);
+  strided.channel = view.stride.c;
+  strided.sample = view.stride.n;
+  strided.position = 1;
+  return strided;
 }
 
 // Whether all its planes begin with a cache line: else the ends of each would be written in part.
-bool begins_lines(const kernels::Strided &stream, int64_t element) {
+bool begins_lines(const kernels::Strided &strided, int64_t element) {
   const auto is_whole = [](int64_t bytes) { return bytes % kLineBytes == 0; };
-  return is_whole(static_cast<int64_t>(reinterpret_cast<uintptr_t>(stream.data))) &&
-         is_whole(stream.channel * element) && is_whole(stream.sample * element);
+  return is_whole(static_cast<int64_t>(reinterpret_cast<uintptr_t>(strided.data))) &&
+         is_whole(strided.channel * element) && is_whole(strided.sample * element);
 }
 
-// As piece_stream(), for a tensor that is read: its elements are packed first.
+// As piece_strided(), for a tensor that is read: its elements are packed first.
 kernels::Strided read_piece(const View &view, const Blockwise::Piece &piece, bool is_far,
                             std::byte *buffer) {
-  const kernels::Strided stream = piece_stream(view, piece, buffer);
-  if (stream.data == buffer) gather(view, piece, strides_of(piece), buffer, {is_far, false});
-  return stream;
+  const kernels::Strided strided = piece_strided(view, piece, buffer);
+  if (strided.data == buffer) gather(view, piece, strides_of(piece), buffer, {is_far, false});
+  return strided;
 }
 
 // Elements of one channel as doubles, and back.
@@ -68,9 +68,9 @@ void store_doubles(const double *from, std::byte *unconverted, const View &view,
 }
 
 // What was packed, back to where it belongs.
-void write_piece(const kernels::Strided &stream, const View &view, const Blockwise::Piece &piece,
+void write_piece(const kernels::Strided &strided, const View &view, const Blockwise::Piece &piece,
                  const std::byte *buffer, bool streaming) {
-  if (stream.data == buffer) scatter(buffer, strides_of(piece), view, piece, {false, streaming});
+  if (strided.data == buffer) scatter(buffer, strides_of(piece), view, piece, {false, streaming});
 }
 
 // Calls f(sample, channel, first element in the packed copy) for the parts of planes that a piece
@@ -90,17 +90,17 @@ void Blockwise::set_packed() {
   for (size_t k = 0; k < std::size(kTensors); ++k) {
     const View &view = tensors_.*kTensors[k];
     if (!view.exists()) continue;
-    is_packed_[k] = !has_contiguous_planes(view);
-    transposes_ = transposes_ || (is_packed_[k] && view.stride.c == 1);
+    needs_packing_[k] = !has_contiguous_planes(view);
+    transposes_ = transposes_ || (needs_packing_[k] && view.stride.c == 1);
     has_rows_ = has_rows_ && view.stride.w == 1 && view.channel_block == 0;
   }
-  if (tensors_.side_mask != nullptr) is_packed_[kSide] = true;
-  if (tensors_.sign_mask != nullptr) is_packed_[kOut2] = true;
+  if (tensors_.side_mask != nullptr) needs_packing_[kSide] = true;
+  if (tensors_.sign_mask != nullptr) needs_packing_[kOut2] = true;
   // Rows of channels are read the better, the more channels at once: eval of (32,64,56,56) to
   // planes takes 0.5 of the time with 32 KB that it takes with 8.
   constexpr int32_t kLargest = 32 * 1024;
   static_assert(kBufferBytes / static_cast<int64_t>(std::size(kTensors)) >= kSmallestPieceBytes);
-  const auto count = std::count(std::begin(is_packed_), std::end(is_packed_), true);
+  const auto count = std::count(std::begin(needs_packing_), std::end(needs_packing_), true);
   const int64_t share = kBufferBytes / std::max<int64_t>(count, 1) / kLineBytes * kLineBytes;
   piece_bytes_ = static_cast<int32_t>(std::min<int64_t>(share, kLargest));
   if (!transposes_) max_group_ = 16;
@@ -114,7 +114,7 @@ Blockwise::Packed Blockwise::packed_in(void *buffer) const {
   std::byte *areas[std::size(kTensors)], *next = static_cast<std::byte *>(buffer);
   for (size_t k = 0; k < std::size(kTensors); ++k) {
     areas[k] = next;
-    if (is_packed_[k]) next += piece_bytes_;
+    if (needs_packing_[k]) next += piece_bytes_;
   }
   return {{areas[0], areas[1], areas[kSide], areas[3]}, {areas[4], areas[kOut2]}, nullptr};
 }
@@ -147,7 +147,7 @@ void Blockwise::set_stage() {
   if (has_lines_of_samples_) at_once_ = std::min((of_line + samples - 1) / samples, rows);
   const int64_t bytes = at_once_ * samples * blocks_.part * dtype_size(dtype_);
   max_group_ = std::clamp<int64_t>(kStageBytes / bytes, 1, kernels::kMaxGroup);
-  stage_bytes_ = divide_up(max_group_ * bytes, kLineBytes) * kLineBytes;
+  stage_bytes_ = in_lines(max_group_ * bytes);
 }
 
 template <class F>
@@ -181,7 +181,7 @@ void Blockwise::set_staged(const Staged &staged, const Blocks::Block &block,
                 bytes = samples * staged.box.length * dtype_size(dtype_);
   for_each_staged(staged.memory,
                   [&](kernels::Strided kernels::SumsJob::*tensor, const View &, std::byte *memory) {
-                    job.*tensor = packed_stream(memory + bytes, staged.box);
+                    job.*tensor = packed_strided(memory + bytes, staged.box);
                   });
 }
 
@@ -201,7 +201,7 @@ Job Blockwise::job_of_piece(const Piece &piece, bool reads_v, const Packed &pack
   if (reads_v) job.v = read(tensors_.v, packed.read[3]);
   if (tensors_.side_mask != nullptr) {
     expand_signs(kernels_, piece, dtype_size(dtype_), packed.read[2]);
-    job.side = packed_stream(packed.read[2], piece);
+    job.side = packed_strided(packed.read[2], piece);
   } else if (tensors_.side.exists() && tensors_.x.exists() &&
              same_elements(tensors_.side, tensors_.x)) {
     job.side = job.x;  // packed once
@@ -217,7 +217,7 @@ kernels::MapJob Blockwise::job_of_extreme_piece(const Piece &piece, const Packed
   const auto read = [&](const View &view, std::byte *to) {
     if (!view.exists()) return kernels::Strided();
     load_doubles(view, piece, packed.unconverted, reinterpret_cast<double *>(to));
-    return packed_stream(to, piece);
+    return packed_strided(to, piece);
   };
   kernels::MapJob job;
   job.channels = 1;
@@ -229,7 +229,7 @@ kernels::MapJob Blockwise::job_of_extreme_piece(const Piece &piece, const Packed
   job.v = read(tensors_.v, packed.read[3]);
   if (tensors_.side_mask != nullptr) {
     expand_signs(*kernels::active().f64, piece, sizeof(double), packed.read[2]);
-    job.side = packed_stream(packed.read[2], piece);
+    job.side = packed_strided(packed.read[2], piece);
   }
   job.slope = tensors_.slope;
   if (!is_pointwise()) {
@@ -371,21 +371,21 @@ void Blockwise::map_piece(kernels::MapOf op, const Piece &piece, const Packed &p
                                                             ? kLines * kLineBytes / element
                                                             : piece.channels;
   const kernels::Strided &read = whole.x.data ? whole.x : whole.g;
-  const bool is_packed = read.data == packed.read[0] || read.data == packed.read[1];
+  const bool reads_copy = read.data == packed.read[0] || read.data == packed.read[1];
   const auto bytes_to = [&](int64_t channels) { return channels * read.channel * element; };
   kernels::MapJob job = whole;
   for (int64_t c = 0; c < piece.channels; c += job.channels) {
     job.channels = std::min(at_once, piece.channels - c);
     const bool is_last = c + job.channels == piece.channels;
-    if (!is_packed)
+    if (!reads_copy)
       job.prefetch = is_last ? bytes_to(piece.next_channel - c) + piece.next_position * element
                              : bytes_to(job.channels);
     kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
     for (const auto tensor : kernels::MapJob::kTensors) {
-      kernels::Strided &stream = job.*tensor;
-      if (stream.data != nullptr)
-        stream.data =
-            static_cast<std::byte *>(stream.data) + job.channels * stream.channel * element;
+      kernels::Strided &strided = job.*tensor;
+      if (strided.data != nullptr)
+        strided.data =
+            static_cast<std::byte *>(strided.data) + job.channels * strided.channel * element;
     }
     job.coefficients = static_cast<const std::byte *>(job.coefficients) +
                        job.channels * dtype_size(arithmetic_dtype(dtype_));
@@ -400,9 +400,9 @@ void Blockwise::packed_map(kernels::MapOf op, const Group &group, const Blocks::
     set_activation(job);
     job.coefficients = coefficients.from(piece.in_group).regular;
     job.coefficient_stride = coefficients.stride;
-    job.out = piece_stream(tensors_.out, piece, packed.written[0]);
-    job.out2 = tensors_.sign_mask ? packed_stream(packed.written[1], piece)
-                                  : piece_stream(tensors_.out2, piece, packed.written[1]);
+    job.out = piece_strided(tensors_.out, piece, packed.written[0]);
+    job.out2 = tensors_.sign_mask ? packed_strided(packed.written[1], piece)
+                                  : piece_strided(tensors_.out2, piece, packed.written[1]);
     job.streaming = streaming && job.out.data != nullptr && job.out.data != packed.written[0] &&
                     begins_lines(job.out, dtype_size(dtype_));
     map_piece(op, piece, packed, job);
@@ -421,8 +421,8 @@ void Blockwise::map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Bl
     auto job = job_of_extreme_piece(piece, packed);
     job.coefficients = coefficients.extreme;
     job.coefficient_stride = coefficients.stride;
-    if (tensors_.out.exists()) job.out = packed_stream(packed.written[0], piece);
-    if (has_out2) job.out2 = packed_stream(packed.written[1], piece);
+    if (tensors_.out.exists()) job.out = packed_strided(packed.written[0], piece);
+    if (has_out2) job.out2 = packed_strided(packed.written[1], piece);
     if (dtype_ == DType::f64) {
       unbounded::map(op, job, coefficients.exponents);
     } else {

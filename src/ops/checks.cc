@@ -64,7 +64,7 @@ void check_leading(const char *what, const View &view) {
   check_layout(what, view);
 }
 
-void check_has_mask(const Fused &fused, const uint8_t *mask) {
+void check_no_mask(const Fused &fused, const uint8_t *mask) {
   if (fused.is_pointwise() && mask != nullptr)
     fail(Status::invalid_argument, "mask is given, but %s has no two sides", name_of(fused));
 }
@@ -118,19 +118,13 @@ void check_values(const ForwardCall &call) {
 template <class Call>
 void check_argument(const Call &call, const char *backward) {
   if (!call.fused.is_pointwise()) return;
-  if (call.saved.bias == nullptr && !call.knows_argument)
+  if (call.saved.bias == nullptr && !call.knows_bias)
     fail(Status::invalid_argument,
          "activation is %s, whose backward needs z and bias: bn2d_batch_norm_%s_act and "
          "bn2d_group_norm_%s_act take them",
          name_of(call.fused), backward, backward);
-  check_has_mask(call.fused, call.mask);
+  check_no_mask(call.fused, call.mask);
   if (call.z.exists()) check_read("z", call.z, "dy", call.dy);
-}
-
-// Whether a backward reads the side of the activation off y.
-template <class Call>
-bool reads_y(const Call &call) {
-  return call.fused.has_sides() && !call.side_of_x() && call.mask == nullptr;
 }
 
 // The memory of the tensors and arrays of a call: first what it reads, then what it writes. What is
@@ -261,7 +255,7 @@ void check_memory(const ForwardCall &call) {
 // What both backward passes read beside their tensors.
 template <class Call>
 void add_side_and_statistics(const Call &call, Footprint &memory) {
-  if (reads_y(call)) memory.reads("y", call.y);
+  if (call.reads_y()) memory.reads("y", call.y);
   memory.reads_mask(call.mask);
   memory.reads("weight", call.weight);
   memory.reads_of_sets("saved_mean", call.saved.mean);
@@ -325,7 +319,6 @@ namespace {
 // What backward reads again stays as it is.
 void check_kept(const ForwardCall &call) {
   const bool is_pointwise = call.fused.is_pointwise();
-  check_has_mask(call.fused, call.mask);
   if (!call.keeps_x || call.x.size.numel() == 0) return;
   if ((call.batch_statistics || is_pointwise) && same_elements(call.y, call.x))
     fail(Status::overlap, "y and x are both at %p, but backward %s needs x unchanged",
@@ -345,6 +338,7 @@ void check(const ForwardCall &call) {
   check_fused(call.fused, call.x.dtype);
   if (call.z.exists()) check_read("z", call.z, "x", call.x);
   if (call.y.exists()) check_written("y", call.y, "x", call.x);
+  check_no_mask(call.fused, call.mask);
   check_kept(call);
   check_memory(call);
   if (call.batch_statistics && !call.given.exist() && !call.moments) check_values(call);

@@ -17,12 +17,12 @@
 #include "ops/additive_partial.h"
 #include "ops/double_backward_in_steps.h"
 #include "ops/exact_mean.h"
+#include "ops/expanded_tensors.h"
 #include "ops/last_set.h"
 #include "ops/merge.h"
 #include "ops/operations.h"
 #include "ops/parameter_gradients.h"
 #include "ops/reordered.h"
-#include "ops/repeats.h"
 #include "ops/schedule.h"
 
 namespace bn2d {
@@ -138,9 +138,9 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
     if (is_wide()) out.extreme = nullptr;
     store(group, value, out);
     set_side_of_map(group, coefficients, d_side_sign);
-    for (int64_t i = 0; (i += coefficients.regular_channels(i, group.channels)) < group.channels;
-         ++i)
+    coefficients.for_each_extreme(group.channels, [&](int64_t i) {
       set_extreme(group.channel + i, i, value, coefficients.from(i));
+    });
     if (kept_dweight_.exists()) kept_dweight_.keep(group, dweight);
     if (sets_.batches() == 1) blend_into(call_.dweight, group, call_.blend, dweight);
   }
@@ -214,7 +214,7 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   tensors.out2 = call.dx;
   set_side(call, tensors);
   const Sets sets = merge_samples(call.sets.of(size), &tensors);
-  const Repeats repeats(tensors, sets.size);
+  const ExpandedTensors expanded(tensors, sets.size);
   const Blockwise blockwise(tensors, sets, call.dy.dtype);
   const Reordered reordered(blockwise, tensors, call.dy.dtype);
   const DoubleBackward operation(call);

@@ -16,9 +16,8 @@ class Steps {
       : call_(call),
         finds_h_(call.fused.is_curved() && (call.dx.exists() || call.dz.exists() ||
                                             call.dweight.exists() || call.dbias.exists())),
-        reads_y_(call.fused.has_sides() && !call.side_of_x() && call.mask == nullptr),
-        tensors_(call.dy.size, call.dy.dtype, call.pool ? *call.pool : process_pool(),
-                 call.thread_limit),
+        reads_y_(call.reads_y()),
+        tensors_(call.dy.size, call.dy.dtype, pool_or_default(call.pool), call.thread_limit),
         half_bytes_(most_half_bytes()),
         scratch_(static_cast<size_t>(packed_count() * tensors_.bytes() + half_bytes_ +
                                      kSums * channels() * 8)),
@@ -167,11 +166,8 @@ class Steps {
 
   void blend_sums() const {
     for (int64_t c = 0; c < channels(); ++c) dweight_[c] += dweight_of_h_[c];
-    for (int64_t c = 0; c < channels(); c += kernels::kMaxGroup) {
-      const Group group = {c, std::min<int64_t>(kernels::kMaxGroup, channels() - c)};
-      blend_into(call_.dweight, group, call_.blend, dweight_ + c);
-      blend_into(call_.dbias, group, call_.blend, dbias_ + c);
-    }
+    blend_all_into(call_.dweight, channels(), call_.blend, dweight_);
+    blend_all_into(call_.dbias, channels(), call_.blend, dbias_);
   }
 
   const DoubleBackwardCall &call_;

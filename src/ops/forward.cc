@@ -3,18 +3,17 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <new>
 
 #include "kernels/safe_range.h"
 #include "ops/agreement.h"
 #include "ops/channels_of_sets.h"
+#include "ops/expanded_tensors.h"
 #include "ops/extreme.h"
 #include "ops/last_set.h"
 #include "ops/merge.h"
 #include "ops/operations.h"
 #include "ops/parts.h"
 #include "ops/reordered.h"
-#include "ops/repeats.h"
 #include "ops/schedule.h"
 #include "ops/sets_as_planes.h"
 
@@ -118,11 +117,12 @@ class Forward {
                            coefficients.of_regular()});
     if (call_.saved.side) save_side(g, coefficients);
     if (is_wide_ && is_of_x) mark_tiny_means(g, s, coefficients);
-    for (int64_t i = 0; (i += coefficients.regular_channels(i, g.channels)) < g.channels; ++i)
+    coefficients.for_each_extreme(g.channels, [&](int64_t i) {
       coefficients.is_extreme[i] = is_wide_
                                        ? set_unbounded(blockwise, g.channel + i, i, is_of_x,
                                                        &numbers, coefficients.from(i), own)
                                        : set_extreme(g.channel + i, i, &s, coefficients.from(i));
+    });
     if (moments && sets_.batches() == 1) update_running(g, &numbers);
     if (moments && kept_mean_.exists()) kept_mean_.keep(g, s.mean);
     if (moments && kept_var_.exists())
@@ -431,7 +431,7 @@ void save_parameters(const ForwardCall &call) {
   tensors.slope = call.fused.factor();
   tensors.bound = call.fused.bound(call.x.dtype);
   const Sets sets = merge_samples(call.sets.of(call.x.size), &tensors);
-  const Repeats repeats(tensors, sets.size);
+  const ExpandedTensors expanded(tensors, sets.size);
   const Forward operation(call);
   const bool is_input = call.y.data == call.x.data || call.y.data == call.z.data;
   const Agreement agreement(operation.has_sums && !is_input, &tensors);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <new>
 
+#include "base/cache_line.h"
 #include "base/scratch.h"
 #include "ops/operations.h"
 #include "ops/parameter_gradients.h"
@@ -50,7 +51,7 @@ template <class Call, size_t kViews, size_t kGradients>
   const int64_t rest = call.sets.rest(size), whole = size.n - rest,
                 batches = whole / call.sets.samples;
   // Two calls, which would be two kilobytes of stack, and the gradients.
-  constexpr size_t kCallBytes = (2 * sizeof(Call) + 63) / 64 * 64;
+  constexpr auto kCallBytes = static_cast<size_t>(in_lines(2 * sizeof(Call)));
   const Scratch scratch(kCallBytes + 2 * kGradients * static_cast<size_t>(size.c) * sizeof(double));
   Call *const parts = static_cast<Call *>(scratch.data());
   for (int k = 0; k < 2; ++k) new (parts + k) Call(call);
@@ -73,11 +74,8 @@ template <class Call, size_t kViews, size_t kGradients>
     if (!(call.*gradient).exists()) continue;
     double *const of_first = static_cast<double *>((parts[0].*gradient).data);
     const double *const of_last = static_cast<const double *>((parts[1].*gradient).data);
-    for (int64_t c = 0; c < size.c; c += kernels::kMaxGroup) {
-      const Group g = {c, std::min<int64_t>(kernels::kMaxGroup, size.c - c)};
-      for (int64_t i = c; i < c + g.channels; ++i) of_first[i] += of_last[i];
-      blend_into(call.*gradient, g, call.blend, of_first + c);
-    }
+    for (int64_t c = 0; c < size.c; ++c) of_first[c] += of_last[c];
+    blend_all_into(call.*gradient, size.c, call.blend, of_first);
   }
 }
 

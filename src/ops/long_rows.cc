@@ -15,13 +15,13 @@ using kernels::Strided;
 
 // Whether `holds` is true of each tensor that takes part.
 template <class F>
-bool all_streams(const MapJob &job, const F &holds) {
-  for (const auto stream : MapJob::kTensors)
-    if ((job.*stream).data != nullptr && !holds(job.*stream)) return false;
+bool all_strided(const MapJob &job, const F &holds) {
+  for (const auto tensor : MapJob::kTensors)
+    if ((job.*tensor).data != nullptr && !holds(job.*tensor)) return false;
   return true;
 }
 
-// `count` rows of `elements` elements, from element `first` of sample `n` on. next(stream):
+// `count` rows of `elements` elements, from element `first` of sample `n` on. next(tensor):
 // elements from row to row.
 template <class F>
 MapJob rows_of(const MapJob &job, int64_t n, int64_t first, int64_t elements, int64_t count,
@@ -30,11 +30,11 @@ MapJob rows_of(const MapJob &job, int64_t n, int64_t first, int64_t elements, in
   rows.channels = elements;
   rows.samples = 1;
   rows.length = count;
-  for (const auto stream : MapJob::kTensors) {
-    Strided &s = rows.*stream;
+  for (const auto tensor : MapJob::kTensors) {
+    Strided &s = rows.*tensor;
     if (s.data == nullptr) continue;
     s.data = static_cast<char *>(s.data) + (n * s.sample + first) * element_bytes;
-    s.sample = s.position = next(job.*stream);
+    s.sample = s.position = next(job.*tensor);
     s.channel = 1;
   }
   return rows;
@@ -67,7 +67,7 @@ void expand(Layout layout, const MapJob &job, int64_t first, int64_t channels, i
 // Whether the samples of all tensors are so many elements apart, and the positions of a plane next
 // to one another.
 bool samples_follow(const MapJob &job, int64_t elements) {
-  return all_streams(job,
+  return all_strided(job,
                      [&](const Strided &s) { return s.position == 1 && s.sample == elements; });
 }
 
@@ -79,7 +79,7 @@ int64_t samples_to_join(const MapJob &job, int64_t coefficients, DType dtype) {
   constexpr int64_t kLongSample = 3 * 1024;
   const int64_t elements = job.channels * job.length, bytes = elements * dtype_size(dtype);
   if (job.samples < 2 || bytes >= kLongSample || !samples_follow(job, elements) ||
-      !all_streams(job, [&](const Strided &s) { return s.channel == job.length; }))
+      !all_strided(job, [&](const Strided &s) { return s.channel == job.length; }))
     return 1;
   const int64_t step = kLineBytes / std::gcd(kLineBytes, bytes),
                 room = kJoinedBytes / (job.channels * coefficients * arithmetic_size(dtype)),
@@ -128,18 +128,19 @@ class LongRowMap {
         job_(job),
         wide_(dtype == DType::f64),
         bytes_(dtype_size(dtype)),
-        count_(kernels::coefficient_count(op, job.side.data != nullptr)),
+        coefficients_(kernels::coefficient_count(op, job.side.data != nullptr)),
         most_elements_(kRowBytes / (kernels::coefficient_count(op) * arithmetic_size(dtype)) -
                        kWide),
         expanded_(buffer) {}
 
-  bool run() { return layout_ == Layout::planes ? planes() : channels(); }
+  // False: nothing was done, for rows would not be worth it.
+  bool run() { return layout_ == Layout::planes ? map_planes() : map_pixels(); }
 
  private:
   // A row: the planes of some channels of a sample. Worth its coefficients for some samples, or at
   // once for planes that would be mapped one by one: eval of bfloat16 (1,2048,4,4) takes 0.4 of the
   // time, of float32 (4,2048,3,3) 0.6.
-  bool planes() {
+  bool map_planes() {
     constexpr int64_t kFewestSamples = 8, kFewestElements = 8;
     const bool one_by_one = job_.length < map_step_;
     if (job_.length >= std::max(map_step_, kSmallPlane) || job_.channels < 2 ||
@@ -157,7 +158,7 @@ class LongRowMap {
   }
 
   // A row: as many positions as fill whole cache lines, or all those of a small sample.
-  bool channels() {
+  bool map_pixels() {
     const int64_t c = job_.channels, line = kLineBytes / bytes_, step = line / std::gcd(line, c);
     const bool fills_line = c * step == line, has_lines = fills_line && map_lanes_ == line;
     // Rows that are a vector and a line each are taken several at a time
@@ -171,19 +172,19 @@ class LongRowMap {
     // blocks of 16 takes 0.4 of the time, of floats (128,512,10,10) in blocks of 8 0.36.
     const int64_t positions = std::min(fit, std::max(job_.length / 4 / step, int64_t{1}) * step);
     if (c * positions > most_elements_) return false;
-    const bool one_run =
-        all_streams(job_, [&](const Strided &s) { return s.sample == c * job_.length; });
-    const int64_t runs = one_run ? 1 : job_.samples,
-                  length = one_run ? job_.samples * job_.length : job_.length;
+    const bool one_stretch =
+        all_strided(job_, [&](const Strided &s) { return s.sample == c * job_.length; });
+    const int64_t stretches = one_stretch ? 1 : job_.samples,
+                  length = one_stretch ? job_.samples * job_.length : job_.length;
     // Samples that end in the middle of a line have heads and tails of single elements, so short
     // ones are a row as a whole. Eval of (8,128,10,10) as nChw8c, 800 elements, takes 0.56 of the
     // time in several rows (AVX2 0.69); where stores stream, of (128,512,10,10), 1.2 (AVX2 1.6).
     const int64_t least_elements = job_.streaming ? 1024 : 512;
     const int64_t fewest = fills_line && step > 1 ? least_elements / c : 4 * positions;
-    if (length < fewest && samples()) return true;
+    if (length < fewest && map_samples()) return true;
     if (length < 4 * positions) return false;
     set_coefficients(0, c, positions);
-    for (int64_t n = 0; n < runs; ++n) {
+    for (int64_t n = 0; n < stretches; ++n) {
       const int64_t head = positions_to_line(n), rows = (length - head) / positions;
       const auto next = [&](const Strided &) { return c * positions; };
       const int64_t tail = head + rows * positions;
@@ -195,7 +196,7 @@ class LongRowMap {
   }
 
   // A row: all positions of a sample. 8 channels of 7x7 in blocks took 6 times as long without.
-  bool samples() {
+  bool map_samples() {
     constexpr int64_t kFewestSamples = 8;
     const int64_t elements = job_.channels * job_.length;
     if (job_.samples < kFewestSamples || elements > most_elements_) return false;
@@ -216,9 +217,9 @@ class LongRowMap {
 
   void set_coefficients(int64_t first, int64_t channels, int64_t positions) {
     if (wide_) {
-      expand<double>(layout_, job_, first, channels, positions, count_, expanded_);
+      expand<double>(layout_, job_, first, channels, positions, coefficients_, expanded_);
     } else {
-      expand<float>(layout_, job_, first, channels, positions, count_, expanded_);
+      expand<float>(layout_, job_, first, channels, positions, coefficients_, expanded_);
     }
     stride_ = channels * positions;
   }
@@ -236,13 +237,13 @@ class LongRowMap {
   const Layout layout_;
   const MapJob &job_;
   const bool wide_;
-  const int64_t bytes_, count_, most_elements_;
+  const int64_t bytes_, coefficients_, most_elements_;
   int64_t stride_ = 0;
   void *const expanded_;
 };
 
 bool is_long(Layout layout, const MapJob &job) {
-  return all_streams(job, [&](const Strided &s) {
+  return all_strided(job, [&](const Strided &s) {
     return follow_one_another(layout, s, job.channels, job.length);
   });
 }

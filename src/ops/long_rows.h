@@ -9,11 +9,12 @@
 
 namespace bn2d {
 
-// Does the job. `buffer`: memory of kLongRowsBytes, aligned to 64 bytes, for coefficients: of a
-// row, and of joined samples.
+// Memory for coefficients: of a row, and of joined samples.
 inline constexpr int64_t kRowBytes = 24 * 1024;  // three quarters of an L1
 inline constexpr int64_t kJoinedBytes = 8 * 1024;
 inline constexpr int64_t kLongRowsBytes = kRowBytes + kJoinedBytes;
+
+// Does the job. `buffer`: kLongRowsBytes, aligned to 64 bytes.
 void map_rows(const kernels::TypeKernels &kernels, kernels::MapOf op, kernels::Layout layout,
               const kernels::MapJob &job, DType dtype, void *buffer);
 

@@ -100,7 +100,8 @@ struct ForwardCall {
 void check(const ForwardCall &call);
 void forward(const ForwardCall &call);
 
-struct BackwardCall {
+// What backward and double backward have in common.
+struct GradientCall {
   // x may not exist where nothing needs it. y: only to read the side of the activation.
   View x, dy, y;
   // Of forward; only for a pointwise activation, whose argument is made of x, z and saved.bias
@@ -111,61 +112,53 @@ struct BackwardCall {
   SavedStatistics saved;
   // What saved.weight and saved.bias were made of, for the checks alone; may not exist.
   ChannelArray weight, bias;
-  bool knows_argument = false;  // saved.bias is known, or will be after the checks
+  bool knows_bias = false;  // saved.bias is known, or will be after the checks
   SetShape sets;
   bool batch_statistics = true;
-  bool is_second =
-      false;         // dz = act''*dy: with nothing else wanted, of an activation that is curved
   double blend = 1;  // dweight <- blend*dweight + ...
   View dx, dz;       // each may not exist: not wanted
   ChannelArray dweight, dbias;
+  int32_t thread_limit = 0;
+  const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
+  bool side_of_x() const { return fused.has_sides() && saved.side != nullptr; }
+  // Whether the side of the activation is read off y.
+  bool reads_y() const { return fused.has_sides() && !side_of_x() && mask == nullptr; }
+};
+
+struct BackwardCall : GradientCall {
+  // dz = act''*dy: with nothing else wanted, of an activation that is curved.
+  bool is_second = false;
   // The two steps of a backward whose batch is in several parts. Sums are those of g and of g*(x -
   // mean), C each.
   int64_t count = 0;                   // values that the statistics are of; 0: those of x
   double *sums = nullptr;              // written: the sums of this part
   const double *given_sums = nullptr;  // instead of the sums of this part
-  int32_t thread_limit = 0;
-  const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
-  bool side_of_x() const { return fused.has_sides() && saved.side != nullptr; }
   bool needs_x() const {
     return dweight.exists() || sums != nullptr || (batch_statistics && dx.exists()) ||
            side_of_x() || fused.is_pointwise();
   }
   // Whether x is read, and the saved statistics are of it alone.
   bool has_statistics_of_x() const { return batch_statistics && count == 0 && needs_x(); }
-  // Whether the side, which y or a mask has, may be found on x, which is read anyway: where there
-  // was no residual, and bias is known. Of halves y may be 0 where the argument is not. A channel
-  // costs 25 ns; one tensor less to read is worth more from kFewest elements on. What has a bound
-  // need not be made again of x then, and is no longer pointwise.
+  // Whether the side, which y or a mask has, may be found on x, which is read anyway.
   bool may_find_side() const {
-    constexpr int64_t kFewest = 256;
     if (saved.bias == nullptr || side_of_x() || !needs_x()) return false;
+    // Of halves y may be 0 where the argument is not. Of doubles the side on x has no bound.
     if (dy.dtype != DType::f32) return false;
+    // With the bound on x, nothing is made again of x, and the activation is no longer pointwise.
     if (fused.has_bound()) return !z.exists();
+    // A channel costs 25 ns; one tensor less to read is worth more from here on.
+    constexpr int64_t kFewest = 256;
     return fused.has_sides() && dy.size.per_channel() >= kFewest;
   }
 };
 void check(const BackwardCall &call);
 void backward(const BackwardCall &call);
 
-struct DoubleBackwardCall {
-  View x, dy, y;
-  View z;  // as in BackwardCall
-  const uint8_t *mask = nullptr;
-  Fused fused;
-  SavedStatistics saved;
-  ChannelArray weight, bias;    // as in BackwardCall
-  bool knows_argument = false;  // the same
-  SetShape sets;
-  bool batch_statistics = true;
+// dz and dbias are 0 unless the activation is curved.
+struct DoubleBackwardCall : GradientCall {
   View ddx, ddz;                  // each may not exist: 0
   ChannelArray ddweight, ddbias;  // may not exist: 0
-  double blend = 1;
-  View ddy, dx, dz;             // written; each may not exist
-  ChannelArray dweight, dbias;  // the same. dz and dbias are 0 unless the activation is curved
-  int32_t thread_limit = 0;
-  const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
-  bool side_of_x() const { return fused.has_sides() && saved.side != nullptr; }
+  View ddy;                       // written; may not exist
 };
 void check(const DoubleBackwardCall &call);
 void double_backward(const DoubleBackwardCall &call);

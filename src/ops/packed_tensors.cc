@@ -4,36 +4,31 @@
 
 #include "base/cache_line.h"
 #include "kernels/kernels.h"
-#include "ops/agreement.h"
+#include "ops/copy_elements.h"
 
 namespace bn2d {
 
-bool is_packed(const View &view) {
-  const Extents &size = view.size;
-  return has_contiguous_planes(view) && view.channel_block == 0 && view.stride.c == size.plane() &&
-         (size.n == 1 || view.stride.n == size.c * size.plane());
-}
-
 int64_t PackedTensors::bytes_of(DType dtype) const {
-  return divide_up(size_.numel() * dtype_size(dtype), kLineBytes) * kLineBytes;
+  return in_lines(size_.numel() * dtype_size(dtype));
 }
 
 void PackedTensors::load(const View &tensor, const View &packed, std::byte *halves) const {
   if (!is_half()) return copy(tensor, packed);
-  const View as_it_is = is_packed(tensor) ? tensor : contiguous_view(halves, dtype_, size_);
-  if (!is_packed(tensor)) copy(tensor, as_it_is);
+  const View as_it_is = is_contiguous(tensor) ? tensor : contiguous_view(halves, dtype_, size_);
+  if (!is_contiguous(tensor)) copy(tensor, as_it_is);
   convert(as_it_is, packed, true);
 }
 
 void PackedTensors::store(const View &packed, const View &tensor, std::byte *halves) const {
   if (!is_half()) return copy(packed, tensor);
-  const View as_it_is = is_packed(tensor) ? tensor : contiguous_view(halves, dtype_, size_);
+  const View as_it_is = is_contiguous(tensor) ? tensor : contiguous_view(halves, dtype_, size_);
   convert(as_it_is, packed, false);
-  if (!is_packed(tensor)) copy(as_it_is, tensor);
+  if (!is_contiguous(tensor)) copy(as_it_is, tensor);
 }
 
 void PackedTensors::copy(const View &from, const View &to) const {
-  if (!is_packed(from) || !is_packed(to)) return copy_elements(from, to, pool_, thread_limit_);
+  if (!is_contiguous(from) || !is_contiguous(to))
+    return copy_elements(from, to, pool_, thread_limit_);
   const int64_t bytes = dtype_size(from.dtype);
   for_runs(1, [&](int64_t first, int64_t count) {
     std::memcpy(to.data + first * bytes, from.data + first * bytes,

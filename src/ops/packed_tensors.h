@@ -9,9 +9,6 @@
 
 namespace bn2d {
 
-// Whether a tensor is one stretch of memory in the order of NCHW.
-bool is_packed(const View &view);
-
 class PackedTensors {
  public:
   // Of tensors of `dtype`. thread_limit: as in the calls.
@@ -19,12 +16,12 @@ class PackedTensors {
       : size_(size), dtype_(dtype), pool_(pool), thread_limit_(thread_limit) {}
 
   // Whether a tensor is like that as it is.
-  bool has(const View &view) const { return is_packed(view) && !is_half(); }
+  bool has(const View &view) const { return is_contiguous(view) && !is_half(); }
   // Bytes of a packed one, in whole cache lines.
   int64_t bytes() const { return bytes_of(arithmetic_dtype(dtype_)); }
   // Bytes that load() and store() need beside, for this tensor.
   int64_t half_bytes(const View &tensor) const {
-    return tensor.exists() && is_half() && !is_packed(tensor) ? bytes_of(dtype_) : 0;
+    return tensor.exists() && is_half() && !is_contiguous(tensor) ? bytes_of(dtype_) : 0;
   }
   View in(std::byte *memory) const {
     return contiguous_view(memory, arithmetic_dtype(dtype_), size_);
@@ -44,7 +41,6 @@ class PackedTensors {
     for_each_unit(pool_, workers(reads), divide_up(size_.numel(), kRun), Order::forward, unit);
   }
   int workers(int reads) const;
-  const Pool &pool() const { return pool_; }
 
  private:
   bool is_half() const { return dtype_size(dtype_) == 2; }

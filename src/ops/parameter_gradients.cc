@@ -13,6 +13,13 @@ void blend_into(const ChannelArray &gradient, const Group &g, double blend, cons
   gradient.store(g.channel, g.channels, blended);
 }
 
+void blend_all_into(const ChannelArray &gradient, int64_t channels, double blend,
+                    const double *values) {
+  for (int64_t c = 0; c < channels; c += kernels::kMaxGroup)
+    blend_into(gradient, {c, std::min<int64_t>(kernels::kMaxGroup, channels - c)}, blend,
+               values + c);
+}
+
 void blend_kept_into(const ChannelArray &gradient, const KeptOfSets &kept, int64_t channels,
                      double blend) {
   if (!gradient.exists() || !kept.exists()) return;

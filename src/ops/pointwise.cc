@@ -104,14 +104,14 @@ static_assert(sizeof(Blockwise::PointwiseBuffers) <=
               Blockwise::kBufferBytes + Blockwise::kPointwiseBytes);
 
 // A box without gaps: sample after sample; in each, channels or positions change fastest.
-Strided Blockwise::box_stream(std::byte *buffer, const Group &group,
-                              const Blocks::Block &box) const {
-  Strided stream;
-  stream.data = buffer;
-  stream.sample = group.channels * box.length;
-  stream.channel = layout() == Layout::channels ? 1 : box.length;
-  stream.position = layout() == Layout::channels ? group.channels : 1;
-  return stream;
+Strided Blockwise::box_strided(std::byte *buffer, const Group &group,
+                               const Blocks::Block &box) const {
+  Strided strided;
+  strided.data = buffer;
+  strided.sample = group.channels * box.length;
+  strided.channel = layout() == Layout::channels ? 1 : box.length;
+  strided.position = layout() == Layout::channels ? group.channels : 1;
+  return strided;
 }
 
 // The memory of a box that is one run, with elements of the arithmetic type; NULL: it is not like
@@ -120,7 +120,7 @@ std::byte *Blockwise::direct_box(const View &view, const Group &group,
                                  const Blocks::Block &box) const {
   if (!view.exists() || mode_ == Mode::packed || dtype_size(dtype_) != arithmetic_size(dtype_))
     return nullptr;
-  const Strided at = stream(view, group, box);
+  const Strided at = strided(view, group, box);
   const bool rows = layout() == Layout::channels;
   const int64_t row = rows ? group.channels : box.length,
                 count = rows ? box.length : group.channels;
@@ -134,7 +134,7 @@ std::byte *Blockwise::direct_box(const View &view, const Group &group,
 template <class F>
 void Blockwise::for_each_row(const View &view, const Group &group, const Blocks::Block &box,
                              const F &f) const {
-  const Strided in_box = box_stream(nullptr, group, box), in_view = stream(view, group, box);
+  const Strided in_box = box_strided(nullptr, group, box), in_view = strided(view, group, box);
   const bool rows = layout() == Layout::channels;
   int64_t count = rows ? group.channels : box.length, middle = rows ? box.length : group.channels,
           outer = box.samples;
@@ -171,7 +171,7 @@ void Blockwise::load_box(const View &view, const Group &group, const Blocks::Blo
     return for_each_row(view, group, box, [&](const std::byte *from, int64_t at, int64_t count) {
       kernels_.load_array(from, count, to + at * bytes);
     });
-  const Strided in_box = box_stream(nullptr, group, box);
+  const Strided in_box = box_strided(nullptr, group, box);
   gather(view, box_of(group, box), {in_box.channel, in_box.sample},
          element == bytes ? to : own.packed);
   if (element != bytes) kernels_.load_array(own.packed, group.channels * box.elements(), to);
@@ -186,7 +186,7 @@ void Blockwise::store_box(std::byte *from, const View &view, const Group &group,
     });
   if (element != bytes)
     kernels_.store_array(from, group.channels * box.elements(), own.packed, false);
-  const Strided in_box = box_stream(nullptr, group, box);
+  const Strided in_box = box_strided(nullptr, group, box);
   scatter(element == bytes ? from : own.packed, {in_box.channel, in_box.sample}, view,
           box_of(group, box));
 }
@@ -196,9 +196,9 @@ Strided Blockwise::read_box(const View &view, const Group &group, const Blocks::
                             std::byte *buffer, PointwiseBuffers &own) const {
   if (!view.exists()) return {};
   if (mode_ != Mode::packed && dtype_size(dtype_) == arithmetic_size(dtype_))
-    return stream(view, group, box);
+    return strided(view, group, box);
   load_box(view, group, box, buffer, own);
-  return box_stream(buffer, group, box);
+  return box_strided(buffer, group, box);
 }
 
 // Calls f(group, box) for the boxes of a block. whole_runs: each has whole runs of the sums
@@ -316,7 +316,7 @@ void Blockwise::activate_box(const Group &group, const Blocks::Block &box,
   job.streaming = streaming && reinterpret_cast<uintptr_t>(out) % kLineBytes == 0;
   job.ahead_bytes = element;
   const auto ahead = [&](const View &view) -> const char * {
-    const Strided at = stream(view, group, box);
+    const Strided at = strided(view, group, box);
     const bool rows = layout() == Layout::channels;
     const bool follows =
         rows ? at.position == group.channels : group.channels == 1 || at.channel == box.length;
@@ -340,7 +340,7 @@ void Blockwise::map_box(kernels::MapOf op, const Strided &x, const Strided &g, c
   job.x = x;
   job.g = g;
   job.v = v;
-  job.out = box_stream(out, group, box);
+  job.out = box_strided(out, group, box);
   job.coefficients = coefficients.regular;
   job.coefficient_stride = coefficients.stride;
   job.prefetch = 2048;
@@ -383,7 +383,7 @@ void Blockwise::pointwise_map(kernels::MapOf op, const Group &group, const Block
     }
     const Strided x = gradients_of_box(some, box, own.x, own.g, own);
     if (tensors_.out.exists()) {
-      map_box(op, x, box_stream(own.g, some, box), {}, some, box, own_coefficients, own.argument,
+      map_box(op, x, box_strided(own.g, some, box), {}, some, box, own_coefficients, own.argument,
               own);
       store_box(own.argument, tensors_.out, some, box, streaming, own);
     }
@@ -409,7 +409,7 @@ void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block,
         rows ? std::min(box.length, std::max(kBoxBytes / bytes / some.channels, int64_t{1}))
              : box.length;
     const int64_t samples = rows ? 1 : box.samples;
-    const Strided out = stream(tensors_.out, some, box);
+    const Strided out = strided(tensors_.out, some, box);
     const bool is_direct =
         keeps_gradients() &&
         (rows ? out.position == some.channels : direct_box(tensors_.out, some, box) != nullptr);
@@ -422,9 +422,9 @@ void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block,
         const Strided x = gradients_of_box(some, part, own.x + at, g, own);
         if (n == 0 && p == 0) job.x = x;
       }
-    job.g = is_direct ? out : box_stream(own.g, some, box);
+    job.g = is_direct ? out : box_strided(own.g, some, box);
     if (keeps_gradients() && !is_direct) store_box(own.g, tensors_.out, some, box, false, own);
-    if (job.x.data == own.x) job.x = box_stream(own.x, some, box);
+    if (job.x.data == own.x) job.x = box_strided(own.x, some, box);
     const int64_t c = some.channel - group.channel;
     job.channels = some.channels;
     job.samples = box.samples;

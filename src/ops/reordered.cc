@@ -69,7 +69,7 @@ bool reorder(const Extents &size, Tensors *tensors) {
 }
 
 bool may_reorder(const Blockwise &as_is, const Tensors &tensors) {
-  return as_is.is_packed() && written(tensors).exists() && as_is.sets().batches() == 1 &&
+  return as_is.needs_packing() && written(tensors).exists() && as_is.sets().batches() == 1 &&
          tensors.side_mask == nullptr && tensors.sign_mask == nullptr;
 }
 
@@ -85,7 +85,7 @@ Reordered::Reordered(const Blockwise &as_is, const Tensors &tensors, DType dtype
   static_assert(std::is_trivially_destructible_v<Own>);
   const Own &own =
       *new (scratch_.data()) Own(reordered, {size, size.n, as_is.sets().channels}, dtype);
-  if (!own.blockwise.is_packed()) maps_ = &own.blockwise;
+  if (!own.blockwise.needs_packing()) maps_ = &own.blockwise;
 }
 
 }  // namespace bn2d

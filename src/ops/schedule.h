@@ -1,11 +1,13 @@
 // The order in which an operation goes through its tensors, common to all operations:
 //  - whole:  each unit is a group of channels; its sums, then its map, while it is in cache;
 //  - split:  (1) sums of all (group, bundle of blocks), (2) the merge of each group's blocks, in
-//            index order, (3) one map of the whole tensor, tile by tile;
+//            index order (not where a channel has one block: finishes_at_once()), (3) one map of
+//            the whole tensor, tile by tile;
 //  - map only: what needs no sums.
 // The bits are the same: sums are always merged block by block in index order.
 #pragma once
 #include <algorithm>
+#include <new>
 
 #include "base/cache_line.h"
 #include "base/scratch.h"
@@ -38,7 +40,8 @@ namespace bn2d {
 //                                               what of each channel is summed up; may be in
 //                                               own.part
 //   void finish(blockwise, group, Partial *total, MapCoefficients, Workspace)
-//                                               statistics, and the coefficients of the map
+//                                               statistics, and the coefficients of the map.
+//                                               total: NULL without sums
 //   kernels::MapOf map; bool has_sums, has_map
 
 // Memory of one worker, from the scratch of the call: a caller's stack may be small (a thread of
@@ -48,7 +51,7 @@ struct Workspace {
   double *accumulators;             // of a group
   double *of_one;                   // accumulators of one channel, of doubles
   void *coefficients;               // of a group that is summed and mapped as a whole
-  Partial *total, *part, *extreme;  // extreme: of one channel
+  Partial *total, *part, *extreme;  // extreme: sums of one channel once more; of add_to_sets()
   Partial *of_sets,
       *pooled[2];       // of sets of several channels: one each, and for each of their channels
   kernels::Sums *sums;  // of one block
@@ -86,7 +89,7 @@ class Schedule {
       : operation_(operation),
         blockwise_(blockwise),
         maps_(maps),
-        pool_(call.pool ? *call.pool : process_pool()),
+        pool_(pool_or_default(call.pool)),
         size_(blockwise.sets().counted()),
         row_(blockwise.row()),
         finished_row_(row_ == size_.c ? row_ : blockwise.sets().size.c),
@@ -137,9 +140,6 @@ class Schedule {
   }
 
  private:
-  static constexpr int64_t in_lines(int64_t bytes) {
-    return divide_up(bytes, kLineBytes) * kLineBytes;
-  }
   // The groups of `size` channels, row by row.
   Group group_at(int64_t index, int64_t size, int64_t row) const {
     if (row == size_.c) return {index * size, std::min(size, row - index * size)};

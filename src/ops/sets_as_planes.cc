@@ -9,8 +9,8 @@
 
 #include "base/cache_line.h"
 #include "base/scratch.h"
-#include "ops/agreement.h"
 #include "ops/channels_of_sets.h"
+#include "ops/copy_elements.h"
 #include "ops/last_set.h"
 #include "ops/packed_tensors.h"
 #include "ops/parameter_gradients.h"
@@ -40,7 +40,7 @@ class Runs {
   Runs(const Call &call, const View &like, bool is_direct)
       : size_(like.size),
         dtype_(like.dtype),
-        pool_(call.pool ? *call.pool : process_pool()),
+        pool_(pool_or_default(call.pool)),
         thread_limit_(call.thread_limit),
         of_sample_(call.sets.count(size_) / size_.n),
         elements_(size_.c * size_.plane()),
@@ -184,7 +184,7 @@ class ForwardBySets : public Runs {
 
  private:
   static bool is_direct(const ForwardCall &call) {
-    return call.x.dtype == DType::f32 && is_packed(call.x) && is_packed(call.y);
+    return call.x.dtype == DType::f32 && is_contiguous(call.x) && is_contiguous(call.y);
   }
   // The statistics of the sets of some samples.
   ForwardCall moments_of(int64_t samples) const {
@@ -325,7 +325,7 @@ class BackwardBySets : public Runs {
   }
 
  private:
-  static constexpr int64_t kCallBytes = (3 * sizeof(BackwardCall) + 63) / 64 * 64;
+  static constexpr int64_t kCallBytes = in_lines(3 * sizeof(BackwardCall));
 
   int64_t doubles() const {
     return 3 * sets_of_round_ + 3 * of_sample_ + elements_ * (1 + 2 * shares_);
@@ -488,11 +488,8 @@ class BackwardBySets : public Runs {
       for (int64_t i = c * plane; i < (c + 1) * plane; ++i) sum += sums_[i];
       sums_[c] = sum;
     }
-    for (int64_t c = 0; c < channels; c += kernels::kMaxGroup) {
-      const Group group = {c, std::min<int64_t>(kernels::kMaxGroup, channels - c)};
-      blend_into(call_.dweight, group, call_.blend, sums_ + c);
-      blend_into(call_.dbias, group, call_.blend, sums_ + channels + c);
-    }
+    blend_all_into(call_.dweight, channels, call_.blend, sums_);
+    blend_all_into(call_.dbias, channels, call_.blend, sums_ + channels);
   }
 
   const BackwardCall &call_;
@@ -519,15 +516,14 @@ void forward_by_moments(const ForwardCall &call) {
   const int64_t sets = call.sets.count(size), of_sample = sets / size.n,
                 values = size.numel() / sets,
                 sample_bytes = size.c * size.plane() * dtype_size(x.dtype);
-  const Pool &pool = call.pool ? *call.pool : process_pool();
+  const Pool &pool = pool_or_default(call.pool);
   // Samples are copied some at a time: enough for many threads, and few enough to be in the caches
   // still when they are summed. On two threads 1 MiB and 4 take as long.
   constexpr int64_t kCopyBytes = int64_t{4} << 20;
-  const bool copies = !is_packed(x);
+  const bool copies = !is_contiguous(x);
   const int64_t at_once =
       copies ? std::clamp(kCopyBytes / sample_bytes, int64_t{1}, size.n) : size.n;
-  const int64_t copy_bytes =
-      copies ? divide_up(at_once * sample_bytes, kLineBytes) * kLineBytes : 0;
+  const int64_t copy_bytes = copies ? in_lines(at_once * sample_bytes) : 0;
   const Scratch scratch(
       static_cast<size_t>(copy_bytes + 8 * kArrays * (sets + at_once * of_sample)));
   auto *const copy = static_cast<std::byte *>(scratch.data());

@@ -50,8 +50,8 @@ class Elements {
   void write2(int64_t i, const Number &out) const { write(job_.out2, i, out); }
 
  private:
-  static void write(const kernels::Strided &stream, int64_t i, const Number &out) {
-    if (stream.data != nullptr) static_cast<double *>(stream.data)[i] = out.to_double();
+  static void write(const kernels::Strided &strided, int64_t i, const Number &out) {
+    if (strided.data != nullptr) static_cast<double *>(strided.data)[i] = out.to_double();
   }
   const kernels::MapJob &job_;
   const int32_t *exponents_;

@@ -59,8 +59,8 @@ class Sum {
 // The elements of a job of one channel, as packed doubles, and whether the gradient of one is
 // damped.
 inline int64_t count(const kernels::MapJob &job) { return job.samples * job.length; }
-inline const double *elements(const kernels::Strided &stream) {
-  return static_cast<const double *>(stream.data);
+inline const double *elements(const kernels::Strided &strided) {
+  return static_cast<const double *>(strided.data);
 }
 struct Side {  // of a channel (kernels/kernels.h)
   double sign, threshold, bound;

@@ -26,7 +26,7 @@ bool UnboundedStatistics::must_measure(const BackwardCall &call, const Sets &set
   tensors.x = call.x;
   const Sets merged = merge_samples(sets, &tensors);
   const Blockwise blockwise(tensors, merged, call.x.dtype);
-  const Pool &pool = call.pool ? *call.pool : process_pool();
+  const Pool &pool = pool_or_default(call.pool);
   Work work;
   work.size = merged.counted();
   work.element_bytes = sizeof(double);

@@ -32,6 +32,7 @@ PoolKind checked_pool_kind(int32_t kind);
 
 void set_process_pool(const Pool *pool);
 const Pool &process_pool();
+inline const Pool &pool_or_default(const Pool *pool) { return pool ? *pool : process_pool(); }
 
 // The OpenMP runtime: whether there is one, how many threads a region from here would have (1
 // inside another region), and a region of `workers` threads.

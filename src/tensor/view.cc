@@ -137,4 +137,10 @@ bool has_contiguous_channels(const View &view) {
   return (view.size.c <= 1 || view.stride.c == 1) && plane_collapses(view);
 }
 
+bool is_contiguous(const View &view) {
+  const Extents &size = view.size;
+  return has_contiguous_planes(view) && view.channel_block == 0 && view.stride.c == size.plane() &&
+         (size.n == 1 || view.stride.n == size.c * size.plane());
+}
+
 }  // namespace bn2d

@@ -59,6 +59,8 @@ void set_channel_blocks(View &view, int64_t block, int64_t block_stride);
 
 // View of contiguous NCHW elements.
 View contiguous_view(void *data, DType dtype, const Extents &size);
+// Whether a tensor is like that: one stretch of memory in the order of NCHW.
+bool is_contiguous(const View &view);
 
 // Gives the strides of extents 0 and 1, which never matter, the values they have in the densest
 // layout, so that later questions about the layout need no special case.

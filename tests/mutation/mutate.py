@@ -154,6 +154,9 @@ class Tree:
                 shutil.copyfile(source, target)
 
         for name in COPIED:
+            for kept in list((self.source / name).rglob("*")):  # of a run before
+                if kept.is_file() and not (ROOT / kept.relative_to(self.source)).exists():
+                    kept.unlink()
             if (ROOT / name).is_dir():
                 shutil.copytree(
                     ROOT / name, self.source / name, copy_function=copy, dirs_exist_ok=True

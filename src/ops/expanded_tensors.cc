@@ -1,4 +1,4 @@
-#include "ops/repeats.h"
+#include "ops/expanded_tensors.h"
 
 #include <cstring>
 
@@ -7,9 +7,7 @@ namespace {
 
 enum class Aim { nothing, planes, channels };
 
-constexpr View Tensors::*kReads[] = {&Tensors::x, &Tensors::g, &Tensors::side, &Tensors::v};
-
-bool repeats(const View &view) {
+bool is_expanded(const View &view) {
   const Extents &size = view.size;
   const Strides &stride = view.stride;
   return view.exists() && ((size.n > 1 && stride.n == 0) || (size.c > 1 && stride.c == 0) ||
@@ -20,16 +18,16 @@ bool is_in_layout(const View &view, Aim aim) {
   return aim == Aim::planes ? has_contiguous_planes(view) : has_contiguous_channels(view);
 }
 
-// The layout that the tensors which do not repeat have in common.
+// The layout that the tensors which are not expanded have in common.
 Aim aim_of(const Tensors &tensors, const Extents &size) {
   bool any = false;
-  for (const auto read : kReads) any = any || repeats(tensors.*read);
+  for (int k = 0; k < kReadTensors; ++k) any = any || is_expanded(tensors.*kTensors[k]);
   if (!any || tensors.side_mask != nullptr || tensors.sign_mask != nullptr) return Aim::nothing;
   const auto all_in = [&](Aim aim) {
     bool all = is_in_layout(tensors.out, aim) && is_in_layout(tensors.out2, aim);
-    for (const auto read : kReads) {
-      const View &view = tensors.*read;
-      all = all && (repeats(view) || is_in_layout(view, aim));
+    for (int k = 0; k < kReadTensors; ++k) {
+      const View &view = tensors.*kTensors[k];
+      all = all && (is_expanded(view) || is_in_layout(view, aim));
     }
     return all;
   };
@@ -38,7 +36,8 @@ Aim aim_of(const Tensors &tensors, const Extents &size) {
   return planes ? Aim::planes : Aim::nothing;
 }
 
-// One of each sample, channel or position that repeats, but a plane, or a row of channels, in full.
+// One of each sample, channel or position that is repeated, but a plane, or a row of channels, in
+// full.
 View written_out(const View &view, Aim aim) {
   View out = view;
   out.channel_block = 0;
@@ -59,7 +58,7 @@ View written_out(const View &view, Aim aim) {
   return out;
 }
 
-void copy_elements(const View &from, const View &to) {
+void write_out(const View &from, const View &to) {
   const int64_t element = dtype_size(from.dtype), step = from.stride.w * element,
                 to_step = to.stride.w * element;
   for (int64_t n = 0; n < to.size.n; ++n)
@@ -75,29 +74,32 @@ void copy_elements(const View &from, const View &to) {
 
 }  // namespace
 
-size_t Repeats::bytes(const Tensors &tensors, const Extents &size) {
+size_t ExpandedTensors::bytes(const Tensors &tensors, const Extents &size) {
   const Aim aim = aim_of(tensors, size);
   if (aim == Aim::nothing) return 0;
   int64_t elements = 0;
-  for (const auto read : kReads) {
-    const View &view = tensors.*read;
-    if (!is_in_layout(view, aim)) elements += written_out(view, aim).size.numel() + kAlignment;
+  for (int k = 0; k < kReadTensors; ++k) {
+    const View &view = tensors.*kTensors[k];
+    if (!is_in_layout(view, aim))
+      elements += written_out(view, aim).size.numel() + kAlignedElements;
   }
   return elements <= size.numel() / 8 ? static_cast<size_t>(elements) * sizeof(double) : 0;
 }
 
-Repeats::Repeats(Tensors &tensors, const Extents &size) : scratch_(bytes(tensors, size)) {
+ExpandedTensors::ExpandedTensors(Tensors &tensors, const Extents &size)
+    : scratch_(bytes(tensors, size)) {
   auto *memory = static_cast<std::byte *>(scratch_.data());
   if (memory == nullptr) return;
   const Aim aim = aim_of(tensors, size);
-  for (const auto read : kReads) {
-    View &view = tensors.*read;
+  for (int k = 0; k < kReadTensors; ++k) {
+    View &view = tensors.*kTensors[k];
     if (is_in_layout(view, aim)) continue;
     View copy = written_out(view, aim);
     copy.data = memory;
     const int64_t element = dtype_size(view.dtype);
-    copy_elements(view, copy);
-    memory += (copy.size.numel() + kAlignment) / kAlignment * kAlignment * element;
+    write_out(view, copy);
+    memory +=
+        (copy.size.numel() + kAlignedElements) / kAlignedElements * kAlignedElements * element;
     copy.size = view.size;
     view = copy;
   }

@@ -9,13 +9,13 @@ namespace bn2d {
 // Lets the kernels read such tensors straight from memory, where otherwise the whole call would go
 // through packed copies: a plane, or a row of channels, is written out once and takes the place of
 // all that are like it. Only where that is little beside the call.
-class Repeats {
+class ExpandedTensors {
  public:
   // Points `tensors` at the copies, which live as long as this.
-  Repeats(Tensors &tensors, const Extents &size);
+  ExpandedTensors(Tensors &tensors, const Extents &size);
 
  private:
-  static constexpr int64_t kAlignment = 64;
+  static constexpr int64_t kAlignedElements = 64;  // whole cache lines of any type
   static size_t bytes(const Tensors &tensors, const Extents &size);
   Scratch scratch_;
 };
