@@ -85,7 +85,7 @@ struct ForwardBody {
   template <class D, class C, class Load>
   HWY_INLINE Results<Vec<D>> operator()(D d, int64_t i, const C &c, const Load &load) const {
     Results<Vec<D>> r;
-    auto v = Argument(d, load(x + i), c, i);
+    auto v = Preactivation(d, load(x + i), c, i);
     if constexpr (kFused) {
       if (z) v = Add(v, load(z + i));
       const auto one = Set(d, A{1});

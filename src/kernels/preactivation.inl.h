@@ -23,8 +23,9 @@ HWY_INLINE Vec<D> Centered(D d, Vec<D> x, const C &coefficients, int64_t i) {
              coefficients.get(d, coefficient::minus_mean_lo, i));
 }
 
+// What the activation is applied to, but for a residual.
 template <class D, class C>
-HWY_INLINE Vec<D> Argument(D d, Vec<D> x, const C &coefficients, int64_t i) {
+HWY_INLINE Vec<D> Preactivation(D d, Vec<D> x, const C &coefficients, int64_t i) {
   return MulAdd(Centered(d, x, coefficients, i), coefficients.get(d, coefficient::scale, i),
                 coefficients.get(d, coefficient::shift, i));
 }

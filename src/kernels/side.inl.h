@@ -98,7 +98,7 @@ struct SideOfChannels {
     const auto scale = of.value[coefficient::scale], zero = Zero(d), least = Xor(level, flip);
     // Whether the argument is above (or NaN, which is not damped either).
     const auto is_whole = [&](Vec<decltype(du)> rank) HWY_ATTR {
-      const auto argument = Argument(d, Xor(OfRank(d, rank), minus), of, 0);
+      const auto argument = Preactivation(d, Xor(OfRank(d, rank), minus), of, 0);
       return Not(RebindMask(du, Le(Xor(argument, flip), least)));
     };
     const auto infinity = Set(d, std::numeric_limits<A>::infinity());

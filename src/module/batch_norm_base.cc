@@ -229,7 +229,7 @@ void BatchNormBase::check_input(const char *what, const View &view) const {
 
 // Statistics from outside are of whole channels: only a batch norm without ghost batches has such
 // sets.
-void BatchNormBase::check_given() const {
+void BatchNormBase::check_takes_statistics() const {
   if (norm() != Norm::batch || options_.ghost_batch_size != 0)
     fail(Status::state,
          "%.150s takes no statistics from outside, only a batch norm without ghost batches does",
@@ -239,9 +239,9 @@ void BatchNormBase::check_given() const {
 void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, const View &y,
                             const StatisticsSource &source, std::unique_ptr<Record> *record) {
   check_input("x", x);
-  if (source.outside) check_given();
+  if (source.outside) check_takes_statistics();
   const bool moves = moves_statistics();
-  // Exclusive where statistics move, and for a batch norm that has none.
+  // Exclusive where statistics move, and for a batch norm that has none: so bn2d.h says since 1.0.
   const Gate::Pass pass(gate_, moves || (!running_mean_ && norm() == Norm::batch));
   if (moves != moves_statistics())
     fail(Status::busy, "the module's mode changed to %s during the call",
@@ -252,47 +252,60 @@ void BatchNormBase::forward(const View &x, const View &z, const Fused &fused, co
   call.z = z;
   call.y = y;
   call.fused = fused;
-  call.weight = array_of(weight_);
-  call.bias = array_of(bias_);
   call.batch_statistics = moves || !running_mean_;
-  call.running_mean = array_of(running_mean_);
-  call.running_var = array_of(running_var_);
-  if (call.batch_statistics) call.sets = sets();
-  call.least_values = least_values();
-  // As in PyTorch, an instance norm does not count, and without momentum its averages stay.
-  call.averages_sets = norm() == Norm::instance;
-  const int64_t batches = call.batch_statistics ? call.sets.count(x.size) / num_features_ : 1;
-  int64_t *const counter = moves && num_batches_tracked_ && norm() != Norm::instance
-                               ? checked_counter(batches)
-                               : nullptr;
-  call.counter = counter;
-  if (std::isnan(momentum()) && counter) call.cumulative_from = *counter;
-  call.averaging_factor = !std::isnan(momentum()) ? momentum()
-                          : counter               ? 1.0 / static_cast<double>(*counter + 1)
-                                                  : 0.0;
-  call.eps = options_.eps;
-  call.biased_running_var = options_.biased_running_var;
-  call.protect_running_stats = options_.protect_running_stats;
   call.keeps_x = record != nullptr;
-  call.thread_limit = num_threads();
-  call.pool = pool();
-  const Statistics *const given = source.given;
-  if (source.outside && !call.batch_statistics)
-    fail(Status::state, "the module is %s, so its statistics are the running ones",
-         is_frozen() ? "frozen" : "in eval mode");
-  // The count is not known yet; check() looks whether there are given statistics.
-  if (source.outside) call.given.count = 2;
-  if (given) {
-    check_channels(*given, num_features_);
-    check_count(*given, 2);
-    call.given = given->moments();
-  }
+  set_module(&call);
+  const int64_t batches = call.batch_statistics ? call.sets.count(x.size) / num_features_ : 1;
+  int64_t *const counter = moves ? set_averaging(batches, &call) : nullptr;
+  if (source.outside) set_given(source, &call);
   check(call);
-  if (source.outside && !given) return;
-  std::unique_ptr<Record> made = record ? make_record(call) : nullptr;
+  if (source.outside && !source.given) return;
+  std::unique_ptr<Record> made = record ? make_record(&call) : nullptr;
   bn2d::forward(call);
   if (counter) *counter += batches;
   if (record) *record = std::move(made);
+}
+
+void BatchNormBase::set_module(ForwardCall *call) const {
+  call->weight = array_of(weight_);
+  call->bias = array_of(bias_);
+  call->running_mean = array_of(running_mean_);
+  call->running_var = array_of(running_var_);
+  if (call->batch_statistics) call->sets = sets();
+  call->least_values = least_values();
+  call->eps = options_.eps;
+  call->biased_running_var = options_.biased_running_var;
+  call->protect_running_stats = options_.protect_running_stats;
+  call->thread_limit = num_threads();
+  call->pool = pool();
+}
+
+// As in PyTorch, an instance norm does not count, and without momentum its averages stay.
+int64_t *BatchNormBase::set_averaging(int64_t batches, ForwardCall *call) const {
+  const bool counts = num_batches_tracked_ && norm() != Norm::instance;
+  int64_t *const counter = counts ? checked_counter(batches) : nullptr;
+  call->counter = counter;
+  call->averages_sets = norm() == Norm::instance;
+  if (!std::isnan(momentum())) {
+    call->averaging_factor = momentum();
+  } else if (counter) {
+    call->cumulative_from = *counter;
+    call->averaging_factor = 1.0 / static_cast<double>(*counter + 1);
+  } else {
+    call->averaging_factor = 0;
+  }
+  return counter;
+}
+
+void BatchNormBase::set_given(const StatisticsSource &source, ForwardCall *call) const {
+  if (!call->batch_statistics)
+    fail(Status::state, "the module is %s, so its statistics are the running ones",
+         is_frozen() ? "frozen" : "in eval mode");
+  call->given.count = 2;  // any: check() asks only whether there are given statistics
+  if (source.given == nullptr) return;
+  check_channels(*source.given, num_features_);
+  check_count(*source.given, 2);
+  call->given = source.given->moments();
 }
 
 // The host may write the counter.
@@ -307,35 +320,36 @@ int64_t *BatchNormBase::checked_counter(int64_t batches) const {
   return counter;
 }
 
-std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall &call) const {
+std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall *call) const {
   std::unique_ptr<Record> record = records_->take();
   record->module_id = id_;
-  record->x = call.x;
-  record->x_is_overwritten = call.y.data == call.x.data;
-  record->fused = call.fused;
-  record->batch_statistics = call.batch_statistics;
-  record->count = call.given.count;
-  record->sets = call.sets;
-  const int64_t parameters = call.fused.is_pointwise() ? 2 : 1;
+  record->x = call->x;
+  record->x_is_overwritten = call->y.data == call->x.data;
+  record->fused = call->fused;
+  record->batch_statistics = call->batch_statistics;
+  record->count = call->given.count;
+  record->sets = call->sets;
+  const int64_t parameters = call->fused.is_pointwise() ? 2 : 1;
   record->statistics.resize(
-      static_cast<size_t>(3 * call.sets.count(call.x.size) + parameters * num_features_));
+      static_cast<size_t>(3 * call->sets.count(call->x.size) + parameters * num_features_));
   record->y = View();
-  record->z = call.fused.is_pointwise() ? call.z : View();
+  record->z = call->fused.is_pointwise() ? call->z : View();
   record->mask.clear();
   record->side.clear();
-  const bool has_activation = call.fused.has_sides();
-  if (has_activation && call.batch_statistics && !call.z.exists()) {
+  const bool has_activation = call->fused.has_sides();
+  if (has_activation && call->batch_statistics && !call->z.exists()) {
     // Backward reads x anyway for dx and dweight, and then no third tensor. With frozen statistics
     // it does not, and x may be overwritten.
-    record->side.resize(static_cast<size_t>(2 * call.sets.channels * call.sets.count(call.x.size)));
-  } else if (call.fused.activation == Activation::leaky_relu && call.fused.slope < 0) {
-    record->mask.resize(
-        static_cast<size_t>(call.x.size.n * call.x.size.c * mask_plane_bytes(call.x.size.plane())));
-    call.mask = record->mask.data();
+    record->side.resize(
+        static_cast<size_t>(2 * call->sets.channels * call->sets.count(call->x.size)));
+  } else if (call->fused.activation == Activation::leaky_relu && call->fused.slope < 0) {
+    record->mask.resize(static_cast<size_t>(call->x.size.n * call->x.size.c *
+                                            mask_plane_bytes(call->x.size.plane())));
+    call->mask = record->mask.data();
   } else if (has_activation) {
-    record->y = call.y;
+    record->y = call->y;
   }
-  call.saved = record->saved();
+  call->saved = record->saved();
   return record;
 }
 
@@ -411,7 +425,7 @@ void BatchNormBase::backward_sums(const Record &record, const View &dy, double *
   check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   BackwardCall call = backward_call(record, dy);
-  check_given();
+  check_takes_statistics();
   check_steps(record);
   call.sums = sums;
   call.dweight = gradient_of(weight_);
@@ -425,7 +439,7 @@ void BatchNormBase::backward_with_sums(const Record &record, const View &dy, con
   check_input("dy", dy);
   const Gate::Pass pass(gate_, true);
   BackwardCall call = backward_call(record, dy);
-  check_given();
+  check_takes_statistics();
   check_steps(record);
   call.given_sums = sums;
   call.dx = dx;

@@ -83,12 +83,19 @@ class BatchNormBase {
 
  private:
   void check_input(const char *what, const View &view) const;
-  void check_given() const;
+  void check_takes_statistics() const;
+  // What a forward takes from the module.
+  void set_module(ForwardCall *call) const;
+  // How running statistics move, by the statistics of so many batches. The counter, which is theirs
+  // to move on; NULL: nothing counts.
+  int64_t *set_averaging(int64_t batches, ForwardCall *call) const;
+  void set_given(const StatisticsSource &source, ForwardCall *call) const;
   // Training as far as statistics are concerned.
   bool moves_statistics() const { return is_training() && !is_frozen(); }
   // Error state where it cannot count so many more.
   int64_t *checked_counter(int64_t batches) const;
-  std::unique_ptr<Record> make_record(ForwardCall &call) const;
+  // And where in it the call saves what backward needs.
+  std::unique_ptr<Record> make_record(ForwardCall *call) const;
   void check_owner(const Record &record) const;
   void check_record(const Record &record, const View &dy) const;
   BackwardCall backward_call(const Record &record, const View &dy) const;

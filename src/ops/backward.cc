@@ -8,10 +8,12 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "kernels/safe_range.h"
 #include "ops/additive_partial.h"
 #include "ops/agreement.h"
+#include "ops/calls.h"
 #include "ops/channels_of_sets.h"
 #include "ops/exact_mean.h"
 #include "ops/expanded_tensors.h"
@@ -20,7 +22,6 @@
 #include "ops/merge.h"
 #include "ops/operations.h"
 #include "ops/parameter_gradients.h"
-#include "ops/parts.h"
 #include "ops/pointwise.h"
 #include "ops/reordered.h"
 #include "ops/schedule.h"
@@ -41,7 +42,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   const bool has_sums, has_map;
 
   // `argument`: of a pointwise activation, else NULL.
-  Backward(const BackwardCall &call, const UnboundedStatistics &exact, const Argument *argument)
+  Backward(const BackwardCall &call, const UnboundedStatistics &exact,
+           const Preactivation *preactivation)
       : AdditivePartial(call),
         map(call.batch_statistics && call.dx.exists() ? kernels::MapOf::backward
                                                       : kernels::MapOf::scale),
@@ -51,7 +53,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
         has_map(call.dx.exists() || call.dz.exists()),
         call_(call),
         exact_(exact),
-        argument_(argument),
+        preactivation_(preactivation),
         count_(static_cast<double>(call.count ? call.count : sets_.values())),
         kept_dweight_(sets_, call.dweight.exists()),
         kept_dbias_(sets_, call.dbias.exists()) {}
@@ -72,7 +74,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     // Without dx nothing asks for sums that came from outside, and there is no x.
     if (call_.given_sums && map == kernels::MapOf::backward) sums = given(g, own.total);
     std::memset(coefficients.is_extreme, has_extreme_slope_, static_cast<size_t>(g.channels));
-    if (argument_) argument_->mark_extreme(g, coefficients.is_extreme);
+    if (preactivation_) preactivation_->mark_extreme(g, coefficients.is_extreme);
     for (int64_t i = 0; is_wide() && i < g.channels; ++i)
       if (has_tiny_mean(g.channel + i)) coefficients.is_extreme[i] = 1;
     channel_.gradients({g.channels, statistics_of(g, true, &numbers), sums,
@@ -154,8 +156,9 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                                  bool has_sums, const MapCoefficients &coefficients,
                                  const Workspace &own, Numbers *numbers) const {
     double *const sum_g = numbers->sum_g + i, *const sum_g_xhat = numbers->sum_g_xhat + i;
-    const bool is_of_argument = argument_ != nullptr && argument_->is_extreme(channel);
-    if (has_sums && !is_of_argument && is_ordinary_map(channel, i, *sum_g, *sum_g_xhat, own) &&
+    const bool is_of_preactivation =
+        preactivation_ != nullptr && preactivation_->is_extreme(channel);
+    if (has_sums && !is_of_preactivation && is_ordinary_map(channel, i, *sum_g, *sum_g_xhat, own) &&
         (call_.given_sums && !is_wide() ? has_safe_factors(channel)
                                         : is_ordinary(blockwise, channel, own)))
       return false;
@@ -198,7 +201,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   // The sums of a channel of float or half data into own.extreme. A pointwise activation has its
   // argument as double there, too.
   void sum_extreme(const Blockwise &blockwise, int64_t channel, const Workspace &own) const {
-    if (argument_ == nullptr) return sum_in_double(blockwise, channel, own);
+    if (preactivation_ == nullptr) return sum_in_double(blockwise, channel, own);
     const unbounded::Sum::Mean mean = {mean_of(channel), mean_lo_of(channel)};
     unbounded::Gradients sums;
     blockwise.visit(channel, own.buffer, [&](const kernels::MapJob &job) {
@@ -366,18 +369,43 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
 
   const BackwardCall &call_;
   const UnboundedStatistics &exact_;
-  const Argument *const argument_;
+  const Preactivation *const preactivation_;
   const double count_;
   const KeptOfSets kept_dweight_, kept_dbias_;
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
+// What a backward needs of its activation: the preactivation of a pointwise one; of another one its
+// side on x, where the call may read it from there.
+class ActivationOfCall {
+ public:
+  ActivationOfCall(const UnboundedStatistics &exact, BackwardCall *call)
+      : preactivation_(make(exact, *call)),
+        side_(call->may_find_side() ? preactivation_->side_bytes() : 0) {
+    auto *const side = static_cast<std::byte *>(side_.data());
+    if (side == nullptr || !preactivation_->find_side(call->fused, side)) return;
+    call->saved.side = side;
+    call->saved.side_has_bound = call->fused.has_bound();
+    if (call->fused.has_bound()) call->fused = {Activation::relu};  // the bound is in the side
+  }
+  const Preactivation *preactivation() const { return &*preactivation_; }
+
+ private:
+  static std::optional<Preactivation> make(const UnboundedStatistics &exact,
+                                           const BackwardCall &call) {
+    if (!call.fused.is_pointwise() && !call.may_find_side()) return std::nullopt;
+    return std::optional<Preactivation>(std::in_place, call.sets.of(call.x.size), call.x.dtype,
+                                        call.saved, exact);
+  }
+  const std::optional<Preactivation> preactivation_;
+  const Scratch side_;
+};
+
 }  // namespace
 
-// One call after another; of each the saved statistics may get low parts.
-// Compiled for size, as that of forward.
-[[gnu::noinline, gnu::cold]] void backward_parts(BackwardCall *calls, int count,
-                                                 const Driver &driver, const Ready *before) {
+// Of each call the saved statistics may get low parts. Compiled for size, as run_forwards().
+[[gnu::noinline, gnu::cold]] void run_backwards(BackwardCall *calls, int count,
+                                                const Driver &driver, const Ready *before) {
   BackwardCall &call = *calls;
   const ExactMean mean(call, call.needs_x());
   if (mean.low()) call.saved.mean_lo = mean.low();
@@ -389,24 +417,15 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   tensors.out = call.dx;
   tensors.out2 = call.dz;
   const UnboundedStatistics exact(call);
-  std::optional<Argument> argument;
-  const bool finds_side = call.may_find_side();
-  if (call.fused.is_pointwise() || finds_side)
-    argument.emplace(call.sets.of(call.x.size), call.x.dtype, call.saved, exact);
-  const Scratch side(finds_side ? argument->side_bytes() : 0);
-  if (finds_side && argument->find_side(call.fused, static_cast<std::byte *>(side.data()))) {
-    call.saved.side = side.data();
-    call.saved.side_has_bound = call.fused.has_bound();
-    if (call.fused.has_bound()) call.fused = {Activation::relu};  // the bound is in the side
-  }
+  const ActivationOfCall activation(exact, &call);
   set_side(call, tensors);
   if (call.fused.is_pointwise()) {
     tensors.v = call.z;
     tensors.bound = call.fused.bound(call.dy.dtype);
-    tensors.argument = &*argument;
+    tensors.preactivation = activation.preactivation();
     tensors.is_second = call.is_second;
   }
-  const Backward operation(call, exact, tensors.argument);
+  const Backward operation(call, exact, tensors.preactivation);
   if (operation.has_sums && !tensors.x.exists()) tensors.x = call.dy;
   if (!operation.has_sums && !operation.has_map) return;  // so it is in each of the calls
   const Sets sets = merge_samples(call.sets.of(call.dy.size), &tensors);
@@ -429,7 +448,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   };
   const Ready ready = Ready::of(run, before);
   if (count == 1) return driver.run(ready);
-  backward_parts(calls + 1, count - 1, driver, &ready);
+  run_backwards(calls + 1, count - 1, driver, &ready);
 }
 
 void backward(const BackwardCall &call) {
@@ -441,10 +460,10 @@ void backward(const BackwardCall &call) {
   } else if (backward_by_sets(call)) {
     return;
   } else if (call.sets.rest(call.dy.size) == 0) {
-    run_in_one(call, backward_parts);
+    run_in_one(call, run_backwards);
   } else {
     run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::z, &C::dx, &C::dz}, {&C::dweight, &C::dbias},
-                  backward_parts);
+                  run_backwards);
   }
 }
 

@@ -15,7 +15,7 @@
 
 namespace bn2d {
 
-class Argument;
+class Preactivation;
 
 // The tensors of one call. A view without data takes no part.
 struct Tensors {
@@ -30,11 +30,11 @@ struct Tensors {
   bool has_byte_masks = false;
   kernels::Activation activation = kernels::Activation::none;
   double slope = 0;
-  double bound = 0;                    // of a pointwise activation
-  bool side_has_bound = false;         // of x, in a backward through relu6 or clamp
-  const Argument *argument = nullptr;  // backward of a pointwise activation
-  bool is_second = false;              // the same: by its second derivative
-  bool lends_out = false;              // the same: `out` may hold g between sums and map
+  double bound = 0;                              // of a pointwise activation
+  bool side_has_bound = false;                   // of x, in a backward through relu6 or clamp
+  const Preactivation *preactivation = nullptr;  // backward of a pointwise activation
+  bool is_second = false;                        // the same: by its second derivative
+  bool lends_out = false;                        // the same: `out` may hold g between sums and map
 };
 
 // Those that are read come first.
@@ -179,7 +179,7 @@ class Blockwise {
   // 28 us on one thread, with relu 6.5.
   int64_t activation_bytes() const {
     if (tensors_.activation < kernels::Activation::silu) return 0;
-    return (tensors_.argument && !keeps_gradients() ? 8 : 4) * arithmetic_size(dtype_);
+    return (tensors_.preactivation && !keeps_gradients() ? 8 : 4) * arithmetic_size(dtype_);
   }
   const Sets &sets() const { return sets_; }
   const Blocks &blocks() const { return blocks_; }

@@ -234,7 +234,7 @@ kernels::MapJob Blockwise::job_of_extreme_piece(const Piece &piece, const Packed
   job.slope = tensors_.slope;
   if (!is_pointwise()) {
     job.activation = tensors_.activation;
-  } else if (tensors_.argument != nullptr) {
+  } else if (tensors_.preactivation != nullptr) {
     activate_extreme(piece, packed, job);
   }
   return job;

@@ -192,9 +192,9 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
-// One call after another; of each the saved statistics may get low parts.
-[[gnu::noinline]] void double_backward_parts(DoubleBackwardCall *calls, int count,
-                                             const Driver &driver, const Ready *before) {
+// As run_backwards().
+[[gnu::noinline]] void run_double_backwards(DoubleBackwardCall *calls, int count,
+                                            const Driver &driver, const Ready *before) {
   DoubleBackwardCall &call = *calls;
   const Extents &size = call.dy.size;
   const ExactMean mean(call, true);
@@ -227,7 +227,7 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   };
   const Ready ready = Ready::of(run, before);
   if (count == 1) return driver.run(ready);
-  double_backward_parts(calls + 1, count - 1, driver, &ready);
+  run_double_backwards(calls + 1, count - 1, driver, &ready);
 }
 
 }  // namespace
@@ -239,10 +239,10 @@ void double_backward(const DoubleBackwardCall &call) {
   } else if (needs_steps(call)) {
     return double_backward_in_steps(call);
   } else if (call.sets.rest(call.dy.size) == 0) {
-    run_in_one(call, double_backward_parts);
+    run_in_one(call, run_double_backwards);
   } else {
     run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::ddx, &C::ddy, &C::dx}, {&C::dweight},
-                  double_backward_parts);
+                  run_double_backwards);
   }
   blend_nothing_into(call.dbias, call.dy.size.c, call.blend);
 }

@@ -6,13 +6,13 @@
 
 #include "kernels/safe_range.h"
 #include "ops/agreement.h"
+#include "ops/calls.h"
 #include "ops/channels_of_sets.h"
 #include "ops/expanded_tensors.h"
 #include "ops/extreme.h"
 #include "ops/last_set.h"
 #include "ops/merge.h"
 #include "ops/operations.h"
-#include "ops/parts.h"
 #include "ops/reordered.h"
 #include "ops/schedule.h"
 #include "ops/sets_as_planes.h"
@@ -419,8 +419,8 @@ void save_parameters(const ForwardCall &call) {
 
 // Runs once a call, and so is compiled for size: 3 KB less with that of backward, and small calls
 // take as long.
-[[gnu::noinline, gnu::cold]] void forward_parts(const ForwardCall *calls, int count,
-                                                const Driver &driver, const Ready *before) {
+[[gnu::noinline, gnu::cold]] void run_forwards(const ForwardCall *calls, int count,
+                                               const Driver &driver, const Ready *before) {
   const ForwardCall &call = *calls;
   Tensors tensors;
   tensors.x = call.x;
@@ -450,7 +450,7 @@ void save_parameters(const ForwardCall &call) {
   };
   const Ready ready = Ready::of(run, before);
   if (count == 1) return driver.run(ready);
-  forward_parts(calls + 1, count - 1, driver, &ready);
+  run_forwards(calls + 1, count - 1, driver, &ready);
 }
 
 namespace {
@@ -472,7 +472,7 @@ namespace {
     last.cumulative_from += batches;
     last.averaging_factor = 1 / static_cast<double>(last.cumulative_from + 1);
   }
-  forward_parts(parts, 2);
+  run_forwards(parts, 2);
 }
 
 // What there is to do for channels without an element. Not inlined: a call is a kilobyte of stack.
@@ -482,7 +482,7 @@ namespace {
   channels.x = channels.z = channels.y = View();
   channels.x.dtype = call.x.dtype;
   channels.x.size = {1, call.x.size.c, 1, 1};
-  forward_parts(&channels, 1);
+  run_forwards(&channels, 1);
 }
 
 }  // namespace
@@ -490,7 +490,7 @@ namespace {
 void forward(const ForwardCall &call) {
   if (call.x.size.numel() == 0) return forward_of_nothing(call);
   if (forward_by_sets(call)) return;
-  if (call.sets.rest(call.x.size) == 0) return forward_parts(&call, 1);
+  if (call.sets.rest(call.x.size) == 0) return run_forwards(&call, 1);
   forward_in_two(call);
 }
 

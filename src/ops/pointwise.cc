@@ -27,8 +27,8 @@ using kernels::Strided;
 
 // ---- the argument in a backward
 
-Argument::Argument(const Sets &sets, DType dtype, const SavedStatistics &saved,
-                   const UnboundedStatistics &exact)
+Preactivation::Preactivation(const Sets &sets, DType dtype, const SavedStatistics &saved,
+                             const UnboundedStatistics &exact)
     : sets_(sets),
       saved_(saved),
       exact_(exact),
@@ -64,7 +64,7 @@ Argument::Argument(const Sets &sets, DType dtype, const SavedStatistics &saved,
       std::memset(is_extreme + c, 1, static_cast<size_t>(sets.channels));
 }
 
-bool Argument::find_side(const Fused &fused, std::byte *side) const {
+bool Preactivation::find_side(const Fused &fused, std::byte *side) const {
   const int64_t channels = sets_.counted().c, bytes = channels * coefficients_.size;
   if (coefficients_.regular_channels(0, channels) != channels) return false;
   const bool is_wide = coefficients_.size == 8;
@@ -74,7 +74,7 @@ bool Argument::find_side(const Fused &fused, std::byte *side) const {
   return true;
 }
 
-unbounded::Number Argument::coefficient(int k, int64_t channel) const {
+unbounded::Number Preactivation::coefficient(int k, int64_t channel) const {
   using namespace kernels::coefficient;
   const int64_t set = channel / sets_.channels, of_module = channel % sets_.size.c;
   if (k == minus_mean_hi) return -exact_.mean(set).hi;
@@ -352,10 +352,10 @@ void Blockwise::map_box(kernels::MapOf op, const Strided &x, const Strided &g, c
 // Fills g with dy*act'(argument) of a box; returns where its x is. `x`: a buffer for that.
 Strided Blockwise::gradients_of_box(const Group &group, const Blocks::Block &box, std::byte *x,
                                     std::byte *g, PointwiseBuffers &own) const {
-  const Argument &argument = *tensors_.argument;
+  const Preactivation &preactivation = *tensors_.preactivation;
   const Strided of_x = read_box(tensors_.x, group, box, x, own);
   const Strided of_z = read_box(tensors_.v, group, box, own.argument, own);
-  map_box(kernels::MapOf::forward, of_x, {}, of_z, group, box, argument.from(group.channel),
+  map_box(kernels::MapOf::forward, of_x, {}, of_z, group, box, preactivation.from(group.channel),
           own.argument, own);
   const std::byte *gradient = direct_box(tensors_.g, group, box);
   if (gradient == nullptr) {
@@ -445,12 +445,12 @@ void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block,
 void Blockwise::activate_extreme(const Piece &piece, const Packed &packed,
                                  const kernels::MapJob &job) const {
   constexpr int kCount = kernels::coefficient_count(kernels::MapOf::forward);
-  const Argument &argument = *tensors_.argument;
+  const Preactivation &preactivation = *tensors_.preactivation;
   const int64_t channel = piece.n / sets_.samples * sets_.size.c + piece.channel;
   double significands[kCount];
   int32_t exponents[kCount];
   for (int k = 0; k < kCount; ++k) {
-    const unbounded::Number number = argument.coefficient(k, channel);
+    const unbounded::Number number = preactivation.coefficient(k, channel);
     significands[k] = number.significand;
     exponents[k] = number.exponent;
   }

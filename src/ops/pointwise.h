@@ -1,4 +1,4 @@
-// The argument of an activation as a function of x, for a backward.
+// What an activation was applied to (its argument) as a function of x, for a backward.
 #pragma once
 #include "base/scratch.h"
 #include "ops/blockwise.h"
@@ -8,12 +8,12 @@
 
 namespace bn2d {
 
-class Argument {
+class Preactivation {
  public:
   // Of the channels of all sets, whose forward left `saved` behind. `exact`: the same statistics.
   // Not inlined: its arrays would stay on the stack below the whole backward.
-  [[gnu::noinline]] Argument(const Sets &sets, DType dtype, const SavedStatistics &saved,
-                             const UnboundedStatistics &exact);
+  [[gnu::noinline]] Preactivation(const Sets &sets, DType dtype, const SavedStatistics &saved,
+                                  const UnboundedStatistics &exact);
 
   // Those of the forward map, from channel c on.
   MapCoefficients from(int64_t c) const { return coefficients_.from(c); }

@@ -1,5 +1,5 @@
 // Group norm of small planes and many samples, which goes through them in rounds
-// (ops/sets_as_planes.cc).
+// (ops/rounds.h).
 #include <cmath>
 
 #include "support/norms_case.h"
