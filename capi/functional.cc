@@ -19,8 +19,7 @@ ChannelArray array_of(DType dtype, const void *data) { return {dtype, const_cast
 // The dtype of the per-channel arrays beside data of `data_dtype`.
 DType parameter_dtype(int32_t dtype, const char *what, DType data_dtype) {
   const DType own = checked_floating_dtype(dtype);
-  const bool mixed = own == DType::f32 && (data_dtype == DType::f16 || data_dtype == DType::bf16);
-  if (own != data_dtype && !mixed)
+  if (!may_mix(data_dtype, own))
     fail(Status::dtype,
          "%s is %s, the parameters are %s; they must agree, or float16/bfloat16 data meet float32 "
          "parameters",

@@ -44,8 +44,8 @@ constexpr TypeKernels BN2D_TABLE = {
      {kMap<MapOf::scale, Layout::planes>, kMap<MapOf::scale, Layout::channels>},
      {kMap<MapOf::double_backward, Layout::planes>,
       kMap<MapOf::double_backward, Layout::channels>}},
-    static_cast<int64_t>(MaxLanes(ScalableTag<Arithmetic<BN2D_ELEMENT>>())),
-    kParts<BN2D_ELEMENT, ScalableTag<Arithmetic<BN2D_ELEMENT>>> *static_cast<int64_t>(
+    static_cast<int32_t>(MaxLanes(ScalableTag<Arithmetic<BN2D_ELEMENT>>())),
+    kParts<BN2D_ELEMENT, ScalableTag<Arithmetic<BN2D_ELEMENT>>> *static_cast<int32_t>(
         MaxLanes(ScalableTag<Arithmetic<BN2D_ELEMENT>>())),
     ExpandMask<BN2D_ELEMENT>,
     PackMask<BN2D_ELEMENT>,

@@ -248,8 +248,8 @@ struct TypeKernels {
   void (*reduce)(int terms, Layout layout, int64_t channels, const double *accumulators,
                  int64_t stride, const double *center_lo, Sums *sums);
   void (*map[kMapOps][kLayouts])(const MapJob &job);
-  int64_t map_lanes;  // elements of a vector of maps over rows of channels
-  int64_t map_step;   // elements that a map over planes takes at a time
+  int32_t map_lanes;  // elements of a vector of maps over rows of channels
+  int32_t map_step;   // elements that a map over planes takes at a time
   // The side of an activation: `count` bits, 1 for positive, from and to elements +1 and -1. The
   // rest of a last byte is not read, and written as 0.
   void (*expand_mask)(const uint8_t *bits, int64_t count, void *elements);

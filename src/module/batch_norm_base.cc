@@ -219,8 +219,7 @@ void BatchNormBase::check_input(const char *what, const View &view) const {
     fail(Status::shape, "%s has %" PRId64 " channels, the module has num_features %" PRId64, what,
          view.size.c, num_features());
   const DType dtype = view.dtype, own = options_.dtype;
-  const bool mixed = own == DType::f32 && (dtype == DType::f16 || dtype == DType::bf16);
-  if (dtype != own && !mixed)
+  if (!may_mix(dtype, own))
     fail(Status::dtype,
          "%s is %s, the module is %s; they must agree, or float16/bfloat16 data meet a float32 "
          "module",

@@ -186,18 +186,18 @@ int32_t checked_thread_limit(int32_t value) {
 }
 
 DType dtype_from_name(const char *name, Status unknown) {
-  struct Named {
-    const char *name, *alias;
+  struct Alias {
+    char name[5];
     DType dtype;
   };
-  static constexpr Named kNames[] = {{"float32", "f32", DType::f32},
-                                     {"float64", "f64", DType::f64},
-                                     {"float16", "f16", DType::f16},
-                                     {"bfloat16", "bf16", DType::bf16},
-                                     {"int64", "i64", DType::i64}};
-  for (const Named &named : kNames)
-    if (std::strcmp(name, named.name) == 0 || std::strcmp(name, named.alias) == 0)
-      return named.dtype;
+  static constexpr Alias kAliases[] = {{"f32", DType::f32},
+                                       {"f64", DType::f64},
+                                       {"f16", DType::f16},
+                                       {"bf16", DType::bf16},
+                                       {"i64", DType::i64}};
+  for (const Alias &alias : kAliases)
+    if (std::strcmp(name, dtype_name(alias.dtype)) == 0 || std::strcmp(name, alias.name) == 0)
+      return alias.dtype;
   fail(unknown, "no dtype is named %s", Quoted(name).text);
 }
 

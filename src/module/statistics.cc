@@ -19,7 +19,7 @@ constexpr int64_t kMostValues = int64_t{1} << 53;
 // Calls f(array in the group's moments, the same in memory) for each of the arrays.
 template <class F>
 void for_arrays(Moments *group, double *memory, int64_t stride, F f) {
-  for (double *array : {group->mean_hi, group->mean_lo, group->m2_hi, group->m2_lo}) {
+  for (double *const array : MomentArrays::of(*group)) {
     f(array, memory);
     memory += stride;
   }

@@ -15,10 +15,10 @@
 #include "ops/agreement.h"
 #include "ops/calls.h"
 #include "ops/channels_of_sets.h"
-#include "ops/exact_mean.h"
 #include "ops/expanded_tensors.h"
 #include "ops/extreme.h"
 #include "ops/last_set.h"
+#include "ops/low_part_of_mean.h"
 #include "ops/merge.h"
 #include "ops/operations.h"
 #include "ops/parameter_gradients.h"
@@ -227,7 +227,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     }
   }
 
-  // Of double data, as numbers without ends.
+  // Of double data, as numbers of unbounded exponent.
   void set_unbounded(const Blockwise &blockwise, int64_t channel, bool has_sums,
                      const MapCoefficients &coefficients, const Workspace &own, Numbers *numbers,
                      double *sum_g, double *sum_g_xhat) const {
@@ -407,7 +407,7 @@ class ActivationOfCall {
 [[gnu::noinline, gnu::cold]] void run_backwards(BackwardCall *calls, int count,
                                                 const Driver &driver, const Ready *before) {
   BackwardCall &call = *calls;
-  const ExactMean mean(call, call.needs_x());
+  const LowPartOfMean mean(call, call.needs_x());
   if (mean.low()) call.saved.mean_lo = mean.low();
   Tensors tensors;
   tensors.g = call.dy;

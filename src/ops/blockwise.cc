@@ -238,7 +238,7 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
   const bool has_gradients = !is_forward && keeps_gradients();
   if (is_pointwise() && !has_gradients && !(is_forward && has_bound()))
     return pointwise_map(op, group, block, coefficients, streaming, buffer);
-  if (mode_ == Mode::packed && !has_rows_)
+  if (mode_ == Mode::packed && !has_image_rows_)
     return packed_map(op, group, block, coefficients, streaming, packed_in(buffer));
   auto job = job_of<kernels::MapJob>(group, block);
   set_strided(tensors_.out, group, block, job.out);
@@ -251,17 +251,17 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
   } else {
     set_activation(job);
   }
-  if ((mode_ == Mode::planes || has_rows_) && next_group != 0) {
+  if ((mode_ == Mode::planes || has_image_rows_) && next_group != 0) {
     const View &read = tensors_.x.exists() ? tensors_.x : tensors_.g;
     if (tensor_bytes() > kHeldBytes / 2)
       job.prefetch = next_group * read.stride.c * dtype_size(dtype_);
-  } else if (!has_rows_ && tensor_bytes() > kHeldBytes) {
+  } else if (!has_image_rows_ && tensor_bytes() > kHeldBytes) {
     // Ahead in the same stretch of memory, because a core that computes keeps fewer lines on their
     // way than one that copies. One thread, channels_last (32,1024,14,14): eval takes 0.86 of the
     // time that it takes with 2 KiB, backward 0.88 of that with 1 KiB.
     job.prefetch = 8192;
   }
-  if (has_rows_) return map_by_rows(op, group, block, coefficients, job, buffer);
+  if (has_image_rows_) return map_by_image_rows(op, group, block, coefficients, job, buffer);
   job.streaming = streaming;
   map_rows(kernels_, op, layout(), job, dtype_, buffer);
 }

@@ -178,7 +178,7 @@ class Blockwise {
   // backward that keeps no gradients computes them twice. Eval of (1,256,14,14) with sigmoid takes
   // 28 us on one thread, with relu 6.5.
   int64_t activation_bytes() const {
-    if (tensors_.activation < kernels::Activation::silu) return 0;
+    if (!kernels::is_smooth(tensors_.activation)) return 0;
     return (tensors_.preactivation && !keeps_gradients() ? 8 : 4) * arithmetic_size(dtype_);
   }
   const Sets &sets() const { return sets_; }
@@ -189,11 +189,11 @@ class Blockwise {
   // Channels of a block that is read in place. A group may have several blocks. 1: there are none.
   int64_t channel_block() const { return channel_block_; }
   MemoryOrder order() const {
-    return mode_ == Mode::planes || has_rows_ ? MemoryOrder::planes
-           : mode_ == Mode::channels          ? MemoryOrder::channels
-           : has_lines_of_samples_            ? MemoryOrder::samples
-           : transposes_                      ? MemoryOrder::mixed
-                                              : MemoryOrder::neither;
+    return mode_ == Mode::planes || has_image_rows_ ? MemoryOrder::planes
+           : mode_ == Mode::channels                ? MemoryOrder::channels
+           : has_lines_of_samples_                  ? MemoryOrder::samples
+           : transposes_                            ? MemoryOrder::mixed
+                                                    : MemoryOrder::other;
   }
   // Whether the tensors have no layout in common in which they could be read in place.
   bool needs_packing() const { return mode_ == Mode::packed; }
@@ -268,6 +268,7 @@ class Blockwise {
     return mode == Mode::channels ? kernels::Layout::channels : kernels::Layout::planes;
   }
   kernels::Layout layout() const { return layout_of(mode_); }
+  bool along_channels() const { return layout() == kernels::Layout::channels; }
   // Calls f(part) for each block of channels that a group touches; of blocks of 1 once, for the
   // whole group.
   template <class F>
@@ -301,9 +302,10 @@ class Blockwise {
   bool fetches() const { return (tensors_.g.exists() ? 2 : 1) * tensor_bytes() > 2 * kHeldBytes; }
   void packed_sums(kernels::SumsOf op, const Group &group, const Blocks::Block &block,
                    const Accumulators &accumulators, bool in_double, const Packed &packed) const;
-  [[gnu::cold]] void map_by_rows(kernels::MapOf op, const Group &group, const Blocks::Block &block,
-                                 const MapCoefficients &coefficients, kernels::MapJob job,
-                                 void *buffer) const;
+  [[gnu::cold]] void map_by_image_rows(kernels::MapOf op, const Group &group,
+                                       const Blocks::Block &block,
+                                       const MapCoefficients &coefficients, kernels::MapJob job,
+                                       void *buffer) const;
   void map_piece(kernels::MapOf op, const Piece &piece, const Packed &packed,
                  const kernels::MapJob &whole) const;
   void packed_map(kernels::MapOf op, const Group &group, const Blocks::Block &block,
@@ -378,7 +380,7 @@ class Blockwise {
   void activate_box(const Group &group, const Blocks::Block &box, const std::byte *gradient,
                     std::byte *out, bool streaming, PointwiseBuffers &own) const;
   std::byte *direct_box(const View &view, const Group &group, const Blocks::Block &box) const;
-  // Half data would lose digits.
+  // Whether the sums leave g in `out` for the map. Not halves: g would lose digits.
   bool keeps_gradients() const {
     return tensors_.lends_out && mode_ != Mode::packed &&
            dtype_size(dtype_) == arithmetic_size(dtype_);
@@ -395,6 +397,11 @@ class Blockwise {
   template <class F>
   void for_each_row(const View &view, const Group &group, const Blocks::Block &box,
                     const F &f) const;
+  struct BoxShape {
+    int64_t samples, channels, length;
+    bool across;  // boxes of the same positions, of all channels, follow one another
+  };
+  BoxShape box_shape(const Group &group, const Blocks::Block &block, bool whole_runs) const;
   template <class F>
   void for_each_box(const Group &group, const Blocks::Block &block, bool whole_runs,
                     const F &f) const;
@@ -406,10 +413,10 @@ class Blockwise {
   DType dtype_;
   int32_t piece_bytes_ = kSmallestPieceBytes;  // of each tensor that is packed
   Blocks blocks_;
-  Mode mode_;                // of maps
-  Mode sums_mode_;           // another one where only what is written lies differently
-  bool transposes_ = false;  // packed, and a tensor has its channels contiguous
-  bool has_rows_ = false;    // packed, but each row of a plane is contiguous in all tensors
+  Mode mode_;                    // of maps
+  Mode sums_mode_;               // another one where only what is written lies differently
+  bool transposes_ = false;      // packed, and a tensor has its channels contiguous
+  bool has_image_rows_ = false;  // packed, but each row of a plane is contiguous in all tensors
   // What has memory for packed copies: no contiguous planes, or the elements of a mask.
   bool needs_packing_[std::size(kTensors)] = {};
   int64_t max_group_ = kernels::kMaxGroup, at_once_ = 1;

@@ -86,13 +86,14 @@ void for_each_plane(const Blockwise::Piece &piece, F f) {
 
 // What is packed: by the maps, and by the sums where what they read has no layout in common either.
 void Blockwise::set_packed() {
-  has_rows_ = tensors_.side_mask == nullptr && tensors_.sign_mask == nullptr && !is_pointwise();
+  has_image_rows_ =
+      tensors_.side_mask == nullptr && tensors_.sign_mask == nullptr && !is_pointwise();
   for (size_t k = 0; k < std::size(kTensors); ++k) {
     const View &view = tensors_.*kTensors[k];
     if (!view.exists()) continue;
     needs_packing_[k] = !has_contiguous_planes(view);
     transposes_ = transposes_ || (needs_packing_[k] && view.stride.c == 1);
-    has_rows_ = has_rows_ && view.stride.w == 1 && view.channel_block == 0;
+    has_image_rows_ = has_image_rows_ && view.stride.w == 1 && view.channel_block == 0;
   }
   if (tensors_.side_mask != nullptr) needs_packing_[kSide] = true;
   if (tensors_.sign_mask != nullptr) needs_packing_[kOut2] = true;
@@ -319,9 +320,9 @@ void Blockwise::visit(int64_t channel, void *buffer, void *object,
 // plane are samples of one channel. Eval of (8,64,56,56) with a border takes a quarter of the time
 // that copies of the planes take. The next group is fetched meanwhile, as with other planes, which
 // is worth more here: backward of (32,64,56,56) takes 0.66 of the time, training 0.73.
-void Blockwise::map_by_rows(kernels::MapOf op, const Group &group, const Blocks::Block &block,
-                            const MapCoefficients &coefficients, kernels::MapJob job,
-                            void *buffer) const {
+void Blockwise::map_by_image_rows(kernels::MapOf op, const Group &group, const Blocks::Block &block,
+                                  const MapCoefficients &coefficients, kernels::MapJob job,
+                                  void *buffer) const {
   const Place place = place_of(group.channel);
   const int64_t width = size_.w, end = block.position + block.length;
   job.channels = 1;

@@ -341,7 +341,7 @@ void check(const ForwardCall &call) {
   check_no_mask(call.fused, call.mask);
   check_kept(call);
   check_memory(call);
-  if (call.batch_statistics && !call.given.exist() && !call.moments) check_values(call);
+  if (call.batch_statistics && !call.given.exists() && !call.moments) check_values(call);
 }
 
 void check(const BackwardCall &call) {

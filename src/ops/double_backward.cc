@@ -16,9 +16,9 @@
 #include "kernels/safe_range.h"
 #include "ops/additive_partial.h"
 #include "ops/double_backward_in_steps.h"
-#include "ops/exact_mean.h"
 #include "ops/expanded_tensors.h"
 #include "ops/last_set.h"
+#include "ops/low_part_of_mean.h"
 #include "ops/merge.h"
 #include "ops/operations.h"
 #include "ops/parameter_gradients.h"
@@ -197,7 +197,7 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
                                             const Driver &driver, const Ready *before) {
   DoubleBackwardCall &call = *calls;
   const Extents &size = call.dy.size;
-  const ExactMean mean(call, true);
+  const LowPartOfMean mean(call, true);
   if (mean.low()) call.saved.mean_lo = mean.low();
   static const double zero = 0;  // what a missing ddx is read from, with strides of 0
   Tensors tensors;

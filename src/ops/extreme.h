@@ -1,5 +1,6 @@
 // What operations need for extreme channels (kernels/kernels.h): of float data, whose whole range
-// is safe in double, nothing but doubles; of double data, numbers without ends (ops/unbounded.h).
+// is safe in double, nothing but doubles; of double data, numbers of unbounded exponent
+// (ops/unbounded.h).
 #pragma once
 #include <cmath>
 

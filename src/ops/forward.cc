@@ -35,14 +35,14 @@ class Forward {
   const bool has_sums, has_map;
 
   explicit Forward(const ForwardCall &call)
-      : has_sums(call.batch_statistics && !call.given.exist()),
+      : has_sums(call.batch_statistics && !call.given.exists()),
         has_map(call.y.exists()),
         call_(call),
         is_wide_(call.x.dtype == DType::f64),
         has_extreme_slope_(extreme::is_extreme_slope(call.fused.factor())),
         sets_(call.sets.of(call.x.size)),
         channels_(sets_.counted().c),
-        count_(static_cast<double>(call.given.exist() ? call.given.count : sets_.values())),
+        count_(static_cast<double>(call.given.exists() ? call.given.count : sets_.values())),
         kept_mean_(sets_, has_sums && (call.running_mean.exists() || call.running_var.exists())),
         kept_var_(sets_, has_sums && call.running_var.exists()) {}
 
@@ -94,7 +94,7 @@ class Forward {
   void load_given(const Group &g, Moments *m) const {
     for (int k = 0; k < MomentArrays::kArrays; ++k)
       std::copy_n(call_.given.values + k * sets_.count() + first_of(g), count_of(g),
-                  exported(*m)[k]);
+                  MomentArrays::of(*m)[k]);
     m->count = count_;
     m->wide = true;
   }
@@ -104,7 +104,7 @@ class Forward {
     if (moments && sets_.channels > 1) moments = own.of_sets;
     if (call_.moments) return save_moments(g, moments);
     const bool is_of_x = moments != nullptr;
-    if (call_.given.exist()) {
+    if (call_.given.exists()) {
       moments = own.total;
       load_given(g, moments);
     }
@@ -193,10 +193,6 @@ class Forward {
     moments->m2_hi[i] = own.extreme->m2_hi[0];
   }
 
-  // As MomentArrays has them.
-  static std::array<double *, MomentArrays::kArrays> exported(Moments &m) {
-    return {m.mean_hi, m.mean_lo, m.m2_hi, m.m2_lo};
-  }
   // Sets are channels here: those of several would not be spread.
   void save_moments(const Group &g, Moments *moments) const {
     if (!is_wide_) {
@@ -204,7 +200,7 @@ class Forward {
       fill(moments->m2_lo, g.channels, 0);
     }
     for (int k = 0; k < MomentArrays::kArrays; ++k)
-      std::copy_n(exported(*moments)[k], g.channels,
+      std::copy_n(MomentArrays::of(*moments)[k], g.channels,
                   call_.moments + k * call_.x.size.c + g.channel);
   }
 
@@ -477,7 +473,7 @@ namespace {
 
 // What there is to do for channels without an element. Not inlined: a call is a kilobyte of stack.
 [[gnu::noinline, gnu::cold]] void forward_of_nothing(const ForwardCall &call) {
-  if (!call.given.exist()) return;
+  if (!call.given.exists()) return;
   ForwardCall channels = call;
   channels.x = channels.z = channels.y = View();
   channels.x.dtype = call.x.dtype;

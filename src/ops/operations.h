@@ -4,6 +4,7 @@
 // Each operation checks everything first and throws Error with nothing changed; after the checks
 // and the allocation of its scratch it cannot fail. An empty tensor is a success without elements.
 #pragma once
+#include <array>
 #include <cstdint>
 
 #include "kernels/kernels.h"
@@ -67,8 +68,12 @@ struct Fused {
 struct MomentArrays {
   double *values = nullptr;
   int64_t count = 0;
-  bool exist() const { return count != 0; }
+  bool exists() const { return count != 0; }
   static constexpr int kArrays = 4;
+  // The same arrays of a group of channels.
+  static std::array<double *, kArrays> of(kernels::Moments &group) {
+    return {group.mean_hi, group.mean_lo, group.m2_hi, group.m2_lo};
+  }
 };
 
 struct ForwardCall {

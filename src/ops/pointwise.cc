@@ -109,8 +109,8 @@ Strided Blockwise::box_strided(std::byte *buffer, const Group &group,
   Strided strided;
   strided.data = buffer;
   strided.sample = group.channels * box.length;
-  strided.channel = layout() == Layout::channels ? 1 : box.length;
-  strided.position = layout() == Layout::channels ? group.channels : 1;
+  strided.channel = along_channels() ? 1 : box.length;
+  strided.position = along_channels() ? group.channels : 1;
   return strided;
 }
 
@@ -121,10 +121,9 @@ std::byte *Blockwise::direct_box(const View &view, const Group &group,
   if (!view.exists() || mode_ == Mode::packed || dtype_size(dtype_) != arithmetic_size(dtype_))
     return nullptr;
   const Strided at = strided(view, group, box);
-  const bool rows = layout() == Layout::channels;
-  const int64_t row = rows ? group.channels : box.length,
-                count = rows ? box.length : group.channels;
-  const bool joined = count == 1 || (rows ? at.position : at.channel) == row;
+  const int64_t row = along_channels() ? group.channels : box.length,
+                count = along_channels() ? box.length : group.channels;
+  const bool joined = count == 1 || (along_channels() ? at.position : at.channel) == row;
   return joined && (box.samples == 1 || at.sample == row * count)
              ? static_cast<std::byte *>(at.data)
              : nullptr;
@@ -135,10 +134,9 @@ template <class F>
 void Blockwise::for_each_row(const View &view, const Group &group, const Blocks::Block &box,
                              const F &f) const {
   const Strided in_box = box_strided(nullptr, group, box), in_view = strided(view, group, box);
-  const bool rows = layout() == Layout::channels;
-  int64_t count = rows ? group.channels : box.length, middle = rows ? box.length : group.channels,
-          outer = box.samples;
-  const int64_t step = rows ? in_view.position : in_view.channel;
+  int64_t count = along_channels() ? group.channels : box.length,
+          middle = along_channels() ? box.length : group.channels, outer = box.samples;
+  const int64_t step = along_channels() ? in_view.position : in_view.channel;
   if (step == count) {
     count *= middle;
     middle = 1;
@@ -201,48 +199,51 @@ Strided Blockwise::read_box(const View &view, const Group &group, const Blocks::
   return box_strided(buffer, group, box);
 }
 
-// Calls f(group, box) for the boxes of a block. whole_runs: each has whole runs of the sums
-// (kernels.h), and those of a channel come in their order.
-template <class F>
-void Blockwise::for_each_box(const Group &group, const Blocks::Block &block, bool whole_runs,
-                             const F &f) const {
-  const bool rows = layout() == Layout::channels;
-  const int64_t most = (whole_runs && rows ? kSumsBoxBytes : kBoxBytes) / arithmetic_size(dtype_);
+// Samples, channels and positions of the boxes of a block, in which all fits L1. whole_runs: each
+// has whole runs of the sums (kernels.h).
+Blockwise::BoxShape Blockwise::box_shape(const Group &group, const Blocks::Block &block,
+                                         bool whole_runs) const {
+  const bool is_wide = whole_runs && along_channels();
+  const int64_t most = (is_wide ? kSumsBoxBytes : kBoxBytes) / arithmetic_size(dtype_);
   const int64_t fewest_samples = whole_runs ? kernels::planes_of_run(block.length) : 1;
   const int64_t fewest_positions = whole_runs ? std::min(block.length, kernels::kRunElements) : 1;
   const auto whole = [](int64_t count, int64_t unit, int64_t all) {
     return std::min(std::max(count / unit * unit, unit), all);
   };
-  const bool across = rows || (transposes_ && group.channels > 1);
-  int64_t channels, length;
-  if (across && !rows) {
-    length = std::min(block.length, kernels::kRunElements);
-    channels = whole(most / (length * fewest_samples), 1, group.channels);
-  } else if (rows) {
-    channels = whole(most / (fewest_samples * fewest_positions), 1, group.channels);
-    length = whole(most / (channels * fewest_samples), fewest_positions, block.length);
+  BoxShape shape;
+  shape.across = along_channels() || (transposes_ && group.channels > 1);
+  if (along_channels()) {
+    shape.channels = whole(most / (fewest_samples * fewest_positions), 1, group.channels);
+    shape.length = whole(most / (shape.channels * fewest_samples), fewest_positions, block.length);
   } else {
-    length = std::min(block.length, most);
-    channels =
-        length < block.length ? 1 : whole(most / (length * fewest_samples), 1, group.channels);
+    shape.length = std::min(block.length, shape.across ? kernels::kRunElements : most);
+    const bool is_part = !shape.across && shape.length < block.length;
+    shape.channels = is_part ? 1 : whole(most / (shape.length * fewest_samples), 1, group.channels);
   }
-  const bool is_all = length == block.length && channels == group.channels;
-  const int64_t samples =
-      is_all ? std::max(most / (length * channels) / fewest_samples, int64_t{1}) * fewest_samples
-             : fewest_samples;
+  const bool is_all = shape.length == block.length && shape.channels == group.channels;
+  const int64_t fit = is_all ? most / (shape.length * shape.channels) / fewest_samples : 1;
+  shape.samples = std::max(fit, int64_t{1}) * fewest_samples;
+  return shape;
+}
+
+// Calls f(group, box) for the boxes of a block; those of a channel come in the order of its sums.
+template <class F>
+void Blockwise::for_each_box(const Group &group, const Blocks::Block &block, bool whole_runs,
+                             const F &f) const {
+  const BoxShape shape = box_shape(group, block, whole_runs);
   const int64_t end = block.first_sample + block.samples;
   const auto visit = [&](int64_t n, int64_t c, int64_t p) {
-    f(Group{group.channel + c, std::min(channels, group.channels - c)},
-      Blocks::Block{n, std::min(samples, end - n), block.position + p,
-                    std::min(length, block.length - p)});
+    f(Group{group.channel + c, std::min(shape.channels, group.channels - c)},
+      Blocks::Block{n, std::min(shape.samples, end - n), block.position + p,
+                    std::min(shape.length, block.length - p)});
   };
-  for (int64_t n = block.first_sample; n < end; n += samples) {
-    if (across) {
-      for (int64_t p = 0; p < block.length; p += length)
-        for (int64_t c = 0; c < group.channels; c += channels) visit(n, c, p);
+  for (int64_t n = block.first_sample; n < end; n += shape.samples) {
+    if (shape.across) {
+      for (int64_t p = 0; p < block.length; p += shape.length)
+        for (int64_t c = 0; c < group.channels; c += shape.channels) visit(n, c, p);
     } else {
-      for (int64_t c = 0; c < group.channels; c += channels)
-        for (int64_t p = 0; p < block.length; p += length) visit(n, c, p);
+      for (int64_t c = 0; c < group.channels; c += shape.channels)
+        for (int64_t p = 0; p < block.length; p += shape.length) visit(n, c, p);
     }
   }
 }
@@ -317,9 +318,8 @@ void Blockwise::activate_box(const Group &group, const Blocks::Block &box,
   job.ahead_bytes = element;
   const auto ahead = [&](const View &view) -> const char * {
     const Strided at = strided(view, group, box);
-    const bool rows = layout() == Layout::channels;
-    const bool follows =
-        rows ? at.position == group.channels : group.channels == 1 || at.channel == box.length;
+    const bool follows = along_channels() ? at.position == group.channels
+                                          : group.channels == 1 || at.channel == box.length;
     return view.exists() && follows ? static_cast<const char *>(at.data) + count * element
                                     : nullptr;
   };
@@ -398,21 +398,21 @@ void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block,
                                void *buffer) const {
   PointwiseBuffers &own = *new (buffer) PointwiseBuffers;
   constexpr kernels::SumsOf kOf = kernels::SumsOf::backward;
-  const bool rows = layout() == Layout::channels;
   const int64_t bytes = arithmetic_size(dtype_);
   const int64_t of_channel =
-      rows ? 1 : kernels::sums_count(kOf) * kernels::accumulators_of(accumulators.wide);
+      along_channels() ? 1 : kernels::sums_count(kOf) * kernels::accumulators_of(accumulators.wide);
   for_each_box(group, block, true, [&](const Group &some, const Blocks::Block &box) {
     kernels::SumsJob job;
     // What is large for L1 passes through it in parts.
     const int64_t length =
-        rows ? std::min(box.length, std::max(kBoxBytes / bytes / some.channels, int64_t{1}))
-             : box.length;
-    const int64_t samples = rows ? 1 : box.samples;
+        along_channels()
+            ? std::min(box.length, std::max(kBoxBytes / bytes / some.channels, int64_t{1}))
+            : box.length;
+    const int64_t samples = along_channels() ? 1 : box.samples;
     const Strided out = strided(tensors_.out, some, box);
     const bool is_direct =
-        keeps_gradients() &&
-        (rows ? out.position == some.channels : direct_box(tensors_.out, some, box) != nullptr);
+        keeps_gradients() && (along_channels() ? out.position == some.channels
+                                               : direct_box(tensors_.out, some, box) != nullptr);
     for (int64_t n = 0; n < box.samples; n += samples)
       for (int64_t p = 0; p < box.length; p += length) {
         const int64_t at = (n * box.length + p) * some.channels * bytes;
@@ -434,7 +434,7 @@ void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block,
     job.accumulators = accumulators.lanes + c * of_channel;
     job.accumulator_stride = accumulators.stride;
     set_channels(accumulators, c, job);
-    if (rows) job.buffer = own.kernel;
+    if (along_channels()) job.buffer = own.kernel;
     kernels::active()
         .of(arithmetic_dtype(dtype_))
         .sums[static_cast<int>(kOf)][static_cast<int>(layout())](job);

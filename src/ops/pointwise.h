@@ -31,7 +31,7 @@ class Preactivation {
   size_t side_bytes() const {
     return static_cast<size_t>(3 * coefficients_.size * sets_.counted().c);
   }
-  // A coefficient of one channel, as a number without ends.
+  // A coefficient of one channel, as a number of unbounded exponent.
   unbounded::Number coefficient(int k, int64_t channel) const;
 
  private:

@@ -177,7 +177,7 @@ void forward_by_moments(const ForwardCall &call) {
 
 bool forward_by_sets(const ForwardCall &call) {
   if (!has_planes_up_to(kMostPlaneByMoments, call.x, call.sets) || !call.batch_statistics ||
-      !call.y.exists() || call.given.exist() || call.moments != nullptr)
+      !call.y.exists() || call.given.exists() || call.moments != nullptr)
     return false;
   if (has_planes_up_to(kMostPlaneByElements, call.x, call.sets) &&
       call.fused.activation == Activation::none) {

@@ -1,4 +1,4 @@
-// Mean and 1/std of the sets of a backward, as numbers without ends.
+// Mean and 1/std of the sets of a backward, as numbers of unbounded exponent.
 #pragma once
 #include <cmath>
 #include <optional>

@@ -150,7 +150,7 @@ enum class MemoryOrder {
   channels,  // C fastest: NHWC
   mixed,     // C fastest in some tensors, W in others
   samples,   // N fastest: what is summed is packed first, some samples together
-  neither,
+  other,
 };
 
 // Planes of fewer elements are mapped as rows of planes of several samples (ops/long_rows.h), and

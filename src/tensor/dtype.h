@@ -54,4 +54,9 @@ void store_elements(DType dtype, void *array, int64_t index, int64_t count, cons
 // The value as an element of the dtype holds it.
 double rounded_to(DType dtype, double value);
 
+// Whether data of one dtype go with parameters of another: the same, or halves with floats.
+inline bool may_mix(DType data, DType parameters) {
+  return data == parameters || (parameters == DType::f32 && dtype_size(data) == 2);
+}
+
 }  // namespace bn2d

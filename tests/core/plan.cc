@@ -36,7 +36,7 @@ const Named kShapes[] = {
 };
 
 const MemoryOrder kOrders[] = {MemoryOrder::planes, MemoryOrder::channels, MemoryOrder::mixed,
-                               MemoryOrder::samples, MemoryOrder::neither};
+                               MemoryOrder::samples, MemoryOrder::other};
 
 // Busiest share over the mean share, in elements.
 double imbalance(const Plan &plan, const Work &work) {
@@ -170,7 +170,7 @@ TEST_CASE(
         std::vector<int> seen(static_cast<size_t>(size.numel()));
         for (int64_t i = 0; i < tiles.count; ++i) {
           const Tiles::Tile tile = tiles.at(i);
-          if (order == MemoryOrder::neither || order == MemoryOrder::mixed)
+          if (order == MemoryOrder::other || order == MemoryOrder::mixed)
             REQUIRE(tile.block.position % 8 == 0);  // masks are bytes of 8
           for (int64_t n = 0; n < tile.block.samples; ++n)
             for (int64_t c = 0; c < tile.group.channels; ++c)

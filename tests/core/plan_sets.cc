@@ -23,7 +23,7 @@ std::vector<Case> cases() {
     for (const int64_t rows : {1, 2, 12})
       for (const int64_t together : {1, 2, 4})
         for (const MemoryOrder order :
-             {MemoryOrder::planes, MemoryOrder::channels, MemoryOrder::mixed, MemoryOrder::neither})
+             {MemoryOrder::planes, MemoryOrder::channels, MemoryOrder::mixed, MemoryOrder::other})
           for (const int64_t block : {1, 2, 8, 12})
             for (const int threads : {1, 2, 5, 64}) {
               if (size.c % (rows * together) != 0 || size.c % (rows * block) != 0) continue;

@@ -12,20 +12,20 @@ namespace bn2d {
 // of 4e-6 in dx, where large terms cancel. A record keeps the low part. The stateless functions
 // hand out one double, so their backward takes the mean of x once more. The part is used where the
 // high part is what the caller has kept. Any other mean is the caller's own, and is used as it is.
-class ExactMean {
+class LowPartOfMean {
  public:
   // Empty where there is nothing to mend: no doubles, no batch statistics, a low part that is
   // known.
   template <class Call>
-  ExactMean(const Call &call, bool needs_x)
-      : ExactMean(call.x, call.sets, call.saved, call.thread_limit, call.pool,
-                  needs_x && call.batch_statistics && call.x.dtype == DType::f64 &&
-                      call.saved.mean_lo == nullptr) {}
+  LowPartOfMean(const Call &call, bool needs_x)
+      : LowPartOfMean(call.x, call.sets, call.saved, call.thread_limit, call.pool,
+                      needs_x && call.batch_statistics && call.x.dtype == DType::f64 &&
+                          call.saved.mean_lo == nullptr) {}
   double *low() const { return low_; }  // one for each set, or NULL
 
  private:
-  ExactMean(const View &x, const SetShape &sets, const SavedStatistics &saved, int32_t thread_limit,
-            const Pool *pool, bool wanted);
+  LowPartOfMean(const View &x, const SetShape &sets, const SavedStatistics &saved,
+                int32_t thread_limit, const Pool *pool, bool wanted);
 
   Scratch scratch_;
   double *low_ = nullptr;

@@ -1,9 +1,9 @@
-#include "ops/exact_mean.h"
+#include "ops/low_part_of_mean.h"
 
 namespace bn2d {
 
-ExactMean::ExactMean(const View &x, const SetShape &sets, const SavedStatistics &saved,
-                     int32_t thread_limit, const Pool *pool, bool wanted)
+LowPartOfMean::LowPartOfMean(const View &x, const SetShape &sets, const SavedStatistics &saved,
+                             int32_t thread_limit, const Pool *pool, bool wanted)
     : scratch_(wanted ? static_cast<size_t>(2 * sets.of(x.size).count()) * sizeof(double) : 0) {
   if (!wanted) return;
   const int64_t count = sets.of(x.size).count();
