@@ -257,6 +257,14 @@ struct TypeKernels {
   // `count` elements to and from an array of the arithmetic type.
   void (*load_array)(const void *elements, int64_t count, void *arithmetic);
   void (*store_array)(const void *arithmetic, int64_t count, void *elements, bool streaming);
+
+  void run_sums(SumsOf op, Layout layout, const SumsJob &job) const {
+    sums[static_cast<int>(op)][static_cast<int>(layout)](job);
+  }
+  auto map_of(MapOf op, Layout layout) const {
+    return map[static_cast<int>(op)][static_cast<int>(layout)];
+  }
+  bool has_channels() const { return map_of(MapOf::forward, Layout::channels) != nullptr; }
 };
 
 // What backward knows of the channels of a group from forward. NULL: 0 (means) or 1 (weight).

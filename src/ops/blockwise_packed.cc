@@ -1,6 +1,5 @@
-// Blockwise, where tensors have no layout in common: packed copies of pieces, or of bundles of
-// blocks (staged), masks, extreme channels as doubles, and planes whose rows have gaps between
-// them.
+// Blockwise, where tensors have no layout in common: packed copies of pieces, masks, and extreme
+// channels as doubles.
 #include <algorithm>
 #include <iterator>
 
@@ -16,17 +15,6 @@ namespace {
 
 constexpr size_t kSide = 2, kOut2 = 5;
 static_assert(kTensors[kSide] == &Tensors::side && kTensors[kOut2] == &Tensors::out2);
-
-// A packed copy: sample after sample of each channel.
-PackedStrides strides_of(const Box &box) { return {box.samples * box.length, box.length}; }
-kernels::Strided packed_strided(std::byte *buffer, const Box &box) {
-  kernels::Strided strided;
-  strided.data = buffer;
-  strided.channel = strides_of(box).channel;
-  strided.sample = strides_of(box).sample;
-  strided.position = 1;
-  return strided;
-}
 
 // Where a piece of a tensor is in memory: in place where its planes are contiguous, else packed.
 kernels::Strided piece_strided(const View &view, const Blockwise::Piece &piece, std::byte *buffer) {
@@ -124,66 +112,6 @@ Blockwise::Packed Blockwise::doubles_in(void *buffer) {
   static_assert(7 * kBytes <= kBufferBytes);
   const auto area = [&](int k) { return static_cast<std::byte *>(buffer) + k * kBytes; };
   return {{area(0), area(1), area(2), area(3)}, {area(4), area(5)}, area(6)};
-}
-
-// Where a line of memory has several samples of one position, or several rows of one column: as
-// many blocks together as fill lines, and as many channels as stay in L2. Also where rows have gaps
-// between them: sums of a whole block, not piece by piece, take 0.8 of the time in training.
-void Blockwise::set_stage() {
-  if (is_pointwise() || tensors_.side_mask != nullptr || sets_.batches() != 1) return;
-  bool has_planes = false;
-  for (int k = 0; k < summed_tensors(); ++k) {
-    const View &view = tensors_.*kTensors[k];
-    if (!view.exists() || has_contiguous_planes(view)) continue;
-    const bool of_samples = view.stride.n == 1 && view.size.n > 1;
-    if (view.channel_block != 0 || !(of_samples || view.stride.h == 1 || view.stride.w == 1))
-      return;
-    (of_samples ? has_lines_of_samples_ : has_planes) = true;
-    ++staged_tensors_;
-  }
-  if (!has_lines_of_samples_ && !has_planes) return;
-  constexpr int64_t kStageBytes = 128 * 1024;
-  const int64_t rows = blocks_.count / blocks_.parts_per_plane,
-                samples = (size_.n + rows - 1) / rows, of_line = kLineBytes / dtype_size(dtype_);
-  if (has_lines_of_samples_) at_once_ = std::min((of_line + samples - 1) / samples, rows);
-  const int64_t bytes = at_once_ * samples * blocks_.part * dtype_size(dtype_);
-  max_group_ = std::clamp<int64_t>(kStageBytes / bytes, 1, kernels::kMaxGroup);
-  stage_bytes_ = in_lines(max_group_ * bytes);
-}
-
-template <class F>
-void Blockwise::for_each_staged(std::byte *memory, const F &f) const {
-  for (int k = 0; k < summed_tensors(); ++k) {
-    const View &view = tensors_.*kTensors[k];
-    if (!view.exists() || has_contiguous_planes(view)) continue;
-    f(kernels::SumsJob::kTensors[k], view, memory);
-    memory += stage_bytes_;
-  }
-}
-
-Blockwise::Staged Blockwise::stage(const Group &group, const Blocks::Bundle &bundle,
-                                   void *buffer) const {
-  if (stage_bytes_ == 0) return {};
-  Blocks::Block all = blocks_.at(bundle.first);
-  const Blocks::Block last = blocks_.at(bundle.block(bundle.count - 1));
-  all.samples = last.first_sample + last.samples - all.first_sample;
-  const Staged staged = {box_of(group, all), static_cast<std::byte *>(buffer) + kBufferBytes};
-  for_each_staged(staged.memory,
-                  [&](kernels::Strided kernels::SumsJob::*, const View &view, std::byte *memory) {
-                    gather(view, staged.box, strides_of(staged.box), memory);
-                  });
-  return staged;
-}
-
-// Where a block that is staged lies.
-void Blockwise::set_staged(const Staged &staged, const Blocks::Block &block,
-                           kernels::SumsJob &job) const {
-  const int64_t samples = block.first_sample - staged.box.n,
-                bytes = samples * staged.box.length * dtype_size(dtype_);
-  for_each_staged(staged.memory,
-                  [&](kernels::Strided kernels::SumsJob::*tensor, const View &, std::byte *memory) {
-                    job.*tensor = packed_strided(memory + bytes, staged.box);
-                  });
 }
 
 // What a job reads of one piece: job_of() of packed copies.
@@ -304,7 +232,7 @@ void Blockwise::packed_sums(kernels::SumsOf op, const Group &group, const Blocks
     job.accumulators = accumulators.lanes +
                        c * kernels::sums_count(op) * kernels::accumulators_of(accumulators.wide);
     set_channels(accumulators, c, job);
-    kernels_.sums[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
+    kernels_.run_sums(op, kernels::Layout::planes, job);
   });
 }
 
@@ -314,36 +242,6 @@ void Blockwise::visit(int64_t channel, void *buffer, void *object,
   for (int64_t block = 0; block < blocks_.count; ++block)
     for_each_piece({channel, 1}, blocks_.at(block),
                    [&](const Piece &piece) { call(object, job_of_extreme_piece(piece, packed)); });
-}
-
-// Planes whose rows have gaps between them, as those of a picture within a border: the rows of a
-// plane are samples of one channel. Eval of (8,64,56,56) with a border takes a quarter of the time
-// that copies of the planes take. The next group is fetched meanwhile, as with other planes, which
-// is worth more here: backward of (32,64,56,56) takes 0.66 of the time, training 0.73.
-void Blockwise::map_by_image_rows(kernels::MapOf op, const Group &group, const Blocks::Block &block,
-                                  const MapCoefficients &coefficients, kernels::MapJob job,
-                                  void *buffer) const {
-  const Place place = place_of(group.channel);
-  const int64_t width = size_.w, end = block.position + block.length;
-  job.channels = 1;
-  for (int64_t n = 0; n < block.samples; ++n)
-    for (int64_t c = 0; c < group.channels; ++c) {
-      job.coefficients = coefficients.from(c).regular;
-      for (int64_t p = block.position; p < end; p += job.samples * job.length) {
-        const bool is_whole = p % width == 0 && end - p >= width;
-        job.samples = is_whole ? (end - p) / width : 1;
-        job.length = is_whole ? width : std::min(width - p % width, end - p);
-        for (size_t k = 0; k < std::size(kTensors); ++k) {
-          const View &view = tensors_.*kTensors[k];
-          kernels::Strided &rows = job.*kernels::MapJob::kTensors[k];
-          if (rows.data == nullptr) continue;
-          rows.data = view.at(place.sample + block.first_sample + n, place.channel + c, p / width,
-                              p % width);
-          rows.sample = view.stride.h;
-        }
-        map_rows(kernels_, op, kernels::Layout::planes, job, dtype_, buffer);
-      }
-    }
 }
 
 // The bits of signs that were written as elements +1 and -1.
@@ -381,7 +279,7 @@ void Blockwise::map_piece(kernels::MapOf op, const Piece &piece, const Packed &p
     if (!reads_copy)
       job.prefetch = is_last ? bytes_to(piece.next_channel - c) + piece.next_position * element
                              : bytes_to(job.channels);
-    kernels_.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
+    kernels_.map_of(op, kernels::Layout::planes)(job);
     for (const auto tensor : kernels::MapJob::kTensors) {
       kernels::Strided &strided = job.*tensor;
       if (strided.data != nullptr)
@@ -427,7 +325,7 @@ void Blockwise::map_extreme(kernels::MapOf op, int64_t channel, const Blocks::Bl
     if (dtype_ == DType::f64) {
       unbounded::map(op, job, coefficients.exponents);
     } else {
-      kernels.map[static_cast<int>(op)][static_cast<int>(kernels::Layout::planes)](job);
+      kernels.map_of(op, kernels::Layout::planes)(job);
     }
     if (is_pointwise() && op == kernels::MapOf::forward)
       activate_doubles(packed.written[0], nullptr, packed.written[0], unbounded::count(job));

@@ -121,7 +121,7 @@ class LongRowMap {
  public:
   LongRowMap(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout,
              const MapJob &job, DType dtype, void *buffer)
-      : map_(kernels.map[static_cast<int>(op)][static_cast<int>(Layout::channels)]),
+      : map_(kernels.map_of(op, Layout::channels)),
         map_lanes_(kernels.map_lanes),
         map_step_(kernels.map_step),
         layout_(layout),
@@ -253,10 +253,10 @@ bool is_long(Layout layout, const MapJob &job) {
 void map_rows(const kernels::TypeKernels &kernels, kernels::MapOf op, Layout layout,
               const MapJob &job, DType dtype, void *buffer) {
   const auto map = [&](const MapJob &part) {
-    if (kernels.map[0][static_cast<int>(Layout::channels)] != nullptr && is_long(layout, part) &&
+    if (kernels.has_channels() && is_long(layout, part) &&
         LongRowMap(kernels, op, layout, part, dtype, buffer).run())
       return;
-    kernels.map[static_cast<int>(op)][static_cast<int>(layout)](part);
+    kernels.map_of(op, layout)(part);
   };
   // The planes of each channel follow one another: one plane.
   if (job.samples > 1 && samples_follow(job, job.length)) {

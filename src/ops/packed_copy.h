@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/kernels.h"
 #include "tensor/view.h"
 
 namespace bn2d {
@@ -26,5 +27,16 @@ void gather(const View &view, const Box &box, const PackedStrides &packed, std::
             CopyHints hints = {});
 void scatter(const std::byte *from, const PackedStrides &packed, const View &view, const Box &box,
              CopyHints hints = {});
+
+// A packed copy: sample after sample of each channel.
+inline PackedStrides strides_of(const Box &box) { return {box.samples * box.length, box.length}; }
+inline kernels::Strided packed_strided(std::byte *buffer, const Box &box) {
+  kernels::Strided strided;
+  strided.data = buffer;
+  strided.channel = strides_of(box).channel;
+  strided.sample = strides_of(box).sample;
+  strided.position = 1;
+  return strided;
+}
 
 }  // namespace bn2d

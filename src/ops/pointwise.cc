@@ -435,9 +435,7 @@ void Blockwise::pointwise_sums(const Group &group, const Blocks::Block &block,
     job.accumulator_stride = accumulators.stride;
     set_channels(accumulators, c, job);
     if (along_channels()) job.buffer = own.kernel;
-    kernels::active()
-        .of(arithmetic_dtype(dtype_))
-        .sums[static_cast<int>(kOf)][static_cast<int>(layout())](job);
+    kernels::active().of(arithmetic_dtype(dtype_)).run_sums(kOf, layout(), job);
   });
 }
 
