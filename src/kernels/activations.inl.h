@@ -10,6 +10,7 @@
 #include "kernels/activations.h"
 #include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
+#include "kernels/lines.inl.h"
 #include "kernels/specialise.inl.h"
 
 HWY_BEFORE_NAMESPACE();

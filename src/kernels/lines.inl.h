@@ -1,4 +1,5 @@
-// Cache lines of elements, which are what streaming stores write. Included once per SIMD target.
+// Cache lines: what is fetched ahead, and what streaming stores write. Included once per SIMD
+// target.
 #if defined(BN2D_KERNELS_LINES_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef BN2D_KERNELS_LINES_INL_H
 #undef BN2D_KERNELS_LINES_INL_H
@@ -12,8 +13,12 @@
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
-// Whether the target has streaming stores that are worth their code.
+// Whether the target has streaming stores that are worth their code in maps. (Pointwise activations
+// and transposition have them on any.)
 inline constexpr bool kStreams = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
+
+// Into L2. (What is transposed is read at once, so it is fetched into L1: transpose.inl.h.)
+HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
 
 // Elements of a line.
 template <class T>

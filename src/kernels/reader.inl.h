@@ -13,6 +13,7 @@
 #include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
 #include "kernels/lanes.inl.h"
+#include "kernels/lines.inl.h"
 #include "kernels/preactivation.inl.h"
 #include "kernels/runs.h"
 #include "kernels/specialise.inl.h"

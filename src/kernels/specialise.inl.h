@@ -41,8 +41,6 @@ inline constexpr bool kSpecialisePlain = kSpecialise &&
 #undef BN2D_INLINED
 #define BN2D_INLINED HWY_ATTR __attribute__((always_inline))
 
-HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }  // into L2
-
 }  // namespace bn2d::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 #endif

@@ -15,17 +15,14 @@ namespace {
 // Whether the processor has what a target needs; a target that is not named here is taken for
 // absent.
 bool processor_has(const std::string &target) {
-  if (target == "SCALAR" || target == "EMU128") return true;
+  if (target == "SCALAR") return true;
 #if defined(__x86_64__) || defined(__i386__)
-  const bool ssse3 = __builtin_cpu_supports("ssse3") != 0;
-  const bool sse4 =
-      ssse3 && __builtin_cpu_supports("sse4.2") != 0 && __builtin_cpu_supports("pclmul") != 0;
+  const bool sse4 = __builtin_cpu_supports("sse4.2") != 0 && __builtin_cpu_supports("pclmul") != 0;
   const bool avx2 = sse4 && __builtin_cpu_supports("avx2") != 0 &&
                     __builtin_cpu_supports("fma") != 0 && __builtin_cpu_supports("bmi2") != 0;
   const bool avx3 =
       avx2 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
       __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512bw") != 0;
-  if (target == "SSSE3") return ssse3;
   if (target == "SSE4") return sse4;
   if (target == "AVX2") return avx2;
   if (target == "AVX3") return avx3;

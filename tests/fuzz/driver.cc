@@ -251,7 +251,7 @@ int random_inputs(double seconds, uint64_t first) {
 // The target is chosen once in a process, so each has one of its own.
 int every_target(const char *self, const char *seconds, uint64_t seed) {
   std::vector<std::string> targets;
-  for (const char *name : {"AVX3", "AVX2", "SSE4", "SSSE3", "SCALAR"}) {
+  for (const char *name : {"AVX3", "AVX2", "SSE4", "SCALAR"}) {
     const std::string ask = std::string("BN2D_SIMD=") + name + " " + self + " --target";
     FILE *answer = popen(ask.c_str(), "r");
     char line[64] = "";
