@@ -15,21 +15,22 @@ namespace bn2d {
 // sample by sample (kernels/sample.h). On one thread with AVX-512, of the time that it takes plane
 // by plane:
 //                                    training  backward
-//   (4096,256,1,1) in 32 groups          0.08      0.12
-//   (4096,256,1,1) in one                0.01      0.02
-//   (512,1024,2,2) in 32                 0.20      0.28
-//   (1024,256,3,3) in 32                 0.40      0.53
-//   the same, channels_last              0.82      0.98
-//   (256,256,4,4) in 32                  0.40      0.59
-//   the same, channels_last              0.93      0.96
+//   (4096,256,1,1) in 32 groups          0.13      0.22
+//   (4096,256,1,1) in one                0.02      0.03
+//   (512,1024,2,2) in 32                 0.22      0.22
+//   the same, channels_last              0.36      0.51
+//   (1024,256,3,3) in 32                 0.29      0.49
+//   the same, channels_last              0.89      1.23
+//   (256,256,4,4) in 32                  0.44      0.84
+//   the same, channels_last              1.04      1.27
 // Calls with an activation do not go that way: a backward finds its side on x plane by plane.
 //
 // Larger ones, and activations, in forward: the moments of the sets, then the map of a forward
 // whose moments are known. Training in 32 groups, one thread, NCHW and channels_last:
-//   (32,512,7,7)   0.48  0.82
-//   (1,2048,7,7)   0.43  0.94
-//   (64,512,5,5)   0.54  0.79
-//   (8,512,10,10)  0.58  1.05
+//   (32,512,7,7)   0.62  1.03
+//   (1,2048,7,7)   0.51  1.04
+//   (64,512,5,5)   0.56  1.04
+//   (8,512,10,10)  0.64  1.13
 // Planes of 14x14 would take 0.65 and 1.7, for the copies of channels_last.
 //
 // False, and nothing was done: the call is another one.
