@@ -154,6 +154,25 @@ TEST_CASE("norms: a channel of tiny gradients and a large weight", "[norms]") {
   }
 }
 
+// Catches: a channel whose own numbers are ordinary, of a set in which the products of two others
+// pass beyond double and cancel: its dx would be NaN.
+TEST_CASE("norms: products of other channels that cancel beyond double", "[norms][range]") {
+  constexpr int64_t c = 3;
+  const double large = 0x1p520, nearly_one = 1 - 0x1p-20;
+  const std::vector<double> x = {1, -1, 1, -1, 2, -2}, weight = {large, large, 1},
+                            dy = {large, -large, -large, large, 1, nearly_one};
+  const double mean = 0, invstd = 1;
+  std::vector<double> dx(x.size()), dweight(c), dbias(c);
+  REQUIRE(bn2d_group_norm_backward_flat(BN2D_F64, BN2D_NCHW, 1, c, 1, 2, x.data(), dy.data(),
+                                        nullptr, nullptr, 1, BN2D_F64, c, weight.data(), &mean,
+                                        &invstd, BN2D_ACT_NONE, 0, 0, dx.data(), nullptr,
+                                        dweight.data(), dbias.data()) == BN2D_OK);
+  // g - mean(g) - xhat*mean(g*xhat), where the second mean is close to 0.
+  CHECK(dx[4] == Approx(1 - (1 + nearly_one) / 6));
+  CHECK(dx[5] == Approx(nearly_one - (1 + nearly_one) / 6));
+  CHECK(dweight == std::vector<double>{2 * large, -2 * large, 2 - 2 * nearly_one});
+}
+
 // Catches: gradients of parameters that are summed in float because a set has 512 elements or more.
 // A channel has 98 here, and 2^24 + 1 - 2^24 is 1 in double alone.
 TEST_CASE("norms: gradients of small channels in large sets", "[norms]") {

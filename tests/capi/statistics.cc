@@ -441,6 +441,28 @@ TEST_CASE("statistics: constants near the end of double, with eps 0", "[numerics
   }
 }
 
+// Catches: halves of a factor that overflow in the product of two doubles (SSE4 and SCALAR, which
+// have no fused multiply-add): the merged mean would be NaN.
+TEST_CASE("statistics: means beyond 2^996 are merged", "[numerics][statistics]") {
+  constexpr int64_t kChannels = 3;
+  const auto constant = [](double value) {
+    Values exported(1 + 4 * kChannels, 0.0);
+    exported[0] = 3;
+    std::fill_n(exported.begin() + 1, kChannels, value);
+    return exported;
+  };
+  Statistics statistics(kChannels);
+  statistics.merge(constant(0x1p1001));
+  statistics.merge(constant(0x3p1001));
+  const Values merged = statistics.exported();
+  CHECK(merged[0] == 6);
+  for (size_t c = 0; c < kChannels; ++c) {
+    CHECK(merged[1 + c] == 0x1p1002);
+    CHECK(merged[1 + kChannels + c] == 0);  // the low part
+    CHECK(std::isinf(merged[1 + 2 * kChannels + c]));
+  }
+}
+
 // Catches: float data that is taken around a mean which no float holds, so that all is NaN.
 TEST_CASE("statistics: a mean beyond the range of float", "[numerics][statistics]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_BF16})
