@@ -27,7 +27,7 @@ DType parameter_dtype(int32_t dtype, const char *what, DType data_dtype) {
   return own;
 }
 
-void check_side_arguments(int32_t activation, const void *mask) {
+void check_mask_of_none(int32_t activation, const void *mask) {
   if (activation == BN2D_ACT_NONE && mask != nullptr)
     fail(Status::invalid_argument, "mask is given, but the activation is none");
 }
@@ -41,13 +41,11 @@ ForwardCall forward_call(const bn2d_view *x, const bn2d_view *z, const bn2d_view
   call.z = optional_view_of("z", z);
   call.y = view_of("y", y);
   const DType own = parameter_dtype(dtype, "x", call.x.dtype);
-  Options checks;  // eps has the range of the option
-  checks.set_eps(eps);
-  check_side_arguments(activation, mask);
+  check_mask_of_none(activation, mask);
   call.fused = {static_cast<Activation>(activation), slope};
   call.weight = array_of(own, weight);
   call.bias = array_of(own, bias);
-  call.eps = eps;
+  call.eps = checked_eps(eps);
   call.mask = mask;
   call.saved.mean = saved_mean;
   call.saved.invstd = saved_invstd;
@@ -166,7 +164,7 @@ DType set_forward(const OfForward &of, Call *call) {
   call->dy = view_of("dy", of.dy);
   call->y = optional_view_of("y", of.y);
   call->batch_statistics = checked_flag("batch_stats", of.batch_stats);
-  check_side_arguments(of.activation, of.mask);
+  check_mask_of_none(of.activation, of.mask);
   call->mask = of.mask;
   call->fused = {static_cast<Activation>(of.activation), of.slope};
   call->blend = checked_blend(of.blend);

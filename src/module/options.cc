@@ -69,11 +69,7 @@ bool parse_flag(const char *name, const char *text) {
 
 }  // namespace
 
-void Options::set_eps(double value) {
-  if (!(std::isfinite(value) && value >= 0))
-    fail(Status::invalid_argument, "eps is %g, must be finite and 0 or more", value);
-  eps = value;
-}
+void Options::set_eps(double value) { eps = checked_eps(value); }
 
 void Options::set_momentum(double value) {
   momentum = checked_momentum("momentum", value);
@@ -170,6 +166,12 @@ bool checked_flag(const char *name, int32_t value) {
   if (value != 0 && value != 1)
     fail(Status::invalid_argument, "%s is %" PRId32 ", must be 0 or 1", name, value);
   return value != 0;
+}
+
+double checked_eps(double value) {
+  if (!(std::isfinite(value) && value >= 0))
+    fail(Status::invalid_argument, "eps is %g, must be finite and 0 or more", value);
+  return value;
 }
 
 double checked_momentum(const char *name, double value) {

@@ -59,6 +59,7 @@ class Options {
 // A truth value that came as a number: 0 or 1.
 bool checked_flag(const char *name, int32_t value);
 int32_t checked_thread_limit(int32_t value);
+double checked_eps(double value);
 // A momentum, by whatever name.
 double checked_momentum(const char *name, double value);
 
