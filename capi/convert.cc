@@ -3,6 +3,8 @@
 #include <cinttypes>
 #include <cstring>
 
+#include "module/options.h"
+
 namespace bn2d::capi {
 namespace {
 

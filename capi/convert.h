@@ -4,7 +4,6 @@
 
 #include "bn2d/bn2d.h"
 #include "guard.h"
-#include "module/options.h"
 #include "tensor/view.h"
 
 namespace bn2d::capi {

@@ -5,6 +5,7 @@
 
 #include "base/scratch.h"
 #include "convert.h"
+#include "module/options.h"
 #include "ops/operations.h"
 
 using namespace bn2d;

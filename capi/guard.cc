@@ -5,6 +5,8 @@
 #include <cxxabi.h>
 #endif
 
+#include "base/floating_point.h"
+
 namespace bn2d::capi {
 
 int32_t guarded(void (*body)(void *), void *object) {

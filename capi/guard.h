@@ -5,7 +5,6 @@
 #include <type_traits>
 
 #include "base/error.h"
-#include "base/floating_point.h"
 
 namespace bn2d::capi {
 

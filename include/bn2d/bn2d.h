@@ -56,7 +56,8 @@
  *  - A caller can hold 16,777,215 references to one handle; one more, by retaining or by looking
  *    up, is BN2D_ERROR_OVERFLOW. The count never runs over, and no number of releases takes the
  *    module's own reference.
- *  - The pointer is a value to compare and to pass on: nothing can be read through it.
+ *  - The pointer is a value to compare and to pass on: nothing can be read through it. A pointer
+ *    that never was a handle is undefined behaviour, as with free().
  *
  * **Pointers.** `const char *` results are static or belong to the handle they were asked from; do
  * not free them. Arrays and views passed in are read during the call only, except where a record
@@ -686,7 +687,8 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor,
  *    and of a record, have one dtype.
  *  - **Shape**: (N, C, H, W) with C the module's num_features, every tensor of a call the same;
  *    layouts, ranks and blocks may differ. N, H or W = 0 succeeds with nothing to write: the
- *    running statistics stay, the counter moves in training, gradients get +0.
+ *    running statistics stay, the counter moves in training, gradients get +0. (Extents whose
+ *    product leaves 64 bits are BN2D_ERROR_OVERFLOW all the same.)
  *  - **In place**: y may be exactly x or exactly z (same memory, strides and dtype); in backward dx
  *    or dz, in double backward ddy exactly dy. A forward on batch statistics that records cannot be
  *    in place of x, because backward needs x; in place of z it can.

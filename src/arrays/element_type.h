@@ -1,7 +1,6 @@
 // Element types of safetensors files: all that the format knows, so that a file is listed and
 // copied whole whatever else is in it. Those that bn2d computes with have a DType, too.
 #pragma once
-#include <cstdint>
 #include <optional>
 #include <string_view>
 

@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/scratch.h"
 #include "kernels/safe_range.h"
 #include "ops/additive_partial.h"
 #include "ops/agreement.h"

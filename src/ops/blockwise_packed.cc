@@ -5,7 +5,6 @@
 
 #include "base/cache_line.h"
 #include "ops/blockwise.h"
-#include "ops/long_rows.h"
 #include "ops/operations.h"
 #include "ops/unbounded.h"
 #include "tensor/overlap.h"

@@ -1,5 +1,6 @@
 // y = act((x - mean) * invstd * weight + bias + z), with the statistics of the batch or the running
 // ones.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>

@@ -1,6 +1,5 @@
 // A last set that has fewer samples than the others (ghost batches). It is a call of its own.
 #pragma once
-#include <algorithm>
 #include <new>
 
 #include "base/cache_line.h"

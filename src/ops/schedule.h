@@ -10,7 +10,6 @@
 #include <new>
 
 #include "base/cache_line.h"
-#include "base/scratch.h"
 #include "ops/blockwise.h"
 #include "ops/settings.h"
 #include "parallel/parallel.h"

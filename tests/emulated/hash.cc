@@ -1,5 +1,5 @@
 // One line for each of a fixed list of configurations: its name and a hash of all results. Two
-// machines, or two SIMD targets, that print the same lines compute the same bits (aarch64.sh).
+// machines, or two SIMD targets, that print the same lines compute the same bits (.ci/emulated).
 #include <cstdio>
 #include <string>
 
