@@ -128,8 +128,8 @@ enum class MapOf {
   forward,   // y = act((x-mean)*scale + shift + z); sign of the argument to `out2` where asked for
   backward,  // dx = scale*(g-gmean) + shift + (x-mean)*x_factor; dz = g to `out2`
   scale,     // dx = scale*g (frozen statistics: x is not read); dz = g to `out2`
-  double_backward,  // ddy = act'(c0 + c1*v + c2*xhat); dx = d0 + d1*(v-vmean) + d2*(g-gmean) +
-                    // d3*xhat to `out2`
+  double_backward,  // ddy = act'(c0 + c1*(v-vmean) + c2*xhat); dx = d0 + d1*(v-vmean) +
+                    // d2*(g-gmean) + d3*xhat to `out2`
 };
 inline constexpr int kMapOps = 4;
 namespace coefficient {

@@ -202,7 +202,7 @@ struct DoubleBackwardBody {
       is_damped = Damped<false>(d, load(side + i), c, d_side_sign, i);
       vg = through(vg, is_damped);
     }
-    const auto vv = load(v + i);
+    const auto vv = Sub(load(v + i), c.get(d, d_vmean, i));
     const auto xhat = Mul(Centered(d, load(x + i), c, i), c.get(d, d_invstd, i));
     if (out) {
       r.out = MulAdd(vv, c.get(d, d_c1, i), c.get(d, d_c0, i));
@@ -210,7 +210,7 @@ struct DoubleBackwardBody {
       if (side) r.out = through(r.out, is_damped);
     }
     if (out2) {
-      r.out2 = Mul(Sub(vv, c.get(d, d_vmean, i)), c.get(d, d_d1, i));
+      r.out2 = Mul(vv, c.get(d, d_d1, i));
       const auto centered = Add(vg, c.get(d, d_minus_gmean, i));
       r.out2 = Add(r.out2, MulAdd(centered, c.get(d, d_d2, i), c.get(d, d_d0, i)));
       r.out2 = MulAdd(xhat, c.get(d, d_d3, i), r.out2);

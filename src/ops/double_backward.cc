@@ -121,7 +121,7 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
                              : has_wide_sets ? s * mean_over_set(*own.pooled[1], 1, first + i)
                                              : d2 * (s * total(3) / count_);
       value[d_invstd][i] = s;
-      value[d_c0][i] = ddbias - w * s * vmean;
+      value[d_c0][i] = ddbias;
       value[d_c1][i] = w * s;
       value[d_c2][i] = ddweight - w * s * a;
       value[d_vmean][i] = vmean;
@@ -155,9 +155,11 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
     }
     channel_.centers(group.channels, shift, low, out);
     for (int k = d_invstd; k <= d_d3; ++k) channel_.factors(group.channels, value[k], k, out);
-    double gmean[kAtOnce], rest[kAtOnce];
+    double gmean[kAtOnce], rest[kAtOnce], rest_of_ddy[kAtOnce];
     for (int64_t i = 0; i < group.channels; ++i) {
-      // With d2 and the mean as the map has them: equal gradients cancel exactly.
+      // With factors and means as the map has them: what is equal cancels exactly.
+      const double vmean = value[d_vmean][i], rest_of_v = held(vmean, out.wide) - vmean;
+      rest_of_ddy[i] = value[d_c0][i] + held(value[d_c1][i], out.wide) * rest_of_v;
       const double d2 = held(value[d_d2][i], out.wide), mean = value[d_minus_gmean][i];
       if (sets_.channels == 1) {
         gmean[i] = -mean;
@@ -168,12 +170,14 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
             std::fabs(gradient) < kernels::SafeRange<float>::kMost ? -held(gradient, out.wide) : 0;
         rest[i] = -std::fma(gmean[i], d2, mean);
       }
+      rest[i] += held(value[d_d1][i], out.wide) * rest_of_v;
     }
     // Small gradients make a channel extreme, the rest of a mean does not.
     channel_.factors(group.channels, gmean, d_minus_gmean, out);
     kernels::ChannelCoefficients unmarked = out;
     unmarked.extreme = nullptr;
     channel_.factors(group.channels, rest, d_d0, unmarked);
+    channel_.factors(group.channels, rest_of_ddy, d_c0, unmarked);
   }
 
   // The same numbers as doubles, whose range has room for those of float data.
