@@ -20,8 +20,8 @@ DType dtype_of(const char *what, const bn2d_view &view) {
     if (view.dtype_code == kInt && view.dtype_bits == 64) return DType::i64;
   }
   fail(Status::dtype,
-       "%s: DLPack dtype (code %d, bits %d, lanes %d) is unknown, known are float 16, 32, 64 and "
-       "bfloat 16 with 1 lane",
+       "%s: DLPack dtype (code %d, bits %d, lanes %d) is unknown, known are float 16, 32, 64, "
+       "bfloat 16 and int 64 with 1 lane",
        what, view.dtype_code, view.dtype_bits, view.dtype_lanes);
 }
 

@@ -48,9 +48,10 @@ class FlatTensors {
 // A view where there is data. What is required is refused by name: an empty tensor has no memory.
 const bn2d_view *optional(const bn2d_view &view) { return view.data ? &view : nullptr; }
 
-// Runs a body that returns the status of another function, whose message stands.
+// Runs a body that returns the status of another function, whose message stands. Not noexcept: a
+// thread may end in it (report_exception).
 template <class Body>
-int32_t forwarded(Body &&body) noexcept {
+int32_t forwarded(Body &&body) {
   int32_t status = 0;
   const int32_t own = guarded([&] { status = body(); });
   return own != 0 ? own : status;

@@ -2,12 +2,16 @@
 // and aligned_alloc come before those of the C and C++ libraries, also for the library under test;
 // the sanitisers have theirs, so not with them.
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#include <pthread.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
 
 #include "support/contract_functions.h"
+#include "support/contract_process.h"
 #include "support/norms_case.h"
 
 namespace {
@@ -39,8 +43,12 @@ void *allocate(size_t alignment, size_t bytes) {
   return alignment == 0 ? std::malloc(bytes) : aligned(alignment, bytes);
 }
 
+// Instead of throwing: as the allocator of a host may.
+thread_local bool t_ends_thread = false;
+
 void *allocate_or_throw(size_t alignment, size_t bytes) {
   void *memory = allocate(alignment, bytes);
+  if (memory == nullptr && t_ends_thread) pthread_exit(nullptr);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
@@ -328,5 +336,41 @@ TEST_CASE("memory: training allocates nothing once it has begun", "[memory]") {
       CHECK(allocations == 0);
     }
   }
+}
+
+// An allocator that ends its thread: of a function that takes views, and of one that does not.
+TEST_CASE("memory alone: a thread that ends in an allocation", "[.]") {
+  struct Job {
+    bool is_flat;
+    static void *run(void *pointer) {
+      const bool is_flat = static_cast<Job *>(pointer)->is_flat;
+      const Extents shape{2, 3, 4, 5};
+      std::vector<float> x(static_cast<size_t>(count_of(shape)), 1.0f), y(x.size());
+      const Module module = make_module(3);
+      const View view_x(x.data(), BN2D_F32, shape), view_y(y.data(), BN2D_F32, shape);
+      bn2d_record *record = nullptr;
+      t_ends_thread = true;
+      t_until_failure = 0;
+      if (is_flat) {
+        (void)bn2d_forward_flat(module.get(), BN2D_F32, BN2D_NCHW, x.data(), nullptr, 2, 4, 5,
+                                BN2D_ACT_NONE, 0, y.data(), &record);
+      } else {
+        (void)bn2d_forward(module.get(), view_x, view_y, &record);
+      }
+      _exit(2);  // nothing was allocated
+    }
+  };
+  for (const bool is_flat : {false, true}) {
+    Job job = {is_flat};
+    pthread_t thread;
+    if (pthread_create(&thread, nullptr, Job::run, &job) != 0) _exit(3);
+    if (pthread_join(thread, nullptr) != 0) _exit(4);
+  }
+  _exit(kWell);
+}
+
+TEST_CASE("memory: an allocator may end its thread", "[memory]") {
+  // Catches a function that nothing may leave but by return (noexcept): the process would abort.
+  CHECK(run_alone("memory alone: a thread that ends in an allocation", "") == kWell);
 }
 #endif

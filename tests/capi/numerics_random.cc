@@ -1,10 +1,7 @@
 // Random data against the oracle: the bounds that the library promises.
 //
-//   y                       4 ulp (f64: 8) of the largest |y| or |bias| of the channel
-//   mean, var, invstd       1 ulp of their own value (running statistics: of the larger of the two
-//   terms) f16, bf16               rounded from a result within those bounds of f32; in all but 1 %
-//   of the elements correctly gradients               4 ulp (f64: 8) of the scale that
-//   support/oracle.h gives beside each: the magnitudes summed
+// Those of y and dx are in ulp of the largest magnitude that they are the sum of (README.md,
+// "Numbers"); check_case() has them all.
 #include "support/numerics_case.h"
 
 namespace {

@@ -55,7 +55,8 @@ class Target {
   const char *before_ = std::getenv("BN2D_SIMD");
 };
 
-// `index`: of the order of memory. The copy has gaps of a few elements.
+// order: of the dimensions in memory. is_padded: with gaps between them. The copy has gaps of a few
+// elements.
 Scene scene_of(std::mt19937 &random, DType dtype, const std::vector<int> &order, bool is_padded) {
   const auto up_to = [&](int64_t most) { return static_cast<int64_t>(random() % most) + 1; };
   Scene s;

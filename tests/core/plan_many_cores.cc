@@ -1,7 +1,7 @@
 // What the plan does on machines that we do not have: ResNet-50's shapes on 64 and 256 threads. The
-// table is for a reader (bn2d_core_tests "[#plan_many_cores]" prints it); the checks are that
-// nobody waits for the busiest thread, and that a group which is to be read twice stays in L2
-// meanwhile.
+// table is for a reader (bn2d_core_tests "[#plan_many_cores]" prints it); it shows
+// whether a group that is read twice stays in L2 meanwhile. The checks are that nobody waits for
+// the busiest thread.
 #include <algorithm>
 #include <cstdio>
 #include <vector>

@@ -50,9 +50,8 @@ TEST_CASE("plan: rows, sets and blocks of several channels", "[plan]") {
     for (const int64_t max_group : {int64_t{16}, int64_t{128}}) {
       const Plan plan = make_plan(c.work, c.machine, max_group);
       INFO("C " << c.work.size.c << " row " << c.work.channel_row << " together " << c.work.together
-                << " block " << c.work.channel_block << " block " << c.work.channel_block
-                << " threads " << c.machine.threads << " order " << static_cast<int>(c.work.order)
-                << " group " << plan.group);
+                << " block " << c.work.channel_block << " threads " << c.machine.threads
+                << " order " << static_cast<int>(c.work.order) << " group " << plan.group);
       const int64_t row = c.work.row_channels();
       CHECK(plan.group >= 1);
       CHECK(plan.group <= row);

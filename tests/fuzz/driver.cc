@@ -4,9 +4,9 @@
 //   bn2d_fuzz_driver --corpus FOLDER          the same; all functions and kReached must come up
 //   bn2d_fuzz_driver --random SECONDS [SEED]  makes inputs itself, on every SIMD target in turn
 //   bn2d_fuzz_driver --survey SECONDS [SEED]  goes on after findings and lists their kinds
-//   bn2d_fuzz_driver --seed SEED              shows one of those, call by call (on the target of
-//   BN2D_SIMD) bn2d_fuzz_driver --write SEED FILE        keeps it bn2d_fuzz_driver --shrink FILE
-//   makes the input of a finding smaller, in place
+//   bn2d_fuzz_driver --seed SEED              shows one of those, on the target of BN2D_SIMD
+//   bn2d_fuzz_driver --write SEED FILE        keeps it
+//   bn2d_fuzz_driver --shrink FILE            makes the input of a finding smaller, in place
 //
 // The status is 0 where all is well. A crash says which input it was, too.
 #include <malloc.h>
@@ -240,7 +240,7 @@ int random_inputs(double seconds, uint64_t first) {
   if (executions >= 20000 && !reaches_everything()) return 1;
   // Pools have been filled by half time; what grows after that is lost. But a seldom call may still
   // put a larger block of scratch in the place of another: after 150,000 inputs 4 MiB for 1 MiB.
-  if (seconds >= 10 && end > half_way + (size_t{8} << 20)) {
+  if (seconds >= 2 && end > half_way + (size_t{8} << 20)) {
     std::fprintf(stderr, "bn2d_fuzz: memory in use has grown from %zu to %zu bytes\n", half_way,
                  end);
     return 1;

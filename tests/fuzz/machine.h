@@ -59,7 +59,6 @@ struct ModuleModel {
   int32_t threads = 0;
   int32_t norm = BN2D_NORM_BATCH;
   int64_t groups = 0;
-  int32_t pool = BN2D_POOL_DEFAULT;
   std::vector<TensorModel> tensors;
 
   bool alive() const { return references > 0; }

@@ -46,7 +46,6 @@ void Numbers::compute() {
                        : oracle::frozen_statistics(running_mean, running_var, eps);
   forward = oracle::forward(e, x, z, weight, bias, statistics, activation);
   judged.assign(channels, true);
-  settled.assign(channels, true);
   edge.assign(x.size(), false);
   for (size_t c = 0; c < channels; ++c) {
     bool good = finite(weight, c) && finite(bias, c) && std::isfinite(statistics.invstd[c]);
@@ -62,7 +61,6 @@ void Numbers::compute() {
         if (!(std::fabs(forward.v[at] - kink) > near) ||
             (kink == 0 && numerics::rounded(data, forward.v[at] / 16) == 0))
           edge[at] = true;
-      if (edge[at]) settled[c] = false;
     });
     judged[c] = good;
   }

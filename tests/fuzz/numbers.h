@@ -35,8 +35,7 @@ struct Numbers {
   numerics::ExpectedNorm sets;  // in place of these two, where
   std::vector<bool> judged;     // channels; in sets: planes
   std::vector<bool> judged_sets;
-  std::vector<bool> edge;     // elements on whose side of the activation rounding decides
-  std::vector<bool> settled;  // channels without such an element
+  std::vector<bool> edge;  // elements on whose side of the activation rounding decides
 
   // Where the batch has several sets of statistics.
   bool in_sets() const { return batch && (norm != BN2D_NORM_BATCH || ghost != 0); }
