@@ -11,7 +11,7 @@ namespace bench {
 
 struct MemoryChecks {
   // Absent where it could not be measured.
-  std::optional<double> growth_kib;   ///< peak RSS, over a million small calls
+  std::optional<double> growth_kib;   ///< peak RSS, over a million small calls (--quick: 100,000)
   std::optional<double> scratch_kib;  ///< peak RSS, over the first large forward, backward and eval
   std::optional<double>
       small_allocations;  ///< heap allocations per small call of train, eval, backward

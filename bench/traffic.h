@@ -19,8 +19,8 @@ struct Streams {
   std::array<char *, kMaxWrites> out{};
 };
 
-/// The memory of one loop. Sources are the problem's own inputs where it has enough of them, sinks
-/// are memory of the loop's own, so that results stay what the operation made them.
+/// The memory of one loop. Sources are the problem's own inputs, sinks are memory of the loop's
+/// own, so that results stay what the operation made them.
 class Loop {
  public:
   explicit Loop(const Problem &problem);

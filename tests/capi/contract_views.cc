@@ -1,4 +1,4 @@
-// What every function refuses in a view, slot by slot: the status, both values in the message, and
+// What functions refuse in a view, slot by slot (contract_scene.h): the status, both values in the message, and
 // nothing changed.
 #include <algorithm>
 #include <limits>

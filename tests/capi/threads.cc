@@ -121,7 +121,7 @@ std::vector<Problem> problems() {
   return all;
 }
 
-// The functions that need the module alone, and those that never mind. Each returns a status.
+// Functions of 1.0 that need the module alone, and those that never mind. Each returns a status.
 struct NamedCall {
   std::string name;
   std::function<int32_t()> call;

@@ -3,8 +3,7 @@
 //
 //   - the status is one that the arguments call for
 //   - a call that fails has changed nothing: no tensor, buffer, gradient, counter, mode or out
-//   parameter; its message is
-//     one line. A call that succeeds leaves the message alone
+//     parameter; its message is one line. A call that succeeds leaves the message alone
 //   - a call that succeeds has written its outputs and nothing else, with the numbers of the oracle
 //   - with another number of threads and other stores it does the same, bit by bit
 #pragma once
@@ -159,7 +158,7 @@ class Machine {
   void set_values();
   void names();
   void settings();
-  void release_record(RecordModel &record);
+  size_t pick_module();
 
   // hosts.cc: for hosts with threads, locks, errors and kernels of their own
   void pools();
@@ -167,7 +166,7 @@ class Machine {
   void scale_shift();
   void last_error();
 
-  // later.cc: what version 1.3 has added
+  // later.cc: operations by the later bytes of the corpus (input.h), most of them of 1.3
   void later(int64_t which);
   void create_norm();
   void query_norm();
@@ -196,7 +195,7 @@ class Machine {
   struct Stateless;
   void stateless_backward(Stateless &s);
   void stateless_double_backward(Stateless &s);
-  size_t pick_module();
+  void release_record(RecordModel &record);
   int pick_record();
 
   Input in_;

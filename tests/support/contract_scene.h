@@ -1,5 +1,5 @@
-// All calls that take views, with named slots: a test may change the view in any slot and make the
-// call again.
+// Calls of 1.0 that take views, with named slots: a test may change the view in any slot and make
+// the call again. (Views of later functions: contract_norms.cc, contract_statistics.cc.)
 #pragma once
 #include <bn2d/bn2d.h>
 

@@ -1,6 +1,5 @@
-// A fixed list of configurations that goes through every path of the library: each operation, pair
-// of dtypes, layout and kind of shape, with modes, activations and the rest in turn. Small, so that
-// it can be run many times.
+// A fixed list of configurations of batch norm: each pair of dtypes, layout and kind of shape, with
+// modes, activations of two sides and the rest in turn. Small, so that it can be run many times.
 #pragma once
 #include <limits>
 
