@@ -1,5 +1,5 @@
-// What functions refuse in a view, slot by slot (contract_scene.h): the status, both values in the message, and
-// nothing changed.
+// What functions refuse in a view, slot by slot (contract_scene.h): the status, both values in the
+// message, and nothing changed.
 #include <algorithm>
 #include <limits>
 
