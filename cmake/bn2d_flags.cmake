@@ -24,7 +24,7 @@ target_compile_options(bn2d_flags INTERFACE
   -fno-semantic-interposition)
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   # A small call clears a few structures; the default, rep stos, takes longer to start than the clearing takes.
-  target_compile_options(bn2d_flags INTERFACE -mmemset-strategy=vector_loop:512:noalign,libcall:-1:noalign)
+  target_compile_options(bn2d_flags INTERFACE -mstringop-strategy=libcall)
 endif()
 if(BN2D_FUZZ)
   if(NOT CMAKE_CXX_COMPILER_ID MATCHES Clang)

@@ -14,6 +14,7 @@
 #include "kernels/kernels.h"
 #include "kernels/lanes.inl.h"
 #include "kernels/pair.inl.h"
+#include "kernels/specialise.inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
@@ -129,7 +130,7 @@ BN2D_KERNEL inline void Reduce(int terms, Layout layout, int64_t channels,
   const CappedTag<double, 1> one;
   for (int term = 0; term < terms; ++term) {
     double *hi = sums->hi + term * kMaxGroup, *lo = sums->lo + term * kMaxGroup;
-    if (layout == Layout::planes) {
+    if (!kHasChannels || layout == Layout::planes) {
       ReducePlanes<kPair>(terms, term, channels, accumulators, hi, lo);
       continue;
     }
