@@ -27,7 +27,7 @@ HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, in
                               int64_t step, const C &c, bool streaming, int64_t prefetch) {
   constexpr int64_t kWidth = static_cast<int64_t>(MaxLanes(D()));
   for (int64_t line = i; i + kWidth <= stop; i += kWidth) {
-    if (kWidth > 1 && prefetch != 0 && i == line) {
+    if (kWidth > 1 && prefetch != 0 && (kWidth >= kLineOf<T> || i == line)) {
       line += kLineOf<T>;
 #pragma GCC unroll 2
       for (int64_t r = 0; r < kRows; ++r)
@@ -50,13 +50,15 @@ inline bool HasSameSteps(const MapJob &job) {
   return same;
 }
 
-// Rows in pairs, which share what is loaded of the coefficients: with AVX2 the loads of four of
+// Rows in pairs, which share what is loaded of the coefficients: with AVX2 the loads of 4 or 6 of
 // them take longer than those of the elements. On a CPU without AVX-512 (Zen 3), from the caches,
-// eval of (1,512,28,28) takes 0.7 to 0.85 of the time, training 0.8 to 0.9; (1,2048,7,7) 0.9 and
-// 0.95. Eight rows would take 1.5 where they are 4 KiB apart, and so share a set of L1.
+// eval of (1,512,28,28) takes 0.6 of the time, training and backward 0.8; (1,2048,7,7) 0.77, and
+// 0.9. Eight rows would take 1.5 where they are 4 KiB apart, and so share a set of L1. Not of
+// doubles, which gain nothing; backward of halves and through an activation would be 3 KB.
 template <class T, class Body>
-inline constexpr bool kMapsPairs = HWY_TARGET == HWY_AVX2 &&Body::kCoefficients == 4 &&
-                                   sizeof(T) <= sizeof(float);
+inline constexpr bool kMapsPairs = HWY_TARGET == HWY_AVX2 &&
+                                   ((sizeof(T) <= sizeof(float) && Body::kCoefficients == 4) ||
+                                    (sizeof(T) == sizeof(float) && Body::kCoefficients == 6));
 template <class T, class Body>
 HWY_NOINLINE void MapPairsOfRows(const MapJob &job) {
   const ScalableTag<Arithmetic<T>> d;
