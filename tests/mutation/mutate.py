@@ -285,7 +285,7 @@ def main():
         return 0
 
     if not arguments.all_targets:
-        mutants = [m for m in mutants if m.simd in ("", "SCALAR")]
+        mutants = [m for m in mutants if m.simd in ("", "SCALAR", "AVX2")]
         if not mutants:
             sys.exit("none without --all-targets")
     scratch = arguments.scratch or pathlib.Path(tempfile.mkdtemp(prefix="bn2d-mutants-"))
