@@ -23,8 +23,9 @@ target_compile_options(bn2d_flags INTERFACE
   # A call of one exported function by another is ours, whatever a host preloads.
   -fno-semantic-interposition)
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  # A small call clears and copies some structures. What GCC would use, rep stos and rep movs, takes longer to start than
-  # the work takes: on Zen 3 eval of (1,16,8,8) takes 0.9 of the time with calls of the C library, a forward of nothing 0.8.
+  # A small call clears and copies some structures. What GCC would use, rep stos and rep movs, takes longer to start
+  # than the work takes: on Zen 3 eval of (1,16,8,8) takes 0.9 of the time with calls of the C library, a forward of
+  # nothing 0.8.
   target_compile_options(bn2d_flags INTERFACE -mstringop-strategy=libcall)
 endif()
 if(BN2D_FUZZ)
