@@ -74,7 +74,7 @@ TEST_CASE("cancel: during every function", "[cancel]") {
   for (const FunctionEntry &entry : all_functions()) {
     INFO("bn2d_" << entry.name);
     World world;
-    const auto call = [&] { (void)entry.call_with(world, static_cast<size_t>(-1), nullptr); };
+    const auto call = [&] { (void)entry.call_with(world, kNoPointer, nullptr); };
     const Outcome outcome = call_when_cancelled(call);
     CHECK(outcome.returned);
     CHECK(outcome.ended);

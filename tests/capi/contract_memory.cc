@@ -117,7 +117,7 @@ TEST_CASE("memory: each allocation of each call fails once", "[memory]") {
       mark_message();
       t_failed = false;
       t_until_failure = until;
-      const int32_t status = entry.call_with(world, static_cast<size_t>(-1), nullptr);
+      const int32_t status = entry.call_with(world, kNoPointer, nullptr);
       t_until_failure = -1;
       const std::string message = bn2d_last_error();
       if (!t_failed) {
@@ -132,7 +132,7 @@ TEST_CASE("memory: each allocation of each call fails once", "[memory]") {
       CHECK(message_fault(message.c_str()) == "");
       CHECK(message.find(kMarker) == std::string::npos);
       CHECK(before.difference() == "");
-      CHECK(entry.call_with(world, static_cast<size_t>(-1), nullptr) ==
+      CHECK(entry.call_with(world, kNoPointer, nullptr) ==
             BN2D_OK);  // and with memory it works again
     }
     // What makes something that no pool holds.

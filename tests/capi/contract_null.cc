@@ -7,8 +7,6 @@ using namespace bn2d_test;
 
 namespace {
 
-constexpr size_t kNoPointer = static_cast<size_t>(-1);
-
 void *live_handle(World &world, Kind kind) {
   switch (kind) {
     case Kind::options:

@@ -174,13 +174,13 @@ TEST_CASE("floating point: no function of the C ABI changes a flag or traps", "[
     World world;
     const Changed changed = flags_changed_by([&] {
       world.release_outs();
-      (void)entry.call_with(world, static_cast<size_t>(-1), nullptr);
+      (void)entry.call_with(world, kNoPointer, nullptr);
     });
     CHECK(names_of(changed.raised) == "none");
     CHECK(names_of(changed.lowered) == "none");
     world.release_outs();
     feenableexcept(kTraps);
-    (void)entry.call_with(world, static_cast<size_t>(-1), nullptr);
+    (void)entry.call_with(world, kNoPointer, nullptr);
     fedisableexcept(FE_ALL_EXCEPT);
     for (int extra = 0; extra < 3; ++extra) {  // what three calls have retained
       world.release_retained(entry.name);

@@ -116,9 +116,7 @@ TEST_CASE("stack: 16 KiB are enough for every function, and for its failure", "[
   for (const FunctionEntry &entry : all_functions()) {
     World world;
     int32_t status = BN2D_OK;
-    usage.note(entry.name, stack.run([&] {
-      status = entry.call_with(world, static_cast<size_t>(-1), nullptr);
-    }),
+    usage.note(entry.name, stack.run([&] { status = entry.call_with(world, kNoPointer, nullptr); }),
                "where it succeeds");
     INFO("bn2d_" << entry.name);
     if (entry.returns_status) CHECK(status >= 0);

@@ -28,11 +28,13 @@ struct PointerParameter {
   Kind kind = Kind::none;
 };
 
+inline constexpr size_t kNoPointer = static_cast<size_t>(-1);
+
 struct FunctionEntry {
   std::string name;
   std::vector<PointerParameter> pointers;
   bool returns_status = false;  // else void, or the value itself
-  // The call, with pointer argument `index` replaced.
+  // The call, with pointer argument `index` replaced; kNoPointer: the valid one.
   std::function<int32_t(World &, size_t index, void *replacement)> call_with;
 };
 
