@@ -2,6 +2,7 @@
 // every formula in support/oracle.h. And what accumulates, what a record keeps, what requires_grad
 // switches off.
 #include "support/numerics_case.h"
+#include "support/worst.h"
 
 namespace {
 
@@ -47,11 +48,11 @@ Inputs smooth_inputs(const Case &c) {
 }
 
 void check_gradient(const char *name, const Values &analytic, const Values &numeric) {
+  REQUIRE(analytic.size() == numeric.size());
   double worst = 0;
   for (size_t i = 0; i < analytic.size(); ++i)
-    worst = std::max(worst, std::fabs(analytic[i] - numeric[i]));
+    worst = bn2d_test::worse(worst, std::fabs(analytic[i] - numeric[i]));
   INFO(name << ": largest deviation " << worst);
-  REQUIRE(analytic.size() == numeric.size());
   CHECK(worst <= 1e-8 * std::max(1.0, largest(analytic)));
 }
 
@@ -332,7 +333,7 @@ TEST_CASE("gradients: of data far from zero as of those around it", "[numerics][
       for (const char *name : {"y", "dx", "dweight", "ddy", "dx2", "dweight2"}) {
         const Values a = around.at(name).values(), b = away.at(name).values();
         double most = 0;
-        for (size_t i = 0; i < a.size(); ++i) most = std::max(most, std::fabs(a[i] - b[i]));
+        for (size_t i = 0; i < a.size(); ++i) most = bn2d_test::worse(most, std::fabs(a[i] - b[i]));
         INFO(name << ", " << describe(c));
         CHECK(most <= kind.tolerance * largest(a));
       }

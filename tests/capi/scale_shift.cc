@@ -4,6 +4,7 @@
 #include "support/contract_failures.h"
 #include "support/contract_handles.h"
 #include "support/numerics_values.h"
+#include "support/worst.h"
 
 using namespace bn2d_test;
 
@@ -78,8 +79,8 @@ TEST_CASE("scale and shift: of every dtype, against long double", "[scale_shift]
               numerics::decode(wanted, numerics::read_bits(wanted, shift + i * size));
           const Real magnitude = std::fabs(b) + std::fabs(mean[i] * want_scale);
           Real &most = wanted == BN2D_F64 ? worst64 : worst;
-          most = std::max(most, error_in_ulp(wanted, got_scale, want_scale, want_scale));
-          most = std::max(most, error_in_ulp(wanted, got_shift, want_shift, magnitude));
+          most = worse(most, error_in_ulp(wanted, got_scale, want_scale, want_scale));
+          most = worse(most, error_in_ulp(wanted, got_shift, want_shift, magnitude));
         }
         CHECK(space[static_cast<size_t>(channels)] == 7.0);
         CHECK(space.back() == 7.0);

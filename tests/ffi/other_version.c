@@ -1,7 +1,12 @@
-/* The library as another version of it would be: its table, cut or prolonged. Compiled with
- * OTHER_VERSION 0  older than any release: one slot less than 1.0 1  1.0: the table of version 1 99
- * newer than the header at hand: the next version, with two slots more Behind the table lies memory
- * that nobody may touch: a host that reads a slot which is not there dies. */
+/* The library as another version of it would be: its table, cut or prolonged.
+ *
+ * Compiled with OTHER_VERSION
+ *  - 0: older than any release, one slot less than 1.0
+ *  - 1: 1.0, the table of version 1
+ *  - 99: newer than the header at hand, the next version with two slots more
+ *
+ * Behind the table lies memory that nobody may touch: a host that reads a slot which is not there
+ * dies. */
 #define _DEFAULT_SOURCE
 #include <bn2d/bn2d.h>
 #include <stddef.h>

@@ -5,6 +5,7 @@
 #include "layers.h"
 #include "support/contract_views.h"
 #include "support/rounds.h"
+#include "support/worst.h"
 
 using namespace bn2d_test;
 
@@ -99,11 +100,11 @@ TEST_CASE("fold: every weight and bias, of every pair of dtypes, against long do
                 const auto at = static_cast<size_t>(weight_index(l, o, i, k));
                 const Real w = weight.held[at], want = w * map.scale[channel];
                 Real &most = out_dtype == BN2D_F64 ? worst64 : worst;
-                most = std::max(most, error_in_ulp(out_dtype, new_weight.held[at], want));
+                most = worse(most, error_in_ulp(out_dtype, new_weight.held[at], want));
                 if (w != 0) want_change = std::max(want_change, std::fabs(map.scale[channel] - 1));
                 if (want != 0)
-                  want_rounding = std::max(want_rounding,
-                                           std::fabs(new_weight.held[at] - want) / std::fabs(want));
+                  want_rounding =
+                      worse(want_rounding, std::fabs(new_weight.held[at] - want) / std::fabs(want));
                 if (!c.previous) {
                   sum.add(w * map.shift[channel]);
                   magnitude += std::fabs(w) * map.size[channel];
@@ -118,9 +119,9 @@ TEST_CASE("fold: every weight and bias, of every pair of dtypes, against long do
             }
             const Real half =
                 out_dtype == BN2D_F64 ? 0 : oracle::ulp(numerics::format_of(out_dtype), want) / 2;
-            const Real beyond = std::max<Real>(0, std::fabs(new_bias.held[at_o] - want) - half);
-            worst_bias = std::max(
-                worst_bias, beyond / (2 * kUnit * magnitude * static_cast<Real>(products + 4)));
+            const Real beyond = worse<Real>(0, std::fabs(new_bias.held[at_o] - want) - half);
+            worst_bias = worse(worst_bias,
+                               beyond / (2 * kUnit * magnitude * static_cast<Real>(products + 4)));
           }
           CHECK(std::fabs(change - static_cast<double>(want_change)) <=
                 1e-12 * static_cast<double>(want_change + 1));
@@ -169,8 +170,7 @@ TEST_CASE("fold: the folded layer does what layer and batch norm do", "[fold]") 
         const std::vector<Real> got =
             run_layer(l, new_weight.held, new_bias.held, x.held, length, stride, dilation);
         REQUIRE(got.size() == want.size());
-        for (size_t i = 0; i < got.size(); ++i)
-          worst = std::max(worst, std::fabs(got[i] - want[i]));
+        for (size_t i = 0; i < got.size(); ++i) worst = worse(worst, std::fabs(got[i] - want[i]));
       }
   }
   WARN("folded and not, float64: largest difference " << static_cast<double>(worst));

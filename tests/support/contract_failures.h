@@ -4,6 +4,7 @@
 
 #include <cctype>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <sstream>
@@ -61,9 +62,9 @@ class Snapshot {
 
   void add(const std::string &name, const bn2d_statistics *statistics) {
     const auto state = [statistics] {
-      std::string bytes;
-      for (const double value : exported(statistics)) bytes += std::to_string(value) + " ";
-      return bytes;
+      std::string bits;
+      for (const double value : exported(statistics)) bits += exactly(value) + " ";
+      return bits;
     };
     queries_.push_back({name, state, state()});
   }
@@ -97,17 +98,26 @@ class Snapshot {
     std::string before;
   };
 
+  // To the last bit: std::to_string() would keep six decimals.
+  static std::string exactly(double value) {
+    char text[40];
+    std::snprintf(text, sizeof text, "%a", value);
+    return text;
+  }
+
   static std::string state_of(bn2d_module *module) {
     int32_t training = -1;
-    int32_t threads = -1, frozen = -1, has_momentum = -1;
+    int32_t threads = -1, pool = -1, frozen = -1, has_momentum = -1;
     double momentum = -1;
     (void)bn2d_module_is_training(module, &training);
     (void)bn2d_module_get_num_threads(module, &threads);
+    (void)bn2d_module_get_thread_pool(module, &pool);
     (void)bn2d_module_is_frozen(module, &frozen);
     (void)bn2d_module_momentum(module, &has_momentum, &momentum);
     std::string state = "training " + std::to_string(training) + " threads " +
                         std::to_string(threads) + " frozen " + std::to_string(frozen) +
-                        " momentum " + (has_momentum ? std::to_string(momentum) : "None");
+                        " momentum " + (has_momentum ? exactly(momentum) : "None") + " pool " +
+                        std::to_string(pool);
     for (const char *name : {"weight", "bias"}) {
       bn2d_tensor *raw = nullptr;
       if (bn2d_module_tensor_by_name(module, name, &raw) != BN2D_OK) continue;

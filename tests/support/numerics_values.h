@@ -22,7 +22,7 @@ using Bits = std::vector<uint64_t>;
 
 constexpr Activation no_activation{};
 constexpr Activation relu{Activation::relu, 0};
-// Those without a mask and without double backward.
+// Those that take their side from x: they have no mask.
 constexpr Activation pointwise[] = {{Activation::relu6, 0},     {Activation::clamp, 1.5},
                                     {Activation::hardswish, 0}, {Activation::silu, 0},
                                     {Activation::gelu, 0},      {Activation::sigmoid, 0}};
