@@ -1,8 +1,10 @@
-// What functions refuse in a view, slot by slot (contract_scene.h): the status, both values in the
-// message, and nothing changed.
+// What functions refuse in a view, tensor by tensor: the status, both values in the message, and
+// nothing changed.
 #include <algorithm>
 #include <limits>
+#include <map>
 
+#include "support/contract_functions.h"
 #include "support/contract_scene.h"
 
 using namespace bn2d_test;
@@ -145,66 +147,116 @@ const std::vector<Fault> &faults() {
   return table;
 }
 
-}  // namespace
-
-TEST_CASE("views: the calls of the table succeed as they are", "[views]") {
-  // Catches a table whose calls fail for another reason than the fault.
-  for (const ViewCall &call : all_view_calls()) {
-    Scene scene;
-    INFO(call.name);
-    mark_message();
-    const int32_t status = call.call(scene);
-    INFO(bn2d_last_error());
-    CHECK(status == BN2D_OK);
-    CHECK(message_is_marked());
-    bn2d_record_release(scene.out_record);
+// The views of a call that are of tensors: (N, C, H, W).
+std::vector<size_t> tensors_of(const FunctionEntry &entry, World &world) {
+  const std::vector<void *> arguments = entry.arguments(world);
+  std::vector<size_t> tensors;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (entry.pointers[i].kind != Kind::view || arguments[i] == nullptr) continue;
+    if (static_cast<const bn2d_view *>(arguments[i])->ndim == 4) tensors.push_back(i);
   }
+  return tensors;
 }
+
+bool has(const std::string &text, const char *word) { return text.find(word) != std::string::npos; }
+
+bool is_output(const FunctionEntry &entry, size_t pointer) {
+  const std::string &name = entry.pointers[pointer].name;
+  return name == "dx" || name == "dz" || name == "ddy" ||
+         (name == "y" && has(entry.name, "forward"));
+}
+
+// Whether a call in which all tensors have a fault has anything to compare them with.
+bool is_noticed_in_all(const FunctionEntry &entry, const Fault &fault) {
+  const bool is_stateless = has(entry.name, "batch_norm") || has(entry.name, "group_norm");
+  const bool has_record = !is_stateless && has(entry.name, "backward");
+  if (has_record) return true;
+  const bool is_extent = fault.status == BN2D_ERROR_SHAPE && !has(fault.name, "rank") &&
+                         fault.name != "N = -3" && fault.name != "W = INT64_MIN";
+  if (is_extent) return !is_stateless && fault.name[0] == 'C';  // the module's
+  const bool is_other_dtype = has(fault.name, "among");
+  if (!is_other_dtype) return true;
+  // Halves are mixed precision, and statistics take any dtype.
+  return fault.name == "float64 among float32" && entry.name != "statistics_accumulate";
+}
+
+// Views of the memory of an entry's tensors, or of no elements at all.
+class Views {
+ public:
+  Views(const FunctionEntry &entry, World &world, const std::vector<size_t> &tensors,
+        bool has_elements)
+      : entry_(entry), views_(entry.pointers.size()), good_(views_) {
+    const std::vector<void *> arguments = entry.arguments(world);
+    for (const size_t i : tensors) {
+      const auto *valid = static_cast<const bn2d_view *>(arguments[i]);
+      good_[i] = views_[i] = has_elements
+                                 ? View(valid->data, BN2D_F32, World::kShape)
+                                 : View(nullptr, BN2D_F32, {0, World::kC, World::kH, World::kW});
+      is_ours_[i] = true;
+    }
+  }
+  int32_t call(World &world) {
+    return entry_.call_changed(world, [this](size_t i, void *valid) -> void * {
+      return is_ours_.count(i) != 0 ? views_[i].operator->() : valid;
+    });
+  }
+  // The call with `fault` in the tensors at `spoilt` fails, and changes nothing.
+  void check(World &world, const Snapshot &before, const std::vector<size_t> &spoilt,
+             const Fault &fault) {
+    for (const size_t i : spoilt) fault.spoil(views_[i]);
+    const bool is_one = spoilt.size() == 1;
+    const std::string where = is_one ? entry_.pointers[spoilt[0]].name : "everything";
+    const auto words = is_one || fault.name != "float0" ? fault.words : std::vector<std::string>();
+    check_fails("bn2d_" + entry_.name + ": " + where + " with " + fault.name, fault.status, before,
+                words, [&] { return call(world); });
+    views_ = good_;
+  }
+
+ private:
+  const FunctionEntry &entry_;
+  std::vector<View> views_, good_;
+  std::map<size_t, bool> is_ours_;
+};
+
+}  // namespace
 
 TEST_CASE("views: every fault in every tensor of every call", "[views]") {
   // Catches a tensor whose view is not checked, checked after something was written, or refused
   // with another status.
-  for (const ViewCall &call : all_view_calls()) {
-    Scene scene;
-    const Snapshot before = scene.snapshot();
-    std::vector<std::string> slots = call.inputs;
-    slots.insert(slots.end(), call.outputs.begin(), call.outputs.end());
-    for (const std::string &slot : slots) {
-      const bool output =
-          std::find(call.outputs.begin(), call.outputs.end(), slot) != call.outputs.end();
+  int functions = 0;
+  for (const FunctionEntry &entry : all_functions()) {
+    World world;
+    world.spoiling = true;
+    const Snapshot before = world.snapshot();
+    const std::vector<size_t> tensors = tensors_of(entry, world);
+    functions += !tensors.empty();
+    Views views(entry, world, tensors, true);
+    for (const size_t one : tensors) {
       for (const Fault &fault : faults()) {
-        if (fault.outputs_only && !output) continue;
-        const View good = scene.views[slot];
-        fault.spoil(scene.views[slot]);
-        check_fails(call.name + ": " + slot + " with " + fault.name, fault.status, before,
-                    fault.words, [&] { return call.call(scene); });
-        scene.views[slot] = good;
+        if (fault.outputs_only && !is_output(entry, one)) continue;
+        if (tensors.size() == 1 && !is_noticed_in_all(entry, fault)) continue;
+        views.check(world, before, {one}, fault);
       }
     }
   }
+  CHECK(functions > 20);
 }
 
 TEST_CASE("views: every fault in all tensors at once", "[views]") {
   // Catches a check that only compares the tensors with each other. A forward without a module has
   // no C to compare with.
-  for (const ViewCall &call : all_view_calls()) {
-    Scene scene;
-    const Snapshot before = scene.snapshot();
-    const auto good = scene.views;
-    const bool stateless = call.name.rfind("batch_norm", 0) == 0;
+  for (const FunctionEntry &entry : all_functions()) {
+    World world;
+    world.spoiling = true;
+    const Snapshot before = world.snapshot();
+    const std::vector<size_t> tensors = tensors_of(entry, world);
+    const bool has_output = std::any_of(tensors.begin(), tensors.end(),
+                                        [&](size_t one) { return is_output(entry, one); });
+    Views views(entry, world, tensors, true);
     for (const Fault &fault : faults()) {
-      const bool extents = fault.status == BN2D_ERROR_SHAPE && fault.name.rfind("rank", 0) != 0 &&
-                           fault.name != "N = -3" && fault.name != "W = INT64_MIN";
-      const bool forward = call.name.find("backward") == std::string::npos;
-      if (extents && (stateless || (forward && fault.name.rfind("C", 0) != 0))) continue;
-      const bool half = fault.name.find("float16 among") != std::string::npos;
-      if (half && (stateless || forward)) continue;  // mixed precision, which is fine
-      std::vector<std::string> words = fault.words;
-      if (fault.name == "float0") words.clear();
-      for (auto &[name, view] : scene.views) fault.spoil(view);
-      check_fails(call.name + ": everything with " + fault.name, fault.status, before, words,
-                  [&] { return call.call(scene); });
-      scene.views = good;
+      if (tensors.empty() || !is_noticed_in_all(entry, fault)) continue;
+      if (fault.outputs_only && !has_output) continue;
+      views.check(world, before, tensors, fault);
     }
   }
 }
@@ -459,46 +511,38 @@ TEST_CASE("views: no elements", "[views]") {
 TEST_CASE("views: no elements, but other faults", "[views]") {
   // Catches a tensor without memory that is taken for one that was not given: its view is still
   // checked.
-  struct Fault {
-    const char *name;
-    std::function<void(View &)> spoil;
-    int32_t status;
-  };
   const std::vector<Fault> table = {
-      {"rank 3", [](View &v) { v->ndim = 3; }, BN2D_ERROR_SHAPE},
-      {"another width", [](View &v) { v.set_extent(3, 6); }, BN2D_ERROR_SHAPE},
-      {"other channels", [](View &v) { v.set_extent(1, 7); }, BN2D_ERROR_SHAPE},
-      {"a negative extent", [](View &v) { v.set_extent(2, -3); }, BN2D_ERROR_SHAPE},
-      {"float64", [](View &v) { set_dtype(*v.operator->(), BN2D_F64); }, BN2D_ERROR_DTYPE},
-      {"2 lanes", [](View &v) { v->dtype_lanes = 2; }, BN2D_ERROR_DTYPE},
-      {"CUDA", [](View &v) { v->device_type = BN2D_CUDA; }, BN2D_ERROR_DEVICE},
+      {"rank 3", [](View &v) { v->ndim = 3; }, BN2D_ERROR_SHAPE, {}},
+      {"W", [](View &v) { v.set_extent(3, 6); }, BN2D_ERROR_SHAPE, {}},
+      {"C", [](View &v) { v.set_extent(1, 7); }, BN2D_ERROR_SHAPE, {}},
+      {"N = -3", [](View &v) { v.set_extent(2, -3); }, BN2D_ERROR_SHAPE, {}},
+      {"float64 among float32",
+       [](View &v) { set_dtype(*v.operator->(), BN2D_F64); },
+       BN2D_ERROR_DTYPE,
+       {}},
+      {"2 lanes", [](View &v) { v->dtype_lanes = 2; }, BN2D_ERROR_DTYPE, {}},
+      {"CUDA", [](View &v) { v->device_type = BN2D_CUDA; }, BN2D_ERROR_DEVICE, {}},
   };
-  for (const ViewCall &call : all_view_calls()) {
-    Scene scene;
-    for (auto &[name, view] : scene.views) {
-      view.set_extent(0, 0);
-      view->data = nullptr;
-    }
+  for (const FunctionEntry &entry : all_functions()) {
+    World world;
+    world.spoiling = true;
+    const std::vector<size_t> tensors = tensors_of(entry, world);
+    if (tensors.empty()) continue;
+    View empty(nullptr, BN2D_F32, {0, World::kC, World::kH, World::kW});
     bn2d_record *raw = nullptr;
-    REQUIRE(bn2d_forward_act(scene.module.get(), scene.views["x"], scene.views["z"], BN2D_ACT_RELU,
-                             0, scene.views["y"], &raw) == BN2D_OK);
-    scene.record.reset(raw);
-    INFO(call.name);
-    CHECK(call.call(scene) == BN2D_OK);
-    bn2d_record_release(scene.out_record);
-    scene.out_record = nullptr;
-    const Snapshot before = scene.snapshot();
-    std::vector<std::string> slots = call.inputs;
-    slots.insert(slots.end(), call.outputs.begin(), call.outputs.end());
-    for (const std::string &slot : slots) {
+    REQUIRE(bn2d_forward_act(world.module.get(), empty, empty, BN2D_ACT_RELU, 0, empty, &raw) ==
+            BN2D_OK);
+    world.record.reset(raw);
+    Views views(entry, world, tensors, false);
+    INFO("bn2d_" << entry.name);
+    CHECK(views.call(world) == BN2D_OK);
+    world.release_outs();
+    const Snapshot before = world.snapshot();
+    for (const size_t one : tensors) {
       for (const Fault &fault : table) {
-        const View good = scene.views[slot];
-        fault.spoil(scene.views[slot]);
-        check_fails(call.name + ": " + slot + " with " + fault.name, fault.status, before, {},
-                    [&] { return call.call(scene); });
-        bn2d_record_release(scene.out_record);  // of a call that should have failed
-        scene.out_record = nullptr;
-        scene.views[slot] = good;
+        if (tensors.size() == 1 && !is_noticed_in_all(entry, fault)) continue;
+        views.check(world, before, {one}, fault);
+        world.release_outs();  // of a call that should have failed
       }
     }
   }

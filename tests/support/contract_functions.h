@@ -20,7 +20,8 @@
 
 namespace bn2d_test {
 
-enum class Kind { none, options, module, tensor, record, statistics };
+enum class Kind { none, view, options, module, tensor, record, statistics };
+inline bool is_handle(Kind kind) { return kind != Kind::none && kind != Kind::view; }
 
 struct PointerParameter {
   std::string name;
@@ -34,14 +35,26 @@ struct FunctionEntry {
   std::string name;
   std::vector<PointerParameter> pointers;
   bool returns_status = false;  // else void, or the value itself
+  // What is to take the place of a pointer argument.
+  using Change = std::function<void *(size_t index, void *valid)>;
+  // The call, with pointer arguments changed.
+  std::function<int32_t(World &, const Change &)> call_changed;
   // The call, with pointer argument `index` replaced; kNoPointer: the valid one.
-  std::function<int32_t(World &, size_t index, void *replacement)> call_with;
+  // The pointer arguments of the valid call.
+  std::function<std::vector<void *>(World &)> arguments;
+
+  int32_t call_with(World &world, size_t index, void *replacement) const {
+    world.spoiling = index < pointers.size();
+    return call_changed(world,
+                        [&](size_t i, void *valid) { return i == index ? replacement : valid; });
+  }
 };
 
 template <class T>
 constexpr Kind kind_of() {
   using Pointee = std::remove_cv_t<std::remove_pointer_t<T>>;
-  return std::is_same_v<Pointee, bn2d_options>      ? Kind::options
+  return std::is_same_v<Pointee, bn2d_view>         ? Kind::view
+         : std::is_same_v<Pointee, bn2d_options>    ? Kind::options
          : std::is_same_v<Pointee, bn2d_module>     ? Kind::module
          : std::is_same_v<Pointee, bn2d_tensor>     ? Kind::tensor
          : std::is_same_v<Pointee, bn2d_record>     ? Kind::record
@@ -50,13 +63,13 @@ constexpr Kind kind_of() {
 }
 
 template <class T>
-void replace_pointer(T &argument, size_t &ordinal, size_t index, void *replacement) {
+void change_pointer(T &argument, size_t &ordinal, const FunctionEntry::Change &change) {
   if constexpr (std::is_pointer_v<T>) {
-    if (ordinal++ != index) return;
     if constexpr (std::is_function_v<std::remove_pointer_t<T>>) {
-      argument = reinterpret_cast<T>(replacement);
+      argument = reinterpret_cast<T>(change(ordinal++, reinterpret_cast<void *>(argument)));
     } else {
-      argument = static_cast<T>(replacement);
+      using Plain = std::remove_const_t<std::remove_pointer_t<T>>;
+      argument = static_cast<T>(change(ordinal++, const_cast<Plain *>(argument)));
     }
   }
 }
@@ -79,18 +92,28 @@ FunctionEntry function_entry(const char *name, Result (*function)(Args...), cons
   INFO("the table's line of " << name << ": \"" << pointers << "\"");
   REQUIRE(entry.pointers.size() == kinds.size());
   for (size_t i = 0; i < kinds.size(); ++i) entry.pointers[i].kind = kinds[i];
-  entry.call_with = [function, make](World &world, size_t index, void *replacement) -> int32_t {
-    world.spoiling = index < sizeof...(Args);
+  entry.arguments = [make](World &world) {
+    std::vector<void *> pointers;
     std::tuple<Args...> arguments = make(world);
     size_t ordinal = 0;
-    std::apply(
-        [&](auto &...argument) { (replace_pointer(argument, ordinal, index, replacement), ...); },
-        arguments);
+    const FunctionEntry::Change note = [&](size_t, void *valid) {
+      pointers.push_back(valid);
+      return valid;
+    };
+    std::apply([&](auto &...argument) { (change_pointer(argument, ordinal, note), ...); },
+               arguments);
+    return pointers;
+  };
+  entry.call_changed = [function, make](World &world, const FunctionEntry::Change &change) {
+    std::tuple<Args...> arguments = make(world);
+    size_t ordinal = 0;
+    std::apply([&](auto &...argument) { (change_pointer(argument, ordinal, change), ...); },
+               arguments);
     if constexpr (std::is_same_v<Result, int32_t>) {
       return std::apply(function, arguments);
     } else {
       (void)std::apply(function, arguments);
-      return BN2D_OK;
+      return int32_t{BN2D_OK};
     }
   };
   return entry;

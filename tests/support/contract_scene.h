@@ -1,5 +1,4 @@
-// Calls of 1.0 that take views, with named slots: a test may change the view in any slot and make
-// the call again. (Views of later functions: contract_norms.cc, contract_statistics.cc.)
+// A module, tensors and their views by name, in memory with room around each of them.
 #pragma once
 #include <bn2d/bn2d.h>
 
@@ -84,81 +83,5 @@ class Scene {
   std::vector<double> saved_mean, saved_invstd;
   std::vector<uint8_t> mask;
 };
-
-struct ViewCall {
-  std::string name;
-  std::vector<std::string> inputs, outputs;
-  std::function<int32_t(Scene &)> call;
-};
-
-inline std::vector<ViewCall> all_view_calls() {
-  using Names = std::vector<std::string>;
-  return {
-      {"forward", Names{"x"}, Names{"y"},
-       [](Scene &s) {
-         return bn2d_forward(s.module.get(), s.views["x"], s.views["y"], &s.out_record);
-       }},
-      {"forward_act", Names{"x", "z"}, Names{"y"},
-       [](Scene &s) {
-         return bn2d_forward_act(s.module.get(), s.views["x"], s.views["z"], BN2D_ACT_RELU, 0,
-                                 s.views["y"], &s.out_record);
-       }},
-      {"backward", Names{"dy"}, Names{"dx", "dz"},
-       [](Scene &s) {
-         return bn2d_backward(s.module.get(), s.record.get(), s.views["dy"], s.views["dx"],
-                              s.views["dz"]);
-       }},
-      {"double_backward", Names{"dy", "ddx"}, Names{"ddy", "dx"},
-       [](Scene &s) {
-         return bn2d_double_backward(s.module.get(), s.record.get(), s.views["dy"], s.views["ddx"],
-                                     s.ddweight.data(), s.ddbias.data(), s.views["ddy"],
-                                     s.views["dx"]);
-       }},
-      {"double_backward_act", Names{"dy", "ddx", "ddz"}, Names{"ddy", "dx", "dz"},
-       [](Scene &s) {
-         return bn2d_double_backward_act(
-             s.module.get(), s.record.get(), s.views["dy"], s.views["ddx"], s.views["ddz"],
-             s.ddweight.data(), s.ddbias.data(), s.views["ddy"], s.views["dx"], s.views["dz"]);
-       }},
-      {"batch_norm_forward", Names{"x", "z"}, Names{"y"},
-       [](Scene &s) {
-         return bn2d_batch_norm_forward(s.views["x"], s.views["z"], s.views["y"], BN2D_F32,
-                                        s.weight.data(), s.bias.data(), s.running_mean.data(),
-                                        s.running_var.data(), 1, 0.1, 1e-5, 0, BN2D_ACT_RELU, 0,
-                                        s.mask.data(), s.saved_mean.data(), s.saved_invstd.data());
-       }},
-      {"batch_norm_backward with y", Names{"x", "dy", "y"}, Names{"dx", "dz"},
-       [](Scene &s) {
-         return bn2d_batch_norm_backward(
-             s.views["x"], s.views["dy"], s.views["y"], nullptr, BN2D_F32, s.weight.data(),
-             s.saved_mean.data(), s.saved_invstd.data(), 1, BN2D_ACT_RELU, 0, 0, s.views["dx"],
-             s.views["dz"], s.dweight.data(), s.dbias.data());
-       }},
-      {"batch_norm_backward with a mask", Names{"x", "dy"}, Names{"dx", "dz"},
-       [](Scene &s) {
-         return bn2d_batch_norm_backward(
-             s.views["x"], s.views["dy"], nullptr, s.mask.data(), BN2D_F32, s.weight.data(),
-             s.saved_mean.data(), s.saved_invstd.data(), 1, BN2D_ACT_RELU, 0, 0, s.views["dx"],
-             s.views["dz"], s.dweight.data(), s.dbias.data());
-       }},
-      {"batch_norm_double_backward", Names{"x", "dy", "y", "ddx"}, Names{"ddy", "dx"},
-       [](Scene &s) {
-         return bn2d_batch_norm_double_backward(s.views["x"], s.views["dy"], s.views["y"], nullptr,
-                                                BN2D_F32, s.weight.data(), s.saved_mean.data(),
-                                                s.saved_invstd.data(), 1, BN2D_ACT_RELU, 0,
-                                                s.views["ddx"], s.ddweight.data(), s.ddbias.data(),
-                                                0, s.views["ddy"], s.views["dx"], s.dweight.data());
-       }},
-      {"batch_norm_double_backward_act", Names{"x", "z", "dy", "ddx", "ddz"},
-       Names{"ddy", "dx", "dz"},
-       [](Scene &s) {
-         return bn2d_batch_norm_double_backward_act(
-             s.views["x"], s.views["z"], s.views["dy"], nullptr, nullptr, BN2D_F32, s.weight.data(),
-             s.bias.data(), s.saved_mean.data(), s.saved_invstd.data(), 1, BN2D_ACT_SILU, 0,
-             s.views["ddx"], s.views["ddz"], s.ddweight.data(), s.ddbias.data(), 0, s.views["ddy"],
-             s.views["dx"], s.views["dz"], s.dweight.data(), s.dbias.data());
-       }},
-  };
-}
 
 }  // namespace bn2d_test

@@ -24,7 +24,7 @@ T sentinel() {
 
 class World {
  public:
-  static constexpr int64_t kN = 2, kC = 3, kH = 2, kW = 3;
+  static constexpr int64_t kN = 2, kC = 6, kH = 3, kW = 5;
   static constexpr Extents kShape{kN, kC, kH, kW};
   static constexpr size_t kCount = static_cast<size_t>(kN * kC * kH * kW);
 
@@ -85,7 +85,7 @@ class World {
     saved_invstd.assign(kC, 0.75);
     set_mean.assign(kN * kC, 0.5);
     set_invstd.assign(kN * kC, 0.75);
-    mask.assign(static_cast<size_t>(kN * kC), 0xa5);
+    mask.assign(static_cast<size_t>(kN * kC * ((kH * kW + 7) / 8)), 0xa5);
     copy.assign(kC, 2.5f);
 
     bn2d_record *raw = nullptr;
