@@ -108,8 +108,9 @@ namespace Bn2d
     {
         public T[] Z;
         public Activation Activation = Activation.None;
-        /// <summary>Of LeakyRelu; the upper bound of Clamp. Others ignore it.</summary>
-        public double Slope;
+        /// <summary>Of LeakyRelu: null is 0.01. Of Clamp: the upper bound, required. Others ignore
+        /// it.</summary>
+        public double? Slope;
         public Layout Layout = Layout.Nchw;
         /// <summary>For ushort[], the bits of a half type: F16 or BF16.</summary>
         public DType? DType;
@@ -394,11 +395,13 @@ namespace Bn2d
             Fit("x", x, dtype, length);
             Fit("y", y, dtype, length);
             if (f.Z != null) Fit("z", f.Z, dtype, length);
+            if (f.Activation == Activation.Clamp && !f.Slope.HasValue)
+                throw new Bn2dException(Raw.BN2D_ERROR_INVALID_ARGUMENT, "Clamp needs Slope, its upper bound");
             var pins = new Pins(x, f.Z, y);
             try
             {
                 Native.Check(Raw.bn2d_forward_flat(handle, (int)dtype, (int)f.Layout, pins[0], pins[1], n, h, w,
-                    (int)f.Activation, f.Slope, pins[2], record));
+                    (int)f.Activation, f.Slope ?? 0.01, pins[2], record));
                 return pins;
             }
             catch

@@ -422,16 +422,16 @@ contains
     type(c_ptr) :: out
     integer(c_int32_t) :: act, order, status
     integer(c_int64_t) :: features, c, h, w
-    real(c_double) :: negative
+    real(c_double) :: bound
     logical :: training
     character(len=160) :: message
 
     act = BN2D_ACT_NONE
     order = BN2D_NCHW
-    negative = 0
+    bound = 0.01_c_double ! PyTorch's slope of leaky_relu; the others ignore it
     if (present(activation)) act = activation
     if (present(layout)) order = layout
-    if (present(slope)) negative = slope
+    if (present(slope)) bound = slope
     c = x%extents(merge(1, 3, order == BN2D_NHWC))
     w = x%extents(merge(2, 1, order == BN2D_NHWC))
     h = x%extents(merge(3, 2, order == BN2D_NHWC))
@@ -447,13 +447,15 @@ contains
       call report(BN2D_ERROR_SHAPE, stat, errmsg, trim(message))
     else if (any(x%extents /= y%extents) .or. (z%there .and. any(x%extents /= z%extents))) then
       call report(BN2D_ERROR_SHAPE, stat, errmsg, 'x, y and z have not the same shape')
+    else if (act == BN2D_ACT_CLAMP .and. .not. present(slope)) then
+      call report(BN2D_ERROR_INVALID_ARGUMENT, stat, errmsg, 'clamp needs slope, its upper bound')
     else if (training .and. .not. present(record)) then
       call report(BN2D_ERROR_STATE, stat, errmsg, 'infer needs eval mode, the module is in training mode')
     else
       handle = c_null_ptr
       out = c_null_ptr
       if (present(record)) out = c_loc(handle)
-      status = bn2d_forward_flat(self%handle, dtype, order, x%address, z%address, x%extents(4), h, w, act, negative, &
+      status = bn2d_forward_flat(self%handle, dtype, order, x%address, z%address, x%extents(4), h, w, act, bound, &
         y%address, out)
       if (present(record) .and. status == BN2D_OK) then
         call record%release()

@@ -115,7 +115,7 @@ type Activation int32
 const (
 	Identity  Activation = C.BN2D_ACT_NONE
 	ReLU      Activation = C.BN2D_ACT_RELU
-	LeakyReLU Activation = C.BN2D_ACT_LEAKY_RELU // Slope: that of the negative side
+	LeakyReLU Activation = C.BN2D_ACT_LEAKY_RELU // Slope: that of the negative side, 0.01 by default
 	ReLU6     Activation = C.BN2D_ACT_RELU6
 	Clamp     Activation = C.BN2D_ACT_CLAMP // to [0, Slope]: the upper bound, above 0
 	Hardswish Activation = C.BN2D_ACT_HARDSWISH
@@ -128,8 +128,16 @@ const (
 type Fused[T Data] struct {
 	Z          []T // nil: no residual
 	Activation Activation
-	Slope      float64 // of LeakyReLU; the upper bound of Clamp; others ignore it
+	Slope      float64 // of LeakyReLU, 0: 0.01 (of slope 0 it is ReLU); the upper bound of Clamp, required
 	Layout     Layout
+}
+
+// slope is what the library takes; those without one ignore it.
+func (f Fused[T]) slope() C.double {
+	if f.Activation == LeakyReLU && f.Slope == 0 {
+		return 0.01 // PyTorch's
+	}
+	return C.double(f.Slope)
 }
 
 // Option of New, NewGroupNorm and NewInstanceNorm. A norm refuses what has no meaning for it.
@@ -366,7 +374,7 @@ func ForwardFused[T Data](m *Module, x []T, n, h, w int, y []T, fused Fused[T]) 
 	ys := r.memory.output(start(y), bytes)
 	err := m.do(func(handle *C.bn2d_module) C.int32_t {
 		return C.bn2d_forward_flat(handle, r.dtype, r.layout, xs, zs, C.int64_t(n), C.int64_t(h), C.int64_t(w),
-			C.int32_t(fused.Activation), C.double(fused.Slope), ys, &r.handle)
+			C.int32_t(fused.Activation), fused.slope(), ys, &r.handle)
 	})
 	if err != nil {
 		r.memory.release()
@@ -393,7 +401,7 @@ func InferFused[T Data](m *Module, x []T, n, h, w int, y []T, fused Fused[T]) er
 	xs, ys, zs := start(x), start(y), start(fused.Z)
 	return m.do(func(handle *C.bn2d_module) C.int32_t {
 		return C.bn2d_forward_flat(handle, dtypeOf[T](), fused.Layout.number(), xs, zs, C.int64_t(n), C.int64_t(h),
-			C.int64_t(w), C.int32_t(fused.Activation), C.double(fused.Slope), ys, nil)
+			C.int64_t(w), C.int32_t(fused.Activation), fused.slope(), ys, nil)
 	})
 }
 

@@ -223,6 +223,12 @@ func TestActivations(t *testing.T) {
 			}
 		}
 	}
+	must(t, InferFused(m, x, 1, 2, 2, y, Fused[float64]{Activation: LeakyReLU}))
+	if y[0] != -0.04 || y[1] != -0.01 || y[2] != 0.5 {
+		t.Error("LeakyReLU without a slope", y)
+	}
+	err = InferFused(m, x, 1, 2, 2, y, Fused[float64]{Activation: Clamp})
+	fails(t, err, InvalidArgument, "slope of clamp is 0")
 	err = InferFused(m, x, 1, 2, 2, y, Fused[float64]{Activation: 99})
 	fails(t, err, InvalidArgument, "99")
 }

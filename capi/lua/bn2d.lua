@@ -165,6 +165,14 @@ function Module:set_num_threads(threads)
   check(lib.bn2d_module_set_num_threads(alive(self), whole("threads", threads, 2 ^ 31 - 1)))
 end
 
+-- The slope as the library takes it; nil: the default.
+local function slope_of(activation, slope)
+  if type(slope) == "number" then return slope end
+  if slope ~= nil then invalid("slope must be a number") end
+  if activation == ACTIVATIONS.clamp then invalid("clamp needs slope, its upper bound") end
+  return 0.01 -- PyTorch's of leaky_relu; the others ignore it
+end
+
 local function forward(self, x, n, h, w, y, options, record)
   local handle = alive(self)
   for name in pairs(options) do
@@ -174,18 +182,18 @@ local function forward(self, x, n, h, w, y, options, record)
   end
   local length = whole("n", n) * self.features * whole("h", h) * whole("w", w)
   if length > 2 ^ 53 then raise("BN2D_ERROR_OVERFLOW", "the product of the extents is too large") end
-  local dtype, slope = one_of(DTYPES, options.dtype or self.dtype, "dtype").name, options.slope or 0
-  if type(slope) ~= "number" then invalid("slope must be a number") end
+  local dtype = one_of(DTYPES, options.dtype or self.dtype, "dtype").name
+  local activation = one_of(ACTIVATIONS, options.activation or "none", "activation")
   check(lib.bn2d_forward_flat(handle, DTYPES[dtype].number, one_of(LAYOUTS, options.layout or "nchw", "layout"),
     needed("x", fit("x", x, dtype, length)), fit("z", options.z, dtype, length), n, h, w,
-    one_of(ACTIVATIONS, options.activation or "none", "activation"), slope,
+    activation, slope_of(activation, options.slope),
     needed("y", fit("y", y, dtype, length)), record))
   return dtype, length
 end
 
--- y = activation(bn(x) + z), recorded. options: z, activation (README.md has the names), slope (for
--- "clamp" the upper bound), layout ("nchw", "nhwc"), dtype of the arrays where it is not the
--- module's.
+-- y = activation(bn(x) + z), recorded. options: z, activation (README.md has the names), slope (of
+-- "leaky_relu", 0.01 by default; of "clamp", the upper bound, required), layout ("nchw", "nhwc"),
+-- dtype of the arrays where it is not the module's.
 function Module:forward(x, n, h, w, y, options)
   options = table_or_none(options)
   local out = ffi.new("bn2d_record *[1]")

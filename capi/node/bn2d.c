@@ -352,15 +352,17 @@ static bool data_dtype(napi_env env, const module_object *self, napi_value optio
   return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
 }
 
-/* A number; 0 where it is absent. Texts are not converted. */
-static bool real(napi_env env, napi_value options, const char *name, double *out) {
-  char message[80];
+/* The slope as the library takes it: a number, or the default. Texts are not converted. */
+static bool slope_of(napi_env env, napi_value options, int32_t activation, double *out) {
   napi_value value;
-  *out = 0;
-  if (!member(env, options, name, &value)) return false;
-  if (absent(env, value) || napi_get_value_double(env, value, out) == napi_ok) return true;
-  snprintf(message, sizeof message, "%s must be a number", name);
-  return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
+  *out = 0.01; /* PyTorch's of leaky_relu; the others ignore it */
+  if (!member(env, options, "slope", &value)) return false;
+  if (absent(env, value)) {
+    if (activation != BN2D_ACT_CLAMP) return true;
+    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "clamp needs slope, its upper bound"), false;
+  }
+  if (napi_get_value_double(env, value, out) == napi_ok) return true;
+  return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "slope must be a number"), false;
 }
 
 /* [n, h, w], and the length of a tensor. */
@@ -398,7 +400,7 @@ static bool run(napi_env env, const module_object *self, const napi_value *value
       !known(env, options, forward_names) || !data_dtype(env, self, options, &dtype) ||
       !one_of(env, options, "layout", layout_names, &layout) ||
       !one_of(env, options, "activation", activation_names, &activation) ||
-      !real(env, options, "slope", &slope) || !member(env, options, "z", &z_value))
+      !slope_of(env, options, activation, &slope) || !member(env, options, "z", &z_value))
     return false;
   if (layout == 0) layout = BN2D_NCHW;
   if (!array(env, "x", values[0], dtype, (size_t)length, &x) ||

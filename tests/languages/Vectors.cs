@@ -204,6 +204,11 @@ internal static class Vectors
             for (int i = 0; i < 4; ++i)
                 Require(Math.Abs(y[i] - pair.Value[i]) < 1e-6 * (1 + Math.Abs(pair.Value[i])), pair.Key + " " + y[i]);
         }
+        var leaky = new float[4];
+        bn.Infer(x, 1, 2, 2, leaky, new Fused<float> { Activation = Activation.LeakyRelu });
+        Require(leaky.SequenceEqual(new[] { -0.04f, -0.01f, 0.5f, 8 }), "LeakyRelu without a slope " + leaky[0]);
+        Fails("BN2D_ERROR_INVALID_ARGUMENT", "Clamp needs Slope, its upper bound",
+            () => bn.Infer(x, 1, 2, 2, new float[4], new Fused<float> { Activation = Activation.Clamp }));
         Fails("BN2D_ERROR_INVALID_ARGUMENT", "99",
             () => bn.Infer(x, 1, 2, 2, new float[4], new Fused<float> { Activation = (Activation)99 }));
     }

@@ -237,6 +237,7 @@ public final class Vectors {
     cases.put(new BatchNorm2d.Fused().gelu(), i -> gelu[i]);
     cases.put(new BatchNorm2d.Fused().sigmoid(), i -> 1 / (1 + Math.exp(-v[i])));
     require(cases.size() == BatchNorm2d.Activation.values().length, "all activations");
+    cases.put(new BatchNorm2d.Fused().leakyRelu(), i -> v[i] > 0 ? v[i] : 0.01 * v[i]);
     cases.forEach((fused, of) -> {
       bn.infer(x, 1, 2, 2, y, fused);
       for (int i = 0; i < 4; i++)

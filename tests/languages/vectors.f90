@@ -381,7 +381,8 @@ contains
     real(c_double), target :: x(2, 2, 1, 1), y(2, 2, 1, 1)
     real(c_double) :: v(4), expected(4, 9)
     type(batch_norm) :: bn
-    integer :: i
+    integer :: i, stat
+    character(len=256) :: message
     v = [-4d0, -1d0, 0.5d0, 8d0]
     expected(:, 1) = v
     expected(:, 2) = max(v, 0d0)
@@ -399,6 +400,10 @@ contains
       call bn%infer(x, y, activation=numbers(i), slope=2d0)
       call require(maxval(abs(reshape(y, [4]) - expected(:, i))) < 1d-14, 'an activation')
     end do
+    call bn%infer(x, y, activation=BN2D_ACT_LEAKY_RELU)
+    call require(all(reshape(y, [4]) == merge(v, 0.01d0 * v, v > 0)), 'leaky_relu without a slope')
+    call bn%infer(x, y, activation=BN2D_ACT_CLAMP, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_INVALID_ARGUMENT .and. message == 'clamp needs slope, its upper bound', message)
   end subroutine
 
   ! Group, instance and ghost batch norm, told apart by y.

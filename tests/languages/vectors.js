@@ -71,6 +71,9 @@ for (const [scenario, Kind] of [['f32', Float32Array], ['f64', Float64Array]]) {
   compare('bf16', { y: value(y), dx: value(dx), dz: value(dz), running_mean: bn.get('running_mean') }, 37);
 }
 
+const fails = (code, message, call) =>
+  assert.throws(call, (e) => e instanceof Error && new RegExp(code).test(e.code) && e.message.includes(message));
+
 // Each activation by its name, of v = x: eval mode on running statistics of 0 and 1.
 {
   const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
@@ -93,11 +96,13 @@ for (const [scenario, Kind] of [['f32', Float32Array], ['f64', Float64Array]]) {
     bn.infer(x, [1, 2, 2], y, { activation, slope: 2 });
     x.forEach((v, i) => assert(Math.abs(y[i] - of(v)) < 1e-8, `${activation} of ${v}: ${y[i]}`));
   }
+  bn.infer(x, [1, 2, 2], y, { activation: 'leaky_relu' });
+  assert.deepStrictEqual([...y], [-0.04, -0.01, 0.5, 8]);
+  fails('BN2D_ERROR_INVALID_ARGUMENT', 'clamp needs slope, its upper bound', () =>
+    bn.infer(x, [1, 2, 2], y, { activation: 'clamp' }));
 }
 
 // Errors.
-const fails = (code, message, call) =>
-  assert.throws(call, (e) => e instanceof Error && new RegExp(code).test(e.code) && e.message.includes(message));
 {
   const bn = new BatchNorm2d(3);
   const [x, y, six] = [new Float32Array(3), new Float32Array(3).fill(7), new Float32Array(6)];

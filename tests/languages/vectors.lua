@@ -159,6 +159,10 @@ do
     bn:infer(x, 1, 2, 2, y, { activation = activation, slope = 2 })
     for i = 0, 3 do assert(math.abs(y[i] - of(x[i])) < 1e-8, activation .. " of " .. x[i] .. ": " .. y[i]) end
   end
+  bn:infer(x, 1, 2, 2, y, { activation = "leaky_relu" })
+  assert(y[0] == -0.04 and y[1] == -0.01 and y[2] == 0.5, "leaky_relu without a slope: " .. y[0])
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "clamp needs slope, its upper bound",
+    bn.infer, bn, x, 1, 2, 2, y, { activation = "clamp" })
 end
 
 -- Group, instance and ghost batch norm, told apart by y.

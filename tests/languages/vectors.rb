@@ -138,6 +138,11 @@ begin
     one.infer(x, [1, 2, 2], y, activation: activation, slope: 2)
     x.to_a.zip(y.to_a) { |v, got| raise "#{activation} of #{v}: #{got}" unless (got - of.call(v)).abs < 1e-14 }
   end
+
+  one.infer(x, [1, 2, 2], y, activation: :leaky_relu)
+  raise "leaky_relu without a slope: #{y.to_a}" unless y.to_a == [-0.04, -0.01, 0.5, 8.0]
+
+  fails(invalid, 'clamp needs slope, its upper bound') { one.infer(x, [1, 2, 2], y, activation: :clamp) }
 end
 
 # Group, instance and ghost batch norm, told apart by y.

@@ -497,8 +497,8 @@ class Norm:
             z: Residual of the same shape and dtype, or None.
             activation: None, ``"relu"``, ``"leaky_relu"``, ``"relu6"``, ``"clamp"``,
                 ``"hardswish"``, ``"silu"``, ``"gelu"`` (of erf) or ``"sigmoid"``.
-            slope: Of leaky_relu below 0 (0.01); the upper bound of clamp, whose lower one is 0.
-                Others ignore it.
+            slope: Of leaky_relu, 0.01 by default; of clamp, the upper bound (the lower one is 0),
+                required. Others ignore it.
             out: Receives y: same shape and dtype, any strides; may be x itself (without record) or
                 z (from relu6 on: without record). None: a new array with the layout of x.
             record: True: returns (y, :class:`Record`), for backward.

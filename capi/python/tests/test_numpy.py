@@ -711,6 +711,12 @@ def test_threads_of_the_process():
     assert bn2d.get_thread_pool() in ("tbb", "openmp")
 
 
+def test_the_slope_of_leaky_relu_is_that_of_torch():
+    bn = bn2d.BatchNorm2d(1, eps=0, dtype="float64").eval()
+    y = bn(np.array([-4.0, 8.0]).reshape(2, 1, 1, 1), activation="leaky_relu")
+    assert y.ravel().tolist() == [-0.04, 8.0]
+
+
 POINTWISE = {
     "relu6": lambda v: np.minimum(np.maximum(v, 0), 6),
     "clamp": lambda v: np.minimum(np.maximum(v, 0), 1.5),

@@ -243,16 +243,25 @@ module Bn2d
 
     private
 
-    def call(x, extents, y, record, z: nil, activation: :none, slope: 0.0, layout: :nchw)
+    def call(x, extents, y, record, z: nil, activation: :none, slope: nil, layout: :nchw)
       n, h, w, length = shape(extents)
       layout = Checks.one_of(LAYOUTS, layout, 'layout')
       activation = Checks.one_of(ACTIVATIONS, activation, 'activation')
-      Checks.invalid("slope must be a number, is #{slope.inspect}") unless slope.is_a?(Numeric)
+      slope = slope_of(activation, slope)
       buffers = { 'x' => x, 'y' => y }
       buffers['z'] = z unless z.nil?
       buffers.each { |name, buffer| fit(name, buffer, x.is_a?(Buffer) ? x.dtype : :f32, length) }
       Lib.bn2d_forward_flat(@handle, DTYPES[x.dtype][0], layout, x.pointer, z&.pointer, n, h, w, activation,
-                            slope.to_f, y.pointer, record)
+                            slope, y.pointer, record)
+    end
+
+    # The slope as the library takes it; nil: the default.
+    def slope_of(activation, slope)
+      return slope.to_f if slope.is_a?(Numeric)
+
+      Checks.invalid("slope must be a number, is #{slope.inspect}") unless slope.nil?
+      Checks.invalid('clamp needs slope, its upper bound') if activation == Raw::BN2D_ACT_CLAMP
+      0.01 # PyTorch's of leaky_relu; the others ignore it
     end
 
     # [n, h, w], and the length of a tensor.

@@ -173,7 +173,7 @@ pub enum Layout {
 pub enum Activation {
     None,
     Relu,
-    /// With the slope of the negative side.
+    /// With the slope of the negative side; PyTorch's is 0.01.
     LeakyRelu(f64),
     Relu6,
     /// To 0 and this bound, which is above 0.

@@ -74,6 +74,9 @@ public final class BatchNorm2d extends Norm {
 
     public Fused relu() { return act(Activation.RELU, 0); }
 
+    /** Of PyTorch's slope, 0.01. */
+    public Fused leakyRelu() { return leakyRelu(0.01); }
+
     public Fused leakyRelu(double negative) { return act(Activation.LEAKY_RELU, negative); }
 
     public Fused relu6() { return act(Activation.RELU6, 0); }
