@@ -176,6 +176,12 @@ contains
     call self%release()
     options = c_null_ptr
     status = BN2D_OK
+    if (present(momentum) .and. present(cumulative)) then
+      if (cumulative) then
+        status = BN2D_ERROR_INVALID_ARGUMENT
+        message = 'momentum and cumulative exclude each other'
+      end if
+    end if
     call set(bn2d_options_create(options))
     if (present(eps)) call set(bn2d_options_set_eps(options, eps))
     if (present(momentum)) call set(bn2d_options_set_momentum(options, momentum))

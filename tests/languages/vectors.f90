@@ -261,6 +261,13 @@ contains
     call require(BN2D_ERROR_OVERLAP == -8 .and. BN2D_ERROR_FORMAT == -17, 'all statuses are there')
     call bn%create(3, momentum=1.5d0, eps=-2d0, stat=stat, errmsg=message)
     call require(stat == BN2D_ERROR_INVALID_ARGUMENT .and. index(message, 'eps is -2') == 1, message)
+    call bn%create(3, momentum=0.2d0, cumulative=.true., stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_INVALID_ARGUMENT .and. message == 'momentum and cumulative exclude each other', message)
+    call bn%create_instance_norm(3, momentum=0.2d0, cumulative=.true., stat=stat)
+    call require(stat == BN2D_ERROR_INVALID_ARGUMENT, 'of an instance norm, too')
+    call bn%create(3, momentum=0.2d0, cumulative=.false.)
+    call require(index(bn%text(), 'momentum=0.2') > 0, bn%text())
+    call bn%create(3, momentum=1.5d0, stat=stat)
     call bn%eval(stat=stat, errmsg=message) ! there is no module any more
     call require(stat == BN2D_ERROR_INVALID_ARGUMENT, message)
     call bn%create(3, stat=stat)
