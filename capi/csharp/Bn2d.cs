@@ -359,8 +359,7 @@ namespace Bn2d
             using (TensorHandle tensor = Find(name))
             {
                 DType dtype;
-                var values = new T[Describe(tensor, out dtype)];
-                Fit(name, values, dtype, values.LongLength);
+                var values = new T[Describe<T>(name, tensor, out dtype)];
                 using (var pins = new Pins(values, null, null))
                     Native.Check(Raw.bn2d_tensor_copy_to_flat(tensor, (int)dtype, pins[0], values.LongLength));
                 return values;
@@ -373,8 +372,7 @@ namespace Bn2d
             using (TensorHandle tensor = Find(name))
             {
                 DType dtype;
-                long length = Describe(tensor, out dtype);
-                Fit(name, values, dtype, length);
+                Fit(name, values, Describe<T>(name, tensor, out dtype));
                 using (var pins = new Pins(values, null, null))
                     Native.Check(Raw.bn2d_tensor_copy_from_flat(tensor, (int)dtype, pins[0], values.LongLength));
             }
@@ -419,13 +417,33 @@ namespace Bn2d
 
         private static void Fit<T>(string name, T[] array, DType dtype, long length) where T : struct
         {
+            if (array != null && !Holds<T>(dtype))
+                throw new Bn2dException(Raw.BN2D_ERROR_DTYPE, $"{name} is {Element<T>()}, must be {NameOf(dtype)}");
+            Fit(name, array, length);
+        }
+
+        private static void Fit<T>(string name, T[] array, long length) where T : struct
+        {
             if (array == null) throw new ArgumentNullException(name);
-            Type element = dtype == DType.F32 ? typeof(float) : dtype == DType.F64 ? typeof(double)
-                : dtype == DType.I64 ? typeof(long) : typeof(ushort);
-            if (typeof(T) != element)
-                throw new Bn2dException(Raw.BN2D_ERROR_DTYPE, $"{name} is {typeof(T).Name}[], {dtype} needs {element.Name}[]");
             if (array.LongLength != length)
                 throw new Bn2dException(Raw.BN2D_ERROR_SHAPE, $"{name} has {array.LongLength} elements, must have {length}");
+        }
+
+        private static bool Holds<T>(DType dtype)
+        {
+            return typeof(T) == (dtype == DType.F32 ? typeof(float) : dtype == DType.F64 ? typeof(double)
+                : dtype == DType.I64 ? typeof(long) : typeof(ushort));
+        }
+
+        private static string NameOf(DType dtype) { return Native.Text(Raw.bn2d_dtype_name((int)dtype)); }
+
+        /// What an array of T is, in the library's words.
+        private static string Element<T>()
+        {
+            if (Holds<T>(DType.F16)) return NameOf(DType.F16) + " or " + NameOf(DType.BF16);
+            foreach (DType dtype in new[] { DType.F32, DType.F64, DType.I64 })
+                if (Holds<T>(dtype)) return NameOf(dtype);
+            return typeof(T).Name;
         }
 
         private TensorHandle Find(string name)
@@ -438,13 +456,16 @@ namespace Bn2d
             return new TensorHandle(tensor);
         }
 
-        private static long Describe(TensorHandle tensor, out DType dtype)
+        /// The dtype, which must be that of T, and the length.
+        private static long Describe<T>(string name, TensorHandle tensor, out DType dtype) where T : struct
         {
             int number;
             ulong bytes;
             Native.Check(Raw.bn2d_tensor_dtype(tensor, out number));
             Native.Check(Raw.bn2d_tensor_nbytes(tensor, out bytes));
             dtype = (DType)number;
+            if (!Holds<T>(dtype))
+                throw new Bn2dException(Raw.BN2D_ERROR_DTYPE, $"{name} is {NameOf(dtype)}, not {Element<T>()}");
             return (long)(bytes / Raw.bn2d_dtype_size(number));
         }
     }

@@ -120,7 +120,11 @@ internal static class Vectors
             () => bn.Forward(x, 1, 1, 1, y));
         Require(y.SequenceEqual(new float[] { 7, 7, 7 }), "y is as it was");
         Fails("BN2D_ERROR_SHAPE", "x has 3 elements, must have 6", () => bn.Forward(x, 1, 1, 2, six));
-        Fails("BN2D_ERROR_DTYPE", "x is Double[], F32 needs Single[]",
+        Fails("BN2D_ERROR_DTYPE", "weight is float32, not float64", () => bn.Get<double>("weight"));
+        Fails("BN2D_ERROR_DTYPE", "weight is float32, not float64", () => bn.Set("weight", new double[3]));
+        Fails("BN2D_ERROR_DTYPE", "weight is float32, not float16 or bfloat16", () => bn.Get<ushort>("weight"));
+        Fails("BN2D_ERROR_DTYPE", "num_batches_tracked is int64, not Int32", () => bn.Get<int>("num_batches_tracked"));
+        Fails("BN2D_ERROR_DTYPE", "x is float64, must be float32",
             () => bn.Forward(new double[3], 1, 1, 1, new double[3], new Fused<double> { DType = DType.F32 }));
         Fails("BN2D_ERROR_DTYPE", "float64", () => bn.Forward(new double[6], 1, 1, 2, new double[6]));
         Fails("BN2D_ERROR_OVERFLOW", "too large", () => bn.Forward(x, long.MaxValue, 1, 1, y));
