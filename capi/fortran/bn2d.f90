@@ -44,7 +44,8 @@ module bn2d
     procedure :: create, create_group_norm, create_instance_norm, release => module_release
     procedure :: train, eval, is_training, num_features, zero_grad, reset_running_stats
     procedure :: set_num_threads, text, raw
-    !> y = activation(bn(x) + z), recorded. real(c_float), real(c_double), or the bits of half types with dtype=.
+    !> y = activation(bn(x) + z), recorded: record is required. real(c_float), real(c_double), or the
+    !> bits of half types with dtype=.
     generic :: forward => forward_f32, forward_f64, forward_bits
     !> The same in eval mode, with the running statistics.
     generic :: infer => infer_f32, infer_f64, infer_bits
