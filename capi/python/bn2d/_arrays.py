@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from . import _api
-from .errors import DtypeError, InvalidArgumentError, LayoutError
+from .errors import DeviceError, DtypeError, Error, InvalidArgumentError, LayoutError
 
 # dtype's name: (number in the library, DLPack's code, bits)
 DTYPES: dict[str, tuple[int, int, int]] = {
@@ -48,7 +48,28 @@ def unmasked(given: Any, name: str) -> Any:
 
 def as_array(given: Any, name: str) -> np.ndarray[Any, Any]:
     """`given` as an array, as `numpy.asarray` takes it."""
-    return np.asarray(unmasked(given, name))
+    plain = unmasked(given, name)
+    try:
+        return np.asarray(plain)
+    except (TypeError, ValueError, RuntimeError, BufferError) as fault:
+        raise _no_array(given, name, fault) from fault
+
+
+def _no_array(given: Any, name: str, fault: Exception) -> Error:
+    """The error for an object that gives NumPy no array. What to do is known of torch's tensors,
+    without torch."""
+    kind = type(given)
+    if all(one.__module__.partition(".")[0] != "torch" for one in kind.__mro__):
+        return InvalidArgumentError("%s is a %s, not an array: %s" % (name, kind.__name__, fault))
+    device, dtype = str(given.device), str(given.dtype).rpartition(".")[2]
+    what, instead = "%s is a torch tensor" % name, "use bn2d.torch, or give %s" % name
+    if given.requires_grad:
+        return InvalidArgumentError("%s that requires grad: %s.detach()" % (what, instead))
+    if device != "cpu":
+        return DeviceError("%s on %s: %s.cpu()" % (what, device, instead))
+    if dtype == "bfloat16" or dtype not in DTYPES:
+        return DtypeError("%s of %s: %s.float()" % (what, dtype, instead))
+    return LayoutError("%s that gives no array: %s" % (what, fault))
 
 
 def as_numbers(source: np.ndarray[Any, Any], name: str, dtype: np.dtype[Any]) -> Any:

@@ -66,11 +66,11 @@ class _Plan:
 def _as_array(given: Any, name: str) -> Array:
     """`given` as an array, without a copy where it offers its memory (buffer, DLPack,
     __array__)."""
-    if isinstance(unmasked(given, name), np.ndarray):
-        return given
+    if isinstance(given, np.ndarray):
+        return unmasked(given, name)
     if isinstance(given, (list, tuple, int, float, complex, str, bytes)) or given is None:
         raise InvalidArgumentError("%s is a %s, not an array" % (name, type(given).__name__))
-    return np.asarray(given)
+    return as_array(given, name)
 
 
 def _flag(name: str, given: Any) -> int:

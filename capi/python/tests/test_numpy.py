@@ -491,6 +491,16 @@ def test_a_masked_array_is_refused():
     assert bn(masked.data).shape == x.shape
 
 
+class NoArray:
+    def __array__(self, *_, **__):
+        raise RuntimeError("no memory to show")
+
+
+def test_an_object_that_gives_no_array_is_refused():
+    with pytest.raises(bn2d.InvalidArgumentError, match="^x is a NoArray, .*no memory to show"):
+        bn2d.BatchNorm2d(3)(NoArray())
+
+
 def test_a_record_of_another_module_is_refused():
     x = np.random.default_rng(1).standard_normal((4, 3, 2, 2))
     first, second = bn2d.BatchNorm2d(3), bn2d.BatchNorm2d(3)

@@ -8,7 +8,10 @@ import copy
 import io
 import pickle
 import random
+import re
 
+import bn2d
+import numpy as np
 import pytest
 from conftest import need
 
@@ -712,3 +715,34 @@ def test_torch_and_bn2d_in_one_pool():
     if not _api.has("bn2d_set_thread_pool"):
         pytest.skip("this library is older than 1.1")
     assert bn2d.get_thread_pool() == "openmp"
+
+
+def test_a_tensor_that_gives_no_array_is_refused():
+    """The errors of NumPy's side are bn2d's, and say what to do."""
+    x = np.ones((2, 3, 4, 5), "f4")
+    bn = bn2d.BatchNorm2d(3)
+    _, record = bn.forward(x, record=True)
+    half = torch.ones(2, 3, 4, 5, dtype=torch.bfloat16)
+    for name, call in {
+        "x": bn,
+        "z": lambda one: bn(x, one),
+        "dy": record.backward,
+        "weight": lambda one: setattr(bn, "weight", one),
+        "bias": lambda one: bn.load_state_dict({"bias": one}, strict=False),
+    }.items():
+        for one, kind, words in [
+            (half, bn2d.DtypeError, "of bfloat16: use bn2d.torch, or give %s.float()"),
+            (
+                half.clone().requires_grad_(),
+                bn2d.InvalidArgumentError,
+                "that requires grad: use bn2d.torch, or give %s.detach()",
+            ),
+            (half.to("meta"), bn2d.DeviceError, "on meta: use bn2d.torch, or give %s.cpu()"),
+            (torch.ones(2, 3).to_sparse(), bn2d.LayoutError, "that gives no array: "),
+        ]:
+            expected = "%s is a torch tensor %s" % (name, words % name if "%" in words else words)
+            with pytest.raises(kind, match="^" + re.escape(expected)):
+                call(one)
+    with pytest.raises(bn2d.DtypeError, match="x is a torch tensor of bfloat16"):
+        bn2d.Statistics(3).accumulate(half)
+    assert bn(torch.ones(2, 3, 4, 5)).shape == x.shape
