@@ -29,7 +29,9 @@ for long, short in pairs({ float32 = "f32", float64 = "f64", float16 = "f16", bf
   DTYPES[short].name = short
   DTYPES[long] = DTYPES[short]
 end
-local LAYOUTS = { nchw = lib.BN2D_NCHW, nhwc = lib.BN2D_NHWC }
+local LAYOUTS = {
+  nchw = lib.BN2D_NCHW, nhwc = lib.BN2D_NHWC, channels_first = lib.BN2D_NCHW, channels_last = lib.BN2D_NHWC,
+}
 local ACTIVATIONS = {
   none = lib.BN2D_ACT_NONE, relu = lib.BN2D_ACT_RELU, leaky_relu = lib.BN2D_ACT_LEAKY_RELU, relu6 = lib.BN2D_ACT_RELU6,
   clamp = lib.BN2D_ACT_CLAMP, hardswish = lib.BN2D_ACT_HARDSWISH, silu = lib.BN2D_ACT_SILU, gelu = lib.BN2D_ACT_GELU,
@@ -39,8 +41,13 @@ local FORWARD_OPTIONS = { z = true, activation = true, slope = true, layout = tr
 
 local function invalid(message) raise("BN2D_ERROR_INVALID_ARGUMENT", message) end
 
-local function one_of(kinds, name, what)
-  return kinds[name] or invalid("no " .. what .. " is named '" .. tostring(name) .. "'")
+local function one_of(kinds, name, what, status)
+  if kinds[name] then return kinds[name] end
+  local known = {}
+  for one in pairs(kinds) do known[#known + 1] = one end
+  table.sort(known)
+  raise(status or "BN2D_ERROR_INVALID_ARGUMENT",
+    "no " .. what .. " is named '" .. tostring(name) .. "'; known are " .. table.concat(known, ", "))
 end
 
 -- LuaJIT would cut the fraction off, and wrap what is too large.
@@ -175,11 +182,7 @@ end
 
 local function forward(self, x, n, h, w, y, options, record)
   local handle = alive(self)
-  for name in pairs(options) do
-    if not FORWARD_OPTIONS[name] then
-      raise("BN2D_ERROR_NOT_FOUND", "no option is named '" .. tostring(name) .. "'")
-    end
-  end
+  for name in pairs(options) do one_of(FORWARD_OPTIONS, name, "option", "BN2D_ERROR_NOT_FOUND") end
   local length = whole("n", n) * self.features * whole("h", h) * whole("w", w)
   if length > 2 ^ 53 then raise("BN2D_ERROR_OVERFLOW", "the product of the extents is too large") end
   local dtype = one_of(DTYPES, options.dtype or self.dtype, "dtype").name

@@ -146,19 +146,37 @@ static bool text(napi_env env, napi_value value, char *out, size_t capacity) {
   return true;
 }
 
-/* One of some names; the first where it is absent. */
-static bool one_of(napi_env env, napi_value options, const char *what, const char *const *names,
+/* A name and its number in the library; NULL ends a list of them. */
+typedef struct named {
+  const char *name;
+  int32_t number;
+} named;
+
+/* Finds the one that a value names. False where there is none: that has been thrown. */
+static bool named_by(napi_env env, napi_value value, const char *what, const named *list,
+                     const char *code, const named **out) {
+  char got[64], message[320];
+  if (!text(env, value, got, sizeof got)) return false;
+  for (*out = list; (*out)->name; ++*out)
+    if (strcmp((*out)->name, got) == 0) return true;
+  size_t end =
+      (size_t)snprintf(message, sizeof message, "no %s is named '%s'; known are", what, got);
+  for (const named *one = list; one->name && end < sizeof message; ++one)
+    end += (size_t)snprintf(message + end, sizeof message - end, "%s %s", one == list ? "" : ",",
+                            one->name);
+  return raise(env, code, message), false;
+}
+
+/* The number of a name; *out stays where it is absent. */
+static bool one_of(napi_env env, napi_value options, const char *what, const named *list,
                    int32_t *out) {
-  char got[64], message[120];
+  const named *found;
   napi_value value;
-  *out = 0;
   if (!member(env, options, what, &value)) return false;
   if (absent(env, value)) return true;
-  if (!text(env, value, got, sizeof got)) return false;
-  for (; names[*out]; ++*out)
-    if (strcmp(names[*out], got) == 0) return true;
-  snprintf(message, sizeof message, "no %s is named '%s'", what, got);
-  return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
+  if (!named_by(env, value, what, list, "BN2D_ERROR_INVALID_ARGUMENT", &found)) return false;
+  *out = found->number;
+  return true;
 }
 
 /* The names of an object's properties; none where it is absent. */
@@ -174,20 +192,15 @@ static bool names_of(napi_env env, napi_value object, napi_value *names, uint32_
 }
 
 /* An object has properties of these names alone. */
-static bool known(napi_env env, napi_value object, const char *const *allowed) {
+static bool known(napi_env env, napi_value object, const named *allowed) {
+  const named *found;
   napi_value names, name;
   uint32_t count;
   if (!names_of(env, object, &names, &count)) return false;
-  for (uint32_t i = 0; i < count; ++i) {
-    char got[64], message[120];
-    const char *const *one = allowed;
-    if (napi_get_element(env, names, i, &name) != napi_ok || !text(env, name, got, sizeof got))
+  for (uint32_t i = 0; i < count; ++i)
+    if (napi_get_element(env, names, i, &name) != napi_ok ||
+        !named_by(env, name, "option", allowed, "BN2D_ERROR_NOT_FOUND", &found))
       return false;
-    while (*one && strcmp(*one, got) != 0) ++one;
-    if (*one) continue;
-    snprintf(message, sizeof message, "no option is named '%s'", got);
-    return raise(env, "BN2D_ERROR_NOT_FOUND", message), false;
-  }
   return true;
 }
 
@@ -334,23 +347,28 @@ static napi_value to_string(napi_env env, napi_callback_info info) {
 /* ----------------------------------------------------------------------------------- forward and
  * backward */
 
-static const char *const layout_names[] = {"", "nchw", "nhwc", NULL};
-static const char *const activation_names[] = {
-    "none", "relu", "leaky_relu", "relu6", "clamp", "hardswish", "silu", "gelu", "sigmoid", NULL};
-static const char *const forward_names[] = {"z", "activation", "slope", "layout", "dtype", NULL};
-
-/* The dtype of the arrays: a name, as the module has them; absent: that of the module. */
-static bool data_dtype(napi_env env, const module_object *self, napi_value options, int32_t *out) {
-  char got[64], message[120];
-  napi_value value;
-  *out = self->dtype;
-  if (!member(env, options, "dtype", &value)) return false;
-  if (absent(env, value)) return true;
-  if (!text(env, value, got, sizeof got)) return false;
-  if (bn2d_dtype_from_name(got, out) == BN2D_OK && *out != BN2D_I64) return true;
-  snprintf(message, sizeof message, "no dtype of data is named '%s'", got);
-  return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
-}
+static const named layouts[] = {{"nchw", BN2D_NCHW},
+                                {"nhwc", BN2D_NHWC},
+                                {"channels_first", BN2D_NCHW},
+                                {"channels_last", BN2D_NHWC},
+                                {NULL, 0}};
+static const named activations[] = {{"none", BN2D_ACT_NONE},
+                                    {"relu", BN2D_ACT_RELU},
+                                    {"leaky_relu", BN2D_ACT_LEAKY_RELU},
+                                    {"relu6", BN2D_ACT_RELU6},
+                                    {"clamp", BN2D_ACT_CLAMP},
+                                    {"hardswish", BN2D_ACT_HARDSWISH},
+                                    {"silu", BN2D_ACT_SILU},
+                                    {"gelu", BN2D_ACT_GELU},
+                                    {"sigmoid", BN2D_ACT_SIGMOID},
+                                    {NULL, 0}};
+/* Of arrays. */
+static const named dtypes[] = {
+    {"f32", BN2D_F32},     {"f64", BN2D_F64},       {"f16", BN2D_F16},
+    {"bf16", BN2D_BF16},   {"float32", BN2D_F32},   {"float64", BN2D_F64},
+    {"float16", BN2D_F16}, {"bfloat16", BN2D_BF16}, {NULL, 0}};
+static const named forward_options[] = {{"z", 0},      {"activation", 0}, {"slope", 0},
+                                        {"layout", 0}, {"dtype", 0},      {NULL, 0}};
 
 /* The slope as the library takes it: a number, or the default. Texts are not converted. */
 static bool slope_of(napi_env env, napi_value options, int32_t activation, double *out) {
@@ -393,16 +411,15 @@ static bool run(napi_env env, const module_object *self, const napi_value *value
   const napi_value options = values[3];
   napi_value z_value;
   int64_t extents[3], length;
-  int32_t dtype, layout, activation;
+  int32_t dtype = self->dtype, layout = BN2D_NCHW, activation = BN2D_ACT_NONE;
   double slope;
   void *x, *y, *z = NULL;
   if (!read_extents(env, self, values[1], extents, &length) ||
-      !known(env, options, forward_names) || !data_dtype(env, self, options, &dtype) ||
-      !one_of(env, options, "layout", layout_names, &layout) ||
-      !one_of(env, options, "activation", activation_names, &activation) ||
+      !known(env, options, forward_options) || !one_of(env, options, "dtype", dtypes, &dtype) ||
+      !one_of(env, options, "layout", layouts, &layout) ||
+      !one_of(env, options, "activation", activations, &activation) ||
       !slope_of(env, options, activation, &slope) || !member(env, options, "z", &z_value))
     return false;
-  if (layout == 0) layout = BN2D_NCHW;
   if (!array(env, "x", values[0], dtype, (size_t)length, &x) ||
       !array(env, "y", values[2], dtype, (size_t)length, &y) ||
       (!absent(env, z_value) && !array(env, "z", z_value, dtype, (size_t)length, &z)))

@@ -114,7 +114,12 @@ const fails = (code, message, call) =>
   fails('BN2D_ERROR_INVALID_ARGUMENT', '[n, h, w]', () => bn.forward());
   fails('BN2D_ERROR_INVALID_ARGUMENT', 'n must be a whole number from 0 to 9007199254740991, is -1', () => bn.forward(x, [-1, 1, 1], y));
   fails('BN2D_ERROR_OVERFLOW', 'too large', () => bn.forward(x, [2 ** 52, 2 ** 52, 1], y));
-  fails('BN2D_ERROR_INVALID_ARGUMENT', 'tanh', () => bn.forward(x, [1, 1, 1], y, { activation: 'tanh' }));
+  const activations = 'none, relu, leaky_relu, relu6, clamp, hardswish, silu, gelu, sigmoid';
+  fails('BN2D_ERROR_INVALID_ARGUMENT', `no activation is named 'tanh'; known are ${activations}`, () =>
+    bn.forward(x, [1, 1, 1], y, { activation: 'tanh' }));
+  for (const layout of ['nwhc', ''])
+    fails('BN2D_ERROR_INVALID_ARGUMENT', `no layout is named '${layout}'; known are nchw, nhwc, channels_first`, () =>
+      bn.forward(x, [1, 1, 1], y, { layout }));
   fails('BN2D_ERROR_STATE', 'eval mode', () => bn.infer(x, [1, 1, 1], y));
   fails('BN2D_ERROR_NOT_FOUND', 'gamma', () => bn.get('gamma'));
   fails('BN2D_ERROR_INVALID_ARGUMENT', '1.5', () => new BatchNorm2d(3, { momentum: 1.5 }));
@@ -129,9 +134,11 @@ const fails = (code, message, call) =>
   for (const slope of ['0.2', {}, true])
     fails('BN2D_ERROR_INVALID_ARGUMENT', 'slope must be a number', () =>
       bn.forward(six, [1, 1, 2], large, { activation: 'leaky_relu', slope }));
-  fails('BN2D_ERROR_NOT_FOUND', "'activaton'", () => bn.forward(six, [1, 1, 2], large, { activaton: 'relu' }));
+  fails('BN2D_ERROR_NOT_FOUND', "no option is named 'activaton'; known are z, activation, slope, layout, dtype", () =>
+    bn.forward(six, [1, 1, 2], large, { activaton: 'relu' }));
   fails('BN2D_ERROR_INVALID_ARGUMENT', 'object', () => bn.forward(six, [1, 1, 2], large, 'relu'));
-  fails('BN2D_ERROR_INVALID_ARGUMENT', 'int64', () => bn.forward(six, [1, 1, 2], large, { dtype: 'int64' }));
+  fails('BN2D_ERROR_INVALID_ARGUMENT', "no dtype is named 'int64'; known are f32, f64, f16, bf16, float32", () =>
+    bn.forward(six, [1, 1, 2], large, { dtype: 'int64' }));
   fails('BN2D_ERROR_INVALID_ARGUMENT', '[n, h, w]', () => bn.forward(six, [1, 1, 2, 9], large));
   fails('BN2D_ERROR_INVALID_ARGUMENT', 'h must be a whole number', () => bn.forward(six, [1, 0.5, 4], large));
   for (const set of [setNumThreads, (n) => bn.setNumThreads(n)])
@@ -147,6 +154,13 @@ const fails = (code, message, call) =>
   const plain = new BatchNorm2d(3, { momentum: undefined, eps: undefined, affine: undefined });
   assert.strictEqual(String(plain), String(new BatchNorm2d(3)));
   bn.forward(six, [1, 1, 2], large, { dtype: 'float32' });
+  const [nhwc, last, first] = ['nhwc', 'channels_last', 'channels_first'].map((layout) => {
+    const [of, to, dx] = [Float32Array.of(0, 1, 4, 9, 16, 25), new Float32Array(6), new Float32Array(6)];
+    bn.backward(bn.forward(of, [1, 1, 2], to, { layout, activation: 'relu' }), of, dx);
+    return [...to, ...dx];
+  });
+  assert.deepStrictEqual(last, nhwc);
+  assert.notDeepStrictEqual(first, nhwc);
 
   // The memory of x given to another thread: an error, no crash.
   const moved = new Float32Array(6);

@@ -104,7 +104,13 @@ do
   fails("BN2D_ERROR_STATE", "eval mode", bn.infer, bn, x, 1, 1, 1, y)
   fails("BN2D_ERROR_INVALID_ARGUMENT", "1.5", bn2d.new, 3, { momentum = 1.5 })
   fails("BN2D_ERROR_NOT_FOUND", "epsilon", bn2d.new, 3, { epsilon = 1 })
-  fails("BN2D_ERROR_INVALID_ARGUMENT", "tanh", bn.forward, bn, x, 1, 1, 1, y, { activation = "tanh" })
+  fails("BN2D_ERROR_INVALID_ARGUMENT",
+    "no activation is named 'tanh'; known are clamp, gelu, hardswish, leaky_relu, none, relu, relu6, sigmoid, silu",
+    bn.forward, bn, x, 1, 1, 1, y, { activation = "tanh" })
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "no layout is named 'nwhc'; known are channels_first, channels_last, nchw, nhwc",
+    bn.forward, bn, x, 1, 1, 1, y, { layout = "nwhc" })
+  fails("BN2D_ERROR_INVALID_ARGUMENT", "no dtype is named 'half'; known are bf16, bfloat16, f16, f32",
+    bn2d.array, 3, "half")
 
   -- What is no whole number, option, name or table is an error, not something else.
   local six, large = bn2d.array(6), bn2d.array(6)
@@ -119,12 +125,20 @@ do
   fails("BN2D_ERROR_INVALID_ARGUMENT", "threads must be", bn.set_num_threads, bn, 2 ^ 32)
   fails("BN2D_ERROR_INVALID_ARGUMENT", "true or false", bn.train, bn, 0)
   fails("BN2D_ERROR_INVALID_ARGUMENT", "slope must be", bn.forward, bn, six, 1, 1, 2, large, { slope = "0.2" })
-  fails("BN2D_ERROR_NOT_FOUND", "'activaton'", bn.forward, bn, six, 1, 1, 2, large, { activaton = "relu" })
+  fails("BN2D_ERROR_NOT_FOUND", "no option is named 'activaton'; known are activation, dtype, layout, slope, z",
+    bn.forward, bn, six, 1, 1, 2, large, { activaton = "relu" })
   fails("BN2D_ERROR_INVALID_ARGUMENT", "string", bn.forward, bn, six, 1, 1, 2, large, "relu")
   fails("BN2D_ERROR_NOT_FOUND", "NUL", bn.tensor, bn, "weight\0zz")
   fails("BN2D_ERROR_NOT_FOUND", "NUL", bn2d.new, 3, { ["eps\0zz"] = 1 })
   fails("BN2D_ERROR_INVALID_ARGUMENT", "nil", bn.tensor, bn)
   fails("BN2D_ERROR_INVALID_HANDLE", "no record", bn.backward, bn, nil, six, large)
+  local last, same, dx, again = bn2d.array(6), bn2d.array(6), bn2d.array(6), bn2d.array(6)
+  for i = 0, 5 do six[i] = i * i end
+  bn:backward(bn:forward(six, 1, 1, 2, last, { layout = "nhwc", activation = "relu" }), six, dx)
+  bn:backward(bn:forward(six, 1, 1, 2, same, { layout = "channels_last", activation = "relu" }), six, again)
+  bn:forward(six, 1, 1, 2, large, { layout = "channels_first" })
+  for i = 0, 5 do assert(last[i] == same[i] and dx[i] == again[i], "channels_last") end
+  assert(large[1] ~= last[1], "channels_first")
   local long = bn2d.new(3, { dtype = "float32" })
   long:forward(six, 1, 1, 2, large, { dtype = "float32" })
   long:forward(six, 1, 1, 2, large)

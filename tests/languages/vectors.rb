@@ -108,7 +108,11 @@ fails(invalid, 'the length must be') { Bn2d::Buffer.new(1.5) }
 fails(invalid, 'threads must be') { bn.num_threads = 2**32 }
 fails(invalid, 'true or false') { bn.train(0) }
 fails(invalid, 'slope must be') { bn.forward(six, [1, 1, 2], large, slope: '0.2') }
-fails(invalid, ':tanh') { bn.forward(six, [1, 1, 2], large, activation: :tanh) }
+fails(invalid, 'no activation is named :tanh; known are none, relu, leaky_relu, relu6, clamp') do
+  bn.forward(six, [1, 1, 2], large, activation: :tanh)
+end
+fails(invalid, 'no layout is named "nwhc"; known are nchw, nhwc') { bn.forward(six, [1, 1, 2], large, layout: 'nwhc') }
+fails(invalid, 'no dtype is named :half; known are f32, f64, f16, bf16') { Bn2d::Buffer.new(6, :half) }
 fails(invalid, 'x is a Array') { bn.forward([0.0] * 6, [1, 1, 2], large) }
 fails(raw::BN2D_ERROR_NOT_FOUND, 'NUL') { bn["weight\0zz"] }
 fails(raw::BN2D_ERROR_NOT_FOUND, 'NUL') { Bn2d::BatchNorm2d.new(3, "eps\0zz": 1) }
@@ -118,6 +122,19 @@ begin
   raise 'an element between two'
 rescue IndexError
   raise 'y' unless large.to_a == [0.0] * 6
+end
+
+# A String is as good as a Symbol, in forward and backward.
+['nhwc', :channels_last, 'channels_last'].each do |layout|
+  gives = lambda do |dtype, activation, order|
+    x = Bn2d::Buffer.from([-1.0, 2.0, 3.0, -4.0, 5.0, 7.0], dtype)
+    y, dx = Array.new(2) { Bn2d::Buffer.new(6, dtype) }
+    norm = Bn2d::BatchNorm2d.new(3, dtype: dtype)
+    norm.backward(norm.forward(x, [1, 1, 2], y, activation: activation, layout: order), x, dx)
+    [x.dtype, y.to_a, dx.to_a]
+  end
+  raise layout.inspect unless gives.call('f64', 'relu', layout) == gives.call(:f64, :relu, :nhwc)
+  raise layout.inspect if gives.call('f64', 'relu', layout) == gives.call(:f64, :relu, 'channels_first')
 end
 
 # Each activation by its name, of v = x: eval mode on running statistics of 0 and 1.

@@ -63,7 +63,9 @@ module Bn2d
     f32: [Raw::BN2D_F32, 4, 'f'], f64: [Raw::BN2D_F64, 8, 'd'], f16: [Raw::BN2D_F16, 2, 'S'],
     bf16: [Raw::BN2D_BF16, 2, 'S'], i64: [Raw::BN2D_I64, 8, 'q']
   }.freeze
-  LAYOUTS = { nchw: Raw::BN2D_NCHW, nhwc: Raw::BN2D_NHWC }.freeze
+  LAYOUTS = {
+    nchw: Raw::BN2D_NCHW, nhwc: Raw::BN2D_NHWC, channels_first: Raw::BN2D_NCHW, channels_last: Raw::BN2D_NHWC
+  }.freeze
   # From relu6 on they are pointwise: their record keeps z, too.
   ACTIVATIONS = {
     none: Raw::BN2D_ACT_NONE, relu: Raw::BN2D_ACT_RELU, leaky_relu: Raw::BN2D_ACT_LEAKY_RELU,
@@ -85,8 +87,12 @@ module Bn2d
       invalid("#{name} must be a whole number from 0 to #{most}, is #{value.inspect}")
     end
 
+    # The key that a Symbol or String stands for.
     def one_of(kinds, value, what)
-      kinds.fetch(value) { invalid("no #{what} is named #{value.inspect}") }
+      key = value.is_a?(String) ? value.to_sym : value
+      return key if kinds.key?(key)
+
+      invalid("no #{what} is named #{value.inspect}; known are #{kinds.keys.join(', ')}")
     end
 
     # C takes a NUL for the end of a name.
@@ -104,9 +110,9 @@ module Bn2d
 
     # A new one, 0; or one over a Fiddle::Pointer, which it keeps.
     def initialize(length, dtype = :f32, pointer = nil)
-      _, @bytes, @letter = Checks.one_of(DTYPES, dtype, 'dtype')
+      @dtype = Checks.one_of(DTYPES, dtype, 'dtype')
+      _, @bytes, @letter = DTYPES[@dtype]
       Checks.whole('the length', length)
-      @dtype = dtype
       @length = length
       @pointer = pointer || Fiddle::Pointer.malloc([length * @bytes, 1].max, Fiddle::RUBY_FREE)
       @pointer[0, length * @bytes] = "\0" * (length * @bytes) unless pointer
@@ -204,7 +210,7 @@ module Bn2d
     # y = activation(bn(x) + z) for extents [n, h, w], recorded for backward.
     def forward(x, extents, y, **fused)
       handle = Lib.own(:record) { |out| call(x, extents, y, out, **fused) }
-      Record.new(handle, x, y, fused[:z], fused.fetch(:layout, :nchw))
+      Record.new(handle, x, y, fused[:z], Checks.one_of(LAYOUTS, fused.fetch(:layout, :nchw), 'layout'))
     end
 
     # The same in eval mode.
@@ -245,8 +251,8 @@ module Bn2d
 
     def call(x, extents, y, record, z: nil, activation: :none, slope: nil, layout: :nchw)
       n, h, w, length = shape(extents)
-      layout = Checks.one_of(LAYOUTS, layout, 'layout')
-      activation = Checks.one_of(ACTIVATIONS, activation, 'activation')
+      layout = LAYOUTS[Checks.one_of(LAYOUTS, layout, 'layout')]
+      activation = ACTIVATIONS[Checks.one_of(ACTIVATIONS, activation, 'activation')]
       slope = slope_of(activation, slope)
       buffers = { 'x' => x, 'y' => y }
       buffers['z'] = z unless z.nil?
