@@ -196,9 +196,9 @@ TEST_CASE("norms contract: numbers of groups and channels", "[norms]") {
     for (const int64_t wrong : {int64_t{0}, int64_t{-3}, kLeast})
       check_fails("groups", BN2D_ERROR_INVALID_ARGUMENT, all, {"num_groups", std::to_string(wrong)},
                   [&] { return call(wrong); });
-    for (const int64_t wrong : {int64_t{2}, int64_t{6}, kMost})
-      check_fails("no divisor", BN2D_ERROR_SHAPE, all, {"3", std::to_string(wrong)},
-                  [&] { return call(wrong); });
+    for (const int64_t wrong : {World::kC - 1, 2 * World::kC, kMost})
+      check_fails("no divisor", BN2D_ERROR_SHAPE, all,
+                  {std::to_string(World::kC), std::to_string(wrong)}, [&] { return call(wrong); });
     CHECK(call(1) == BN2D_OK);
     CHECK(call(3) == BN2D_OK);
   }

@@ -7,7 +7,9 @@ using namespace bn2d_test;
 
 namespace {
 
-constexpr int64_t kLength = 1 + 4 * World::kC;
+constexpr int64_t kSums = 2 * World::kC;        // of backward
+constexpr int64_t kLength = 1 + 4 * World::kC;  // exported
+const std::string kChannels = std::to_string(World::kC);
 
 }  // namespace
 
@@ -27,7 +29,7 @@ TEST_CASE("statistics: what the object refuses", "[statistics]") {
   const Extents other_shape{2, 4, 2, 2};
   std::vector<float> of_four(16);
   const View four(of_four.data(), BN2D_F32, other_shape);
-  check_fails("x of other channels", BN2D_ERROR_SHAPE, before, {"4", "3"},
+  check_fails("x of other channels", BN2D_ERROR_SHAPE, before, {"4", kChannels},
               [&] { return bn2d_statistics_accumulate(s, four); });
   View spoilt = w.view_x;
   set_dtype(*const_cast<bn2d_view *>(spoilt.get()), BN2D_I64);
@@ -47,7 +49,7 @@ TEST_CASE("statistics: what the object refuses", "[statistics]") {
   });
 
   const Statistics of_four_channels = make_statistics(4);
-  check_fails("merging other channels", BN2D_ERROR_SHAPE, before, {"4", "3"},
+  check_fails("merging other channels", BN2D_ERROR_SHAPE, before, {"4", kChannels},
               [&] { return bn2d_statistics_merge(s, of_four_channels.get()); });
   for (const int64_t length : {kLength - 1, kLength + 1, int64_t{0}, int64_t{-1}}) {
     const std::string said = std::to_string(length);
@@ -108,7 +110,7 @@ TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
                                         BN2D_ACT_NONE, 0, y, &w.outs.record);
   };
   Snapshot before = w.snapshot();
-  check_fails("other channels", BN2D_ERROR_SHAPE, before, {"4", "3"},
+  check_fails("other channels", BN2D_ERROR_SHAPE, before, {"4", kChannels},
               [&] { return forward(other, w.view_y); });
   check_fails("no values", BN2D_ERROR_TOO_FEW_VALUES, before, {"0", "2"},
               [&] { return forward(none, w.view_y); });
@@ -138,22 +140,23 @@ TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
   };
   before = w.snapshot();
   for (const int64_t length : {2 * World::kC - 1, World::kC, int64_t{0}}) {
-    check_fails("sums of another length", BN2D_ERROR_SHAPE, before, {std::to_string(length), "6"},
+    check_fails("sums of another length", BN2D_ERROR_SHAPE, before,
+                {std::to_string(length), std::to_string(kSums)},
                 [&] { return sums(w.record.get(), length, w.sums.data()); });
     check_fails("given sums of another length", BN2D_ERROR_SHAPE, before,
-                {std::to_string(length), "6"},
+                {std::to_string(length), std::to_string(kSums)},
                 [&] { return with_sums(w.record.get(), length, w.sums.data()); });
   }
   auto *const in_dy = reinterpret_cast<double *>(w.dy.data());
   check_fails("sums in dy", BN2D_ERROR_OVERLAP, before, {},
-              [&] { return sums(w.record.get(), 6, in_dy); });
+              [&] { return sums(w.record.get(), kSums, in_dy); });
   auto *const in_dx = reinterpret_cast<double *>(w.dx.data());
   check_fails("dx over the sums", BN2D_ERROR_OVERLAP, before, {},
-              [&] { return with_sums(w.record.get(), 6, in_dx); });
-  CHECK(with_sums(w.record.get(), 6, nullptr) == BN2D_OK);
+              [&] { return with_sums(w.record.get(), kSums, in_dx); });
+  CHECK(with_sums(w.record.get(), kSums, nullptr) == BN2D_OK);
   CHECK(before.difference() == "");
   const Extents of_channels{1, World::kC, 1, 1};
-  std::vector<float> small(3);
+  std::vector<float> small(World::kC);
   const View x_small(small.data(), BN2D_F32, of_channels),
       y_small(w.y.data(), BN2D_F32, of_channels);
   const View in_dweight(data_of<float>(w.module, "weight.grad"), BN2D_F32, of_channels);
@@ -163,14 +166,14 @@ TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
   const Record small_record(of_small);
   before = w.snapshot();
   check_fails("dy that the first step would write to", BN2D_ERROR_OVERLAP, before, {}, [&] {
-    return bn2d_backward_with_sums(w.module.get(), of_small, in_dweight, nullptr, 6, nullptr,
+    return bn2d_backward_with_sums(w.module.get(), of_small, in_dweight, nullptr, kSums, nullptr,
                                    nullptr);
   });
   auto *const askew = reinterpret_cast<double *>(reinterpret_cast<char *>(w.sums.data()) + 4);
   check_fails("sums askew", BN2D_ERROR_LAYOUT, before, {},
-              [&] { return sums(w.record.get(), 6, askew); });
+              [&] { return sums(w.record.get(), kSums, askew); });
   check_fails("given sums askew", BN2D_ERROR_LAYOUT, before, {},
-              [&] { return with_sums(w.record.get(), 6, askew); });
+              [&] { return with_sums(w.record.get(), kSums, askew); });
 
   // A record whose statistics are from outside has no double backward.
   REQUIRE(forward(w.statistics, w.view_y) == BN2D_OK);
@@ -199,9 +202,9 @@ TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
     check_fails("only a check", BN2D_ERROR_STATE, before, {},
                 [&] { return forward(unknown, w.view_y); });
     check_fails("the first step", BN2D_ERROR_STATE, before, {},
-                [&] { return sums(raw, 6, w.sums.data()); });
+                [&] { return sums(raw, kSums, w.sums.data()); });
     check_fails("the second step", BN2D_ERROR_STATE, before, {},
-                [&] { return with_sums(raw, 6, w.sums.data()); });
+                [&] { return with_sums(raw, kSums, w.sums.data()); });
   }
 }
 
@@ -229,10 +232,10 @@ TEST_CASE("statistics: other norms take none", "[statistics]") {
                                                       nullptr, BN2D_ACT_NONE, 0, w.view_y, nullptr);
                 });
     check_fails("the first step", BN2D_ERROR_STATE, before, {}, [&] {
-      return bn2d_backward_sums(module.get(), record.get(), w.view_dy, w.sums.data(), 6);
+      return bn2d_backward_sums(module.get(), record.get(), w.view_dy, w.sums.data(), kSums);
     });
     check_fails("the second step", BN2D_ERROR_STATE, before, {}, [&] {
-      return bn2d_backward_with_sums(module.get(), record.get(), w.view_dy, w.sums.data(), 6,
+      return bn2d_backward_with_sums(module.get(), record.get(), w.view_dy, w.sums.data(), kSums,
                                      w.view_dx, nullptr);
     });
   }
@@ -257,7 +260,7 @@ TEST_CASE("statistics: which running statistics can be set", "[statistics]") {
   };
   check_fails("no buffers", BN2D_ERROR_STATE, before, {"BatchNorm2d"},
               [&] { return set(untracked, w.statistics); });
-  check_fails("other channels", BN2D_ERROR_SHAPE, before, {"4", "3"},
+  check_fails("other channels", BN2D_ERROR_SHAPE, before, {"4", kChannels},
               [&] { return set(w.module, other); });
   check_fails("no values", BN2D_ERROR_TOO_FEW_VALUES, before, {"0", "2"},
               [&] { return set(w.module, none); });
@@ -301,16 +304,17 @@ TEST_CASE("living module: momentum", "[statistics][modes]") {
   REQUIRE(bn2d_module_unlock(module, 0) == BN2D_OK);
 
   REQUIRE(bn2d_module_set_momentum(module, 1) == BN2D_OK);
-  CHECK(repr() == "BatchNorm2d(3, eps=1e-05, momentum=1.0, affine=True, track_running_stats=True)");
+  CHECK(repr() == "BatchNorm2d(" + kChannels +
+                      ", eps=1e-05, momentum=1.0, affine=True, track_running_stats=True)");
   REQUIRE(bn2d_forward(module, w.view_x, w.view_y, nullptr) == BN2D_OK);
-  double mean[3], var[3];
-  REQUIRE(bn2d_statistics_mean_var(w.statistics.get(), mean, var, 3) == BN2D_OK);
-  for (int c = 0; c < 3; ++c)
+  double mean[World::kC], var[World::kC];
+  REQUIRE(bn2d_statistics_mean_var(w.statistics.get(), mean, var, World::kC) == BN2D_OK);
+  for (int c = 0; c < World::kC; ++c)
     CHECK(data_of<float>(w.module, "running_mean")[c] == static_cast<float>(mean[c]));
 
   REQUIRE(bn2d_module_set_momentum_none(module) == BN2D_OK);
-  CHECK(repr() ==
-        "BatchNorm2d(3, eps=1e-05, momentum=None, affine=True, track_running_stats=True)");
+  CHECK(repr() == "BatchNorm2d(" + kChannels +
+                      ", eps=1e-05, momentum=None, affine=True, track_running_stats=True)");
   int32_t has = -1;
   double momentum = 0;
   REQUIRE(bn2d_module_momentum(module, &has, &momentum) == BN2D_OK);
@@ -319,7 +323,7 @@ TEST_CASE("living module: momentum", "[statistics][modes]") {
   const float old = data_of<float>(w.module, "running_mean")[1];
   REQUIRE(batches_of(w.module) == 2);  // so the next one is a third
   REQUIRE(bn2d_forward(module, w.view_z, w.view_y, nullptr) == BN2D_OK);
-  REQUIRE(bn2d_statistics_mean_var(w.other_statistics.get(), mean, var, 3) == BN2D_OK);
+  REQUIRE(bn2d_statistics_mean_var(w.other_statistics.get(), mean, var, World::kC) == BN2D_OK);
   CHECK(data_of<float>(w.module, "running_mean")[1] == Approx((2 * old + mean[1]) / 3));
 }
 

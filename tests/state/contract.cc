@@ -11,7 +11,7 @@ namespace {
 struct StateScene : World {
   StateScene() {
     state = make_state();
-    set_floats(state, "weight", {1, 2, 3});
+    set_floats(state, "weight", std::vector<float>(kC, 2));
     REQUIRE(bn2d_state_set_module(state.get(), "bn.", module.get()) == BN2D_OK);
     loader = make_loader(state);
     REQUIRE(bn2d_loader_add_module(loader.get(), "bn.", module.get()) == BN2D_OK);
