@@ -1,7 +1,6 @@
 // What version 1.3 has added: other norms, statistics from outside, backward in two steps, changes
 // of a living module.
 #include <cmath>
-#include <limits>
 
 #include "fuzz/comparison.h"
 #include "fuzz/repeat.h"
@@ -10,8 +9,6 @@
 namespace bn2d_fuzz {
 namespace {
 
-const double nan = std::numeric_limits<double>::quiet_NaN(),
-             infinity = std::numeric_limits<double>::infinity();
 constexpr int64_t kMostValues = int64_t{1} << 53;
 constexpr size_t kMostKept = 4000;  // values of a channel that the model keeps
 

@@ -1,15 +1,11 @@
 // Options, modules, tensors, names: the calls without mathematics.
 #include <cmath>
-#include <limits>
 
 #include "fuzz/machine.h"
 #include "support/contract_dlpack.h"
 
 namespace bn2d_fuzz {
 namespace {
-
-const double nan = std::numeric_limits<double>::quiet_NaN(),
-             infinity = std::numeric_limits<double>::infinity();
 
 Verdict wrong(bool is_wrong, int32_t status = BN2D_ERROR_INVALID_ARGUMENT) {
   Verdict verdict;
@@ -20,43 +16,6 @@ Verdict wrong(bool is_wrong, int32_t status = BN2D_ERROR_INVALID_ARGUMENT) {
 bool is_module_dtype(int32_t dtype) { return dtype >= BN2D_F32 && dtype <= BN2D_BF16; }
 
 }  // namespace
-
-// Sometimes NULL, a dead handle or one of another kind.
-template <class H>
-H *Machine::spoil(H *handle, Verdict &verdict) {
-  if (!in_.one_in(64)) return handle;
-  const auto dead = [&](const auto &all) -> void * {
-    return all.empty() ? nullptr
-                       : all[static_cast<size_t>(in_.below(static_cast<int64_t>(all.size())))];
-  };
-  void *other = nullptr;
-  switch (in_.below(3)) {
-    case 0:
-      break;
-    case 1:
-      if constexpr (std::is_same_v<H, bn2d_options>) other = dead(dead_options_);
-      if constexpr (std::is_same_v<H, bn2d_module>) other = dead(dead_modules_);
-      if constexpr (std::is_same_v<H, bn2d_tensor>) other = dead(dead_tensors_);
-      if constexpr (std::is_same_v<H, bn2d_record>) other = dead(dead_records_);
-      if constexpr (std::is_same_v<H, bn2d_statistics>) other = dead(dead_statistics_);
-      break;
-    default:
-      for (const auto &module : modules_) {
-        if (!module->alive()) continue;
-        other = std::is_same_v<H, bn2d_module> ? nullptr : static_cast<void *>(module->handle);
-        if (std::is_same_v<H, bn2d_module> && !module->tensors.empty())
-          other = module->tensors[0].handle;
-      }
-      break;
-  }
-  verdict.must.add(other == nullptr ? BN2D_ERROR_INVALID_ARGUMENT : BN2D_ERROR_INVALID_HANDLE);
-  return static_cast<H *>(other);
-}
-template bn2d_module *Machine::spoil(bn2d_module *, Verdict &);
-template bn2d_record *Machine::spoil(bn2d_record *, Verdict &);
-template bn2d_tensor *Machine::spoil(bn2d_tensor *, Verdict &);
-template bn2d_options *Machine::spoil(bn2d_options *, Verdict &);
-template bn2d_statistics *Machine::spoil(bn2d_statistics *, Verdict &);
 
 // -------------------------------------------------------------------------------------------------
 // options
@@ -353,20 +312,6 @@ void Machine::adopt(bn2d_module *handle, int64_t channels, const OptionsModel &o
     add("num_batches_tracked", BN2D_BUFFER, BN2D_I64, true, 0);
   }
   modules_.push_back(std::move(module));
-}
-
-size_t Machine::pick_module() {
-  std::vector<size_t> alive;
-  for (size_t i = 0; i < modules_.size(); ++i)
-    if (modules_[i]->alive()) alive.push_back(i);
-  if (alive.empty()) {
-    bn2d_module *handle = nullptr;
-    if (bn2d_module_create(3, nullptr, &handle) != BN2D_OK)
-      throw Finding("module_create of the defaults failed");
-    adopt(handle, 3, {});
-    return modules_.size() - 1;
-  }
-  return alive[static_cast<size_t>(in_.below(static_cast<int64_t>(alive.size())))];
 }
 
 void Machine::query_module() {

@@ -137,11 +137,19 @@ class Machine {
   static void reach(const std::string &what);
   static void reach_blocks(const std::string &operation,
                            const std::vector<const Operand *> &tensors);
-  template <class Call>
-  void repeat(const std::string &what, const std::vector<const Operand *> &outputs, Call call);
+  template <class Again>
+  void repeat(const std::string &what, const std::vector<const Operand *> &outputs, Again call);
+  void simple(const std::string &what, int32_t status, const Verdict &verdict);
+
+  // draw.cc: what many calls draw from the input
   template <class H>
   H *spoil(H *handle, Verdict &verdict);
-  void simple(const std::string &what, int32_t status, const Verdict &verdict);
+  size_t pick_module();
+  int pick_record();  // -1: there is none
+  Extents choose_shape(int64_t channels);
+  int32_t choose_data_dtype(int32_t parameters, Verdict &verdict);
+  oracle::Activation choose_activation(int32_t data, int32_t &number, double &slope,
+                                       Verdict &verdict);
 
   // library.cc: options, modules, tensors, names
   void options();
@@ -158,7 +166,6 @@ class Machine {
   void set_values();
   void names();
   void settings();
-  size_t pick_module();
 
   // hosts.cc: for hosts with threads, locks, errors and kernels of their own
   void pools();
@@ -183,20 +190,25 @@ class Machine {
   oracle::Statistics exported_statistics(const StatisticsModel &model, double eps) const;
   void judge_statistics(const std::string &what, const StatisticsModel &model);
 
-  // compute.cc
-  Extents choose_shape(int64_t channels);
-  int32_t choose_data_dtype(int32_t parameters, Verdict &verdict);
-  oracle::Activation choose_activation(int32_t data, int32_t &number, double &slope,
-                                       Verdict &verdict);
+  // forward.cc, backward.cc, double_backward.cc, each with one struct for a call (call.h)
+  struct Call;
+  struct RecordCall;
+  struct Forward;
+  struct Backward;
+  struct DoubleBackward;
   void forward(bool outside = false);  // outside: with given statistics
   void backward();
   void double_backward();
-  void stateless(bool in_groups = false);
+
+  // the same without a module: stateless*.cc
   struct Stateless;
-  void stateless_backward(Stateless &s);
-  void stateless_double_backward(Stateless &s);
-  void release_record(RecordModel &record);
-  int pick_record();
+  struct StatelessCall;
+  struct StatelessForward;
+  struct StatelessBackward;
+  struct StatelessDoubleBackward;
+  void stateless(bool in_groups = false);
+  void stateless_backward(const Stateless &s);
+  void stateless_double_backward(const Stateless &s);
 
   Input in_;
   bool trace_, large_;

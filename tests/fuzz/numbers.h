@@ -5,6 +5,7 @@
 // the range of the arithmetic although the result may not. Where the smallest numbers are the unit,
 // that unit is allowed on top.
 #pragma once
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,9 @@ using numerics::Bits;
 using oracle::Real;
 using oracle::Reals;
 using oracle::Values;
+
+constexpr double nan = std::numeric_limits<double>::quiet_NaN(),
+                 infinity = std::numeric_limits<double>::infinity();
 
 // A forward and what is known of it since.
 struct Numbers {

@@ -13,9 +13,9 @@ inline bool same_element(int32_t dtype, uint64_t a, uint64_t b) {
 }
 
 // Once more from the same state, with other threads and other stores: the same bits.
-template <class Call>
+template <class Again>
 void Machine::repeat(const std::string &what, const std::vector<const Operand *> &outputs,
-                     Call call) {
+                     Again call) {
   if (!in_.one_in(6)) return;
   Memory::Image after;
   memory_.save(after);
