@@ -19,7 +19,7 @@ struct Machine::Backward : Machine::RecordCall {
   void expect();
   std::string text() const;
   int32_t call() const;
-  void judge() const;
+  void judge();
 };
 
 void Machine::backward() {
@@ -79,7 +79,7 @@ void Machine::Backward::expect() {
     place.judge_overlap(*output, dy, true, verdict);
     judge_overlap_with_record(*output, reads_x);
   }
-  fails_if(r.in_place && weight_wants, BN2D_ERROR_STATE);
+  verdict.fails_if(r.in_place && weight_wants, BN2D_ERROR_STATE);
   known = (!reads_x || r.in_place || fresh_x()) && fresh_y() && fresh_z();
 }
 
@@ -104,14 +104,11 @@ int32_t Machine::Backward::call() const {
   return bn2d_backward(module_handle, record_handle, dy.pointer(), dx.pointer(), dz.pointer());
 }
 
-void Machine::Backward::judge() const {
+void Machine::Backward::judge() {
   const Values got_dx = place.values(dx), got_dz = place.values(dz);
-  const Values dweight = m->values("weight.grad"), dbias = m->values("bias.grad");
   BackwardResults results;
   results.dx = given_values(dx, got_dx), results.dz = given_values(dz, got_dz);
-  results.dweight = weight_wants ? &dweight : nullptr;
-  results.dbias = bias_wants ? &dbias : nullptr;
-  results.old_dweight = old_dweight, results.old_dbias = old_dbias;
+  take_gradients(results);
   const std::string problem = judge_backward(n, dys, results);
   if (!problem.empty()) machine.found(what, problem);
   reach(facet("backward", n));

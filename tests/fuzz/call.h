@@ -15,6 +15,8 @@ std::string text_of(const std::vector<const Operand *> &operands);
 // What a finding is about, for the count of what was reached.
 std::string facet(const std::string &operation, const Numbers &numbers);
 
+constexpr int32_t kUntouched = 0x5a5a5a5a;  // an out parameter before the call
+
 inline oracle::Extents extents_of(const Extents &shape) {
   return {shape[0], shape[1], shape[2], shape[3]};
 }
@@ -44,9 +46,6 @@ struct Machine::Call {
     return plain ? place.plain(name, room, data, shape, nhwc, written, optional, like)
                  : place.tensor(name, room, data, shape, written, optional, like);
   }
-  void fails_if(bool wrong, int32_t status = BN2D_ERROR_INVALID_ARGUMENT) {
-    if (wrong) verdict.must.add(status);
-  }
 };
 
 // With the record of a forward.
@@ -60,7 +59,7 @@ struct Machine::RecordCall : Machine::Call {
   ModuleModel *m = nullptr;
   size_t index = 0;                               // of the module
   bool weight_wants = false, bias_wants = false;  // their gradients
-  Values old_dweight, old_dbias;
+  Values old_dweight, old_dbias, dweight, dbias;
   Operand dy;
   Values dys;  // empty where the call has to fail
   bn2d_module *module_handle = nullptr;
@@ -75,6 +74,14 @@ struct Machine::RecordCall : Machine::Call {
   // That of an output with what the record borrows.
   void judge_overlap_with_record(const Operand &output, bool reads_x);
   std::vector<std::string> gradients() const;  // tensors that the call may write
+  // What they are now, and were before the call.
+  template <class Results>
+  void take_gradients(Results &results) {
+    dweight = m->values("weight.grad"), dbias = m->values("bias.grad");
+    results.dweight = weight_wants ? &dweight : nullptr;
+    results.dbias = bias_wants ? &dbias : nullptr;
+    results.old_dweight = old_dweight, results.old_dbias = old_dbias;
+  }
 };
 
 // The pointers of results to what the call has written.

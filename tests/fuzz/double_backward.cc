@@ -87,7 +87,7 @@ void Machine::DoubleBackward::expect() {
     place.judge_overlap(*output, ddz, false, verdict);
     judge_overlap_with_record(*output, true);
   }
-  fails_if(r.in_place || n.count != 0, BN2D_ERROR_STATE);
+  verdict.fails_if(r.in_place || n.count != 0, BN2D_ERROR_STATE);
   known = fresh_x() && fresh_y() && fresh_z() && !r.in_place;
 }
 
@@ -115,12 +115,9 @@ int32_t Machine::DoubleBackward::call() const {
 
 void Machine::DoubleBackward::judge() {
   const Values got_ddy = place.values(ddy), got_dx = place.values(dx), got_dz = place.values(dz);
-  const Values dweight = m->values("weight.grad"), dbias = m->values("bias.grad");
   results.ddy = given_values(ddy, got_ddy);
   results.dx = given_values(dx, got_dx), results.dz = given_values(dz, got_dz);
-  results.dweight = weight_wants ? &dweight : nullptr;
-  results.dbias = bias_wants ? &dbias : nullptr;
-  results.old_dweight = old_dweight, results.old_dbias = old_dbias;
+  take_gradients(results);
   const std::string problem = judge_double_backward(n, dys, results);
   if (!problem.empty()) machine.found(what, problem);
   reach(facet("double_backward", n));

@@ -1,4 +1,4 @@
-// What many calls draw from the input: handles, modules, records, shapes, dtypes, activations.
+// What many calls draw from the input: handles, modules, records, shapes, dtypes, activations, ...
 #include <cmath>
 #include <limits>
 
@@ -28,8 +28,7 @@ template <class H>
 H *Machine::spoil(H *handle, Verdict &verdict) {
   if (!in_.one_in(64)) return handle;
   const auto dead = [&](const auto &all) -> void * {
-    return all.empty() ? nullptr
-                       : all[static_cast<size_t>(in_.below(static_cast<int64_t>(all.size())))];
+    return all.empty() ? nullptr : in_.one_of(all);
   };
   void *other = nullptr;
   switch (in_.below(3)) {
@@ -71,7 +70,7 @@ size_t Machine::pick_module() {
     adopt(handle, 3, {});
     return modules_.size() - 1;
   }
-  return alive[static_cast<size_t>(in_.below(static_cast<int64_t>(alive.size())))];
+  return in_.one_of(alive);
 }
 
 int Machine::pick_record() {
@@ -133,6 +132,19 @@ oracle::Activation Machine::choose_activation(int32_t data, int32_t &number, dou
     verdict.must.add(BN2D_ERROR_INVALID_ARGUMENT);
   if (!verdict.must.empty()) return {};
   return {static_cast<oracle::Activation::Kind>(number), slope};
+}
+
+double Machine::choose_momentum(Verdict &verdict) {
+  const double momentum =
+      in_.pick({0.1, 0.0, 1.0, 0.5, 1e-300, -0.0, 1.0000001, -0.1, nan, infinity});
+  verdict.fails_if(!(momentum >= 0 && momentum <= 1));
+  return momentum;
+}
+
+int64_t Machine::choose_length(int64_t right, Verdict &verdict, int64_t times) {
+  if (!in_.one_in(times)) return right;
+  verdict.must.add(BN2D_ERROR_SHAPE);
+  return right + in_.pick<int64_t>({-1, 1, -right, INT64_MAX - 400});
 }
 
 }  // namespace bn2d_fuzz

@@ -109,10 +109,11 @@ void Machine::Forward::draw_statistics() {
   const size_t picked = machine.pick_statistics(m.channels);
   if (!in.one_in(8)) given = &machine.statistics_[picked];
   source = machine.spoil_statistics(given == nullptr ? nullptr : given->handle, false, verdict);
-  fails_if(m.norm != BN2D_NORM_BATCH || m.options.ghost != 0 || !m.batch(), BN2D_ERROR_STATE);
+  verdict.fails_if(m.norm != BN2D_NORM_BATCH || m.options.ghost != 0 || !m.batch(),
+                   BN2D_ERROR_STATE);
   if (given == nullptr) return;
-  fails_if(given->channels != m.channels, BN2D_ERROR_SHAPE);
-  fails_if(given->count < 2, BN2D_ERROR_TOO_FEW_VALUES);
+  verdict.fails_if(given->channels != m.channels, BN2D_ERROR_SHAPE);
+  verdict.fails_if(given->count < 2, BN2D_ERROR_TOO_FEW_VALUES);
 }
 
 void Machine::Forward::draw_tensors() {
@@ -135,15 +136,16 @@ void Machine::Forward::expect_values() {
   const int64_t rest = all ? 0 : shape[0] % ghost;
   const int64_t samples = rest != 0 ? rest : all ? shape[0] : ghost;
   batches = all ? 1 : (shape[0] + ghost - 1) / ghost;
-  fails_if(m.batch() && !outside && m.norm != BN2D_NORM_GROUP && samples * shape[2] * shape[3] == 1,
-           BN2D_ERROR_TOO_FEW_VALUES);
+  verdict.fails_if(
+      m.batch() && !outside && m.norm != BN2D_NORM_GROUP && samples * shape[2] * shape[3] == 1,
+      BN2D_ERROR_TOO_FEW_VALUES);
 }
 
 void Machine::Forward::expect_counter() {
   if (m.norm != BN2D_NORM_INSTANCE) counter = m.find("num_batches_tracked");
   if (counter == nullptr) return;
   std::memcpy(&count, counter->data, sizeof count);
-  fails_if(moves() && (count < 0 || count > INT64_MAX - batches), BN2D_ERROR_STATE);
+  verdict.fails_if(moves() && (count < 0 || count > INT64_MAX - batches), BN2D_ERROR_STATE);
 }
 
 void Machine::Forward::fill_numbers() {

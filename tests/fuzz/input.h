@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <iterator>
 
 namespace bn2d_fuzz {
 
@@ -35,6 +36,10 @@ class Input {
   template <class T>
   T pick(std::initializer_list<T> values) {
     return values.begin()[below(static_cast<int64_t>(values.size()))];
+  }
+  template <class All>
+  auto &one_of(All &all) {
+    return all[static_cast<size_t>(below(static_cast<int64_t>(std::size(all))))];
   }
   uint64_t seed() { return static_cast<uint64_t>(below(65536)); }
 

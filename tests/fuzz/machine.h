@@ -90,6 +90,8 @@ struct RecordModel {
 
 struct StatisticsModel {
   bn2d_statistics *handle = nullptr;
+  static constexpr int64_t kMostValues = int64_t{1} << 53;
+  static constexpr size_t kMostKept = 4000;  // values of a channel that the model keeps
   int references = 0;
   int64_t channels = 0, count = 0;
   bool known = true;           // else `values` says nothing
@@ -134,6 +136,7 @@ class Machine {
                   const std::vector<std::string> &tensors);
   [[noreturn]] void found(const std::string &what, const std::string &problem) const;
   std::string state() const;
+  void run_operation(int64_t which);
   static void reach(const std::string &what);
   static void reach_blocks(const std::string &operation,
                            const std::vector<const Operand *> &tensors);
@@ -150,21 +153,63 @@ class Machine {
   int32_t choose_data_dtype(int32_t parameters, Verdict &verdict);
   oracle::Activation choose_activation(int32_t data, int32_t &number, double &slope,
                                        Verdict &verdict);
+  double choose_momentum(Verdict &verdict);
+  // Rarely, once in so many times, another than the right one.
+  int64_t choose_length(int64_t right, Verdict &verdict, int64_t times);
 
-  // library.cc: options, modules, tensors, names
+  struct Call;  // call.h: what all the structs for one kind of call derive from
+
+  // options.cc, options_by_name.cc
+  struct SetOption;
   void options();
+  void create_options();
+  void set_ghost_batch_size();
   void options_by_name();
+  void set_garbage(std::string name);
+  static bool makes_a_module(const bn2d_options *options);
+
+  // creation.cc
+  struct Creation;
+  struct CreateModule;
+  struct CreateNorm;
   void create_module();
+  void create_norm();
   void adopt(bn2d_module *handle, int64_t channels, const OptionsModel &options,
              int32_t norm = BN2D_NORM_BATCH, int64_t groups = 0);
+
+  // queries.cc, changes.cc: of modules
+  struct ModuleQuery;
   void query_module();
+  void query_norm();
+  void query_record();
   void change_module();
+  void change_living();
+
+  // references.cc
   void references();
+  void references_of_options();
+  void references_of_module();
+  void references_of_tensor();
+  void references_of_record();
+  template <class Model, class H>
+  bool retain_or_release(const std::string &kind, Model &model, int32_t (*retain)(H *),
+                         void (*release)(H *));
+
+  // tensors.cc, copy_tensor.cc
+  struct TensorQuery;
+  struct CopyTensor;
   void tensor();
+  void tensor_by_name(ModuleModel &m);
   void copy_tensor();
   void export_tensor();
   void set_values();
+
+  // names.cc
   void names();
+  void constant_at();
+  void constant_by_garbage();
+  void dtype_from_name();
+  void mask_nbytes();
   void settings();
 
   // hosts.cc: for hosts with threads, locks, errors and kernels of their own
@@ -173,32 +218,36 @@ class Machine {
   void scale_shift();
   void last_error();
 
-  // later.cc: operations by the later bytes of the corpus (input.h), most of them of 1.3
-  void later(int64_t which);
-  void create_norm();
-  void query_norm();
-  void change_living();
+  // statistics.cc, accumulate.cc, merge.cc
+  struct Accumulate;
+  struct Merge;
   void statistics();
-  void change_statistics(size_t index);
+  void create_wrong_statistics();
+  void accumulate(size_t index);
+  void merge(size_t index);
+  void reset_statistics(size_t index);
   void read_statistics(size_t index);
-  void merge_statistics(size_t index);
+  void export_statistics(const StatisticsModel &s, const bn2d_statistics *handle, Verdict &verdict);
+  void read_mean_var(const StatisticsModel &s, const bn2d_statistics *handle, Verdict &verdict);
   void set_running_stats();
-  void backward_in_steps();
   size_t pick_statistics(int64_t channels);
   bn2d_statistics *spoil_statistics(bn2d_statistics *handle, bool null_too, Verdict &verdict);
   Values exported(const StatisticsModel &model) const;
   oracle::Statistics exported_statistics(const StatisticsModel &model, double eps) const;
   void judge_statistics(const std::string &what, const StatisticsModel &model);
 
-  // forward.cc, backward.cc, double_backward.cc, each with one struct for a call (call.h)
-  struct Call;
+  // forward.cc, backward.cc, double_backward.cc, backward_in_steps.cc
   struct RecordCall;
   struct Forward;
   struct Backward;
   struct DoubleBackward;
+  struct SumsCall;
+  struct BackwardSums;
+  struct BackwardWithSums;
   void forward(bool outside = false);  // outside: with given statistics
   void backward();
   void double_backward();
+  void backward_in_steps();
 
   // the same without a module: stateless*.cc
   struct Stateless;

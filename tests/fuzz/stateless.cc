@@ -27,12 +27,12 @@ Operand Machine::StatelessCall::array(const char *name, size_t room, bool writte
 
 void Machine::StatelessCall::draw_blend() {
   blend = in.one_in(32) ? in.pick({nan, infinity}) : in.pick({0.0, 1.0, 0.5, -1.0});
-  fails_if(!std::isfinite(blend));
+  verdict.fails_if(!std::isfinite(blend));
 }
 
 void Machine::StatelessCall::expect_side() {
   const bool negative = s.activation == BN2D_ACT_LEAKY_RELU && s.slope < 0;
-  fails_if(active && !pointwise && !mask.given && !empty() && (!y.given || negative));
+  verdict.fails_if(active && !pointwise && !mask.given && !empty() && (!y.given || negative));
 }
 
 bool Machine::StatelessCall::known(bool reads_x) const {

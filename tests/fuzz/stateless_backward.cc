@@ -80,9 +80,9 @@ std::vector<const Operand *> Machine::StatelessBackward::all() const {
 }
 
 void Machine::StatelessBackward::expect() {
-  fails_if(pointwise && !of_argument);
-  fails_if(reads_x && (!x.given || !mean.given));
-  fails_if(!invstd.given);
+  verdict.fails_if(pointwise && !of_argument);
+  verdict.fails_if(reads_x && (!x.given || !mean.given));
+  verdict.fails_if(!invstd.given);
   expect_side();
   place.judge(all(), verdict);
   std::vector<const Operand *> used = all();

@@ -85,9 +85,9 @@ std::vector<const Operand *> Machine::StatelessDoubleBackward::all() const {
 }
 
 void Machine::StatelessDoubleBackward::expect() {
-  fails_if(!x.given || !mean.given || !invstd.given);
+  verdict.fails_if(!x.given || !mean.given || !invstd.given);
   expect_side();
-  fails_if(pointwise && !act);
+  verdict.fails_if(pointwise && !act);
   place.judge(all(), verdict);
   place.judge_arrays(all(), empty(), verdict);
   for (const Operand *output : {&ddy, &dx, &dz}) {

@@ -105,8 +105,8 @@ void Machine::StatelessForward::draw_groups() {
   groups = s.groups;
   if (!in_groups || !in.one_in(40)) return;
   groups = in.pick<int64_t>({0, -1, INT64_MIN, INT64_MAX, 41});
-  fails_if(groups < 1);
-  fails_if(groups >= 1 && shape[1] % groups != 0, BN2D_ERROR_SHAPE);
+  verdict.fails_if(groups < 1);
+  verdict.fails_if(groups >= 1 && shape[1] % groups != 0, BN2D_ERROR_SHAPE);
 }
 
 void Machine::StatelessForward::draw_settings() {
@@ -123,19 +123,19 @@ void Machine::StatelessForward::draw_wrong_setting() {
   switch (in.below(5)) {
     case 0:
       dtype = in.pick<int32_t>({0, BN2D_I64, 6, -1});
-      return fails_if(true, BN2D_ERROR_DTYPE);
+      return verdict.fails_if(true, BN2D_ERROR_DTYPE);
     case 1:
       batch_stats = in.pick({2, -1});
-      return fails_if(!in_groups);
+      return verdict.fails_if(!in_groups);
     case 2:
       factor = in.pick({-0.1, 1.5, nan, infinity});
-      return fails_if(!in_groups);
+      return verdict.fails_if(!in_groups);
     case 3:
       eps = in.pick({-1e-5, nan, infinity});
-      return fails_if(true);
+      return verdict.fails_if(true);
     default:
       flags = in.pick<int32_t>({4, -1, 8, INT32_MIN});
-      return fails_if(!in_groups);
+      return verdict.fails_if(!in_groups);
   }
 }
 
@@ -174,7 +174,7 @@ void Machine::StatelessForward::draw_mask() {
   (void)bn2d_mask_nbytes(shape[0], shape[1], shape[2], shape[3], &bytes);
   const bool masked = s.activation == BN2D_ACT_NONE ? in.one_in(80) : in.coin();
   s.mask = place.array("mask", 4, 0, static_cast<int64_t>(bytes), true, masked, &s.y);
-  fails_if(masked && (s.activation == BN2D_ACT_NONE || s.pointwise()));
+  verdict.fails_if(masked && (s.activation == BN2D_ACT_NONE || s.pointwise()));
 }
 
 void Machine::StatelessForward::fill() {
@@ -196,12 +196,13 @@ void Machine::StatelessForward::make_positive(const Operand &operand) {
 }
 
 void Machine::StatelessForward::expect() {
-  fails_if(!batch && (!running_mean.given || !running_var.given));
+  verdict.fails_if(!batch && (!running_mean.given || !running_var.given));
   place.judge(all(), verdict);
   place.judge_arrays(all(), per_channel() == 0, verdict);
   place.judge_overlap(s.y, s.x, true, verdict);
   place.judge_overlap(s.y, s.z, true, verdict);
-  fails_if(batch && per_channel() == 1 && shape[1] > 0 && !in_groups, BN2D_ERROR_TOO_FEW_VALUES);
+  verdict.fails_if(batch && per_channel() == 1 && shape[1] > 0 && !in_groups,
+                   BN2D_ERROR_TOO_FEW_VALUES);
 }
 
 void Machine::StatelessForward::fill_numbers() {

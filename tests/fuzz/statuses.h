@@ -39,6 +39,9 @@ class Statuses {
 // header leaves it open.
 struct Verdict {
   Statuses must, may;
+  void fails_if(bool wrong, int32_t status = BN2D_ERROR_INVALID_ARGUMENT) {
+    if (wrong) must.add(status);
+  }
   bool allows(int32_t status) const {
     return status == BN2D_OK ? must.empty() : must.has(status) || may.has(status);
   }
