@@ -88,8 +88,8 @@ void fill_handle_slots() {
   }
 }
 
-// What the inputs have to bring up beside all functions: operations with results that the oracle
-// has judged (machine.h: reach()).
+// What the inputs have to bring up beside all functions and activations: operations with results
+// that the oracle has judged (machine.h: reach()).
 const char *const kReached[] = {
     "statistics judged",
     "scale and shift judged",
@@ -134,45 +134,6 @@ const char *const kReached[] = {
     "stateless backward group",
     "stateless double_backward batch",
     "stateless double_backward group",
-    "forward act 0",
-    "forward act 1",
-    "forward act 2",
-    "forward act 3",
-    "forward act 4",
-    "forward act 5",
-    "forward act 6",
-    "forward act 7",
-    "forward act 8",
-    "backward act 0",
-    "backward act 1",
-    "backward act 2",
-    "backward act 3",
-    "backward act 4",
-    "backward act 5",
-    "backward act 6",
-    "backward act 7",
-    "backward act 8",
-    "double_backward act 0",
-    "double_backward act 1",
-    "double_backward act 2",
-    "double_backward act 3",
-    "double_backward act 4",
-    "double_backward act 5",
-    "double_backward act 6",
-    "double_backward act 7",
-    "double_backward act 8",
-    "stateless double_backward act 3",
-    "stateless double_backward act 4",
-    "stateless double_backward act 5",
-    "stateless double_backward act 6",
-    "stateless double_backward act 7",
-    "stateless double_backward act 8",
-    "stateless forward act 3",
-    "stateless forward act 4",
-    "stateless forward act 5",
-    "stateless forward act 6",
-    "stateless forward act 7",
-    "stateless forward act 8",
 };
 
 // The C ABI without the functions that only tell what the library is, and cannot fail.
@@ -188,10 +149,28 @@ std::vector<std::string> functions() {
   return all;
 }
 
+// Each operation with each activation of bn2d.h.
+std::vector<std::string> activations() {
+  std::vector<std::string> all;
+  for (int32_t i = 0; i < bn2d_constant_count(); ++i) {
+    const char *name = nullptr;
+    int64_t value = 0;
+    if (bn2d_constant_at(i, &name, &value) != BN2D_OK ||
+        std::strncmp(name, "BN2D_ACT_", std::strlen("BN2D_ACT_")) != 0)
+      continue;
+    for (const char *const operation :
+         {"forward", "backward", "double_backward", "stateless forward", "stateless backward",
+          "stateless double_backward"})
+      all.push_back(std::string(operation) + " act " + std::to_string(value));
+  }
+  return all;
+}
+
 bool reaches_all_operations() {
   bool good = true;
   std::vector<std::string> all = functions();
   all.insert(all.end(), std::begin(kReached), std::end(kReached));
+  for (const std::string &one : activations()) all.push_back(one);
   for (const std::string &what : all) {
     if (bn2d_fuzz::Machine::reached().count(what) > 0) continue;
     std::fprintf(stderr, "bn2d_fuzz: no input has reached: %s\n", what.c_str());

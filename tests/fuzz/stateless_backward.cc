@@ -151,7 +151,7 @@ void Machine::StatelessBackward::judge() {
   const std::string problem = judge_backward(n, dys, results);
   if (!problem.empty()) machine.found(what, problem);
   reach(facet("stateless backward", n));
-  if (of_argument) reach("stateless backward act " + std::to_string(s.activation));
+  reach("stateless backward act " + std::to_string(s.activation));
   reach_blocks("stateless backward", {&x, &dy, &y, &dx, &dz});
 }
 
