@@ -38,7 +38,7 @@ struct StateScene : World {
   bn2d_state *dead_state = nullptr, *out_state = sentinel<bn2d_state *>();
   bn2d_loader *dead_loader = nullptr, *out_loader = sentinel<bn2d_loader *>();
   float value = 0;
-  int64_t length = 3;
+  int64_t length = kC;
   char buffer[4096];
 };
 
