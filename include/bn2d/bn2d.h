@@ -313,6 +313,14 @@ enum bn2d_flag {
  *    BN2D_ERROR_LAYOUT.
  *  - data + byte_offset is aligned to its elements, else BN2D_ERROR_LAYOUT. A sum that leaves the
  *    address space, or a tensor that reaches beyond it, gives BN2D_ERROR_OVERFLOW.
+ *
+ * A float32 tensor of n images, c channels and h by w pixels, in channels_last:
+ *
+ *     const int64_t shape[4] = {n, c, h, w}, strides[4] = {h * w * c, 1, w * c, c};
+ *     const bn2d_view x = {.data = memory, .device_type = BN2D_CPU, .ndim = 4, .dtype_code = 2,
+ *                          .dtype_bits = 32, .dtype_lanes = 1, .shape = shape, .strides = strides};
+ *
+ * What has no H or W, as the output of a linear layer, has 1 for it: (N, C, 1, 1), (N, C, L, 1).
  */
 typedef struct bn2d_view {
   void *data;             /**< Start of the memory; may be NULL where the tensor has no elements. */

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cinttypes>
+#include <cstring>
 #include <limits>
 
 #include "base/error.h"
@@ -248,6 +249,10 @@ void check_text(const char *what, const std::string &text) {
 }
 
 uint64_t checked_header_length(const uint8_t (&first)[kLengthBytes], uint64_t file_bytes) {
+  if (std::memcmp(first, "PK\3\4", 4) == 0)
+    fail(Status::format,
+         "this is a zip archive, as torch.save() writes it, not a safetensors file: write it with "
+         "safetensors.torch.save_file()");
   uint64_t length = 0;
   for (int i = 0; i < 8; ++i) length |= uint64_t{first[i]} << (8 * i);
   if (length > kMostHeaderBytes)
