@@ -1,12 +1,15 @@
 // Thread pools: who runs the workers of a call. The bits never depend on it.
 #if defined(_OPENMP)
+#include <dlfcn.h>
 #include <omp.h>
 #endif
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <thread>
 
@@ -59,6 +62,57 @@ struct Named {
 const std::vector<Named> kPools = {
     {"serial", serial},   {"reverse", reverse}, {"nobody", nobody}, {"only_last", only_last},
     {"threads", threads}, {"twice", twice},     {"throws", throws}};
+
+// Threads that were there before the call, and are there after it.
+class LastingThreads {
+ public:
+  explicit LastingThreads(int count) {
+    for (int i = 0; i < count; ++i) threads_.emplace_back([this] { live(); });
+  }
+  ~LastingThreads() {
+    {
+      const std::lock_guard<std::mutex> locked(mutex_);
+      ends_ = true;
+    }
+    changed_.notify_all();
+    for (std::thread &t : threads_) t.join();
+  }
+  LastingThreads(const LastingThreads &) = delete;
+  LastingThreads &operator=(const LastingThreads &) = delete;
+
+  bool has_worked() const { return count_ != 0; }
+
+  // A bn2d_run_workers; the user pointer is a LastingThreads.
+  static void run(void *user, int32_t workers, bn2d_work work, void *context) {
+    LastingThreads &t = *static_cast<LastingThreads *>(user);
+    std::unique_lock<std::mutex> locked(t.mutex_);
+    t.work_ = work, t.context_ = context, t.next_ = 0, t.count_ = workers, t.left_ = workers;
+    t.changed_.notify_all();
+    t.changed_.wait(locked, [&] { return t.left_ == 0; });
+  }
+
+ private:
+  void live() {
+    std::unique_lock<std::mutex> locked(mutex_);
+    for (;;) {
+      changed_.wait(locked, [&] { return ends_ || next_ < count_; });
+      if (ends_) return;
+      const int32_t worker = next_++;
+      locked.unlock();
+      work_(context_, worker);
+      locked.lock();
+      if (--left_ == 0) changed_.notify_all();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::thread> threads_;
+  bn2d_work work_ = nullptr;
+  void *context_ = nullptr;
+  int32_t next_ = 0, count_ = 0, left_ = 0;
+  bool ends_ = false;
+};
 
 struct DefaultPool {
   ~DefaultPool() { bn2d_set_thread_pool(BN2D_POOL_DEFAULT); }
@@ -162,36 +216,70 @@ TEST_CASE("pools: errors change nothing", "[pools]") {
   CHECK(bn2d_get_thread_pool() == BN2D_POOL_HOST);
 }
 
-// Catches: a worker of a foreign pool that computes in its own rounding or flush-to-zero mode.
+// Catches: a worker of a foreign pool that computes in its own rounding or flush-to-zero mode, or
+// keeps the caller's. A thread starts with the mode of its parent, so the threads are older than
+// the caller's mode.
 TEST_CASE("pools: workers follow the caller's floating-point mode", "[pools]") {
 #if defined(__SSE__)
   const DefaultPool restored;
-  const Extents e{4, 32, 40, 40};
-  Inputs in = random_inputs(pool_case(e), 94);
-  for (double &v : in.x) v = rounded(BN2D_F32, v * 1e-41);  // y is too: eps is much larger
+  const Extents e{4, 32, 60, 60};  // enough for a forward alone to be shared out
+  Random random(94);
+  Values x_values = normal_values(random, BN2D_F32, e.size());
+  for (double &v : x_values) v = rounded(BN2D_F32, v * 1e-41);  // y is too: eps is much larger
+  const Tensor x(BN2D_F32, e, x_values);  // not in that mode, in which these would be zeros
   const auto forward = [&] {
     Module module(e.c, ModuleOptions());
-    Tensor x(BN2D_F32, e, in.x), y(BN2D_F32, e);
+    Tensor y(BN2D_F32, e);
     REQUIRE(bn2d_forward(module, x.view(), y.view(), nullptr) == BN2D_OK);
     return y.bits();
   };
   REQUIRE(bn2d_set_num_threads(1) == BN2D_OK);
+  const Bits with_denormals = forward();
   const unsigned mode = __builtin_ia32_stmxcsr();
+  LastingThreads lasting(3);
   __builtin_ia32_ldmxcsr(mode | 0x8040);  // flush to zero, denormals are zero
   const Bits want = forward();
+  CHECK(want != with_denormals);
   bn2d_set_num_threads(0);
   for (const Named &pool : kPools) {
     INFO(pool.name);
     REQUIRE(bn2d_set_host_thread_pool(pool.run, nullptr, 4) == BN2D_OK);
     CHECK(forward() == want);
   }
+  REQUIRE(bn2d_set_host_thread_pool(LastingThreads::run, &lasting, 4) == BN2D_OK);
+  CHECK(forward() == want);
+  CHECK(lasting.has_worked());
+  std::vector<unsigned> modes(30);
+  LastingThreads::run(
+      &lasting, 30,
+      [](void *context, int32_t worker) {
+        (*static_cast<std::vector<unsigned> *>(context))[static_cast<size_t>(worker)] =
+            __builtin_ia32_stmxcsr();
+      },
+      &modes);
+  for (const unsigned one : modes) CHECK((one & 0x8040) == (mode & 0x8040));
   __builtin_ia32_ldmxcsr(mode);
 #endif
 }
 
 #if defined(_OPENMP)
-// Catches: a region that is not run, one inside another region that waits for threads that are not
-// there.
+// The parallel regions of this process, and the threads of the last one. The bits are the same in
+// any pool, so only the runtime knows whether it was asked.
+std::atomic<int> g_regions{0};
+std::atomic<unsigned> g_threads{0};
+
+// Before the runtime's, which it calls.
+extern "C" __attribute__((visibility("default"))) void GOMP_parallel(void (*work)(void *),
+                                                                     void *data, unsigned threads,
+                                                                     unsigned flags) {
+  using Function = void (*)(void (*)(void *), void *, unsigned, unsigned);
+  static const auto of_runtime = reinterpret_cast<Function>(dlsym(RTLD_NEXT, "GOMP_parallel"));
+  ++g_regions;
+  g_threads = threads;
+  of_runtime(work, data, threads, flags);
+}
+
+// Catches: a runtime that is not asked, or for other threads than it has; a region that is not run.
 TEST_CASE("pools: the OpenMP runtime of the process", "[pools]") {
   const DefaultPool restored;
   for (const Extents &e : kShapes) {
@@ -205,12 +293,16 @@ TEST_CASE("pools: the OpenMP runtime of the process", "[pools]") {
     for (const int most : {1, 2, 3}) {
       omp_set_num_threads(most);
       INFO("OpenMP with " << most << " threads, " << describe(c));
+      g_regions = 0;
       CHECK(first_difference(want, run(c, in)) == "");
+      CHECK((g_regions > 0) == (most > 1));
+      if (most > 1) CHECK(g_threads == static_cast<unsigned>(most));
     }
   }
 }
 
-// Catches: a call inside a parallel region of the host, which waits for threads that are all busy.
+// Catches: a call inside a parallel region of the host, which waits for threads that are all busy,
+// and a region inside it.
 TEST_CASE("pools: calls inside a parallel region of OpenMP", "[pools]") {
   const DefaultPool restored;
   const Extents e{4, 32, 40, 40};
@@ -225,11 +317,15 @@ TEST_CASE("pools: calls inside a parallel region of OpenMP", "[pools]") {
     y.push_back(std::make_unique<Tensor>(BN2D_F32, e));
   }
   int32_t status[kCalls + 1];
+  g_regions = 0;
   // No assertion in here: Catch2's are for one thread.
 #pragma omp parallel for num_threads(kCalls)
   for (int i = 0; i < kCalls; ++i)
     status[i] = bn2d_forward(*modules[i], x[i]->view(), y[i]->view(), nullptr);
+  CHECK(g_regions <= 1);  // of this program; Clang has another function for it
+  g_regions = 0;
   status[kCalls] = bn2d_forward(*modules[kCalls], x[kCalls]->view(), y[kCalls]->view(), nullptr);
+  CHECK(g_regions > 0);
   const Bits want = y[kCalls]->bits();
   for (int i = 0; i <= kCalls; ++i) {
     CHECK(status[i] == BN2D_OK);
