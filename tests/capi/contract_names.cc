@@ -29,8 +29,8 @@ TEST_CASE("names: version and descriptions", "[names]") {
 
 TEST_CASE("names: constants keep their names, values and places", "[names]") {
   // Catches a constant with another value, in another place, or that is gone: each is part of the
-  // ABI, so this list only grows. Numbers, but for the version, because
-  // the header's names would follow it.
+  // ABI, so this list only grows. Numbers, but for the version, because the header's names would
+  // change with it.
   struct Constant {
     const char *name;
     int64_t value;
