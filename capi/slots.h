@@ -163,9 +163,11 @@ inline uint32_t tag_in(uint64_t state) noexcept { return static_cast<uint32_t>(s
 
 template <class Handle>
 [[noreturn, gnu::noinline]] void fail_dead(Handle *handle, const char *name, uint64_t state) {
-  fail(Status::invalid_handle, "%s at %p is no live %s handle (tag %08x, expected %08x)", name,
-       static_cast<const void *>(handle), std::remove_const_t<Handle>::kName, tag_in(state),
-       tag_of(handle));
+  const uint32_t tag = tag_in(state), of_kind = tag - std::remove_const_t<Handle>::kTag;
+  const bool was_one = tag == 0 || of_kind < kCell;  // now free, or the slot of another handle
+  fail(Status::invalid_handle, "%s at %p is no live %s handle: %s", name,
+       static_cast<const void *>(handle), std::remove_const_t<Handle>::kName,
+       was_one ? "it has been released" : "it is of another kind");
 }
 
 // The slot of a live handle. Not inlined at each of its many calls.

@@ -122,7 +122,7 @@ TEST_CASE("handles: a handle of each other kind is INVALID_HANDLE and stays unto
         World world;
         const Snapshot before = world.snapshot();
         if (entry.returns_status) {
-          check_fails(what, BN2D_ERROR_INVALID_HANDLE, before, {},
+          check_fails(what, BN2D_ERROR_INVALID_HANDLE, before, {"another kind"},
                       [&] { return entry.call_with(world, i, live_handle(world, other)); });
         } else {
           (void)entry.call_with(world, i, live_handle(world, other));
@@ -147,7 +147,7 @@ TEST_CASE("handles: a released handle is INVALID_HANDLE, and releasing it again 
       World world;
       const Snapshot before = world.snapshot();
       if (entry.returns_status) {
-        check_fails(what, BN2D_ERROR_INVALID_HANDLE, before, {}, [&] {
+        check_fails(what, BN2D_ERROR_INVALID_HANDLE, before, {"released"}, [&] {
           return entry.call_with(world, i, dead_handle(world, entry.pointers[i].kind));
         });
       } else {
