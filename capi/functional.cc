@@ -175,8 +175,7 @@ DType set_forward(const OfForward &of, Call *call) {
 
 // When all other arguments are set. needs_x: x and its mean.
 template <typename Call>
-void check_and_run(const OfForward &of, DType own, bool needs_x, void (*run)(const Call &),
-                   Call *call) {
+void check_and_run(const OfForward &of, DType own, bool needs_x, void (*run)(Call *), Call *call) {
   if (needs_x) {
     required(of.x, "x");
     required(of.saved_mean, "saved_mean");
@@ -194,7 +193,7 @@ void check_and_run(const OfForward &of, DType own, bool needs_x, void (*run)(con
       biases(call->bias, call->dy.size, call->knows_bias, 0);
   call->saved.weight = weights.data();
   call->saved.bias = biases.data();
-  run(*call);
+  run(call);
 }
 
 struct Gradients {

@@ -404,7 +404,7 @@ void BatchNormBase::run(BackwardCall &call, const Record &record) {
     call.x = record.x;
   }
   check(call);
-  bn2d::backward(call);
+  bn2d::backward(&call);
 }
 
 void BatchNormBase::backward(const Record &record, const View &dy, const View &dx, const View &dz) {
@@ -469,7 +469,7 @@ void BatchNormBase::double_backward(const Record &record, DoubleBackwardCall *ca
   call->thread_limit = num_threads();
   call->pool = pool();
   check(*call);
-  bn2d::double_backward(*call);
+  bn2d::double_backward(call);
 }
 
 }  // namespace bn2d

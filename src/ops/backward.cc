@@ -404,12 +404,26 @@ class ActivationOfCall {
 
 }  // namespace
 
-// Of each call the saved statistics may get low parts. Compiled for size, as run_forwards().
+namespace {
+
+void run_backwards_of(BackwardCall *calls, int count, const Driver &driver, const Ready *before);
+
+}  // namespace
+
+// Of each call the saved statistics may get low parts. They are those of a forward, which needs its
+// stack before the backward needs some. Compiled for size, as run_forwards().
 [[gnu::noinline, gnu::cold]] void run_backwards(BackwardCall *calls, int count,
                                                 const Driver &driver, const Ready *before) {
+  const LowPartOfMean mean(*calls, calls->needs_x());
+  if (mean.low()) calls->saved.mean_lo = mean.low();
+  run_backwards_of(calls, count, driver, before);
+}
+
+namespace {
+
+[[gnu::noinline, gnu::cold]] void run_backwards_of(BackwardCall *calls, int count,
+                                                   const Driver &driver, const Ready *before) {
   BackwardCall &call = *calls;
-  const LowPartOfMean mean(call, call.needs_x());
-  if (mean.low()) call.saved.mean_lo = mean.low();
   Tensors tensors;
   tensors.g = call.dy;
   // Sums over g alone still run through the kernel that also reads x; where there is no x, the
@@ -452,8 +466,11 @@ class ActivationOfCall {
   run_backwards(calls + 1, count - 1, driver, &ready);
 }
 
-void backward(const BackwardCall &call) {
+}  // namespace
+
+void backward(BackwardCall *whole) {
   using C = BackwardCall;
+  const BackwardCall &call = *whole;
   if (call.dy.size.numel() == 0) {
     if (call.sums) std::fill_n(call.sums, 2 * call.dy.size.c, 0.0);
     blend_nothing_into(call.dbias, call.dy.size.c, call.blend);
@@ -461,7 +478,7 @@ void backward(const BackwardCall &call) {
   } else if (backward_by_sets(call)) {
     return;
   } else if (call.sets.rest(call.dy.size) == 0) {
-    run_in_one(call, run_backwards);
+    run_backwards(whole, 1, Driver(), nullptr);
   } else {
     run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::z, &C::dx, &C::dz}, {&C::dweight, &C::dbias},
                   run_backwards);

@@ -196,13 +196,21 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
+void run_double_backwards_of(DoubleBackwardCall *calls, int count, const Driver &driver,
+                             const Ready *before);
+
 // As run_backwards().
 [[gnu::noinline]] void run_double_backwards(DoubleBackwardCall *calls, int count,
                                             const Driver &driver, const Ready *before) {
+  const LowPartOfMean mean(*calls, true);
+  if (mean.low()) calls->saved.mean_lo = mean.low();
+  run_double_backwards_of(calls, count, driver, before);
+}
+
+[[gnu::noinline]] void run_double_backwards_of(DoubleBackwardCall *calls, int count,
+                                               const Driver &driver, const Ready *before) {
   DoubleBackwardCall &call = *calls;
   const Extents &size = call.dy.size;
-  const LowPartOfMean mean(call, true);
-  if (mean.low()) call.saved.mean_lo = mean.low();
   static const double zero = 0;  // what a missing ddx is read from, with strides of 0
   Tensors tensors;
   tensors.x = call.x;
@@ -236,14 +244,15 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
 
 }  // namespace
 
-void double_backward(const DoubleBackwardCall &call) {
+void double_backward(DoubleBackwardCall *whole) {
   using C = DoubleBackwardCall;
+  const DoubleBackwardCall &call = *whole;
   if (call.dy.size.numel() == 0) {
     blend_nothing_into(call.dweight, call.dy.size.c, call.blend);
   } else if (needs_steps(call)) {
     return double_backward_in_steps(call);
   } else if (call.sets.rest(call.dy.size) == 0) {
-    run_in_one(call, run_double_backwards);
+    run_double_backwards(whole, 1, Driver(), nullptr);
   } else {
     run_in_two<C>(call, {&C::x, &C::dy, &C::y, &C::ddx, &C::ddy, &C::dx}, {&C::dweight},
                   run_double_backwards);

@@ -123,7 +123,7 @@ class Steps {
     call.fused = call_.fused;
     call.is_second = is_second;
     call.dz = out;
-    backward(call);
+    backward(&call);
   }
   [[gnu::noinline]] void double_backward_of_norm(const View &g, const View &ddx, const View &u,
                                                  const View &dx) const {
@@ -134,14 +134,14 @@ class Steps {
     call.ddy = u;
     call.dx = dx;
     call.dweight = sums(dweight_, call_.dweight);
-    double_backward(call);
+    double_backward(&call);
   }
   [[gnu::noinline]] void backward_of_norm(const View &h, const View &dx) const {
     BackwardCall call = call_of_norm<BackwardCall>(h);
     call.dx = dx;
     call.dweight = sums(dweight_of_h_, call_.dweight);
     call.dbias = sums(dbias_, call_.dbias);
-    if (call.dx.exists() || call.dweight.exists() || call.dbias.exists()) backward(call);
+    if (call.dx.exists() || call.dweight.exists() || call.dbias.exists()) backward(&call);
   }
 
   // out = a + b, or a*b, element by element. As with relu: where nothing gets through, an infinite

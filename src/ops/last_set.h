@@ -30,15 +30,6 @@ inline SavedStatistics behind(const SavedStatistics &saved, const SetShape &sets
   return rest;
 }
 
-// Not inlined: a copy of a call is a kilobyte of stack, which run_in_two does not need as well.
-template <class Call>
-[[gnu::noinline]] void run_in_one(const Call &call,
-                                  void (*run)(Call *calls, int count, const Driver &driver,
-                                              const Ready *before)) {
-  Call own = call;
-  run(&own, 1, Driver(), nullptr);
-}
-
 // A backward, whose tensors are `views`, with a last set of fewer samples. The gradients of the
 // parameters come together in double.
 template <class Call, size_t kViews, size_t kGradients>

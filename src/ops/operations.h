@@ -157,7 +157,9 @@ struct BackwardCall : GradientCall {
   }
 };
 void check(const BackwardCall &call);
-void backward(const BackwardCall &call);
+// Both backwards leave in the call what they found out of it. (A copy would be a kilobyte of
+// stack.)
+void backward(BackwardCall *call);
 
 // dz and dbias are 0 unless the activation is curved.
 struct DoubleBackwardCall : GradientCall {
@@ -166,7 +168,7 @@ struct DoubleBackwardCall : GradientCall {
   View ddy;                       // written; may not exist
 };
 void check(const DoubleBackwardCall &call);
-void double_backward(const DoubleBackwardCall &call);
+void double_backward(DoubleBackwardCall *call);
 
 // Shape, dtype, layout of the tensors of a call, seen from the leading one.
 void check_same_shape(const char *what, const View &view, const char *leading_name,

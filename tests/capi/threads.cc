@@ -448,65 +448,6 @@ TEST_CASE("threads: fork", "[threads]") {
 }
 #endif
 
-// Catches: working memory on the stack that grows with the kernels; hosts call from threads with
-// little of it.
-TEST_CASE("threads: a stack of 256 KiB is enough", "[threads]") {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  constexpr size_t stack_bytes = 4 << 20;  // sanitizers make frames larger
-#else
-  constexpr size_t stack_bytes = 256 << 10;
-#endif
-  struct Job {
-    std::vector<int32_t> statuses;
-    static void *run(void *pointer) {
-      Job &job = *static_cast<Job *>(pointer);
-      const auto note = [&](int32_t status) { job.statuses.push_back(status); };
-      const int64_t c = 200, plane = 36, n = 6, count = n * c * plane;
-      const std::vector<float> x = noise(static_cast<size_t>(count));
-      for (const bool channels_last : {false, true})
-        for (const int64_t step : {1, 2}) {  // 2: strided, packed by pieces
-          std::vector<float> memory[6];
-          for (auto &m : memory) m.assign(static_cast<size_t>(count * step), 0.5f);
-          for (size_t k = 0; k < x.size(); ++k) memory[0][k * static_cast<size_t>(step)] = x[k];
-          int64_t shape[4] = {n, c, 6, 6};
-          int64_t planes[4] = {c * plane * step, plane * step, 6 * step, step};
-          int64_t channels[4] = {c * plane * step, step, 6 * c * step, c * step};
-          bn2d_view views[6] = {};
-          for (int k = 0; k < 6; ++k) {
-            views[k].data = memory[k].data();
-            views[k].device_type = 1;
-            views[k].ndim = 4;
-            views[k].dtype_code = 2;
-            views[k].dtype_bits = 32;
-            views[k].dtype_lanes = 1;
-            views[k].shape = shape;
-            views[k].strides = channels_last ? channels : planes;
-          }
-          bn2d_module *module = nullptr;
-          bn2d_record *record = nullptr;
-          note(bn2d_module_create(c, nullptr, &module));
-          note(bn2d_module_set_num_threads(module, 1));
-          note(bn2d_forward(module, &views[0], &views[1], &record));
-          note(bn2d_backward(module, record, &views[2], &views[3], nullptr));
-          note(bn2d_double_backward(module, record, &views[2], &views[4], nullptr, nullptr,
-                                    &views[5], &views[3]));
-          bn2d_record_release(record);
-          bn2d_module_release(module);
-        }
-      return nullptr;
-    }
-  };
-  Job job;
-  pthread_attr_t attributes;
-  REQUIRE(pthread_attr_init(&attributes) == 0);
-  REQUIRE(pthread_attr_setstacksize(&attributes, stack_bytes) == 0);
-  pthread_t thread;
-  REQUIRE(pthread_create(&thread, &attributes, Job::run, &job) == 0);
-  REQUIRE(pthread_join(thread, nullptr) == 0);
-  pthread_attr_destroy(&attributes);
-  CHECK(job.statuses == std::vector<int32_t>(20, BN2D_OK));
-}
-
 TEST_CASE("threads: a thread limit of 1 computes on the calling thread", "[threads]") {
   // Catches a limit that is stored but not used: with a limit of 1 no second thread touches the
   // data. So much work that the workers of the test before, which take their time to fall asleep on

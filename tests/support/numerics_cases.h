@@ -16,8 +16,9 @@ inline std::vector<Case> every_case() {
   const Extents shapes[] = {{1, 1, 1, 2},  {9, 5, 1, 1},    {64, 33, 1, 1}, {4, 3, 2, 2},
                             {5, 19, 3, 3}, {2, 16, 7, 7},   {3, 2, 1, 61},  {1, 5, 17, 13},
                             {2, 40, 5, 9}, {2, 64, 14, 14}, {1, 2, 96, 101}};
-  const Activation activations[] = {
+  std::vector<Activation> activations = {
       no_activation, relu, {Activation::leaky, 0.25}, {Activation::leaky, -0.5}};
+  activations.insert(activations.end(), std::begin(pointwise), std::end(pointwise));
   std::vector<Case> cases;
   int turn = 0;
   for (const auto &[data, module] : dtypes) {
@@ -33,9 +34,9 @@ inline std::vector<Case> every_case() {
           // Numbers that have no divisor in common with the loops above, so that all meet all.
           c.mode = static_cast<Mode>(turn % 3);
           c.affine = static_cast<Affine>(turn / 3 % 5 % 3);
-          c.activation = activations[turn / 2 % 11 % 4];
+          c.activation = activations[static_cast<size_t>(turn / 2 % 11) % activations.size()];
           c.residual = turn / 5 % 13 % 2 == 0;
-          c.mask = turn % 17 % 2 == 0;
+          c.mask = turn % 17 % 2 == 0 && !c.activation.pointwise();
           c.plain = turn % 19 % 2 == 0;
           c.biased = turn % 5 == 0;
           c.eps = turn % 7 == 0 ? 0 : 1e-5;
