@@ -320,7 +320,7 @@ enum bn2d_flag {
  *     const bn2d_view x = {.data = memory, .device_type = BN2D_CPU, .ndim = 4, .dtype_code = 2,
  *                          .dtype_bits = 32, .dtype_lanes = 1, .shape = shape, .strides = strides};
  *
- * What has no H or W, as the output of a linear layer, has 1 for it: (N, C, 1, 1), (N, C, L, 1).
+ * A tensor without W, or without H and W, has 1 for them: (N, C, L, 1), (N, C, 1, 1).
  */
 typedef struct bn2d_view {
   void *data;             /**< Start of the memory; may be NULL where the tensor has no elements. */

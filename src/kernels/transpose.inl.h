@@ -118,9 +118,9 @@ HWY_INLINE void FetchFar(const Transposition &job, const T *lines, int64_t rows)
 //
 // Lines that are a multiple of 4 KiB apart share a set of L1, which holds 8 or 12. A line of floats
 // needs 16 such rows at once, and they push one another out before they are used up. So in the
-// caches only as many are read as a square has: group norm of (1,2048,7,7) with channels_last takes
-// 0.75 of the time in training, and so does a batch norm from channels_last to planes (AVX2, Zen
-// 3). From memory it would take 1.08. Of doubles 8 fill a line, and fit.
+// caches only as many are read as a square has: training of a group norm of (1,2048,7,7) with
+// channels_last takes 0.75 to 0.8 of the time, of a batch norm from channels_last to planes, too
+// (AVX2, Zen 3). From memory it would take 1.08. Of doubles 8 fill a line, and fit.
 //
 // Planes from memory are read as many at a time as a line has elements, while as many of the next
 // ones are fetched: copies of dy in planes for a channels_last x, backward of (32,256,28,28) takes
@@ -136,8 +136,8 @@ BN2D_KERNEL void TransposeColumns(const Transposition &job) {
   const bool fetches = job.packs && job.columns < step, fetches_far = job.packs && job.is_far,
              fetches_planes = !job.packs && job.is_far,
              is_line = job.packs && job.columns <= kLineOf<T>;
-  const bool shares_set =
-      job.packs && !job.is_far && kLineOf<T> > 8 && step % (4096 / sizeof(T)) == 0;
+  const bool shares_set = job.packs && !job.is_far && !job.streaming && kLineOf<T> > 8 &&
+                          step % (4096 / sizeof(T)) == 0;
   const int64_t at_once = is_line || shares_set ? kSquare<T> : kLineOf<T>,
                 ahead = is_line ? kLinesAhead : kAhead,
                 last_ahead = is_line ? job.rows - ahead : job.rows;

@@ -402,25 +402,7 @@ class ActivationOfCall {
   const Scratch side_;
 };
 
-}  // namespace
-
-namespace {
-
-void run_backwards_of(BackwardCall *calls, int count, const Driver &driver, const Ready *before);
-
-}  // namespace
-
-// Of each call the saved statistics may get low parts. They are those of a forward, which needs its
-// stack before the backward needs some. Compiled for size, as run_forwards().
-[[gnu::noinline, gnu::cold]] void run_backwards(BackwardCall *calls, int count,
-                                                const Driver &driver, const Ready *before) {
-  const LowPartOfMean mean(*calls, calls->needs_x());
-  if (mean.low()) calls->saved.mean_lo = mean.low();
-  run_backwards_of(calls, count, driver, before);
-}
-
-namespace {
-
+// As run_backwards(), where the saved means have their low parts.
 [[gnu::noinline, gnu::cold]] void run_backwards_of(BackwardCall *calls, int count,
                                                    const Driver &driver, const Ready *before) {
   BackwardCall &call = *calls;
@@ -467,6 +449,15 @@ namespace {
 }
 
 }  // namespace
+
+// Of each call the saved statistics may get low parts. They are those of a forward, which is done
+// before the backward takes its stack. Compiled for size, as run_forwards().
+[[gnu::noinline, gnu::cold]] void run_backwards(BackwardCall *calls, int count,
+                                                const Driver &driver, const Ready *before) {
+  const LowPartOfMean mean(*calls, calls->needs_x());
+  if (mean.low()) calls->saved.mean_lo = mean.low();
+  run_backwards_of(calls, count, driver, before);
+}
 
 void backward(BackwardCall *whole) {
   using C = BackwardCall;

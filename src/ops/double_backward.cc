@@ -196,16 +196,8 @@ class DoubleBackward : public AdditivePartial<kernels::SumsOf::double_backward> 
   const kernels::ChannelKernels &channel_ = kernels::active().channel;
 };
 
-void run_double_backwards_of(DoubleBackwardCall *calls, int count, const Driver &driver,
-                             const Ready *before);
-
-// As run_backwards().
-[[gnu::noinline]] void run_double_backwards(DoubleBackwardCall *calls, int count,
-                                            const Driver &driver, const Ready *before) {
-  const LowPartOfMean mean(*calls, true);
-  if (mean.low()) calls->saved.mean_lo = mean.low();
-  run_double_backwards_of(calls, count, driver, before);
-}
+void run_double_backwards(DoubleBackwardCall *calls, int count, const Driver &driver,
+                          const Ready *before);
 
 [[gnu::noinline]] void run_double_backwards_of(DoubleBackwardCall *calls, int count,
                                                const Driver &driver, const Ready *before) {
@@ -240,6 +232,14 @@ void run_double_backwards_of(DoubleBackwardCall *calls, int count, const Driver 
   const Ready ready = Ready::of(run, before);
   if (count == 1) return driver.run(ready);
   run_double_backwards(calls + 1, count - 1, driver, &ready);
+}
+
+// As run_backwards().
+[[gnu::noinline]] void run_double_backwards(DoubleBackwardCall *calls, int count,
+                                            const Driver &driver, const Ready *before) {
+  const LowPartOfMean mean(*calls, true);
+  if (mean.low()) calls->saved.mean_lo = mean.low();
+  run_double_backwards_of(calls, count, driver, before);
 }
 
 }  // namespace

@@ -157,8 +157,8 @@ struct BackwardCall : GradientCall {
   }
 };
 void check(const BackwardCall &call);
-// Both backwards leave in the call what they found out of it. (A copy would be a kilobyte of
-// stack.)
+// Both backwards change the call: what they find out of saved statistics is in memory that is gone
+// when they return. A copy would be a kilobyte of stack.
 void backward(BackwardCall *call);
 
 // dz and dbias are 0 unless the activation is curved.
