@@ -3,6 +3,7 @@
 // themselves (BN2D_FILE). One file a type, so that they compile side by side.
 #include "kernels/targets.h"
 //
+#include "kernels/halves_as_floats.h"
 #include "kernels/kernels.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -20,16 +21,40 @@
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
+extern const TypeKernels kernels_f32;
+
+// Half data on old CPUs pass as floats: kernels of their own would be 40 KB.
+template <class T>
+inline constexpr bool kPassesAsFloats = sizeof(T) == 2 && !kSpecialise;
+template <SumsOf kOf, class T>
+void SumsAsFloats(const SumsJob &job) {
+  sum_halves_as_floats(kOf, job, kernels_f32, LoadArray<T>);
+}
+template <MapOf kOf, class T>
+void MapAsFloats(const MapJob &job) {
+  map_halves_as_floats(kOf, job, kernels_f32, LoadArray<T>, StoreArray<T>);
+}
+
 template <SumsOf kOf, Layout kLayout>
 constexpr auto Sums() -> void (*)(const SumsJob &) {
   if constexpr (kLayout == Layout::channels && !kHasChannels) {
     return nullptr;
+  } else if constexpr (kPassesAsFloats<BN2D_ELEMENT>) {
+    return SumsAsFloats<kOf, BN2D_ELEMENT>;
   } else {
     return SumsOverBlock<kOf, BN2D_ELEMENT, kLayout>;
   }
 }
 template <MapOf kOf, Layout kLayout>
-constexpr auto kMap = Map<kOf, BN2D_ELEMENT, kLayout>();
+constexpr auto Maps() -> void (*)(const MapJob &) {
+  if constexpr (kLayout == Layout::planes && kPassesAsFloats<BN2D_ELEMENT>) {
+    return MapAsFloats<kOf, BN2D_ELEMENT>;
+  } else {
+    return Map<kOf, BN2D_ELEMENT, kLayout>();
+  }
+}
+template <MapOf kOf, Layout kLayout>
+constexpr auto kMap = Maps<kOf, kLayout>();
 
 extern const TypeKernels BN2D_TABLE;
 constexpr TypeKernels BN2D_TABLE = {
