@@ -145,11 +145,126 @@ HWY_INLINE void ForEachLane(const PartsOfRun &run, const F &f) {
   }
 }
 
-// Whether eight channels that are left have code of their own, without masks: blocks of 8, or 24
-// channels.
-// Backward of (8,64,28,28) takes 0.65 of the time, of (32,512,7,7) 0.73.
-template <class T, In kIn>
-inline constexpr bool kHasCodeForEight = kIn == In::runs &&std::is_same_v<T, float>;
+// Short rows of floats, which are one or two vectors (nChw8c and nChw16c), have code of their own:
+// what is known of a vector of channels stays in registers, while lanes follow one another. On a
+// CPU without AVX-512 (Zen 3) sums of backward of (8,256,14,14) in blocks of 8 take 0.6 of the
+// time, of (32,512,7,7) 0.56; in double, of (8,128,7,7), 0.55. Not of double backward, which is
+// seldom run.
+template <SumsOf kOf, class T, Act kAct, In kIn>
+inline constexpr bool kHasShortRows = kIn != In::pairs &&kOf != SumsOf::double_backward &&kAct !=
+                                      Act::sloped &&std::is_same_v<T, float>;
+
+// All parts of the vector of channels that begins with channel c.
+template <SumsOf kOf, class T, Act kAct, class D>
+HWY_INLINE void AddVector(D d, const PartsOfRun &run, int64_t c) {
+  constexpr int kTerms = sums_count(kOf), kElements = elements_of_part(kOf == SumsOf::forward);
+  constexpr int kSize = MaxLanes(D()), kHalf = kLanes * kTerms * kSize;
+  const SumsJob &job = run.job;
+  const int64_t bytes = c * static_cast<int64_t>(sizeof(T)), stride = job.accumulator_stride;
+  const WholeVector<D> whole;
+  const auto reader = ReaderOfChannels<kOf, T, kAct>(d, job, c, whole);
+  const Cursor start = run.from.plus({bytes, bytes, bytes, bytes});
+  const Element *elements = run.elements;
+  for (int part = 0; part < run.count; ++part, elements += kElements) {
+    const Part of = run.parts[part];
+    Cursor from = start, ahead = start.plus(of.later);
+    float *own = run.kept + of.half * kHalf;
+    const int64_t to_other = (1 - 2 * of.half) * kHalf;
+    double *sums = job.accumulators + run.lane * stride + c;
+    for (int lane = run.lane; lane < run.end_lane; ++lane) {
+      const auto element = [&](int k) BN2D_INLINED {
+        return HWY_LIKELY(lane < elements[k].lanes)
+                   ? reader.read(from, elements[k].offset, 0, whole)
+                   : Elements<Vec<D>>(Zero(d));
+      };
+      const auto two = [&](int k)
+                           BN2D_INLINED { return TermsOfTwo<kOf>(d, element(k), element(k + 1)); };
+      const auto add_kept = [&](Terms<kOf, D> &sum, const float *kept) BN2D_INLINED {
+        Repeat<kTerms, true>([&](int k) BN2D_INLINED {
+          sum.term[k] = Add(sum.term[k], LoadU(d, kept + k * kSize));
+        });
+      };
+      if (run.fetches)
+        Repeat<kElements, true>(
+            [&](int k) BN2D_INLINED { FetchElement<kOf, kAct>(ahead, elements[k].offset); });
+      Terms<kOf, D> sum = AddTerms(two(0), two(2));
+      if constexpr (kElements == 8) sum = AddTerms(sum, AddTerms(two(4), two(6)));
+      if (of.adds_own) add_kept(sum, own);
+      if (of.adds_other) add_kept(sum, own + to_other);
+      Repeat<kTerms, true>([&](int k) BN2D_INLINED {
+        if (!of.is_last) return StoreU(sum.term[k], d, own + k * kSize);
+        ForEachOfDoubles(d, sum.term[k], [&](int j, auto doubles) BN2D_INLINED {
+          double *const at = sums + k * kLanes * stride + j * kDoubles;
+          const auto lanes = whole.doubles(j);
+          lanes.store(Add(lanes.load(at), doubles), at);
+        });
+      });
+      from = from.plus(run.next_lane);
+      ahead = ahead.plus(run.next_lane);
+      own += kTerms * kSize;
+      sums += stride;
+    }
+  }
+}
+
+// The same in double, of kVectors vectors: all elements of a lane, then those of the next one.
+template <SumsOf kOf, class T, Act kAct, int kVectors, class D>
+HWY_INLINE void AddVectorsInDouble(D d, const PartsOfRun &run, int64_t c) {
+  constexpr int kTerms = sums_count(kOf), kSize = MaxLanes(D());
+  const SumsJob &job = run.job;
+  const int count = run.count * elements_of_part(kOf == SumsOf::forward);
+  const int64_t bytes = c * static_cast<int64_t>(sizeof(T)), stride = job.accumulator_stride;
+  const WholeVector<D> whole;
+  const auto first = ReaderOfChannels<kOf, T, kAct>(d, job, c, whole),
+             last = ReaderOfChannels<kOf, T, kAct>(d, job, c + (kVectors - 1) * kSize, whole);
+  Cursor from = run.from.plus({bytes, bytes, bytes, bytes});
+  double *memory = job.accumulators + run.lane * stride + c;
+  for (int lane = run.lane; lane < run.end_lane; ++lane) {
+    PlainSum<D> sums[kVectors][kTerms];
+    const auto for_each_sum = [&](const auto &f) BN2D_INLINED {
+      Repeat<kVectors * kTerms, true>([&](int i) BN2D_INLINED {
+        const int j = i / kTerms, k = i % kTerms;
+        f(memory + k * kLanes * stride + j * kSize, &sums[j][k]);
+      });
+    };
+    for_each_sum([&](const double *at, auto *sum) BN2D_INLINED { LoadSum(whole, at, 0, sum); });
+    for (int k = 0; k < count; ++k) {
+      if (lane >= run.elements[k].lanes) continue;
+      const Offsets &offset = run.elements[k].offset;
+      AddElements<kOf, In::doubles>(d, first.read(from, offset, 0, whole), first.pivot(), Zero(d),
+                                    sums[0]);
+      if constexpr (kVectors == 2)
+        AddElements<kOf, In::doubles>(d, last.read(from, offset, kSize, whole), last.pivot(),
+                                      Zero(d), sums[1]);
+    }
+    for_each_sum([&](double *at, auto *sum) BN2D_INLINED { StoreSum(whole, *sum, at, 0); });
+    from = from.plus(run.next_lane);
+    memory += stride;
+  }
+}
+
+// False: rows are not short.
+template <SumsOf kOf, class T, Act kAct, In kIn>
+HWY_INLINE bool AddShortRows(const PartsOfRun &run) {
+  const ElementTag<kIn> d;
+  constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(d));
+  const int64_t channels = run.job.channels, end = run.channel + channels;
+  if (channels != 8 && channels != 16) return false;
+  if constexpr (kIn == In::doubles) {
+    if constexpr (kSize == 8)
+      if (channels == 8) {
+        AddVectorsInDouble<kOf, T, kAct, 1>(d, run, run.channel);
+        return true;
+      }
+    for (int64_t c = run.channel; c < end; c += 2 * kSize)
+      AddVectorsInDouble<kOf, T, kAct, 2>(d, run, c);
+  } else if (kSize == 16 && channels == 8) {
+    AddVector<kOf, T, kAct>(CappedTag<float, 8>(), run, run.channel);
+  } else {
+    for (int64_t c = run.channel; c < end; c += kSize) AddVector<kOf, T, kAct>(d, run, c);
+  }
+  return true;
+}
 
 // All parts, for all channels, the last ones of which may be too few for whole vectors.
 template <SumsOf kOf, class T, Act kAct, In kIn>
@@ -157,17 +272,14 @@ HWY_INLINE void AddParts(const PartsOfRun &run) {
   const ElementTag<kIn> d;
   constexpr int64_t kSize = static_cast<int64_t>(MaxLanes(d));
   constexpr int kCount = kTogether<kOf, kIn>;
+  if constexpr (kHasShortRows<kOf, T, kAct, kIn>)
+    if (AddShortRows<kOf, T, kAct, kIn>(run)) return;
   const int64_t end = run.channel + run.channels, whole = end - run.channels % (kCount * kSize);
   ForEachLane<kOf, kIn>(run, [&](const LaneOfPart<kOf, kIn> &of) BN2D_INLINED {
     int64_t c = run.channel;
     for (; c < whole; c += kCount * kSize)
       AddChannels<kOf, T, kAct, kIn, kCount>(d, of, c, WholeVector<decltype(d)>());
     if constexpr (HWY_TARGET == HWY_AVX3) {
-      if constexpr (kHasCodeForEight<T, kIn>) {
-        const CappedTag<TFromD<decltype(d)>, 8> eight;
-        if (end - c == 8)
-          return AddChannels<kOf, T, kAct, kIn, 1>(eight, of, c, WholeVector<decltype(eight)>());
-      }
       for (; c < end; c += kSize) {
         const int64_t count = std::min(end - c, kSize);
         AddChannels<kOf, T, kAct, kIn, 1>(
