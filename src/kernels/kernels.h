@@ -31,6 +31,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "base/cache_line.h"
 #include "kernels/sample.h"
 #include "kernels/transpose.h"
 #include "tensor/dtype.h"
@@ -235,6 +236,17 @@ struct MapJob {
                                                   &MapJob::v, &MapJob::out, &MapJob::out2};
 };
 
+// Whether what a map writes is whole cache lines in each sample, for rows of channels that follow
+// one another. Where stores stream, a line that is written in parts costs a read.
+inline bool has_whole_lines(const MapJob &job, int64_t element_bytes) {
+  const Strided &out = job.out.data != nullptr ? job.out : job.out2;
+  const auto is_whole = [&](int64_t elements) {
+    return elements * element_bytes % kLineBytes == 0;
+  };
+  return reinterpret_cast<uintptr_t>(out.data) % kLineBytes == 0 && is_whole(out.sample) &&
+         is_whole(job.channels * job.length);
+}
+
 // The kernels of one SIMD target for one element type.
 struct TypeKernels {
   // Pivots for the sums of forward, in the arithmetic type, from three elements of each channel of
@@ -249,7 +261,10 @@ struct TypeKernels {
                  int64_t stride, const double *center_lo, Sums *sums);
   void (*map[kMapOps][kLayouts])(const MapJob &job);
   int32_t map_lanes;  // elements of a vector of maps over rows of channels
-  int32_t map_step;   // elements that a map over planes takes at a time
+  // Rows of so many channels that follow one another are mapped with their coefficients in
+  // registers, unless stores stream and lines are not whole (has_whole_lines). 0: none are.
+  int32_t map_block;
+  int32_t map_step;  // elements that a map over planes takes at a time
   // The side of an activation: `count` bits, 1 for positive, from and to elements +1 and -1. The
   // rest of a last byte is not read, and written as 0.
   void (*expand_mask)(const uint8_t *bits, int64_t count, void *elements);

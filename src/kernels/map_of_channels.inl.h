@@ -75,6 +75,27 @@ HWY_NOINLINE void MapPairsOfRows(const MapJob &job) {
   }
 }
 
+// Rows that are one vector each and follow one another: blocks of 8 channels (nChw8c) with AVX2.
+// Their coefficients stay in registers. On a CPU without AVX-512 (Zen 3) eval of (8,256,14,14)
+// takes 0.53 of the time, of (1,2048,7,7) 0.38, and where stores stream, of (32,256,28,28), 0.75.
+template <class T>
+inline constexpr int32_t kMapBlock =
+    HWY_TARGET == HWY_AVX2 && sizeof(T) == sizeof(float)
+        ? static_cast<int32_t>(MaxLanes(ScalableTag<Arithmetic<T>>()))
+        : 0;
+template <class T, class Body>
+HWY_NOINLINE void MapBlocks(const MapJob &job) {
+  const ScalableTag<Arithmetic<T>> d;
+  const RowCoefficients<Arithmetic<T>> c(job);
+  const int64_t end = job.length * job.channels, lines = end / kLineOf<T> * kLineOf<T>;
+  for (int64_t n = 0; n < job.samples; ++n) {
+    const Body body(job, 0, n, 0);
+    const ColumnCoefficients<decltype(d), Body> column(d, body, c, 0);
+    MapLines<T>(body, 0, lines, column, job.streaming, job.prefetch);
+    if (lines != end) MapVector<T>(d, body, lines, column, false);
+  }
+}
+
 template <class T, class Body>
 HWY_INLINE void MapOverChannels(const MapJob &job) {
   using A = Arithmetic<T>;
@@ -96,6 +117,11 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
     const bool is_whole = job.channels % static_cast<int64_t>(MaxLanes(d)) == 0;
     if (!is_short && is_whole && same_step && !streaming && job.prefetch == 0)
       return MapPairsOfRows<T, Body>(job);
+  }
+  if constexpr (kMapBlock<T> != 0 && Body::kHot) {
+    if (job.channels == kMapBlock<T> && step == kMapBlock<T> && same_step &&
+        (!streaming || has_whole_lines(job, sizeof(T))))
+      return MapBlocks<T, Body>(job);
   }
   const bool may_share =
       kMayShare && same_step && is_short && (!streaming || (kVectorIsLine && step == kLineOf<T>));

@@ -123,6 +123,7 @@ class LongRowMap {
              const MapJob &job, DType dtype, void *buffer)
       : map_(kernels.map_of(op, Layout::channels)),
         map_lanes_(kernels.map_lanes),
+        map_block_(kernels.map_block),
         map_step_(kernels.map_step),
         layout_(layout),
         job_(job),
@@ -157,9 +158,10 @@ class LongRowMap {
     return true;
   }
 
-  // A row: as many positions as fill whole cache lines, or all those of a small sample.
+  // A row: one position, or as many as fill whole cache lines, or all those of a small sample.
   bool map_pixels() {
     const int64_t c = job_.channels, line = kLineBytes / bytes_, step = line / std::gcd(line, c);
+    if (c == map_block_ && map_blocks()) return true;
     const bool fills_line = c * step == line, has_lines = fills_line && map_lanes_ == line;
     // Rows that are a vector and a line each are taken several at a time
     // (kernels/map_of_channels.inl.h). Longer ones gain nothing and have more coefficients to
@@ -172,8 +174,7 @@ class LongRowMap {
     // blocks of 16 takes 0.4 of the time, of floats (128,512,10,10) in blocks of 8 0.36.
     const int64_t positions = std::min(fit, std::max(job_.length / 4 / step, int64_t{1}) * step);
     if (c * positions > most_elements_) return false;
-    const bool one_stretch =
-        all_strided(job_, [&](const Strided &s) { return s.sample == c * job_.length; });
+    const bool one_stretch = is_one_stretch();
     const int64_t stretches = one_stretch ? 1 : job_.samples,
                   length = one_stretch ? job_.samples * job_.length : job_.length;
     // Samples that end in the middle of a line have heads and tails of single elements, so short
@@ -195,6 +196,22 @@ class LongRowMap {
     return true;
   }
 
+  // Rows as they are, for the kernel that keeps coefficients in registers (TypeKernels::map_block).
+  // Samples that follow one another are one. Shorter ones gain nothing: their coefficients would be
+  // loaded for few rows.
+  bool map_blocks() {
+    constexpr int64_t kFewestRows = 8;
+    MapJob blocks = job_;
+    if (is_one_stretch()) {
+      blocks.length *= blocks.samples;
+      blocks.samples = 1;
+    }
+    const bool may_stream = !blocks.streaming || kernels::has_whole_lines(blocks, bytes_);
+    if (blocks.length < kFewestRows || !may_stream) return false;
+    map_(blocks);
+    return true;
+  }
+
   // A row: all positions of a sample. 8 channels of 7x7 in blocks took 6 times as long without.
   bool map_samples() {
     constexpr int64_t kFewestSamples = 8;
@@ -203,6 +220,12 @@ class LongRowMap {
     set_coefficients(0, job_.channels, job_.length);
     map(0, 0, elements, job_.samples, [](const Strided &s) { return s.sample; });
     return true;
+  }
+
+  // Whether samples follow one another.
+  bool is_one_stretch() const {
+    return all_strided(job_,
+                       [&](const Strided &s) { return s.sample == job_.channels * job_.length; });
   }
 
   // Positions up to where a row of the output begins with a cache line; 0 also where none does.
@@ -233,7 +256,7 @@ class LongRowMap {
   }
 
   void (*map_)(const MapJob &job);
-  const int64_t map_lanes_, map_step_;
+  const int64_t map_lanes_, map_block_, map_step_;
   const Layout layout_;
   const MapJob &job_;
   const bool wide_;
