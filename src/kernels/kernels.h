@@ -55,7 +55,7 @@ inline constexpr int kMaxSums = 5;     // sums of one kernel
 struct Strided {
   void *data = nullptr;
   int64_t channel = 0, sample = 0, position = 0;
-  int64_t band = 0;  // from band to band (SumsJob)
+  int64_t band = 0;  // from band to band
 };
 
 enum class Layout {
@@ -221,6 +221,9 @@ struct ActivationJob {
 
 struct MapJob {
   int64_t channels = 0, samples = 0, length = 0;
+  // Bands of so many channels each, as in SumsJob, but those of a sample follow one another. More
+  // than one: only blocks of TypeKernels::map_block channels.
+  int64_t bands = 1;
   Strided x, g, side, v;  // forward: v is the residual z
   Strided out, out2;
   const void *coefficients = nullptr;  // coefficient k of channel c at [k*coefficient_stride + c]
@@ -236,15 +239,18 @@ struct MapJob {
                                                   &MapJob::v, &MapJob::out, &MapJob::out2};
 };
 
-// Whether what a map writes is whole cache lines in each sample, for rows of channels that follow
-// one another. Where stores stream, a line that is written in parts costs a read.
+// Whether what a map writes is whole cache lines, for rows of channels that follow one another:
+// those of a sample, or those of each band. Where stores stream, a line that is written in parts
+// costs a read.
 inline bool has_whole_lines(const MapJob &job, int64_t element_bytes) {
   const Strided &out = job.out.data != nullptr ? job.out : job.out2;
-  const auto is_whole = [&](int64_t elements) {
+  const int64_t in_band = job.channels * job.length;
+  const bool follow = job.bands == 1 || out.band == in_band;
+  const auto are_whole = [&](int64_t elements) {
     return elements * element_bytes % kLineBytes == 0;
   };
-  return reinterpret_cast<uintptr_t>(out.data) % kLineBytes == 0 && is_whole(out.sample) &&
-         is_whole(job.channels * job.length);
+  return reinterpret_cast<uintptr_t>(out.data) % kLineBytes == 0 && are_whole(out.sample) &&
+         (follow ? are_whole(job.bands * in_band) : are_whole(out.band) && are_whole(in_band));
 }
 
 // The kernels of one SIMD target for one element type.
@@ -262,7 +268,8 @@ struct TypeKernels {
   void (*map[kMapOps][kLayouts])(const MapJob &job);
   int32_t map_lanes;  // elements of a vector of maps over rows of channels
   // Rows of so many channels that follow one another are mapped with their coefficients in
-  // registers, unless stores stream and lines are not whole (has_whole_lines). 0: none are.
+  // registers, unless stores stream and lines are not whole (has_whole_lines). 0: none are. Not in
+  // double backward.
   int32_t map_block;
   int32_t map_step;  // elements that a map over planes takes at a time
   // The side of an activation: `count` bits, 1 for positive, from and to elements +1 and -1. The

@@ -88,12 +88,16 @@ HWY_NOINLINE void MapBlocks(const MapJob &job) {
   const ScalableTag<Arithmetic<T>> d;
   const RowCoefficients<Arithmetic<T>> c(job);
   const int64_t end = job.length * job.channels, lines = end / kLineOf<T> * kLineOf<T>;
-  for (int64_t n = 0; n < job.samples; ++n) {
-    const Body body(job, 0, n, 0);
-    const ColumnCoefficients<decltype(d), Body> column(d, body, c, 0);
-    MapLines<T>(body, 0, lines, column, job.streaming, job.prefetch);
-    if (lines != end) MapVector<T>(d, body, lines, column, false);
-  }
+  MapJob bands = job;
+  for (const auto tensor : MapJob::kTensors) (bands.*tensor).channel = (job.*tensor).band;
+  for (int64_t n = 0; n < job.samples; ++n)
+    for (int64_t band = 0; band < job.bands; ++band) {
+      const Body body(bands, band, n, 0);
+      const ColumnCoefficients<decltype(d), Body> column(d, body, c, band * job.channels);
+      MapLines<T>(body, 0, lines, column, job.streaming, job.prefetch);
+      // The next band may begin in the middle of this line.
+      if (lines != end) MapVector<T>(d, body, lines, column, job.streaming);
+    }
 }
 
 template <class T, class Body>
@@ -119,9 +123,9 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
       return MapPairsOfRows<T, Body>(job);
   }
   if constexpr (kMapBlock<T> != 0 && Body::kHot) {
-    if (job.channels == kMapBlock<T> && step == kMapBlock<T> && same_step &&
-        (!streaming || has_whole_lines(job, sizeof(T))))
-      return MapBlocks<T, Body>(job);
+    const bool are_blocks = job.channels == kMapBlock<T> && step == kMapBlock<T> && same_step &&
+                            (!streaming || has_whole_lines(job, sizeof(T)));
+    if (job.bands > 1 || are_blocks) return MapBlocks<T, Body>(job);
   }
   const bool may_share =
       kMayShare && same_step && is_short && (!streaming || (kVectorIsLine && step == kLineOf<T>));

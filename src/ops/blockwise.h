@@ -202,6 +202,10 @@ class Blockwise {
   // Blocks of a bundle.
   int64_t at_once() const { return at_once_; }
   int64_t map_step() const { return kernels_.map_step; }
+  // Whether maps take blocks of channels in the order of memory (map_bands), mostly.
+  bool maps_blocks() const {
+    return channel_block_ == kernels_.map_block && mode_ == Mode::channels && !is_pointwise();
+  }
 
   // What the sums read of a bundle of blocks of a group, packed, where its samples, or rows of a
   // plane, share lines of memory.
@@ -286,6 +290,11 @@ class Blockwise {
   }
   int64_t tensor_bytes() const { return size_.numel() * dtype_size(dtype_); }
   void set_activation(kernels::MapJob &job) const;
+  int64_t map_prefetch() const;
+  kernels::MapJob job_of_map(const Group &group, const Blocks::Block &block,
+                             const MapCoefficients &coefficients) const;
+  bool map_bands(kernels::MapOf op, const Group &group, const Blocks::Block &block,
+                 const MapCoefficients &coefficients, bool streaming) const;
   void map_regular(kernels::MapOf op, const Group &group, const Blocks::Block &block,
                    const MapCoefficients &coefficients, bool streaming, int64_t next_group,
                    void *buffer) const;
@@ -325,6 +334,8 @@ class Blockwise {
     return series.count() > 1 || (channel_block_ != 1 && group.channels > channel_block_);
   }
   bool has_bands_of_blocks(kernels::SumsOf op, const Group &group) const;
+  // tensors: so many of kTensors.
+  bool are_whole_blocks(const Group &group, int tensors) const;
   [[gnu::cold]] void set_staged(const Staged &staged, const Blocks::Block &block,
                                 kernels::SumsJob &job) const;
   template <class Job>

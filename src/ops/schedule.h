@@ -99,6 +99,7 @@ class Schedule {
     work.size = size_;
     work.channel_row = row_ == size_.c ? 0 : row_;
     work.channel_block = blockwise.channel_block();
+    work.maps_blocks = blockwise.maps_blocks();
     work.at_once = blockwise.at_once();
     work.together = together_;
     work.element_bytes = dtype_size(dtype);

@@ -304,7 +304,7 @@ Tiles make_tiles(const Work &work, int workers) {
     // Small planes of a block have many samples, which share its coefficients (ops/long_rows.h).
     constexpr int64_t kSmallPlaneOfBlock = 128, kFewestSamples = 8;
     const int64_t plane = work.size.plane(), elements = elements_of_tile(work, workers);
-    if (plane < kSmallPlaneOfBlock && work.size.n >= kFewestSamples) {
+    if (!work.maps_blocks && plane < kSmallPlaneOfBlock && work.size.n >= kFewestSamples) {
       tiles.channels = work.channel_block;
       tiles.positions = plane;
       tiles.samples = even_part(work.size.n, elements / (work.channel_block * plane), 1);

@@ -168,6 +168,7 @@ struct Work {
   int64_t channel_row = 0;
   int64_t together = 1;          // channels of a set (tensor/sets.h)
   int64_t channel_block = 1;     // where channels come in blocks: nChw16c has 16
+  bool maps_blocks = false;      // in the order of memory (Blockwise::map_bands)
   int64_t merged = 1;            // channels that are seen as one here (of_larger_planes)
   int64_t activation_bytes = 0;  // what the activation adds to the effort, for each element
   int64_t at_once = 1;    // blocks that are summed one after another, as they share lines of memory
