@@ -70,7 +70,7 @@ constexpr TypeKernels BN2D_TABLE = {
      {kMap<MapOf::double_backward, Layout::planes>,
       kMap<MapOf::double_backward, Layout::channels>}},
     static_cast<int32_t>(MaxLanes(ScalableTag<Arithmetic<BN2D_ELEMENT>>())),
-    kMapBlock<BN2D_ELEMENT>,
+    kMostOfBlock<BN2D_ELEMENT>,
     kParts<BN2D_ELEMENT, ScalableTag<Arithmetic<BN2D_ELEMENT>>> *static_cast<int32_t>(
         MaxLanes(ScalableTag<Arithmetic<BN2D_ELEMENT>>())),
     ExpandMask<BN2D_ELEMENT>,

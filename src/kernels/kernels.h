@@ -222,7 +222,7 @@ struct ActivationJob {
 struct MapJob {
   int64_t channels = 0, samples = 0, length = 0;
   // Bands of so many channels each, as in SumsJob, but those of a sample follow one another. More
-  // than one: only blocks of TypeKernels::map_block channels.
+  // than one: only of blocks (TypeKernels::maps_block).
   int64_t bands = 1;
   Strided x, g, side, v;  // forward: v is the residual z
   Strided out, out2;
@@ -267,10 +267,10 @@ struct TypeKernels {
                  int64_t stride, const double *center_lo, Sums *sums);
   void (*map[kMapOps][kLayouts])(const MapJob &job);
   int32_t map_lanes;  // elements of a vector of maps over rows of channels
-  // Rows of so many channels that follow one another are mapped with their coefficients in
-  // registers, unless stores stream and lines are not whole (has_whole_lines). 0: none are. Not in
-  // double backward.
-  int32_t map_block;
+  // Blocks of whole vectors up to so many channels, whose rows follow one another, are mapped with
+  // their coefficients in registers, unless stores stream and lines are not whole
+  // (has_whole_lines). 0: none are. Not in double backward.
+  int32_t most_of_block;
   int32_t map_step;  // elements that a map over planes takes at a time
   // The side of an activation: `count` bits, 1 for positive, from and to elements +1 and -1. The
   // rest of a last byte is not read, and written as 0.
@@ -285,6 +285,9 @@ struct TypeKernels {
   }
   auto map_of(MapOf op, Layout layout) const {
     return map[static_cast<int>(op)][static_cast<int>(layout)];
+  }
+  bool maps_block(int64_t channels_of_it) const {
+    return channels_of_it <= most_of_block && channels_of_it % map_lanes == 0;
   }
   bool has_channels() const { return map_of(MapOf::forward, Layout::channels) != nullptr; }
 };

@@ -204,7 +204,8 @@ class Blockwise {
   int64_t map_step() const { return kernels_.map_step; }
   // Whether maps take blocks of channels in the order of memory (map_bands), mostly.
   bool maps_blocks() const {
-    return channel_block_ == kernels_.map_block && mode_ == Mode::channels && !is_pointwise();
+    return channel_block_ != 1 && kernels_.maps_block(channel_block_) && mode_ == Mode::channels &&
+           !is_pointwise();
   }
 
   // What the sums read of a bundle of blocks of a group, packed, where its samples, or rows of a

@@ -123,8 +123,8 @@ class LongRowMap {
              const MapJob &job, DType dtype, void *buffer)
       : map_(kernels.map_of(op, Layout::channels)),
         map_lanes_(kernels.map_lanes),
-        map_block_(kernels.map_block),
         map_step_(kernels.map_step),
+        maps_block_(kernels.maps_block(job.channels)),
         layout_(layout),
         job_(job),
         wide_(dtype == DType::f64),
@@ -161,7 +161,7 @@ class LongRowMap {
   // A row: one position, or as many as fill whole cache lines, or all those of a small sample.
   bool map_pixels() {
     const int64_t c = job_.channels, line = kLineBytes / bytes_, step = line / std::gcd(line, c);
-    if (c == map_block_ && map_blocks()) return true;
+    if (maps_block_ && map_blocks()) return true;
     const bool fills_line = c * step == line, has_lines = fills_line && map_lanes_ == line;
     // Rows that are a vector and a line each are taken several at a time
     // (kernels/map_of_channels.inl.h). Longer ones gain nothing and have more coefficients to
@@ -196,9 +196,9 @@ class LongRowMap {
     return true;
   }
 
-  // Rows as they are, for the kernel that keeps coefficients in registers (TypeKernels::map_block).
-  // Samples that follow one another are one. Shorter ones gain nothing: their coefficients would be
-  // loaded for few rows.
+  // Rows as they are, for the kernel that keeps coefficients in registers
+  // (TypeKernels::maps_block). Samples that follow one another are one. Shorter ones gain nothing:
+  // their coefficients would be loaded for few rows.
   bool map_blocks() {
     constexpr int64_t kFewestRows = 8;
     MapJob blocks = job_;
@@ -256,7 +256,8 @@ class LongRowMap {
   }
 
   void (*map_)(const MapJob &job);
-  const int64_t map_lanes_, map_block_, map_step_;
+  const int64_t map_lanes_, map_step_;
+  const bool maps_block_;
   const Layout layout_;
   const MapJob &job_;
   const bool wide_;
