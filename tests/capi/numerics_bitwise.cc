@@ -4,24 +4,11 @@
 #include <oneapi/tbb/task_arena.h>
 
 #include "support/numerics_case.h"
+#include "support/streaming.h"
 
 namespace {
 
 using namespace numerics;
-
-// Sets the streaming threshold back when the test ends.
-class Streaming {
- public:
-  explicit Streaming(int64_t bytes) : before_(bn2d_get_streaming_threshold()) {
-    bn2d_set_streaming_threshold(bytes);
-  }
-  ~Streaming() { bn2d_set_streaming_threshold(before_); }
-  Streaming(const Streaming &) = delete;
-  Streaming &operator=(const Streaming &) = delete;
-
- private:
-  int64_t before_;
-};
 
 Values permuted(const Extents &e, const Values &values, const std::vector<int64_t> &order) {
   Values result(values.size());
