@@ -221,7 +221,7 @@ struct ActivationJob {
 
 struct MapJob {
   int64_t channels = 0, samples = 0, length = 0;
-  // Bands of so many channels each, as in SumsJob, but those of a sample follow one another. More
+  // Bands of so many channels each, as in SumsJob. More
   // than one: only of blocks (TypeKernels::maps_block).
   int64_t bands = 1;
   Strided x, g, side, v;  // forward: v is the residual z
@@ -249,7 +249,8 @@ inline bool has_whole_lines(const MapJob &job, int64_t element_bytes) {
   const auto are_whole = [&](int64_t elements) {
     return elements * element_bytes % kLineBytes == 0;
   };
-  return reinterpret_cast<uintptr_t>(out.data) % kLineBytes == 0 && are_whole(out.sample) &&
+  return reinterpret_cast<uintptr_t>(out.data) % kLineBytes == 0 &&
+         (job.samples == 1 || are_whole(out.sample)) &&
          (follow ? are_whole(job.bands * in_band) : are_whole(out.band) && are_whole(in_band));
 }
 

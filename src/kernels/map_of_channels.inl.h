@@ -105,18 +105,18 @@ HWY_NOINLINE void MapBlocks(const MapJob &job) {
       } else {
         static_assert(kRow == kLineOf<T>);
         const Column second(d, body, c, band * kRow + kWidth);
-        int64_t i = 0;
         if (!job.streaming && job.prefetch == 0) {
-          for (; i < end; i += kRow) {
+          for (int64_t i = 0; i < end; i += kRow) {
             MapVector<T>(d, body, i, first, false);
             MapVector<T>(d, body, i + kWidth, second, false);
           }
-        }
-        for (; i < end; i += kRow) {
-          for (int k = 0; k < Body::kReads; ++k)
-            Prefetch(reinterpret_cast<const char *>(body.reads(k) + i) + job.prefetch);
-          MapVector<T>(d, body, i, first, job.streaming);
-          MapVector<T>(d, body, i + kWidth, second, job.streaming);
+        } else {
+          for (int64_t i = 0; i < end; i += kRow) {
+            for (int k = 0; k < Body::kReads; ++k)
+              Prefetch(reinterpret_cast<const char *>(body.reads(k) + i) + job.prefetch);
+            MapVector<T>(d, body, i, first, job.streaming);
+            MapVector<T>(d, body, i + kWidth, second, job.streaming);
+          }
         }
       }
     }

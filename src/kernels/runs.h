@@ -137,6 +137,7 @@ void sum_over_planes(const SumsJob &job, int64_t element_bytes, void (*add)(cons
 //   ...
 //   row 7      2 2 2 2 2 2 2 2 3 3 3 3 3 3 3 3       3 3 3 3 3 3 3 3 3 3 3 3 3 3 3 3
 //
+// Short rows that follow one another are summed lane by lane in double, all elements of one first.
 // Forward reads one tensor, so a part has all rows of a half, or 4 rows of doubles.
 constexpr int elements_of_part(bool has_one_tensor) { return has_one_tensor ? 8 : 4; }
 struct Element {

@@ -202,11 +202,8 @@ class Blockwise {
   // Blocks of a bundle.
   int64_t at_once() const { return at_once_; }
   int64_t map_step() const { return kernels_.map_step; }
-  // Whether maps take blocks of channels in the order of memory (map_bands), mostly.
-  bool maps_blocks() const {
-    return channel_block_ != 1 && kernels_.maps_block(channel_block_) && mode_ == Mode::channels &&
-           !is_pointwise();
-  }
+  // Whether a map takes blocks of channels in the order of memory (map_bands).
+  bool maps_blocks(kernels::MapOf op, bool streaming) const;
 
   // What the sums read of a bundle of blocks of a group, packed, where its samples, or rows of a
   // plane, share lines of memory.
@@ -323,14 +320,14 @@ class Blockwise {
   // What a job of the sums or of a map reads.
   template <class Job>
   Job job_of(const Group &group, const Blocks::Block &block) const;
-  // The bands of a job of the sums (SumsJob), and the strides of a tensor in and between them: of a
+  // The bands of a job (SumsJob, MapJob), and the strides of a tensor in and between them: of a
   // series, of blocks of channels, or one band.
   struct Bands {
     int64_t channels, count, channel_stride, stride;
   };
   Bands bands_of(const View &view, const Group &group, const Blocks::Series &series) const;
-  // Of a part that accumulate() has made: it is larger than a block only where all blocks are a
-  // constant stride apart.
+  // Of a group that is larger than a block of channels only where all blocks are a constant stride
+  // apart.
   bool has_bands(const Group &group, const Blocks::Series &series) const {
     return series.count() > 1 || (channel_block_ != 1 && group.channels > channel_block_);
   }

@@ -124,7 +124,7 @@ class LongRowMap {
       : map_(kernels.map_of(op, Layout::channels)),
         map_lanes_(kernels.map_lanes),
         map_step_(kernels.map_step),
-        maps_block_(kernels.maps_block(job.channels)),
+        maps_block_(op != kernels::MapOf::double_backward && kernels.maps_block(job.channels)),
         layout_(layout),
         job_(job),
         wide_(dtype == DType::f64),
@@ -170,6 +170,8 @@ class LongRowMap {
     const int64_t enough = has_lines ? line : !job_.streaming ? 64 : 256;
     if (step == 1 && (c >= enough || !job_.streaming)) return false;
     const int64_t fit = step * std::max(enough / (c * step), int64_t{1});
+    // The following numbers for blocks of floats are those of AVX-512, or of AVX2 where stores
+    // stream and lines are not whole (map_blocks takes the others).
     // Of a short sample fewer, so that it has several rows: backward of halves (128,1024,7,7) in
     // blocks of 16 takes 0.4 of the time, of floats (128,512,10,10) in blocks of 8 0.36.
     const int64_t positions = std::min(fit, std::max(job_.length / 4 / step, int64_t{1}) * step);

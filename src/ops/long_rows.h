@@ -2,7 +2,8 @@
 // plane, a pixel or a sample does:
 //  - samples that follow one another are joined into one sample of more channels;
 //  - short planes, or short rows of channels, that follow one another become rows in which every
-//    element has coefficients of its own.
+//    element has coefficients of its own;
+//  - blocks of channels for which a kernel keeps coefficients in registers stay as they are.
 // The kernels are those for planes and for rows of channels; the results are the same bits.
 #pragma once
 #include "kernels/kernels.h"

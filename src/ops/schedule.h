@@ -99,7 +99,6 @@ class Schedule {
     work.size = size_;
     work.channel_row = row_ == size_.c ? 0 : row_;
     work.channel_block = blockwise.channel_block();
-    work.maps_blocks = blockwise.maps_blocks();
     work.at_once = blockwise.at_once();
     work.together = together_;
     work.element_bytes = dtype_size(dtype);
@@ -117,6 +116,7 @@ class Schedule {
       map_workers_ = useful_workers(work, machine);
       work.size = maps.sets().counted();
       work.order = maps.order();
+      work.maps_blocks = maps.maps_blocks(operation.map, may_stream && streams(work, machine));
       tiles_ = make_tiles(work, map_workers_);
       workers_ = std::max(workers_, map_workers_);
     }

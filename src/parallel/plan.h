@@ -13,7 +13,7 @@
 //   +--------+--------+--------+         rows of 16, of which each of 8 lanes has two
 //
 // A series is some blocks of one channel that kernels sum in one call (Blocks::Series), a band some
-// channels of such a call (kernels::SumsJob), a turn the planes that such a call sums before its
+// channels of a call (kernels::SumsJob, MapJob), a turn the planes that such a call sums before its
 // next step along the samples (kernels::Runs). A channel block is another thing than a block: the
 // 16 channels of nChw16c that lie side by side in memory.
 //
