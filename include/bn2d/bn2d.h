@@ -290,9 +290,9 @@ enum bn2d_flag {
  *  - ndim 5: blocks of b channels, as oneDNN has them (nChw16c, nChw8c). The shape is
  *    {N, C/b, H, W, b}, strides NULL or {C*H*W, H*W*b, W*b, b, 1}; channel c is number c%b of block
  *    c/b. So C is a multiple of b: channels that only pad the last block are not known here. Blocks
- *    take about as long as channels_last, with AVX-512 7x7 planes in blocks of 8 up to twice as
- * long
- *    (`bn2d_bench --filter '^blocked/' --threads 1`). A mask is that of (N, C, H, W). Since 1.3.
+ *    take about as long as channels_last; with AVX-512, 7x7 planes in blocks of 8 take up to twice
+ *    as long (`bn2d_bench --filter '^blocked/' --threads 1`). A mask is that of (N, C, H, W). Since
+ *    1.3.
  *  - any other positive strides work, too. As many times as long as NCHW or channels_last
  *    (`bn2d_bench --filter '^(permuted|border)/'`):
  *
