@@ -177,7 +177,7 @@ class Layers {
   std::vector<Tile> tiles_;
   Memory memory_;
   float *x_, *z_, *y_, *weight_;
-  Module module_;
+  Module module_{nullptr, bn2d_module_release};
   Statistics total_{nullptr, bn2d_statistics_release};
   std::vector<Statistics> parts_;
 };

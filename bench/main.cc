@@ -8,10 +8,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <optional>
 #include <regex>
 #include <stdexcept>
 
 #include "bn2d/bn2d.h"
+#include "library.h"
 #include "machine.h"
 #include "memory_checks.h"
 #include "options.h"
@@ -89,6 +91,9 @@ int run_all(const Options &options, int threads) {
       options.budget_seconds > 0 ? options.budget_seconds : default_budget(options);
   run.seed = options.seed;
   run.once = options.smoke;
+  std::optional<Library> other_build;
+  if (!options.other_build.empty())
+    run.other_build = &other_build.emplace(load_library(options.other_build));
   Report report = start_report(peers, run);
   print_header(report);
   run_rows(rows, peers, run, &report);

@@ -26,6 +26,9 @@ const char kUsage[] =
     "  --system-torch     the system's PyTorch, not the newer one that the build found (a process "
     "holds one)\n"
     "  --no-peers         bn2d and the limit alone\n"
+    "  --against PATH     another build of libbn2d, timed beside this one in every row that both "
+    "can "
+    "run\n"
     "  --list             names of the rows\n"
     "  --smoke            one sample of a few rows: does it run at all\n"
     "  --help             this text\n"
@@ -54,6 +57,7 @@ enum Flag {
   kNoPeers,
   kList,
   kSmoke,
+  kAgainst,
   kHelp,
   kMemoryChild
 };
@@ -67,6 +71,7 @@ const option kFlags[] = {{"quick", no_argument, nullptr, kQuick},
                          {"seed", required_argument, nullptr, kSeed},
                          {"system-torch", no_argument, nullptr, kSystemTorch},
                          {"no-peers", no_argument, nullptr, kNoPeers},
+                         {"against", required_argument, nullptr, kAgainst},
                          {"list", no_argument, nullptr, kList},
                          {"smoke", no_argument, nullptr, kSmoke},
                          {"help", no_argument, nullptr, kHelp},
@@ -107,6 +112,9 @@ void apply(int flag, const char *value, Options *options) {
       break;
     case kSmoke:
       options->smoke = true;
+      break;
+    case kAgainst:
+      options->other_build = value;
       break;
     case kHelp:
       options->help = true;

@@ -15,6 +15,7 @@ struct Options {
   unsigned seed = 1;          ///< of the order in which variants are timed
   bool system_torch =
       false;  ///< the system's PyTorch in place of a newer one: a process holds one of them
+  std::string other_build;      ///< a file of the library to time beside ours; empty: none
   std::string json_path;        ///< empty: results-<SIMD class>.json beside the program
   std::string svg_path;         ///< empty: none
   long memory_child_calls = 0;  ///< not 0: this is the child process of the memory checks

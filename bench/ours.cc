@@ -10,9 +10,7 @@
 
 namespace bench {
 
-void check(int32_t status) {
-  if (status != BN2D_OK) throw std::runtime_error(bn2d_last_error());
-}
+void check(int32_t status) { kLinked.check(status); }
 
 namespace {
 
@@ -78,9 +76,11 @@ double slope_of(Fuse fuse) { return fuse == Fuse::kClamp ? kClampBound : 0; }
 
 /// Everything one variant owns. Shared by the copies of its std::function.
 struct Contestant {
-  explicit Contestant(const Problem &problem)
-      : p(problem),
-        module(make_module(problem)),
+  Contestant(const Problem &problem, const Library &library)
+      : lib(library),
+        p(problem),
+        module(make_module(problem, library)),
+        record(nullptr, library.record_release),
         x(p, p.layouts.x, p.t.x),
         y(p, p.layouts.y, p.t.y),
         z(p, p.layouts.z, p.t.z),
@@ -95,36 +95,37 @@ struct Contestant {
     const Shape &s = p.shape;
     bn2d_module *m = module.get();
     if (statistics)
-      return bn2d_forward_with_statistics(m, statistics.get(), x.get(), z.get(),
-                                          activation_of(p.fuse), slope_of(p.fuse), y.get(), out);
+      return lib.forward_with_statistics(m, statistics.get(), x.get(), z.get(),
+                                         activation_of(p.fuse), slope_of(p.fuse), y.get(), out);
     if (flat() && p.dtype == DType::kF32)
-      return bn2d_forward_f32(m, static_cast<float *>(p.t.x), s.n, s.h, s.w,
-                              static_cast<float *>(p.t.y), out);
+      return lib.forward_f32(m, static_cast<float *>(p.t.x), s.n, s.h, s.w,
+                             static_cast<float *>(p.t.y), out);
     if (flat() && p.dtype == DType::kF64)
-      return bn2d_forward_f64(m, static_cast<double *>(p.t.x), s.n, s.h, s.w,
-                              static_cast<double *>(p.t.y), out);
-    if (p.fuse == Fuse::kNone) return bn2d_forward(m, x.get(), y.get(), out);
-    return bn2d_forward_act(m, x.get(), z.get(), activation_of(p.fuse), slope_of(p.fuse), y.get(),
-                            out);
+      return lib.forward_f64(m, static_cast<double *>(p.t.x), s.n, s.h, s.w,
+                             static_cast<double *>(p.t.y), out);
+    if (p.fuse == Fuse::kNone) return lib.forward(m, x.get(), y.get(), out);
+    return lib.forward_act(m, x.get(), z.get(), activation_of(p.fuse), slope_of(p.fuse), y.get(),
+                           out);
   }
 
   int32_t backward() {
     bn2d_module *m = module.get();
     if (flat() && p.dtype == DType::kF32)
-      return bn2d_backward_f32(m, record.get(), static_cast<float *>(p.t.dy),
-                               static_cast<float *>(p.t.dx));
+      return lib.backward_f32(m, record.get(), static_cast<float *>(p.t.dy),
+                              static_cast<float *>(p.t.dx));
     if (flat() && p.dtype == DType::kF64)
-      return bn2d_backward_f64(m, record.get(), static_cast<double *>(p.t.dy),
-                               static_cast<double *>(p.t.dx));
-    return bn2d_backward(m, record.get(), dy.get(), dx.get(), dz.get());
+      return lib.backward_f64(m, record.get(), static_cast<double *>(p.t.dy),
+                              static_cast<double *>(p.t.dx));
+    return lib.backward(m, record.get(), dy.get(), dx.get(), dz.get());
   }
 
   void make_record() {
     bn2d_record *out = nullptr;
-    check(forward(&out));
+    lib.check(forward(&out));
     record.reset(out);
   }
 
+  Library lib;
   Problem p;
   Module module;
   Record record;
@@ -132,12 +133,12 @@ struct Contestant {
   View x, y, z, dy, dx, dz;
 };
 
-void stop_gradient(bn2d_module *module, const char *name) {
+void stop_gradient(const Library &lib, bn2d_module *module, const char *name) {
   bn2d_tensor *tensor = nullptr;
-  check(bn2d_module_tensor_by_name(module, name, &tensor));
-  const int32_t status = bn2d_tensor_set_requires_grad(tensor, 0);
-  bn2d_tensor_release(tensor);
-  check(status);
+  lib.check(lib.module_tensor_by_name(module, name, &tensor));
+  const int32_t status = lib.tensor_set_requires_grad(tensor, 0);
+  lib.tensor_release(tensor);
+  lib.check(status);
 }
 
 Variant consumer_variant(const std::shared_ptr<Contestant> &ours, const std::string &name,
@@ -164,45 +165,44 @@ Problem tiny_problem() {
 
 }  // namespace
 
-Module make_module(const Problem &problem) {
+Module make_module(const Problem &problem, const Library &lib) {
   bn2d_options *options = nullptr;
-  check(bn2d_options_create(&options));
-  const std::unique_ptr<bn2d_options, void (*)(bn2d_options *)> guard(options,
-                                                                      bn2d_options_release);
-  check(bn2d_options_set_dtype(options, problem.dtype == DType::kF64 ? BN2D_F64 : BN2D_F32));
+  lib.check(lib.options_create(&options));
+  const std::unique_ptr<bn2d_options, void (*)(bn2d_options *)> guard(options, lib.options_release);
+  lib.check(lib.options_set_dtype(options, problem.dtype == DType::kF64 ? BN2D_F64 : BN2D_F32));
   bn2d_module *out = nullptr;
-  check(problem.groups == 0
-            ? bn2d_module_create(problem.shape.c, options, &out)
-            : bn2d_group_norm_create(problem.groups, problem.shape.c, options, &out));
-  Module module(out);
-  check(bn2d_module_train(out, has_batch_statistics(problem.op) ? 1 : 0));
+  lib.check(problem.groups == 0
+                ? lib.module_create(problem.shape.c, options, &out)
+                : lib.group_norm_create(problem.groups, problem.shape.c, options, &out));
+  Module module(out, lib.module_release);
+  lib.check(lib.module_train(out, has_batch_statistics(problem.op) ? 1 : 0));
   if (problem.op == Op::kFrozenDx) {
-    stop_gradient(out, "weight");
-    stop_gradient(out, "bias");
+    stop_gradient(lib, out, "weight");
+    stop_gradient(lib, out, "bias");
   }
   return module;
 }
 
-Variant ours(const Problem &problem, const std::string &name) {
-  const auto ours = std::make_shared<Contestant>(problem);
+Variant ours(const Problem &problem, const std::string &name, const Library &lib) {
+  const auto ours = std::make_shared<Contestant>(problem, lib);
   Variant variant;
   variant.name = name;
   if (is_backward(problem.op)) {
     ours->make_record();
-    variant.run = repeat([ours] { check(ours->backward()); });
+    variant.run = repeat([ours] { ours->lib.check(ours->backward()); });
   } else {
     if (problem.op == Op::kGiven) {
       bn2d_statistics *out = nullptr;
-      check(bn2d_statistics_create(problem.shape.c, &out));
-      ours->statistics.reset(out, bn2d_statistics_release);
-      check(bn2d_statistics_accumulate(out, ours->x.get()));
+      lib.check(lib.statistics_create(problem.shape.c, &out));
+      ours->statistics.reset(out, lib.statistics_release);
+      lib.check(lib.statistics_accumulate(out, ours->x.get()));
     }
-    variant.run = repeat([ours] { check(ours->forward(nullptr)); });
+    variant.run = repeat([ours] { ours->lib.check(ours->forward(nullptr)); });
   }
   return variant;
 }
 
-Variant ours_gradients(const Problem &problem, const std::string &name) {
+Variant ours_gradients(const Problem &problem, const std::string &name, const Library &lib) {
   struct State {
     View x, dy, y;
     std::vector<double> mean, invstd;
@@ -214,23 +214,23 @@ Variant ours_gradients(const Problem &problem, const std::string &name) {
                                     View(problem, problem.layouts.y, problem.t.y),
                                     std::vector<double>(channels), std::vector<double>(channels)});
   const int32_t dtype = problem.dtype == DType::kF64 ? BN2D_F64 : BN2D_F32;
-  check(bn2d_batch_norm_forward(state->x.get(), nullptr, state->y.get(), dtype, nullptr, nullptr,
-                                nullptr, nullptr, 1, 0, kEps, 0, BN2D_ACT_NONE, 0, nullptr,
-                                state->mean.data(), state->invstd.data()));
+  lib.check(lib.batch_norm_forward(state->x.get(), nullptr, state->y.get(), dtype, nullptr, nullptr,
+                                   nullptr, nullptr, 1, 0, kEps, 0, BN2D_ACT_NONE, 0, nullptr,
+                                   state->mean.data(), state->invstd.data()));
   char *const dweight = static_cast<char *>(problem.output());
   void *const dbias = dweight + problem.shape.c * static_cast<int64_t>(element_size(problem.dtype));
   Variant variant;
   variant.name = name;
   variant.run = repeat([=] {
-    check(bn2d_batch_norm_backward(state->x.get(), state->dy.get(), nullptr, nullptr, dtype,
-                                   nullptr, state->mean.data(), state->invstd.data(), 1,
-                                   BN2D_ACT_NONE, 0, 0, nullptr, nullptr, dweight, dbias));
+    lib.check(lib.batch_norm_backward(state->x.get(), state->dy.get(), nullptr, nullptr, dtype,
+                                      nullptr, state->mean.data(), state->invstd.data(), 1,
+                                      BN2D_ACT_NONE, 0, 0, nullptr, nullptr, dweight, dbias));
   });
   return variant;
 }
 
-Variant ours_recording(const Problem &problem, const std::string &name) {
-  const auto ours = std::make_shared<Contestant>(problem);
+Variant ours_recording(const Problem &problem, const std::string &name, const Library &lib) {
+  const auto ours = std::make_shared<Contestant>(problem, lib);
   Variant variant;
   variant.name = name;
   variant.run = repeat([ours] { ours->make_record(); });
@@ -238,7 +238,7 @@ Variant ours_recording(const Problem &problem, const std::string &name) {
 }
 
 std::vector<Variant> ours_with_consumer(const Problem &problem) {
-  const auto ours = std::make_shared<Contestant>(problem);
+  const auto ours = std::make_shared<Contestant>(problem, kLinked);
   return {consumer_variant(ours, kOurs, -1), consumer_variant(ours, kOursStreaming, 0),
           consumer_variant(ours, kOursOrdinary, std::numeric_limits<int64_t>::max())};
 }

@@ -8,35 +8,31 @@
 #include <string>
 #include <vector>
 
-#include "bn2d/bn2d.h"
+#include "library.h"
 #include "problem.h"
 #include "variant.h"
 
 namespace bench {
 
-/// Throws with bn2d's message unless the status is BN2D_OK.
+/// Throws with the message of the linked build unless the status is BN2D_OK.
 void check(int32_t status);
 
-struct ModuleRelease {
-  void operator()(bn2d_module *module) const { bn2d_module_release(module); }
-};
-struct RecordRelease {
-  void operator()(bn2d_record *record) const { bn2d_record_release(record); }
-};
-using Module = std::unique_ptr<bn2d_module, ModuleRelease>;
-using Record = std::unique_ptr<bn2d_record, RecordRelease>;
+using Module = std::unique_ptr<bn2d_module, decltype(&bn2d_module_release)>;
+using Record = std::unique_ptr<bn2d_record, decltype(&bn2d_record_release)>;
 
 /// A module for the problem: f64 for f64 data, else f32 (so f16 and bf16 are mixed), in the mode of
 /// the operation.
-Module make_module(const Problem &problem);
+Module make_module(const Problem &problem, const Library &library = kLinked);
 
 /// The operation itself.
-Variant ours(const Problem &problem, const std::string &name);
+Variant ours(const Problem &problem, const std::string &name, const Library &library = kLinked);
 /// The gradients of weight and bias, into problem.output(). Without a module: nothing is added to
 /// from call to call.
-Variant ours_gradients(const Problem &problem, const std::string &name);
+Variant ours_gradients(const Problem &problem, const std::string &name,
+                       const Library &library = kLinked);
 /// Training forward that leaves a record, and its release.
-Variant ours_recording(const Problem &problem, const std::string &name);
+Variant ours_recording(const Problem &problem, const std::string &name,
+                       const Library &library = kLinked);
 
 /// Forward with a given streaming threshold (see bn2d_set_streaming_threshold), then one read of y.
 std::vector<Variant> ours_with_consumer(const Problem &problem);
@@ -46,6 +42,8 @@ Variant ours_getter(const std::string &name);
 Variant ours_empty_forward(const std::string &name);
 
 constexpr const char *kOurs = "bn2d";
+constexpr const char *kOursOther = "bn2d, other build";
+constexpr const char *kSameResults = "same results";  // the note of another build, at best
 constexpr const char *kOursEval = "bn2d, eval mode";
 constexpr const char *kOursTwin = "bn2d, many channels";
 constexpr const char *kOursBest = "bn2d, best description";

@@ -85,9 +85,22 @@ Variant call_variant(const Row &row) {
   return row.name == "call/getter" ? ours_getter(kOurs) : ours_empty_forward(kOurs);
 }
 
-Variant our_variant(const Row &row, const Problem &problem) {
-  if (row.record) return ours_recording(problem, kOurs);
-  return row.op == Op::kGradients ? ours_gradients(problem, kOurs) : ours(problem, kOurs);
+Variant our_variant(const Row &row, const Problem &problem, const char *name,
+                    const Library &library) {
+  if (row.record) return ours_recording(problem, name, library);
+  return row.op == Op::kGradients ? ours_gradients(problem, name, library)
+                                  : ours(problem, name, library);
+}
+
+/// The same call of another build. Its note says whether the bits are those of ours, where a call
+/// has a result.
+Variant other_variant(const Row &row, const Problem &problem, const Variant &ours,
+                      const Library &library) {
+  Variant other = our_variant(row, problem, kOursOther, library);
+  if (row.record || problem.shape.size() == 0) return other;
+  const double difference = largest_difference(result_of(other, problem), result_of(ours, problem));
+  other.note = difference == 0 ? kSameResults : difference_text(difference);
+  return other;
 }
 
 void append(std::vector<Variant> *to, std::vector<Variant> more) {
@@ -111,10 +124,11 @@ Problem changed(Problem problem, Op op, Fuse fuse) {
 /// The contestants of a row. `twin` is the problem of the twin, with memory, for the rows that have
 /// one.
 std::vector<Variant> contestants(const Row &row, const Problem &problem, const Problem &twin,
-                                 const std::vector<LoadedPeer> &peers) {
+                                 const std::vector<LoadedPeer> &peers, const Library *other_build) {
   if (row.group == Group::kCall) return {call_variant(row)};
   if (row.group == Group::kConsumer) return ours_with_consumer(problem);
-  std::vector<Variant> all{our_variant(row, problem)};
+  std::vector<Variant> all{our_variant(row, problem, kOurs, kLinked)};
+  if (other_build) all.push_back(other_variant(row, problem, all.front(), *other_build));
   if (row.group == Group::kExtreme) {
     all.push_back(ours(twin, kOursInRange));
     return all;
@@ -167,7 +181,8 @@ RowResult run_row(const Row &row, const std::vector<LoadedPeer> &peers, const Ru
       memory.provide(&problem, row.group == Group::kMisaligned ? 16 : 0);
     if (row.group == Group::kFewChannels || row.group == Group::kExtreme) memory.provide(&twin, 0);
     if (twin_shares_memory(row.group)) twin.t = problem.t;
-    const std::vector<Variant> variants = contestants(row, problem, twin, peers);
+    const std::vector<Variant> variants =
+        contestants(row, problem, twin, peers, options.other_build);
     result.timings = time_alternately(variants, timer_options(row, peers, options));
   } catch (const std::exception &e) {
     result.error = e.what();

@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "library.h"
 #include "peers.h"
 #include "result.h"
 
@@ -13,8 +14,9 @@ namespace bench {
 struct RunOptions {
   int threads = 1;
   double budget_seconds = 2;
-  unsigned seed = 1;  ///< of the order in which variants are timed
-  bool once = false;  ///< one sample only (--smoke)
+  unsigned seed = 1;                     ///< of the order in which variants are timed
+  bool once = false;                     ///< one sample only (--smoke)
+  const Library *other_build = nullptr;  ///< timed beside ours; null: none
 };
 
 /// Never throws: what goes wrong is in RowResult::error.

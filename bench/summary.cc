@@ -7,6 +7,7 @@
 #include <optional>
 #include <tuple>
 
+#include "ours.h"
 #include "targets.h"
 #include "two_passes.h"
 
@@ -26,6 +27,8 @@ void add(const RowResult &result, Ratios *ratios) {
     ratios->two_passes.push_back(median_ratio(*two, *result.limit()));
     ratios->ours_over_two.push_back(1 / result.over_ours(*two));
   }
+  if (const Timing *other = result.find(kOursOther))
+    ratios->others[other->name].push_back(result.over_ours(*other));
   for (const Timing *peer : result.peers())
     ratios->others[peer->name].push_back(result.over_ours(*peer));
 }
