@@ -233,7 +233,10 @@ struct MapJob {
   double bound = HUGE_VAL;  // forward: of y
   // Write past the caches; needs streaming_fence() before another thread reads.
   bool streaming = false;
-  int64_t prefetch = 0;  // bytes ahead of what is read to fetch into L2 meanwhile
+  // Bytes ahead of what is read to fetch into L2 meanwhile. Of kIntoL1 bytes into L1, where stores
+  // stream.
+  int64_t prefetch = 0;
+  static constexpr int64_t kIntoL1 = 4096;
 
   static constexpr Strided MapJob::*kTensors[] = {&MapJob::x, &MapJob::g,   &MapJob::side,
                                                   &MapJob::v, &MapJob::out, &MapJob::out2};

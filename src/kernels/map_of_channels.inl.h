@@ -99,7 +99,7 @@ HWY_NOINLINE void MapBlocks(const MapJob &job) {
       using Column = ColumnCoefficients<decltype(d), Body>;
       const Column first(d, body, c, band * kRow);
       if constexpr (kVectors == 1) {
-        MapLines<T>(body, 0, lines, first, job.streaming, job.prefetch);
+        MapLines<T, true>(body, 0, lines, first, job.streaming, job.prefetch);
         // The next band may begin in the middle of this line.
         if (lines != end) MapVector<T>(d, body, lines, first, job.streaming);
       } else {
@@ -112,8 +112,7 @@ HWY_NOINLINE void MapBlocks(const MapJob &job) {
           }
         } else {
           for (int64_t i = 0; i < end; i += kRow) {
-            for (int k = 0; k < Body::kReads; ++k)
-              Prefetch(reinterpret_cast<const char *>(body.reads(k) + i) + job.prefetch);
+            PrefetchAhead<true>(body, i, job.prefetch);
             MapVector<T>(d, body, i, first, job.streaming);
             MapVector<T>(d, body, i + kWidth, second, job.streaming);
           }

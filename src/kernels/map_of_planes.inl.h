@@ -78,9 +78,9 @@ HWY_INLINE void MapAdjacentPlanes(const Body &body, int64_t count, int64_t lengt
       if constexpr (Body::kHot) {
         const int64_t stop = end - (end - i) % kLineOf<T>;
         if (streaming) {
-          MapLines<T>(body, i, stop, now, true, prefetch);
+          MapLines<T, true>(body, i, stop, now, true, prefetch);
         } else {
-          MapLines<T>(body, i, stop, now, false, prefetch);
+          MapLines<T, false>(body, i, stop, now, false, prefetch);
         }
         i = stop;
       }

@@ -11,6 +11,7 @@
 
 #include "kernels/elements.inl.h"
 #include "kernels/highway.inl.h"
+#include "kernels/kernels.h"
 #include "kernels/lines.inl.h"
 #include "kernels/specialise.inl.h"
 
@@ -46,8 +47,22 @@ template <class T, class Body, class C, class D>
 inline constexpr int64_t kStepOf = static_cast<int64_t>(MaxLanes(D())) *
                                    (kInParts<T, Body, C, D> ? 2 : 1);
 
+// What a body reads from element i on, `bytes` later (MapJob::prefetch). kStreaming: whether stores
+// may stream.
+template <bool kStreaming, class Body>
+HWY_INLINE void PrefetchAhead(const Body &body, int64_t i, int64_t bytes) {
+  const auto ahead = [&](int k) {
+    return reinterpret_cast<const char *>(body.reads(k) + i) + bytes;
+  };
+  if (kStreaming && bytes == MapJob::kIntoL1) {
+    for (int k = 0; k < Body::kReads; ++k) PrefetchIntoL1(ahead(k));
+  } else if (bytes != 0) {
+    for (int k = 0; k < Body::kReads; ++k) Prefetch(ahead(k));
+  }
+}
+
 // Elements [i, stop) of a row, a cache line at a time.
-template <class T, class Body, class C>
+template <class T, bool kStreaming, class Body, class C>
 HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, bool streaming,
                          int64_t prefetch) {
   using D = ScalableTag<Arithmetic<T>>;
@@ -55,8 +70,7 @@ HWY_INLINE void MapLines(const Body &body, int64_t i, int64_t stop, const C &c, 
   constexpr int64_t kStep = kStepOf<T, Body, C, D>;
   constexpr int64_t kSteps = std::max(kLineOf<T> / kStep, int64_t{1});
   for (; i < stop; i += kSteps * kStep) {
-    for (int k = 0; prefetch != 0 && k < Body::kReads; ++k)
-      Prefetch(reinterpret_cast<const char *>(body.reads(k) + i) + prefetch);
+    PrefetchAhead<kStreaming>(body, i, prefetch);
     if constexpr (kSteps <= 2) {
       MapVector<T>(d, body, i, c, streaming);
       if constexpr (kSteps == 2) MapVector<T>(d, body, i + kStep, c, streaming);
