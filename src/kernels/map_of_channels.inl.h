@@ -8,6 +8,7 @@
 #endif
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/elements.inl.h"
 #include "kernels/highway.inl.h"
@@ -50,17 +51,26 @@ inline bool HasSameSteps(const MapJob &job) {
   return same;
 }
 
-// Rows in pairs, which share what is loaded of the coefficients: with AVX2 the loads of 4 or 6 of
-// them take longer than those of the elements. On a CPU without AVX-512 (Zen 3), from the caches,
-// eval of (1,512,28,28) takes 0.6 of the time, training and backward 0.8; of (1,2048,7,7) eval
-// takes 0.77, training and backward 0.9. Eight rows would take 1.5 where they are 4 KiB apart, and
-// so share a set of L1. Not of doubles, which gain nothing; backward of halves and through an
-// activation would be 3 KB. A function of its own: inlined, it took registers from the loop over
-// short rows, and eval of (1,128,28,28) took 1.2 times as long.
+// Rows in pairs, which share what is loaded of the coefficients: the loads of 4 or 6 of them take
+// longer than those of the elements. Of the time row by row, from the caches:
+//                            eval        training    backward
+//   AVX2 (Zen 3)
+//     (1,512,28,28)          0.6         0.8         0.8
+//     (1,2048,7,7)           0.77        0.9         0.9
+//   AVX-512 (Zen 4, whose L1 has 32 KiB)
+//     (1024,512,1,1)         0.69        0.82        0.9
+//     (32,512,3,3)           0.66        0.93        1.0
+//     channels_last, batch 1 0.87        0.94        0.96
+// Eight rows would take 1.5 where they are 4 KiB apart, and so share a set of L1; two take 1.1
+// there in backward on two threads with AVX-512, (256,256,2,2). Not of doubles, which gain nothing;
+// backward of halves and through an activation would be 3 KB, and halves with AVX-512 2 KB. A
+// function of its own: inlined, it took registers from the loop over short rows, and eval of
+// (1,128,28,28) took 1.2 times as long.
 template <class T, class Body>
-inline constexpr bool kMapsPairs = HWY_TARGET == HWY_AVX2 &&
-                                   ((sizeof(T) <= sizeof(float) && Body::kCoefficients == 4) ||
-                                    (sizeof(T) == sizeof(float) && Body::kCoefficients == 6));
+inline constexpr bool kMapsPairs = (HWY_TARGET == HWY_AVX2 && sizeof(T) <= sizeof(float) &&
+                                    Body::kCoefficients == 4) ||
+                                   ((HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3) &&
+                                    std::is_same_v<T, float> && Body::kCoefficients <= 6);
 template <class T, class Body>
 HWY_NOINLINE void MapPairsOfRows(const MapJob &job) {
   const ScalableTag<Arithmetic<T>> d;
