@@ -107,9 +107,11 @@ class Layers {
     convolve_with_statistics();
     const std::vector<double> found = sample(y_, DType::kF32, size);
     double largest = 0;
-    for (std::size_t i = 0; i < found.size(); ++i)
-      if (!(std::fabs(found[i] - expected[i]) <= largest))  // a NaN counts
-        largest = std::fabs(found[i] - expected[i]);
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      const double difference = std::fabs(found[i] - expected[i]);
+      if (std::isnan(difference)) return difference;
+      largest = std::max(largest, difference);
+    }
     return largest;
   }
 

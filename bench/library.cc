@@ -2,7 +2,9 @@
 #include "library.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <stdexcept>
 
@@ -12,13 +14,13 @@ namespace {
 template <typename Function>
 void find(void *handle, const char *name, Function *function) {
   *function = reinterpret_cast<Function>(dlsym(handle, name));
-  if (!*function) throw std::runtime_error(dlerror());
+  if (!*function) throw std::invalid_argument(dlerror());
 }
 
-/// The loader takes a name without a slash for one to search for, and it would find ours.
+/// The loader searches for a name without a slash, and it would find ours.
 std::string absolute(const std::string &path) {
   char *const found = realpath(path.c_str(), nullptr);
-  if (!found) throw std::runtime_error("no such file: " + path);
+  if (!found) throw std::invalid_argument(path + ": " + strerror(errno));
   const std::string result = found;
   free(found);
   return result;
@@ -32,20 +34,20 @@ void Library::check(int32_t status) const {
 
 const Library kLinked = {
 #define X(name) &bn2d_##name,
-    BN2D_BENCH_FUNCTIONS(X)
+#include "library.inc"
 #undef X
 };
 
 Library load_library(const std::string &path) {
   void *const handle = dlopen(absolute(path).c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!handle) throw std::runtime_error(dlerror());
+  if (!handle) throw std::invalid_argument(dlerror());
   Library library;
 #define X(name) find(handle, "bn2d_" #name, &library.name);
-  BN2D_BENCH_FUNCTIONS(X)
+#include "library.inc"
 #undef X
   // The loader keeps one copy of a file: against itself, a build would be timed twice.
   if (library.forward == kLinked.forward)
-    throw std::runtime_error(path + " is the build that this program is linked to");
+    throw std::invalid_argument(path + " is the build that this program is linked to");
   return library;
 }
 

@@ -65,7 +65,8 @@ Report start_report(const std::vector<LoadedPeer> &peers, const RunOptions &run)
 }
 
 void write_files(const Options &options, const Report &report, const std::string &folder) {
-  const bool by_default = !options.smoke;
+  // The results of a comparison are not those that a table is made of.
+  const bool by_default = !options.smoke && options.other_build.empty();
   const std::string json = options.json_path.empty() && by_default
                                ? folder + "/results-" + simd_class() + ".json"
                                : options.json_path;
@@ -82,6 +83,8 @@ int run_all(const Options &options, int threads) {
   const std::vector<Row> rows = chosen_rows(options);
   if (rows.empty()) throw std::invalid_argument("no row matches");
   const std::string folder = program_folder();
+  std::optional<Library> other_build;
+  if (!options.other_build.empty()) other_build = load_library(options.other_build);
   const std::vector<LoadedPeer> peers = options.no_peers
                                             ? std::vector<LoadedPeer>()
                                             : load_peers(folder, threads, options.system_torch);
@@ -91,10 +94,11 @@ int run_all(const Options &options, int threads) {
       options.budget_seconds > 0 ? options.budget_seconds : default_budget(options);
   run.seed = options.seed;
   run.once = options.smoke;
-  std::optional<Library> other_build;
-  if (!options.other_build.empty())
-    run.other_build = &other_build.emplace(load_library(options.other_build));
+  if (other_build) run.other_build = &*other_build;
   Report report = start_report(peers, run);
+  if (other_build)
+    report.peers.push_back("another build of bn2d: " + options.other_build + ", " +
+                           other_build->version_string());
   print_header(report);
   run_rows(rows, peers, run, &report);
   if (options.filter.empty()) {

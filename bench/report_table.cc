@@ -46,7 +46,8 @@ std::string others_text(const RowResult &result) {
     std::snprintf(part, sizeof part, "%s%s %.2fx", text.empty() ? "" : ", ", t.name.c_str(),
                   result.over_ours(t));
     text += part;
-    if (t.name == kOursOther && t.note != kSameResults) text += " (" + t.note + ")";
+    if (t.name == kOursOther && !t.note.empty() && t.note != kSameResults)
+      text += " (" + t.note + ")";
   }
   return text;
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 
 #include "limit.h"
@@ -29,7 +30,8 @@ double largest_difference(const std::vector<double> &a, const std::vector<double
   double largest = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
     const double difference = std::fabs(a[i] - b[i]) / std::max(1.0, std::fabs(b[i]));
-    if (!(difference <= largest)) largest = difference;  // a NaN counts
+    if (std::isnan(difference)) return difference;
+    largest = std::max(largest, difference);
   }
   return largest;
 }
@@ -92,15 +94,24 @@ Variant our_variant(const Row &row, const Problem &problem, const char *name,
                                   : ours(problem, name, library);
 }
 
-/// The same call of another build. Its note says whether the bits are those of ours, where a call
-/// has a result.
+bool are_same_bits(const std::vector<double> &a, const std::vector<double> &b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
+}
+
+/// The same call of another build; it may lack what the row is about. Its note says whether the
+/// bits of its result are ours, where a call has one.
 Variant other_variant(const Row &row, const Problem &problem, const Variant &ours,
                       const Library &library) {
-  Variant other = our_variant(row, problem, kOursOther, library);
-  if (row.record || problem.shape.size() == 0) return other;
-  const double difference = largest_difference(result_of(other, problem), result_of(ours, problem));
-  other.note = difference == 0 ? kSameResults : difference_text(difference);
-  return other;
+  try {
+    Variant other = our_variant(row, problem, kOursOther, library);
+    if (row.record || problem.shape.size() == 0) return other;
+    const std::vector<double> theirs = result_of(other, problem), own = result_of(ours, problem);
+    other.note = are_same_bits(theirs, own) ? kSameResults
+                                            : difference_text(largest_difference(theirs, own));
+    return other;
+  } catch (const std::exception &e) {
+    return missing(kOursOther, e.what());
+  }
 }
 
 void append(std::vector<Variant> *to, std::vector<Variant> more) {

@@ -233,10 +233,10 @@ struct MapJob {
   double bound = HUGE_VAL;  // forward: of y
   // Write past the caches; needs streaming_fence() before another thread reads.
   bool streaming = false;
-  // Bytes ahead of what is read to fetch into L2 meanwhile. Of kIntoL1 bytes into L1, where stores
-  // stream.
+  // Bytes ahead of what is read to fetch into L2 meanwhile. kIntoL1 bytes ahead it goes into L1,
+  // where stores stream line by line; distances between groups are made odd, so that none is that.
   int64_t prefetch = 0;
-  static constexpr int64_t kIntoL1 = 4096;
+  static constexpr int64_t kIntoL1 = 8192;
 
   static constexpr Strided MapJob::*kTensors[] = {&MapJob::x, &MapJob::g,   &MapJob::side,
                                                   &MapJob::v, &MapJob::out, &MapJob::out2};

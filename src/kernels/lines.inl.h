@@ -17,8 +17,9 @@ namespace bn2d::kernels::HWY_NAMESPACE {
 // and transposition have them on any.)
 inline constexpr bool kStreams = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
 
-// Into L2.
+// Into L2. (What is transposed is read at once, so it is fetched into L1: transpose.inl.h.)
 HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
+// What is read soon.
 HWY_INLINE void PrefetchIntoL1(const void *p) { __builtin_prefetch(p, 0, 3); }
 
 // Elements of a line.

@@ -57,20 +57,20 @@ inline bool HasSameSteps(const MapJob &job) {
 //   AVX2 (Zen 3)
 //     (1,512,28,28)          0.6         0.8         0.8
 //     (1,2048,7,7)           0.77        0.9         0.9
-//   AVX-512 (Zen 4, whose L1 has 32 KiB)
+//   AVX-512 (Zen 4; of long rows the coefficients come from L2)
 //     (1024,512,1,1)         0.69        0.82        0.9
 //     (32,512,3,3)           0.66        0.93        1.0
 //     channels_last, batch 1 0.87        0.94        0.96
-// Eight rows would take 1.5 where they are 4 KiB apart, and so share a set of L1; two take 1.1
-// there in backward on two threads with AVX-512, (256,256,2,2). Not of doubles, which gain nothing;
-// backward of halves and through an activation would be 3 KB, and halves with AVX-512 2 KB. A
-// function of its own: inlined, it took registers from the loop over short rows, and eval of
-// (1,128,28,28) took 1.2 times as long.
+// Eight rows would take 1.5 where they are 4 KiB apart, and so share a set of L1. (Pairs take 1.1
+// in one such case: backward of (256,256,2,2) on two threads with AVX-512.) Not of doubles, which
+// gain nothing; backward of halves and through an activation would be 3 KB, and halves with AVX-512
+// 2 KB. A function of its own: inlined, it took registers from the loop over short rows, and eval
+// of (1,128,28,28) took 1.2 times as long.
 template <class T, class Body>
-inline constexpr bool kMapsPairs = (HWY_TARGET == HWY_AVX2 && sizeof(T) <= sizeof(float) &&
-                                    Body::kCoefficients == 4) ||
-                                   ((HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3) &&
-                                    std::is_same_v<T, float> && Body::kCoefficients <= 6);
+inline constexpr bool kMapsPairs =
+    std::is_same_v<T, float>
+        ? (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3) && Body::kCoefficients <= 6
+        : HWY_TARGET == HWY_AVX2 && sizeof(T) < sizeof(float) && Body::kCoefficients == 4;
 template <class T, class Body>
 HWY_NOINLINE void MapPairsOfRows(const MapJob &job) {
   const ScalableTag<Arithmetic<T>> d;

@@ -51,7 +51,7 @@ inline constexpr int64_t kStepOf = static_cast<int64_t>(MaxLanes(D())) *
 // may stream.
 template <bool kStreaming, class Body>
 HWY_INLINE void PrefetchAhead(const Body &body, int64_t i, int64_t bytes) {
-  const auto ahead = [&](int k) {
+  const auto ahead = [&](int k) BN2D_INLINED {
     return reinterpret_cast<const char *>(body.reads(k) + i) + bytes;
   };
   if (kStreaming && bytes == MapJob::kIntoL1) {

@@ -240,15 +240,16 @@ void Blockwise::set_activation(kernels::MapJob &job) const {
 // lines on their way than one that copies. One thread, channels_last (32,1024,14,14): eval takes
 // 0.86 of the time that it takes with 2 KiB, backward 0.88 of that with 1 KiB.
 //
-// Where a call goes through memory once and its stores stream, nothing else wants the L1. With
-// fetches into it, eval of (32,1024,14,14) takes 0.77 of the time on one thread (Zen 4), of
-// (32,64,112,112) 0.9, of blocks (32,32,28,28,16) 0.73. Not where sums have left a part of x and dy
-// in the caches: backward of blocks (32,128,7,7,16) takes 1.15 that way. And what is fetched for
-// the next group has to wait in L2: with L1, backward of (32,256,56,56) takes 1.2.
-int64_t Blockwise::map_prefetch(kernels::MapOf op, bool streams_lines) const {
+// Forward, and backward with frozen statistics, want nothing else in L1, and fetch into it where
+// they stream. Zen 4, one thread, of the time with fetches into L2: eval of (32,1024,14,14) in NCHW
+// 0.8, of (32,64,112,112) 0.9, of blocks (32,32,28,28,16) 0.75. Another backward reads x and dy
+// that the sums have left in the caches in part: of blocks (32,128,7,7,16) it takes 1.15 that way.
+// And what is fetched for the next group has to wait in L2: with L1, backward of (32,256,56,56)
+// takes 1.2.
+int64_t Blockwise::map_prefetch(kernels::MapOf op, bool streaming) const {
   if (tensor_bytes() <= kHeldBytes) return 0;
-  const bool reads_once = op == kernels::MapOf::forward || !tensors_.x.exists();
-  return reads_once && streams_lines ? kernels::MapJob::kIntoL1 : 8192;
+  const bool reads_x_and_dy = op != kernels::MapOf::forward && tensors_.x.exists();
+  return streaming && !reads_x_and_dy ? kernels::MapJob::kIntoL1 : 8191;
 }
 
 constexpr int64_t kFewestRowsOfBand = 4;
@@ -318,13 +319,12 @@ void Blockwise::map_regular(kernels::MapOf op, const Group &group, const Blocks:
   } else {
     set_activation(job);
   }
-  const bool goes_by_lines = mode_ == Mode::planes || channel_block_ != 1;
   if ((mode_ == Mode::planes || has_image_rows_) && next_group != 0) {
     const View &read = tensors_.x.exists() ? tensors_.x : tensors_.g;
     if (tensor_bytes() > kHeldBytes / 2)
-      job.prefetch = next_group * read.stride.c * dtype_size(dtype_);
+      job.prefetch = (next_group * read.stride.c * dtype_size(dtype_)) | 1;
   } else if (!has_image_rows_) {
-    job.prefetch = map_prefetch(op, streaming && goes_by_lines);
+    job.prefetch = map_prefetch(op, streaming);
   }
   if (has_image_rows_) return map_by_image_rows(op, group, block, coefficients, job, buffer);
   job.streaming = streaming;

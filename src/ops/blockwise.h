@@ -288,8 +288,7 @@ class Blockwise {
   }
   int64_t tensor_bytes() const { return size_.numel() * dtype_size(dtype_); }
   void set_activation(kernels::MapJob &job) const;
-  // streams_lines: whether the map goes line by line and its stores stream.
-  int64_t map_prefetch(kernels::MapOf op, bool streams_lines) const;
+  int64_t map_prefetch(kernels::MapOf op, bool streaming) const;
   kernels::MapJob job_of_map(const Group &group, const Blocks::Block &block,
                              const MapCoefficients &coefficients) const;
   bool map_bands(kernels::MapOf op, const Group &group, const Blocks::Block &block,

@@ -276,8 +276,9 @@ void Blockwise::map_piece(kernels::MapOf op, const Piece &piece, const Packed &p
     job.channels = std::min(at_once, piece.channels - c);
     const bool is_last = c + job.channels == piece.channels;
     if (!reads_copy)
-      job.prefetch = is_last ? bytes_to(piece.next_channel - c) + piece.next_position * element
-                             : bytes_to(job.channels);
+      job.prefetch = (is_last ? bytes_to(piece.next_channel - c) + piece.next_position * element
+                              : bytes_to(job.channels)) |
+                     1;
     kernels_.map_of(op, kernels::Layout::planes)(job);
     for (const auto tensor : kernels::MapJob::kTensors) {
       kernels::Strided &strided = job.*tensor;
