@@ -233,8 +233,8 @@ struct MapJob {
   double bound = HUGE_VAL;  // forward: of y
   // Write past the caches; needs streaming_fence() before another thread reads.
   bool streaming = false;
-  // Bytes ahead of what is read to fetch into L2 meanwhile. kIntoL1 bytes ahead it goes into L1,
-  // where stores stream line by line; distances between groups are made odd, so that none is that.
+  // Bytes ahead of what is read to fetch into L2 meanwhile. If it is kIntoL1, into L1 where stores
+  // stream line by line. Distances between groups are made odd, so that none of them is kIntoL1.
   int64_t prefetch = 0;
   static constexpr int64_t kIntoL1 = 8192;
 

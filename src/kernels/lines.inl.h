@@ -19,7 +19,7 @@ inline constexpr bool kStreams = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX
 
 // Into L2. (What is transposed is read at once, so it is fetched into L1: transpose.inl.h.)
 HWY_INLINE void Prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
-// What is read soon.
+// Of what is read soon.
 HWY_INLINE void PrefetchIntoL1(const void *p) { __builtin_prefetch(p, 0, 3); }
 
 // Elements of a line.

@@ -62,10 +62,10 @@ inline bool HasSameSteps(const MapJob &job) {
 //     (32,512,3,3)           0.66        0.93        1.0
 //     channels_last, batch 1 0.87        0.94        0.96
 // Eight rows would take 1.5 where they are 4 KiB apart, and so share a set of L1. (Pairs take 1.1
-// in one such case: backward of (256,256,2,2) on two threads with AVX-512.) Not of doubles, which
-// gain nothing; backward of halves and through an activation would be 3 KB, and halves with AVX-512
-// 2 KB. A function of its own: inlined, it took registers from the loop over short rows, and eval
-// of (1,128,28,28) took 1.2 times as long.
+// in one such case: backward of (256,256,2,2) on two threads with AVX-512; 1.4 in slow minutes.)
+// Not of doubles, which gain nothing. Backward of halves and through an activation would be 3 KB;
+// so would halves with AVX-512, by their size with AVX2. A function of its own: inlined, it took
+// registers from the loop over short rows, and eval of (1,128,28,28) took 1.2 times as long.
 template <class T, class Body>
 inline constexpr bool kMapsPairs =
     std::is_same_v<T, float>

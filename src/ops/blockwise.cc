@@ -249,7 +249,7 @@ void Blockwise::set_activation(kernels::MapJob &job) const {
 int64_t Blockwise::map_prefetch(kernels::MapOf op, bool streaming) const {
   if (tensor_bytes() <= kHeldBytes) return 0;
   const bool reads_x_and_dy = op != kernels::MapOf::forward && tensors_.x.exists();
-  return streaming && !reads_x_and_dy ? kernels::MapJob::kIntoL1 : 8191;
+  return streaming && !reads_x_and_dy ? kernels::MapJob::kIntoL1 : kernels::MapJob::kIntoL1 - 1;
 }
 
 constexpr int64_t kFewestRowsOfBand = 4;
