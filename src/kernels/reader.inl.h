@@ -14,6 +14,7 @@
 #include "kernels/kernels.h"
 #include "kernels/lanes.inl.h"
 #include "kernels/lines.inl.h"
+#include "kernels/pair.inl.h"
 #include "kernels/preactivation.inl.h"
 #include "kernels/runs.h"
 #include "kernels/specialise.inl.h"
@@ -143,7 +144,7 @@ class Reader {
                         HWY_ATTR { return reinterpret_cast<const T *>(p + bytes) + i; };
     Elements<V> e;
     e.x = load(at(from.x, offset.x), pivot_);
-    e.t = Sub(e.x, pivot_);
+    e.t = sizeof(TFromD<D>) == sizeof(double) ? Difference(d, e.x, pivot_) : Sub(e.x, pivot_);
     e.g = e.v = Zero(d);
     if constexpr (kOf != SumsOf::forward) {
       e.g = load(at(from.g, offset.g), Zero(d));

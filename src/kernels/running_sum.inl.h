@@ -17,18 +17,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
-// a - b on the units that multiply, which the sums of doubles use less than those that add; a*1 is
-// exact.
-template <class D, class V>
-HWY_INLINE V Difference(D d, V a, V b) {
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-  return MulSub(a, Set(d, TFromD<D>{1}), b);
-#else
-  (void)d;
-  return Sub(a, b);
-#endif
-}
-
 // A running sum of vectors.
 template <class D>
 struct PairSum {
