@@ -271,8 +271,8 @@ struct TypeKernels {
                  int64_t stride, const double *center_lo, Sums *sums);
   void (*map[kMapOps][kLayouts])(const MapJob &job);
   int32_t map_lanes;  // elements of a vector of maps over rows of channels
-  // Blocks of whole vectors up to so many channels, whose rows follow one another, are mapped with
-  // their coefficients in registers, unless stores stream and lines are not whole
+  // Blocks of a multiple of 8 channels, up to so many, whose rows follow one another, are mapped
+  // with their coefficients in registers, unless stores stream and lines are not whole
   // (has_whole_lines). 0: none are. Not in double backward.
   int32_t most_of_block;
   int32_t map_step;  // elements that a map over planes takes at a time
@@ -291,7 +291,7 @@ struct TypeKernels {
     return map[static_cast<int>(op)][static_cast<int>(layout)];
   }
   bool maps_block(int64_t channels_of_it) const {
-    return channels_of_it <= most_of_block && channels_of_it % map_lanes == 0;
+    return channels_of_it <= most_of_block && channels_of_it % kLanes == 0;
   }
   bool has_channels() const { return map_of(MapOf::forward, Layout::channels) != nullptr; }
 };

@@ -88,13 +88,62 @@ HWY_NOINLINE void MapPairsOfRows(const MapJob &job) {
 // Rows that are one or two vectors each and follow one another: blocks of 8 and 16 channels
 // (nChw8c, nChw16c). Their coefficients stay in registers. On a CPU without AVX-512 (Zen 3) eval of
 // (8,256,14,14) in blocks of 8 takes 0.53 of the time, of (1,2048,7,7) 0.38, and where stores
-// stream, of (32,256,28,28), 0.75. With AVX-512, blocks of 8 are half a vector and stay as they
-// are.
+// stream, of (32,256,28,28), 0.75.
 template <class T>
 inline constexpr int32_t kMostOfBlock = (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3) &&
                                                 sizeof(T) == sizeof(float)
                                             ? 16
                                             : 0;
+#if HWY_TARGET == HWY_AVX3
+// The coefficients of a row of 16 channels, or those of a row of 8, twice.
+template <class D, class Body>
+struct RowsOfBlock {
+  static constexpr bool kAnyOrder = false;
+  Vec<D> value[Body::kCoefficients];
+
+  using Column = ColumnCoefficients<Half<D>, Body>;
+  HWY_INLINE RowsOfBlock(D d, const Column &first, const Column &second) {
+#pragma GCC unroll 16
+    for (int k = 0; k < Body::kCoefficients; ++k)
+      value[k] = hn::Combine(d, second.value[k], first.value[k]);
+  }
+  HWY_INLINE Vec<D> get(D, int k, int64_t) const { return value[k]; }
+};
+
+// A vector is a row of 16 channels, or two rows of 8. Blocks of 8 may begin and end in the middle
+// of a line: there a row is on its own.
+template <class T, class Body>
+HWY_NOINLINE void MapBlocks(const MapJob &job) {
+  using D = ScalableTag<Arithmetic<T>>;
+  const D d;
+  const Half<D> half;
+  constexpr int64_t kHalf = static_cast<int64_t>(MaxLanes(half));
+  const RowCoefficients<Arithmetic<T>> c(job);
+  const int64_t row = job.channels, end = job.length * row;
+  MapJob bands = job;
+  for (const auto tensor : MapJob::kTensors) (bands.*tensor).channel = (job.*tensor).band;
+  for (int64_t n = 0; n < job.samples; ++n)
+    for (int64_t band = 0; band < job.bands; ++band) {
+      const Body body(bands, band, n, 0);
+      const ColumnCoefficients<Half<D>, Body> first(half, body, c, band * row),
+          second(half, body, c, (band + 1) * row - kHalf);
+      const RowsOfBlock<D, Body> both(d, first, second);
+      const int64_t before = BeforeLine(body.out ? body.out : body.out2),
+                    begin = row == kHalf && before >= kHalf ? kHalf : 0,
+                    stop = end - (end - begin) % kLineOf<T>;
+#pragma GCC unroll 1
+      for (const bool is_start : {true, false}) {
+        if (!is_start) MapLines<T, true>(body, begin, stop, both, job.streaming, job.prefetch);
+        if (is_start ? begin != 0 : stop != end)
+          MapVector<T>(half, body, is_start ? 0 : stop, first, job.streaming);
+      }
+    }
+}
+template <class T, class Body>
+HWY_INLINE void MapBlocksOfChannels(const MapJob &job) {
+  MapBlocks<T, Body>(job);
+}
+#else
 template <class T, class Body, int kVectors>
 HWY_NOINLINE void MapBlocks(const MapJob &job) {
   const ScalableTag<Arithmetic<T>> d;
@@ -137,6 +186,7 @@ HWY_INLINE void MapBlocksOfChannels(const MapJob &job) {
     if (job.channels != kWidth) return MapBlocks<T, Body, 2>(job);
   MapBlocks<T, Body, 1>(job);
 }
+#endif
 
 template <class T, class Body>
 HWY_INLINE void MapOverChannels(const MapJob &job) {
@@ -161,8 +211,7 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
       return MapPairsOfRows<T, Body>(job);
   }
   if constexpr (kMostOfBlock<T> != 0 && Body::kHot) {
-    constexpr int64_t kWidth = static_cast<int64_t>(MaxLanes(d));
-    const bool are_blocks = job.channels % kWidth == 0 && job.channels <= kMostOfBlock<T> &&
+    const bool are_blocks = job.channels % kLanes == 0 && job.channels <= kMostOfBlock<T> &&
                             step == job.channels && same_step &&
                             (!streaming || has_whole_lines(job, sizeof(T)));
     if (job.bands > 1 || are_blocks) return MapBlocksOfChannels<T, Body>(job);
