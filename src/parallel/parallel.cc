@@ -1,5 +1,6 @@
 #include "parallel/parallel.h"
 
+#include <sys/mman.h>
 #include <tbb/blocked_range.h>
 #include <tbb/parallel_for.h>
 #include <tbb/partitioner.h>
@@ -105,6 +106,15 @@ void run_tbb(int workers, WorkerFunction work, void *context) {
 enum class Engine : int { untouched, starting, ready, failed };
 std::atomic<Engine> g_engine{Engine::untouched};
 
+// Whether there is memory for the start of oneTBB. 2022.1 never returns from one that has none: the
+// exception waits for a lock that the start holds. It needs 1.5 MB of address space.
+bool has_room_for_start() noexcept {
+  constexpr size_t kBytes = 4 << 20;
+  void *const room =
+      mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return room != MAP_FAILED && munmap(room, kBytes) == 0;
+}
+
 // Whatever oneTBB does only once, it does in here.
 Engine start_engine() noexcept {
   try {
@@ -116,10 +126,11 @@ Engine start_engine() noexcept {
   }
 }
 
-// Whether oneTBB runs. The first call starts it.
+// Whether oneTBB runs. The first call starts it; where there is no memory for that, a later one.
 bool start_engine_once() noexcept {
   Engine engine = g_engine.load(std::memory_order_acquire);
   if (engine != Engine::untouched) return engine == Engine::ready;
+  if (!has_room_for_start()) return false;
   // Who comes while another thread starts it computes alone; the bits are the same.
   if (!g_engine.compare_exchange_strong(engine, Engine::starting)) return false;
   engine = start_engine();

@@ -127,6 +127,15 @@ bool another_namespace(const Paths &paths) {
 #endif
 }
 
+// Not a promise: oneTBB 2022.1 crashes in glibc 2.41 while it is loaded, whoever needs it. Without
+// it there is nothing to see.
+bool namespace_with_tbb(const Paths &) {
+#if defined(LM_ID_NEWLM)
+  dlmopen(LM_ID_NEWLM, "libtbb.so.12", RTLD_NOW | RTLD_LOCAL);
+#endif
+  return true;
+}
+
 // Not a promise: what README.md says of it is what this shows.
 bool another_namespace_large(const Paths &paths) {
 #if defined(LM_ID_NEWLM)
@@ -137,19 +146,22 @@ bool another_namespace_large(const Paths &paths) {
 #endif
 }
 
+enum class Promise { always, never, where_last_holds };
+
 struct Case {
   const char *name;
   bool (*holds)(const Paths &);
-  bool promised;
+  Promise promise;
 };
 constexpr Case kCases[] = {
-    {"500 loads with threads", loads_with_threads, true},
-    {"versions of the table", versions, true},
-    {"two copies", two_copies, true},
-    {"after fork", after_fork, true},
-    {"subnormals flushed", under_flush_to_zero, true},
-    {"small calls in another namespace", another_namespace, true},
-    {"large calls in another namespace", another_namespace_large, false},
+    {"500 loads with threads", loads_with_threads, Promise::always},
+    {"versions of the table", versions, Promise::always},
+    {"two copies", two_copies, Promise::always},
+    {"after fork", after_fork, Promise::always},
+    {"subnormals flushed", under_flush_to_zero, Promise::always},
+    {"oneTBB alone in another namespace", namespace_with_tbb, Promise::never},
+    {"small calls in another namespace", another_namespace, Promise::where_last_holds},
+    {"large calls in another namespace", another_namespace_large, Promise::never},
 };
 
 }  // namespace
@@ -158,6 +170,7 @@ int main(int argc, char **argv) {
   if (argc != 3) return 2;
   const Paths paths{argv[1], argv[2]};
   int faults = 0;
+  bool last_holds = true;
   for (const Case &one : kCases) {
     std::fflush(stdout);
     const pid_t child = fork();
@@ -175,7 +188,10 @@ int main(int argc, char **argv) {
       std::printf("%s: signal %d\n", one.name, WTERMSIG(status));
     else
       std::printf("%s: %s\n", one.name, status == 0 ? "good" : "failed");
-    faults += one.promised && status != 0;
+    const bool is_promised =
+        one.promise == Promise::always || (one.promise == Promise::where_last_holds && last_holds);
+    last_holds = status == 0;
+    faults += is_promised && !last_holds;
   }
   return faults == 0 ? 0 : 1;
 }
