@@ -5,7 +5,13 @@ wish go pkg-config
 binding go
 
 GOCACHE=$(pwd)/cache
-export GOCACHE GOFLAGS=-mod=mod GOPROXY=off GOTOOLCHAIN=local GODEBUG=cgocheck=2
+export GOCACHE GOFLAGS=-mod=mod GOPROXY=off GOTOOLCHAIN=local
+# The stricter checks: since Go 1.21 they are compiled in, before they were asked for at run time.
+if GOEXPERIMENT=cgocheck2 go env GOROOT >/dev/null 2>&1; then
+  export GOEXPERIMENT=cgocheck2
+else
+  export GODEBUG=cgocheck=2
+fi
 export PKG_CONFIG_PATH="$lib/pkgconfig"
 work=$(pwd)
 shown go example/main.go
