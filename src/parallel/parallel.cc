@@ -106,7 +106,7 @@ void run_tbb(int workers, WorkerFunction work, void *context) {
 enum class Engine : int { untouched, starting, ready, failed };
 std::atomic<Engine> g_engine{Engine::untouched};
 
-// Whether there is memory for the start of oneTBB. 2022.1 never returns from one that has none: the
+// Whether there is memory for the start of oneTBB. 2021.11 and 2022.1 never return without it: the
 // exception waits for a lock that the start holds. It needs 1.5 MB of address space.
 bool has_room_for_start() noexcept {
   constexpr size_t kBytes = 4 << 20;
