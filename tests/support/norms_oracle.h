@@ -38,191 +38,273 @@ struct ExpectedNorm {
   std::vector<bool> edge;
 };
 
-// `silence`: elements on the edge of an activation, where rounding decides, get dy = 0.
-inline ExpectedNorm expect(const NormSetting &c, Inputs &in, bool silence = true) {
-  const Extents &e = c.e;
-  const auto size = static_cast<size_t>(e.size()), rows = static_cast<size_t>(e.n * e.c),
-             channels = static_cast<size_t>(e.c);
-  ExpectedNorm out;
-  for (Reals *r : {&out.v, &out.y, &out.dx, &out.dz, &out.ddy, &out.dx2, &out.dz2}) r->resize(size);
-  for (Reals *r :
-       {&out.y_scale, &out.dx_scale, &out.dz_scale, &out.ddy_scale, &out.dx2_scale, &out.dz2_scale})
-    r->resize(rows);
-  for (Reals *r : {&out.dweight, &out.dbias, &out.dweight2, &out.dbias2, &out.dweight_scale,
-                   &out.dbias_scale, &out.dweight2_scale, &out.dbias2_scale})
-    r->resize(channels);
-  out.edge.resize(size);
-  std::vector<oracle::Sum> dweight(channels), dbias(channels), dweight2(channels), dbias2(channels);
-  const auto of_channel = [](bool exists, const Values &values, size_t ch, double otherwise) {
-    return exists ? oracle::at_or(values, static_cast<int64_t>(ch), otherwise) : otherwise;
+// Works out what is expected, set after set.
+class NormOracle {
+ public:
+  NormOracle(const NormSetting &setting, Inputs &in, bool silence)
+      : setting_(setting),
+        in_(in),
+        silence_(silence),
+        channels_(static_cast<size_t>(setting.e.c)),
+        has_backward_(!in.dy.empty()),
+        has_double_backward_(has_backward_ && !in.ddx.empty()),
+        dweight_(channels_),
+        dbias_(channels_),
+        dweight2_(channels_),
+        dbias2_(channels_) {
+    const auto size = static_cast<size_t>(setting_.e.size()),
+               rows = static_cast<size_t>(setting_.e.n * setting_.e.c);
+    for (Reals *r : {&out_.v, &out_.y, &out_.dx, &out_.dz, &out_.ddy, &out_.dx2, &out_.dz2})
+      r->resize(size);
+    for (Reals *r : {&out_.y_scale, &out_.dx_scale, &out_.dz_scale, &out_.ddy_scale,
+                     &out_.dx2_scale, &out_.dz2_scale})
+      r->resize(rows);
+    for (Reals *r : {&out_.dweight, &out_.dbias, &out_.dweight2, &out_.dbias2, &out_.dweight_scale,
+                     &out_.dbias_scale, &out_.dweight2_scale, &out_.dbias2_scale})
+      r->resize(channels_);
+    out_.edge.resize(size);
+  }
+
+  ExpectedNorm run() {
+    for (int64_t n = 0; n < setting_.e.n; n += setting_.samples())
+      for (int64_t ch = 0; ch < setting_.e.c; ch += setting_.channels()) {
+        Set set = set_of(n, ch);
+        forward(set);
+        find_edges(set);
+        if (has_backward_) backward(set);
+        if (has_double_backward_) double_backward(set);
+      }
+    for (size_t ch = 0; ch < channels_; ++ch) {
+      out_.dweight[ch] = dweight_[ch].value();
+      out_.dbias[ch] = dbias_[ch].value();
+      out_.dweight2[ch] = dweight2_[ch].value();
+      out_.dbias2[ch] = dbias2_[ch].value();
+    }
+    if (setting_.tracks()) move_running();
+    return out_;
+  }
+
+ private:
+  // Its elements as one channel, in order.
+  struct Set {
+    std::vector<size_t> at;
+    Extents flat;
+    Values x;
+    oracle::Statistics statistics;
+    Reals xhat, v, g, h, u;
+    Reals widened;  // |h|, with what the ulp of its argument does to it
   };
-  const auto weight = [&](size_t ch) { return of_channel(c.affine, in.weight, ch, 1); };
-  const auto bias = [&](size_t ch) { return of_channel(c.affine, in.bias, ch, 0); };
-  const Values none;
-  const bool backward = !in.dy.empty(), double_backward = backward && !in.ddx.empty();
-  for (int64_t n0 = 0; n0 < e.n; n0 += c.samples()) {
-    for (int64_t c0 = 0; c0 < e.c; c0 += c.channels()) {
-      std::vector<size_t> at;
-      for (int64_t n = n0; n < std::min(e.n, n0 + c.samples()); ++n)
-        for (int64_t ch = c0; ch < c0 + c.channels(); ++ch)
-          for (int64_t i = 0; i < e.plane(); ++i)
-            at.push_back(static_cast<size_t>((n * e.c + ch) * e.plane() + i));
-      const auto row = [&](size_t k) { return at[k] / static_cast<size_t>(e.plane()); };
-      const auto channel = [&](size_t k) { return row(k) % channels; };
-      const auto grow = [](Reals &scale, size_t i, Real v) {
-        scale[i] = std::max(scale[i], std::fabs(v));
+
+  Set set_of(int64_t first_sample, int64_t first_channel) const {
+    Set set;
+    for (int64_t n = first_sample; n < std::min(setting_.e.n, first_sample + setting_.samples());
+         ++n)
+      for (int64_t ch = first_channel; ch < first_channel + setting_.channels(); ++ch)
+        for (int64_t i = 0; i < setting_.e.plane(); ++i)
+          set.at.push_back(static_cast<size_t>((n * setting_.e.c + ch) * setting_.e.plane() + i));
+    for (const size_t i : set.at) set.x.push_back(in_.x[i]);
+    set.flat = {1, 1, 1, static_cast<int64_t>(set.at.size())};
+    for (Reals *r : {&set.xhat, &set.v, &set.g, &set.h, &set.u, &set.widened})
+      r->resize(set.at.size());
+    return set;
+  }
+  size_t row(const Set &set, size_t k) const {
+    return set.at[k] / static_cast<size_t>(setting_.e.plane());
+  }
+  size_t channel(const Set &set, size_t k) const { return row(set, k) % channels_; }
+
+  static Real of_channel(bool exists, const Values &values, size_t ch, double otherwise) {
+    return exists ? oracle::at_or(values, static_cast<int64_t>(ch), otherwise) : otherwise;
+  }
+  Real weight(size_t ch) const { return of_channel(setting_.affine, in_.weight, ch, 1); }
+  Real bias(size_t ch) const { return of_channel(setting_.affine, in_.bias, ch, 0); }
+  Real ddweight(size_t ch) const {
+    return of_channel(setting_.affine || setting_.stateless, in_.ddweight, ch, 0);
+  }
+  Real ddbias(size_t ch) const {
+    return of_channel(setting_.affine || setting_.stateless, in_.ddbias, ch, 0);
+  }
+  static void grow(Reals &scale, size_t i, Real v) { scale[i] = std::max(scale[i], std::fabs(v)); }
+
+  void forward(Set &set) {
+    const oracle::Statistics &s = set.statistics =
+        oracle::batch_statistics(set.flat, set.x, setting_.eps);
+    const auto append = [](Reals &to, const Reals &from) { to.push_back(from[0]); };
+    append(out_.sets.mean, s.mean), append(out_.sets.mean_rest, s.mean_rest);
+    append(out_.sets.mean_scale, s.mean_scale), append(out_.sets.deviation, s.deviation);
+    append(out_.sets.var, s.var), append(out_.sets.invstd, s.invstd);
+    for (size_t k = 0; k < set.at.size(); ++k) {
+      const size_t i = set.at[k], r = row(set, k), ch = channel(set, k);
+      const Real w = weight(ch), b = bias(ch), z = setting_.residual ? in_.z[i] : 0;
+      const Real xhat = set.xhat[k] = s.normalised(set.x[k], 0);
+      const Real v = out_.v[i] = set.v[k] = w * xhat + b + z;
+      out_.y[i] = setting_.activation.value(v);
+      const Real growth = std::max<Real>(std::fabs(setting_.activation.derivative(v)), 1);
+      for (const Real term : {growth * b, out_.y[i]}) grow(out_.y_scale, r, term);
+      if (setting_.activation.pointwise()) grow(out_.y_scale, r, growth * v);
+      if (setting_.residual)
+        for (const Real term : {growth * (w * xhat + b), growth * z}) grow(out_.y_scale, r, term);
+    }
+  }
+
+  // On the edge of an activation, rounding decides: no gradient there, and ddy is not compared.
+  void find_edges(const Set &set) {
+    for (size_t k = 0; k < set.at.size(); ++k) {
+      const size_t i = set.at[k];
+      const Real v = set.v[k],
+                 near = 16 * oracle::ulp(arithmetic_of(setting_.data), out_.y_scale[row(set, k)]);
+      for (const Real kink : setting_.activation.kinks())
+        if (std::fabs(v - kink) <= near || (kink == 0 && rounded(setting_.data, v / 16) == 0))
+          out_.edge[i] = true;
+      if (has_backward_ && silence_ && out_.edge[i]) in_.dy[i] = 0;
+    }
+  }
+
+  void backward(Set &set) {
+    const bool pointwise = setting_.activation.pointwise();
+    for (size_t k = 0; k < set.at.size(); ++k) {
+      const size_t i = set.at[k], r = row(set, k), ch = channel(set, k);
+      const Real g = set.g[k] = setting_.activation.derivative(set.v[k]) * in_.dy[i];
+      set.h[k] = weight(ch) * g;
+      set.u[k] = ddweight(ch) * g;
+      const Real most_of_g =
+          pointwise ? (1 + out_.y_scale[r]) * std::fabs(Real{in_.dy[i]}) : std::fabs(g);
+      set.widened[k] = std::fabs(weight(ch)) * most_of_g;
+      out_.dz[i] = g;
+      grow(out_.dz_scale, r, most_of_g);
+      dweight_[ch].add(g * set.xhat[k]);
+      dbias_[ch].add(g);
+      // The mean of a set is within 2^-24 of its standard deviation, and a channel may be a small
+      // part of the set.
+      out_.dweight_scale[ch] +=
+          most_of_g * std::max<Real>(std::fabs(set.xhat[k]), setting_.channels() > 1 ? 1 : 0);
+      out_.dbias_scale[ch] += most_of_g;
+    }
+    const oracle::Gradient dx = through_statistics(set, set.h),
+                           of_widened = pointwise ? through_statistics(set, set.widened) : dx;
+    for (size_t k = 0; k < set.at.size(); ++k) {
+      out_.dx[set.at[k]] = dx.dx[k];
+      grow(out_.dx_scale, row(set, k), of_widened.dx_scale[0]);
+    }
+  }
+  static oracle::Gradient through_statistics(const Set &set, const Reals &h) {
+    return oracle::backward(set.flat, set.x, h, {}, set.statistics, true);
+  }
+  static oracle::DoubleGradient again_through_statistics(const Set &set, const Reals &h,
+                                                         const Values &ddx,
+                                                         const Values &ddweight) {
+    return oracle::double_backward(set.flat, set.x, h, {}, set.statistics, true, Activation(),
+                                   set.v, ddx, ddweight, {});
+  }
+
+  void double_backward(const Set &set) {
+    constexpr Real kLeast = 1e-30L;  // for what is divided by a weight
+    const bool pointwise = setting_.activation.pointwise();
+    const size_t count = set.at.size();
+    Values ddx;
+    for (const size_t i : set.at) ddx.push_back(in_.ddx[i]);
+    const Values no_ddx(count, 0);
+    const oracle::DoubleGradient of_dx = again_through_statistics(set, set.h, ddx, {}),
+                                 of_weight = again_through_statistics(set, set.u, no_ddx, {1.0});
+    // With widened gradients, as in backward: what the ulp of an argument does.
+    Reals widened_u(count), second(count), most_second(count);
+    for (size_t k = 0; k < count; ++k) {
+      const size_t ch = channel(set, k);
+      widened_u[k] =
+          set.widened[k] * std::fabs(ddweight(ch)) / std::max(std::fabs(weight(ch)), kLeast);
+    }
+    const oracle::DoubleGradient most_of_dx =
+                                     pointwise ? again_through_statistics(set, set.widened, ddx, {})
+                                               : of_dx,
+                                 most_of_weight = pointwise ? again_through_statistics(
+                                                                  set, widened_u, no_ddx, {1.0})
+                                                            : of_weight;
+    for (size_t k = 0; k < count; ++k) {
+      const size_t i = set.at[k], r = row(set, k), ch = channel(set, k);
+      const Real side = setting_.activation.derivative(set.v[k]), w = weight(ch),
+                 xhat = set.xhat[k],
+                 ddz = setting_.double_backward_act()
+                           ? oracle::at_or(in_.ddz, static_cast<int64_t>(i), 0)
+                           : 0;
+      const Real of_g = w * of_dx.ddy[k] + ddweight(ch) * xhat + ddbias(ch) + ddz;
+      const Real most_of_g = std::fabs(w) * of_dx.ddy_scale[0] + std::fabs(ddweight(ch) * xhat) +
+                             std::fabs(ddbias(ch)) + std::fabs(ddz);
+      const Real growth = pointwise ? 1 + out_.y_scale[r] : std::fabs(side);
+      out_.ddy[i] = side * of_g;
+      grow(out_.ddy_scale, r, growth * most_of_g);
+      out_.dx2[i] = of_dx.dx[k] + of_weight.dx[k];
+      grow(out_.dx2_scale, r, most_of_dx.dx_scale[0] + most_of_weight.dx_scale[0]);
+      dweight2_[ch].add(set.g[k] * of_dx.ddy[k]);
+      out_.dweight2_scale[ch] +=
+          set.widened[k] / std::max(std::fabs(w), kLeast) * of_dx.ddy_scale[0];
+      // What is bent by the activation: h of oracle::double_backward_through().
+      const Real bent = setting_.activation.second_derivative(set.v[k]) * in_.dy[i] * of_g;
+      const Real most_bent =
+          setting_.activation.curved() ? growth * std::fabs(Real{in_.dy[i]}) * most_of_g : 0;
+      out_.dz2[i] = bent;
+      grow(out_.dz2_scale, r, most_bent);
+      second[k] = w * bent;
+      most_second[k] = std::fabs(w) * most_bent;
+      dweight2_[ch].add(bent * xhat);
+      out_.dweight2_scale[ch] += most_bent * std::max<Real>(std::fabs(xhat), 1);
+      dbias2_[ch].add(bent);
+      out_.dbias2_scale[ch] += most_bent;
+    }
+    const oracle::Gradient of_second = through_statistics(set, second),
+                           most_of_second = through_statistics(set, most_second);
+    for (size_t k = 0; k < count; ++k) {
+      out_.dx2[set.at[k]] += of_second.dx[k];
+      if (k == 0 || row(set, k) != row(set, k - 1))
+        out_.dx2_scale[row(set, k)] += most_of_second.dx_scale[0];
+    }
+  }
+
+  // Ghost batches move the statistics one after another, the samples of instance norm by their
+  // mean.
+  void move_running() {
+    out_.running_mean = in_.running_mean;
+    out_.running_var = in_.running_var;
+    const auto batches = out_.sets.mean.size() / channels_;
+    for (size_t ch = 0; ch < channels_; ++ch) {
+      const auto move = [&](Real mean, Real var, double momentum) {
+        out_.running_mean[ch] =
+            rounded(setting_.module, oracle::running(out_.running_mean[ch], mean, momentum));
+        out_.running_var[ch] =
+            rounded(setting_.module, oracle::running(out_.running_var[ch], var, momentum));
       };
-      const Extents flat{1, 1, 1, static_cast<int64_t>(at.size())};
-      Values x, ddx;
-      for (const size_t i : at) x.push_back(in.x[i]);
-      const oracle::Statistics s = oracle::batch_statistics(flat, x, c.eps);
-      const auto append = [](Reals &to, const Reals &from) { to.push_back(from[0]); };
-      append(out.sets.mean, s.mean), append(out.sets.mean_rest, s.mean_rest);
-      append(out.sets.mean_scale, s.mean_scale), append(out.sets.deviation, s.deviation);
-      append(out.sets.var, s.var), append(out.sets.invstd, s.invstd);
-      Reals v(at.size()), xhat(at.size()), g(at.size()), h(at.size()), u(at.size());
-      for (size_t k = 0; k < at.size(); ++k) {
-        const Real w = weight(channel(k)), b = bias(channel(k)), z = c.residual ? in.z[at[k]] : 0;
-        xhat[k] = s.normalised(x[k], 0);
-        out.v[at[k]] = v[k] = w * xhat[k] + b + z;
-        out.y[at[k]] = c.activation.value(v[k]);
-        const Real growth = std::max<Real>(std::fabs(c.activation.derivative(v[k])), 1);
-        for (const Real term : {growth * b, out.y[at[k]]}) grow(out.y_scale, row(k), term);
-        if (c.activation.pointwise()) grow(out.y_scale, row(k), growth * v[k]);
-        if (c.residual)
-          for (const Real term : {growth * (w * xhat[k] + b), growth * z})
-            grow(out.y_scale, row(k), term);
+      Real mean = 0, var = 0;
+      for (size_t b = 0; b < batches; ++b) {
+        const int64_t samples = std::min(
+            setting_.samples(), setting_.e.n - static_cast<int64_t>(b) * setting_.samples());
+        const size_t set = b * channels_ + ch;
+        const Real of_set =
+            setting_.biased ? out_.sets.var[set]
+                            : oracle::unbiased(out_.sets.var[set], samples * setting_.e.plane());
+        mean += out_.sets.mean[set] / static_cast<Real>(batches);
+        var += of_set / static_cast<Real>(batches);
+        if (setting_.norm == BN2D_NORM_BATCH)
+          move(out_.sets.mean[set], of_set,
+               setting_.cumulative
+                   ? 1.0 / (static_cast<double>(setting_.counted) + static_cast<double>(b + 1))
+                   : setting_.momentum);
       }
-      Reals widened(at.size());  // |h|, with what the ulp of its argument does to it
-      for (size_t k = 0; k < at.size(); ++k) {
-        // On the edge of an activation, rounding decides: no gradient there, and ddy is not
-        // compared.
-        const Real near = 16 * oracle::ulp(arithmetic_of(c.data), out.y_scale[row(k)]);
-        for (const Real kink : c.activation.kinks())
-          if (std::fabs(v[k] - kink) <= near || (kink == 0 && rounded(c.data, v[k] / 16) == 0))
-            out.edge[at[k]] = true;
-        if (!backward) continue;
-        if (out.edge[at[k]] && silence) in.dy[at[k]] = 0;
-        const size_t ch = channel(k);
-        g[k] = c.activation.derivative(v[k]) * in.dy[at[k]];
-        h[k] = weight(ch) * g[k];
-        u[k] = of_channel(c.affine || c.stateless, in.ddweight, ch, 0) * g[k];
-        const Real most_of_g = c.activation.pointwise()
-                                   ? (1 + out.y_scale[row(k)]) * std::fabs(Real{in.dy[at[k]]})
-                                   : std::fabs(g[k]);
-        widened[k] = std::fabs(weight(ch)) * most_of_g;
-        out.dz[at[k]] = g[k];
-        grow(out.dz_scale, row(k), most_of_g);
-        dweight[ch].add(g[k] * xhat[k]);
-        dbias[ch].add(g[k]);
-        // The mean of a set is within 2^-24 of its standard deviation, and a channel may be a small
-        // part of the set.
-        out.dweight_scale[ch] +=
-            most_of_g * std::max<Real>(std::fabs(xhat[k]), c.channels() > 1 ? 1 : 0);
-        out.dbias_scale[ch] += most_of_g;
-      }
-      if (!backward) continue;
-      const oracle::Gradient dx = oracle::backward(flat, x, h, none, s, true),
-                             of_widened = c.activation.pointwise()
-                                              ? oracle::backward(flat, x, widened, none, s, true)
-                                              : dx;
-      for (size_t k = 0; k < at.size(); ++k) {
-        out.dx[at[k]] = dx.dx[k];
-        grow(out.dx_scale, row(k), of_widened.dx_scale[0]);
-      }
-      if (!double_backward) continue;
-      for (const size_t i : at) ddx.push_back(in.ddx[i]);
-      const Activation plain;
-      const oracle::DoubleGradient of_dx =
-          oracle::double_backward(flat, x, h, none, s, true, plain, v, ddx, none, none);
-      const oracle::DoubleGradient of_weight = oracle::double_backward(
-          flat, x, u, none, s, true, plain, v, Values(at.size(), 0), {1.0}, none);
-      // With widened gradients, as in backward: what the ulp of an argument does.
-      Reals widened_u(at.size()), second(at.size()), most_second(at.size());
-      for (size_t k = 0; k < at.size(); ++k)
-        widened_u[k] = widened[k] *
-                       std::fabs(of_channel(c.affine || c.stateless, in.ddweight, channel(k), 0)) /
-                       std::max(std::fabs(static_cast<Real>(weight(channel(k)))), Real{1e-30L});
-      const bool is_pointwise = c.activation.pointwise();
-      const oracle::DoubleGradient most_of_dx =
-          is_pointwise
-              ? oracle::double_backward(flat, x, widened, none, s, true, plain, v, ddx, none, none)
-              : of_dx;
-      const oracle::DoubleGradient most_of_weight =
-          is_pointwise ? oracle::double_backward(flat, x, widened_u, none, s, true, plain, v,
-                                                 Values(at.size(), 0), {1.0}, none)
-                       : of_weight;
-      for (size_t k = 0; k < at.size(); ++k) {
-        const size_t i = at[k], ch = channel(k);
-        const Real side = c.activation.derivative(v[k]), w = weight(ch),
-                   ddweight = of_channel(c.affine || c.stateless, in.ddweight, ch, 0),
-                   ddbias = of_channel(c.affine || c.stateless, in.ddbias, ch, 0),
-                   ddz = oracle::at_or(c.double_backward_act() ? in.ddz : none,
-                                       static_cast<int64_t>(i), 0);
-        const Real of_g = w * of_dx.ddy[k] + ddweight * xhat[k] + ddbias + ddz;
-        const Real most_of_g = std::fabs(w) * of_dx.ddy_scale[0] + std::fabs(ddweight * xhat[k]) +
-                               std::fabs(ddbias) + std::fabs(ddz);
-        const Real growth = is_pointwise ? 1 + out.y_scale[row(k)] : std::fabs(side);
-        out.ddy[i] = side * of_g;
-        grow(out.ddy_scale, row(k), growth * most_of_g);
-        out.dx2[i] = of_dx.dx[k] + of_weight.dx[k];
-        grow(out.dx2_scale, row(k), most_of_dx.dx_scale[0] + most_of_weight.dx_scale[0]);
-        dweight2[ch].add(g[k] * of_dx.ddy[k]);
-        out.dweight2_scale[ch] +=
-            widened[k] / std::max(std::fabs(w), Real{1e-30L}) * of_dx.ddy_scale[0];
-        // What is bent by the activation: h of oracle::double_backward_through().
-        const Real bent = c.activation.second_derivative(v[k]) * in.dy[i] * of_g;
-        const Real most_bent =
-            c.activation.curved() ? growth * std::fabs(Real{in.dy[i]}) * most_of_g : 0;
-        out.dz2[i] = bent;
-        grow(out.dz2_scale, row(k), most_bent);
-        second[k] = w * bent;
-        most_second[k] = std::fabs(w) * most_bent;
-        dweight2[ch].add(bent * xhat[k]);
-        out.dweight2_scale[ch] += most_bent * std::max<Real>(std::fabs(xhat[k]), 1);
-        dbias2[ch].add(bent);
-        out.dbias2_scale[ch] += most_bent;
-      }
-      const oracle::Gradient of_second = oracle::backward(flat, x, second, none, s, true),
-                             most_of_second = oracle::backward(flat, x, most_second, none, s, true);
-      for (size_t k = 0; k < at.size(); ++k) {
-        out.dx2[at[k]] += of_second.dx[k];
-        if (k == 0 || row(k) != row(k - 1)) out.dx2_scale[row(k)] += most_of_second.dx_scale[0];
-      }
+      if (setting_.norm == BN2D_NORM_INSTANCE && !setting_.cumulative)
+        move(mean, var, setting_.momentum);
     }
   }
-  for (size_t ch = 0; ch < channels; ++ch) {
-    out.dweight[ch] = dweight[ch].value();
-    out.dbias[ch] = dbias[ch].value();
-    out.dweight2[ch] = dweight2[ch].value();
-    out.dbias2[ch] = dbias2[ch].value();
-  }
-  if (!c.tracks()) return out;
-  out.running_mean = in.running_mean;
-  out.running_var = in.running_var;
-  const auto batches = out.sets.mean.size() / channels;
-  for (size_t ch = 0; ch < channels; ++ch) {
-    const auto move = [&](Real mean, Real var, double momentum) {
-      out.running_mean[ch] =
-          rounded(c.module, oracle::running(out.running_mean[ch], mean, momentum));
-      out.running_var[ch] = rounded(c.module, oracle::running(out.running_var[ch], var, momentum));
-    };
-    Real mean = 0, var = 0;
-    for (size_t b = 0; b < batches; ++b) {
-      const int64_t samples = std::min(c.samples(), e.n - static_cast<int64_t>(b) * c.samples());
-      const size_t set = b * channels + ch;
-      const Real of_set =
-          c.biased ? out.sets.var[set] : oracle::unbiased(out.sets.var[set], samples * e.plane());
-      mean += out.sets.mean[set] / static_cast<Real>(batches);
-      var += of_set / static_cast<Real>(batches);
-      if (c.norm == BN2D_NORM_BATCH)
-        move(out.sets.mean[set], of_set,
-             c.cumulative ? 1.0 / (static_cast<double>(c.counted) + static_cast<double>(b + 1))
-                          : c.momentum);
-    }
-    if (c.norm == BN2D_NORM_INSTANCE && !c.cumulative) move(mean, var, c.momentum);
-  }
-  return out;
+
+  const NormSetting &setting_;
+  Inputs &in_;
+  const bool silence_;
+  const size_t channels_;
+  const bool has_backward_, has_double_backward_;
+  ExpectedNorm out_;
+  std::vector<oracle::Sum> dweight_, dbias_, dweight2_, dbias2_;
+};
+
+// `silence`: elements on the edge of an activation, where rounding decides, get dy = 0.
+inline ExpectedNorm expect(const NormSetting &setting, Inputs &in, bool silence = true) {
+  return NormOracle(setting, in, silence).run();
 }
 
 }  // namespace numerics
