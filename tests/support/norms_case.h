@@ -91,108 +91,149 @@ class NormModule {
   bn2d_module *module_ = nullptr;
 };
 
+// All calls of a case, through a module or stateless.
+class NormRun {
+ public:
+  NormRun(const NormCase &c, const Inputs &in, const Around &around)
+      : case_(c),
+        in_(in),
+        around_(around),
+        x_(c.data, c.e, in.x, c.x),
+        z_(c.data, c.e, in.z, c.x),
+        y_(c.data, c.e, c.y),
+        dy_(c.data, c.e, in.dy, c.y),
+        dx_(c.data, c.e, c.dx),
+        dz_(c.data, c.e, c.dx),
+        ddx_(c.data, c.e, in.ddx, c.x),
+        ddy_(c.data, c.e, c.y),
+        dx2_(c.data, c.e, c.dx),
+        ddz_(c.data, c.e, in.ddz, c.x),
+        dz2_(c.data, c.e, c.dx),
+        ddweight_(c.module, in.ddweight),
+        ddbias_(c.module, in.ddbias) {}
+
+  Outputs run() {
+    if (case_.stateless) {
+      stateless();
+    } else {
+      by_module();
+    }
+    keep("y", y_), keep("dx", dx_);
+    if (has_double_backward_) keep("ddy", ddy_), keep("dx2", dx2_);
+    if (has_double_backward_ && acts_) keep("dz2", dz2_);
+    if (case_.residual) keep("dz", dz_);
+    for (Tensor *t : {&y_, &dx_, &dz_, &ddy_, &dx2_, &dz2_})
+      if (!t->gaps_intact()) FAIL_CHECK("memory beside a tensor has changed");
+    return out_;
+  }
+
+ private:
+  void by_module() {
+    NormModule module(case_, in_);
+    Record record;
+    NUMERICS_OK(around_("bn2d_forward_act", [&] {
+      return bn2d_forward_act(module, x_.view(), z_or_null(), act_, slope_, y_.view(),
+                              record.out());
+    }));
+    if (case_.tracks())
+      for (const char *name : {"running_mean", "running_var"})
+        out_[name] = module.output(name, case_.e.c);
+    NUMERICS_OK(around_("bn2d_backward", [&] {
+      return bn2d_backward(module, record, dy_.view(), dx_.view(), dz_or_null());
+    }));
+    if (case_.affine) {
+      out_["dweight"] = module.output("weight.grad", case_.e.c);
+      out_["dbias"] = module.output("bias.grad", case_.e.c);
+    }
+    if (!has_double_backward_) return;
+    NUMERICS_OK(bn2d_module_zero_grad(module));
+    void *const ddw = case_.affine ? ddweight_.data() : nullptr;
+    void *const ddb = case_.affine ? ddbias_.data() : nullptr;
+    NUMERICS_OK(around_(acts_ ? "bn2d_double_backward_act" : "bn2d_double_backward", [&] {
+      return acts_ ? bn2d_double_backward_act(module, record, dy_.view(), ddx_.view(), ddz_.view(),
+                                              ddw, ddb, ddy_.view(), dx2_.view(), dz2_.view())
+                   : bn2d_double_backward(module, record, dy_.view(), ddx_.view(), ddw, ddb,
+                                          ddy_.view(), dx2_.view());
+    }));
+    if (case_.affine) {
+      out_["dweight2"] = module.output("weight.grad", case_.e.c);
+      out_["dbias2"] = module.output("bias.grad", case_.e.c);
+    }
+  }
+
+  // Of group norm alone.
+  void stateless() {
+    Array weight(case_.module, in_.weight), bias(case_.module, in_.bias),
+        dweight(case_.module, in_.weight), dbias(case_.module, in_.bias),
+        dweight2(case_.module, in_.weight), dbias2(case_.module, in_.weight);
+    void *const w = case_.affine ? weight.data() : nullptr;
+    void *const b = case_.affine ? bias.data() : nullptr;
+    std::vector<double> mean(static_cast<size_t>(case_.e.n * case_.groups)), invstd(mean.size());
+    uint64_t mask_bytes = 0;
+    NUMERICS_OK(bn2d_mask_nbytes(case_.e.n, case_.e.c, case_.e.h, case_.e.w, &mask_bytes));
+    std::vector<uint8_t> mask(mask_bytes);
+    const bool has_sides = act_ != Activation::none && !case_.activation.pointwise();
+    uint8_t *const mask_or_null = has_sides ? mask.data() : nullptr;
+    NUMERICS_OK(around_("bn2d_group_norm_forward", [&] {
+      return bn2d_group_norm_forward(x_.view(), z_or_null(), y_.view(), case_.groups, case_.module,
+                                     w, b, case_.eps, act_, slope_, mask_or_null, mean.data(),
+                                     invstd.data());
+    }));
+    NUMERICS_OK(around_("bn2d_group_norm_backward", [&] {
+      return has_sides ? bn2d_group_norm_backward(x_.view(), dy_.view(), nullptr, mask_or_null,
+                                                  case_.groups, case_.module, w, mean.data(),
+                                                  invstd.data(), act_, slope_, 0, dx_.view(),
+                                                  dz_or_null(), dweight.data(), dbias.data())
+                       : bn2d_group_norm_backward_act(
+                             x_.view(), z_or_null(), dy_.view(), nullptr, nullptr, case_.groups,
+                             case_.module, w, b, mean.data(), invstd.data(), act_, slope_, 0,
+                             dx_.view(), dz_or_null(), dweight.data(), dbias.data());
+    }));
+    if (has_double_backward_ && !acts_)
+      NUMERICS_OK(around_("bn2d_group_norm_double_backward", [&] {
+        return bn2d_group_norm_double_backward(
+            x_.view(), dy_.view(), nullptr, mask_or_null, case_.groups, case_.module, w,
+            mean.data(), invstd.data(), act_, slope_, ddx_.view(), ddweight_.data(), ddbias_.data(),
+            0, ddy_.view(), dx2_.view(), dweight2.data());
+      }));
+    if (has_double_backward_ && acts_)
+      NUMERICS_OK(around_("bn2d_group_norm_double_backward_act", [&] {
+        return bn2d_group_norm_double_backward_act(
+            x_.view(), z_or_null(), dy_.view(), nullptr, mask_or_null, case_.groups, case_.module,
+            w, b, mean.data(), invstd.data(), act_, slope_, ddx_.view(), ddz_.view(),
+            ddweight_.data(), ddbias_.data(), 0, ddy_.view(), dx2_.view(), dz2_.view(),
+            dweight2.data(), dbias2.data());
+      }));
+    out_["dweight"] = {case_.module, dweight.bits()};
+    out_["dbias"] = {case_.module, dbias.bits()};
+    if (has_double_backward_) out_["dweight2"] = {case_.module, dweight2.bits()};
+    if (has_double_backward_ && acts_) out_["dbias2"] = {case_.module, dbias2.bits()};
+    keep("saved_mean", mean), keep("saved_invstd", invstd);
+  }
+
+  const bn2d_view *z_or_null() const { return case_.residual ? z_.view() : nullptr; }
+  const bn2d_view *dz_or_null() const { return case_.residual ? dz_.view() : nullptr; }
+  void keep(const char *name, Tensor &tensor) { out_[name] = {tensor.dtype(), tensor.bits()}; }
+  void keep(const char *name, const std::vector<double> &saved) {
+    out_[name].dtype = BN2D_F64;
+    for (const double value : saved) out_[name].bits.push_back(read_bits(BN2D_F64, &value));
+  }
+
+  const NormCase &case_;
+  const Inputs &in_;
+  const Around &around_;
+  const int32_t act_ = case_.activation.kind;
+  const double slope_ = case_.activation.slope;
+  const bool has_double_backward_ = !in_.ddx.empty(), acts_ = case_.double_backward_act();
+  Tensor x_, z_, y_, dy_, dx_, dz_, ddx_, ddy_, dx2_, ddz_, dz2_;
+  Array ddweight_, ddbias_;
+  Outputs out_;
+};
+
 // y, dx, dz, ddy, dx2, dz2, dweight, dbias, dweight2, dbias2, running_mean, running_var as far as
 // the case has them. `around` gets each of the calls.
 inline Outputs run(const NormCase &c, const Inputs &in, const Around &around) {
-  Outputs out;
-  Tensor x(c.data, c.e, in.x, c.x), z(c.data, c.e, in.z, c.x), y(c.data, c.e, c.y),
-      dy(c.data, c.e, in.dy, c.y), dx(c.data, c.e, c.dx), dz(c.data, c.e, c.dx),
-      ddx(c.data, c.e, in.ddx, c.x), ddy(c.data, c.e, c.y), dx2(c.data, c.e, c.dx),
-      ddz(c.data, c.e, in.ddz, c.x), dz2(c.data, c.e, c.dx);
-  const bn2d_view *const z_or_null = c.residual ? z.view() : nullptr, *const dz_or_null =
-                                                                          c.residual ? dz.view()
-                                                                                     : nullptr;
-  const auto keep = [&](const char *name, Tensor &t) { out[name] = {t.dtype(), t.bits()}; };
-  Array ddweight(c.module, in.ddweight), ddbias(c.module, in.ddbias);
-  const int32_t act = c.activation.kind;
-  const double slope = c.activation.slope;
-  const bool has_double_backward = !in.ddx.empty(), acts = c.double_backward_act();
-  if (!c.stateless) {
-    NormModule module(c, in);
-    Record record;
-    NUMERICS_OK(around("bn2d_forward_act", [&] {
-      return bn2d_forward_act(module, x.view(), z_or_null, act, slope, y.view(), record.out());
-    }));
-    if (c.tracks())
-      for (const char *name : {"running_mean", "running_var"})
-        out[name] = module.output(name, c.e.c);
-    NUMERICS_OK(around("bn2d_backward", [&] {
-      return bn2d_backward(module, record, dy.view(), dx.view(), dz_or_null);
-    }));
-    if (c.affine)
-      out["dweight"] = module.output("weight.grad", c.e.c),
-      out["dbias"] = module.output("bias.grad", c.e.c);
-    if (has_double_backward) {
-      NUMERICS_OK(bn2d_module_zero_grad(module));
-      void *const ddw = c.affine ? ddweight.data() : nullptr, *const ddb = c.affine ? ddbias.data()
-                                                                                    : nullptr;
-      NUMERICS_OK(around(acts ? "bn2d_double_backward_act" : "bn2d_double_backward", [&] {
-        return acts ? bn2d_double_backward_act(module, record, dy.view(), ddx.view(), ddz.view(),
-                                               ddw, ddb, ddy.view(), dx2.view(), dz2.view())
-                    : bn2d_double_backward(module, record, dy.view(), ddx.view(), ddw, ddb,
-                                           ddy.view(), dx2.view());
-      }));
-      if (c.affine)
-        out["dweight2"] = module.output("weight.grad", c.e.c),
-        out["dbias2"] = module.output("bias.grad", c.e.c);
-    }
-  } else {
-    Array weight(c.module, in.weight), bias(c.module, in.bias), dweight(c.module, in.weight),
-        dbias(c.module, in.bias), dweight2(c.module, in.weight);
-    void *const w = c.affine ? weight.data() : nullptr, *const b = c.affine ? bias.data() : nullptr;
-    std::vector<double> mean(static_cast<size_t>(c.e.n * c.groups)), invstd(mean.size());
-    uint64_t mask_bytes = 0;
-    NUMERICS_OK(bn2d_mask_nbytes(c.e.n, c.e.c, c.e.h, c.e.w, &mask_bytes));
-    std::vector<uint8_t> mask(mask_bytes);
-    const bool has_sides = act != Activation::none && !c.activation.pointwise();
-    uint8_t *const mask_or_null = has_sides ? mask.data() : nullptr;
-    NUMERICS_OK(around("bn2d_group_norm_forward", [&] {
-      return bn2d_group_norm_forward(x.view(), z_or_null, y.view(), c.groups, c.module, w, b, c.eps,
-                                     act, slope, mask_or_null, mean.data(), invstd.data());
-    }));
-    NUMERICS_OK(around("bn2d_group_norm_backward", [&] {
-      return has_sides
-                 ? bn2d_group_norm_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups,
-                                            c.module, w, mean.data(), invstd.data(), act, slope, 0,
-                                            dx.view(), dz_or_null, dweight.data(), dbias.data())
-                 : bn2d_group_norm_backward_act(x.view(), z_or_null, dy.view(), nullptr, nullptr,
-                                                c.groups, c.module, w, b, mean.data(),
-                                                invstd.data(), act, slope, 0, dx.view(), dz_or_null,
-                                                dweight.data(), dbias.data());
-    }));
-    if (has_double_backward && !acts)
-      NUMERICS_OK(around("bn2d_group_norm_double_backward", [&] {
-        return bn2d_group_norm_double_backward(x.view(), dy.view(), nullptr, mask_or_null, c.groups,
-                                               c.module, w, mean.data(), invstd.data(), act, slope,
-                                               ddx.view(), ddweight.data(), ddbias.data(), 0,
-                                               ddy.view(), dx2.view(), dweight2.data());
-      }));
-    if (has_double_backward && acts) {
-      Array dbias2(c.module, in.weight);
-      NUMERICS_OK(around("bn2d_group_norm_double_backward_act", [&] {
-        return bn2d_group_norm_double_backward_act(
-            x.view(), z_or_null, dy.view(), nullptr, mask_or_null, c.groups, c.module, w, b,
-            mean.data(), invstd.data(), act, slope, ddx.view(), ddz.view(), ddweight.data(),
-            ddbias.data(), 0, ddy.view(), dx2.view(), dz2.view(), dweight2.data(), dbias2.data());
-      }));
-      out["dbias2"] = {c.module, dbias2.bits()};
-    }
-    out["dweight"] = {c.module, dweight.bits()};
-    out["dbias"] = {c.module, dbias.bits()};
-    if (has_double_backward) out["dweight2"] = {c.module, dweight2.bits()};
-    for (const std::vector<double> *saved : {&mean, &invstd}) {
-      Output &o = out[saved == &mean ? "saved_mean" : "saved_invstd"];
-      o.dtype = BN2D_F64;
-      for (const double value : *saved) o.bits.push_back(read_bits(BN2D_F64, &value));
-    }
-  }
-  keep("y", y), keep("dx", dx);
-  if (has_double_backward) keep("ddy", ddy), keep("dx2", dx2);
-  if (has_double_backward && acts) keep("dz2", dz2);
-  if (c.residual) keep("dz", dz);
-  for (Tensor *t : {&y, &dx, &dz, &ddy, &dx2, &dz2})
-    if (!t->gaps_intact()) FAIL_CHECK("memory beside a tensor has changed");
-  return out;
+  return NormRun(c, in, around).run();
 }
 inline Outputs run(const NormCase &c, const Inputs &in) {
   return run(c, in, [](const char *, const std::function<int32_t()> &call) { return call(); });
