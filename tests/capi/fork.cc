@@ -2,8 +2,6 @@
 // thread, with everything that the parent had. Children assert nothing themselves: they tell by
 // their status what went wrong.
 #if !defined(__SANITIZE_THREAD__)
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -11,23 +9,11 @@
 
 #include "support/contract_gate.h"
 #include "support/contract_handles.h"
+#include "support/contract_process.h"
 
 using namespace bn2d_test;
 
 namespace {
-
-// Runs f in a child; its result, or -1 where the child died: of SIGALRM where it hung.
-template <class F>
-int in_child(F f) {
-  const pid_t child = fork();
-  if (child == 0) {
-    alarm(10);
-    _exit(f());
-  }
-  int status = 0;
-  if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status)) return -1;
-  return WEXITSTATUS(status);
-}
 
 struct Small {
   std::array<float, 8> x{1, 2, 3, 4, 5, 6, 7, 9}, y{}, dx{};
@@ -89,7 +75,7 @@ TEST_CASE("fork: beside threads that compute and make handles", "[fork][threads]
   }
   stop = true;
   for (std::thread &thread : threads) thread.join();
-  INFO("after " << forks << " forks; -1: the child hung");
+  INFO("after " << forks << " forks; -14: the child hung");
   CHECK(outcome == 0);
   Small data;
   for (const Module &module : modules)

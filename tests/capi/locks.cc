@@ -1,12 +1,11 @@
 // bn2d_module_try_lock(): whom it keeps out, and that only what was locked can be unlocked.
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <thread>
 
 #include "support/contract_failures.h"
 #include "support/contract_gate.h"
 #include "support/contract_handles.h"
+#include "support/contract_process.h"
 
 using namespace bn2d_test;
 
@@ -129,15 +128,11 @@ TEST_CASE("locks: a child finds the module unlocked", "[locks]") {
   // Catches a lock that nobody in a child can end, and a child that ends one of its parent's.
   const Module module = make_module(2);
   REQUIRE(bn2d_module_try_lock(module.get(), 1) == BN2D_OK);
-  const pid_t child = fork();
-  if (child == 0) {
-    const bool refused = bn2d_module_unlock(module.get(), 1) == BN2D_ERROR_STATE;
-    const bool free = bn2d_module_try_lock(module.get(), 1) == BN2D_OK &&
-                      bn2d_module_unlock(module.get(), 1) == BN2D_OK;
-    _exit(refused && free ? 0 : 1);
-  }
-  int status = -1;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  CHECK(status == 0);
+  CHECK(in_child([&] {
+          const bool refused = bn2d_module_unlock(module.get(), 1) == BN2D_ERROR_STATE;
+          const bool free = bn2d_module_try_lock(module.get(), 1) == BN2D_OK &&
+                            bn2d_module_unlock(module.get(), 1) == BN2D_OK;
+          return refused && free ? 0 : 1;
+        }) == 0);
   CHECK(bn2d_module_unlock(module.get(), 1) == BN2D_OK);
 }

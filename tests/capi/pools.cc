@@ -3,8 +3,6 @@
 #include <dlfcn.h>
 #include <omp.h>
 #endif
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -13,6 +11,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "support/contract_process.h"
 #include "support/numerics_case.h"
 
 namespace {
@@ -342,14 +341,7 @@ TEST_CASE("pools: a child of fork() computes without the OpenMP runtime", "[pool
   REQUIRE(bn2d_set_thread_pool(BN2D_POOL_OPENMP) == BN2D_OK);
   omp_set_num_threads(4);
   REQUIRE(bn2d_forward(module, x.view(), y.view(), nullptr) == BN2D_OK);
-  const pid_t child = fork();
-  if (child == 0) {
-    alarm(20);
-    _exit(bn2d_forward(module, x.view(), y.view(), nullptr) == BN2D_OK ? 0 : 1);
-  }
-  int status = 0;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  CHECK(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(bn2d_test::in_child([&] { return bn2d_forward(module, x.view(), y.view(), nullptr); }) ==
+        BN2D_OK);
 }
 #endif

@@ -2,12 +2,10 @@
 // good guest in the host's arena, floating-point mode and fork. Assertions are made on the main
 // thread only.
 #include <pthread.h>
-#include <sys/wait.h>
 #include <tbb/blocked_range.h>
 #include <tbb/global_control.h>
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -23,6 +21,7 @@
 #include "support/contract_failures.h"
 #include "support/contract_gate.h"
 #include "support/contract_handles.h"
+#include "support/contract_process.h"
 #include "support/contract_views.h"
 
 using namespace bn2d_test;
@@ -424,10 +423,7 @@ TEST_CASE("threads: fork", "[threads]") {
   std::vector<float> y(x.size());
   for (int round = 0; round < 5; ++round) {
     REQUIRE(problem.solve() == expected);  // the workers have just been used and are idle
-    const pid_t child = fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-      alarm(60);  // a child that hangs dies
+    const int wrong_in_child = in_child([&] {
       int wrong = 0;
       if (!(problem.solve() == expected)) wrong |= 1;
       if (bn2d_forward_f32(parent_module.get(), x.data(), 1, 8, 8, y.data(), nullptr) != BN2D_OK)
@@ -436,12 +432,9 @@ TEST_CASE("threads: fork", "[threads]") {
       Results on_thread;
       std::thread([&] { on_thread = problem.solve(); }).join();
       if (!(on_thread == expected)) wrong |= 4;
-      _exit(wrong);
-    }
-    int status = 0;
-    REQUIRE(waitpid(child, &status, 0) == child);
-    CHECK(WIFEXITED(status));
-    CHECK(WEXITSTATUS(status) == 0);
+      return wrong;
+    });
+    CHECK(wrong_in_child == 0);
     CHECK(problem.solve() == expected);  // and the parent goes on
   }
   CHECK(batches_of(parent_module) == 0);  // the child's training was the child's
