@@ -81,8 +81,9 @@
  * floating-point mode. The result is bitwise the same for any number of threads and any pool; only
  * the sign and payload of a NaN may differ. A call takes at most 16 KiB of its thread's stack.
  * Where oneTBB fails, for lack of memory or threads, the call is done by its calling thread, and so
- * is every later one of the process that would use oneTBB. While one thread makes the first call
- * that is large enough for several threads, the calls of others are done by their own.
+ * is every later one of the process that would use oneTBB. (Where there is no address space to
+ * start oneTBB, a later call starts it.) While one thread makes the first call that is large enough
+ * for several threads, the calls of others are done by their own.
  *
  * **fork().** A child may use everything that the parent had, whatever other threads were doing at
  * the moment of the fork: no function waits for a thread that the child does not have, and a module
@@ -290,9 +291,8 @@ enum bn2d_flag {
  *  - ndim 5: blocks of b channels, as oneDNN has them (nChw16c, nChw8c). The shape is
  *    {N, C/b, H, W, b}, strides NULL or {C*H*W, H*W*b, W*b, b, 1}; channel c is number c%b of block
  *    c/b. So C is a multiple of b: channels that only pad the last block are not known here. Blocks
- *    take about as long as channels_last; with AVX-512, 7x7 planes in blocks of 8 take up to twice
- *    as long (`bn2d_bench --filter '^blocked/' --threads 1`). A mask is that of (N, C, H, W). Since
- *    1.3.
+ *    take about as long as channels_last (`bn2d_bench --filter '^blocked/' --threads 1`). A mask is
+ *    that of (N, C, H, W). Since 1.3.
  *  - any other positive strides work, too. As many times as long as NCHW or channels_last
  *    (`bn2d_bench --filter '^(permuted|border)/'`):
  *
@@ -306,8 +306,8 @@ enum bn2d_flag {
  *    Training and backward of group norm, instance norm and ghost batches take 3 to 10 times as
  *    long in these orders, with N fastest 15 to 60 times: a copy in NCHW is quicker there.
  *
- *    Smaller planes take longer: 14x14 within a border 6 times in training, 8 in eval. Rows of a
- *    few elements take longest, and single ones with gaps between them, as a column of a matrix.
+ *    Smaller planes take longer: 14x14 within a border up to 6 times in training, 8 in eval. Rows
+ * of a few elements take longest, and single ones with gaps between them, as a column of a matrix.
  *    The stride of an extent of 0 or 1 does not matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
  *    again and again. In a tensor that is written, no two elements may share memory:

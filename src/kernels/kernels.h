@@ -221,11 +221,11 @@ struct ActivationJob {
 
 struct MapJob {
   int64_t channels = 0, samples = 0, length = 0;
-  // Bands of so many channels each, as in SumsJob. More
-  // than one: only of blocks (TypeKernels::maps_block).
+  // Bands of so many channels each, as in SumsJob. More than one: only of blocks
+  // (TypeKernels::maps_block).
   int64_t bands = 1;
-  Strided x, g, side, v;  // forward: v is the residual z
-  Strided out, out2;
+  Strided x, g, side, v;               // forward: v is the residual z
+  Strided out, out2;                   // not both need be there
   const void *coefficients = nullptr;  // coefficient k of channel c at [k*coefficient_stride + c]
   int64_t coefficient_stride = kMaxGroup;
   Activation activation = Activation::none;
@@ -238,6 +238,7 @@ struct MapJob {
   int64_t prefetch = 0;
   static constexpr int64_t kIntoL1 = 8192;
 
+  const Strided &written() const { return out.data != nullptr ? out : out2; }
   static constexpr Strided MapJob::*kTensors[] = {&MapJob::x, &MapJob::g,   &MapJob::side,
                                                   &MapJob::v, &MapJob::out, &MapJob::out2};
 };
@@ -246,7 +247,7 @@ struct MapJob {
 // those of a sample, or those of each band. Where stores stream, a line that is written in parts
 // costs a read.
 inline bool has_whole_lines(const MapJob &job, int64_t element_bytes) {
-  const Strided &out = job.out.data != nullptr ? job.out : job.out2;
+  const Strided &out = job.written();
   const int64_t in_band = job.channels * job.length;
   const bool follow = job.bands == 1 || out.band == in_band;
   const auto are_whole = [&](int64_t elements) {

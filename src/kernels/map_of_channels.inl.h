@@ -43,11 +43,16 @@ HWY_INLINE int64_t MapColumns(D d, const Body &body, int64_t i, int64_t stop, in
   return i;
 }
 
-// Whether all tensors go on by as much from row to row.
-inline bool HasSameSteps(const MapJob &job) {
+// Elements from row to row of what is written.
+template <class Body>
+HWY_INLINE int64_t StepOf(const MapJob &job) {
+  return (Body::kAlwaysOut ? job.out : job.written()).position;
+}
+// Whether all tensors go on by as much.
+inline bool HasSameSteps(const MapJob &job, int64_t step) {
   bool same = true;
   for (const auto tensor : MapJob::kTensors)
-    same = same && ((job.*tensor).data == nullptr || (job.*tensor).position == job.out.position);
+    same = same && ((job.*tensor).data == nullptr || (job.*tensor).position == step);
   return same;
 }
 
@@ -75,7 +80,7 @@ template <class T, class Body>
 HWY_NOINLINE void MapPairsOfRows(const MapJob &job) {
   const ScalableTag<Arithmetic<T>> d;
   const RowCoefficients<Arithmetic<T>> c(job);
-  const int64_t step = job.out.position;
+  const int64_t step = StepOf<Body>(job);
   for (int64_t n = 0; n < job.samples; ++n) {
     const Body body(job, 0, n, 0);
     int64_t p = 0;
@@ -85,10 +90,9 @@ HWY_NOINLINE void MapPairsOfRows(const MapJob &job) {
   }
 }
 
-// Rows that are one or two vectors each and follow one another: blocks of 8 and 16 channels
-// (nChw8c, nChw16c). Their coefficients stay in registers. On a CPU without AVX-512 (Zen 3) eval of
-// (8,256,14,14) in blocks of 8 takes 0.53 of the time, of (1,2048,7,7) 0.38, and where stores
-// stream, of (32,256,28,28), 0.75.
+// Rows of 8 and 16 channels that follow one another: blocks (nChw8c, nChw16c). Their coefficients
+// stay in registers. On a CPU without AVX-512 (Zen 3) eval of (8,256,14,14) in blocks of 8 takes
+// 0.53 of the time, of (1,2048,7,7) 0.38, and where stores stream, of (32,256,28,28), 0.75.
 template <class T>
 inline constexpr int32_t kMostOfBlock = (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3) &&
                                                 sizeof(T) == sizeof(float)
@@ -200,8 +204,8 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
   // in part. Rows that are a vector and a line each are one run, written line by line.
   constexpr int64_t kRowsAtOnce = 8, kShortRowBytes = 512;
   const bool streaming = kStreams && Body::kHot && job.streaming;
-  const int64_t step = job.out.position;
-  const bool same_step = HasSameSteps(job);
+  const int64_t step = StepOf<Body>(job);
+  const bool same_step = HasSameSteps(job, step);
   constexpr bool kMayShare = MaxLanes(d) > 1 && Body::kHot && kSpecialise;
   constexpr bool kVectorIsLine = static_cast<int64_t>(MaxLanes(d)) == kLineOf<T>;
   const bool is_short = step * static_cast<int64_t>(sizeof(T)) <= kShortRowBytes;

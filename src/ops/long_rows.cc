@@ -165,23 +165,21 @@ class LongRowMap {
     const bool fills_line = c * step == line, has_lines = fills_line && map_lanes_ == line;
     // Rows that are a vector and a line each are taken several at a time
     // (kernels/map_of_channels.inl.h). Longer ones gain nothing and have more coefficients to
-    // expand: eval of (1,256,14,14) as nChw8c takes 0.75 of the time that it takes with 64
-    // elements. Where stores stream, other rows are taken one at a time, so they should be long.
+    // expand. Where stores stream, other rows are taken one at a time, so they should be long.
     const int64_t enough = has_lines ? line : !job_.streaming ? 64 : 256;
     if (step == 1 && (c >= enough || !job_.streaming)) return false;
     const int64_t fit = step * std::max(enough / (c * step), int64_t{1});
-    // The following numbers for blocks of floats are those of AVX-512, or of AVX2 where stores
-    // stream and lines are not whole (map_blocks takes the others).
     // Of a short sample fewer, so that it has several rows: backward of halves (128,1024,7,7) in
-    // blocks of 16 takes 0.4 of the time, of floats (128,512,10,10) in blocks of 8 0.36.
+    // blocks of 16 takes 0.4 of the time. (Blocks of floats come here only where stores stream and
+    // lines are not whole, or where there are few rows: map_blocks.)
     const int64_t positions = std::min(fit, std::max(job_.length / 4 / step, int64_t{1}) * step);
     if (c * positions > most_elements_) return false;
     const bool one_stretch = is_one_stretch();
     const int64_t stretches = one_stretch ? 1 : job_.samples,
                   length = one_stretch ? job_.samples * job_.length : job_.length;
     // Samples that end in the middle of a line have heads and tails of single elements, so short
-    // ones are a row as a whole. Eval of (8,128,10,10) as nChw8c, 800 elements, takes 0.56 of the
-    // time in several rows (AVX2 0.69); where stores stream, of (128,512,10,10), 1.2 (AVX2 1.6).
+    // ones are a row as a whole. Of blocks of 8, 800 elements take 0.56 of the time in several rows
+    // (AVX2 0.69); where stores stream, 1.2 (AVX2 1.6).
     const int64_t least_elements = job_.streaming ? 1024 : 512;
     const int64_t fewest = fills_line && step > 1 ? least_elements / c : 4 * positions;
     if (length < fewest && map_samples()) return true;

@@ -28,15 +28,16 @@ void repeat(const T *from, int64_t count, T *to) {
   std::fill_n(to, count, *from);
 }
 
-// Rows of positions. In memory either the elements of a row follow one another, or the rows do:
-// then those that come together are its columns.
+// `rows` rows of `count` positions: channels, samples, or rows of a plane. Where `stride` is not 1,
+// element i of all rows follow one another in memory.
 struct Part {
   std::byte *memory;
   std::byte *packed;
-  int64_t stride;       // in memory, from position to position
-  int64_t step;         // in memory, from row to row
-  int64_t rows, count;  // positions of a row
-  int64_t row;          // in the copy, from row to row
+  int64_t stride;  // in memory, from position to position
+  int64_t step;    // in memory, from row to row; used where stride is 1
+  int64_t rows;
+  int64_t count;
+  int64_t row;  // in the copy, from row to row
   CopyHints hints;
 };
 

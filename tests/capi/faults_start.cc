@@ -15,6 +15,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <iterator>
+#include <thread>
 
 #include "support/contract_handles.h"
 #include "support/contract_process.h"
@@ -106,6 +109,11 @@ TEST_CASE("faults alone: the start of oneTBB", "[.]") {
     if (forward(y) != BN2D_OK) _exit(5);
     if (y != expected) _exit(6);
   }
+  // Where there was no room at all, nothing has failed for good: several threads are at work now.
+  namespace fs = std::filesystem;
+  const auto threads = std::distance(fs::directory_iterator("/proc/self/task"), {});
+  if (what == kAddressSpace && until == 0 && std::thread::hardware_concurrency() > 1 && threads < 2)
+    _exit(7);
   _exit(g_failed ? kWell : 1);
 }
 

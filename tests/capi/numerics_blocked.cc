@@ -163,7 +163,7 @@ std::vector<std::vector<float>> results_of(const Extents &e, const Blocks &in,
                                            bool is_fused) {
   const auto tensor = [&] { return AnyTensor(e, in.block, in.start, in.gap_of_position, in.gap); };
   AnyTensor x = tensor(), z = tensor(), dy = tensor(), y = tensor(), dx = tensor(), dz = tensor(),
-            scaled = tensor();
+            scaled = tensor(), dz_alone = tensor();
   x.set(values[0]), z.set(values[1]), dy.set(values[2]);
   const size_t channels = static_cast<size_t>(e.c);
   std::vector<float> weight, bias, mean(channels, 0.25F), var(channels, 2), dweight(channels),
@@ -186,8 +186,12 @@ std::vector<std::vector<float>> results_of(const Extents &e, const Blocks &in,
   NUMERICS_OK(bn2d_batch_norm_backward(nullptr, dy.view(), side, nullptr, BN2D_F32, weight.data(),
                                        nullptr, saved_invstd.data(), false, activation, 0.25, 0,
                                        scaled.view(), nullptr, nullptr, nullptr));
-  for (AnyTensor *written : {&y, &dx, &dz, &scaled}) CHECK(written->gaps_intact());
-  return {y.get(), dx.get(), dz.get(), scaled.get(), mean, var, dweight, dbias};
+  if (is_fused)
+    NUMERICS_OK(bn2d_batch_norm_backward(nullptr, dy.view(), side, nullptr, BN2D_F32, weight.data(),
+                                         nullptr, saved_invstd.data(), false, activation, 0.25, 0,
+                                         nullptr, dz_alone.view(), nullptr, nullptr));
+  for (AnyTensor *written : {&y, &dx, &dz, &scaled, &dz_alone}) CHECK(written->gaps_intact());
+  return {y.get(), dx.get(), dz.get(), scaled.get(), dz_alone.get(), mean, var, dweight, dbias};
 }
 
 }  // namespace

@@ -127,13 +127,14 @@ bool another_namespace(const Paths &paths) {
 #endif
 }
 
-// Not a promise: oneTBB 2022.1 crashes in glibc 2.41 while it is loaded, whoever needs it. Without
-// it there is nothing to see.
+// Not a promise: oneTBB 2022.1 crashes in glibc 2.41 while it is loaded, whoever needs it. Where
+// there is no dlmopen, the case holds.
 bool namespace_with_tbb(const Paths &) {
 #if defined(LM_ID_NEWLM)
-  dlmopen(LM_ID_NEWLM, "libtbb.so.12", RTLD_NOW | RTLD_LOCAL);
-#endif
+  return dlmopen(LM_ID_NEWLM, "libtbb.so.12", RTLD_NOW | RTLD_LOCAL) != nullptr;
+#else
   return true;
+#endif
 }
 
 // Not a promise: what README.md says of it is what this shows.

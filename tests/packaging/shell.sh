@@ -3,5 +3,5 @@
 . "$(dirname "$0")/common.sh"
 command -v shellcheck >/dev/null 2>&1 || skip "no shellcheck"
 cd "$BN2D_SOURCE"
-shellcheck -x -P SCRIPTDIR .ci/run
+shellcheck -x -P SCRIPTDIR .ci/*
 find cmake tests bench capi -name '*.sh' -exec shellcheck -x -P SCRIPTDIR {} +
