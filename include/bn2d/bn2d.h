@@ -81,9 +81,9 @@
  * floating-point mode. The result is bitwise the same for any number of threads and any pool; only
  * the sign and payload of a NaN may differ. A call takes at most 16 KiB of its thread's stack.
  * Where oneTBB fails, for lack of memory or threads, the call is done by its calling thread, and so
- * is every later one of the process that would use oneTBB. (Where there is no address space to
- * start oneTBB, a later call starts it.) While one thread makes the first call that is large enough
- * for several threads, the calls of others are done by their own.
+ * is every later one of the process that would use oneTBB. Where there is no address space even to
+ * start it, only that call is, and a later one starts oneTBB. While one thread makes the first call
+ * that is large enough for several threads, the calls of others are done by their own.
  *
  * **fork().** A child may use everything that the parent had, whatever other threads were doing at
  * the moment of the fork: no function waits for a thread that the child does not have, and a module
@@ -291,12 +291,12 @@ enum bn2d_flag {
  *  - ndim 5: blocks of b channels, as oneDNN has them (nChw16c, nChw8c). The shape is
  *    {N, C/b, H, W, b}, strides NULL or {C*H*W, H*W*b, W*b, b, 1}; channel c is number c%b of block
  *    c/b. So C is a multiple of b: channels that only pad the last block are not known here. Blocks
- *    take about as long as channels_last (`bn2d_bench --filter '^blocked/' --threads 1`). A mask is
- *    that of (N, C, H, W). Since 1.3.
- *  - any other positive strides work, too. As many times as long as NCHW or channels_last
- *    (`bn2d_bench --filter '^(permuted|border)/'`):
+ *    take about as long as channels_last (`bn2d_bench --filter '^blocked/' --threads 1`), longer
+ *    than NCHW where their rows have gaps. A mask is that of (N, C, H, W). Since 1.3.
+ *  - any other positive strides work, too. With planes of 28x28 or more they take so many times as
+ *    long as the same data in NCHW or channels_last (`bn2d_bench --filter '^(permuted|border)/'`):
  *
- *        planes of 28x28 or more               training, backward   eval
+ *                                              training, backward   eval
  *        N between C and H                     1                    1 to 1.3
  *        H fastest                             1.7 to 2.3           1
  *        N fastest                             4 to 6               1 to 3
@@ -307,7 +307,9 @@ enum bn2d_flag {
  *    long in these orders, with N fastest 15 to 60 times: a copy in NCHW is quicker there.
  *
  *    Smaller planes take longer: 14x14 within a border up to 6 times in training, 8 in eval. Rows
- * of a few elements take longest, and single ones with gaps between them, as a column of a matrix.
+ *    of few elements take longest, and single ones with gaps between them, as a column of a
+ *    matrix.
+ *
  *    The stride of an extent of 0 or 1 does not matter.
  *  - a tensor that is only read may have strides of 0, as an expanded one has: one element is read
  *    again and again. In a tensor that is written, no two elements may share memory:
