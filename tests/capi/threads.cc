@@ -423,17 +423,20 @@ TEST_CASE("threads: fork", "[threads]") {
   std::vector<float> y(x.size());
   for (int round = 0; round < 5; ++round) {
     REQUIRE(problem.solve() == expected);  // the workers have just been used and are idle
-    const int wrong_in_child = in_child([&] {
-      int wrong = 0;
-      if (!(problem.solve() == expected)) wrong |= 1;
-      if (bn2d_forward_f32(parent_module.get(), x.data(), 1, 8, 8, y.data(), nullptr) != BN2D_OK)
-        wrong |= 2;
-      if (threads_of_process() != 1) wrong |= 8;  // computed on the calling thread
-      Results on_thread;
-      std::thread([&] { on_thread = problem.solve(); }).join();
-      if (!(on_thread == expected)) wrong |= 4;
-      return wrong;
-    });
+    const int wrong_in_child = in_child(
+        [&] {
+          int wrong = 0;
+          if (!(problem.solve() == expected)) wrong |= 1;
+          if (bn2d_forward_f32(parent_module.get(), x.data(), 1, 8, 8, y.data(), nullptr) !=
+              BN2D_OK)
+            wrong |= 2;
+          if (threads_of_process() != 1) wrong |= 8;  // computed on the calling thread
+          Results on_thread;
+          std::thread([&] { on_thread = problem.solve(); }).join();
+          if (!(on_thread == expected)) wrong |= 4;
+          return wrong;
+        },
+        60);
     CHECK(wrong_in_child == 0);
     CHECK(problem.solve() == expected);  // and the parent goes on
   }
