@@ -2,6 +2,7 @@
 #include <cinttypes>
 #include <cmath>
 #include <cstring>
+#include <memory>
 
 #include "convert.h"
 #include "handle.h"
@@ -22,14 +23,25 @@ bn2d_tensor *make_tensor_handle(const std::shared_ptr<Tensor> &tensor) {
   return handle.publish_owned();
 }
 
-// A handle for the module that make(options) gives.
-template <class F>
-int32_t create(const bn2d_options *options, bn2d_module **out, F make) {
+template <class Norm>
+std::unique_ptr<BatchNormBase> make_of_channels(int64_t, int64_t num_features,
+                                                const Options &options) {
+  return std::make_unique<Norm>(num_features, options);
+}
+std::unique_ptr<BatchNormBase> make_of_groups(int64_t num_groups, int64_t num_channels,
+                                              const Options &options) {
+  return std::make_unique<GroupNorm>(num_groups, num_channels, options);
+}
+using Make = decltype(&make_of_groups);
+
+// The module that `make` gives, in a handle.
+int32_t create(Make make, int64_t num_groups, int64_t num_features, const bn2d_options *options,
+               bn2d_module **out) {
   return guarded([&] {
     required(out, "out");
     const Options chosen = options ? checked(options, "options").value : Options();
     NewHandle<bn2d_module> handle;
-    handle->value = make(chosen);
+    handle->value = make(num_groups, num_features, chosen);
     int i = 0;
     for (const auto &tensor : handle->value->tensors())
       handle->tensors[i++] = make_tensor_handle(tensor);
@@ -49,21 +61,15 @@ int32_t get(const bn2d_module *module, T *out, F f) {
 }  // namespace
 
 int32_t bn2d_module_create(int64_t num_features, const bn2d_options *options, bn2d_module **out) {
-  return create(options, out, [&](const Options &chosen) {
-    return std::make_shared<BatchNorm2d>(num_features, chosen);
-  });
+  return create(make_of_channels<BatchNorm2d>, 0, num_features, options, out);
 }
 int32_t bn2d_group_norm_create(int64_t num_groups, int64_t num_channels,
                                const bn2d_options *options, bn2d_module **out) {
-  return create(options, out, [&](const Options &chosen) {
-    return std::make_shared<GroupNorm>(num_groups, num_channels, chosen);
-  });
+  return create(make_of_groups, num_groups, num_channels, options, out);
 }
 int32_t bn2d_instance_norm_create(int64_t num_features, const bn2d_options *options,
                                   bn2d_module **out) {
-  return create(options, out, [&](const Options &chosen) {
-    return std::make_shared<InstanceNorm2d>(num_features, chosen);
-  });
+  return create(make_of_channels<InstanceNorm2d>, 0, num_features, options, out);
 }
 
 int32_t bn2d_module_retain(bn2d_module *module) {

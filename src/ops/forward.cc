@@ -103,7 +103,7 @@ class Forward {
   [[gnu::noinline]] void finish(const Blockwise &blockwise, const Group &g, Moments *moments,
                                 const MapCoefficients &coefficients, const Workspace &own) const {
     if (moments && sets_.channels > 1) moments = own.of_sets;
-    if (call_.moments) return save_moments(g, moments);
+    if (call_.moments) return save_moments(blockwise, g, moments, own);
     const bool is_of_x = moments != nullptr;
     if (call_.given.exists()) {
       moments = own.total;
@@ -117,7 +117,7 @@ class Forward {
                            s.weight_or_null(call_), s.bias_or_null(call_),
                            coefficients.of_regular()});
     if (call_.saved.side) save_side(g, coefficients);
-    if (is_wide_ && is_of_x) mark_tiny_means(g, s, coefficients);
+    if (is_wide_ && (is_of_x || call_.extremes)) mark_tiny_means(g, s, coefficients);
     coefficients.for_each_extreme(g.channels, [&](int64_t i) {
       coefficients.is_extreme[i] = is_wide_
                                        ? set_unbounded(blockwise, g.channel + i, i, is_of_x,
@@ -195,14 +195,18 @@ class Forward {
   }
 
   // Sets are channels here: those of several would not be spread.
-  void save_moments(const Group &g, Moments *moments) const {
+  [[gnu::noinline, gnu::cold]] void save_moments(const Blockwise &blockwise, const Group &g,
+                                                 Moments *moments, const Workspace &own) const {
     if (!is_wide_) {
       fill(moments->mean_lo, g.channels, 0);
       fill(moments->m2_lo, g.channels, 0);
     }
     for (int k = 0; k < MomentArrays::kArrays; ++k)
       std::copy_n(MomentArrays::of(*moments)[k], g.channels,
-                  call_.moments + k * call_.x.size.c + g.channel);
+                  call_.moments + k * channels_ + g.channel);
+    for (int64_t c = g.channel; c < g.channel + g.channels && call_.extremes; ++c)
+      if (!are_exact(call_.moments, channels_, c))
+        call_.extremes[c] = extreme::moments(blockwise, c, own.buffer);
   }
 
   // The first of the sets of a group, and how many these are. A set may be a channel.
@@ -244,6 +248,16 @@ class Forward {
     if (call_.bias.exists()) load_for(sets_, g, call_.bias, s->bias);
   }
 
+  // Of doubles, as MomentArrays: whether no square of set `i` left the range where it counts, and
+  // its mean has a low part with all its bits.
+  [[gnu::noinline, gnu::cold]] bool are_exact(const double *moments, int64_t sets,
+                                              int64_t i) const {
+    using R = kernels::SafeRange<double>;
+    const double m2 = moments[2 * sets + i];
+    return kernels::is_safe_factor<double>(moments[i]) && m2 < R::kMostVariance &&
+           (call_.eps >= 0x1p-100 || m2 >= R::kLeastVariance * count_);
+  }
+
   // Of x near the smallest doubles, 1/std of a larger eps makes what a mean lacks an error of y:
   // with eps 1e-5 and x near 1e-315 y was wrong by 140 ulp.
   static void mark_tiny_means(const Group &g, const Statistics &s,
@@ -282,10 +296,11 @@ class Forward {
     using namespace kernels::coefficient;
     Statistics &s = numbers->statistics;
     unbounded::Number mean = s.mean[i], mean_lo = s.mean_lo[i], var = s.var[i];
-    if (of_batch) {
-      const int64_t set = channel / sets_.channels;
+    const int64_t set = channel / sets_.channels;
+    if (of_batch || (call_.extremes && !are_exact(call_.given.values, sets_.count(), set))) {
       if (numbers->measured_set != set)
-        numbers->measured = extreme::moments(blockwise, channel, own.buffer);
+        numbers->measured =
+            call_.extremes ? call_.extremes[set] : extreme::moments(blockwise, channel, own.buffer);
       numbers->measured_set = set;
       const unbounded::Moments &moments = numbers->measured;
       if (!moments.mean.hi.is_finite()) return false;  // an element is infinite or NaN
@@ -324,8 +339,8 @@ class Forward {
 
   // By one batch with this mean and variance of each channel. `new_mean`, `new_var`: room for the
   // averages.
-  void move_running(const Group &g, const double *mean, const double *var, double factor,
-                    double *new_mean, double *new_var) const {
+  [[gnu::noinline]] void move_running(const Group &g, const double *mean, const double *var,
+                                      double factor, double *new_mean, double *new_var) const {
     average(call_.running_mean, g, mean, factor, new_mean);
     average(call_.running_var, g, var, factor, new_var);
     if (call_.protect_running_stats) protect(g, new_mean, new_var);
@@ -349,7 +364,7 @@ class Forward {
 
   // Channels for which one of the arrays would hold a number that is not finite keep what they had.
   // A variance that double holds may still overflow where it is stored: {1e20, -1e20} in float.
-  void protect(const Group &g, double *mean, double *var) const {
+  [[gnu::cold]] void protect(const Group &g, double *mean, double *var) const {
     const auto holds = [](const ChannelArray &running, double value) {
       return !running.exists() || std::isfinite(rounded_to(running.dtype, value));
     };

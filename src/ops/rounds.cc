@@ -5,8 +5,7 @@
 namespace bn2d {
 
 bool has_planes_up_to(int64_t most, const View &x, const SetShape &sets) {
-  return x.dtype != DType::f64 && sets.channels > 1 && x.size.plane() <= most &&
-         x.size.numel() != 0;
+  return sets.channels > 1 && x.size.plane() <= most && x.size.numel() != 0;
 }
 
 InRounds::InRounds(const Extents &size, DType dtype, const SetShape &sets, const Pool *pool,

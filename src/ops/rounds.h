@@ -11,7 +11,6 @@
 namespace bn2d {
 
 inline constexpr int64_t kMostPlaneByElements = 16;  // elements of a plane
-// Of float and half data.
 bool has_planes_up_to(int64_t most, const View &x, const SetShape &sets);
 
 // A call whose sets are stretches of memory. It goes through its samples in rounds, so that what

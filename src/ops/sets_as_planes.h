@@ -8,12 +8,11 @@ namespace bn2d {
 // (1, N*G, 1, C/G*H*W), and a batch norm of that has the statistics of the group norm. A plane on
 // its own costs 15 to 75 ns beside its elements, so this pays where planes are small, although
 // what is read in other layouts is packed first. The layout never decides, for the order of
-// summation depends on the answer. Doubles go plane by plane: the arithmetic of elements is in
-// double, which is no wider, and moments have no room for the ends of their range.
+// summation depends on the answer.
 //
-// Tiny planes: weights, which change within such a plane, are dealt with in passes of their own,
-// sample by sample (kernels/sample.h). On one thread with AVX-512, of the time that it takes plane
-// by plane:
+// Tiny planes of floats and halves: weights, which change within such a plane, are dealt with in
+// passes of their own, sample by sample (kernels/sample.h). On one thread with AVX-512, of the time
+// that it takes plane by plane:
 //                                    training  backward
 //   (4096,256,1,1) in 32 groups          0.13      0.22
 //   (4096,256,1,1) in one                0.02      0.03
@@ -23,15 +22,22 @@ namespace bn2d {
 //   the same, channels_last              0.89      1.23
 //   (256,256,4,4) in 32                  0.44      0.84
 //   the same, channels_last              1.04      1.27
-// Calls with an activation do not go that way: a backward finds its side on x plane by plane.
+// Calls with an activation do not go that way: a backward finds its side on x plane by plane. Nor
+// do doubles: there the arithmetic of elements is in double, which is no wider.
 //
-// Larger ones, and activations, in forward: the moments of the sets, then the map of a forward
-// whose moments are known. Training in 32 groups, one thread, NCHW and channels_last:
+// The others in forward: the moments of the sets, then the map of a forward whose moments are
+// known. Moments have no room for the ends of the range of doubles: sets that need it are measured
+// once more. Training in 32 groups, one thread, NCHW and channels_last:
 //   (32,512,7,7)   0.62  1.03
 //   (1,2048,7,7)   0.51  1.04
 //   (64,512,5,5)   0.56  1.04
 //   (8,512,10,10)  0.64  1.13
-// Planes of 14x14 would take 0.65 and 1.7, for the copies of channels_last.
+// Planes of 14x14 would take 0.65 and 1.7, for the copies of channels_last. Doubles:
+//   (32,512,1,1)   0.27
+//   (32,512,2,2)   0.36  0.42
+//   (8,512,4,4)    0.51  0.64
+//   (32,256,7,7)   0.70  0.92
+// Planes of 10x10 would take 0.82 and 1.5.
 //
 // False, and nothing was done: the call is another one.
 bool forward_by_sets(const ForwardCall &call);
