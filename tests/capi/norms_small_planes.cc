@@ -182,6 +182,28 @@ TEST_CASE("norms of small planes: squares below the range, with eps 0", "[norms]
       }
 }
 
+// Catches: the rest of a mean that its type cannot hold, of a set whose scale is ordinary, because
+// eps is far above its variance.
+TEST_CASE("norms of small planes: means near the smallest numbers", "[norms][range]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64})
+    for (const int power : {-132, -140, -960, -1024, -1050, -1060})
+      for (const double eps : {1e-30, 1e-5}) {
+        if (dtype == BN2D_F32 && power < -140) continue;
+        NormCase c = case_of({3, 6, 5, 5}, BN2D_NORM_GROUP, 2);
+        c.data = c.module = dtype;
+        c.eps = eps;
+        Inputs in = random_inputs(c, 77);
+        for (size_t i = 0; i < in.x.size(); ++i)
+          if (i / 75 != 2) in.x[i] = rounded(dtype, std::ldexp(in.x[i] + 2, power));
+        in.bias = Values(6, 0.0);
+        const ExpectedNorm want = expect(c, in);
+        Outputs got = run(c, in);
+        for (const char *name : {"ddy", "dx2", "dz2", "dweight2", "dbias2", "dweight", "dbias"})
+          got.erase(name);
+        check_case(c, want, got, "small means: ");
+      }
+}
+
 // Catches: a NaN or an infinite gradient that reaches another set, or changes the way in which the
 // rest of its sample is computed.
 TEST_CASE("norms of small planes: what is not finite stays in its set", "[norms]") {
