@@ -16,6 +16,7 @@ torch = need("torch")
 import bn2d  # noqa: E402
 import bn2d.torch as bt  # noqa: E402
 from torch import distributed, nn  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 C = 5
 CASES = {
@@ -82,6 +83,29 @@ def steps(module, how, counts, ranks, in_double=False):
     return results + [one.clone() for one in module.buffers()]
 
 
+def other_x(rank):
+    """Gradients as ever, with hooks that keep a copy of x, and by a checkpoint that makes it again."""
+    results = []
+    for kind in ("plain", "copied", "again"):
+        torch.manual_seed(rank)
+        module, layer = made(CASES["float32, even"][0]), nn.Conv2d(3, C, 1)
+        x, dy = torch.randn(2, 3, 8, 8), torch.randn(2, C, 8, 8)
+        if kind == "copied":
+            with torch.autograd.graph.saved_tensors_hooks(lambda one: one.clone(), lambda one: one):
+                y = module(layer(x) * 1.0)
+        elif kind == "again":
+            y = checkpoint(lambda x: module(layer(x) * 1.0), x, use_reentrant=False)
+        else:
+            y = module(layer(x) * 1.0)
+        with torch.no_grad():
+            module.weight.add_(1)  # backward is that of the weight of forward
+        overwritten = [torch.full_like(dy, 1e3) for _ in range(6)]
+        y.backward(dy)
+        del overwritten
+        results.append([one.grad for one in (*layer.parameters(), *module.parameters())])
+    return [all(map(torch.equal, results[0], one)) for one in results]
+
+
 def work(rank, world, folder):
     """One process: writes what it has got, or how it failed, for the test to look at."""
     torch.set_num_threads(1)
@@ -120,6 +144,8 @@ def work(rank, world, folder):
             torch.autograd.grad(dx.square().sum() + y.sum(), one, retain_graph=True)
         except RuntimeError as error:
             found["second order"].append(str(error))
+    # Backward has another x than forward, whose memory is another's by then.
+    found["other x"] = other_x(rank)
     # Together with DistributedDataParallel, and converted.
     torch.manual_seed(7)
     model = nn.Sequential(nn.Conv2d(3, C, 3), nn.BatchNorm2d(C), nn.ReLU())
@@ -168,6 +194,7 @@ def test_processes(world, tmp_path):
         assert (kind == "ShapeError") == (rank == 1)
         assert rank == 1 or "rank 1" in text
         assert torch.isfinite(one["after"]).all()
+        assert one["other x"] == [True, True, True]
         assert [text.split()[:3] for text in one["second order"]] == [
             ["SyncBatchNorm2d", "has", "no"]
         ] * 2

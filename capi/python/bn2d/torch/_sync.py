@@ -48,8 +48,22 @@ class SyncBatchNorm2d(BatchNorm2d):
 
     process_group: Any = None
 
-    def __init__(self, *arguments: Any, process_group: Any = None, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: Optional[float] = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        process_group: Any = None,
+        **others: Any,
+    ) -> None:
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, device, dtype, **others
+        )
         self.process_group = process_group
 
     @classmethod
@@ -165,6 +179,14 @@ def _call(name: str, worker: Worker, tensors: dict[str, Optional[Tensor]], **nam
         _api.fail(status)
 
 
+def _forward(worker: Worker, x: Tensor, y: Tensor, total: Statistics) -> _api.Handle:
+    """y by the statistics of all ranks; returns the record."""
+    place = ctypes.c_void_p()
+    named = {"statistics": total._address, "record": ctypes.addressof(place)}
+    _call("bn2d_forward_with_statistics", worker, {"x": x, "y": y}, **named)
+    return _api.Handle(place.value or 0, "record")
+
+
 class _SyncBatchNorm(torch.autograd.Function):
     """y of x, weight and bias, over all processes of the module's group."""
 
@@ -196,16 +218,15 @@ class _SyncBatchNorm(torch.autograd.Function):
             total.merge(of_rank.numpy())
         assert worker is not None
         assert y is not None
-        place = ctypes.c_void_p()
-        named = {"statistics": total._address, "record": ctypes.addressof(place)}
-        _call("bn2d_forward_with_statistics", worker, {"x": x, "y": y}, **named)
-        ctx.record = _api.Handle(place.value or 0, "record")
+        ctx.record = _forward(worker, x, y, total)
         if module.running_mean is not None:
             for name in _BUFFERS:
                 _copy(worker, name, getattr(module, name), back=True)
             _increment_version([getattr(module, name) for name in _BUFFERS])
         ctx.save_for_backward(x)
+        ctx.recorded = (x.data_ptr(), x.stride())
         ctx.weight = weight  # not saved: its values are in the record, and it may change
+        ctx.again = (total, None if weight is None else weight.detach().clone())
         ctx.parameters = (worker, weight is not None, bias is not None)
         ctx.group = module.process_group
         ctx.dtype = _dtype(x, (weight, bias, module.running_mean))
@@ -213,21 +234,36 @@ class _SyncBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
+        (x,) = ctx.saved_tensors  # once: a checkpoint unpacks no tensor twice
         with torch.no_grad():
-            found = _SyncBatchNorm._gradients(ctx, dy)
+            found = _SyncBatchNorm._gradients(ctx, x, dy)
         text = "SyncBatchNorm2d has no gradients of second order"
-        return *not_differentiable(text, found, dy, *ctx.saved_tensors, ctx.weight), None
+        return *not_differentiable(text, found, dy, x, ctx.weight), None
 
     @staticmethod
-    def _gradients(ctx: Any, dy: Tensor) -> tuple[Optional[Tensor], ...]:
-        (x,) = ctx.saved_tensors
+    def _record(ctx: Any, x: Tensor) -> _api.Handle:
+        """The record of forward, which borrows the memory of x. Hooks and checkpoints may have
+        another x by now, and the memory of the first one may be another's: then a new record."""
+        recorded = (x.data_ptr(), x.stride())
+        if ctx.recorded != recorded:
+            worker, (total, weight) = ctx.parameters[0], ctx.again
+            if weight is not None:
+                _copy(worker, "weight", weight)
+            ctx.record = _forward(worker, x, torch.empty_like(x), total)
+            ctx.recorded = recorded
+        found: _api.Handle = ctx.record
+        return found
+
+    @staticmethod
+    def _gradients(ctx: Any, x: Tensor, dy: Tensor) -> tuple[Optional[Tensor], ...]:
         worker, has_weight, has_bias = ctx.parameters
         length = 2 * worker.num_features
         sums = torch.zeros(length, dtype=torch.float64)
         fault: Optional[Exception] = None
         dy = laid_out(dy, x)
-        named = {"record": ctx.record.address, "length": length}
+        named = {"length": length}
         try:
+            named["record"] = _SyncBatchNorm._record(ctx, x).address
             worker.zero_grad()
             _call("bn2d_backward_sums", worker, {"dy": dy}, sums=sums.data_ptr(), **named)
         except Exception as error:  # whatever it is, the others wait for this rank
