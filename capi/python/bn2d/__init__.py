@@ -59,7 +59,9 @@ __all__ = [
 
 def get_include() -> str:
     """The folder that holds bn2d/bn2d.h, for programs in C that use this package's library."""
-    return os.path.join(_api.HERE, "include")
+    inside = os.path.join(_api.HERE, "include")
+    checkout = os.path.join(_api.HERE, "..", "..", "..", "include")
+    return inside if os.path.exists(inside) else os.path.abspath(checkout)
 
 
 def get_library() -> str:

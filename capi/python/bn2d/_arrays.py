@@ -47,12 +47,24 @@ def unmasked(given: Any, name: str) -> Any:
 
 
 def as_array(given: Any, name: str) -> np.ndarray[Any, Any]:
-    """`given` as an array, as `numpy.asarray` takes it."""
+    """`given` as an array, as `numpy.asarray` takes it, or `numpy.from_dlpack`."""
     plain = unmasked(given, name)
     try:
-        return np.asarray(plain)
+        found = np.asarray(plain)
+        if found.dtype == object and hasattr(plain, "__dlpack__"):  # what asarray does not know
+            return np.from_dlpack(plain)
+        return found
     except (TypeError, ValueError, RuntimeError, BufferError) as fault:
         raise _no_array(given, name, fault) from fault
+
+
+def as_doubles(given: Any, name: str) -> np.ndarray[Any, Any]:
+    """Doubles that are one stretch of memory. No other dtype: what float32 holds of them is no
+    longer exact, and who has made it so had better know."""
+    found = as_array(given, name)
+    if found.dtype != np.float64:
+        raise DtypeError("%s is %s, must be float64" % (name, found.dtype))
+    return np.ascontiguousarray(found)
 
 
 def _no_array(given: Any, name: str, fault: Exception) -> Error:

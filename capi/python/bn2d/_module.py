@@ -14,6 +14,7 @@ from ._arrays import (
     address_of,
     array_of,
     as_array,
+    as_doubles,
     as_numbers,
     dtype_of,
     unmasked,
@@ -377,6 +378,11 @@ class Norm:
             DtypeError: An array of something else than real numbers.
             InvalidArgumentError: A num_batches_tracked that is no whole number of 64 bits, or below 0.
         """
+        if not hasattr(state_dict, "keys"):
+            raise InvalidArgumentError(
+                "state_dict is a %s, must be a mapping of names to arrays"
+                % type(state_dict).__name__
+            )
         mine = {name for name in self._tensors if not name.endswith(".grad")}
         given = {name: as_array(state_dict[name], name) for name in state_dict}
         missing = sorted(mine - given.keys() - {"num_batches_tracked"})
@@ -873,7 +879,7 @@ class Record:
 
         ``weight_grad`` and ``bias_grad`` stay as they are.
         """
-        totals = np.ascontiguousarray(unmasked(sums, "sums"), np.float64)
+        totals = as_doubles(sums, "sums")
         results = self._results(dx, dz)
         inputs = {"dy": _as_array(dy, "dy")}
         self._call(

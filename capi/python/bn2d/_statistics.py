@@ -4,12 +4,12 @@ have."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 
 from . import _api
-from ._arrays import address_of, as_array, unmasked, view_of
+from ._arrays import address_of, as_array, as_doubles, view_of
 from .errors import ShapeError
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Statistics:
 
     def _mean_var(self, wanted: int) -> Doubles:
         found = np.empty(self.num_features)
-        places = [None, None]
-        places[wanted] = address_of(found)  # type: ignore[call-overload]
+        places: list[Optional[int]] = [None, None]
+        places[wanted] = address_of(found)
         _api.call("bn2d_statistics_mean_var", self._address, *places, self.num_features)
         return found
 
@@ -88,12 +88,13 @@ class Statistics:
 
         Raises:
             ShapeError: Of other channels.
+            DtypeError: An array of something else than doubles.
             InvalidArgumentError: An array that no statistics have.
         """
         if isinstance(other, Statistics):
             _api.call("bn2d_statistics_merge", self._address, other._address)
             return self
-        values = np.ascontiguousarray(unmasked(other, "other"), np.float64)
+        values = as_doubles(other, "other")
         if values.ndim != 1:
             raise ShapeError("exported statistics have 1 dimension, these %d" % values.ndim)
         _api.call("bn2d_statistics_merge_exported", self._address, address_of(values), values.size)

@@ -501,6 +501,38 @@ def test_an_object_that_gives_no_array_is_refused():
         bn2d.BatchNorm2d(3)(NoArray())
 
 
+class OnlyDLPack:
+    """An array of a library that NumPy knows by DLPack alone."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **named):
+        return self.array.__dlpack__(**named)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_an_object_with_dlpack_is_taken():
+    x, z = np.random.default_rng(3).standard_normal((2, 2, 3, 4, 4)).astype("f4")
+    module = bn2d.BatchNorm2d(3)
+    module.eval()
+    assert np.array_equal(module(OnlyDLPack(x), OnlyDLPack(z)), module(x, z))
+    with pytest.raises(bn2d.DtypeError, match="dtype int32"):
+        module(OnlyDLPack(x.astype("i4")))
+
+
+def test_state_that_is_none_is_refused():
+    with pytest.raises(bn2d.InvalidArgumentError, match="state_dict is a NoneType, must be a map"):
+        bn2d.BatchNorm2d(3).load_state_dict(None)
+
+
+def test_the_header_is_there():
+    with open(bn2d.get_include() + "/bn2d/bn2d.h", encoding="utf-8") as file:
+        assert "bn2d_module_create" in file.read()
+
+
 def test_a_record_of_another_module_is_refused():
     x = np.random.default_rng(1).standard_normal((4, 3, 2, 2))
     first, second = bn2d.BatchNorm2d(3), bn2d.BatchNorm2d(3)

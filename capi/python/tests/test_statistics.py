@@ -109,6 +109,11 @@ def test_refused():
         statistics.merge(np.zeros((1, 21)))
     with pytest.raises(bn2d.InvalidArgumentError):
         statistics.merge(np.full(21, np.nan))
+    with pytest.raises(bn2d.DtypeError, match="other is float32, must be float64"):
+        statistics.merge(np.zeros(21, "f4"))
+    for wrong in ("a", statistics.exported):  # the method itself, its parentheses forgotten
+        with pytest.raises(bn2d.Error, match="other is "):
+            statistics.merge(wrong)
     with pytest.raises(bn2d.InvalidArgumentError):
         bn2d.Statistics(0)
     with pytest.raises(bn2d.InvalidArgumentError):
@@ -119,6 +124,8 @@ def test_refused():
     _, record = one.forward(x, record=True)
     with pytest.raises(bn2d.ShapeError):
         record.backward_with_sums(x, np.zeros(9))
+    with pytest.raises(bn2d.DtypeError, match="sums is float32, must be float64"):
+        record.backward_with_sums(x, np.zeros(10, "f4"))
     with pytest.raises(bn2d.StateError):
         one.eval().forward(x, statistics=statistics.accumulate(x))
 

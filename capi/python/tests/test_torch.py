@@ -479,6 +479,15 @@ def test_convert_and_revert():
     assert torch.equal(hooked.eval()(net.eval()(x)), before[1].eval()(before[0].eval()(x)))
 
 
+def test_without_averages_the_counter_counts():
+    """As torch's does, in training with track_running_stats."""
+    ours, theirs = bt.BatchNorm2d(3), nn.BatchNorm2d(3)
+    for one in (ours, theirs):
+        one.running_mean = one.running_var = None
+        one(torch.randn(2, 3, 4, 4))
+    assert torch.equal(ours.num_batches_tracked, theirs.num_batches_tracked)
+
+
 def test_convert_leaves_subclasses_alone_and_takes_the_model_itself():
     class Mine(nn.BatchNorm2d):
         pass

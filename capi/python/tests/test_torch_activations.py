@@ -202,6 +202,76 @@ def test_convert_fuses_every_activation():
     assert type(bt.convert(approximate, fuse=True)[0]) is bt.BatchNorm2d
 
 
+class Same(nn.Module):
+    """A parametrization that changes nothing."""
+
+    def forward(self, weight):
+        return weight
+
+
+def test_revert_never_splits_a_pair():
+    """Catches an activation that is applied twice, or not at all."""
+    torch.manual_seed(7)
+    x = torch.randn(2, 4, 5, 5)
+    net = nn.Sequential(nn.BatchNorm2d(4), nn.SiLU())
+    expected, text = copy.deepcopy(net)(x), repr(net)
+    bt.convert(net, fuse=True)
+    close(net(x), expected, torch.float32, scale=8.0)
+    # A half of the pair, which cannot know of the other.
+    for half, other in ((net[0], "the activation after"), (net[1], "the norm before")):
+        kind = type(half)
+        with pytest.raises(ValueError, match="the model is one with %s it" % other):
+            bt.revert(half)
+        assert type(half) is kind
+    with pytest.raises(ValueError, match="^0 is one with the norm before it"):
+        bt.revert(nn.Sequential(net[1]))
+    # A norm of another class by now keeps its activation until it is itself again.
+    nn.utils.parametrize.register_parametrization(net[0], "weight", Same())
+    bt.revert(net)
+    close(net(x), expected, torch.float32, scale=8.0)
+    nn.utils.parametrize.remove_parametrizations(net[0], "weight")
+    assert repr(bt.revert(net)) == text
+    # What has taken the place of a half has nothing of it.
+    for place, module in enumerate((nn.BatchNorm2d(4), nn.SiLU())):
+        bt.convert(net, fuse=True)
+        net[place] = module
+        bt.revert(net)
+        assert repr(net) == text
+        close(net(x), expected, torch.float32, scale=8.0)
+
+
+def test_convert_leaves_a_forward_of_its_own_alone():
+    """Catches a forward set on the object, as accelerate does, that goes on without activation."""
+    torch.manual_seed(8)
+    x = torch.randn(2, 4, 5, 5)
+    for hooked in range(3):
+        net = nn.Sequential(nn.BatchNorm2d(4), nn.SiLU())
+        expected = copy.deepcopy(net)(x)
+        module = [net, *net][hooked]
+        module.forward = module.forward
+        bt.convert(net, fuse=True)
+        close(net(x), expected, torch.float32, scale=8.0)
+
+
+def test_convert_of_no_module():
+    for function in (bt.convert, bt.revert):
+        with pytest.raises(TypeError, match="model is a list, not a torch.nn.Module"):
+            function([nn.BatchNorm2d(3)])
+
+
+def test_skip_init():
+    """Catches a signature that hides torch's arguments."""
+    for kind, arguments in (
+        (bt.BNReLU, (4,)),
+        (bt.BatchNormAct2d, (4,)),
+        (bt.GroupNormAct, (2, 4)),
+        (bt.SyncBatchNorm2d, (4,)),
+    ):
+        module = nn.utils.skip_init(kind, *arguments, dtype=torch.float64)
+        assert module.weight.dtype is torch.float64
+        assert module.weight.device.type == "cpu"
+
+
 def test_arguments():
     assert "activation=silu" in repr(bt.GroupNormAct(2, 4, activation="silu"))
     assert "negative_slope=0.1" in repr(

@@ -62,7 +62,8 @@ def convert(model: Module, fuse: bool = False) -> Module:
         model: Any module, itself included. Subclasses of torch's norms are left as they are, and so
             are parametrized norms, whose class is a subclass.
         fuse: True: where an ``nn.Sequential`` has an activation right after a batch norm or a group
-            norm, both become one, unless one of them has hooks or is used elsewhere: a
+            norm, both become one, unless one of them has hooks (or a ``forward`` set on the object)
+            or is used elsewhere: a
             :class:`BNReLU` with ``nn.ReLU`` and ``nn.LeakyReLU`` after batch norm, else a
             :class:`BatchNormAct2d` or :class:`GroupNormAct` (also ``nn.ReLU6``, ``Hardswish``,
             ``SiLU``, ``GELU`` of erf, ``Sigmoid``). The activation stays in its place and hands its
@@ -74,6 +75,7 @@ def convert(model: Module, fuse: bool = False) -> Module:
     Returns:
         The model.
     """
+    _check(model)
     if fuse:
         _fuse(model)
     for module in model.modules():
@@ -84,30 +86,62 @@ def convert(model: Module, fuse: bool = False) -> Module:
 
 def revert(model: Module) -> Module:
     """Undoes :func:`convert`, in place. A fused module that was made by hand stays: torch has no
-    such.
+    such. A fused norm whose class has changed since (``parametrize`` and ``fully_shard`` make a
+    subclass) stays fused with its activation.
 
     Returns:
         The model.
+
+    Raises:
+        ValueError: The model has a fused norm without the module after it, or the activation without
+            the module before it. Nothing has changed then.
     """
-    for module in model.modules():
-        if type(module) in _FUSED_NORMS and module.__dict__.pop(_FUSED, False):
-            for name in ("activation", "negative_slope"):
+    _check(model)
+    before, after = {}, {}
+    for parent in model.modules():
+        children = list(parent.children())
+        for first, second in zip(children, children[1:]):
+            before[second], after[first] = first, second
+    for name, module in model.named_modules():
+        absorbed = isinstance(module, _Absorbed)
+        if (absorbed or _is_fused(module)) and module not in (before if absorbed else after):
+            other = "the norm before" if absorbed else "the activation after"
+            raise ValueError(
+                "%s is one with %s it, which is not in what is to be reverted: revert the "
+                "nn.Sequential that has both" % (name or "the model", other)
+            )
+    for module in model.modules():  # a norm comes before its activation
+        if isinstance(module, _Absorbed):
+            if type(module) in _RESTORED and not _is_fused(before[module]):
+                module.__class__ = _RESTORED[type(module)]
+        elif type(module) in _FUSED_NORMS and _is_fused(module):
+            for name in (_FUSED, "activation", "negative_slope"):
                 module.__dict__.pop(name, None)
             module.__class__ = _FUSED_NORMS[type(module)]
         elif type(module) in _TORCH_NORMS:
             module.__class__ = _TORCH_NORMS[type(module)]
-        elif type(module) in _RESTORED:
-            module.__class__ = _RESTORED[type(module)]
     return model
 
 
+def _check(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError("model is a %s, not a torch.nn.Module" % type(model).__name__)
+
+
 _FUSED = "_bn2d_fused"
+
+
+def _is_fused(module: nn.Module) -> bool:
+    """Whether it is a norm that `convert` has joined with the activation after it."""
+    return _FUSED in module.__dict__
 
 
 def _fuse(model: nn.Module) -> None:
     uses = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     for parent in model.modules():
         if getattr(type(parent), "forward", None) is not nn.Sequential.forward:
+            continue
+        if "forward" in parent.__dict__:
             continue
         children = list(parent.children())
         for norm, activation in zip(children, children[1:]):
@@ -137,4 +171,6 @@ _FUSABLE = {
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    return any(value for name, value in module.__dict__.items() if name.endswith("_hooks"))
+    """Hooks, or a forward of its own, which is how other tools hook a module."""
+    own = module.__dict__
+    return "forward" in own or any(own[name] for name in own if name.endswith("_hooks"))

@@ -255,7 +255,7 @@ def _forward(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope
             module.eps,
             False,
         )
-    if batch_stats and running_mean is not None:
+    if batch_stats and (running_mean is not None or counter is not None):
         _moved(running_mean, running_var, counter)
     return y
 
@@ -273,13 +273,15 @@ def _increment_version(tensors: list[Tensor]) -> None:
         torch.autograd.graph.increment_version(one)
 
 
-def _moved(running_mean: Tensor, running_var: Optional[Tensor], counter: Optional[Tensor]) -> None:
+def _moved(
+    running_mean: Optional[Tensor], running_var: Optional[Tensor], counter: Optional[Tensor]
+) -> None:
     """After a call, so that one that fails changes nothing: counts, and tells autograd what has
     changed.
 
     The counter by its address: `counter.add_(1)` takes 2.4 us, and 10 us between other work.
     """
-    changed = [running_mean] if running_var is None else [running_mean, running_var]
+    changed = [one for one in (running_mean, running_var) if one is not None]
     if counter is not None:
         if (
             counter.dtype is _int64
@@ -359,12 +361,12 @@ def _fits_operator(x: Tensor, z: Optional[Tensor], arrays: tuple[Optional[Tensor
 
 def _by_torch(module: Any, x: Tensor, z: Optional[Tensor], activation: int, slope: float) -> Tensor:
     """What the library cannot do, and its errors: torch's own."""
-    if isinstance(
-        x, torch.fx.Proxy
-    ):  # a module of torch.nn is a leaf of torch.fx's graphs, and so is this
+    if isinstance(x, torch.fx.Proxy):
+        # A module of torch.nn is a leaf of torch.fx's graphs, and so is this; but not the root.
         arguments = (x,) if z is None else (x, z)
         tracer = x.tracer
-        return tracer.create_proxy("call_module", tracer.path_of_module(module), arguments, {})  # type: ignore
+        if module is not tracer.root:
+            return tracer.create_proxy("call_module", tracer.path_of_module(module), arguments, {})  # type: ignore
     y = module._torch.forward(module, x) if _is_compiling() else _torch_or_unchanged(module, x)
     if z is not None:
         y = y + z

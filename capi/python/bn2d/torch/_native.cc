@@ -434,7 +434,7 @@ bool take_mode(PyObject *module, PyObject *const *arguments, Call *call) {
 // After a call, so that one that fails changes nothing: counts, and tells autograd what has
 // changed.
 void have_moved(const Call &call) {
-  if (!call.how.batch_stats || !call.running_mean.defined()) return;
+  if (!call.how.batch_stats) return;
   if (call.counter.defined()) ++*call.counter.data_ptr<int64_t>();
   for (const Tensor *one : {&call.running_mean, &call.running_var, &call.counter})
     if (one->defined()) one->unsafeGetTensorImpl()->bump_version();
