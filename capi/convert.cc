@@ -25,6 +25,15 @@ DType dtype_of(const char *what, const bn2d_view &view) {
        what, view.dtype_code, view.dtype_bits, view.dtype_lanes);
 }
 
+// Of x, dy and all that is like them.
+DType data_dtype_of(const char *what, const bn2d_view &view) {
+  const DType dtype = dtype_of(what, view);
+  if (!is_floating(dtype))
+    fail(Status::dtype, "%s: dtype is %s, must be float32, float64, float16 or bfloat16", what,
+         dtype_name(dtype));
+  return dtype;
+}
+
 void check_rank(const char *what, const bn2d_view &view, int32_t rank, const char *more = "") {
   check_device(what, view.device_type, view.device_id);
   if (view.ndim != rank)
@@ -48,7 +57,7 @@ void set_data(const char *what, const bn2d_view &view, View &out) {
 View blocked_view_of(const char *what, const bn2d_view &view) {
   check_rank(what, view, 5);
   const int64_t *const shape = view.shape, block = shape[4];
-  const DType dtype = dtype_of(what, view);
+  const DType dtype = data_dtype_of(what, view);
   Extents size = {shape[0], 0, shape[2], shape[3]};
   for (const int64_t extent : {shape[1], block})
     if (extent < 0)
@@ -78,7 +87,7 @@ View view_of(const char *what, const bn2d_view *given) {
   if (view.ndim == 5) return blocked_view_of(what, view);
   check_rank(what, view, 4, ", or 5 with blocks of channels");
   const Extents size = {view.shape[0], view.shape[1], view.shape[2], view.shape[3]};
-  const DType dtype = dtype_of(what, view);
+  const DType dtype = data_dtype_of(what, view);
   check_extents(what, size);
   View out = contiguous_view(nullptr, dtype, size);
   if (view.strides != nullptr) {

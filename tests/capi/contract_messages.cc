@@ -145,3 +145,17 @@ TEST_CASE("messages: a lock is told as a lock", "[messages]") {
         "the module is in exclusive use by another call or a lock");
   REQUIRE(bn2d_module_unlock(module.get(), 1) == BN2D_OK);
 }
+
+TEST_CASE("messages: data of whole numbers", "[messages]") {
+  // Catches "x is int64, the module is float32; they must agree", as if an int64 module existed.
+  const Module module = make_module(2);
+  int64_t data[8] = {};
+  const int64_t shape[4] = {1, 2, 2, 2};
+  const View view(data, BN2D_I64, 4, shape, nullptr);
+  const std::string told = "x: dtype is int64, must be float32, float64, float16 or bfloat16";
+  CHECK(message(BN2D_ERROR_DTYPE, bn2d_forward(module.get(), view, view, nullptr)) == told);
+  CHECK(message(BN2D_ERROR_DTYPE,
+                bn2d_batch_norm_forward(view, nullptr, view, BN2D_F32, nullptr, nullptr, nullptr,
+                                        nullptr, 1, 0.1, 1e-5, 0, BN2D_ACT_NONE, 0, nullptr,
+                                        nullptr, nullptr)) == told);
+}
