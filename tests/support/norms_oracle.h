@@ -92,7 +92,8 @@ class NormOracle {
     Values x;
     oracle::Statistics statistics;
     Reals xhat, v, g, h, u;
-    Reals widened;  // |h|, with what the ulp of its argument does to it
+    Reals most_of_g;  // |g|, with what the ulp of its argument does to it
+    Reals widened;    // the same of h
   };
 
   Set set_of(int64_t first_sample, int64_t first_channel) const {
@@ -104,7 +105,7 @@ class NormOracle {
           set.at.push_back(static_cast<size_t>((n * setting_.e.c + ch) * setting_.e.plane() + i));
     for (const size_t i : set.at) set.x.push_back(in_.x[i]);
     set.flat = {1, 1, 1, static_cast<int64_t>(set.at.size())};
-    for (Reals *r : {&set.xhat, &set.v, &set.g, &set.h, &set.u, &set.widened})
+    for (Reals *r : {&set.xhat, &set.v, &set.g, &set.h, &set.u, &set.most_of_g, &set.widened})
       r->resize(set.at.size());
     return set;
   }
@@ -167,7 +168,7 @@ class NormOracle {
       const Real g = set.g[k] = setting_.activation.derivative(set.v[k]) * in_.dy[i];
       set.h[k] = weight(ch) * g;
       set.u[k] = ddweight(ch) * g;
-      const Real most_of_g =
+      const Real most_of_g = set.most_of_g[k] =
           pointwise ? (1 + out_.y_scale[r]) * std::fabs(Real{in_.dy[i]}) : std::fabs(g);
       set.widened[k] = std::fabs(weight(ch)) * most_of_g;
       out_.dz[i] = g;
@@ -198,7 +199,6 @@ class NormOracle {
   }
 
   void double_backward(const Set &set) {
-    constexpr Real kLeast = 1e-30L;  // for what is divided by a weight
     const bool pointwise = setting_.activation.pointwise();
     const size_t count = set.at.size();
     Values ddx;
@@ -210,8 +210,7 @@ class NormOracle {
     Reals widened_u(count), second(count), most_second(count);
     for (size_t k = 0; k < count; ++k) {
       const size_t ch = channel(set, k);
-      widened_u[k] =
-          set.widened[k] * std::fabs(ddweight(ch)) / std::max(std::fabs(weight(ch)), kLeast);
+      widened_u[k] = set.most_of_g[k] * std::fabs(ddweight(ch));
     }
     const oracle::DoubleGradient most_of_dx =
                                      pointwise ? again_through_statistics(set, set.widened, ddx, {})
@@ -235,8 +234,7 @@ class NormOracle {
       out_.dx2[i] = of_dx.dx[k] + of_weight.dx[k];
       grow(out_.dx2_scale, r, most_of_dx.dx_scale[0] + most_of_weight.dx_scale[0]);
       dweight2_[ch].add(set.g[k] * of_dx.ddy[k]);
-      out_.dweight2_scale[ch] +=
-          set.widened[k] / std::max(std::fabs(w), kLeast) * of_dx.ddy_scale[0];
+      out_.dweight2_scale[ch] += set.most_of_g[k] * of_dx.ddy_scale[0];
       // What is bent by the activation: h of oracle::double_backward_through().
       const Real bent = setting_.activation.second_derivative(set.v[k]) * in_.dy[i] * of_g;
       const Real most_bent =
