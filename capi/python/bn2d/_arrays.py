@@ -98,25 +98,21 @@ def as_numbers(source: np.ndarray[Any, Any], name: str, dtype: np.dtype[Any]) ->
     return source.astype(dtype)
 
 
-def code_and_bits(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """DLPack's code and bits of a dtype."""
-    found = DTYPES.get(dtype.name)
-    if found is None or not dtype.isnative:
-        raise DtypeError(
-            "dtype %s; bn2d takes float32, float64, float16 and bfloat16 of this machine's byte order"
-            % dtype
-        )
-    return found[1], found[2]
-
-
-def view_of(array: np.ndarray[Any, Any]) -> _api.View:
+def view_of(array: np.ndarray[Any, Any], name: str) -> _api.View:
     """A view of an array's layout; `data` is not set."""
-    code, bits = code_and_bits(array.dtype)
+    found = DTYPES.get(array.dtype.name)
+    if found is None or not array.dtype.isnative:
+        raise DtypeError(
+            "%s has dtype %s; bn2d takes float32, float64, float16 and bfloat16 of this machine's "
+            "byte order" % (name, array.dtype)
+        )
+    _, code, bits = found
     size = array.itemsize
     for extent, stride in zip(array.shape, array.strides):
         if stride % size != 0 and extent > 1:
             raise LayoutError(
-                "a stride of %d bytes is no multiple of the element's %d" % (stride, size)
+                "%s has a stride of %d bytes, no multiple of the element's %d"
+                % (name, stride, size)
             )
     return _api.view(array.shape, tuple(stride // size for stride in array.strides), code, bits)
 

@@ -30,8 +30,8 @@ class Folded(NamedTuple):
     rounding: float
 
 
-def _given(array: Array) -> Any:
-    view = view_of(array)
+def _given(array: Array, name: str) -> Any:
+    view = view_of(array, name)
     view.data = address_of(array)
     return view
 
@@ -58,10 +58,10 @@ def _fold(
     new = np.empty(old.shape, old.dtype if dtype is None else dtype)
     new_bias = np.empty(outputs, new.dtype)
     given = [
-        _given(old),
-        None if bias is None else _given(as_array(bias, "bias")),
-        _given(new),
-        _given(new_bias),
+        _given(old, "weight"),
+        None if bias is None else _given(as_array(bias, "bias"), "bias"),
+        _given(new, "the new weight"),
+        _given(new_bias, "the new bias"),
     ]
     change, rounding = ctypes.c_double(), ctypes.c_double()
     _api.call(

@@ -595,7 +595,7 @@ class Norm:
             )
         if slope is None and activation == "clamp":
             raise InvalidArgumentError("clamp needs slope, its upper bound")
-        views = (view_of(x), view_of(y), None if z is None else view_of(z))
+        views = (view_of(x, "x"), view_of(y, "out"), None if z is None else view_of(z, "z"))
         call = _api.Call(
             "bn2d_forward_with_statistics" if given else "bn2d_forward_act",
             module=self._address,
@@ -995,7 +995,7 @@ class Record:
             plan = plans.pop()
         except (KeyError, IndexError):
             plans = module._kept(key)
-            views = tuple(view_of(array) for _, array in arrays)
+            views = tuple(view_of(array, name) for name, array in arrays)
             given = {name: view for (name, _), view in zip(arrays, views)}
             call = _api.Call(function, module=module._address, **given)
             plan = _Plan(call, views)

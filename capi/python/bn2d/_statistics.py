@@ -78,7 +78,7 @@ class Statistics:
             ShapeError, DtypeError, LayoutError.
         """
         array = as_array(x, "x")
-        view = view_of(array)
+        view = view_of(array, "x")
         view.data = address_of(array)
         _api.call("bn2d_statistics_accumulate", self._address, _api.ctypes.addressof(view))
         return self

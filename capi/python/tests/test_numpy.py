@@ -519,8 +519,15 @@ def test_an_object_with_dlpack_is_taken():
     module = bn2d.BatchNorm2d(3)
     module.eval()
     assert np.array_equal(module(OnlyDLPack(x), OnlyDLPack(z)), module(x, z))
-    with pytest.raises(bn2d.DtypeError, match="dtype int32"):
+    with pytest.raises(bn2d.DtypeError, match="x has dtype int32"):
         module(OnlyDLPack(x.astype("i4")))
+
+
+def test_a_stride_of_half_an_element_is_refused():
+    """Catches a message that leaves open which array it is of."""
+    memory = np.zeros((1, 3, 2, 2), np.dtype([("a", "f4"), ("b", "i2")]))
+    with pytest.raises(bn2d.LayoutError, match="^z has a stride of 6 bytes, no multiple of .* 4$"):
+        bn2d.BatchNorm2d(3).forward(np.zeros((1, 3, 2, 2), "f4"), memory["a"])
 
 
 def test_state_that_is_none_is_refused():
