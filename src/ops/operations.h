@@ -102,8 +102,8 @@ struct ForwardCall {
   bool keeps_x = false;
   MomentArrays given;  // instead of the statistics of x; x, z and y may be empty all the same
   double *moments = nullptr;  // written (as MomentArrays): the statistics of x, and nothing else
-  // Of doubles, one for each set, or NULL: written with `moments` and read with `given`, where those
-  // are not exact.
+  // Of doubles, one for each set, or NULL: written with `moments` and read with `given`, where
+  // those are not exact.
   unbounded::Moments *extremes = nullptr;
   int32_t thread_limit = 0;
   const Pool *pool = nullptr;  // who runs the workers; NULL: the pool of the process
