@@ -79,7 +79,8 @@
  * calling thread, or over the thread pool that the host has chosen (see "the host's threads"). The
  * calling thread never runs other tasks of its arena while it waits, and workers take over its
  * floating-point mode. The result is bitwise the same for any number of threads and any pool; only
- * the sign and payload of a NaN may differ. A call takes at most 16 KiB of its thread's stack.
+ * the sign and payload of a NaN may differ. A call takes at most 16 KiB of its thread's stack; the
+ * one that starts oneTBB 2023.1 takes 20.
  * Where oneTBB fails, for lack of memory or threads, the call is done by its calling thread, and so
  * is every later one of the process that would use oneTBB. Where there is no address space even to
  * start it, only that call is, and a later one starts oneTBB. While one thread makes the first call
@@ -1242,10 +1243,12 @@ BN2D_API int32_t bn2d_module_is_frozen(const bn2d_module *module, int32_t *out);
  *
  *  - Each forward of a module moves its running statistics, also one with given statistics. Where
  *    one process normalises a batch in parts with one module, only one part should: the others are
- *    for a second module with the same weights, or run with a momentum of 0.
+ *    for a second module with the same weights, or run with a momentum of 0. num_batches_tracked
+ *    counts these, too, so that is no way for a cumulative average.
  *  - Statistics are sums of the same kernels as those of a forward, with the same accuracy. One
  *    bn2d_statistics_accumulate() of x and a forward with that give the bits of a plain forward.
  *    In other pieces the last bits differ; the same pieces in the same order give the same bits.
+ *    A backward in two steps is as accurate as a plain one, but may differ from it in last bits.
  *  - They are pairs of doubles. float64 data whose squared deviations leave the range of double, or
  *    products of deviation and gradient in backward, are beyond them.
  */
@@ -1450,7 +1453,8 @@ BN2D_API int32_t bn2d_backward_with_sums_flat(bn2d_module *module, const bn2d_re
 /**
  * Sets running_mean and running_var to those of the statistics: "precise batch norm", where they
  * are those of a data set. The variance is unbiased, or biased where the module's option says so.
- * Counter and momentum stay.
+ * Counter and momentum stay. As in training, statistics that are not finite leave a channel alone
+ * where the module's option protects it, and a variance beyond float16 is infinite there.
  * @param module A module with running statistics.
  * @param statistics Of two values or more; of one, where the variance is biased.
  * @return BN2D_OK, BN2D_ERROR_STATE (no running statistics; an instance norm, whose own are

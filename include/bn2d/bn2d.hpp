@@ -558,10 +558,11 @@ class ConstView {
   uint64_t count() const { return count_; }
 
  private:
-  // Unsigned, because shapes may be nonsense: an overflow is for the library to report.
+  // Shapes may be nonsense: a product that overflows ends at the largest number, and is for the
+  // library to report.
   static Strides contiguous(const Shape &s, Layout layout) {
     const auto product = [](int64_t a, int64_t b) {
-      return static_cast<int64_t>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+      return a <= 0 || b <= 0 ? 0 : a > INT64_MAX / b ? INT64_MAX : a * b;
     };
     if (layout == Layout::channels_last)
       return {product(product(s.h, s.w), s.c), 1, product(s.w, s.c), s.c};
@@ -725,8 +726,7 @@ inline Fault check_reach(std::initializer_list<Named> views) {
       return fault(Status::shape, "%s has %lld channels, no multiple of the blocks of %lld",
                    named.name, number(view.shape().c), number(view.block()));
     const uint64_t needed = extent_in_memory(view);
-    if (!view || view.count() == kUnknown || needed <= view.count() || needed == UINT64_MAX)
-      continue;
+    if (!view || view.count() == kUnknown || needed <= view.count() || needed > INT64_MAX) continue;
     const Shape &s = view.shape();
     return fault(Status::shape, "%s has %lld elements, shape (%lld, %lld, %lld, %lld) needs %lld",
                  named.name, number(view.count()), number(s.n), number(s.c), number(s.h),
@@ -1135,6 +1135,10 @@ class Statistics {
     return finish(owner_.api().statistics_merge_exported(owner_.get(), values.data(),
                                                          static_cast<int64_t>(values.size())));
   }
+  /** The same of a temporary, which no Span takes. */
+  Returns<void> merge_exported(const std::vector<double> &values) {
+    return merge_exported(Span<const double>(values));
+  }
   Returns<void> reset() { return finish(owner_.api().statistics_reset(owner_.get())); }
 
   int64_t num_features() const { return (exported_length() - 1) / 4; }
@@ -1284,17 +1288,25 @@ class Module {
     if (fault) return detail::failed<std::vector<double>>(fault);
     return sums;
   }
-  /** Second step: dx and dz from the sums of the whole batch. Exclusive. */
+  /** Second step: dx and dz from the sums of the whole batch, 2*C doubles. Exclusive. */
   Returns<void> backward_with_sums(const Record &record, const ConstView &dy,
                                    Span<const double> sums, const View &dx = {},
                                    const View &dz = {}) {
     const bn2d_api &api = owner_.api();
     auto fault = detail::check_1_3(api);
     if (!fault) fault = detail::check_reach({{"dy", &dy}, {"dx", &dx}, {"dz", &dz}});
+    if (!fault && sums.data() == nullptr)  // C would only check
+      fault = detail::fault(Status::invalid_argument, "sums is NULL");
     if (fault) return detail::failed<void>(fault);
     return finish(api.backward_with_sums(owner_.get(), record.get(), detail::RawView(dy),
                                          sums.data(), static_cast<int64_t>(sums.size()),
                                          detail::RawView(dx), detail::RawView(dz)));
+  }
+  /** The same of a temporary, which no Span takes. */
+  Returns<void> backward_with_sums(const Record &record, const ConstView &dy,
+                                   const std::vector<double> &sums, const View &dx = {},
+                                   const View &dz = {}) {
+    return backward_with_sums(record, dy, Span<const double>(sums), dx, dz);
   }
   /** Backward of backward. Exclusive. */
   Returns<void> double_backward(const Record &record, const ConstView &dy,

@@ -18,14 +18,17 @@
  *
  * **Without statistics of the batch** (on running statistics: in eval mode, or frozen) nothing is
  * sent: any rank may call on its own. A module without running statistics needs the batch in eval
- * mode, too. All ranks have to be in the same mode. Group and instance norms have no statistics to
- * share, and are refused (BN2D_ERROR_STATE): call bn2d_forward() for them.
+ * mode, too. All ranks have to be in the same mode. The batch statistics of group and instance
+ * norms and of ghost batches are not shared, so these are refused (BN2D_ERROR_STATE): call
+ * bn2d_forward() for them.
  *
  * **Errors.** Arguments are checked on all ranks before anything changes. Where one fails, all do:
  * it with its own status, the others with that of the lowest rank that failed. No rank waits for
- * one that has returned. Where memory runs out after that, while results are written, only that
- * rank fails; gradients of parameters may then have been accumulated on others. BN2D_ERROR_IO is an
- * error of MPI, in a communicator whose error handler returns.
+ * one that has returned, but with a module handle that is none: nobody knows its mode, so it counts
+ * as training. Where memory runs out after that, while results are written, or another thread has
+ * the module by then (BN2D_ERROR_BUSY), only that rank fails; gradients of parameters may then have
+ * been accumulated on others. BN2D_ERROR_IO is an error of MPI, in a communicator whose error
+ * handler returns.
  *
  * **What it costs.** A call reduces 24 bytes, so that all ranks agree to go on, then gathers 8*(2 +
  * 4*C) bytes of each rank in forward and 8*(1 + 2*C) in backward. MPI calls are made on the calling
@@ -47,9 +50,11 @@ extern "C" {
 /* ------------------------------------------------------------------------------------- exchange */
 
 static inline int32_t bn2d_mpi_error_(int error) {
-  char text[80];
+  char name[MPI_MAX_ERROR_STRING] = "", text[MPI_MAX_ERROR_STRING + 60];
+  int length = 0;
   if (error == MPI_SUCCESS) return BN2D_OK;
-  snprintf(text, sizeof text, "MPI failed with error %d", error);
+  MPI_Error_string(error, name, &length);
+  snprintf(text, sizeof text, "MPI failed with error %d: %s", error, name);
   return bn2d_set_last_error(BN2D_ERROR_IO, text);
 }
 
@@ -185,7 +190,8 @@ static inline int32_t bn2d_mpi_forward(MPI_Comm comm, bn2d_module *module, const
  * As bn2d_backward(), of a record of bn2d_mpi_forward() and the gradients of all ranks.
  * @param comm All its ranks call, as in forward.
  * @param module,record,dy,dx,dz As in bn2d_backward(). dy may be empty.
- * @return as bn2d_backward(), and BN2D_ERROR_IO. Since 1.3.
+ * @return as bn2d_backward(), and BN2D_ERROR_IO. (A double backward of the record is
+ *   BN2D_ERROR_STATE.) Since 1.3.
  */
 static inline int32_t bn2d_mpi_backward(MPI_Comm comm, bn2d_module *module,
                                         const bn2d_record *record, const bn2d_view *dy,
@@ -195,6 +201,9 @@ static inline int32_t bn2d_mpi_backward(MPI_Comm comm, bn2d_module *module,
   int32_t is_batch = 1, agreed;
   int32_t status = bn2d_record_batch_statistics(record, &is_batch);
   if (status == BN2D_OK && !is_batch) return bn2d_backward(module, record, dy, dx, dz);
+  /* Whether the others wait, where the record is none. */
+  if (status != BN2D_OK && bn2d_mpi_is_batch_(module, &is_batch) == BN2D_OK && !is_batch)
+    return status;
   if (status == BN2D_OK) status = bn2d_module_num_features(module, &channels);
   if (status == BN2D_OK) /* only checks */
     status = bn2d_backward_with_sums(module, record, dy, NULL, 2 * channels, dx, dz);

@@ -404,7 +404,7 @@ void BatchNormBase::run(BackwardCall &call, const Record &record) {
     call.x = record.x;
   }
   check(call);
-  bn2d::backward(&call);
+  if (!call.sums_follow) bn2d::backward(&call);
 }
 
 void BatchNormBase::backward(const Record &record, const View &dy, const View &dx, const View &dz) {
@@ -443,11 +443,12 @@ void BatchNormBase::backward_with_sums(const Record &record, const View &dy, con
   call.given_sums = sums;
   call.dx = dx;
   call.dz = dz;
-  if (sums) return run(call, record);
-  call.dweight = gradient_of(weight_);
-  call.dbias = gradient_of(bias_);
-  call.x = record.x;
-  check(call);
+  call.sums_follow = sums == nullptr;
+  if (call.sums_follow) {
+    call.dweight = gradient_of(weight_);
+    call.dbias = gradient_of(bias_);
+  }
+  run(call, record);
 }
 
 void BatchNormBase::double_backward(const Record &record, DoubleBackwardCall *call) {

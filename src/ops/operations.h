@@ -144,9 +144,10 @@ struct BackwardCall : GradientCall {
   int64_t count = 0;                   // values that the statistics are of; 0: those of x
   double *sums = nullptr;              // written: the sums of this part
   const double *given_sums = nullptr;  // instead of the sums of this part
+  bool sums_follow = false;            // only to check: the call is to be made in two steps
   bool needs_x() const {
-    return dweight.exists() || sums != nullptr || (batch_statistics && dx.exists()) ||
-           side_of_x() || fused.is_pointwise();
+    return dweight.exists() || sums != nullptr || sums_follow ||
+           (batch_statistics && dx.exists()) || side_of_x() || fused.is_pointwise();
   }
   // Whether x is read, and the saved statistics are of it alone.
   bool has_statistics_of_x() const { return batch_statistics && count == 0 && needs_x(); }

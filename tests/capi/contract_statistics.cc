@@ -169,6 +169,26 @@ TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
     return bn2d_backward_with_sums(w.module.get(), of_small, in_dweight, nullptr, kSums, nullptr,
                                    nullptr);
   });
+  // x where the first step adds dbias. It reads x whatever gradients are wanted.
+  const View in_dbias(data_of<float>(w.module, "bias.grad"), BN2D_F32, of_channels);
+  bn2d_tensor *weight = nullptr;
+  REQUIRE(bn2d_module_tensor_by_name(w.module.get(), "weight", &weight) == BN2D_OK);
+  const Tensor held(weight);
+  REQUIRE(bn2d_tensor_set_requires_grad(weight, 0) == BN2D_OK);
+  bn2d_record *of_dbias = nullptr;
+  REQUIRE(bn2d_forward_with_statistics(w.module.get(), w.statistics.get(), in_dbias, nullptr,
+                                       BN2D_ACT_NONE, 0, y_small, &of_dbias) == BN2D_OK);
+  const Record dbias_record(of_dbias);
+  before = w.snapshot();
+  check_fails("x that the first step would write to", BN2D_ERROR_OVERLAP, before, {}, [&] {
+    return bn2d_backward_with_sums(w.module.get(), of_dbias, y_small, nullptr, kSums, nullptr,
+                                   nullptr);
+  });
+  bn2d_record *in_place = nullptr;
+  REQUIRE(bn2d_forward_with_statistics(w.module.get(), w.statistics.get(), x_small, nullptr,
+                                       BN2D_ACT_NONE, 0, x_small, &in_place) == BN2D_ERROR_OVERLAP);
+  REQUIRE(bn2d_tensor_set_requires_grad(weight, 1) == BN2D_OK);
+  before = w.snapshot();
   auto *const askew = reinterpret_cast<double *>(reinterpret_cast<char *>(w.sums.data()) + 4);
   check_fails("sums askew", BN2D_ERROR_LAYOUT, before, {},
               [&] { return sums(w.record.get(), kSums, askew); });

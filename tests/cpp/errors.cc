@@ -75,6 +75,11 @@ TEST_CASE("cpp errors: a container that is too short", "[cpp]") {
   CHECK(error_of([&] {
           bn.forward({part.data(), {1, 4, INT64_MAX, 2}}, {whole, small});
         }).status() == bn2d::Status::overflow);
+  for (const bn2d::Shape &huge :
+       {bn2d::Shape{int64_t{1} << 62, 4, 1, 1}, bn2d::Shape{INT64_MAX, 4, INT64_MAX, 2}})
+    CHECK(error_of([&] {
+            bn.forward({part, huge}, {whole, small});
+          }).status() == bn2d::Status::overflow);
   CHECK(error_of([&] {
           bn.forward({part, {1, 4, -1, 2}}, {whole, small});
         }).status() == bn2d::Status::shape);

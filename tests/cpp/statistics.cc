@@ -66,6 +66,18 @@ TEST_CASE("cpp: statistics from outside are those of C", "[cpp]") {
     bn2d_record_release(c_record);
     bn2d_statistics_release(c_total);
 
+    // Temporaries.
+    bn.backward_with_sums(record, v(dy), bn.backward_sums(record, v(dy)), v(dx), v(dz));
+    bn2d::Statistics twice(4);
+    twice.merge_exported(part.exported());
+    CHECK(twice.count() == part.count());
+    try {  // where C would only check
+      bn.backward_with_sums(record, v(dy), bn2d::Span<const double>(nullptr, 8), v(dx), v(dz));
+      FAIL_CHECK("sums of NULL are taken");
+    } catch (const bn2d::Error &error) {
+      CHECK(error.status() == bn2d::Status::invalid_argument);
+    }
+
     total.reset();
     CHECK(total.count() == 0);
     CHECK_THROWS_AS(total.mean_var(), bn2d::Error);

@@ -196,7 +196,7 @@ static void fail_together(void) {
 }
 
 /* One value in all is too few, two on two ranks are enough; none at all is, too; eval mode needs no
- * other rank. */
+ * other rank, not even with a record that is none. */
 static void few_values(void) {
   float one[kChannels] = {1, 2, 3, 4, 5}, y[kChannels];
   int64_t shape[4] = {g_rank == 0, kChannels, 1, 1};
@@ -219,6 +219,9 @@ static void few_values(void) {
     CHECK(bn2d_mpi_forward(MPI_COMM_WORLD, module, &x, NULL, 0, 0, &out, &record) == BN2D_OK);
     CHECK(bn2d_mpi_backward(MPI_COMM_WORLD, module, record, &x, &out, NULL) == BN2D_OK);
     bn2d_record_release(record);
+    CHECK(bn2d_mpi_backward(MPI_COMM_WORLD, module, record, &x, &out, NULL) ==
+          BN2D_ERROR_INVALID_HANDLE);
+    CHECK(strstr(bn2d_last_error(), "record") != NULL);
   }
   bn2d_module_release(module);
 }
