@@ -25,6 +25,7 @@ local DTYPES = {
   bf16 = { number = lib.BN2D_BF16, array = "uint16_t[?]", pointer = "uint16_t *" },
   i64 = { number = lib.BN2D_I64, array = "int64_t[?]", pointer = "int64_t *" },
 }
+local SHORT = { "f32", "f64", "f16", "bf16", "i64" }
 for long, short in pairs({ float32 = "f32", float64 = "f64", float16 = "f16", bfloat16 = "bf16", int64 = "i64" }) do
   DTYPES[short].name = short
   DTYPES[long] = DTYPES[short]
@@ -50,12 +51,25 @@ local function one_of(kinds, name, what, status)
     "no " .. what .. " is named '" .. tostring(name) .. "'; known are " .. table.concat(known, ", "))
 end
 
--- LuaJIT would cut the fraction off, and wrap what is too large.
-local function whole(name, value, most)
-  most = most or 2 ^ 53
-  if type(value) == "number" and value >= 0 and value <= most and value == math.floor(value) then return value end
-  invalid(string.format("%s must be a whole number from 0 to %.0f, is %s", name, most, tostring(value)))
+-- A value for a message: a string has quotes, as 4 is not "4"; a number has all its digits.
+local function shown(value)
+  if type(value) == "string" then return '"' .. value .. '"' end
+  local text = tostring(value)
+  if type(value) ~= "number" or tonumber(text) == value then return text end
+  return string.format("%.17g", value)
 end
+
+-- LuaJIT would cut the fraction off, and wrap what is too large.
+local function whole(name, value, most, least)
+  most, least = most or 2 ^ 53, least or 0
+  local inside = type(value) == "number" and value >= least and value <= most
+  if inside and value == math.floor(value) then return value end
+  local range = string.format("from %d to %.0f", least, most)
+  invalid(name .. " must be a whole number " .. range .. ", is " .. shown(value))
+end
+
+-- How many channels or groups there are.
+local function count(name, value) return whole(name, value, nil, 1) end
 
 -- C takes a NUL for the end of a name.
 local function name_of(what, name)
@@ -66,14 +80,35 @@ end
 
 -- New array of `length` elements, 0; of the bits for f16 and bf16.
 function bn2d.array(length, dtype)
-  return ffi.new(one_of(DTYPES, dtype or "f32", "dtype").array, whole("the length", length))
+  local kind = one_of(DTYPES, dtype or "f32", "dtype")
+  -- LuaJIT makes no larger one: its own errors are strings.
+  local most = math.floor((2 ^ 31 - 1) / ffi.sizeof(kind.array, 1))
+  whole("the length of an array of " .. kind.name, length, most)
+  local made, array = pcall(ffi.new, kind.array, length)
+  if made then return array end
+  local wanted = string.format("no array of %d elements of %s: ", length, kind.name)
+  raise("BN2D_ERROR_OUT_OF_MEMORY", wanted .. array)
+end
+
+-- What came where an array of bn2d.array() must be.
+local function came(value)
+  local kind = type(value)
+  if kind == "string" or kind == "number" or kind == "boolean" then return shown(value) end
+  if kind ~= "cdata" then return "a " .. kind end
+  local kinds = {}
+  for _, name in ipairs(SHORT) do
+    if ffi.istype(DTYPES[name].array, value) then kinds[#kinds + 1] = name end
+  end
+  if kinds[1] then return "an array of " .. table.concat(kinds, " or ") end
+  return "a " .. tostring(ffi.typeof(value)):match("^ctype<(.*)>$")
 end
 
 -- An array must be one of bn2d.array() (whose size is known), of that dtype and length.
 local function fit(name, array, dtype, length)
   if array == nil then return nil end
   if type(array) ~= "cdata" or not ffi.istype(DTYPES[dtype].array, array) then
-    raise("BN2D_ERROR_DTYPE", name .. " is no array of " .. dtype)
+    local wanted = "an array of " .. dtype .. " from bn2d.array()"
+    raise("BN2D_ERROR_DTYPE", name .. " is " .. came(array) .. ", must be " .. wanted)
   end
   local got = ffi.sizeof(array) / tonumber(lib.bn2d_dtype_size(DTYPES[dtype].number))
   if got ~= length then
@@ -127,15 +162,15 @@ end
 -- biased_running_var, protect_running_stats, dtype ("f32", "f64", "f16", "bf16"), num_threads,
 -- ghost_batch_size.
 function bn2d.new(num_features, options)
-  whole("num_features", num_features)
+  count("num_features", num_features)
   return create(num_features, options, function(o, out) return lib.bn2d_module_create(num_features, o, out) end)
 end
 
 -- The statistics of num_channels / num_groups channels of a sample; 1 group is a layer norm over
 -- (C, H, W). options: eps, affine, bias, dtype, num_threads. infer needs eval mode all the same.
 function bn2d.group_norm(num_groups, num_channels, options)
-  whole("num_groups", num_groups)
-  whole("num_channels", num_channels)
+  count("num_groups", num_groups)
+  count("num_channels", num_channels)
   return create(num_channels, options, function(o, out)
     return lib.bn2d_group_norm_create(num_groups, num_channels, o, out)
   end)
@@ -144,7 +179,7 @@ end
 -- The statistics of each channel of each sample; options as of new(), affine and
 -- track_running_stats are false.
 function bn2d.instance_norm(num_features, options)
-  whole("num_features", num_features)
+  count("num_features", num_features)
   return create(num_features, options, function(o, out)
     return lib.bn2d_instance_norm_create(num_features, o, out)
   end)
@@ -175,7 +210,7 @@ end
 -- The slope as the library takes it; nil: the default.
 local function slope_of(activation, slope)
   if type(slope) == "number" then return slope end
-  if slope ~= nil then invalid("slope must be a number") end
+  if slope ~= nil then invalid("slope must be a number, is " .. shown(slope)) end
   if activation == ACTIVATIONS.clamp then invalid("clamp needs slope, its upper bound") end
   return 0.01 -- PyTorch's of leaky_relu; the others ignore it
 end

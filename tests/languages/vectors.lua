@@ -98,7 +98,19 @@ do
   fails("BN2D_ERROR_TOO_FEW_VALUES", "batch statistics need more than 1 value per channel, got shape (1, 3, 1, 1)",
     bn.forward, bn, x, 1, 1, 1, y)
   fails("BN2D_ERROR_SHAPE", "x has 3 elements, must have 6", bn.forward, bn, x, 1, 1, 2, bn2d.array(6))
-  fails("BN2D_ERROR_DTYPE", "y is no array of f32", bn.forward, bn, x, 1, 1, 1, bn2d.array(3, "f64"))
+  fails("BN2D_ERROR_DTYPE", "y is an array of f64, must be an array of f32 from bn2d.array()",
+    bn.forward, bn, x, 1, 1, 1, bn2d.array(3, "f64"))
+  -- The message says what came, whatever it is.
+  for _, case in ipairs({
+    { { 1, 2, 3 }, "x is a table" }, { "abc", 'x is "abc"' },
+    { 3, "x is 3" }, { print, "x is a function" },
+    { ffi.new("float[3]"), "x is a float [3]" }, { ffi.new("float *", x), "x is a float *" },
+    { bn2d.array(3, "bf16"), "x is an array of f16 or bf16" },
+    { bn2d.array(3, "i64"), "x is an array of i64" },
+  }) do
+    local message = case[2] .. ", must be an array of f32"
+    fails("BN2D_ERROR_DTYPE", message, bn.forward, bn, case[1], 1, 1, 1, y)
+  end
   fails("BN2D_ERROR_INVALID_ARGUMENT", "y is nil", bn.forward, bn, x, 1, 1, 1, nil)
   fails("BN2D_ERROR_NOT_FOUND", "gamma", bn.tensor, bn, "gamma")
   fails("BN2D_ERROR_STATE", "eval mode", bn.infer, bn, x, 1, 1, 1, y)
@@ -119,12 +131,32 @@ do
   fails("BN2D_ERROR_INVALID_ARGUMENT", "h must be a whole number", bn.forward, bn, six, 1, -1, -2, large)
   fails("BN2D_ERROR_INVALID_ARGUMENT", "w must be a whole number", bn.forward, bn, bn2d.array(0), 0, 1, 2 ^ 64, large)
   fails("BN2D_ERROR_OVERFLOW", "too large", bn.forward, bn, six, 2 ^ 50, 2 ^ 50, 1, large)
-  fails("BN2D_ERROR_INVALID_ARGUMENT", "num_features must be", bn2d.new, 1.5)
-  fails("BN2D_ERROR_INVALID_ARGUMENT", "num_features must be", bn2d.new)
-  fails("BN2D_ERROR_INVALID_ARGUMENT", "the length must be", bn2d.array, 1.5)
+  -- 4 is told from "4", and there is no norm of 0 channels.
+  local function least(name, is, ...)
+    local range = " must be a whole number from 1 to 9007199254740992, is "
+    fails("BN2D_ERROR_INVALID_ARGUMENT", name .. range .. is, ...)
+  end
+  least("num_features", "1.5", bn2d.new, 1.5)
+  least("num_features", "nil", bn2d.new)
+  least("num_features", '"4"', bn2d.new, "4")
+  least("num_features", "9007199254740994", bn2d.new, 2 ^ 53 + 2)
+  least("num_features", "0", bn2d.instance_norm, 0)
+  least("num_groups", "0", bn2d.group_norm, 0, 4)
+  least("num_channels", "-1", bn2d.group_norm, 1, -1)
+  -- LuaJIT's own error of an array that is too large is a string.
+  local function most(dtype, length, is)
+    local text = "the length of an array of %s must be a whole number from 0 to %d, is %s"
+    local message = text:format(dtype, 2 ^ 31 / (dtype == "i64" and 8 or 4) - 1, is)
+    fails("BN2D_ERROR_INVALID_ARGUMENT", message, bn2d.array, length, dtype)
+  end
+  most("f32", 1.5, "1.5")
+  most("f32", 2 ^ 31, "2147483648")
+  most("f32", 2 ^ 29, "536870912")
+  most("i64", 2 ^ 28, "268435456")
   fails("BN2D_ERROR_INVALID_ARGUMENT", "threads must be", bn.set_num_threads, bn, 2 ^ 32)
   fails("BN2D_ERROR_INVALID_ARGUMENT", "true or false", bn.train, bn, 0)
-  fails("BN2D_ERROR_INVALID_ARGUMENT", "slope must be", bn.forward, bn, six, 1, 1, 2, large, { slope = "0.2" })
+  fails("BN2D_ERROR_INVALID_ARGUMENT", 'slope must be a number, is "0.2"',
+    bn.forward, bn, six, 1, 1, 2, large, { slope = "0.2" })
   fails("BN2D_ERROR_NOT_FOUND", "no option is named 'activaton'; known are activation, dtype, layout, slope, z",
     bn.forward, bn, six, 1, 1, 2, large, { activaton = "relu" })
   fails("BN2D_ERROR_INVALID_ARGUMENT", "string", bn.forward, bn, six, 1, 1, 2, large, "relu")

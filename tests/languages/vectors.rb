@@ -102,12 +102,25 @@ fails(invalid, 'w must be a whole number') { bn.forward(Bn2d::Buffer.new(0), [0,
 fails(raw::BN2D_ERROR_OVERFLOW, 'too large') { bn.forward(six, [2**40, 2**40, 1], large) }
 fails(invalid, '[n, h, w]') { bn.forward(six, [1, 1, 2, 7], large) }
 fails(invalid, '[n, h, w]') { bn.forward(six, [1, 2], large) }
-fails(invalid, 'num_features must be') { Bn2d::BatchNorm2d.new(1.5) }
+one_or_more = 'must be a whole number from 1 to 9223372036854775807, is'
+fails(invalid, "num_features #{one_or_more} 1.5") { Bn2d::BatchNorm2d.new(1.5) }
+fails(invalid, "num_features #{one_or_more} \"4\"") { Bn2d::BatchNorm2d.new('4') }
+fails(invalid, "num_features #{one_or_more} 0") { Bn2d::InstanceNorm2d.new(0) }
+fails(invalid, "num_groups #{one_or_more} 0") { Bn2d::GroupNorm.new(0, 4) }
+fails(invalid, "num_channels #{one_or_more} -1") { Bn2d::GroupNorm.new(1, -1) }
 fails(invalid, 'num_features must be') { Bn2d::BatchNorm2d.new(2**80) }
 fails(invalid, 'the length must be') { Bn2d::Buffer.new(1.5) }
+fails(invalid, "the length must be a whole number from 0 to #{2**61 - 1}, is #{2**62}") do
+  Bn2d::Buffer.new(2**62)
+end
+fails(raw::BN2D_ERROR_OUT_OF_MEMORY, "no memory for #{2**60} elements of f32") do
+  Bn2d::Buffer.new(2**60)
+end
 fails(invalid, 'threads must be') { bn.num_threads = 2**32 }
 fails(invalid, 'true or false') { bn.train(0) }
 fails(invalid, 'slope must be') { bn.forward(six, [1, 1, 2], large, slope: '0.2') }
+fails(invalid, 'slope must be a number, is (0+1i)') { bn.forward(six, [1, 1, 2], large, slope: 1i) }
+fails(invalid, 'momentum must be a number, is (0+1i)') { Bn2d::BatchNorm2d.new(3, momentum: 1i) }
 fails(invalid, 'no activation is named :tanh; known are none, relu, leaky_relu, relu6, clamp') do
   bn.forward(six, [1, 1, 2], large, activation: :tanh)
 end
@@ -122,6 +135,82 @@ begin
   raise 'an element between two'
 rescue IndexError
   raise 'y' unless large.to_a == [0.0] * 6
+end
+
+# Options are read as text, which has no fraction.
+raise 'momentum' unless Bn2d::BatchNorm2d.new(3, momentum: 1/4r).to_s.include?('momentum=0.25')
+
+# pack cuts, wraps and makes infinite without a word; nothing is written then.
+begin
+  half = 'must be a whole number (its bits) from 0 to 65535, is'
+  long = 'of i64 must be a whole number from -9223372036854775808 to 9223372036854775807, is'
+  [
+    [:i64, [2**64 + 5], "value 0 #{long} 18446744073709551621"],
+    [:i64, [1, 1.9], "value 1 #{long} 1.9"], [:i64, [2**63], "value 0 #{long} 9223372036854775808"],
+    [:i64, [-2**63 - 1], "value 0 #{long} -9223372036854775809"],
+    [:i64, [2.0**63], "value 0 #{long} 9.223372036854776e+18"],
+    [:i64, [Float::NAN], "value 0 #{long} NaN"],
+    [:i64, [nil], "value 0 #{long} nil"], [:f16, [70_000, -1], "value 0 of f16 #{half} 70000"],
+    [:f16, [0, -1], "value 1 of f16 #{half} -1"], [:bf16, [1.5], "value 0 of bf16 #{half} 1.5"],
+    [:f32, [1, 'a'], 'to 3.4028234663852886e+38, is "a"'],
+    [:f32, [Float::INFINITY, Float::NAN, -1e39], 'value 2 of f32 must be a number from -3.40'],
+    [:f64, [1i], 'is (0+1i)']
+  ].each do |dtype, values, message|
+    fails(invalid, message) { Bn2d::Buffer.from(values, dtype) }
+    untouched = Bn2d::Buffer.new(values.length, dtype)
+    fails(invalid, message) { untouched.replace(values) }
+    raise message unless untouched.to_a.all?(&:zero?)
+  end
+  verbose = $VERBOSE
+  $VERBOSE = nil # Ruby warns of this one
+  fails(invalid, "to 1.7976931348623157e+308, is #{10**400}") { Bn2d::Buffer.from([10**400], :f64) }
+  $VERBOSE = verbose
+  fails(invalid, 'the values are a String, must be an Array') { Bn2d::Buffer.from('ab') }
+  fails(invalid, 'the values are a NilClass, must be an Array') { three.replace(nil) }
+  fails(invalid, 'is 18446744073709551621') { bn['num_batches_tracked'].replace([2**64 + 5]) }
+
+  # What the type holds goes in, to the ends of the range.
+  {
+    i64: [-2**63, 2**63 - 1, 3.0, 4r], f16: [0, 65_535], bf16: [0, 65_535],
+    f64: [Float::MAX, Float::MAX, 0.25r],
+    f32: [2.0**128 - 2.0**104, -Float::INFINITY, Float::INFINITY, 7]
+  }.each { |dtype, values| raise dtype.to_s unless Bn2d::Buffer.from(values, dtype).to_a == values }
+  raise 'NaN' unless Bn2d::Buffer.from([Float::NAN, 1])[0].nan?
+end
+
+# A copy of a buffer shares no memory, also one of a module's tensor; handles have no copies.
+begin
+  %i[f32 f64 f16 i64].each do |dtype|
+    first = Bn2d::Buffer.from([1, 2], dtype)
+    copies = [first.dup, first.clone]
+    first.replace([7, 8])
+    copies.each { |copy| raise 'shared memory' unless copy.to_a == [1, 2] && copy.dtype == dtype }
+  end
+  bn['weight'].dup.replace([5.0] * 3)
+  raise 'the copy of a tensor writes to the module' unless bn['weight'].to_a == [1.0] * 3
+
+  record = bn.forward(six, [1, 1, 2], Bn2d::Buffer.new(6))
+  fails(invalid, 'a Bn2d::BatchNorm2d cannot be copied') { bn.dup }
+  fails(invalid, 'a Bn2d::Record cannot be copied') { record.clone }
+  bn.backward(record, six, Bn2d::Buffer.new(6))
+end
+
+# A released module is an error, not a crash; its tensors and records stay.
+begin
+  norm = Bn2d::BatchNorm2d.new(3)
+  weight = norm['weight']
+  record = norm.forward(six, [1, 1, 2], Bn2d::Buffer.new(6))
+  2.times { norm.release }
+  raise 'weight' unless weight.to_a == [1.0] * 3
+
+  [
+    -> { norm.eval }, -> { norm.train }, -> { norm.training? }, -> { norm.to_s },
+    -> { norm['weight'] },
+    -> { norm.zero_grad }, -> { norm.reset_running_stats }, -> { norm.num_threads = 1 },
+    -> { norm.forward(six, [1, 1, 2], six) }, -> { norm.infer(six, [1, 1, 2], six) },
+    -> { norm.backward(record, six, six) }
+  ].each { |call| fails(raw::BN2D_ERROR_INVALID_HANDLE, 'the module has been released', &call) }
+  record.release
 end
 
 # A String is as good as a Symbol, in forward and backward.
@@ -225,6 +314,14 @@ end
 before = resident
 8.times { round }
 raise "memory grows from #{before} to #{resident} kB" if resident > before + 60_000
+
+# The collector is off: release alone gives memory back.
+GC.disable
+before = resident
+100.times { Bn2d::BatchNorm2d.new(100_000).release }
+raise "release leaves memory: from #{before} to #{resident} kB" if resident > before + 60_000
+
+GC.enable
 
 record = bn.forward(Bn2d::Buffer.new(6), [1, 1, 2], Bn2d::Buffer.new(6))
 weight = Bn2d::BatchNorm2d.new(3)['weight']

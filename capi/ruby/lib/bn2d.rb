@@ -58,10 +58,13 @@ module Bn2d
     end
   end
 
-  # Element types: number, bytes, letter of Array#pack. f16 and bf16 travel as their bits.
+  # Element types: number, bytes, letter of Array#pack, least, most. f16 and bf16 travel as their
+  # bits.
   DTYPES = {
-    f32: [Raw::BN2D_F32, 4, 'f'], f64: [Raw::BN2D_F64, 8, 'd'], f16: [Raw::BN2D_F16, 2, 'S'],
-    bf16: [Raw::BN2D_BF16, 2, 'S'], i64: [Raw::BN2D_I64, 8, 'q']
+    f32: [Raw::BN2D_F32, 4, 'f', 2.0**104 - 2.0**128, 2.0**128 - 2.0**104],
+    f64: [Raw::BN2D_F64, 8, 'd', -Float::MAX, Float::MAX],
+    f16: [Raw::BN2D_F16, 2, 'S', 0, 2**16 - 1], bf16: [Raw::BN2D_BF16, 2, 'S', 0, 2**16 - 1],
+    i64: [Raw::BN2D_I64, 8, 'q', -2**63, 2**63 - 1]
   }.freeze
   LAYOUTS = {
     nchw: Raw::BN2D_NCHW, nhwc: Raw::BN2D_NHWC, channels_first: Raw::BN2D_NCHW, channels_last: Raw::BN2D_NHWC
@@ -81,10 +84,28 @@ module Bn2d
       raise Error.new(Raw::BN2D_ERROR_INVALID_ARGUMENT, message)
     end
 
-    def whole(name, value, most = 2**63 - 1)
-      return value if value.is_a?(Integer) && (0..most).cover?(value)
+    def whole(name, value, most: 2**63 - 1, least: 0)
+      return value if value.is_a?(Integer) && (least..most).cover?(value)
 
-      invalid("#{name} must be a whole number from 0 to #{most}, is #{value.inspect}")
+      invalid("#{name} must be a whole number from #{least} to #{most}, is #{value.inspect}")
+    end
+
+    # How many channels or groups there are.
+    def count(name, value)
+      whole(name, value, least: 1)
+    end
+
+    # A Rational or BigDecimal is as good as a Float; a Complex is not.
+    def number(name, value)
+      return value.to_f if value.is_a?(Numeric) && value.real?
+
+      invalid("#{name} must be a number, is #{value.inspect}")
+    end
+
+    def array(values)
+      return values if values.is_a?(Array)
+
+      invalid("the values are a #{values.class}, must be an Array")
     end
 
     # The key that a Symbol or String stands for.
@@ -104,6 +125,13 @@ module Bn2d
     end
   end
 
+  # What has a handle has it alone: a copy would use it after the first has released it.
+  module Sole
+    def initialize_copy(_other)
+      Checks.invalid("a #{self.class} cannot be copied")
+    end
+  end
+
   # Numbers outside of Ruby's heap: they stay where they are. `pointer` is for other extensions, too.
   class Buffer
     attr_reader :dtype, :length, :pointer
@@ -111,21 +139,28 @@ module Bn2d
     # A new one, 0; or one over a Fiddle::Pointer, which it keeps.
     def initialize(length, dtype = :f32, pointer = nil)
       @dtype = Checks.one_of(DTYPES, dtype, 'dtype')
-      _, @bytes, @letter = DTYPES[@dtype]
-      Checks.whole('the length', length)
+      _, @bytes, @letter, @least, @most = DTYPES[@dtype]
+      Checks.whole('the length', length, most: (2**63 - 1) / @bytes)
       @length = length
-      @pointer = pointer || Fiddle::Pointer.malloc([length * @bytes, 1].max, Fiddle::RUBY_FREE)
-      @pointer[0, length * @bytes] = "\0" * (length * @bytes) unless pointer
+      @pointer = pointer || memory { |size| "\0" * size }
+    end
+
+    # A copy has memory of its own, also one of a module's tensor.
+    def initialize_copy(other)
+      super
+      @pointer = memory { |size| other.pointer[0, size] }
+      @tensor = nil
     end
 
     def self.from(values, dtype = :f32)
-      new(values.length, dtype).replace(values)
+      new(Checks.array(values).length, dtype).replace(values)
     end
 
     def replace(values)
-      raise ArgumentError, "#{values.length} values for #{length} elements" unless values.length == length
+      given = Checks.array(values).length
+      raise ArgumentError, "#{given} values for #{length} elements" unless given == length
 
-      @pointer[0, length * @bytes] = values.pack("#{@letter}*")
+      @pointer[0, length * @bytes] = packed(values) || refuse(values)
       self
     end
 
@@ -138,10 +173,51 @@ module Bn2d
 
       @pointer[index * @bytes, @bytes].unpack1(@letter)
     end
+
+    private
+
+    # New memory with what the block gives for a number of bytes.
+    def memory
+      size = length * @bytes
+      pointer = Fiddle::Pointer.malloc([size, 1].max, Fiddle::RUBY_FREE)
+      pointer[0, size] = yield(size)
+      pointer
+    rescue NoMemoryError
+      raise Error.new(Raw::BN2D_ERROR_OUT_OF_MEMORY, "no memory for #{length} elements of #{dtype}")
+    end
+
+    # The bytes of the values, nil if one is none of the type: pack cuts fractions off, wraps whole
+    # numbers that are too large, and makes others infinite. All that it gives is read back at once,
+    # as a block for each value is slow.
+    def packed(values)
+      bytes = values.pack("#{@letter}*")
+      read = bytes.unpack("#{@letter}*")
+      bytes if @least.is_a?(Integer) ? read == values : finite_alike?(values, read)
+    rescue TypeError, RangeError # not a number, or NaN for a whole one
+      nil
+    end
+
+    # Nothing has become infinite. include? is much faster than count.
+    def finite_alike?(values, read)
+      [Float::INFINITY, -Float::INFINITY].all? do |infinite|
+        !read.include?(infinite) || read.count(infinite) == values.count(infinite)
+      end
+    end
+
+    # Names the first value that the type cannot hold.
+    def refuse(values)
+      index = values.index { |value| !packed([value]) }
+      kind = @least.is_a?(Integer) ? 'whole number' : 'number'
+      kind = 'whole number (its bits)' if %i[f16 bf16].include?(dtype)
+      Checks.invalid("value #{index} of #{dtype} must be a #{kind} from #{@least} to #{@most}, " \
+                     "is #{values[index].inspect}")
+    end
   end
 
   # What a forward leaves for its backward. Keeps x, y and z from the garbage collector.
   class Record
+    include Sole
+
     attr_reader :handle, :dtype, :layout, :length
 
     def initialize(handle, x, y, z, layout)
@@ -161,30 +237,40 @@ module Bn2d
 
   # What all norms are: a module; new ones are in training mode.
   class Norm
-    # handle: for functions of Lib.
+    include Sole
+
+    # handle: for functions of Lib; nil after release.
     attr_reader :num_features, :handle
 
     # The block creates the module.
     def initialize(num_features, options)
       settings = Lib.own(:options) { |out| Lib.bn2d_options_create(out) }
       options.each do |name, value|
-        text = value.nil? ? 'None' : Checks.name_of('a value', value.to_s)
-        Lib.check(Lib.bn2d_options_set_by_name(settings, Checks.name_of('an option', name), text))
+        name = Checks.name_of('an option', name)
+        Lib.check(Lib.bn2d_options_set_by_name(settings, name, text_of(name, value)))
       end
       @handle = Lib.own(:module) { |out| yield(settings, out) }
       @num_features = num_features
       @tensors = {}
     end
 
+    # Gives the module back now. The garbage collector does so otherwise. Records and tensors that
+    # are still used keep what they need.
+    def release
+      @handle&.call_free
+      @handle = nil
+      @tensors = {}
+    end
+
     def to_s
       buffer = Fiddle::Pointer.malloc(512, Fiddle::RUBY_FREE)
-      Lib.check(Lib.bn2d_module_repr(@handle, buffer, 512, nil))
+      Lib.check(Lib.bn2d_module_repr(alive, buffer, 512, nil))
       Lib.text(buffer)
     end
 
     def train(training = true) # rubocop:disable Style/OptionalBooleanParameter
       Checks.invalid('the mode must be true or false') unless [true, false].include?(training)
-      Lib.check(Lib.bn2d_module_train(@handle, training ? 1 : 0))
+      Lib.check(Lib.bn2d_module_train(alive, training ? 1 : 0))
     end
 
     def eval
@@ -192,19 +278,20 @@ module Bn2d
     end
 
     def training?
-      Lib.int32 { |out| Lib.bn2d_module_is_training(@handle, out) } == 1
+      Lib.int32 { |out| Lib.bn2d_module_is_training(alive, out) } == 1
     end
 
     def num_threads=(threads)
-      Lib.check(Lib.bn2d_module_set_num_threads(@handle, Checks.whole('threads', threads, 2**31 - 1)))
+      Checks.whole('threads', threads, most: 2**31 - 1)
+      Lib.check(Lib.bn2d_module_set_num_threads(alive, threads))
     end
 
     def zero_grad
-      Lib.check(Lib.bn2d_module_zero_grad(@handle))
+      Lib.check(Lib.bn2d_module_zero_grad(alive))
     end
 
     def reset_running_stats
-      Lib.check(Lib.bn2d_module_reset_running_stats(@handle))
+      Lib.check(Lib.bn2d_module_reset_running_stats(alive))
     end
 
     # y = activation(bn(x) + z) for extents [n, h, w], recorded for backward.
@@ -227,8 +314,9 @@ module Bn2d
 
       fit('dy', dy, record.dtype, record.length)
       { 'dx' => dx, 'dz' => dz }.each { |name, wanted| fit(name, wanted, record.dtype, record.length) if wanted }
-      Lib.check(Lib.bn2d_backward_flat(@handle, record.handle, DTYPES[record.dtype][0], LAYOUTS[record.layout],
-                                       dy.pointer, dx&.pointer, dz&.pointer))
+      Lib.check(Lib.bn2d_backward_flat(alive, record.handle, DTYPES[record.dtype][0],
+                                       LAYOUTS[record.layout], dy.pointer, dx&.pointer,
+                                       dz&.pointer))
     end
 
     # A parameter, buffer or gradient, as a Buffer over the module's own memory: "weight", "bias", "running_mean",
@@ -236,7 +324,7 @@ module Bn2d
     def [](name)
       name = Checks.name_of('a tensor', name)
       @tensors[name] ||= begin
-        handle = Lib.own(:tensor) { |out| Lib.bn2d_module_tensor_by_name(@handle, name, out) }
+        handle = Lib.own(:tensor) { |out| Lib.bn2d_module_tensor_by_name(alive, name, out) }
         number = Lib.int32 { |out| Lib.bn2d_tensor_dtype(handle, out) }
         dtype, (_, size) = DTYPES.find { |_, (other)| other == number }
         bytes = Lib.out { |out| Lib.bn2d_tensor_nbytes(handle, out) }.unpack1('Q')
@@ -249,7 +337,20 @@ module Bn2d
 
     private
 
+    def alive
+      @handle || raise(Error.new(Raw::BN2D_ERROR_INVALID_HANDLE, 'the module has been released'))
+    end
+
+    # The value of an option as the library reads it, which knows no fraction like 1/4.
+    def text_of(name, value)
+      return 'None' if value.nil?
+
+      value = Checks.number(name, value) if value.is_a?(Numeric) && !value.is_a?(Integer)
+      Checks.name_of('a value', value.to_s)
+    end
+
     def call(x, extents, y, record, z: nil, activation: :none, slope: nil, layout: :nchw)
+      handle = alive
       n, h, w, length = shape(extents)
       layout = LAYOUTS[Checks.one_of(LAYOUTS, layout, 'layout')]
       activation = ACTIVATIONS[Checks.one_of(ACTIVATIONS, activation, 'activation')]
@@ -257,15 +358,14 @@ module Bn2d
       buffers = { 'x' => x, 'y' => y }
       buffers['z'] = z unless z.nil?
       buffers.each { |name, buffer| fit(name, buffer, x.is_a?(Buffer) ? x.dtype : :f32, length) }
-      Lib.bn2d_forward_flat(@handle, DTYPES[x.dtype][0], layout, x.pointer, z&.pointer, n, h, w, activation,
-                            slope, y.pointer, record)
+      Lib.bn2d_forward_flat(handle, DTYPES[x.dtype][0], layout, x.pointer, z&.pointer, n, h, w,
+                            activation, slope, y.pointer, record)
     end
 
     # The slope as the library takes it; nil: the default.
     def slope_of(activation, slope)
-      return slope.to_f if slope.is_a?(Numeric)
+      return Checks.number('slope', slope) unless slope.nil?
 
-      Checks.invalid("slope must be a number, is #{slope.inspect}") unless slope.nil?
       Checks.invalid('clamp needs slope, its upper bound') if activation == Raw::BN2D_ACT_CLAMP
       0.01 # PyTorch's of leaky_relu; the others ignore it
     end
@@ -297,7 +397,7 @@ module Bn2d
     # biased_running_var, protect_running_stats, dtype (:f32, :f64, :f16, :bf16), num_threads,
     # ghost_batch_size.
     def initialize(num_features, **options)
-      Checks.whole('num_features', num_features)
+      Checks.count('num_features', num_features)
       super(num_features, options) { |settings, out| Lib.bn2d_module_create(num_features, settings, out) }
     end
   end
@@ -307,8 +407,8 @@ module Bn2d
   # same.
   class GroupNorm < Norm
     def initialize(num_groups, num_channels, **options)
-      Checks.whole('num_groups', num_groups)
-      Checks.whole('num_channels', num_channels)
+      Checks.count('num_groups', num_groups)
+      Checks.count('num_channels', num_channels)
       super(num_channels, options) do |settings, out|
         Lib.bn2d_group_norm_create(num_groups, num_channels, settings, out)
       end
@@ -319,7 +419,7 @@ module Bn2d
   # default.
   class InstanceNorm2d < Norm
     def initialize(num_features, **options)
-      Checks.whole('num_features', num_features)
+      Checks.count('num_features', num_features)
       super(num_features, options) { |settings, out| Lib.bn2d_instance_norm_create(num_features, settings, out) }
     end
   end
@@ -332,6 +432,6 @@ module Bn2d
 
   # Limits the threads that one call uses, for the whole process; 0: all of oneTBB's.
   def num_threads=(threads)
-    Lib.check(Lib.bn2d_set_num_threads(Checks.whole('threads', threads, 2**31 - 1)))
+    Lib.check(Lib.bn2d_set_num_threads(Checks.whole('threads', threads, most: 2**31 - 1)))
   end
 end
