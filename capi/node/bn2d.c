@@ -3,6 +3,7 @@
  * to use it. */
 #define NAPI_VERSION 8
 #include <bn2d/bn2d.h>
+#include <inttypes.h>
 #include <node_api.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -24,19 +25,86 @@ static bool ok(napi_env env, int32_t status) {
   return false;
 }
 
+/* In the order of napi_typedarray_type. */
+static const char *const array_names[] = {"Int8Array",     "Uint8Array",    "Uint8ClampedArray",
+                                          "Int16Array",    "Uint16Array",   "Int32Array",
+                                          "Uint32Array",   "Float32Array",  "Float64Array",
+                                          "BigInt64Array", "BigUint64Array"};
+
+static const char *object_kind(napi_env env, napi_value value) {
+  bool is = false;
+  napi_typedarray_type type = (napi_typedarray_type)-1; /* of a kind newer than N-API 8, it stays */
+  if (napi_is_typedarray(env, value, &is) == napi_ok && is) {
+    napi_get_typedarray_info(env, value, &type, NULL, NULL, NULL, NULL);
+    return (size_t)type < sizeof array_names / sizeof *array_names ? array_names[type]
+                                                                   : "TypedArray";
+  }
+  if (napi_is_array(env, value, &is) == napi_ok && is) return "Array";
+  if (napi_is_arraybuffer(env, value, &is) == napi_ok && is) return "ArrayBuffer";
+  return napi_is_dataview(env, value, &is) == napi_ok && is ? "DataView" : "object";
+}
+
+/* What a value is, for the text of an error: "an Array", "the string '4'". Runs no code of the
+ * user, and makes one line of it. */
+typedef struct description {
+  char text[80];
+} description;
+static description described(napi_env env, napi_value value) {
+  description out = {"undefined"};
+  char got[41] = "";
+  size_t length = 0;
+  napi_value string;
+  napi_valuetype type = napi_undefined;
+  napi_typeof(env, value, &type);
+  if (type == napi_object || type == napi_function || type == napi_symbol ||
+      type == napi_external) {
+    const char *kind = type == napi_object     ? object_kind(env, value)
+                       : type == napi_function ? "function"
+                       : type == napi_symbol   ? "symbol"
+                                               : "external";
+    snprintf(out.text, sizeof out.text, "%s %s", strchr("AIeo", *kind) ? "an" : "a", kind);
+    return out;
+  }
+  if (napi_coerce_to_string(env, value, &string) != napi_ok ||
+      napi_get_value_string_utf8(env, string, NULL, 0, &length) != napi_ok)
+    return out;
+  const bool cut = length >= sizeof got;
+  napi_get_value_string_utf8(env, string, got, sizeof got, &length);
+  for (size_t i = 0; i < length; ++i)
+    if ((unsigned char)got[i] < ' ') got[i] = '?';
+  const char *before = type == napi_string   ? "the string '"
+                       : type == napi_bigint ? "the BigInt "
+                                             : "";
+  const char *after = type == napi_string ? "'" : type == napi_bigint ? "n" : "";
+  snprintf(out.text, sizeof out.text, "%s%s%s%s", before, got, cut ? "..." : "", after);
+  return out;
+}
+/* As raise(), with what came: "x must be a Float32Array for float32, is an Array". */
+static bool refuse(napi_env env, const char *code, const char *what, const char *is,
+                   napi_value value) {
+  char message[256];
+  snprintf(message, sizeof message, "%s, %s %s", what, is, described(env, value).text);
+  return raise(env, code, message), false;
+}
+
 /* -------------------------------------------------------------------------------------------------
  * objects */
 
+/* `bytes` is what V8 has been told of; 0 once it is given back. */
 typedef struct module_object {
-  bn2d_module *module;
-  int64_t features;
-  int32_t dtype;
+  bn2d_module *module; /* NULL: released */
+  int64_t features, groups, ghost, bytes;
+  int32_t norm, dtype;
 } module_object;
 
-/* A record with strong references to the arrays that it borrows. */
+/* A record and the arrays that it borrows. The record's JavaScript object keeps them, through the
+ * array `held`: V8's collector sees that, and frees an array that knows its own record. References
+ * from here are weak, for a strong one is a root to V8. They are what is read, so that user code
+ * that empties `held` has an error and no dangling pointer. */
 typedef struct record_object {
-  bn2d_record *record;
-  napi_ref x, y, z;
+  bn2d_record *record; /* NULL: released */
+  napi_ref held, x, y, z;
+  int64_t bytes;
   int32_t dtype, layout;
   size_t length;
 } record_object;
@@ -44,22 +112,38 @@ typedef struct record_object {
 static const napi_type_tag module_tag = {0x62436b5f1a0c4f7bu, 0x8d2f1e5a93b7460du};
 static const napi_type_tag record_tag = {0x3f8a27d1c96b4e02u, 0xb57e0c4416f8d93au};
 
+/* Tells V8 how large an object is now, so that its collector runs in time. What it collects is
+ * dropped in a later turn of the event loop. */
+static void count_bytes(napi_env env, int64_t *told, int64_t now) {
+  int64_t all;
+  if (now != *told) napi_adjust_external_memory(env, now - *told, &all);
+  *told = now;
+}
+
+static void let_module_go(napi_env env, module_object *object) {
+  bn2d_module_release(object->module);
+  object->module = NULL;
+  count_bytes(env, &object->bytes, 0);
+}
 static void drop_module(napi_env env, void *data, void *hint) {
-  (void)env, (void)hint;
-  bn2d_module_release(((module_object *)data)->module);
+  (void)hint;
+  let_module_go(env, data);
   free(data);
 }
-static void let_go(napi_env env, record_object *record) {
+
+static void let_record_go(napi_env env, record_object *record) {
+  napi_ref *const references[] = {&record->held, &record->x, &record->y, &record->z};
   bn2d_record_release(record->record);
-  if (record->x) napi_delete_reference(env, record->x);
-  if (record->y) napi_delete_reference(env, record->y);
-  if (record->z) napi_delete_reference(env, record->z);
   record->record = NULL;
-  record->x = record->y = record->z = NULL;
+  count_bytes(env, &record->bytes, 0);
+  for (size_t i = 0; i < sizeof references / sizeof *references; ++i) {
+    if (*references[i]) napi_delete_reference(env, *references[i]);
+    *references[i] = NULL;
+  }
 }
 static void drop_record(napi_env env, void *data, void *hint) {
   (void)hint;
-  let_go(env, data);
+  let_record_go(env, data);
   free(data);
 }
 
@@ -70,8 +154,13 @@ static void *unwrapped(napi_env env, napi_value value, const napi_type_tag *tag,
   if (napi_typeof(env, value, &type) == napi_ok && type == napi_object)
     (void)napi_check_object_type_tag(env, value, tag, &is);
   if (!is || napi_unwrap(env, value, &data) != napi_ok)
-    raise(env, "BN2D_ERROR_INVALID_HANDLE", what);
+    refuse(env, "BN2D_ERROR_INVALID_HANDLE", what, "is", value);
   return data;
+}
+
+static bool alive(napi_env env, const module_object *object) {
+  if (object->module) return true;
+  return raise(env, "BN2D_ERROR_INVALID_HANDLE", "the module has been released"), false;
 }
 
 /* Arguments of a call of a method: this and up to `most` values, missing ones undefined. */
@@ -79,7 +168,8 @@ static module_object *arguments(napi_env env, napi_callback_info info, size_t mo
                                 napi_value *values) {
   napi_value self;
   if (napi_get_cb_info(env, info, &most, values, &self, NULL) != napi_ok) return NULL;
-  return unwrapped(env, self, &module_tag, "not called on a norm");
+  module_object *object = unwrapped(env, self, &module_tag, "this must be a norm");
+  return object && alive(env, object) ? object : NULL;
 }
 
 static bool absent(napi_env env, napi_value value) {
@@ -103,15 +193,16 @@ static bool array(napi_env env, const char *name, napi_value value, int32_t dtyp
                   void **out) {
   char message[160];
   bool is = false, detached = true;
-  napi_typedarray_type type;
+  napi_typedarray_type type = (napi_typedarray_type)-1;
   size_t got = 0, offset;
   napi_value buffer;
   *out = NULL;
   if (napi_is_typedarray(env, value, &is) != napi_ok || !is ||
       napi_get_typedarray_info(env, value, &type, &got, out, &buffer, &offset) != napi_ok ||
       type != array_type(dtype)) {
-    snprintf(message, sizeof message, "%s is no typed array of %s", name, bn2d_dtype_name(dtype));
-    return raise(env, "BN2D_ERROR_DTYPE", message), false;
+    snprintf(message, sizeof message, "%s must be a %s for %s", name,
+             array_names[array_type(dtype)], bn2d_dtype_name(dtype));
+    return refuse(env, "BN2D_ERROR_DTYPE", message, "is", value);
   }
   if (napi_is_detached_arraybuffer(env, buffer, &detached) == napi_ok && detached) {
     snprintf(message, sizeof message, "the memory of %s has been transferred", name);
@@ -186,7 +277,8 @@ static bool names_of(napi_env env, napi_value object, napi_value *names, uint32_
   if (absent(env, object)) return true;
   if (napi_typeof(env, object, &type) != napi_ok) return false;
   if (type != napi_object)
-    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "the options must be an object"), false;
+    return refuse(env, "BN2D_ERROR_INVALID_ARGUMENT", "the options must be an object", "are",
+                  object);
   return napi_get_property_names(env, object, names) == napi_ok &&
          napi_get_array_length(env, *names, count) == napi_ok;
 }
@@ -204,30 +296,29 @@ static bool known(napi_env env, napi_value object, const named *allowed) {
   return true;
 }
 
-static bool whole(napi_env env, napi_value value, const char *name, int64_t *out) {
+/* As large as a number of JavaScript is exact. */
+#define LARGEST INT64_C(9007199254740991)
+
+static bool whole(napi_env env, napi_value value, const char *name, int64_t least, int64_t most,
+                  int64_t *out) {
   char message[120];
   double number = -1;
-  if (napi_get_value_double(env, value, &number) == napi_ok && number >= 0 &&
-      number <= 9007199254740991.0 && number == (double)(int64_t)number) {
+  if (napi_get_value_double(env, value, &number) == napi_ok && number >= (double)least &&
+      number <= (double)most && number == (double)(int64_t)number) {
     *out = (int64_t)number;
     return true;
   }
-  napi_valuetype type = napi_undefined;
-  napi_typeof(env, value, &type);
-  const int length = snprintf(message, sizeof message,
-                              "%s must be a whole number from 0 to 9007199254740991", name);
-  if (type == napi_number)
-    snprintf(message + length, sizeof message - (size_t)length, ", is %.17g", number);
-  return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
+  snprintf(message, sizeof message, "%s must be a whole number from %" PRId64 " to %" PRId64, name,
+           least, most);
+  return refuse(env, "BN2D_ERROR_INVALID_ARGUMENT", message, "is", value);
 }
 
 /* A number of threads. */
 static bool thread_count(napi_env env, napi_value value, int32_t *out) {
   int64_t threads;
-  if (!whole(env, value, "threads", &threads)) return false;
+  if (!whole(env, value, "threads", 0, INT32_MAX, &threads)) return false;
   *out = (int32_t)threads;
-  if (threads <= INT32_MAX) return true;
-  return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "threads can be at most 2147483647"), false;
+  return true;
 }
 
 /* -------------------------------------------------------------------------------------------------
@@ -267,22 +358,40 @@ static const norm_class classes[] = {
 static bool create(napi_env env, const norm_class *kind, const napi_value *values,
                    module_object *object) {
   const bool grouped = kind->norm == BN2D_NORM_GROUP;
-  int64_t groups = 0;
   bn2d_options *options = NULL;
-  bool made =
-      (!grouped || whole(env, values[0], "numGroups", &groups)) &&
-      whole(env, values[grouped], grouped ? "numChannels" : "numFeatures", &object->features) &&
-      ok(env, bn2d_options_create(&options)) && set_options(env, values[grouped + 1], options);
+  bool made = (!grouped || whole(env, values[0], "numGroups", 1, LARGEST, &object->groups)) &&
+              whole(env, values[grouped], grouped ? "numChannels" : "numFeatures", 1, LARGEST,
+                    &object->features) &&
+              ok(env, bn2d_options_create(&options)) &&
+              set_options(env, values[grouped + 1], options);
   if (made) {
     const int32_t status =
-        grouped ? bn2d_group_norm_create(groups, object->features, options, &object->module)
+        grouped ? bn2d_group_norm_create(object->groups, object->features, options, &object->module)
         : kind->norm == BN2D_NORM_INSTANCE
             ? bn2d_instance_norm_create(object->features, options, &object->module)
             : bn2d_module_create(object->features, options, &object->module);
-    made = ok(env, status) && ok(env, bn2d_module_dtype(object->module, &object->dtype));
+    made = ok(env, status) && ok(env, bn2d_module_dtype(object->module, &object->dtype)) &&
+           ok(env, bn2d_module_ghost_batch_size(object->module, &object->ghost));
+    object->norm = kind->norm;
   }
   bn2d_options_release(options);
   return made;
+}
+
+/* The bytes of a module: its tensors, and the gradients of parameters. */
+static int64_t module_bytes(const module_object *object) {
+  int32_t count = 0, kind = 0;
+  uint64_t bytes = 0, all = 0;
+  bn2d_tensor *tensor;
+  bn2d_module_tensor_count(object->module, &count);
+  for (int32_t i = 0; i < count; ++i) {
+    if (bn2d_module_tensor_at(object->module, i, &tensor) != BN2D_OK) continue;
+    bn2d_tensor_kind(tensor, &kind);
+    bn2d_tensor_nbytes(tensor, &bytes);
+    all += kind == BN2D_PARAMETER ? 2 * bytes : bytes;
+    bn2d_tensor_release(tensor);
+  }
+  return (int64_t)all;
 }
 
 static napi_value construct(napi_env env, napi_callback_info info) {
@@ -296,8 +405,10 @@ static napi_value construct(napi_env env, napi_callback_info info) {
           kind ? ((const norm_class *)kind)->misuse : "no memory");
   else if (create(env, kind, values, object) &&
            napi_type_tag_object(env, self, &module_tag) == napi_ok &&
-           napi_wrap(env, self, object, drop_module, NULL, NULL) == napi_ok)
+           napi_wrap(env, self, object, drop_module, NULL, NULL) == napi_ok) {
+    count_bytes(env, &object->bytes, module_bytes(object));
     return self;
+  }
   if (object) drop_module(env, object, NULL);
   return NULL;
 }
@@ -308,13 +419,23 @@ static napi_value undefined(napi_env env) {
   return value;
 }
 
+/* The one method that a released module has. */
+static napi_value release_module(napi_env env, napi_callback_info info) {
+  napi_value self;
+  size_t none = 0;
+  if (napi_get_cb_info(env, info, &none, NULL, &self, NULL) != napi_ok) return NULL;
+  module_object *object = unwrapped(env, self, &module_tag, "this must be a norm");
+  if (object) let_module_go(env, object);
+  return object ? undefined(env) : NULL;
+}
 static napi_value train(napi_env env, napi_callback_info info) {
   napi_value mode;
   bool training = true;
   const module_object *self = arguments(env, info, 1, &mode);
   if (!self) return NULL;
   if (!absent(env, mode) && napi_get_value_bool(env, mode, &training) != napi_ok)
-    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "the mode must be true or false");
+    return refuse(env, "BN2D_ERROR_INVALID_ARGUMENT", "the mode must be true or false", "is", mode),
+           NULL;
   return ok(env, bn2d_module_train(self->module, training)) ? undefined(env) : NULL;
 }
 static napi_value eval(napi_env env, napi_callback_info info) {
@@ -380,29 +501,73 @@ static bool slope_of(napi_env env, napi_value options, int32_t activation, doubl
     return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "clamp needs slope, its upper bound"), false;
   }
   if (napi_get_value_double(env, value, out) == napi_ok) return true;
-  return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "slope must be a number"), false;
+  return refuse(env, "BN2D_ERROR_INVALID_ARGUMENT", "slope must be a number", "is", value);
 }
 
 /* [n, h, w], and the length of a tensor. */
 static bool read_extents(napi_env env, const module_object *self, napi_value value,
                          int64_t *extents, int64_t *length) {
   static const char *const names[] = {"n", "h", "w"};
+  char message[160];
   bool is = false;
   uint32_t count = 0;
   if (napi_is_array(env, value, &is) != napi_ok || !is ||
-      napi_get_array_length(env, value, &count) != napi_ok || count != 3)
-    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "the extents must be [n, h, w]"), false;
-  *length = self->features;
+      napi_get_array_length(env, value, &count) != napi_ok)
+    return refuse(env, "BN2D_ERROR_INVALID_ARGUMENT", "the extents must be an array [n, h, w]",
+                  "are", value);
+  if (count != 3) {
+    snprintf(message, sizeof message,
+             "the extents have %" PRIu32 " elements, must have 3: [n, h, w]", count);
+    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
+  }
   for (uint32_t i = 0; i < 3; ++i) {
     napi_value extent;
     if (napi_get_element(env, value, i, &extent) != napi_ok ||
-        !whole(env, extent, names[i], &extents[i]))
+        !whole(env, extent, names[i], 0, LARGEST, &extents[i]))
       return false;
-    if (extents[i] != 0 && *length > INT64_MAX / extents[i])
-      return raise(env, "BN2D_ERROR_OVERFLOW", "the product of the extents is too large"), false;
+  }
+  *length = self->features;
+  for (int i = 0; i < 3; ++i) {
+    if (extents[i] != 0 && *length > INT64_MAX / extents[i]) {
+      snprintf(message, sizeof message,
+               "(%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64
+               ") is too large: more than %" PRId64 " elements",
+               extents[0], self->features, extents[1], extents[2], INT64_MAX);
+      return raise(env, "BN2D_ERROR_OVERFLOW", message), false;
+    }
     *length *= extents[i];
   }
   return true;
+}
+
+/* The bytes of a record, about: mean, its low part and 1/std of each set of values, weight and bias
+ * of each channel, and where an activation has its corner. No x has fewer elements than these. */
+static int64_t record_bytes(const module_object *self, int64_t n, int64_t length,
+                            int32_t activation) {
+  const int64_t parts = length == 0                     ? 0
+                        : self->norm != BN2D_NORM_BATCH ? n
+                        : self->ghost > 0               ? (n - 1) / self->ghost + 1
+                                                        : 1;
+  const int64_t sets = parts * (self->norm == BN2D_NORM_GROUP ? self->groups : self->features);
+  const int64_t corners = activation == BN2D_ACT_NONE ? 0 : 2 * parts * self->features;
+  return (int64_t)sizeof(record_object) +
+         (int64_t)sizeof(double) * (3 * sets + 2 * self->features + corners);
+}
+
+/* Has the arrays kept by a new `held`; z may be NULL. Defined, not set: no setter of the user's
+ * takes part. */
+static bool keep(napi_env env, record_object *record, napi_value x, napi_value y, napi_value z) {
+  const napi_property_descriptor arrays[] = {
+      {.utf8name = "0", .value = x, .attributes = napi_configurable},
+      {.utf8name = "1", .value = y, .attributes = napi_configurable},
+      {.utf8name = "2", .value = z, .attributes = napi_configurable}};
+  napi_value held;
+  return napi_create_array(env, &held) == napi_ok &&
+         napi_define_properties(env, held, z ? 3 : 2, arrays) == napi_ok &&
+         napi_create_reference(env, held, 0, &record->held) == napi_ok &&
+         napi_create_reference(env, x, 0, &record->x) == napi_ok &&
+         napi_create_reference(env, y, 0, &record->y) == napi_ok &&
+         (!z || napi_create_reference(env, z, 0, &record->z) == napi_ok);
 }
 
 /* forward(x, [n, h, w], y, {z, activation, slope, layout, dtype}); made: NULL for infer. */
@@ -424,16 +589,17 @@ static bool run(napi_env env, const module_object *self, const napi_value *value
       !array(env, "y", values[2], dtype, (size_t)length, &y) ||
       (!absent(env, z_value) && !array(env, "z", z_value, dtype, (size_t)length, &z)))
     return false;
-  if (!ok(env, bn2d_forward_flat(self->module, dtype, layout, x, z, extents[0], extents[1],
+  /* An option may be a getter, and a getter may release the module. */
+  if (!alive(env, self) ||
+      !ok(env, bn2d_forward_flat(self->module, dtype, layout, x, z, extents[0], extents[1],
                                  extents[2], activation, slope, y, made ? &made->record : NULL)))
     return false;
   if (made) {
     made->dtype = dtype;
     made->layout = layout;
     made->length = (size_t)length;
-    return napi_create_reference(env, values[0], 1, &made->x) == napi_ok &&
-           napi_create_reference(env, values[2], 1, &made->y) == napi_ok &&
-           (absent(env, z_value) || napi_create_reference(env, z_value, 1, &made->z) == napi_ok);
+    count_bytes(env, &made->bytes, record_bytes(self, extents[0], length, activation));
+    return keep(env, made, values[0], values[2], absent(env, z_value) ? NULL : z_value);
   }
   return true;
 }
@@ -448,37 +614,50 @@ static napi_value infer(napi_env env, napi_callback_info info) {
   return run(env, self, values, NULL) ? undefined(env) : NULL;
 }
 
-static napi_value release(napi_env env, napi_callback_info info) {
-  napi_value self;
+static napi_value release_record(napi_env env, napi_callback_info info) {
+  napi_value self, held = NULL;
   size_t none = 0;
-  napi_get_cb_info(env, info, &none, NULL, &self, NULL);
-  record_object *record = unwrapped(env, self, &record_tag, "not called on a record");
-  if (record) let_go(env, record);
-  return record ? undefined(env) : NULL;
+  if (napi_get_cb_info(env, info, &none, NULL, &self, NULL) != napi_ok) return NULL;
+  record_object *record = unwrapped(env, self, &record_tag, "this must be a record");
+  if (!record) return NULL;
+  if (record->held && napi_get_reference_value(env, record->held, &held) == napi_ok && held)
+    for (uint32_t i = 0; i < 3; ++i) napi_delete_element(env, held, i, NULL);
+  let_record_go(env, record);
+  return undefined(env);
+}
+
+/* The JavaScript object of a record. User code can neither delete nor replace its `held`. */
+static bool record_value(napi_env env, record_object *made, napi_value *out) {
+  napi_property_descriptor properties[] = {
+      {.utf8name = "release", .method = release_record, .attributes = napi_default_jsproperty},
+      {.utf8name = "held", .attributes = napi_default}};
+  return napi_get_reference_value(env, made->held, &properties[1].value) == napi_ok &&
+         napi_create_object(env, out) == napi_ok &&
+         napi_define_properties(env, *out, 2, properties) == napi_ok &&
+         napi_type_tag_object(env, *out, &record_tag) == napi_ok &&
+         napi_wrap(env, *out, made, drop_record, NULL, NULL) == napi_ok;
 }
 
 static napi_value forward(napi_env env, napi_callback_info info) {
-  napi_value values[4], result, method;
+  napi_value values[4], result;
   const module_object *self = arguments(env, info, 4, values);
   record_object *made = self ? calloc(1, sizeof *made) : NULL;
   if (!made) return NULL;
-  if (run(env, self, values, made) && napi_create_object(env, &result) == napi_ok &&
-      napi_create_function(env, "release", NAPI_AUTO_LENGTH, release, NULL, &method) == napi_ok &&
-      napi_set_named_property(env, result, "release", method) == napi_ok &&
-      napi_type_tag_object(env, result, &record_tag) == napi_ok &&
-      napi_wrap(env, result, made, drop_record, NULL, NULL) == napi_ok)
-    return result;
+  if (run(env, self, values, made) && record_value(env, made, &result)) return result;
   drop_record(env, made, NULL);
   return NULL;
 }
 
-/* The array of a reference is where it was: nobody has transferred its memory. */
+/* The array of a reference is where it was: nobody has transferred its memory, or let go of it. */
 static bool in_place(napi_env env, napi_ref reference, const record_object *record,
                      const char *name) {
-  napi_value value;
+  char message[80];
+  napi_value value = NULL;
   void *data;
-  return napi_get_reference_value(env, reference, &value) == napi_ok &&
-         array(env, name, value, record->dtype, record->length, &data);
+  if (napi_get_reference_value(env, reference, &value) != napi_ok) return false;
+  if (value) return array(env, name, value, record->dtype, record->length, &data);
+  snprintf(message, sizeof message, "%s is gone: the record's held does not have it", name);
+  return raise(env, "BN2D_ERROR_INVALID_HANDLE", message), false;
 }
 
 /* backward(record, dy, dx, dz): dx and dz may be null. */
@@ -486,7 +665,8 @@ static napi_value backward(napi_env env, napi_callback_info info) {
   napi_value values[4];
   void *dy, *dx = NULL, *dz = NULL;
   const module_object *self = arguments(env, info, 4, values);
-  const record_object *record = self ? unwrapped(env, values[0], &record_tag, "no record") : NULL;
+  const record_object *record =
+      self ? unwrapped(env, values[0], &record_tag, "record must be one of forward") : NULL;
   if (!record) return NULL;
   if (!record->record)
     return raise(env, "BN2D_ERROR_INVALID_HANDLE", "the record has been released");
@@ -512,7 +692,8 @@ static bn2d_tensor *find(napi_env env, const module_object *self, napi_value nam
   char name_text[64];
   bn2d_tensor *tensor = NULL;
   uint64_t bytes = 0;
-  if (!text(env, name, name_text, sizeof name_text) ||
+  /* To make a text of a name may run code of the user, which may release the module. */
+  if (!text(env, name, name_text, sizeof name_text) || !alive(env, self) ||
       !ok(env, bn2d_module_tensor_by_name(self->module, name_text, &tensor)))
     return NULL;
   bn2d_tensor_dtype(tensor, dtype);
@@ -567,7 +748,8 @@ NAPI_MODULE_INIT() {
   const struct {
     const char *name;
     napi_callback call;
-  } methods[] = {{"train", train},
+  } methods[] = {{"release", release_module},
+                 {"train", train},
                  {"eval", eval},
                  {"zeroGrad", zero_grad},
                  {"resetRunningStats", reset_running_stats},

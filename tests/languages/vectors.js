@@ -1,5 +1,6 @@
 // The values of vectors.txt (vectors.cc tells how they are made) through capi/node, errors, and handles given back.
 //     node --expose-gc vectors.js FOLDER_OF_bn2d.node
+// told.node (node.sh makes it) gives the bytes outside of V8 that V8 has been told of.
 'use strict';
 const assert = require('assert');
 const fs = require('fs');
@@ -110,7 +111,7 @@ const fails = (code, message, call) =>
   fails('BN2D_ERROR_TOO_FEW_VALUES', text, () => bn.forward(x, [1, 1, 1], y));
   assert.deepStrictEqual([...y], [7, 7, 7]);
   fails('BN2D_ERROR_SHAPE', 'x has 3 elements, must have 6', () => bn.forward(x, [1, 1, 2], six));
-  fails('BN2D_ERROR_DTYPE', 'y is no typed array of float32', () => bn.forward(x, [1, 1, 1], new Float64Array(3)));
+  fails('BN2D_ERROR_DTYPE', 'y must be a Float32Array for float32, is a Float64Array', () => bn.forward(x, [1, 1, 1], new Float64Array(3)));
   fails('BN2D_ERROR_INVALID_ARGUMENT', '[n, h, w]', () => bn.forward());
   fails('BN2D_ERROR_INVALID_ARGUMENT', 'n must be a whole number from 0 to 9007199254740991, is -1', () => bn.forward(x, [-1, 1, 1], y));
   fails('BN2D_ERROR_OVERFLOW', 'too large', () => bn.forward(x, [2 ** 52, 2 ** 52, 1], y));
@@ -124,7 +125,7 @@ const fails = (code, message, call) =>
   fails('BN2D_ERROR_NOT_FOUND', 'gamma', () => bn.get('gamma'));
   fails('BN2D_ERROR_INVALID_ARGUMENT', '1.5', () => new BatchNorm2d(3, { momentum: 1.5 }));
   fails('BN2D_ERROR_NOT_FOUND', 'epsilon', () => new BatchNorm2d(3, { epsilon: 1 }));
-  fails('BN2D_ERROR_INVALID_HANDLE', 'no record', () => bn.backward({}, six, six));
+  fails('BN2D_ERROR_INVALID_HANDLE', 'record must be one of forward, is an object', () => bn.backward({}, six, six));
   assert.throws(() => bn.eval.call({}), TypeError);
   fails('BN2D_ERROR_INVALID_ARGUMENT', 'new', () => BatchNorm2d(3));
   assert(String(new BatchNorm2d(3, { momentum: null, bias: false })).includes('momentum=None'));
@@ -142,7 +143,7 @@ const fails = (code, message, call) =>
   fails('BN2D_ERROR_INVALID_ARGUMENT', '[n, h, w]', () => bn.forward(six, [1, 1, 2, 9], large));
   fails('BN2D_ERROR_INVALID_ARGUMENT', 'h must be a whole number', () => bn.forward(six, [1, 0.5, 4], large));
   for (const set of [setNumThreads, (n) => bn.setNumThreads(n)])
-    fails('BN2D_ERROR_INVALID_ARGUMENT', 'at most 2147483647', () => set(2 ** 32));
+    fails('BN2D_ERROR_INVALID_ARGUMENT', 'from 0 to 2147483647, is 4294967296', () => set(2 ** 32));
   for (const mode of [0, 1, 'false'])
     fails('BN2D_ERROR_INVALID_ARGUMENT', 'true or false', () => bn.train(mode));
   fails('BN2D_ERROR_NOT_FOUND', 'NUL', () => bn.get('weight\0zz'));
@@ -173,6 +174,91 @@ const fails = (code, message, call) =>
   bn.setNumThreads(1);
   setNumThreads(0);
   assert(/^\d+\.\d+\.\d+$/.test(version));
+}
+
+// A text that does not say what came, or from where to where a number may be.
+{
+  const bn = new BatchNorm2d(3);
+  const six = new Float32Array(6);
+  const invalid = (text, call) => fails('BN2D_ERROR_INVALID_ARGUMENT', text, call);
+  const came = [
+    [undefined, 'undefined'], [null, 'null'], [true, 'true'], [4n, 'the BigInt 4n'],
+    ['4', "the string '4'"], ['4\n\0', "the string '4??'"], [Symbol('4'), 'a symbol'],
+    ['x'.repeat(50), `the string '${'x'.repeat(40)}...'`], [() => 4, 'a function'],
+    [{}, 'an object'], [[4], 'an Array'], [new Int32Array(6), 'an Int32Array'],
+    [new ArrayBuffer(24), 'an ArrayBuffer'], [new DataView(new ArrayBuffer(24)), 'a DataView'],
+    [Buffer.alloc(24), 'a Uint8Array'],
+  ];
+  for (const [value, text] of came) {
+    invalid(`numFeatures must be a whole number from 1 to 9007199254740991, is ${text}`, () =>
+      new BatchNorm2d(value));
+    fails('BN2D_ERROR_DTYPE', `x must be a Float32Array for float32, is ${text}`, () =>
+      bn.forward(value, [1, 1, 2], six));
+    if (text !== 'an Array')
+      invalid(`the extents must be an array [n, h, w], are ${text}`, () =>
+        bn.forward(six, value, six));
+  }
+  fails('BN2D_ERROR_DTYPE', 'x must be a Uint16Array for bfloat16, is a Float32Array', () =>
+    bn.forward(six, [1, 1, 2], six, { dtype: 'bf16' }));
+  for (const number of [0, -1, 0.1, NaN])
+    invalid(`numFeatures must be a whole number from 1 to 9007199254740991, is ${number}`, () =>
+      new BatchNorm2d(number));
+  invalid('numGroups must be a whole number from 1', () => new GroupNorm(0, 2));
+  invalid('the extents have 2 elements, must have 3: [n, h, w]', () =>
+    bn.forward(six, [1, 2], six));
+  invalid('the extents have 4 elements, must have 3: [n, h, w]', () =>
+    bn.forward(six, [1, 3, 1, 2], six));
+  const large = `(${2 ** 52}, 3, ${2 ** 52}, 1) is too large: more than 9223372036854775807 elements`;
+  fails('BN2D_ERROR_OVERFLOW', large, () => bn.forward(six, [2 ** 52, 2 ** 52, 1], six));
+  invalid("slope must be a number, is the string '0.2'", () =>
+    bn.forward(six, [1, 1, 2], six, { activation: 'leaky_relu', slope: '0.2' }));
+  invalid('the mode must be true or false, is 0', () => bn.train(0));
+  invalid("the options must be an object, are the string 'relu'", () =>
+    bn.forward(six, [1, 1, 2], six, 'relu'));
+}
+
+// A released module that is still used, also by code of the user within a call.
+{
+  const six = new Float32Array(6);
+  const gone = (call) => fails('BN2D_ERROR_INVALID_HANDLE', 'the module has been released', call);
+  const bn = new BatchNorm2d(3);
+  const record = bn.forward(six, [1, 1, 2], new Float32Array(6));
+  bn.release();
+  bn.release();
+  const uses = {
+    train: [], eval: [], zeroGrad: [], resetRunningStats: [], setNumThreads: [1], toString: [],
+    forward: [six, [1, 1, 2], six], infer: [six, [1, 1, 2], six], backward: [record, six, six],
+    get: ['weight'], set: ['weight', six],
+  };
+  const methods = Object.getOwnPropertyNames(BatchNorm2d.prototype).sort();
+  assert.deepStrictEqual(methods, ['constructor', 'release', ...Object.keys(uses)].sort());
+  for (const [method, values] of Object.entries(uses)) gone(() => bn[method](...values));
+  record.release();
+
+  const within = (call) => {
+    const norm = new BatchNorm2d(3);
+    gone(() => call(norm, () => norm.release()));
+  };
+  within((norm, end) => norm.forward(six, [1, 1, 2], six, { get z() { end(); } }));
+  within((norm, end) => norm.get({ toString() { end(); return 'weight'; } }));
+  within((norm, end) => norm.set({ toString() { end(); return 'bias'; } }, new Float32Array(3)));
+}
+
+// Memory that a synchronous loop does not get back by release().
+{
+  const loop = () => {
+    for (let i = 0; i < 100; ++i) {
+      const bn = new BatchNorm2d(100000);
+      bn.forward(new Float32Array(200000), [2, 1, 1], new Float32Array(200000)).release();
+      bn.release();
+    }
+    global.gc();
+  };
+  loop();
+  const before = process.memoryUsage().rss;
+  loop();
+  const grown = process.memoryUsage().rss - before;
+  assert(grown < 60e6, `memory of a synchronous loop grows by ${grown} bytes`);
 }
 
 // Group, instance and ghost batch norm, told apart by y.
@@ -222,6 +308,89 @@ const fails = (code, message, call) =>
   for (let i = 0; i < 4; ++i) await round();
   const grown = process.memoryUsage().rss - before;
   assert(grown < 30e6, `memory grows by ${grown} bytes`);
+
+  const collect = async () => {
+    for (let i = 0; i < 3; ++i) {
+      await pause();
+      global.gc();
+    }
+    await pause();
+  };
+
+  // An array that knows its record, which keeps the array: a cycle that V8 does not see.
+  {
+    const norm = new BatchNorm2d(64);
+    const cycles = async (count) => {
+      for (let i = 0; i < count; ++i) {
+        const [of, to] = [new Float32Array(131072), new Float32Array(131072)];
+        to.gradFn = norm.forward(of, [8, 16, 16], to, { z: i % 2 ? of : null });
+        await pause();
+      }
+      await collect();
+      return process.memoryUsage().arrayBuffers;
+    };
+    const first = await cycles(1);
+    const more = (await cycles(100)) - first;
+    assert(more < 10e6, `arrays that know their records stay: ${more} bytes`);
+  }
+
+  // A released record that keeps its arrays; a living one that does not.
+  {
+    const norm = new BatchNorm2d(3);
+    const make = () => {
+      const arrays = [0, 1, 2].map(() => new Float32Array(6));
+      const made = norm.forward(arrays[0], [1, 1, 2], arrays[1], { z: arrays[2] });
+      return [made, arrays.map((a) => new WeakRef(a))];
+    };
+    const there = (refs) => refs.filter((ref) => ref.deref()).length;
+    const [[living, kept], [released, lost]] = [make(), make()];
+    released.release();
+    await collect();
+    assert.deepStrictEqual([there(kept), there(lost)], [3, 0]);
+    norm.backward(living, new Float32Array(6), null);
+
+    // Code of the user that takes the arrays from a record: an error, no dangling pointer.
+    for (const take of [(held) => (held.length = 0), (held) => held.fill(new Float32Array(6))]) {
+      const [robbed, refs] = make();
+      assert.deepStrictEqual(Object.keys(robbed), ['release']);
+      assert(!Reflect.deleteProperty(robbed, 'held') && !Reflect.set(robbed, 'held', []));
+      for (const i of [0, 1, 2]) Reflect.deleteProperty(robbed.held, i);
+      take(robbed.held);
+      await collect();
+      assert.strictEqual(there(refs), 0);
+      fails('BN2D_ERROR_INVALID_HANDLE', 'x is gone', () =>
+        norm.backward(robbed, new Float32Array(6), null));
+      robbed.release();
+    }
+    const [frozen] = make();
+    Object.freeze(frozen.held);
+    Object.freeze(frozen).release();
+  }
+
+  // Bytes of modules and records that V8 is not told of, or that it is given back twice.
+  {
+    const told = require(path.resolve(process.argv[2], 'told.node'));
+    const external = async () => {
+      await collect();
+      return told();
+    };
+    const near = (got, wanted, what) =>
+      assert(Math.abs(got - wanted) < 1e6, `${what}: V8 knows of ${got} bytes, not ${wanted}`);
+    const before = await external();
+    await (async () => {
+      const norms = Array.from({ length: 10 }, () => new BatchNorm2d(100000));
+      near((await external()) - before, 24e6, 'modules');
+      const [of, to] = [new Float32Array(200000), new Float32Array(200000)];
+      const all = norms.map((norm) => norm.forward(of, [2, 1, 1], to));
+      near((await external()) - before, 24e6 + 1.6e6 + 40e6, 'modules and records');
+      for (const one of [...norms, ...all].filter((_, i) => i % 2)) {
+        one.release();
+        one.release();
+      }
+      near((await external()) - before, 12e6 + 1.6e6 + 20e6, 'half of them released');
+    })();
+    near(await external(), before, 'all collected');
+  }
 
   const bn = new BatchNorm2d(3);
   const record = bn.forward(new Float32Array(6).fill(2), [1, 1, 2], new Float32Array(6));
