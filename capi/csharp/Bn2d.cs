@@ -77,11 +77,12 @@ namespace Bn2d
         /// Sets on the handle what is set here.
         internal void Apply(OptionsHandle to)
         {
-            if (Eps.HasValue) Native.Check(Raw.bn2d_options_set_eps(to, Eps.Value));
+            if (Eps.HasValue)
+                Native.Check(Raw.bn2d_options_set_eps(to, Native.Number(Eps.Value)));
             if (momentumIsSet)
             {
                 Native.Check(momentum.HasValue
-                    ? Raw.bn2d_options_set_momentum(to, momentum.Value)
+                    ? Raw.bn2d_options_set_momentum(to, Native.Number(momentum.Value))
                     : Raw.bn2d_options_set_momentum_none(to));
             }
             Truth(Affine, value => Raw.bn2d_options_set_affine(to, value));
@@ -130,6 +131,12 @@ namespace Bn2d
         {
             if (status != Raw.BN2D_OK) throw new Bn2dException(status, Text(Raw.bn2d_last_error()));
         }
+
+        /// C# makes its NaN with a sign, which C would print: "-nan".
+        internal static double Number(double value)
+        {
+            return double.IsNaN(value) ? BitConverter.Int64BitsToDouble(0x7ff8L << 48) : value;
+        }
     }
 
     internal abstract class Handle : SafeHandle
@@ -147,8 +154,25 @@ namespace Bn2d
 
     internal sealed class ModuleHandle : Handle
     {
+        private long told; // bytes
+
         internal ModuleHandle(IntPtr value) : base(value) { }
-        protected override bool ReleaseHandle() { Raw.bn2d_module_release(handle); return true; }
+
+        /// Tells the collector how large the module is: it sees the handle alone. Once, after the
+        /// creation; taken back with the module, of which a SafeHandle lets go once.
+        internal void Tell(long bytes)
+        {
+            if (bytes == 0) return; // the collector refuses 0
+            GC.AddMemoryPressure(bytes);
+            told = bytes;
+        }
+
+        protected override bool ReleaseHandle()
+        {
+            Raw.bn2d_module_release(handle);
+            if (told > 0) GC.RemoveMemoryPressure(told);
+            return true;
+        }
     }
 
     internal sealed class TensorHandle : Handle
@@ -285,6 +309,25 @@ namespace Bn2d
             Native.Check(Raw.bn2d_module_dtype(handle, out dtype));
             NumFeatures = features;
             DType = (DType)dtype;
+            handle.Tell(Bytes());
+        }
+
+        /// Of parameters, buffers and gradients.
+        private long Bytes()
+        {
+            int count;
+            long sum = 0;
+            Native.Check(Raw.bn2d_module_tensor_count(handle, out count));
+            for (int i = 0; i < count; ++i)
+            {
+                IntPtr found;
+                ulong bytes;
+                Native.Check(Raw.bn2d_module_tensor_at(handle, i, out found));
+                using (var tensor = new TensorHandle(found))
+                    Native.Check(Raw.bn2d_tensor_nbytes(tensor, out bytes));
+                sum += (long)bytes;
+            }
+            return sum;
         }
 
         public void Dispose() { handle.Dispose(); }
@@ -369,10 +412,14 @@ namespace Bn2d
         /// <summary>Sets the elements.</summary>
         public void Set<T>(string name, T[] values) where T : struct
         {
+            if (values == null) throw new ArgumentNullException(nameof(values));
             using (TensorHandle tensor = Find(name))
             {
                 DType dtype;
-                Fit(name, values, Describe<T>(name, tensor, out dtype));
+                long length = Describe<T>(name, tensor, out dtype);
+                if (values.LongLength != length)
+                    throw new Bn2dException(Raw.BN2D_ERROR_SHAPE,
+                        $"the array has {values.LongLength} elements, {name} has {length}");
                 using (var pins = new Pins(values, null, null))
                     Native.Check(Raw.bn2d_tensor_copy_from_flat(tensor, (int)dtype, pins[0], values.LongLength));
             }
@@ -381,6 +428,12 @@ namespace Bn2d
         private Pins Call<T>(T[] x, long n, long h, long w, T[] y, Fused<T> f, IntPtr[] record) where T : struct
         {
             DType dtype = DTypeOf(f);
+            if (dtype < DType.F32 || dtype > DType.BF16)
+                throw new Bn2dException(Raw.BN2D_ERROR_DTYPE,
+                    $"DType of Fused is {dtype}, must be F32, F64, F16 or BF16");
+            if (n < 0 || h < 0 || w < 0)
+                throw new Bn2dException(Raw.BN2D_ERROR_SHAPE,
+                    $"({n}, {NumFeatures}, {h}, {w}) has a negative extent");
             long length = 0;
             try
             {
@@ -399,7 +452,7 @@ namespace Bn2d
             try
             {
                 Native.Check(Raw.bn2d_forward_flat(handle, (int)dtype, (int)f.Layout, pins[0], pins[1], n, h, w,
-                    (int)f.Activation, f.Slope ?? 0.01, pins[2], record));
+                    (int)f.Activation, Native.Number(f.Slope ?? 0.01), pins[2], record));
                 return pins;
             }
             catch
@@ -419,11 +472,6 @@ namespace Bn2d
         {
             if (array != null && !Holds<T>(dtype))
                 throw new Bn2dException(Raw.BN2D_ERROR_DTYPE, $"{name} is {Element<T>()}, must be {NameOf(dtype)}");
-            Fit(name, array, length);
-        }
-
-        private static void Fit<T>(string name, T[] array, long length) where T : struct
-        {
             if (array == null) throw new ArgumentNullException(name);
             if (array.LongLength != length)
                 throw new Bn2dException(Raw.BN2D_ERROR_SHAPE, $"{name} has {array.LongLength} elements, must have {length}");
@@ -451,6 +499,15 @@ namespace Bn2d
             if (name == null) throw new ArgumentNullException(nameof(name));
             if (name.IndexOf('\0') >= 0)
                 throw new Bn2dException(Raw.BN2D_ERROR_NOT_FOUND, "a NUL is in the name of a tensor");
+            try
+            {
+                new UTF8Encoding(false, true).GetByteCount(name);
+            }
+            catch (EncoderFallbackException)
+            {
+                throw new Bn2dException(Raw.BN2D_ERROR_NOT_FOUND,
+                    "half a surrogate pair is in the name of a tensor");
+            }
             IntPtr tensor;
             Native.Check(Raw.bn2d_module_tensor_by_name(handle, name, out tensor));
             return new TensorHandle(tensor);

@@ -108,6 +108,20 @@ contains
     if (.not. present(stat)) error stop 'bn2d: ' // text
   end subroutine
 
+  !> As report, of a call with the module: without one, C has refused a NULL.
+  subroutine report_of(self, status, stat, errmsg)
+    class(batch_norm), intent(in) :: self
+    integer(c_int32_t), intent(in) :: status
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    if (c_associated(self%handle)) then
+      call report(status, stat, errmsg)
+    else
+      call report(BN2D_ERROR_INVALID_HANDLE, stat, errmsg, &
+        'the module has been released, or was never created')
+    end if
+  end subroutine
+
   ! ---------------------------------------------------------------------------------------------------------- module
 
   !> New batch norm in training mode. cumulative: no momentum, the plain average of all batches.
@@ -341,14 +355,14 @@ contains
     integer(c_int32_t) :: mode
     mode = 1
     if (present(training)) mode = truth(training)
-    call report(bn2d_module_train(self%handle, mode), stat, errmsg)
+    call report_of(self, bn2d_module_train(self%handle, mode), stat, errmsg)
   end subroutine
 
   subroutine eval(self, stat, errmsg)
     class(batch_norm), intent(inout) :: self
     integer, intent(out), optional :: stat
     character(len=*), intent(inout), optional :: errmsg
-    call report(bn2d_module_eval(self%handle), stat, errmsg)
+    call report_of(self, bn2d_module_eval(self%handle), stat, errmsg)
   end subroutine
 
   function is_training(self) result(training)
@@ -372,14 +386,14 @@ contains
     class(batch_norm), intent(inout) :: self
     integer, intent(out), optional :: stat
     character(len=*), intent(inout), optional :: errmsg
-    call report(bn2d_module_zero_grad(self%handle), stat, errmsg)
+    call report_of(self, bn2d_module_zero_grad(self%handle), stat, errmsg)
   end subroutine
 
   subroutine reset_running_stats(self, stat, errmsg)
     class(batch_norm), intent(inout) :: self
     integer, intent(out), optional :: stat
     character(len=*), intent(inout), optional :: errmsg
-    call report(bn2d_module_reset_running_stats(self%handle), stat, errmsg)
+    call report_of(self, bn2d_module_reset_running_stats(self%handle), stat, errmsg)
   end subroutine
 
   subroutine set_num_threads(self, threads, stat, errmsg)
@@ -387,7 +401,8 @@ contains
     integer, intent(in) :: threads
     integer, intent(out), optional :: stat
     character(len=*), intent(inout), optional :: errmsg
-    call report(bn2d_module_set_num_threads(self%handle, int(threads, c_int32_t)), stat, errmsg)
+    call report_of(self, bn2d_module_set_num_threads(self%handle, int(threads, c_int32_t)), stat, &
+      errmsg)
   end subroutine
 
   !> Limits the threads that one call uses, for the whole process; 0: all of oneTBB's.
@@ -416,6 +431,30 @@ contains
 
   ! ------------------------------------------------------------------------------------------- forward and backward
 
+  !> Notes that an array is not contiguous, where no fault has been noted.
+  subroutine note_gaps(fault, name, array)
+    character(len=:), allocatable, intent(inout) :: fault
+    character(len=*), intent(in) :: name
+    type(span), intent(in) :: array
+    if (fault /= '' .or. array%contiguous) return
+    fault = name // ' is not contiguous, must be'
+  end subroutine
+
+  !> The same of an array that has not the extents of another one.
+  subroutine note_misfit(fault, name, array, other, extents)
+    character(len=:), allocatable, intent(inout) :: fault
+    character(len=*), intent(in) :: name, other
+    type(span), intent(in) :: array
+    integer(c_int64_t), intent(in) :: extents(4)
+    character(len=100) :: own, wanted ! of four numbers of up to 20 digits
+    if (fault /= '' .or. .not. array%there .or. all(array%extents == extents)) return
+    write (own, '(a, 3(i0, a), i0, a)') '(', array%extents(1), ', ', array%extents(2), ', ', &
+      array%extents(3), ', ', array%extents(4), ')'
+    write (wanted, '(a, 3(i0, a), i0, a)') '(', extents(1), ', ', extents(2), ', ', extents(3), &
+      ', ', extents(4), ')'
+    fault = name // ' has the extents ' // trim(own) // ', ' // other // ' has ' // trim(wanted)
+  end subroutine
+
   subroutine run_forward(self, dtype, x, y, z, record, activation, slope, layout, stat, errmsg)
     class(batch_norm), intent(in) :: self
     integer(c_int32_t), intent(in) :: dtype
@@ -432,6 +471,7 @@ contains
     real(c_double) :: bound
     logical :: training
     character(len=160) :: message
+    character(len=:), allocatable :: gaps, misfit
 
     act = BN2D_ACT_NONE
     order = BN2D_NCHW
@@ -445,15 +485,26 @@ contains
     features = self%num_features()
     training = self%is_training()
 
-    if (.not. (x%there .and. y%there)) then
-      call report(BN2D_ERROR_INVALID_ARGUMENT, stat, errmsg, 'x or y is a pointer without a target')
-    else if (.not. (x%contiguous .and. y%contiguous .and. z%contiguous)) then
-      call report(BN2D_ERROR_LAYOUT, stat, errmsg, 'x, y and z must be contiguous')
+    gaps = ''
+    call note_gaps(gaps, 'x', x)
+    call note_gaps(gaps, 'y', y)
+    call note_gaps(gaps, 'z', z)
+    misfit = ''
+    call note_misfit(misfit, 'y', y, 'x', x%extents)
+    call note_misfit(misfit, 'z', z, 'x', x%extents)
+
+    if (.not. c_associated(self%handle)) then
+      call report_of(self, BN2D_ERROR_INVALID_HANDLE, stat, errmsg)
+    else if (.not. (x%there .and. y%there)) then
+      call report(BN2D_ERROR_INVALID_ARGUMENT, stat, errmsg, &
+        merge('y', 'x', x%there) // ' is a pointer without a target')
+    else if (gaps /= '') then
+      call report(BN2D_ERROR_LAYOUT, stat, errmsg, gaps)
     else if (features > 0 .and. c /= features) then
       write (message, '(a, i0, a, i0)') 'x has ', c, ' channels, the module has num_features ', features
       call report(BN2D_ERROR_SHAPE, stat, errmsg, trim(message))
-    else if (any(x%extents /= y%extents) .or. (z%there .and. any(x%extents /= z%extents))) then
-      call report(BN2D_ERROR_SHAPE, stat, errmsg, 'x, y and z have not the same shape')
+    else if (misfit /= '') then
+      call report(BN2D_ERROR_SHAPE, stat, errmsg, misfit)
     else if (act == BN2D_ACT_CLAMP .and. .not. present(slope)) then
       call report(BN2D_ERROR_INVALID_ARGUMENT, stat, errmsg, 'clamp needs slope, its upper bound')
     else if (training .and. .not. present(record)) then
@@ -483,11 +534,25 @@ contains
     type(span), intent(in) :: dy, dx, dz
     integer, intent(out), optional :: stat
     character(len=*), intent(inout), optional :: errmsg
-    if (.not. (dy%contiguous .and. dx%contiguous .and. dz%contiguous)) then
-      call report(BN2D_ERROR_LAYOUT, stat, errmsg, 'dy, dx and dz must be contiguous')
-    else if (c_associated(record%handle) .and. (any(record%extents /= dy%extents) .or. &
-        any(record%extents /= dx%extents) .or. (dz%there .and. any(record%extents /= dz%extents)))) then
-      call report(BN2D_ERROR_SHAPE, stat, errmsg, 'dy, dx and dz have not the shape of the recorded x')
+    character(len=:), allocatable :: gaps, misfit
+    gaps = ''
+    call note_gaps(gaps, 'dy', dy)
+    call note_gaps(gaps, 'dx', dx)
+    call note_gaps(gaps, 'dz', dz)
+    misfit = ''
+    call note_misfit(misfit, 'dy', dy, 'the recorded x', record%extents)
+    call note_misfit(misfit, 'dx', dx, 'the recorded x', record%extents)
+    call note_misfit(misfit, 'dz', dz, 'the recorded x', record%extents)
+
+    if (.not. c_associated(self%handle)) then
+      call report_of(self, BN2D_ERROR_INVALID_HANDLE, stat, errmsg)
+    else if (.not. c_associated(record%handle)) then
+      call report(BN2D_ERROR_INVALID_HANDLE, stat, errmsg, &
+        'the record has been released, or was never made by a forward')
+    else if (gaps /= '') then
+      call report(BN2D_ERROR_LAYOUT, stat, errmsg, gaps)
+    else if (misfit /= '') then
+      call report(BN2D_ERROR_SHAPE, stat, errmsg, misfit)
     else
       call report(bn2d_backward_flat(self%handle, record%handle, dtype, record%layout, dy%address, dx%address, &
         dz%address), stat, errmsg)
@@ -675,7 +740,7 @@ contains
       if (status == BN2D_OK) status = bn2d_tensor_nbytes(tensor, length)
       if (status == BN2D_OK) status = bn2d_tensor_data(tensor, data)
       if (status == BN2D_OK) length = length / bn2d_dtype_size(found)
-      call report(status, stat, errmsg)
+      call report_of(self, status, stat, errmsg)
     end if
     call bn2d_tensor_release(tensor) ! the module holds it
   end subroutine

@@ -240,13 +240,28 @@ func (m *Module) Close() error {
 	return nil
 }
 
+// open is an error after Close; C would see a NULL like any other.
+func (m *Module) open() error {
+	if m.handle == nil {
+		return failure(InvalidHandle, "the module has been closed")
+	}
+	return nil
+}
+
 // do with the module, which stays alive during the call.
 func (m *Module) do(call func(*C.bn2d_module) C.int32_t) error {
 	defer runtime.KeepAlive(m)
+	if err := m.open(); err != nil {
+		return err
+	}
 	return do(func() C.int32_t { return call(m.handle) })
 }
 
+// String is what PyTorch prints.
 func (m *Module) String() string {
+	if m.handle == nil {
+		return "bn2d.Module (closed)"
+	}
 	buffer := make([]byte, 512)
 	words := (*C.char)(unsafe.Pointer(&buffer[0]))
 	if err := m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_repr(h, words, 512, nil) }); err != nil {
@@ -342,6 +357,9 @@ func (m *Module) length(n, h, w int) (int, error) {
 }
 
 func check[T Data](m *Module, x []T, n, h, w int, y []T, fused Fused[T]) error {
+	if err := m.open(); err != nil {
+		return err
+	}
 	length, err := m.length(n, h, w)
 	if err != nil {
 		return err
@@ -416,6 +434,9 @@ func BackwardFused[T Data](m *Module, r *Record, dy, dx, dz []T) error {
 		return failure(InvalidArgument, "record is nil")
 	}
 	defer runtime.KeepAlive(r)
+	if err := m.open(); err != nil {
+		return err
+	}
 	if r.handle == nil {
 		return failure(InvalidHandle, "the record has been closed")
 	}
@@ -471,7 +492,10 @@ func Get[T Number](m *Module, name string) (values []T, err error) {
 
 // Set copies elements in.
 func Set[T Number](m *Module, name string, values []T) error {
-	return with[T](m, name, func(tensor *C.bn2d_tensor, _ int) error {
+	return with[T](m, name, func(tensor *C.bn2d_tensor, length int) error {
+		if len(values) != length {
+			return failure(Shape, "the slice has %d elements, %s has %d", len(values), name, length)
+		}
 		return do(func() C.int32_t {
 			return C.bn2d_tensor_copy_from_flat(tensor, dtypeOf[T](), start(values), C.int64_t(len(values)))
 		})

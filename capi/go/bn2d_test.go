@@ -177,15 +177,41 @@ func TestErrors(t *testing.T) {
 	_, err = Get[float32](m, "weight\x00zz")
 	fails(t, err, NotFound, "NUL")
 	fails(t, Backward(m, nil, six, six), InvalidArgument, "nil")
-	fails(t, Set(m, "weight", six), Shape, "6")
+	fails(t, Set(m, "weight", six), Shape, "the slice has 6 elements, weight has 3")
+	fails(t, Set[float32](m, "weight", nil), Shape, "the slice has 0 elements, weight has 3")
 	_, err = New(3, Momentum(1.5))
 	fails(t, err, InvalidArgument, "1.5")
-	m.Close()
-	m.Close()
-	fails(t, m.Eval(), InvalidArgument, "NULL")
 	if m, err := New(3, CumulativeAverage(), Bias(false)); err != nil || !strings.Contains(m.String(), "momentum=None") {
 		t.Error(m, err)
 	}
+}
+
+// A closed module is told of as a closed record is, by every function, whatever else is wrong; it
+// prints no error text.
+func TestClosedModule(t *testing.T) {
+	m, err := New(3)
+	must(t, err)
+	six := make([]float32, 6)
+	record, err := Forward(m, six, 1, 1, 2, make([]float32, 6))
+	must(t, err)
+	m.Close()
+	m.Close()
+	if m.String() != "bn2d.Module (closed)" || m.IsTraining() {
+		t.Error(m)
+	}
+	_, forward := Forward(m, six, 1, 1, 1, six)
+	_, get := Get[float32](m, "weight")
+	for name, err := range map[string]error{
+		"Train": m.Train(true), "Eval": m.Eval(), "ZeroGrad": m.ZeroGrad(),
+		"ResetRunningStats": m.ResetRunningStats(), "SetNumThreads": m.SetNumThreads(1),
+		"Forward": forward, "Infer": Infer(m, six, 1, 1, 2, make([]float32, 6)),
+		"Backward": Backward(m, record, six[1:], nil), "Get": get, "Set": Set(m, "weight", six),
+	} {
+		if !errors.Is(err, InvalidHandle) || !strings.Contains(err.Error(), "module has been closed") {
+			t.Error(name, err)
+		}
+	}
+	record.Close()
 }
 
 // Each activation by its name, of v = x: eval mode on running statistics of 0 and 1.
@@ -369,6 +395,8 @@ func resident() int {
 }
 
 func TestHandlesAreGivenBack(t *testing.T) {
+	living, err := New(256)
+	must(t, err)
 	round := func() {
 		for i := 0; i < 2000; i++ {
 			m, err := New(256)
@@ -379,7 +407,8 @@ func TestHandlesAreGivenBack(t *testing.T) {
 				m.Close()
 				record.Close() // after its module
 				record.Close()
-				fails(t, Backward(m, record, make([]float32, 2048), nil), InvalidHandle, "closed")
+				err := Backward(living, record, make([]float32, 2048), nil)
+				fails(t, err, InvalidHandle, "the record has been closed")
 			}
 			if i%100 == 0 {
 				runtime.GC()

@@ -130,7 +130,23 @@ internal static class Vectors
         Fails("BN2D_ERROR_OVERFLOW", "too large", () => bn.Forward(x, long.MaxValue, 1, 1, y));
         Fails("BN2D_ERROR_STATE", "eval mode", () => bn.Infer(x, 1, 1, 1, y));
         Fails("BN2D_ERROR_NOT_FOUND", "gamma", () => bn.Get<float>("gamma"));
-        Fails("BN2D_ERROR_SHAPE", "weight has 6 elements, must have 3", () => bn.Set("weight", six));
+        Fails("BN2D_ERROR_SHAPE", "the array has 6 elements, weight has 3",
+            () => bn.Set("weight", six));
+        // A missing array is told of by the argument's name, not by that of the tensor.
+        Throws<ArgumentNullException>(() => bn.Set<float>("weight", null), "values");
+        // The product of such extents is no length: with two of them it would even fit.
+        Fails("BN2D_ERROR_SHAPE", "(-3, 3, 2, 2) has a negative extent",
+            () => bn.Forward(x, -3, 2, 2, y));
+        Fails("BN2D_ERROR_SHAPE", "(-1, 3, -1, 1) has a negative extent",
+            () => bn.Forward(x, -1, -1, 1, y));
+        // A number that is no type is told of as such, not as one that x should have.
+        Fails("BN2D_ERROR_DTYPE", "DType of Fused is 77, must be F32, F64, F16 or BF16",
+            () => bn.Forward(x, 1, 1, 1, y, new Fused<float> { DType = (DType)77 }));
+        // double.NaN has a sign in C#; C would print it.
+        Fails("BN2D_ERROR_INVALID_ARGUMENT", "eps is nan",
+            () => new BatchNorm2d(3, new Options { Eps = double.NaN }));
+        // What has no UTF-8 would be an error of P/Invoke.
+        Fails("BN2D_ERROR_NOT_FOUND", "half a surrogate pair", () => bn.Get<float>("w\ud800"));
         Fails("BN2D_ERROR_INVALID_ARGUMENT", "1.5", () => new BatchNorm2d(3, new Options { Momentum = 1.5 }));
         Require(new BatchNorm2d(3, new Options { Momentum = null }).ToString().Contains("momentum=None"), "momentum");
         Fails("BN2D_ERROR_NOT_FOUND", "NUL", () => bn.Get<float>("weight\0zz"));
@@ -141,14 +157,15 @@ internal static class Vectors
         Throws<ObjectDisposedException>(() => bn.ToString());
     }
 
-    private static void Throws<T>(Action call) where T : Exception
+    private static void Throws<T>(Action call, string message = "") where T : Exception
     {
         try
         {
             call();
         }
-        catch (T)
+        catch (T e)
         {
+            Require(e.Message.Contains(message), e.Message);
             return;
         }
         Require(false, "no " + typeof(T).Name);

@@ -2,6 +2,7 @@
 import java.nio.ByteBuffer;
 import java.nio.DoubleBuffer;
 import java.nio.FloatBuffer;
+import java.nio.IntBuffer;
 import java.nio.ShortBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -175,9 +176,21 @@ public final class Vectors {
         () -> bn.forward(x, 1, 1, 1, y));
     require(y.get(0) == 7, "y is as it was");
     fails("BN2D_ERROR_SHAPE", "x has 3 elements, must have 6", () -> bn.forward(x, 1, 1, 2, six));
-    fails("BN2D_ERROR_DTYPE", "y must be a direct FloatBuffer", () -> bn.forward(x, 1, 1, 1, FloatBuffer.allocate(3)));
+    fails("BN2D_ERROR_DTYPE", "y is a FloatBuffer on the heap, must be a direct one",
+        () -> bn.forward(x, 1, 1, 1, FloatBuffer.allocate(3)));
+    fails("BN2D_ERROR_DTYPE", "y is a DoubleBuffer, must be a FloatBuffer",
+        () -> bn.forward(x, 1, 1, 1, BatchNorm2d.doubles(3)));
+    fails("BN2D_ERROR_DTYPE", "y is an IntBuffer, must be a FloatBuffer",
+        () -> bn.forward(x, 1, 1, 1, IntBuffer.allocate(3)));
     FloatBuffer big = ByteBuffer.allocateDirect(12).order(java.nio.ByteOrder.BIG_ENDIAN).asFloatBuffer();
-    fails("BN2D_ERROR_DTYPE", "native order", () -> bn.forward(big, 1, 1, 1, y));
+    fails("BN2D_ERROR_DTYPE",
+        "x is a FloatBuffer of the order BIG_ENDIAN, must be of the native order LITTLE_ENDIAN",
+        () -> bn.forward(big, 1, 1, 1, y));
+    // The product of such extents is no length: with two of them it would even fit.
+    fails("BN2D_ERROR_SHAPE", "(-3, 3, 2, 2) has a negative extent",
+        () -> bn.forward(x, -3, 2, 2, y));
+    fails("BN2D_ERROR_SHAPE", "(-1, 3, -1, 1) has a negative extent",
+        () -> bn.forward(x, -1, -1, 1, y));
     fails("BN2D_ERROR_DTYPE", "float64", () -> bn.forward(BatchNorm2d.doubles(6), 1, 1, 2, BatchNorm2d.doubles(6)));
     fails("BN2D_ERROR_OVERFLOW", "too large", () -> bn.forward(x, Long.MAX_VALUE, 1, 1, y));
     fails("BN2D_ERROR_STATE", "eval mode", () -> bn.infer(x, 1, 1, 1, y));
@@ -217,6 +230,34 @@ public final class Vectors {
     bn.close();
     bn.close();
     fails("BN2D_ERROR_INVALID_HANDLE", "closed", bn::eval);
+  }
+
+  static void isNull(String name, Runnable call) {
+    fails("BN2D_ERROR_INVALID_ARGUMENT", name + " is null", call);
+  }
+
+  /** A null is told of by the argument's name, not as a field that Java cannot read. */
+  static void nulls() {
+    BatchNorm2d bn = new BatchNorm2d(3);
+    FloatBuffer six = BatchNorm2d.floats(6), y = BatchNorm2d.floats(6);
+    isNull("options", () -> new BatchNorm2d(3, null));
+    isNull("options", () -> new GroupNorm(1, 2, null));
+    isNull("options", () -> new InstanceNorm2d(3, null));
+    isNull("dtype", () -> new BatchNorm2d.Options().dtype(null));
+    isNull("layout", () -> new BatchNorm2d.Fused().layout(null));
+    isNull("fused", () -> bn.forward(six, 1, 1, 2, y, null));
+    isNull("fused", () -> bn.infer(six, 1, 1, 2, y, null));
+    isNull("x", () -> bn.forward(null, 1, 1, 2, y));
+    isNull("y", () -> bn.forward(six, 1, 1, 2, null));
+    isNull("record", () -> bn.backward(null, six, y));
+    BatchNorm2d.Record record = bn.forward(six, 1, 1, 2, y);
+    isNull("dy", () -> bn.backward(record, null, six));
+    isNull("name", () -> bn.getFloats(null));
+    isNull("name", () -> bn.set(null, new float[3]));
+    isNull("values", () -> bn.set("weight", (float[]) null));
+    isNull("values", () -> bn.set("weight", (double[]) null));
+    isNull("values", () -> bn.set("weight", (short[]) null));
+    isNull("values", () -> bn.set("num_batches_tracked", (long[]) null));
   }
 
   /** Each activation by its name, of v = x: eval mode on running statistics of 0 and 1. */
@@ -362,6 +403,7 @@ public final class Vectors {
     float64();
     bfloat16();
     errors();
+    nulls();
     activations();
     norms();
     residual();

@@ -9,4 +9,13 @@ mcs -warnaserror -r:Bn2d.dll -out:Example.exe "$binding/Example.cs"
 mcs -warnaserror -r:Bn2d.dll -out:Vectors.exe "$BN2D_SOURCE/tests/languages/Vectors.cs"
 shown csharp Example.cs
 example mono Example.exe
+
+# The second program of the README, as it is typed: complete, and bfloat16 of 1 goes in and comes
+# out of a new module in eval mode.
+awk '$0 == "```csharp" { ++block; next } $0 == "```" { if (block == 2) exit } block == 2' \
+  "$binding/README.md" >Half.cs
+mcs -warnaserror -r:Bn2d.dll -out:Half.exe Half.cs
+half=$(mono Half.exe)
+[ "$half" = 'x 0x3f80, y 0x3f80' ] || fail "the second program of the README printed $half"
+
 mono Vectors.exe

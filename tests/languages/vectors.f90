@@ -22,6 +22,8 @@ program vectors
   call f64()
   call bf16()
   call errors()
+  call backward_errors()
+  call dead()
   call ownership()
   call copies()
   call activations()
@@ -228,6 +230,7 @@ contains
     type(batch_norm) :: bn
     type(batch_norm_record) :: record
     real(c_float), target :: x(1, 1, 3, 1), y(1, 1, 3, 1), wide(2, 2, 3, 1), other(2, 2, 3, 2), two(2, 2, 2, 1)
+    real(c_float), target :: twin(2, 2, 3, 2)
     real(c_float), pointer :: values(:), nothing(:, :, :, :)
     integer :: stat
     character(len=256) :: message
@@ -246,9 +249,17 @@ contains
     call bn%forward(two, two, record, stat=stat, errmsg=message)
     call require(stat == BN2D_ERROR_SHAPE .and. message == 'x has 2 channels, the module has num_features 3', message)
     call bn%forward(wide, other, record, stat=stat, errmsg=message)
-    call require(stat == BN2D_ERROR_SHAPE, message)
+    call require(stat == BN2D_ERROR_SHAPE .and. message == &
+      'y has the extents (2, 2, 3, 2), x has (2, 2, 3, 1)', message)
+    call bn%forward(other, twin, record, z=wide, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_SHAPE .and. message == &
+      'z has the extents (2, 2, 3, 1), x has (2, 2, 3, 2)', message)
     call bn%forward(other(1:1, :, :, :), other(1:1, :, :, :), record, stat=stat, errmsg=message)
-    call require(stat == BN2D_ERROR_LAYOUT .and. message == 'x, y and z must be contiguous', message)
+    call require(stat == BN2D_ERROR_LAYOUT .and. message == &
+      'x is not contiguous, must be', message)
+    call bn%forward(other, twin(2:1:-1, :, :, :), record, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_LAYOUT .and. message == &
+      'y is not contiguous, must be', message)
     call bn%infer(x, y, stat=stat, errmsg=message)
     call require(stat == BN2D_ERROR_STATE, message)
     call bn%tensor('gamma', values, stat=stat, errmsg=message)
@@ -257,7 +268,8 @@ contains
     call require(stat == BN2D_ERROR_NOT_FOUND .and. index(message, 'NUL') > 0, message)
     nullify (values)
     call bn%forward(wide, nothing, record, stat=stat, errmsg=message)
-    call require(stat == BN2D_ERROR_INVALID_ARGUMENT, message)
+    call require(stat == BN2D_ERROR_INVALID_ARGUMENT .and. message == &
+      'y is a pointer without a target', message)
     call require(BN2D_ERROR_OVERLAP == -8 .and. BN2D_ERROR_FORMAT == -17, 'all statuses are there')
     call bn%create(3, momentum=1.5d0, eps=-2d0, stat=stat, errmsg=message)
     call require(stat == BN2D_ERROR_INVALID_ARGUMENT .and. index(message, 'eps is -2') == 1, message)
@@ -269,11 +281,79 @@ contains
     call require(index(bn%text(), 'momentum=0.2') > 0, bn%text())
     call bn%create(3, momentum=1.5d0, stat=stat)
     call bn%eval(stat=stat, errmsg=message) ! there is no module any more
-    call require(stat == BN2D_ERROR_INVALID_ARGUMENT, message)
+    call require(stat == BN2D_ERROR_INVALID_HANDLE, message)
     call bn%create(3, stat=stat)
     call require(stat == 0, 'a good call')
     call bn%release()
     call bn%release()
+  end subroutine
+
+  ! Which array of a backward does not fit, and how.
+  subroutine backward_errors()
+    type(batch_norm) :: bn
+    type(batch_norm_record) :: record
+    real(c_float), target, dimension(2, 2, 3, 2) :: x, y, dx
+    real(c_float), target :: less(2, 2, 3, 1)
+    integer :: stat
+    character(len=256) :: message
+    x = 1
+    call bn%create(3)
+    call bn%forward(x, y, record)
+    call bn%backward(record, less, dx, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_SHAPE .and. message == &
+      'dy has the extents (2, 2, 3, 1), the recorded x has (2, 2, 3, 2)', message)
+    call bn%backward(record, y, dx, less, stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_SHAPE .and. message == &
+      'dz has the extents (2, 2, 3, 1), the recorded x has (2, 2, 3, 2)', message)
+    call bn%backward(record, y, dx(2:1:-1, :, :, :), stat=stat, errmsg=message)
+    call require(stat == BN2D_ERROR_LAYOUT .and. message == &
+      'dx is not contiguous, must be', message)
+  end subroutine
+
+  ! What has been released, or was never made, is told of as such by every procedure; the library
+  ! would tell of a NULL.
+  subroutine dead()
+    type(batch_norm) :: bn, living
+    type(batch_norm_record) :: record
+    real(c_float), target, dimension(2, 2, 3, 2) :: x, y, dx
+    real(c_float), pointer :: values(:)
+    integer :: stat, turn
+    character(len=256) :: message
+    x = 1
+    call living%create(3)
+    do turn = 1, 2 ! never created, and released
+      call bn%train(stat=stat, errmsg=message)
+      call gone('module', stat, message)
+      call bn%eval(stat=stat, errmsg=message)
+      call gone('module', stat, message)
+      call bn%zero_grad(stat=stat, errmsg=message)
+      call gone('module', stat, message)
+      call bn%reset_running_stats(stat=stat, errmsg=message)
+      call gone('module', stat, message)
+      call bn%set_num_threads(1, stat=stat, errmsg=message)
+      call gone('module', stat, message)
+      call bn%tensor('weight', values, stat=stat, errmsg=message)
+      call gone('module', stat, message)
+      call bn%infer(x, y, stat=stat, errmsg=message)
+      call gone('module', stat, message)
+      call bn%forward(x, y, record, stat=stat, errmsg=message)
+      call gone('module', stat, message)
+      call living%backward(record, x, dx, stat=stat, errmsg=message)
+      call gone('record', stat, message)
+      call living%forward(x, y, record)
+      call bn%backward(record, x, dx, stat=stat, errmsg=message)
+      call gone('module', stat, message)
+      call record%release()
+      call bn%create(3)
+      call bn%release()
+    end do
+  end subroutine
+
+  subroutine gone(what, stat, message)
+    character(len=*), intent(in) :: what, message
+    integer, intent(in) :: stat
+    call require(stat == BN2D_ERROR_INVALID_HANDLE .and. &
+      index(message, 'the ' // what // ' has been released, or was never ') == 1, message)
   end subroutine
 
   ! A record outlives its module; a copy is one more reference; many leave nothing behind.

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 package org.bn2d;
 
+import static org.bn2d.Bn2dException.given;
+
 import com.sun.jna.Pointer;
 import java.lang.ref.Cleaner;
 import java.nio.Buffer;
 import java.util.LinkedHashMap;
+import java.util.Locale;
 import java.util.Map;
 
 /**
@@ -51,7 +54,9 @@ public final class BatchNorm2d extends Norm {
     public Options protectRunningStats(boolean on) { return set("protect_running_stats", on); }
 
     /** Of parameters and buffers. */
-    public Options dtype(DType dtype) { return set("dtype", dtype.name().toLowerCase(java.util.Locale.ROOT)); }
+    public Options dtype(DType dtype) {
+      return set("dtype", given("dtype", dtype).name().toLowerCase(Locale.ROOT));
+    }
 
     /** 0: the process's limit alone. */
     public Options numThreads(int threads) { return set("num_threads", threads); }
@@ -93,7 +98,7 @@ public final class BatchNorm2d extends Norm {
 
     public Fused sigmoid() { return act(Activation.SIGMOID, 0); }
 
-    public Fused layout(Layout value) { layout = value; return this; }
+    public Fused layout(Layout value) { layout = given("layout", value); return this; }
 
     /** Of ShortBuffers, where it is not the module's. */
     public Fused dtype(DType value) { dtype = value; return this; }

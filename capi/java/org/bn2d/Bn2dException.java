@@ -16,6 +16,13 @@ public final class Bn2dException extends RuntimeException {
     return status;
   }
 
+  /** The argument, which must not be null. */
+  static <T> T given(String name, T argument) {
+    if (argument == null)
+      throw new Bn2dException(Raw.BN2D_ERROR_INVALID_ARGUMENT, name + " is null");
+    return argument;
+  }
+
   /** The text belongs to the thread; no other call comes between. */
   static void check(int status) {
     if (status != Raw.BN2D_OK) throw new Bn2dException(status, Raw.bn2d_last_error());

@@ -2,6 +2,7 @@
 package org.bn2d;
 
 import static org.bn2d.Bn2dException.check;
+import static org.bn2d.Bn2dException.given;
 
 import com.sun.jna.Native;
 import com.sun.jna.Pointer;
@@ -13,8 +14,11 @@ import java.lang.ref.Reference;
 import java.nio.Buffer;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.CharBuffer;
 import java.nio.DoubleBuffer;
 import java.nio.FloatBuffer;
+import java.nio.IntBuffer;
+import java.nio.LongBuffer;
 import java.nio.ShortBuffer;
 import java.util.function.Consumer;
 import org.bn2d.BatchNorm2d.Fused;
@@ -56,6 +60,7 @@ public abstract class Norm implements AutoCloseable {
   interface Create { int with(Pointer options, PointerByReference out); }
 
   Norm(Options options, Create create) {
+    given("options", options);
     PointerByReference out = new PointerByReference(), settings = new PointerByReference();
     check(Raw.bn2d_options_create(settings));
     try {
@@ -147,13 +152,31 @@ public abstract class Norm implements AutoCloseable {
         : ((ShortBuffer) buffer).order();
   }
 
+  /** The public class of a buffer; those of its own are Java's internals. */
+  private static String kind(Buffer buffer) {
+    Class<?>[] kinds = {ByteBuffer.class, CharBuffer.class, ShortBuffer.class, IntBuffer.class,
+        LongBuffer.class, FloatBuffer.class, DoubleBuffer.class};
+    for (Class<?> kind : kinds) {
+      String article = kind == IntBuffer.class ? "an " : "a ";
+      if (kind.isInstance(buffer)) return article + kind.getSimpleName();
+    }
+    return "another Buffer"; // there is none: its constructors are private to java.nio
+  }
+
   /** Where a buffer's elements from position to limit are; it must be of this dtype and length. */
   private static Pointer pointer(String name, Buffer buffer, int dtype, long length) {
-    if (buffer == null) throw new NullPointerException(name);
     Class<?> kind = dtype == Raw.BN2D_F32 ? FloatBuffer.class
         : dtype == Raw.BN2D_F64 ? DoubleBuffer.class : ShortBuffer.class;
-    if (!kind.isInstance(buffer) || !buffer.isDirect() || order(buffer) != ByteOrder.nativeOrder())
-      throw new Bn2dException(Raw.BN2D_ERROR_DTYPE, name + " must be a direct " + kind.getSimpleName() + " of native order");
+    String wanted = kind.getSimpleName();
+    if (!kind.isInstance(given(name, buffer)))
+      throw new Bn2dException(Raw.BN2D_ERROR_DTYPE,
+          name + " is " + kind(buffer) + ", must be " + "a " + wanted);
+    if (!buffer.isDirect())
+      throw new Bn2dException(Raw.BN2D_ERROR_DTYPE,
+          name + " is a " + wanted + " on the heap, must be a direct one");
+    if (order(buffer) != ByteOrder.nativeOrder())
+      throw new Bn2dException(Raw.BN2D_ERROR_DTYPE, name + " is a " + wanted + " of the order "
+          + order(buffer) + ", must be of the native order " + ByteOrder.nativeOrder());
     if (buffer.remaining() != length)
       throw new Bn2dException(Raw.BN2D_ERROR_SHAPE, name + " has " + buffer.remaining() + " elements, must have " + length);
     if (length == 0) return Pointer.NULL;
@@ -172,6 +195,7 @@ public abstract class Norm implements AutoCloseable {
 
   /** y = activation(bn(x) + z), recorded. */
   public Record forward(Buffer x, long n, long h, long w, Buffer y, Fused fused) {
+    given("fused", fused);
     PointerByReference out = new PointerByReference();
     call(x, n, h, w, y, fused, out);
     return new Record(out.getValue(), x, y, fused.z, dtypeOf(x, fused), fused.layout.ordinal() + 1);
@@ -182,17 +206,21 @@ public abstract class Norm implements AutoCloseable {
 
   /** y = activation(bn(x) + z) in eval mode. */
   public void infer(Buffer x, long n, long h, long w, Buffer y, Fused fused) {
+    given("fused", fused);
     if (isTraining())
       throw new Bn2dException(Raw.BN2D_ERROR_STATE, "infer needs eval mode, the module is in training mode");
     call(x, n, h, w, y, fused, null);
   }
 
   private void call(Buffer x, long n, long h, long w, Buffer y, Fused f, PointerByReference record) {
+    String shape = "(" + n + ", " + features + ", " + h + ", " + w + ")";
+    if (n < 0 || h < 0 || w < 0)
+      throw new Bn2dException(Raw.BN2D_ERROR_SHAPE, shape + " has a negative extent");
     long length;
     try {
       length = Math.multiplyExact(Math.multiplyExact(Math.multiplyExact(n, features), h), w);
     } catch (ArithmeticException e) {
-      throw new Bn2dException(Raw.BN2D_ERROR_OVERFLOW, "(" + n + ", " + features + ", " + h + ", " + w + ") is too large");
+      throw new Bn2dException(Raw.BN2D_ERROR_OVERFLOW, shape + " is too large");
     }
     int type = dtypeOf(x, f);
     Pointer px = pointer("x", x, type, length), py = output("y", y, type, length);
@@ -214,8 +242,7 @@ public abstract class Norm implements AutoCloseable {
 
   /** dx and dz (each may be null) from dy. */
   public void backward(Record record, Buffer dy, Buffer dx, Buffer dz) {
-    if (record == null) throw new NullPointerException("record");
-    if (record.handle.pointer == null)
+    if (given("record", record).handle.pointer == null)
       throw new Bn2dException(Raw.BN2D_ERROR_INVALID_HANDLE, "the record has been closed");
     Pointer pdy = pointer("dy", dy, record.dtype, record.length);
     Pointer pdx = dx == null ? Pointer.NULL : output("dx", dx, record.dtype, record.length);
@@ -235,7 +262,7 @@ public abstract class Norm implements AutoCloseable {
     PointerByReference out = new PointerByReference(), data = new PointerByReference();
     IntByReference found = new IntByReference();
     LongByReference bytes = new LongByReference();
-    if (name.indexOf('\0') >= 0) // C would take it for the end
+    if (given("name", name).indexOf('\0') >= 0) // C would take it for the end
       throw new Bn2dException(Raw.BN2D_ERROR_NOT_FOUND, "a NUL is in the name of a tensor");
     run(m -> Raw.bn2d_module_tensor_by_name(m, name, out));
     Pointer tensor = out.getValue();
@@ -280,6 +307,7 @@ public abstract class Norm implements AutoCloseable {
   }
 
   public void set(String name, float[] values) {
+    given("values", values);
     tensor(name, Raw.BN2D_F32, 4, (data, n) -> {
       fit(name, values.length, n);
       data.write(0, values, 0, n);
@@ -288,6 +316,7 @@ public abstract class Norm implements AutoCloseable {
   }
 
   public void set(String name, double[] values) {
+    given("values", values);
     tensor(name, Raw.BN2D_F64, 8, (data, n) -> {
       fit(name, values.length, n);
       data.write(0, values, 0, n);
@@ -297,6 +326,7 @@ public abstract class Norm implements AutoCloseable {
 
   /** The bits of a half module. */
   public void set(String name, short[] values) {
+    given("values", values);
     tensor(name, halfType(), 2, (data, n) -> {
       fit(name, values.length, n);
       data.write(0, values, 0, n);
@@ -306,6 +336,7 @@ public abstract class Norm implements AutoCloseable {
 
   /** Of "num_batches_tracked", one number. */
   public void set(String name, long[] values) {
+    given("values", values);
     tensor(name, Raw.BN2D_I64, 8, (data, n) -> {
       fit(name, values.length, n);
       data.write(0, values, 0, n);
