@@ -78,11 +78,11 @@ namespace Bn2d
         internal void Apply(OptionsHandle to)
         {
             if (Eps.HasValue)
-                Native.Check(Raw.bn2d_options_set_eps(to, Native.Number(Eps.Value)));
+                Native.Check(Raw.bn2d_options_set_eps(to, Native.WithoutSignOfNaN(Eps.Value)));
             if (momentumIsSet)
             {
                 Native.Check(momentum.HasValue
-                    ? Raw.bn2d_options_set_momentum(to, Native.Number(momentum.Value))
+                    ? Raw.bn2d_options_set_momentum(to, Native.WithoutSignOfNaN(momentum.Value))
                     : Raw.bn2d_options_set_momentum_none(to));
             }
             Truth(Affine, value => Raw.bn2d_options_set_affine(to, value));
@@ -133,7 +133,7 @@ namespace Bn2d
         }
 
         /// C# makes its NaN with a sign, which C would print: "-nan".
-        internal static double Number(double value)
+        internal static double WithoutSignOfNaN(double value)
         {
             return double.IsNaN(value) ? BitConverter.Int64BitsToDouble(0x7ff8L << 48) : value;
         }
@@ -322,10 +322,14 @@ namespace Bn2d
             {
                 IntPtr found;
                 ulong bytes;
+                int kind;
                 Native.Check(Raw.bn2d_module_tensor_at(handle, i, out found));
                 using (var tensor = new TensorHandle(found))
+                {
                     Native.Check(Raw.bn2d_tensor_nbytes(tensor, out bytes));
-                sum += (long)bytes;
+                    Native.Check(Raw.bn2d_tensor_kind(tensor, out kind));
+                }
+                sum += (long)bytes * (kind == Raw.BN2D_PARAMETER ? 2 : 1);  // with its gradient
             }
             return sum;
         }
@@ -452,7 +456,7 @@ namespace Bn2d
             try
             {
                 Native.Check(Raw.bn2d_forward_flat(handle, (int)dtype, (int)f.Layout, pins[0], pins[1], n, h, w,
-                    (int)f.Activation, Native.Number(f.Slope ?? 0.01), pins[2], record));
+                    (int)f.Activation, Native.WithoutSignOfNaN(f.Slope ?? 0.01), pins[2], record));
                 return pins;
             }
             catch

@@ -549,6 +549,9 @@ contains
     else if (.not. c_associated(record%handle)) then
       call report(BN2D_ERROR_INVALID_HANDLE, stat, errmsg, &
         'the record has been released, or was never made by a forward')
+    else if (.not. (dy%there .and. dx%there)) then
+      call report(BN2D_ERROR_INVALID_ARGUMENT, stat, errmsg, &
+        merge('dx', 'dy', dy%there) // ' is a pointer without a target')
     else if (gaps /= '') then
       call report(BN2D_ERROR_LAYOUT, stat, errmsg, gaps)
     else if (misfit /= '') then

@@ -137,7 +137,12 @@ static void let_record_go(napi_env env, record_object *record) {
   record->record = NULL;
   count_bytes(env, &record->bytes, 0);
   for (size_t i = 0; i < sizeof references / sizeof *references; ++i) {
-    if (*references[i]) napi_delete_reference(env, *references[i]);
+    napi_value value = NULL;
+    if (!*references[i]) continue;
+    /* Node 16 frees a weak reference only with its value, a strong one at once. */
+    if (napi_get_reference_value(env, *references[i], &value) == napi_ok && value)
+      napi_reference_ref(env, *references[i], NULL);
+    napi_delete_reference(env, *references[i]);
     *references[i] = NULL;
   }
 }
@@ -541,7 +546,8 @@ static bool read_extents(napi_env env, const module_object *self, napi_value val
 }
 
 /* The bytes of a record, about: mean, its low part and 1/std of each set of values, weight and bias
- * of each channel, and where an activation has its corner. No x has fewer elements than these. */
+ * of each channel, and where an activation has its corner. It cannot overflow: x is in memory, and
+ * each term is a small multiple of its elements. */
 static int64_t record_bytes(const module_object *self, int64_t n, int64_t length,
                             int32_t activation) {
   const int64_t parts = length == 0                     ? 0
@@ -589,9 +595,12 @@ static bool run(napi_env env, const module_object *self, const napi_value *value
       !array(env, "y", values[2], dtype, (size_t)length, &y) ||
       (!absent(env, z_value) && !array(env, "z", z_value, dtype, (size_t)length, &z)))
     return false;
-  /* An option may be a getter, and a getter may release the module. */
-  if (!alive(env, self) ||
-      !ok(env, bn2d_forward_flat(self->module, dtype, layout, x, z, extents[0], extents[1],
+  /* An option may be a getter, and a getter may release the module. What may fail is done before
+   * the running statistics move. */
+  if (!alive(env, self)) return false;
+  if (made && !keep(env, made, values[0], values[2], absent(env, z_value) ? NULL : z_value))
+    return raise(env, "BN2D_ERROR_OUT_OF_MEMORY", "no memory for a record"), false;
+  if (!ok(env, bn2d_forward_flat(self->module, dtype, layout, x, z, extents[0], extents[1],
                                  extents[2], activation, slope, y, made ? &made->record : NULL)))
     return false;
   if (made) {
@@ -599,7 +608,6 @@ static bool run(napi_env env, const module_object *self, const napi_value *value
     made->layout = layout;
     made->length = (size_t)length;
     count_bytes(env, &made->bytes, record_bytes(self, extents[0], length, activation));
-    return keep(env, made, values[0], values[2], absent(env, z_value) ? NULL : z_value);
   }
   return true;
 }
@@ -642,7 +650,8 @@ static napi_value forward(napi_env env, napi_callback_info info) {
   napi_value values[4], result;
   const module_object *self = arguments(env, info, 4, values);
   record_object *made = self ? calloc(1, sizeof *made) : NULL;
-  if (!made) return NULL;
+  if (!self) return NULL;
+  if (!made) return raise(env, "BN2D_ERROR_OUT_OF_MEMORY", "no memory for a record");
   if (run(env, self, values, made) && record_value(env, made, &result)) return result;
   drop_record(env, made, NULL);
   return NULL;

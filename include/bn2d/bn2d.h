@@ -1244,7 +1244,7 @@ BN2D_API int32_t bn2d_module_is_frozen(const bn2d_module *module, int32_t *out);
  *  - Each forward of a module moves its running statistics, also one with given statistics. Where
  *    one process normalises a batch in parts with one module, only one part should: the others are
  *    for a second module with the same weights, or run with a momentum of 0. num_batches_tracked
- *    counts these, too, so that is no way for a cumulative average.
+ *    counts these forwards, too: with a cumulative average use the second module.
  *  - Statistics are sums of the same kernels as those of a forward, with the same accuracy. One
  *    bn2d_statistics_accumulate() of x and a forward with that give the bits of a plain forward.
  *    In other pieces the last bits differ; the same pieces in the same order give the same bits.
@@ -1454,7 +1454,8 @@ BN2D_API int32_t bn2d_backward_with_sums_flat(bn2d_module *module, const bn2d_re
  * Sets running_mean and running_var to those of the statistics: "precise batch norm", where they
  * are those of a data set. The variance is unbiased, or biased where the module's option says so.
  * Counter and momentum stay. As in training, statistics that are not finite leave a channel alone
- * where the module's option protects it, and a variance beyond float16 is infinite there.
+ * where the module's option protects it, and a variance that the module's dtype cannot hold is
+ * stored as infinity.
  * @param module A module with running statistics.
  * @param statistics Of two values or more; of one, where the variance is biased.
  * @return BN2D_OK, BN2D_ERROR_STATE (no running statistics; an instance norm, whose own are

@@ -1295,7 +1295,7 @@ class Module {
     const bn2d_api &api = owner_.api();
     auto fault = detail::check_1_3(api);
     if (!fault) fault = detail::check_reach({{"dy", &dy}, {"dx", &dx}, {"dz", &dz}});
-    if (!fault && sums.data() == nullptr)  // C would only check
+    if (!fault && sums.data() == nullptr && sums.size() != 0)  // C would only check
       fault = detail::fault(Status::invalid_argument, "sums is NULL");
     if (fault) return detail::failed<void>(fault);
     return finish(api.backward_with_sums(owner_.get(), record.get(), detail::RawView(dy),

@@ -24,10 +24,11 @@
  *
  * **Errors.** Arguments are checked on all ranks before anything changes. Where one fails, all do:
  * it with its own status, the others with that of the lowest rank that failed. No rank waits for
- * one that has returned, but with a module handle that is none: nobody knows its mode, so it counts
- * as training. Where memory runs out after that, while results are written, or another thread has
- * the module by then (BN2D_ERROR_BUSY), only that rank fails; gradients of parameters may then have
- * been accumulated on others. BN2D_ERROR_IO is an error of MPI, in a communicator whose error
+ * one that has returned, except where a handle is invalid and does not tell what the others do: a
+ * rank without a record goes by the mode of its module now, one without a module acts as in
+ * training. Where memory runs out after the checks, while results are written, or another thread
+ * has the module by then (BN2D_ERROR_BUSY), only that rank fails; gradients of parameters may then
+ * have been accumulated on others. BN2D_ERROR_IO is an error of MPI, in a communicator whose error
  * handler returns.
  *
  * **What it costs.** A call reduces 24 bytes, so that all ranks agree to go on, then gathers 8*(2 +
@@ -201,9 +202,11 @@ static inline int32_t bn2d_mpi_backward(MPI_Comm comm, bn2d_module *module,
   int32_t is_batch = 1, agreed;
   int32_t status = bn2d_record_batch_statistics(record, &is_batch);
   if (status == BN2D_OK && !is_batch) return bn2d_backward(module, record, dy, dx, dz);
-  /* Whether the others wait, where the record is none. */
-  if (status != BN2D_OK && bn2d_mpi_is_batch_(module, &is_batch) == BN2D_OK && !is_batch)
-    return status;
+  if (status != BN2D_OK) { /* the module tells whether the others wait */
+    const int32_t of_module = bn2d_mpi_is_batch_(module, &is_batch);
+    if (of_module == BN2D_OK && !is_batch) return status;
+    if (of_module != BN2D_OK) status = of_module; /* of which the text is, now */
+  }
   if (status == BN2D_OK) status = bn2d_module_num_features(module, &channels);
   if (status == BN2D_OK) /* only checks */
     status = bn2d_backward_with_sums(module, record, dy, NULL, 2 * channels, dx, dz);

@@ -51,8 +51,8 @@ def as_array(given: Any, name: str) -> np.ndarray[Any, Any]:
     plain = unmasked(given, name)
     try:
         found = np.asarray(plain)
-        if found.dtype == object and hasattr(plain, "__dlpack__"):  # what asarray does not know
-            return np.from_dlpack(plain)
+        if found.dtype == object and not isinstance(plain, np.ndarray):  # what asarray knows not
+            return np.from_dlpack(plain) if hasattr(plain, "__dlpack__") else found
         return found
     except (TypeError, ValueError, RuntimeError, BufferError) as fault:
         raise _no_array(given, name, fault) from fault

@@ -111,6 +111,8 @@ def test_refused():
         statistics.merge(np.full(21, np.nan))
     with pytest.raises(bn2d.DtypeError, match="other is float32, must be float64"):
         statistics.merge(np.zeros(21, "f4"))
+    with pytest.raises(bn2d.DtypeError, match="other is object, must be float64"):
+        statistics.merge(np.array([None] * 21))
     for wrong in ("a", statistics.exported):  # the method itself, its parentheses forgotten
         with pytest.raises(bn2d.Error, match="other is "):
             statistics.merge(wrong)

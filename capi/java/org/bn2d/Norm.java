@@ -170,7 +170,7 @@ public abstract class Norm implements AutoCloseable {
     String wanted = kind.getSimpleName();
     if (!kind.isInstance(given(name, buffer)))
       throw new Bn2dException(Raw.BN2D_ERROR_DTYPE,
-          name + " is " + kind(buffer) + ", must be " + "a " + wanted);
+          name + " is " + kind(buffer) + ", must be a " + wanted);
     if (!buffer.isDirect())
       throw new Bn2dException(Raw.BN2D_ERROR_DTYPE,
           name + " is a " + wanted + " on the heap, must be a direct one");

@@ -77,7 +77,14 @@ class BatchNormAct2d(_WithActivation, BatchNorm2d):
     ) -> None:
         _check_activation(activation, negative_slope)
         super().__init__(
-            num_features, eps, momentum, affine, track_running_stats, device, dtype, **others
+            num_features,
+            eps,
+            momentum,
+            affine,
+            track_running_stats,
+            device=device,
+            dtype=dtype,
+            **others,
         )
         self._set_activation(activation, negative_slope)
 
@@ -104,7 +111,9 @@ class GroupNormAct(_WithActivation, GroupNorm):
         **others: Any,
     ) -> None:
         _check_activation(activation, negative_slope)
-        super().__init__(num_groups, num_channels, eps, affine, device, dtype, **others)
+        super().__init__(
+            num_groups, num_channels, eps, affine, device=device, dtype=dtype, **others
+        )
         self._set_activation(activation, negative_slope)
 
 
@@ -136,7 +145,14 @@ class BNReLU(BatchNorm2d):
         **others: Any,
     ) -> None:
         super().__init__(
-            num_features, eps, momentum, affine, track_running_stats, device, dtype, **others
+            num_features,
+            eps,
+            momentum,
+            affine,
+            track_running_stats,
+            device=device,
+            dtype=dtype,
+            **others,
         )
         self.negative_slope = float(negative_slope)
 

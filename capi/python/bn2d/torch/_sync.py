@@ -62,7 +62,14 @@ class SyncBatchNorm2d(BatchNorm2d):
         **others: Any,
     ) -> None:
         super().__init__(
-            num_features, eps, momentum, affine, track_running_stats, device, dtype, **others
+            num_features,
+            eps,
+            momentum,
+            affine,
+            track_running_stats,
+            device=device,
+            dtype=dtype,
+            **others,
         )
         self.process_group = process_group
 
