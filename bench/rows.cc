@@ -281,6 +281,13 @@ void add_norms(Table *table) {
           row.name += instance ? "/instance" : "/group32";
           row.smoke = shape.c == 64 && shape.n == 1 && layout == kNchw;
         }
+  for (const Op op : {Op::kTrain, Op::kBackward})
+    for (const Layout layout : {kNchw, Layout::kNhwc})
+      for (const Shape &shape : {Shape{32, 512, 2, 2}, Shape{32, 512, 7, 7}}) {
+        Row &row = table->add(Group::kNorms, op, kPlain, DType::kF64, layout, shape, false);
+        row.groups = 32;
+        row.name += "/group32";
+      }
   // Small planes, which go by sets as planes (ops/sets_as_planes.h); in one group, a layer norm.
   struct Small {
     Shape shape;

@@ -80,7 +80,7 @@
  * calling thread never runs other tasks of its arena while it waits, and workers take over its
  * floating-point mode. The result is bitwise the same for any number of threads and any pool; only
  * the sign and payload of a NaN may differ. A call takes at most 16 KiB of its thread's stack; the
- * one that starts oneTBB 2023.1 takes 20.
+ * one that starts oneTBB 2023.1 up to 20.
  * Where oneTBB fails, for lack of memory or threads, the call is done by its calling thread, and so
  * is every later one of the process that would use oneTBB. Where there is no address space even to
  * start it, only that call is, and a later one starts oneTBB. While one thread makes the first call

@@ -1135,7 +1135,7 @@ class Statistics {
     return finish(owner_.api().statistics_merge_exported(owner_.get(), values.data(),
                                                          static_cast<int64_t>(values.size())));
   }
-  /** The same of a temporary, which no Span takes. */
+  /** The same for a temporary container, which a Span does not take. */
   Returns<void> merge_exported(const std::vector<double> &values) {
     return merge_exported(Span<const double>(values));
   }
@@ -1302,7 +1302,7 @@ class Module {
                                          sums.data(), static_cast<int64_t>(sums.size()),
                                          detail::RawView(dx), detail::RawView(dz)));
   }
-  /** The same of a temporary, which no Span takes. */
+  /** The same for a temporary container, which a Span does not take. */
   Returns<void> backward_with_sums(const Record &record, const ConstView &dy,
                                    const std::vector<double> &sums, const View &dx = {},
                                    const View &dz = {}) {

@@ -14,7 +14,7 @@
 namespace bn2d {
 namespace {
 
-constexpr int64_t kMostPlaneByMoments = 400;  // bytes of a plane, halves as floats
+constexpr int64_t kMostPlaneBytesByMoments = 400;  // bytes of a plane, halves as floats
 // Bytes. Tensors that the caches do not hold would be read twice.
 constexpr int64_t kMostBytesByMoments = 16 << 20;
 
@@ -184,7 +184,7 @@ void forward_by_moments(const ForwardCall &call) {
 }  // namespace
 
 bool forward_by_sets(const ForwardCall &call) {
-  const int64_t most_plane = kMostPlaneByMoments / arithmetic_size(call.x.dtype);
+  const int64_t most_plane = kMostPlaneBytesByMoments / arithmetic_size(call.x.dtype);
   if (!has_planes_up_to(most_plane, call.x, call.sets) || !call.batch_statistics ||
       !call.y.exists() || call.given.exists() || call.moments != nullptr)
     return false;

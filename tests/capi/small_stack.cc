@@ -4,6 +4,8 @@
 // Not under the address and thread sanitizers: they widen every frame, so that the numbers are
 // theirs.
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#include <oneapi/tbb/version.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <map>
@@ -18,6 +20,8 @@ namespace {
 using bn2d_test::SmallStack;
 
 constexpr size_t kMost = size_t{16} << 10;
+// Of the call that starts oneTBB: 2023.1 takes more.
+constexpr size_t kMostOfStart = size_t{TBB_VERSION_MAJOR >= 2023 ? 20 : 16} << 10;
 
 // The most of each function, for the table at the end.
 class Usage {
@@ -28,10 +32,10 @@ class Usage {
     row.bytes = bytes;
     row.where = where;
   }
-  void check() const {
+  void check(size_t most = kMost) const {
     for (const auto &[function, row] : rows_) {
       INFO(function << " used " << row.bytes << " bytes of stack " << row.where);
-      CHECK(row.bytes <= kMost);
+      CHECK(row.bytes <= most);
     }
   }
   void print(const char *title) const {
@@ -55,12 +59,13 @@ class Usage {
 TEST_CASE("stack: 16 KiB are enough for every operation", "[stack]") {
   using namespace numerics;
   SmallStack stack;
-  Usage usage;
+  Usage usage, with_start;
   std::string where;
+  bool is_started = false;
   const Around around = [&](const char *function, const std::function<int32_t()> &call) {
     int32_t status = BN2D_ERROR_INTERNAL;
     const size_t used = stack.run([&] { status = call(); });
-    usage.note(function, used, where);
+    (is_started ? usage : with_start).note(function, used, where);
     return status;
   };
   uint64_t seed = 1;
@@ -72,9 +77,13 @@ TEST_CASE("stack: 16 KiB are enough for every operation", "[stack]") {
     c.activation = {Activation::leaky, -0.5};
     cases.push_back(c);
   }
-  for (const Case &c : cases) {
-    where = describe(c);
-    run(c, random_inputs(c, ++seed), around);
+  // The first time round one of the calls, nobody knows which, starts oneTBB.
+  for (const bool again : {false, true}) {
+    is_started = again;
+    for (const Case &c : cases) {
+      where = describe(c);
+      run(c, random_inputs(c, ++seed), around);
+    }
   }
   for (const int32_t norm : {BN2D_NORM_BATCH, BN2D_NORM_GROUP, BN2D_NORM_INSTANCE})
     for (const Layout layout : all_layouts)
@@ -102,6 +111,7 @@ TEST_CASE("stack: 16 KiB are enough for every operation", "[stack]") {
     where = describe(c);
     run(c, random_inputs(c, ++seed), around);
   }
+  with_start.check(kMostOfStart);
   usage.check();
   usage.print("by operation");
 }

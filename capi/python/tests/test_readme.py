@@ -17,6 +17,7 @@ PRINTS = [
     "BatchNorm2d(64, ",
     "(8, 3, 3, 3) (8,) largest",
     "ReLU()",
+    "bn2d.torch._modules is off by ",
     "8 (1, 64, 56, 56) tbb",
     "ShapeError x has 3 channels, the module has num_features 64",
 ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import random
 
@@ -220,10 +221,10 @@ def test_revert_never_splits_a_pair():
     # A half of the pair, which cannot know of the other.
     for half, other in ((net[0], "the activation after"), (net[1], "the norm before")):
         kind = type(half)
-        with pytest.raises(ValueError, match="the model is one with %s it" % other):
+        with pytest.raises(ValueError, match="the model is fused with %s it" % other):
             bt.revert(half)
         assert type(half) is kind
-    with pytest.raises(ValueError, match="^0 is one with the norm before it"):
+    with pytest.raises(ValueError, match="^0 is fused with the norm before it"):
         bt.revert(nn.Sequential(net[1]))
     # A norm of another class by now keeps its activation until it is itself again.
     nn.utils.parametrize.register_parametrization(net[0], "weight", Same())
@@ -268,6 +269,7 @@ def test_skip_init():
         (bt.SyncBatchNorm2d, (4,)),
     ):
         module = nn.utils.skip_init(kind, *arguments, dtype=torch.float64)
+        assert "eps" in inspect.signature(kind).parameters
         assert module.weight.dtype is torch.float64
         assert module.weight.device.type == "cpu"
 

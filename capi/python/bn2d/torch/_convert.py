@@ -107,7 +107,7 @@ def revert(model: Module) -> Module:
         if (absorbed or _is_fused(module)) and module not in (before if absorbed else after):
             other = "the norm before" if absorbed else "the activation after"
             raise ValueError(
-                "%s is one with %s it, which is not in what is to be reverted: revert the "
+                "%s is fused with %s it, which is not part of what is to be reverted: revert the "
                 "nn.Sequential that has both" % (name or "the model", other)
             )
     for module in model.modules():  # a norm comes before its activation

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ._activations import number_of
 from ._calls import LEAKY_RELU, RELU
-from ._modules import BatchNorm2d, GroupNorm, _forward
+from ._modules import BatchNorm2d, GroupNorm, _forward, with_arguments_of
 
 
 class _WithActivation:
@@ -19,9 +19,22 @@ class _WithActivation:
     activation: str = "relu"
     negative_slope: float = 0.0
 
-    def _set_activation(self, activation: str, negative_slope: Optional[float]) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        activation: str = "relu",
+        negative_slope: Optional[float] = None,
+        **named: Any,
+    ) -> None:
+        number_of(activation)
+        is_leaky = activation == "leaky_relu"
+        if negative_slope is not None and not is_leaky:
+            raise ValueError(
+                "negative_slope is %r, but the activation is %s" % (negative_slope, activation)
+            )
+        super().__init__(*arguments, **named)
         self.activation = activation
-        if activation == "leaky_relu":
+        if is_leaky:
             self.negative_slope = 0.01 if negative_slope is None else float(negative_slope)
 
     def forward(self, input: Tensor, z: Optional[Tensor] = None) -> Tensor:  # noqa: A002, D102
@@ -31,14 +44,6 @@ class _WithActivation:
         slope = ", negative_slope=%r" % self.negative_slope if self.negative_slope else ""
         norm = super().extra_repr()  # type: ignore[misc]
         return "%s, activation=%s%s" % (norm, self.activation, slope)
-
-
-def _check_activation(activation: str, negative_slope: Optional[float]) -> None:
-    number_of(activation)
-    if negative_slope is not None and activation != "leaky_relu":
-        raise ValueError(
-            "negative_slope is %r, but the activation is %s" % (negative_slope, activation)
-        )
 
 
 class BatchNormAct2d(_WithActivation, BatchNorm2d):
@@ -59,34 +64,7 @@ class BatchNormAct2d(_WithActivation, BatchNorm2d):
         ValueError: Another activation, or a slope of one that has none.
     """
 
-    # torch's arguments by their names, for torch.nn.utils.skip_init, editors and help(); `others`:
-    # those of a newer torch.
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: Optional[float] = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        activation: str = "relu",
-        negative_slope: Optional[float] = None,
-        **others: Any,
-    ) -> None:
-        _check_activation(activation, negative_slope)
-        super().__init__(
-            num_features,
-            eps,
-            momentum,
-            affine,
-            track_running_stats,
-            device=device,
-            dtype=dtype,
-            **others,
-        )
-        self._set_activation(activation, negative_slope)
+    __init__ = with_arguments_of(nn.BatchNorm2d)(_WithActivation.__init__)
 
 
 class GroupNormAct(_WithActivation, GroupNorm):
@@ -97,24 +75,7 @@ class GroupNormAct(_WithActivation, GroupNorm):
     holds, too.
     """
 
-    def __init__(
-        self,
-        num_groups: int,
-        num_channels: int,
-        eps: float = 1e-5,
-        affine: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        activation: str = "relu",
-        negative_slope: Optional[float] = None,
-        **others: Any,
-    ) -> None:
-        _check_activation(activation, negative_slope)
-        super().__init__(
-            num_groups, num_channels, eps, affine, device=device, dtype=dtype, **others
-        )
-        self._set_activation(activation, negative_slope)
+    __init__ = with_arguments_of(nn.GroupNorm)(_WithActivation.__init__)
 
 
 class BNReLU(BatchNorm2d):
@@ -131,29 +92,9 @@ class BNReLU(BatchNorm2d):
 
     negative_slope: float = 0.0
 
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: Optional[float] = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        negative_slope: float = 0.0,
-        **others: Any,
-    ) -> None:
-        super().__init__(
-            num_features,
-            eps,
-            momentum,
-            affine,
-            track_running_stats,
-            device=device,
-            dtype=dtype,
-            **others,
-        )
+    @with_arguments_of(nn.BatchNorm2d)
+    def __init__(self, *arguments: Any, negative_slope: float = 0.0, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         self.negative_slope = float(negative_slope)
 
     def forward(self, input: Tensor, z: Optional[Tensor] = None) -> Tensor:  # noqa: A002, D102

@@ -8,8 +8,10 @@ functorch's transforms, tensor subclasses, dtypes that do not fit), torch's own 
 from __future__ import annotations
 
 import ctypes
+import functools
+import inspect
 import math
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +62,27 @@ _functorch_active = getattr(torch._C, "_are_functorch_transforms_active", _zero)
 def _has_tangents() -> bool:
     """Whether forward-mode differentiation is on, which custom functions do not take part in."""
     return getattr(forward_ad, "_current_level", -1) >= 0
+
+
+def with_arguments_of(theirs: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """For an __init__ that passes its arguments on to that of torch: shows these beside its own.
+
+    ``torch.nn.utils.skip_init`` asks whether there is a ``device``, and help() shows what there is.
+    """
+
+    def decorated(init: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(init)
+        def wrapper(self: Any, *arguments: Any, **named: Any) -> None:
+            init(self, *arguments, **named)
+
+        of_torch = inspect.signature(theirs.__init__).parameters  # type: ignore[misc]
+        own = inspect.signature(init).parameters.values()
+        shown = [*of_torch.values(), *(one for one in own if one.kind == one.KEYWORD_ONLY)]
+        shown.sort(key=lambda one: one.kind)
+        wrapper.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorated
 
 
 class BatchNorm2d(nn.BatchNorm2d):

@@ -24,7 +24,7 @@ from ..errors import StateError
 from ._autograd import not_differentiable
 from ._calls import DTYPES, _view, format_of, laid_out
 from ._fused import BatchNormAct2d, BNReLU
-from ._modules import BatchNorm2d, _dtype, _increment_version
+from ._modules import BatchNorm2d, _dtype, _increment_version, with_arguments_of
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 _workers: WeakKeyDictionary[nn.Module, tuple[Any, Worker]] = WeakKeyDictionary()
@@ -48,29 +48,9 @@ class SyncBatchNorm2d(BatchNorm2d):
 
     process_group: Any = None
 
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: Optional[float] = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        process_group: Any = None,
-        **others: Any,
-    ) -> None:
-        super().__init__(
-            num_features,
-            eps,
-            momentum,
-            affine,
-            track_running_stats,
-            device=device,
-            dtype=dtype,
-            **others,
-        )
+    @with_arguments_of(nn.BatchNorm2d)
+    def __init__(self, *arguments: Any, process_group: Any = None, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         self.process_group = process_group
 
     @classmethod
