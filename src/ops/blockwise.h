@@ -209,6 +209,7 @@ class Blockwise {
   // plane, share lines of memory.
   struct Staged {
     Box box;
+    int64_t first_sample = 0;  // of its set
     std::byte *memory = nullptr;
     bool exists() const { return memory != nullptr; }
   };

@@ -12,13 +12,14 @@ namespace bn2d {
 // many blocks together as fill lines, and as many channels as stay in L2. Also where rows have gaps
 // between them: sums of a whole block, not piece by piece, take 0.8 of the time in training.
 void Blockwise::set_stage() {
-  if (is_pointwise() || tensors_.side_mask != nullptr || sets_.batches() != 1) return;
+  if (is_pointwise() || tensors_.side_mask != nullptr) return;
   bool has_planes = false;
   for (int k = 0; k < summed_tensors(); ++k) {
     const View &view = tensors_.*kTensors[k];
     if (!view.exists() || has_contiguous_planes(view)) continue;
     const bool of_samples = view.stride.n == 1 && view.size.n > 1;
-    if (view.channel_block != 0 || !(of_samples || view.stride.h == 1 || view.stride.w == 1))
+    if (view.channel_block != 0 || (of_samples && sets_.batches() != 1) ||
+        !(of_samples || view.stride.h == 1 || view.stride.w == 1))
       return;
     (of_samples ? has_lines_of_samples_ : has_planes) = true;
     ++staged_tensors_;
@@ -49,7 +50,8 @@ Blockwise::Staged Blockwise::stage(const Group &group, const Blocks::Bundle &bun
   Blocks::Block all = blocks_.at(bundle.first);
   const Blocks::Block last = blocks_.at(bundle.block(bundle.count - 1));
   all.samples = last.first_sample + last.samples - all.first_sample;
-  const Staged staged = {box_of(group, all), static_cast<std::byte *>(buffer) + kBufferBytes};
+  const Staged staged = {box_of(group, all), all.first_sample,
+                         static_cast<std::byte *>(buffer) + kBufferBytes};
   for_each_staged(staged.memory,
                   [&](kernels::Strided kernels::SumsJob::*, const View &view, std::byte *memory) {
                     gather(view, staged.box, strides_of(staged.box), memory);
@@ -60,7 +62,7 @@ Blockwise::Staged Blockwise::stage(const Group &group, const Blocks::Bundle &bun
 // Where a block that is staged lies.
 void Blockwise::set_staged(const Staged &staged, const Blocks::Block &block,
                            kernels::SumsJob &job) const {
-  const int64_t samples = block.first_sample - staged.box.n,
+  const int64_t samples = block.first_sample - staged.first_sample,
                 bytes = samples * staged.box.length * dtype_size(dtype_);
   for_each_staged(staged.memory,
                   [&](kernels::Strided kernels::SumsJob::*tensor, const View &, std::byte *memory) {

@@ -59,16 +59,21 @@ void for_each_run(const View &view, bool joins_rows, int64_t n, int64_t c, int64
 }
 
 // Copies the parts of a box, to or from `packed`: as many rows at once as there are, of channels,
-// samples, or a plane. Compiled once: for each size of elements and each direction, the library was
+// samples, or planes. Compiled once: for each size of elements and each direction, the library was
 // 3 KB larger.
 void copy_parts(const View &view, const Box &box, const PackedStrides &strides, std::byte *packed,
                 CopyHints hints, void (*copy)(const Part &part)) {
   const bool across = view.stride.w != 1, channels = across && view.stride.c == 1,
              samples = across && !channels && view.stride.n == 1,
-             joins_rows = !channels && !samples && (!across || view.stride.h == 1);
+             joins_rows = !channels && !samples && (!across || view.stride.h == 1),
+             joins_planes = joins_rows && across && box.length == view.size.plane() &&
+                            view.channel_block == 0 && view.stride.c == view.size.h &&
+                            strides.channel == box.length;
   const int64_t block = view.channels_of_block(), samples_at_once = samples ? box.samples : 1;
   for (int64_t c = 0, at_once; c < box.channels; c += at_once) {
-    at_once = channels ? std::min(box.channels - c, block - (box.channel + c) % block) : 1;
+    at_once = channels       ? std::min(box.channels - c, block - (box.channel + c) % block)
+              : joins_planes ? box.channels
+                             : 1;
     for (int64_t n = 0; n < box.samples; n += samples_at_once) {
       std::byte *const to =
           packed + (c * strides.channel + n * strides.sample) * dtype_size(view.dtype);
@@ -78,7 +83,7 @@ void copy_parts(const View &view, const Box &box, const PackedStrides &strides, 
                            joins_rows ? view.stride.h : 1,
                            channels  ? at_once
                            : samples ? samples_at_once
-                                     : rows,
+                                     : rows * at_once,
                            count,
                            channels  ? strides.channel
                            : samples ? strides.sample

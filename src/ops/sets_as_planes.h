@@ -27,17 +27,18 @@ namespace bn2d {
 //
 // The others in forward: the moments of the sets, then the map of a forward whose moments are
 // known. Moments have no room for the ends of the range of doubles: sets that need it are measured
-// once more. Training in 32 groups, one thread, NCHW and channels_last:
-//   (32,512,7,7)   0.62  1.03
-//   (1,2048,7,7)   0.51  1.04
-//   (64,512,5,5)   0.56  1.04
-//   (8,512,10,10)  0.64  1.13
-// Planes of 14x14 would take 0.65 and 1.7, for the copies of channels_last. Doubles:
+// once more. Channels_last is turned set by set, by the thread that sums the set. Training in 32
+// groups, one thread, NCHW and channels_last:
+//   (32,512,7,7)   0.53  0.80
+//   (1,2048,7,7)   0.54  1.03
+//   (64,512,5,5)   0.53  0.78
+//   (8,512,10,10)  0.59  1.25
+// Planes of 14x14 would take 0.81 and 1.37. Doubles:
 //   (32,512,1,1)   0.27
-//   (32,512,2,2)   0.36  0.42
-//   (8,512,4,4)    0.51  0.64
-//   (32,512,7,7)   0.75  1.14
-// Planes of 10x10 would take 0.82 and 1.5.
+//   (32,512,2,2)   0.34  0.38
+//   (8,512,4,4)    0.50  0.63
+//   (32,512,7,7)   0.79  0.96
+//   (8,512,10,10)  0.77  1.06
 //
 // False, and nothing was done: the call is another one.
 bool forward_by_sets(const ForwardCall &call);

@@ -55,9 +55,10 @@ class Target {
   const char *before_ = std::getenv("BN2D_SIMD");
 };
 
-// order: of the dimensions in memory. is_padded: with gaps between them. The copy has gaps of a few
-// elements.
-Scene scene_of(std::mt19937 &random, DType dtype, const std::vector<int> &order, bool is_padded) {
+// order: of the dimensions in memory. is_padded: with gaps between them. is_tight: the copy is of
+// whole planes of one sample, one after another; else it has gaps of a few elements.
+Scene scene_of(std::mt19937 &random, DType dtype, const std::vector<int> &order, bool is_padded,
+               bool is_tight) {
   const auto up_to = [&](int64_t most) { return static_cast<int64_t>(random() % most) + 1; };
   Scene s;
   s.view.dtype = dtype;
@@ -85,6 +86,11 @@ Scene scene_of(std::mt19937 &random, DType dtype, const std::vector<int> &order,
   box.length = part(s.view.size.plane(), &box.position);
   s.packed.sample = box.length + up_to(3) - 1;
   s.packed.channel = s.packed.sample * box.samples + up_to(3) - 1;
+  if (is_tight) {
+    box.samples = 1;
+    box.position = 0;
+    box.length = s.packed.sample = s.packed.channel = s.view.size.plane();
+  }
   s.copy.resize(static_cast<size_t>(s.packed.channel * box.channels * bytes), std::byte{0x5A});
   return s;
 }
@@ -108,7 +114,8 @@ TEST_CASE("packed copies have the elements of any tensor, and nothing else chang
           "[packed_copy]") {
   // Catches: rows and columns exchanged at a remainder of a line, channels of one sample in the
   // next one, a write beyond the box, a plane that does not collapse taken for one that does, a
-  // line that is streamed to a place that is not its own.
+  // line that is streamed to a place that is not its own, planes taken for one that have gaps
+  // between them.
   const Target target_of_simd(GENERATE("AVX3", "AVX2", "SSE4", "NEON", "SCALAR"));
   INFO(kernels::active().name);
   std::mt19937 random(7);
@@ -116,9 +123,10 @@ TEST_CASE("packed copies have the elements of any tensor, and nothing else chang
   for (int round = 0; round < 600; ++round) {
     std::shuffle(order.begin(), order.end(), random);
     if (round % 3 == 0) order = {1, 3, 2, 0};  // channels_last
+    if (round % 5 == 0) order = {2, 1, 3, 0};  // the same, where sets of channels are planes
     const DType dtype =
         std::vector<DType>{DType::f32, DType::f64, DType::f16, DType::bf16}[random() % 4];
-    Scene s = scene_of(random, dtype, order, round % 2 != 0);
+    Scene s = scene_of(random, dtype, order, round % 2 != 0, round % 4 < 2);
     const CopyHints hints = {round % 8 < 4, round % 4 < 2};
     if (round % 7 == 0) s.view.stride.w = 0;
     const bool overlaps = round % 11 == 0;  // rows and channels; only read
