@@ -13,10 +13,10 @@
  *
  * as torch.nn.BatchNorm2d does. m is the momentum, the weight of the *new* value; without a
  * momentum it is 1/num_batches_tracked (cumulative average). What has a weight of exactly 0 is left
- * out: with m = 0 a NaN of the batch does not get into the running statistics, and m = 1 ends one
- * that is there. With eps = 0 a constant channel has invstd = 0 and y = bias. Where a value of a
- * channel is infinite or NaN, mean and variance are, too; which of the two depends on the type and
- * the number of values.
+ * out: with m = 0 a NaN of the batch stays out of the running statistics, and with m = 1 a NaN in
+ * them goes away. With eps = 0 a constant channel has invstd = 0 and y = bias. Where a value of a
+ * channel is infinite or NaN, its mean and variance are infinite or NaN; which of the two depends
+ * on the type and the number of values.
  *
  * ## A program
  *
@@ -80,11 +80,11 @@
  * calling thread never runs other tasks of its arena while it waits, and workers take over its
  * floating-point mode. The result is bitwise the same for any number of threads and any pool; only
  * the sign and payload of a NaN may differ. A call takes at most 16 KiB of its thread's stack; the
- * one that starts oneTBB 2023.1 up to 20.
- * Where oneTBB fails, for lack of memory or threads, the call is done by its calling thread, and so
- * is every later one of the process that would use oneTBB. Where there is no address space even to
- * start it, only that call is, and a later one starts oneTBB. While one thread makes the first call
- * that is large enough for several threads, the calls of others are done by their own.
+ * one that starts oneTBB 2023.1 up to 20. Where oneTBB fails, for lack of memory or threads, the
+ * call is done by its calling thread, and so is every later one of the process that would use
+ * oneTBB. Where there is not even address space to start it, only that one call is, and a later
+ * call starts oneTBB. While one thread makes the first call that is large enough for several
+ * threads, the calls of other threads run on those threads.
  *
  * **fork().** A child may use everything that the parent had, whatever other threads were doing at
  * the moment of the fork: no function waits for a thread that the child does not have, and a module
@@ -137,7 +137,7 @@
 #define BN2D_VERSION_MAJOR 1
 /** Grows with what is added. */
 #define BN2D_VERSION_MINOR 3
-/** Grows with what is mended. */
+/** Grows with fixes. */
 #define BN2D_VERSION_PATCH 0
 
 /** Version of the function table, for bn2d_get_api(). */
@@ -234,11 +234,11 @@ enum bn2d_device {
 
 /**
  * Activations of the fused forms: y = act(v), v = bn(x) + z. Those from BN2D_ACT_RELU6 on are
- * *pointwise*: there is no mask of theirs, and backward makes v again. So their record borrows x
- * and z (bn2d_forward_act()), and their stateless backward is bn2d_batch_norm_backward_act() or
- * bn2d_group_norm_backward_act(), their stateless double backward
+ * *pointwise*: they have no mask (bn2d_mask_nbytes()), and backward computes v again. So their
+ * record borrows x and z (bn2d_forward_act()), and their stateless backward is
+ * bn2d_batch_norm_backward_act() or bn2d_group_norm_backward_act(), their stateless double backward
  * bn2d_batch_norm_double_backward_act() or bn2d_group_norm_double_backward_act(). A NaN stays one.
- * In the far tails y and the gradient are what they tend to: silu of -infinity is -0.
+ * In the far tails y and the gradient are their limits: silu of -infinity is -0.
  */
 enum bn2d_activation {
   BN2D_ACT_NONE = 0,       /**< identity */
@@ -294,8 +294,9 @@ enum bn2d_flag {
  *    c/b. So C is a multiple of b: channels that only pad the last block are not known here. Blocks
  *    take about as long as channels_last (`bn2d_bench --filter '^blocked/' --threads 1`), longer
  *    than NCHW where their rows have gaps. A mask is that of (N, C, H, W). Since 1.3.
- *  - any other positive strides work, too. With planes of 28x28 or more they take so many times as
- *    long as the same data in NCHW or channels_last (`bn2d_bench --filter '^(permuted|border)/'`):
+ *  - any other positive strides work, too. With planes of 28x28 or more, a call then takes this
+ *    many times as long as with the same data in NCHW or channels_last (`bn2d_bench --filter
+ *    '^(permuted|border)/'`):
  *
  *                                              training, backward   eval
  *        N between C and H                     1                    1 to 1.3
@@ -351,10 +352,11 @@ BN2D_API const char *bn2d_version_string(void);
  */
 BN2D_API const char *bn2d_build_info(void);
 /**
- * Name of the SIMD target in use, for example "AVX2"; static. The best one that the CPU has, or the
- * one named by the environment variable BN2D_SIMD (read at first use; a name that is unknown or not
- * supported is ignored). BN2D_SIMD=SSE4 helps where valgrind 3.19 meets an instruction of AVX2 that
- * it does not know. Threads: free. Since 1.0.
+ * Name of the SIMD target in use; static. On x86-64 "AVX3" (AVX-512), "AVX2", "SSE4" or "SCALAR";
+ * bn2d_build_info() lists those of this build. The best one that the CPU has, or the one named by
+ * the environment variable BN2D_SIMD (read at first use; a name that is unknown or not supported is
+ * ignored, and case matters). BN2D_SIMD=SSE4 helps where valgrind 3.19 meets an instruction of AVX2
+ * that it does not know. Threads: free. Since 1.0.
  */
 BN2D_API const char *bn2d_simd_target(void);
 /**
@@ -407,8 +409,9 @@ BN2D_API int32_t bn2d_get_num_threads(void);
 /**
  * Sets from how many bytes on an output is written past the caches (streaming stores). Speed only,
  * never results.
- * @param bytes 0: always; a positive number; negative (the default): where the tensors of a call
- *   together exceed what the caches of the threads at work are taken to hold, a few times their L2.
+ * @param bytes 0: always; above 0: outputs of that many bytes or more; negative (the default):
+ *   where the tensors of a call together exceed what the caches of its threads are taken to hold
+ *   (bench/README.md has the rule under "Who streams").
  * @return BN2D_OK. Threads: free. Since 1.0.
  */
 BN2D_API int32_t bn2d_set_streaming_threshold(int64_t bytes);
@@ -421,8 +424,9 @@ BN2D_API int64_t bn2d_get_streaming_threshold(void);
 /* -------------------------------------------------------------------------------------- options */
 
 /**
- * New options with the defaults of a batch norm: eps 1e-5, momentum 0.1, affine, bias,
- * track_running_stats on, cpu, float32. Options are checked when they are set and are copied by
+ * New options with the defaults of a batch norm: eps 1e-5, momentum 0.1; affine, bias and
+ * track_running_stats 1; biased_running_var and protect_running_stats 0; cpu, float32; no thread
+ * limit and no ghost batches (both 0). Options are checked when they are set and are copied by
  * bn2d_module_create(); one thread at a time may use an options object.
  * @param[out] out The options; give back with bn2d_options_release().
  * @return BN2D_OK. Threads: free. Since 1.0.
@@ -649,8 +653,8 @@ BN2D_API int32_t bn2d_tensor_grad(const bn2d_tensor *tensor, bn2d_tensor **out);
  */
 BN2D_API int32_t bn2d_tensor_requires_grad(const bn2d_tensor *tensor, int32_t *out);
 /**
- * Switches a parameter's gradient on (1) or off (0). Counts for later calls of backward, whatever
- * was recorded.
+ * Switches a parameter's gradient on (1) or off (0). It counts for every later backward, also of
+ * records made before.
  * @return BN2D_OK, BN2D_ERROR_STATE for a tensor that is no parameter, BN2D_ERROR_INVALID_ARGUMENT.
  *   Threads: free. Since 1.0.
  */
@@ -711,8 +715,9 @@ BN2D_API int32_t bn2d_tensor_to_dlpack_legacy(const bn2d_tensor *tensor,
  *    and bias. What a call only reads may share memory, and interleaved slices that have no element
  *    in common are fine.
  *  - **Alignment**: pointers to elements are aligned to them, else BN2D_ERROR_LAYOUT.
- *  - **Statistics**: those of the batch in training mode, and in eval mode of a module without
- *    running statistics; else the running ones ("frozen").
+ *  - **Statistics**: the running ones in eval mode, and in training mode of a module that is frozen
+ *    (bn2d_module_set_frozen()). Otherwise, and where there are no running ones, those of the
+ *    batch.
  */
 
 /**
@@ -744,11 +749,11 @@ BN2D_API int32_t bn2d_forward_f64(bn2d_module *module, const double *x, int64_t 
 BN2D_API int32_t bn2d_forward(bn2d_module *module, const bn2d_view *x, const bn2d_view *y,
                               bn2d_record **record);
 /**
- * Fused forward: y = act(bn(x) + z). As bn2d_forward(). How a record's backward knows the side of
- * the activation on which an element was: on batch statistics and without z from x, so that y is
- * not needed and may be overwritten (by dx, too). Else from y (borrowed, keep it unchanged), except
- * where y cannot tell, i.e. for a negative slope: then the record keeps a mask of one bit per
- * element. A pointwise activation (BN2D_ACT_RELU6 and those after it) has its argument computed
+ * Fused forward: y = act(bn(x) + z). As bn2d_forward(). Backward has to know on which side of the
+ * activation each element was. On batch statistics and without z it finds that from x: y is not
+ * needed and may be overwritten (by dx, too). Otherwise it reads y, which the record borrows: keep
+ * it unchanged. With a negative slope y cannot tell, so the record keeps a mask of one bit per
+ * element. The argument of a pointwise activation (BN2D_ACT_RELU6 and those after it) is computed
  * again: the record borrows x and z, also on running statistics, and keeps the bias; y is not
  * needed, but must be neither x nor z (BN2D_ERROR_OVERLAP) where something is recorded.
  * @param module The module.
@@ -805,10 +810,10 @@ BN2D_API int32_t bn2d_backward(bn2d_module *module, const bn2d_record *record, c
  * @param[in] ddweight,ddbias With respect to dweight and dbias, C elements of the module's dtype;
  *   NULL: zero.
  * @param[out] ddy With respect to dy; NULL: not wanted. May be exactly dy.
- * @param[out] dx With respect to x; NULL: not wanted. With respect to weight it accumulates into
- *   weight.grad, and through BN2D_ACT_HARDSWISH, BN2D_ACT_SILU, BN2D_ACT_GELU and BN2D_ACT_SIGMOID
- *   with respect to bias into bias.grad. Of a residual, and what a pointwise activation takes of
- *   time and memory, see bn2d_double_backward_act().
+ * @param[out] dx With respect to x; NULL: not wanted. The gradient with respect to weight is added
+ *   to weight.grad. Through BN2D_ACT_HARDSWISH, BN2D_ACT_SILU, BN2D_ACT_GELU and BN2D_ACT_SIGMOID,
+ *   that with respect to bias is added to bias.grad. For a residual, and for the time and memory
+ *   that a pointwise activation takes, see bn2d_double_backward_act().
  * @return as bn2d_backward(). Threads: exclusive. Since 1.0.
  */
 BN2D_API int32_t bn2d_double_backward(bn2d_module *module, const bn2d_record *record,
@@ -823,9 +828,9 @@ BN2D_API void bn2d_record_release(bn2d_record *record);
 /* ---------------------------------------------------------------------- functions without a module
  *
  * For hosts that own their storage. The same operations, the same checks; `dtype` is that of
- * weight, bias, running_mean, running_var and their gradients, C elements each. Saved statistics
- * are double whatever the dtype: a float cannot hold a mean that is many standard deviations away
- * from 0 precisely enough for an exact gradient.
+ * weight, bias, running_mean, running_var and their gradients, C elements each: that of the data,
+ * or BN2D_F32 with f16/bf16 data. Saved statistics are double whatever the dtype: a float cannot
+ * hold a mean that is many standard deviations away from 0 precisely enough for an exact gradient.
  *
  * Arrays are checked as tensors are. Aligned to their elements, else BN2D_ERROR_LAYOUT. But for a
  * tensor in place of another (see bn2d_forward_act()), what a call writes shares memory with
@@ -1088,12 +1093,12 @@ BN2D_API int32_t bn2d_tensor_copy_to_flat(const bn2d_tensor *tensor, int32_t dty
 typedef void (*bn2d_work)(void *context, int32_t worker);
 /**
  * A host's pool: calls work(context, w) once for each w in [0, workers), on any of its threads, in
- * any order, as many at once as it likes, and returns when all these calls have returned. What it
- * leaves out, the calling thread does afterwards. It is called on the thread that called bn2d,
- * several times during one call. It must not throw, end the thread, or call bn2d with a module that
- * the outer call uses. It leaves the floating-point mode of the thread that called it (rounding,
- * flush-to-zero) alone, or puts it back before it returns. Its own threads may have any mode: bn2d
- * sets that of the caller for each work, and puts theirs back.
+ * any order, as many at once as it likes, and returns when all these calls have returned. Workers
+ * that it leaves out run on the calling thread afterwards. It is called on the thread that called
+ * bn2d, several times during one call. It must not throw, end the thread, or call bn2d with a
+ * module that the outer call uses. It leaves the floating-point mode of the thread that called it
+ * (rounding, flush-to-zero) alone, or puts it back before it returns. Its own threads may have any
+ * mode: bn2d sets that of the caller for each work, and puts theirs back.
  * @param user What the host gave together with the function.
  * @param workers How many calls of work are asked for, 1 or more.
  * @param work The function to call.
@@ -1103,9 +1108,9 @@ typedef void (*bn2d_run_workers)(void *user, int32_t workers, bn2d_work work, vo
 
 /**
  * Chooses the thread pool of the process, for calls that begin from now on.
- * @param kind BN2D_POOL_TBB, BN2D_POOL_OPENMP, or BN2D_POOL_DEFAULT. OpenMP: calls use as many
- *   threads as omp_get_max_threads() tells on the calling thread, and one inside a parallel region.
- *   The runtime is not unloaded any more.
+ * @param kind BN2D_POOL_TBB, BN2D_POOL_OPENMP, or BN2D_POOL_DEFAULT; a host's function has
+ *   bn2d_set_host_thread_pool(). OpenMP: calls use as many threads as omp_get_max_threads() tells
+ *   on the calling thread, and one inside a parallel region. The runtime stays loaded from then on.
  * @return BN2D_OK; BN2D_ERROR_NOT_FOUND where no OpenMP runtime is loaded;
  *   BN2D_ERROR_INVALID_ARGUMENT. Threads: free. Since 1.1.
  */
@@ -1146,7 +1151,7 @@ BN2D_API int32_t bn2d_module_get_thread_pool(const bn2d_module *module, int32_t 
 /**
  * Sets what bn2d_last_error() tells on this thread: for libraries on top of this one, so that their
  * callers ask in one place. Only what fits is kept, in whole characters, and a byte that does not
- * belong into a line becomes a "?".
+ * belong in a line becomes a "?".
  * @param status The status that the caller is going to return.
  * @param[in] text The message.
  * @return `status` as it came, whatever it is. BN2D_ERROR_INVALID_ARGUMENT where text is NULL, and
@@ -1177,8 +1182,8 @@ BN2D_API int32_t bn2d_module_unlock(bn2d_module *module, int32_t exclusive);
  * The module's eval mode as a map of each channel, y = scale*x + shift, for hosts that fold or fuse
  * it themselves: scale = weight/sqrt(running_var + eps), shift = bias - running_mean*scale,
  * whatever the present mode. Computed in double and rounded once: scale within 3 ulp, and shift
- * within 3 ulp of |bias| + |running_mean*scale|, for float64; otherwise half an ulp (rarely, of a
- * value that lies halfway, the other neighbour). For |running_mean| far larger than the standard
+ * within 3 ulp of |bias| + |running_mean*scale|, for float64; otherwise half an ulp (rarely, for a
+ * value halfway between two, the other one). For |running_mean| far larger than the standard
  * deviation, y from a rounded scale and shift is less accurate than that of bn2d_forward(), which
  * subtracts the mean first.
  * @param[in] module A module.
@@ -1326,22 +1331,22 @@ BN2D_API int32_t bn2d_statistics_export_length(const bn2d_statistics *statistics
 BN2D_API int32_t bn2d_statistics_export(const bn2d_statistics *statistics, double *values,
                                         int64_t length);
 /**
- * As bn2d_statistics_merge(), of statistics that were written down, here or in another process. In
- * statistics of no values they are the same bits again. Means and squares may be infinite or NaN,
- * as those of such data are.
+ * As bn2d_statistics_merge(), of statistics that were written down, here or in another process.
+ * Merged into statistics of no values, they are the same bits again. Means and squares may be
+ * infinite or NaN, as those of such data are.
  * @param statistics What they are added to.
  * @param[in] values `length` doubles from bn2d_statistics_export().
  * @param length 1 + 4*C.
- * @return BN2D_OK, BN2D_ERROR_SHAPE (length), BN2D_ERROR_INVALID_ARGUMENT (the count is no whole
- *   number from 0 to 2^53, or a square is negative), BN2D_ERROR_LAYOUT (not aligned),
+ * @return BN2D_OK, BN2D_ERROR_SHAPE (length), BN2D_ERROR_INVALID_ARGUMENT (the count is not a
+ *   whole number from 0 to 2^53, or a square is negative), BN2D_ERROR_LAYOUT (not aligned),
  *   BN2D_ERROR_OVERFLOW (more than 2^53 values). Threads: one per object. Since 1.3.
  */
 BN2D_API int32_t bn2d_statistics_merge_exported(bn2d_statistics *statistics, const double *values,
                                                 int64_t length);
 /**
- * As bn2d_forward_act() on batch statistics, with these statistics in place of those of x: no sums
- * run, and of large planes the call takes as long as one in eval mode. Running statistics (the
- * variance unbiased by the statistics' count) and counter move, also where x has no elements.
+ * As bn2d_forward_act() on batch statistics, with these statistics in place of those of x: nothing
+ * is summed, and with large planes the call takes as long as one in eval mode. Running statistics
+ * (the variance unbiased by the statistics' count) and counter move, even where x has no elements.
  * @param module A module whose forward uses batch statistics.
  * @param statistics Of two values or more. NULL: the call only checks all else, before anything is
  *   sent to other processes, and writes nothing.
@@ -1468,10 +1473,10 @@ BN2D_API int32_t bn2d_module_set_running_stats(bn2d_module *module,
 
 /* ------------------------------------------------------------------------- group, instance, ghost
  *
- * The other norms over (N, C, H, W) are modules like that of bn2d_module_create(), and every
- * function that takes one works with them: forward and backward of any dtype and layout, fused
- * activation and residual, records, gradients of gradients, parameters, bn2d_module_num_features()
- * = C.
+ * The other norms over (N, C, H, W) are modules like that of bn2d_module_create(), and functions
+ * that take one work with them: forward and backward of any dtype and layout, fused activation and
+ * residual, records, gradients of gradients, parameters, bn2d_module_num_features() = C. What is
+ * about running statistics (momentum, freezing, folding) is BN2D_ERROR_STATE where there are none.
  *
  *     norm             statistics of                       running statistics   affine
  *     batch            a channel of the whole batch        yes                  yes
@@ -1681,10 +1686,10 @@ BN2D_API int32_t bn2d_group_norm_backward_flat(
     int32_t activation, double slope, double blend, void *dx, void *dz, void *dweight, void *dbias);
 /**
  * As bn2d_batch_norm_backward(), through any activation: bias and z make the argument of a
- * pointwise one again. Float data find the side of the other activations by bias on x, where there
- * was no z and x is read anyway: then y and mask must be given, but are not read. The bits are the
- * same, and a tensor less takes its time. Without a bn2d_view there is the backward of a module,
- * bn2d_backward_flat().
+ * pointwise one again. Of float data, where there was no z and x is read anyway, x and bias tell
+ * the side of the other activations: then y or mask must be given, but is not read. The bits are
+ * the same, and one tensor less is read. There is no form of this without a bn2d_view: use the
+ * backward of a module, bn2d_backward_flat().
  * @param[in] x As given to forward. NULL as in bn2d_batch_norm_backward(); a pointwise activation
  *   always needs it.
  * @param[in] z As given to forward; NULL: there was none.

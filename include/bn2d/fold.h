@@ -31,8 +31,8 @@
  * **What cannot be folded.** A module without running statistics: its scale depends on what it is
  * given. Into the layer after it: where an output near the border reads padding instead of the
  * shift, so that a layer with padding is refused unless every shift is 0; and a transposed
- * convolution with more than one tap, whose outputs do not all read all of them. An activation
- * between the two, which the caller has to know of. Dilation and stride do not matter.
+ * convolution with more than one tap, whose outputs do not all read all of them. Nor can a norm be
+ * folded past an activation; only the caller can know of one. Dilation and stride do not matter.
  *
  * **Numbers.** All is computed in double and rounded once. A weight is within half an ulp of its
  * dtype of the exact one (float64: within 3 ulp). A bias, a sum of n products, is within half an
@@ -70,8 +70,8 @@ enum bn2d_layer {
  * @param[in] bias The layer's bias, one element for each output; NULL: it has none.
  * @param[out] out_weight The new weight: of the same shape, any of these dtypes; may be exactly
  * weight.
- * @param[out] out_bias The new bias, one element for each output, of any of these dtypes; may be
- * exactly bias.
+ * @param[out] out_bias The new bias, one element for each output, of any of these dtypes; needed
+ * also where the layer had none; may be exactly bias.
  * @param[out] out_change The largest |W' - W| / |W|, before rounding; NULL: not wanted.
  * @param[out] out_rounding The largest |rounded W' - exact W'| / |exact W'|: what storing the new
  * weights in their dtype costs. At most 2^-8 for bfloat16 and 2^-11 for float16, unless weights are

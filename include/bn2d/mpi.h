@@ -2,7 +2,8 @@
 /**
  * @file mpi.h
  * @brief Batch normalisation over the batches of all processes of an MPI communicator, as PyTorch's
- * SyncBatchNorm does: C99 and C++, header-only, on top of bn2d.h. Link with libbn2d and MPI.
+ * SyncBatchNorm does: C99 and C++, header-only, on top of bn2d.h. Link with libbn2d and MPI:
+ * `mpicc program.c $(pkg-config --cflags --libs bn2d)`. MPI_Init() comes before the first call.
  *
  *     #include <bn2d/mpi.h>
  *
@@ -22,18 +23,18 @@
  * norms and of ghost batches are not shared, so these are refused (BN2D_ERROR_STATE): call
  * bn2d_forward() for them.
  *
- * **Errors.** Arguments are checked on all ranks before anything changes. Where one fails, all do:
- * it with its own status, the others with that of the lowest rank that failed. No rank waits for
- * one that has returned, except where a handle is invalid and does not tell what the others do: a
- * rank without a record goes by the mode of its module now, one without a module acts as in
- * training. Where memory runs out after the checks, while results are written, or another thread
- * has the module by then (BN2D_ERROR_BUSY), only that rank fails; gradients of parameters may then
- * have been accumulated on others. BN2D_ERROR_IO is an error of MPI, in a communicator whose error
- * handler returns.
+ * **Errors.** Arguments are checked on all ranks before anything changes. Where one rank fails, all
+ * do: it with its own status, the others with that of the lowest rank that failed. No rank waits
+ * for one that has returned, unless a handle is invalid and does not tell what the others
+ * do: a rank without a valid record goes by the present mode of its module, one without a valid
+ * module acts as in training. Where memory runs out after the checks, while results are written, or
+ * another thread has the module by then (BN2D_ERROR_BUSY), only that rank fails; gradients of
+ * parameters may then have been accumulated on others. BN2D_ERROR_IO is an error of MPI, in a
+ * communicator whose error handler returns.
  *
  * **What it costs.** A call reduces 24 bytes, so that all ranks agree to go on, then gathers 8*(2 +
  * 4*C) bytes of each rank in forward and 8*(1 + 2*C) in backward. MPI calls are made on the calling
- * thread alone: MPI_THREAD_FUNNELED is enough.
+ * thread alone: where that is the main thread, MPI_THREAD_FUNNELED is enough.
  */
 #ifndef BN2D_MPI_H
 #define BN2D_MPI_H
@@ -154,7 +155,7 @@ static inline int32_t bn2d_mpi_is_batch_(const bn2d_module *module, int32_t *out
  * @param module A copy of the same module on each rank.
  * @param x,z,activation,slope,y,record As in bn2d_forward_act(). x may be empty.
  * @return as bn2d_forward_act(), and BN2D_ERROR_IO; BN2D_ERROR_TOO_FEW_VALUES where all ranks
- *   together have fewer than 2 values of a channel. Since 1.3.
+ *   together have fewer than 2 values of a channel. Threads: as bn2d_forward_act(). Since 1.3.
  */
 static inline int32_t bn2d_mpi_forward(MPI_Comm comm, bn2d_module *module, const bn2d_view *x,
                                        const bn2d_view *z, int32_t activation, double slope,
@@ -192,7 +193,7 @@ static inline int32_t bn2d_mpi_forward(MPI_Comm comm, bn2d_module *module, const
  * @param comm All its ranks call, as in forward.
  * @param module,record,dy,dx,dz As in bn2d_backward(). dy may be empty.
  * @return as bn2d_backward(), and BN2D_ERROR_IO. (A double backward of the record is
- *   BN2D_ERROR_STATE.) Since 1.3.
+ *   BN2D_ERROR_STATE.) Threads: exclusive. Since 1.3.
  */
 static inline int32_t bn2d_mpi_backward(MPI_Comm comm, bn2d_module *module,
                                         const bn2d_record *record, const bn2d_view *dy,

@@ -5,9 +5,9 @@
  * libbn2d_state.
  *
  * safetensors is the file format of PyTorch's ecosystem: what Python's package `safetensors` writes
- * loads here, and what is written here loads there. A library of its own, because reading JSON is
- * larger than what libbn2d has room for: link with bn2d::state (CMake) or bn2d_state (pkg-config),
- * or load libbn2d_state.so.1.
+ * loads here, and what is written here loads there. A library of its own, because code that reads
+ * JSON is larger than libbn2d has room for: link with bn2d::state (CMake) or bn2d_state
+ * (pkg-config), or load libbn2d_state.so.1.
  *
  * Saving, of modules under prefixes and of any other tensor:
  *
@@ -102,8 +102,8 @@ BN2D_API void bn2d_state_release(bn2d_state *state);
 /** Number of tensors. @return BN2D_OK. Threads: one per object. Since 1.2. */
 BN2D_API int32_t bn2d_state_count(const bn2d_state *state, int64_t *out);
 /**
- * The index of a tensor by its name. Indices are from 0, in the order of the file, those that were
- * set behind them in the order of setting. They stay.
+ * The index of a tensor by its name. Indices count from 0: first the tensors of the file in its
+ * order, then those that were set, in the order of setting. An index never changes.
  * @return BN2D_OK, BN2D_ERROR_NOT_FOUND. Threads: one per object. Since 1.2.
  */
 BN2D_API int32_t bn2d_state_find(const bn2d_state *state, const char *name, int64_t *out);
@@ -127,9 +127,9 @@ BN2D_API int32_t bn2d_state_dim(const bn2d_state *state, int64_t index, int32_t 
  * Since 1.2. */
 BN2D_API int32_t bn2d_state_nbytes(const bn2d_state *state, int64_t index, uint64_t *out);
 /**
- * The elements of a tensor where they lie: contiguous, the last dimension fastest. Of a file it is
- * the mapped file: nothing is read before it is touched, and touching what somebody has cut off the
- * file meanwhile is a SIGBUS; who cannot rule that out uses bn2d_state_copy_to(). In a file of
+ * The elements of a tensor where they lie: contiguous, the last dimension fastest. Of a file they
+ * are mapped: nothing is read before it is touched. To touch what somebody has cut off the file
+ * meanwhile is a SIGBUS: where you cannot rule that out, use bn2d_state_copy_to(). In a file of
  * another writer they may not be aligned to their size.
  * @param[in] state A state.
  * @param index Of a tensor or entry, from 0 on.
@@ -205,8 +205,9 @@ BN2D_API int32_t bn2d_state_set_metadata(bn2d_state *state, const char *key, con
  * Writes all tensors to a safetensors file, the whole of it or nothing: to a new file in the same
  * folder, which takes the place of the old one when all of it is on the disk. Whatever fails or
  * dies in between, the old file is still there; what a killed process leaves behind is named
- * ".bn2d-<process>-<number>.tmp" and may be deleted. Permissions are those of the old file. A link
- * to a file is followed; one to nothing is BN2D_ERROR_IO.
+ * ".bn2d-<process>-<number>.tmp" and may be deleted. Permissions are those of the old file;
+ * those of a new one are 0666 less the umask. A link to a file is followed; one to nothing is
+ * BN2D_ERROR_IO.
  * @param[in] state A state.
  * @param path The file, or where it is to be.
  * @return BN2D_OK, BN2D_ERROR_IO (where only the folder's entry could not be brought to the disk,

@@ -96,7 +96,7 @@ class Norm:
     memory, without a copy, and stay valid for as long as they are held. What does not exist is
     None. ``bn.weight = values`` copies into it.
 
-    Threads: calls let go of the interpreter's lock. On running statistics (in eval mode, or frozen)
+    Threads: calls release the interpreter's lock. On running statistics (in eval mode, or frozen)
     any number of threads may call the same module, and the same group or instance norm in eval mode;
     every other call needs it alone, and a violation raises :class:`BusyError` and changes nothing.
     Different modules are independent.

@@ -23,8 +23,9 @@ class Statistics:
 
     A batch on several processes, in pieces, or a whole data set::
 
-        statistics = bn2d.Statistics(64).accumulate(x)
-        for exported in gathered:                       # of every process, in the same order
+        own = bn2d.Statistics(64).accumulate(x).exported()
+        total = bn2d.Statistics(64)
+        for exported in gathered:                       # `own` of every process, in the same order
             total.merge(exported)                       # the same bits everywhere
         y, record = bn.forward(x, statistics=total, record=True)
         sums = record.backward_sums(dy)                 # add up those of all processes, ...

@@ -63,14 +63,14 @@ def convert(model: Module, fuse: bool = False) -> Module:
             are parametrized norms, whose class is a subclass.
         fuse: True: where an ``nn.Sequential`` has an activation right after a batch norm or a group
             norm, both become one, unless one of them has hooks (or a ``forward`` set on the object)
-            or is used elsewhere: a
-            :class:`BNReLU` with ``nn.ReLU`` and ``nn.LeakyReLU`` after batch norm, else a
-            :class:`BatchNormAct2d` or :class:`GroupNormAct` (also ``nn.ReLU6``, ``Hardswish``,
-            ``SiLU``, ``GELU`` of erf, ``Sigmoid``). The activation stays in its place and hands its
-            input on, so that the names in ``state_dict`` stay, too. Subclasses of ``nn.Sequential``
-            with its ``forward`` count, too. Only where the Sequential is called as a whole: do not
-            index, iterate or edit it afterwards. The output after ``nn.LeakyReLU`` may not be changed
-            in place before backward (``y += x``), as after ``nn.ReLU``: it is kept.
+            or is used elsewhere: a :class:`BNReLU` with ``nn.ReLU`` and ``nn.LeakyReLU`` after
+            batch norm, else a :class:`BatchNormAct2d` or :class:`GroupNormAct` (also ``nn.ReLU6``,
+            ``Hardswish``, ``SiLU``, ``GELU`` of erf, ``Sigmoid``). The activation stays in its
+            place and hands its input on, so that the names in ``state_dict`` stay, too. Subclasses
+            of ``nn.Sequential`` with its ``forward`` count, too. Use it only where the Sequential
+            is called as a whole: do not index, iterate or edit it afterwards. The output after
+            ``nn.LeakyReLU`` may not be changed in place before backward (``y += x``), as after
+            ``nn.ReLU``: it is kept.
 
     Returns:
         The model.

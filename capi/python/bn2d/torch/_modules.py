@@ -130,8 +130,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 class GroupNorm(nn.GroupNorm):
     """``torch.nn.GroupNorm`` computed by bn2d: the same arguments, parameters and state.
 
-    Shape: (N, C, H, W) in and out, of any layout; channels_last and contiguous at full speed. What
-    has another number of dimensions torch computes. dtypes as in :class:`BatchNorm2d`.
+    Shape: (N, C, H, W) in and out, of any layout; channels_last and contiguous at full speed.
+    Where x has another number of dimensions, torch computes it. dtypes as in :class:`BatchNorm2d`.
 
     Where torch refuses a batch of one value a group, or returns noise, the output is the bias.
     """
@@ -152,7 +152,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     """``torch.nn.InstanceNorm2d`` computed by bn2d: the same arguments, parameters, buffers and
     state.
 
-    Shape: (N, C, H, W) in and out, of any layout; (C, H, W) torch computes. dtypes as in
+    Shape: (N, C, H, W) in and out, of any layout; torch computes (C, H, W). dtypes as in
     :class:`BatchNorm2d`. y is contiguous, as torch's. An empty batch leaves the running statistics
     alone; torch raises an error or makes them NaN.
 
