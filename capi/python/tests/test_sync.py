@@ -4,6 +4,7 @@ batch."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import pickle
@@ -106,6 +107,20 @@ def other_x(rank):
     return [all(map(torch.equal, results[0], one)) for one in results]
 
 
+def default_device(rank):
+    """A step, and the same under another default device: results and gradients."""
+    results = []
+    for device in (contextlib.nullcontext(), torch.device("meta")):
+        torch.manual_seed(rank)
+        module = made(CASES["float32, even"][0])
+        x, dy = (torch.randn(2, C, 8, 8, requires_grad=True) for _ in range(2))
+        with device:
+            y = module(x)
+            y.backward(dy.detach())
+        results.append([y, x.grad, *(one.grad for one in module.parameters()), *module.buffers()])
+    return all(map(torch.equal, *results))
+
+
 def work(rank, world, folder):
     """One process: writes what it has got, or how it failed, for the test to look at."""
     torch.set_num_threads(1)
@@ -146,6 +161,7 @@ def work(rank, world, folder):
             found["second order"].append(str(error))
     # Backward has another x than forward, whose memory is another's by then.
     found["other x"] = other_x(rank)
+    found["default device"] = default_device(rank)
     # Together with DistributedDataParallel, and converted.
     torch.manual_seed(7)
     model = nn.Sequential(nn.Conv2d(3, C, 3), nn.BatchNorm2d(C), nn.ReLU())
@@ -195,6 +211,7 @@ def test_processes(world, tmp_path):
         assert rank == 1 or "rank 1" in text
         assert torch.isfinite(one["after"]).all()
         assert one["other x"] == [True, True, True]
+        assert one["default device"]  # catches sums that are made there
         assert [text.split()[:3] for text in one["second order"]] == [
             ["SyncBatchNorm2d", "has", "no"]
         ] * 2

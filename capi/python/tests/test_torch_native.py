@@ -28,7 +28,7 @@ torch = need("torch")
 import bn2d  # noqa: E402
 import bn2d.torch as bt  # noqa: E402
 from bn2d import _api  # noqa: E402
-from bn2d.torch import _autograd, _extension, _modules, build  # noqa: E402
+from bn2d.torch import _autograd, _calls, _extension, _modules, _operators, build  # noqa: E402
 from test_torch import laid_out  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -432,6 +432,115 @@ def test_where_torch_looks_on_it_is_not_taken():
     torch.export.export(nn.BatchNorm2d(4).eval(), (x,))
     call(x)
     assert seen[-1]
+
+
+# ------------------------------------------------------------------------- another default device
+
+
+class Meta:
+    """torch.set_default_device("meta"), for a block."""
+
+    def __enter__(self):
+        torch.set_default_device("meta")
+
+    def __exit__(self, *_):
+        torch.set_default_device(None)
+
+
+def all_of(module, x, z, dy, device):
+    """Results, gradients, gradients of gradients, and what has moved, under a default device."""
+    inputs = [x.detach().requires_grad_()]
+    if z is not None:
+        inputs.append(z.detach().requires_grad_())
+    wanted = [*inputs, *module.parameters()]
+    with device():
+        y = module(*inputs)
+        plain = torch.autograd.grad(y, wanted, dy, retain_graph=True)
+        first = torch.autograd.grad(y, wanted, dy, create_graph=True)
+        second = torch.autograd.grad(sum(one.square().sum() for one in first), wanted[:1])
+        with torch.no_grad():
+            without = module(*inputs)
+    return [
+        y.detach(),
+        *plain,
+        *(one.detach() for one in first),
+        *second,
+        without,
+        *module.buffers(),
+    ]
+
+
+@BOTH
+@pytest.mark.parametrize("device", [lambda: torch.device("meta"), Meta], ids=["with", "set"])
+@pytest.mark.parametrize(
+    ("kind", "activation"),
+    [("instance", None), *itertools.product(("batch", "group"), ACTIVATIONS)],
+)
+def test_another_default_device(path, device, kind, activation):
+    """Catches what is allocated on torch's default device, of which the library got the address of
+    8 bytes: it wrote over what lies behind them. Also: statistics on meta that .item() refuses."""
+    # -0.3 needs a mask.
+    slopes = (0.1, -0.3) if activation == "leaky_relu" else (0.1,)
+    for affine, training, slope in itertools.product((True, False), (True, False), slopes):
+        torch.manual_seed(5)
+        x, z, dy = (torch.randn(3, 4, 5, 7) for _ in range(3))
+        for residual in (None,) if activation is None else (None, z):
+            results = []
+            for other in (device, contextlib.nullcontext):
+                module = make(kind, activation, affine, torch.float32, slope).train(training)
+                with taking(path):
+                    results.append(all_of(module, x, residual, dy, other))
+            assert all(map(equal, *results)), (affine, training, slope, residual is None)
+
+
+def test_an_operator_under_another_default_device():
+    """Catches a result that was not wanted and is made there."""
+    arrays = [None] * 4
+    with torch.device("meta"):
+        found = _operators._batch_norm(
+            torch.empty(3, 4, 5, 7, device="cpu"), None, *arrays, True, 0.0, 1e-5, 0, 0.0, False
+        )
+    assert all(one.is_cpu for one in found)
+
+
+def test_an_import_under_another_default_device():
+    """Catches what import makes on that device: then no tensor of the CPU was a plain one."""
+    code = """
+import torch
+with torch.device("meta"):
+    import bn2d.torch
+from bn2d.torch import _calls
+assert _calls.are_plain(torch.ones(1)) and not _calls.are_plain(torch.ones(1, device="meta"))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@BOTH
+def test_only_memory_has_an_address(path):
+    """Catches an address of nothing: of a tensor of another device, which a hook gives backward, and
+    of a weight whose memory is freed, with which the library computed as if there was no weight."""
+    for one in (torch.ones(4, device="meta"), torch.ones(0, device="meta")):
+        with pytest.raises(bn2d.DeviceError):
+            _calls.address_of(one)
+    assert _calls.address_of(torch.ones(0)) == 0
+    x = torch.randn(3, 4, 5, 7, requires_grad=True)
+    for dtype in (torch.float32, torch.float64):  # weight; what forward saved
+        hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda one: one,
+            lambda one, dtype=dtype: (
+                one.to("meta") if one.dtype is dtype and one.dim() == 1 else one
+            ),
+        )
+        with taking(path):
+            with hooks:
+                y = make("batch", "relu", True, torch.float32)(x)
+            with pytest.raises(bn2d.DeviceError):
+                y.sum().backward()
+    for name in ("weight", "running_mean", "num_batches_tracked"):
+        module = make("batch", None, True, torch.float32)
+        getattr(module, name).untyped_storage().resize_(0)
+        with taking(path), pytest.raises(bn2d.DeviceError):
+            module(x)
 
 
 # ------------------------------------------------------------------------------------------ autograd

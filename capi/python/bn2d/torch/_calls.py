@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import _api
-from ..errors import DtypeError, ShapeError
+from ..errors import DeviceError, DtypeError, ShapeError
 
 NONE = _api.CONSTANTS["BN2D_ACT_NONE"]
 RELU = _api.CONSTANTS["BN2D_ACT_RELU"]
@@ -41,7 +41,8 @@ _keys_of = torch._C._dispatch_keys
 # All that a dense tensor of the CPU has, in inference mode or not. By its keys: wrappers,
 # transforms, lazy negation, other devices and formats, and what torch adds next year, are each a
 # key more.
-_OTHER_KEYS = ~_keys_of(torch.empty(0)).raw_repr()
+_CPU = torch.device("cpu")  # said wherever something is made: torch's default may be another
+_OTHER_KEYS = ~_keys_of(torch.empty(0, device=_CPU)).raw_repr()
 
 
 def are_plain(*tensors: Optional[Tensor]) -> bool:
@@ -131,13 +132,35 @@ def laid_out(tensor: Tensor, like: Tensor) -> Tensor:
     return tensor
 
 
+def new_array(length: int, dtype: torch.dtype) -> Tensor:
+    """A tensor of one dimension that the library may write to, whatever torch's default device is.
+
+    All that is not like another tensor is made here. Its elements are not set.
+    """
+    return _empty(length, dtype=dtype, device=_CPU)
+
+
+def address_of(tensor: Tensor) -> int:
+    """Where the elements of a tensor are; 0 where it has none. The library gets no other addresses.
+
+    Raises:
+        DeviceError: They are not in the CPU's memory, or nowhere (`untyped_storage().resize_(0)`).
+    """
+    address = tensor.data_ptr()
+    if not tensor.is_cpu or (not address and tensor.numel()):
+        raise DeviceError(
+            "a %s of %s has no elements in memory" % (type(tensor).__name__, tensor.device)
+        )
+    return address
+
+
 # Of an empty batch the statistics have no elements, and torch gives them no address.
 _nothing = ctypes.c_double()
 _NO_ELEMENTS = ctypes.addressof(_nothing)
 
 
-def _address_of(saved: Tensor) -> int:
-    return saved.data_ptr() or _NO_ELEMENTS
+def _address_of_saved(saved: Tensor) -> int:
+    return address_of(saved) or _NO_ELEMENTS
 
 
 class _Nowhere:
@@ -379,21 +402,21 @@ def forward(
         call = calls.pop()
     except IndexError:
         call = _Forward(layout, x, z, y)
-    call.x.data = x.data_ptr()
-    call.y.data = y.data_ptr()
+    call.x.data = address_of(x)
+    call.y.data = address_of(y)
     if z is not None:
-        call.z.data = z.data_ptr()  # type: ignore[union-attr]
-    call.weight.value = None if weight is None else weight.data_ptr()
-    call.bias.value = None if bias is None else bias.data_ptr()
-    call.running_mean.value = None if running_mean is None else running_mean.data_ptr()
-    call.running_var.value = None if running_var is None else running_var.data_ptr()
+        call.z.data = address_of(z)  # type: ignore[union-attr]
+    call.weight.value = None if weight is None else address_of(weight)
+    call.bias.value = None if bias is None else address_of(bias)
+    call.running_mean.value = None if running_mean is None else address_of(running_mean)
+    call.running_var.value = None if running_var is None else address_of(running_var)
     call.batch_stats.value = batch_stats
     call.factor.value = factor
     call.eps.value = eps
     moves = layout.groups != 0 and running_mean is not None
     if save or moves:
-        saved: Optional[Tensor] = _empty(layout.saved, dtype=_float64)
-        address = _address_of(saved)  # type: ignore[arg-type]
+        saved: Optional[Tensor] = new_array(layout.saved, _float64)
+        address = _address_of_saved(saved)  # type: ignore[arg-type]
         size = layout.statistics
         call.mean.value = address
         call.invstd.value = address + size
@@ -478,21 +501,21 @@ def backward(
     except (KeyError, IndexError):
         layout.backwards.setdefault(key, [])
         call = _Backward(layout, x, dy, y, z, dx, dz, of_argument)
-    call.x.data = x.data_ptr()
-    call.dy.data = dy.data_ptr()
+    call.x.data = address_of(x)
+    call.dy.data = address_of(dy)
     if y is not None:
-        call.y.data = y.data_ptr()  # type: ignore[union-attr]
+        call.y.data = address_of(y)  # type: ignore[union-attr]
     if of_argument:
-        call.bias.value = None if bias is None else bias.data_ptr()
+        call.bias.value = None if bias is None else address_of(bias)
         if z is not None:
-            call.z.data = z.data_ptr()  # type: ignore[union-attr]
+            call.z.data = address_of(z)  # type: ignore[union-attr]
     if dx is not None:
-        call.dx.data = dx.data_ptr()  # type: ignore[union-attr]
+        call.dx.data = address_of(dx)  # type: ignore[union-attr]
     if dz is not None:
-        call.dz.data = dz.data_ptr()  # type: ignore[union-attr]
-    call.weight.value = None if weight is None else weight.data_ptr()
+        call.dz.data = address_of(dz)  # type: ignore[union-attr]
+    call.weight.value = None if weight is None else address_of(weight)
     call.batch_stats.value = batch_stats
-    address = _address_of(saved)
+    address = _address_of_saved(saved)
     size = layout.statistics
     call.mean.value = address
     call.invstd.value = address + size
@@ -500,16 +523,12 @@ def backward(
     dweight = dbias = None
     if want_weight:
         dweight = _empty_like(weight)  # type: ignore[arg-type]
-        call.dweight.value = dweight.data_ptr()
+        call.dweight.value = address_of(dweight)
     else:
         call.dweight.value = None
     if want_bias:
-        dbias = (
-            _empty(layout.arrays, dtype=layout.parameters)
-            if weight is None
-            else _empty_like(weight)
-        )
-        call.dbias.value = dbias.data_ptr()
+        dbias = new_array(x.size(1), layout.parameters) if weight is None else _empty_like(weight)
+        call.dbias.value = address_of(dbias)
     else:
         call.dbias.value = None
     status = call.function(*call.arguments)
@@ -562,8 +581,8 @@ def double_backward(
     held = {name: one.contiguous() for name, one in arrays.items() if one is not None}
     views = {name: _view(tensor) for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
-        views[name].data = tensor.data_ptr()
-    address, size = _address_of(saved), layout.statistics
+        views[name].data = address_of(tensor)
+    address, size = _address_of_saved(saved), layout.statistics
     call = _prepared(
         layout,
         operation,
@@ -572,7 +591,7 @@ def double_backward(
         saved_invstd=address + size,
         batch_stats=batch_stats,
         **views,
-        **{name: one.data_ptr() for name, one in held.items()},
+        **{name: address_of(one) for name, one in held.items()},
     )
     status = call.function(*call.arguments)
     if status:

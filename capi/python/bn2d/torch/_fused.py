@@ -56,9 +56,10 @@ class BatchNormAct2d(_WithActivation, BatchNorm2d):
         activation: relu, leaky_relu, relu6, hardswish, silu, gelu (of erf) or sigmoid.
         negative_slope: Of leaky_relu; None: 0.01.
 
-    The state is that of a BatchNorm2d. With relu and leaky_relu the output is kept for backward,
-    with the others the inputs, and no output: what changes them in place before makes backward
-    raise an error.
+    The state is that of a BatchNorm2d. Kept for backward are x and weight, as ever, and what tells
+    the activation: with relu and leaky_relu the output, and the bias where there is no residual;
+    with the others z and the bias, and no output. What changes one of them in place before makes
+    backward raise an error. (torch keeps no bias.)
 
     Raises:
         ValueError: Another activation, or a slope of one that has none.
@@ -86,8 +87,9 @@ class BNReLU(BatchNorm2d):
     Args:
         negative_slope: Not 0: leaky_relu of that slope.
 
-    The state is that of a BatchNorm2d. As with torch's ReLU, the output is kept for backward: what
-    changes it in place before makes backward raise an error. (torch's LeakyReLU keeps its input.)
+    The state is that of a BatchNorm2d. As with torch's ReLU, the output is kept for backward, and
+    without a residual the bias, too: what changes one of them in place before makes backward raise
+    an error. (torch's LeakyReLU keeps its input, and its norms no bias.)
     """
 
     negative_slope: float = 0.0

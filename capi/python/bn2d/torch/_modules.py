@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 from . import _extension
 from ._activations import activate
 from ._autograd import batch_norm
-from ._calls import are_plain, fits, forward, layout_of
+from ._calls import address_of, are_plain, fits, forward, layout_of
 from ._operators import batch_norm as batch_norm_operator
 
 _is_compiling = torch.compiler.is_compiling
@@ -154,7 +154,8 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
     Shape: (N, C, H, W) in and out, of any layout; torch computes (C, H, W). dtypes as in
     :class:`BatchNorm2d`. y is contiguous, as torch's. An empty batch leaves the running statistics
-    alone; torch raises an error or makes them NaN.
+    alone; torch raises an error or makes them NaN. The weight is kept for backward: what changes it
+    in place before makes backward raise an error. torch keeps a copy.
 
     Raises:
         What torch raises: of statistics of 1 value (H*W = 1), another number of channels. The
@@ -312,7 +313,7 @@ def _moved(
             and type(counter) is Tensor
             and counter.numel() == 1
         ):
-            _int64_at(counter.data_ptr()).value += 1
+            _int64_at(address_of(counter)).value += 1
             changed.append(counter)
         else:
             counter.add_(1)

@@ -79,12 +79,12 @@ bool has_plain_modes() {
   return within(c10::impl::tls_local_dispatch_key_set().included_, kPlainModes);
 }
 
-// A dense tensor of the CPU without wrapper, lazy negation or tangent. By its keys: what torch adds
-// to a tensor next year is a key more, too.
+// A dense tensor of the CPU without wrapper, lazy negation or tangent, whose memory has not been
+// freed. By its keys: what torch adds to a tensor next year is a key more, too.
 bool is_plain(const Tensor &tensor) {
   const c10::DispatchKeySet keys = tensor.key_set();
   return within(keys, kPlainKeys) && keys.has(c10::DispatchKey::CPU) &&
-         !tensor._fw_grad(0).defined();
+         !tensor._fw_grad(0).defined() && (tensor.const_data_ptr() || tensor.numel() == 0);
 }
 
 // bn2d_dtype of a dtype, or 0.

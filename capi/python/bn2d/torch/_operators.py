@@ -85,11 +85,9 @@ def _batch_norm(
     )
     y, saved = _calls.forward(layout, x, z, *arrays, batch_stats, factor, eps, save)
     moved = arrays[2:] if batch_stats else (None, None)
-    return y, _saved(saved if save else None), _result(moved[0], x), _result(moved[1], x)
-
-
-def _saved(saved: Optional[Tensor]) -> Tensor:
-    return torch.empty(0, dtype=torch.float64) if saved is None else saved
+    if saved is None or not save:  # an instance norm that moves its statistics always has one
+        saved = _calls.new_array(0, torch.float64)
+    return y, saved, _result(moved[0], x), _result(moved[1], x)
 
 
 def _batch_norm_fake(

@@ -22,7 +22,7 @@ from .._module import BatchNorm2d as Worker
 from .._statistics import Statistics
 from ..errors import StateError
 from ._autograd import not_differentiable
-from ._calls import DTYPES, _view, format_of, laid_out
+from ._calls import DTYPES, _view, address_of, format_of, laid_out, new_array
 from ._fused import BatchNormAct2d, BNReLU
 from ._modules import BatchNorm2d, _dtype, _increment_version, with_arguments_of
 
@@ -94,7 +94,7 @@ def _address(worker: Worker, name: str) -> int:
 
 def _copy(worker: Worker, name: str, tensor: Tensor, back: bool = False) -> None:
     """The elements of a tensor of the module's dtype into the worker, or back."""
-    addresses = [_address(worker, name), tensor.data_ptr()]
+    addresses = [_address(worker, name), address_of(tensor)]
     if back:
         addresses.reverse()
     ctypes.memmove(*addresses, tensor.numel() * tensor.element_size())
@@ -138,7 +138,7 @@ def _gather(
     group: Any, values: Optional[Tensor], fault: Optional[Exception], length: int
 ) -> list[Tensor]:
     """The doubles of all ranks in their order; raises on all of them where one has a fault."""
-    own = torch.zeros(1 + length, dtype=torch.float64)
+    own = new_array(1 + length, torch.float64).zero_()
     if values is None:
         own[0] = 1
     else:
@@ -159,7 +159,7 @@ def _call(name: str, worker: Worker, tensors: dict[str, Optional[Tensor]], **nam
     for parameter, tensor in tensors.items():
         if tensor is not None:
             views[parameter] = _view(tensor)
-            views[parameter].data = tensor.data_ptr()
+            views[parameter].data = address_of(tensor)
     call = _api.Call(name, module=worker._address, **views, **named)
     status = call.function(*call.arguments)
     if status:
@@ -196,7 +196,7 @@ class _SyncBatchNorm(torch.autograd.Function):
             worker = _worker(module, x)
             _call("bn2d_forward_with_statistics", worker, {"x": x, "y": y})  # only checks
             view = _view(x)
-            view.data = x.data_ptr()
+            view.data = address_of(x)
             _api.call("bn2d_statistics_accumulate", own._address, ctypes.addressof(view))
             exported = torch.from_numpy(own.exported())
         except Exception as error:  # whatever it is, the others wait for this rank
@@ -245,26 +245,26 @@ class _SyncBatchNorm(torch.autograd.Function):
     def _gradients(ctx: Any, x: Tensor, dy: Tensor) -> tuple[Optional[Tensor], ...]:
         worker, has_weight, has_bias = ctx.parameters
         length = 2 * worker.num_features
-        sums = torch.zeros(length, dtype=torch.float64)
+        sums = new_array(length, torch.float64).zero_()
         fault: Optional[Exception] = None
         dy = laid_out(dy, x)
         named = {"length": length}
         try:
             named["record"] = _SyncBatchNorm._record(ctx, x).address
             worker.zero_grad()
-            _call("bn2d_backward_sums", worker, {"dy": dy}, sums=sums.data_ptr(), **named)
+            _call("bn2d_backward_sums", worker, {"dy": dy}, sums=address_of(sums), **named)
         except Exception as error:  # whatever it is, the others wait for this rank
             fault = error
         gradients = []
         for name, exists in (("weight.grad", has_weight), ("bias.grad", has_bias)):
             tensor = None
             if exists:
-                tensor = torch.empty(worker.num_features, dtype=ctx.dtype)
+                tensor = new_array(worker.num_features, ctx.dtype)
                 _copy(worker, name, tensor, back=True)
             gradients.append(tensor)
         dx = None
         if ctx.needs_input_grad[0]:
-            total = torch.zeros(length, dtype=torch.float64)
+            total = new_array(length, torch.float64).zero_()
             for of_rank in _gather(ctx.group, None if fault else sums, fault, length):
                 total += of_rank
             dx = torch.empty_like(x, memory_format=format_of(x))
@@ -272,7 +272,7 @@ class _SyncBatchNorm(torch.autograd.Function):
                 "bn2d_backward_with_sums",
                 worker,
                 {"dy": dy, "dx": dx},
-                sums=total.data_ptr(),
+                sums=address_of(total),
                 **named,
             )
         elif fault is not None:

@@ -64,9 +64,10 @@ def command(output: str) -> list[str]:
 
 def try_out(forward: Callable[..., Any]) -> None:
     """One step by a new extension, against torch, so that none that is broken gets into use."""
-    module = torch.nn.BatchNorm2d(3)
+    with torch.device("cpu"):  # the default may be another
+        module = torch.nn.BatchNorm2d(3)
+        x, dy = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randn(2, 3, 4, 4)
     module._mode = lambda *_: (None, None, True, 0.0, None, 0)  # type: ignore[assignment]
-    x, dy = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randn(2, 3, 4, 4)
     y = forward(module, x, None, module.weight, module.bias, None, None, 0, 0.0)
     if y is None:
         raise BuildError("what was compiled takes no call")
