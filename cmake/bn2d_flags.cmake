@@ -16,10 +16,22 @@ endif()
 
 add_library(bn2d_flags INTERFACE)
 target_compile_options(bn2d_flags INTERFACE
-  -Wall -Wextra $<$<BOOL:${BN2D_WERROR}>:-Werror>
-  # An explicit MulAdd decides where a product and a sum are fused: the same bits from every compiler. Never fast-math.
+  # The warnings of a host are no errors here, whatever it has chosen.
+  -Wall -Wextra $<IF:$<BOOL:${BN2D_WERROR}>,-Werror,-Wno-error>
+  # Never fast-math, which a host may have chosen: it takes the checks of NaN away. These come first: they set the two
+  # below back to their defaults.
+  -fno-fast-math
+  # What a host may have chosen part by part. (Not for clang: -fno-fast-math is all of it there, and the second would
+  # ask for exact floating-point exceptions.)
+  $<$<CXX_COMPILER_ID:GNU>:-fno-finite-math-only>
+  $<$<CXX_COMPILER_ID:GNU>:-fno-unsafe-math-optimizations>
+  # With -Ofast clang takes it that denormals are flushed.
+  $<$<CXX_COMPILER_ID:Clang>:-fdenormal-fp-math=ieee>
+  # An explicit MulAdd decides where a product and a sum are fused: the same bits from every compiler.
   -ffp-contract=off
   -fno-math-errno
+  # Errors are exceptions inside, and status codes outside: a host may do without.
+  -fexceptions
   # A call of one exported function by another is ours, whatever a host preloads.
   -fno-semantic-interposition)
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

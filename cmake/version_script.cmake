@@ -1,4 +1,5 @@
-# Exported symbols, by name, from a list of functions; and how our shared libraries are linked.
+# Exported symbols, by name, from a list of functions; how our shared libraries are linked; and what a static library
+# keeps for itself.
 
 # bn2d_exports(TARGET LIST NODE PACKAGE GETTER): TARGET exports the functions of the file LIST, under the versions
 # NODE_<since>, and GETTER. PACKAGE is the Debian package with the library.
@@ -45,9 +46,23 @@ function(bn2d_exports target list node package getter)
     -Wl,--gc-sections
     -Wl,--as-needed # of Highway only the headers are used
     # A oneTBB worker may still be running our code when a plugin host calls dlclose.
-    -Wl,-z,nodelete)
+    -Wl,-z,nodelete
+    # A host's -ffast-math or -Ofast would link crtfastmath.o, which changes MXCSR of whoever loads the library.
+    -fno-fast-math -fno-unsafe-math-optimizations)
+  string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
+  if("${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${type}} ${CMAKE_SHARED_LINKER_FLAGS}" MATCHES "-Ofast")
+    target_link_options(${target} PRIVATE -O3) # only another -O ends what -Ofast means to the linker
+  endif()
   if(NOT BN2D_SANITIZE)
     target_link_options(${target} PRIVATE -Wl,-z,defs)
   endif()
   set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS ${map})
+endfunction()
+
+# bn2d_hides(TARGET NAME): what links the static library TARGET, which its users call bn2d::NAME, exports nothing of it.
+# Else two plugins with a copy each, or one and a host with libbn2d.so, would call into each other's.
+function(bn2d_hides target name)
+  if(UNIX AND NOT APPLE) # ELF
+    target_link_options(${target} INTERFACE LINKER:--exclude-libs,$<TARGET_FILE_NAME:bn2d::${name}>)
+  endif()
 endfunction()

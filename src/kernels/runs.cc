@@ -138,13 +138,13 @@ class RunAdder {
   // lanes: 8, or 1 where each column is a channel of its own. next: from a run to the one that
   // follows.
   RunAdder(const SumsJob &job, const Runs &runs, const Offsets &next, In in, int lanes, float *kept,
-           void (*add)(const PartsOfRun &run))
+           void (*add_run)(const PartsOfRun &run))
       : runs_(runs),
         next_run_(next),
         in_(in),
         all_lanes_(lanes),
         elements_of_part_(elements_of_part(job.g.data == nullptr)),
-        add_(add),
+        add_(add_run),
         run_{job, runs.next_lane, kept} {
     run_.lanes_at_once = lanes;
     while (run_.lanes_at_once > 1 && kKeptChannels / run_.lanes_at_once < job.channels)

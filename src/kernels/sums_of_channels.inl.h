@@ -33,12 +33,12 @@ inline constexpr int kTogether =
 // A part of one lane: where it is, and where its sums go. Channel 0 is that of the job.
 template <SumsOf kOf, In kIn>
 struct LaneOfPart {
-  HWY_INLINE LaneOfPart(const PartsOfRun &run, int number, const Cursor &from, int lane)
+  HWY_INLINE LaneOfPart(const PartsOfRun &run, int number, const Cursor &start, int its_lane)
       : job(run.job),
         part(run.parts[number]),
         elements(run.elements + number * kElements),
-        from(from),
-        lane(lane),
+        from(start),
+        lane(its_lane),
         fetches(run.fetches),
         kept_step(run.kept_channels),
         term_step(accumulators_of(kIn == In::pairs) * run.job.accumulator_stride),

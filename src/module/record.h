@@ -27,13 +27,13 @@ struct Record {
 
   SavedStatistics saved() const {
     double *base = const_cast<double *>(statistics.data());
-    const int64_t count = sets.count(x.size);
+    const int64_t all = sets.count(x.size);
     return {base,
-            base + count,
-            base + 2 * count,
-            base + 3 * count,
+            base + all,
+            base + 2 * all,
+            base + 3 * all,
             side.empty() ? nullptr : const_cast<double *>(side.data()),
-            fused.is_pointwise() ? base + 3 * count + x.size.c : nullptr};
+            fused.is_pointwise() ? base + 3 * all + x.size.c : nullptr};
   }
 };
 

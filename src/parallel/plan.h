@@ -227,7 +227,8 @@ Tiles make_tiles(const Work &work, int workers);
 
 // The share of worker `w` when `units` are dealt to `workers` in contiguous ranges.
 inline int64_t share_begin(int64_t units, int workers, int64_t w) {
-  return static_cast<int64_t>(static_cast<__int128>(units) * w / workers);
+  __extension__ typedef __int128 Wide;  // no overflow; ISO C++ does not know it
+  return static_cast<int64_t>(static_cast<Wide>(units) * w / workers);
 }
 
 }  // namespace bn2d

@@ -12,7 +12,8 @@
 namespace bn2d {
 namespace {
 
-using Wide = __int128;  // distances of pointers times strides never overflow in here
+// Distances of pointers times strides never overflow in here.
+__extension__ typedef __int128 Wide;
 
 // By insertion: eleven elements at most.
 template <class T, class F>

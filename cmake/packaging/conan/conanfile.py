@@ -76,3 +76,6 @@ class Bn2d(ConanFile):
             self.cpp_info.requires.append("openblas::openblas")
         if not self.options.shared:
             self.cpp_info.system_libs = ["stdc++", "m", "pthread", "dl"]
+            # A plugin exports nothing of its copy.
+            archives = ":".join(f"lib{name}.a" for name in self.cpp_info.libs)
+            self.cpp_info.sharedlinkflags = [f"-Wl,--exclude-libs,{archives}"]
