@@ -39,7 +39,7 @@ void copy(const View &from, const View &to, const char *name) {
   if (overlaps_itself(to))
     fail(Status::layout, "the elements of %s share memory with stride %" PRId64, name, to.stride.c);
   if (share_memory(from, to))
-    fail(Status::overlap, "%s shares memory with the tensor: from %p to %p", name,
+    fail(Status::overlap, "%s shares memory with the tensor: they are at %p and %p", name,
          static_cast<void *>(from.data), static_cast<void *>(to.data));
   for (int64_t c = 0; c < from.size.c; ++c) {
     const std::byte *source = from.at(0, c, 0, 0);

@@ -83,15 +83,17 @@
  * one that starts oneTBB 2023.1 up to 20. Where oneTBB fails, for lack of memory or threads, the
  * call is done by its calling thread, and so is every later one of the process that would use
  * oneTBB. Where there is not even address space to start it, only that one call is, and a later
- * call starts oneTBB. While one thread makes the first call that is large enough for several
+ * call starts oneTBB. (Where the heap has not a byte left while oneTBB loads its parts, dlopen() of
+ * glibc 2.36 crashes.) While one thread makes the first call that is large enough for several
  * threads, the calls of other threads run on those threads.
  *
  * **fork().** A child may use everything that the parent had, whatever other threads were doing at
  * the moment of the fork: no function waits for a thread that the child does not have, and a module
  * that another thread was using is free. It may be in the middle of that call's changes: its
  * running statistics or gradients may be half updated. Where a call had used a thread pool before
- * the fork, calls of the child are done by their calling thread. Not allowed: to fork in a signal
- * handler that has interrupted one of our functions.
+ * the fork, calls of the child are done by their calling thread, or by a pool of the host's that is
+ * set after the fork (bn2d_set_host_thread_pool()). Not allowed: to fork in a signal handler that
+ * has interrupted one of our functions.
  *
  * **Cancellation.** No function is a cancellation point: pthread_cancel() takes effect after the
  * call. This holds for the default type, PTHREAD_CANCEL_DEFERRED; with PTHREAD_CANCEL_ASYNCHRONOUS
@@ -106,19 +108,22 @@
  *
  * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a
  * square, a sum or weight/std leaves the range of the type. What an activation or a residual is
- * applied to, weight*xhat + bias, has to be within the range itself. For |slope| > 1 the unit of
- * y's error bound grows with |slope|. A pointwise activation of a given argument is within 6 ulp of
- * its own value (relu6, clamp: exact), except below v = -88 (double: -709; gelu: -13 and -37),
- * where it is 0; an ulp of y is then that of the largest argument or result of the channel. Float
- * and half data are summed in float for 16 elements at a time, then in double: a mean is within 1
- * ulp or 2^-24 standard deviations, or twice that where elements repeat, as in expanded tensors; a
- * variance is within 4 ulp, dweight and dbias within 2^-23 of the sum of the magnitudes of their
- * terms. Sets of statistics of several channels (group norm): dweight within 2^-23 of the sum of
- * |g|*max(|xhat|, 1), as the mean is that of the set. A channel whose numbers come near the ends of
- * the range is computed by other means. Which channels that are depends on the outputs that are
- * wanted, too: where dweight is not, the last bit of such a channel's dx may be another one. A call
- * leaves the floating-point exception flags as they were, and traps nothing: neither on its own
- * thread nor on its workers.
+ * applied to, weight*xhat + bias, has to be within the range itself, and so has the gradient there,
+ * dy times the slope of the activation. For |slope| > 1 the unit of y's error bound grows with
+ * |slope|. A pointwise activation of a given argument is within 6 ulp of its own value (relu6,
+ * clamp: exact), except below v = -88 (double: -709; gelu: -13 and -37), where it is 0 or loses
+ * digits on its way to it; an ulp of y is then that of the largest argument or result of the
+ * channel. Float and half data are summed in float for 16 elements at a time, then in double: a
+ * mean is within 1 ulp or 2^-24 standard deviations, or twice that where elements repeat, as in
+ * expanded tensors; a variance is within 4 ulp, dweight and dbias within 2^-23 of the sum of the
+ * magnitudes of their terms. Sets of statistics of several channels (group norm): dweight within
+ * 2^-23 of the sum of |g|*max(|xhat|, 1), as the mean is that of the set. A channel whose numbers
+ * come near the ends of the range is computed by other means. Which channels that are depends on
+ * the outputs that are wanted, too: where dweight is not, the last bit of such a channel's dx may
+ * be another one. In group norm of planes of up to 16 elements this holds for all channels: the
+ * last bits of gradients may be others where dx is not wanted, or dz is. A call leaves the
+ * floating-point exception flags as they were, and traps nothing: neither on its own thread nor on
+ * its workers.
  *
  * **Names and numbers.** Nothing needs a macro: enums travel as int32_t, extents as int64_t,
  * hyper-parameters as double, truth as int32_t 0 or 1; every constant is also reached by name with
@@ -238,7 +243,8 @@ enum bn2d_device {
  * record borrows x and z (bn2d_forward_act()), and their stateless backward is
  * bn2d_batch_norm_backward_act() or bn2d_group_norm_backward_act(), their stateless double backward
  * bn2d_batch_norm_double_backward_act() or bn2d_group_norm_double_backward_act(). A NaN stays one.
- * In the far tails y and the gradient are their limits: silu of -infinity is -0.
+ * In the far tails y and the gradient are their limits: silu of -infinity is -0. Where v is at a
+ * kink but for its rounding, backward may take the other side than y shows.
  */
 enum bn2d_activation {
   BN2D_ACT_NONE = 0,       /**< identity */
@@ -280,7 +286,7 @@ enum bn2d_thread_pool {
 enum bn2d_flag {
   BN2D_FLAG_BIASED_RUNNING_VAR = 1, /**< running_var from the biased variance (ONNX convention). */
   BN2D_FLAG_PROTECT_RUNNING_STATS =
-      2 /**< A channel with non-finite batch statistics leaves its running ones alone. */
+      2 /**< As bn2d_options_set_protect_running_stats(). */
 };
 
 /**
@@ -483,8 +489,10 @@ BN2D_API int32_t bn2d_options_set_dtype(bn2d_options *options, int32_t dtype);
  */
 BN2D_API int32_t bn2d_options_set_biased_running_var(bn2d_options *options, int32_t biased);
 /**
- * 1: a channel whose batch statistics are not finite leaves its running statistics alone. @return
- * BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: one per object. Since 1.0.
+ * 1: a channel keeps its running statistics where new ones would not be finite in the module's
+ * dtype: one NaN in a batch does not stay. What is NaN already stays, until
+ * bn2d_module_reset_running_stats(). @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: one per
+ * object. Since 1.0.
  */
 BN2D_API int32_t bn2d_options_set_protect_running_stats(bn2d_options *options, int32_t protect);
 /**
@@ -1337,9 +1345,9 @@ BN2D_API int32_t bn2d_statistics_export(const bn2d_statistics *statistics, doubl
  * @param statistics What they are added to.
  * @param[in] values `length` doubles from bn2d_statistics_export().
  * @param length 1 + 4*C.
- * @return BN2D_OK, BN2D_ERROR_SHAPE (length), BN2D_ERROR_INVALID_ARGUMENT (the count is not a
- *   whole number from 0 to 2^53, or a square is negative), BN2D_ERROR_LAYOUT (not aligned),
- *   BN2D_ERROR_OVERFLOW (more than 2^53 values). Threads: one per object. Since 1.3.
+ * @return BN2D_OK, BN2D_ERROR_SHAPE (length), BN2D_ERROR_INVALID_ARGUMENT (the count is not a whole
+ *   number from 0 to 2^53, or of some values a square is negative), BN2D_ERROR_LAYOUT (not
+ *   aligned), BN2D_ERROR_OVERFLOW (more than 2^53 values). Threads: one per object. Since 1.3.
  */
 BN2D_API int32_t bn2d_statistics_merge_exported(bn2d_statistics *statistics, const double *values,
                                                 int64_t length);
@@ -1458,9 +1466,9 @@ BN2D_API int32_t bn2d_backward_with_sums_flat(bn2d_module *module, const bn2d_re
 /**
  * Sets running_mean and running_var to those of the statistics: "precise batch norm", where they
  * are those of a data set. The variance is unbiased, or biased where the module's option says so.
- * Counter and momentum stay. As in training, statistics that are not finite leave a channel alone
- * where the module's option protects it, and a variance that the module's dtype cannot hold is
- * stored as infinity.
+ * Counter and momentum stay. As in training, a variance that the module's dtype cannot hold is
+ * stored as infinity, unless the module's option protects its running statistics: then a channel
+ * keeps those it has.
  * @param module A module with running statistics.
  * @param statistics Of two values or more; of one, where the variance is biased.
  * @return BN2D_OK, BN2D_ERROR_STATE (no running statistics; an instance norm, whose own are

@@ -12,7 +12,8 @@ namespace bn2d {
 namespace {
 
 constexpr size_t kAlignment = 64;
-// A worker has 126 to 154 KiB: calls of a hundred threads find their block again.
+// A worker has 126 to 154 KiB, so calls of a hundred threads find their block again. One that packs
+// what it sums (ops/blockwise_staged.cc) has up to 128 more for each tensor: fifty threads do.
 constexpr size_t kLargestKept = size_t{16} << 20;
 constexpr size_t kSmallest = size_t{32} << 10;
 constexpr size_t kLargePage = size_t{2} << 20;
@@ -88,7 +89,7 @@ Scratch::Scratch(size_t bytes) {
   const auto fail_memory = [&] {
     fail(Status::out_of_memory, "out of memory: the call needs %zu bytes to work in", bytes);
   };
-  if (bytes > SIZE_MAX - 2 * kAlignment) fail_memory();
+  if (bytes > SIZE_MAX - kLargePage - kAlignment) fail_memory();
   const size_t wanted = bytes + sizeof(Header);
   Header *header = wanted <= kLargestKept ? take(place_) : nullptr;
   if (header != nullptr && header->bytes < wanted) {

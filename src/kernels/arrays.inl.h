@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #include "kernels/elements.inl.h"
@@ -34,6 +35,14 @@ BN2D_KERNEL void LoadArray(const void *elements, int64_t count, void *arithmetic
   }
 }
 
+// What BF16BitsFromFloat expects of a NaN. Here they may come from a float32 parameter or a saved
+// statistic, and have any payload: of 0x7FFFFFFF the rounding would make -0.
+template <class T, class DF>
+HWY_INLINE Vec<DF> WithoutPayload(DF d, Vec<DF> v) {
+  if constexpr (!std::is_same_v<T, bf16>) return v;
+  return IfThenElse(IsNaN(v), Set(d, std::numeric_limits<TFromD<DF>>::quiet_NaN()), v);
+}
+
 template <class T>
 BN2D_KERNEL void StoreArray(const void *arithmetic, int64_t count, void *elements, bool streaming) {
   using A = Arithmetic<T>;
@@ -44,11 +53,12 @@ BN2D_KERNEL void StoreArray(const void *arithmetic, int64_t count, void *element
   streaming = kStreams && streaming;
   int64_t i = 0;
   const auto store_ones = [&](int64_t end) HWY_ATTR {
-    for (; i < end; ++i) StoreElements(one, LoadU(one, from + i), to + i, false);
+    for (; i < end; ++i)
+      StoreElements(one, WithoutPayload<T>(one, LoadU(one, from + i)), to + i, false);
   };
   if (streaming) store_ones(std::min(count, BeforeLine(to)));
   for (constexpr int64_t kSize = MaxLanes(d); i + kSize <= count; i += kSize)
-    StoreElements(d, LoadU(d, from + i), to + i, streaming);
+    StoreElements(d, WithoutPayload<T>(d, LoadU(d, from + i)), to + i, streaming);
   store_ones(count);
 }
 

@@ -78,7 +78,7 @@ BN2D_CONVERSION Vec<RebindToUnsigned<DF>> BF16BitsFromFloat(DF df, Vec<DF> v) {
   (void)df;
   const auto bits = BitCast(du, v);
   // A NaN stays one: the low bits are 0 in those that arithmetic makes, that were read from bf16,
-  // and that coefficients hold (see Canonical), so that nothing carries.
+  // and that coefficients hold (see Canonical, WithoutPayload), so that nothing carries.
   const auto rounded = Add(bits, Set(du, 0x7FFFu));
 #if HWY_TARGET == HWY_AVX3
   // The other sum replaces it under a mask, without a shift: eval of bfloat16 in the caches takes

@@ -154,19 +154,20 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   // The coefficients of an extreme channel, number i of its group, and its sums once more. False:
   // the channel is not extreme after all.
   [[gnu::cold]] bool set_extreme(const Blockwise &blockwise, int64_t channel, int64_t i,
-                                 bool has_sums, const MapCoefficients &coefficients,
+                                 bool is_summed, const MapCoefficients &coefficients,
                                  const Workspace &own, Numbers *numbers) const {
     double *const sum_g = numbers->sum_g + i, *const sum_g_xhat = numbers->sum_g_xhat + i;
     const bool is_of_preactivation =
         preactivation_ != nullptr && preactivation_->is_extreme(channel);
-    if (has_sums && !is_of_preactivation && is_ordinary_map(channel, i, *sum_g, *sum_g_xhat, own) &&
+    if (is_summed && !is_of_preactivation &&
+        is_ordinary_map(channel, i, *sum_g, *sum_g_xhat, own) &&
         (call_.given_sums && !is_wide() ? has_safe_factors(channel)
                                         : is_ordinary(blockwise, channel, own)))
       return false;
     if (is_wide()) {
-      set_unbounded(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat);
+      set_unbounded(blockwise, channel, is_summed, coefficients, own, numbers, sum_g, sum_g_xhat);
     } else {
-      set_doubles(blockwise, channel, has_sums, coefficients, own, numbers, sum_g, sum_g_xhat);
+      set_doubles(blockwise, channel, is_summed, coefficients, own, numbers, sum_g, sum_g_xhat);
     }
     set_side_of_extreme(channel, coefficients.extreme, coefficients.stride,
                         kernels::coefficient::b_side_sign);
@@ -174,13 +175,13 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   }
 
   // As doubles, whose range has room for those of float data.
-  void set_doubles(const Blockwise &blockwise, int64_t channel, bool has_sums,
+  void set_doubles(const Blockwise &blockwise, int64_t channel, bool is_summed,
                    const MapCoefficients &coefficients, const Workspace &own, Numbers *numbers,
                    double *sum_g, double *sum_g_xhat) const {
-    if (has_sums && has_wide_sets()) sum_set_in_double(blockwise, channel, own, numbers);
+    if (is_summed && has_wide_sets()) sum_set_in_double(blockwise, channel, own, numbers);
     if (call_.given_sums) {
       given({channel, 1}, own.extreme);
-    } else if (has_sums) {
+    } else if (is_summed) {
       sum_extreme(blockwise, channel, own);
       if (call_.sums) save_products(channel, *own.extreme, 0);
     }
@@ -188,11 +189,11 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
                  invstd = invstd_of(channel), weight = weight_of(channel);
     // Statistics of doubles from outside may have a variance beyond double. All xhat are 0 then,
     // whatever the products are.
-    if (has_sums && invstd == 0) own.extreme->hi[kMaxGroup] = own.extreme->lo[kMaxGroup] = 0;
+    if (is_summed && invstd == 0) own.extreme->hi[kMaxGroup] = own.extreme->lo[kMaxGroup] = 0;
     channel_.gradients({1,
                         {&mean, &mean_lo, &invstd, &weight},
-                        has_sums ? own.extreme : nullptr,
-                        has_sums && has_wide_sets() ? own.of_sets : nullptr,
+                        is_summed ? own.extreme : nullptr,
+                        is_summed && has_wide_sets() ? own.of_sets : nullptr,
                         count_,
                         coefficients.of_extreme(0),
                         sum_g,
@@ -229,7 +230,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   }
 
   // Of double data, as numbers of unbounded exponent.
-  void set_unbounded(const Blockwise &blockwise, int64_t channel, bool has_sums,
+  void set_unbounded(const Blockwise &blockwise, int64_t channel, bool is_summed,
                      const MapCoefficients &coefficients, const Workspace &own, Numbers *numbers,
                      double *sum_g, double *sum_g_xhat) const {
     using namespace kernels::coefficient;
@@ -254,7 +255,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       numbers->extreme_set = set;
       numbers->extreme_mean = mean_of_set(blockwise, channel, own);
       unbounded::Sum g, products;
-      for (int64_t c = first; has_sums && has_wide_sets() && c < first + sets_.channels; ++c) {
+      for (int64_t c = first; is_summed && has_wide_sets() && c < first + sets_.channels; ++c) {
         const unbounded::Gradients sums = sums_of(c);
         g.add(sums.g.total() * weight(c));
         products.add(sums.products.total() * weight(c));
@@ -262,7 +263,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       numbers->extreme_g = g.total();
       numbers->extreme_products = products.total();
     }
-    if (has_sums) {
+    if (is_summed) {
       const unbounded::Gradients sums = sums_of(channel);
       unbounded::Number g = sums.g.total(), products = sums.products.total();
       if (call_.sums) call_.sums[call_.dy.size.c + channel] = products.to_double();
@@ -276,7 +277,12 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       extreme::set_coefficient(coefficients, b_x_factor,
                                -(products * invstd * invstd * invstd / count_));
     }
-    extreme::set_coefficient(coefficients, b_scale, invstd * weight(channel));
+    // One value alone: dx is 0, however its two terms are rounded. NaN stays.
+    const bool is_alone = is_summed && count_ == 1;
+    if (is_alone) extreme::set_coefficient(coefficients, b_shift, 0);
+    extreme::set_coefficient(
+        coefficients, b_scale,
+        is_alone ? unbounded::Number(0 * weight_of(channel)) : invstd * weight(channel));
   }
 
   // Whether the mean of x is near the smallest doubles, which do not hold all of it.

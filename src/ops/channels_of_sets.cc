@@ -27,12 +27,19 @@ void KeptOfSets::sum(const Group &g, double *sums) const {
     kernels::active().channel.add(g.channels, sums, low, data() + batch * channels_ + g.channel,
                                   nullptr);
   for (int64_t i = 0; i < g.channels; ++i)
-    sums[i] = std::isfinite(sums[i]) ? sums[i] + low[i] : sum_of_large(g.channel + i);
+    sums[i] = std::isfinite(sums[i]) ? sums[i] + low[i] : sum_of_large(g.channel + i, 1);
 }
 
-// The sum of a channel that passes beyond double on its way, or does not end in it:
-// {1.5e308, 1.5e308, -1.6e308} gives 1.4e308.
-double KeptOfSets::sum_of_large(int64_t c) const {
+double KeptOfSets::average(int64_t c) const {
+  const auto count = static_cast<double>(batches_);
+  double total;
+  sum({c, 1}, &total);
+  return std::isfinite(total) ? total / count : sum_of_large(c, count);
+}
+
+// The sum of a channel that passes beyond double on its way, or does not end in it, over a divisor:
+// {1.5e308, 1.5e308, -1.6e308} gives 1.4e308 over 1.
+double KeptOfSets::sum_of_large(int64_t c, double divisor) const {
   constexpr double kScale = 0x1p-64;  // there are fewer sets
   double sum = 0, low = 0;
   for (int64_t batch = 0; batch < batches_; ++batch) {
@@ -40,7 +47,7 @@ double KeptOfSets::sum_of_large(int64_t c) const {
     low += s.error;
     sum = s.sum;
   }
-  return (std::isfinite(sum) ? sum + low : sum) / kScale;
+  return (std::isfinite(sum) ? sum + low : sum) / divisor / kScale;
 }
 
 }  // namespace bn2d

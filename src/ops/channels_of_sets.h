@@ -70,9 +70,10 @@ class KeptOfSets {
   // The sums of the channels of a group, of kMaxGroup at most. Sample after sample, as they are in
   // memory, and so in vectors.
   void sum(const Group &g, double *sums) const;
+  [[gnu::cold]] double average(int64_t c) const;  // over the sets
 
  private:
-  [[gnu::cold]] double sum_of_large(int64_t c) const;
+  [[gnu::cold]] double sum_of_large(int64_t c, double divisor) const;
   double *data() const { return static_cast<double *>(scratch_.data()); }
   int64_t channels_, batches_;
   Scratch scratch_;

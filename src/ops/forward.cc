@@ -132,7 +132,7 @@ class Forward {
   }
 
   // Where there are several sets of samples: the running statistics, when all are done.
-  [[gnu::noinline]] void add_sets() const {
+  [[gnu::noinline, gnu::cold]] void add_sets() const {
     const int64_t batches = sets_.batches();
     if (!kept_mean_.exists()) return;
     for (int64_t c = 0; c < sets_.size.c; ++c) {
@@ -140,10 +140,8 @@ class Forward {
         double mean = kept_mean_.at(batch, c),
                var = kept_var_.exists() ? kept_var_.at(batch, c) : 0;
         if (call_.averages_sets) {
-          kept_mean_.sum({c, 1}, &mean);
-          mean /= static_cast<double>(batches);
-          if (kept_var_.exists()) kept_var_.sum({c, 1}, &var);
-          var /= static_cast<double>(batches);
+          mean = kept_mean_.average(c);
+          if (kept_var_.exists()) var = kept_var_.average(c);
         }
         const double factor = call_.cumulative_from < 0
                                   ? call_.averaging_factor

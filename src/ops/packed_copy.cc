@@ -28,7 +28,7 @@ void repeat(const T *from, int64_t count, T *to) {
   std::fill_n(to, count, *from);
 }
 
-// `rows` rows of `count` positions: channels, samples, or rows of a plane. Where `stride` is not 1,
+// `rows` rows of `count` positions: channels, samples, or rows of planes. Where `stride` is not 1,
 // element i of all rows follow one another in memory.
 struct Part {
   std::byte *memory;

@@ -9,8 +9,8 @@ struct Ready {
   const void *object = nullptr;
   void (*call)(const void *) = nullptr;
   const Ready *before = nullptr;
-  // As often as one likes: it reads its tensors anew. (What prepares it has not looked at their
-  // elements.)
+  // As often as one likes, where tensors are contiguous and no doubles: it reads them anew. Of
+  // others, what prepares it has copied elements, or taken means.
   void run() const { call(object); }
   void run_all() const {
     if (before != nullptr) before->run_all();

@@ -293,9 +293,7 @@ class BackwardBySets : public InRounds {
 
 bool backward_by_sets(const BackwardCall &call) {
   if (!has_planes_up_to(kMostPlaneByElements, call.dy, call.sets) || call.dy.dtype == DType::f64 ||
-      !call.batch_statistics || !call.dx.exists() || call.dz.exists() ||
-      call.fused.activation != Activation::none || call.sums != nullptr ||
-      call.given_sums != nullptr)
+      !call.dx.exists() || call.dz.exists() || call.fused.activation != Activation::none)
     return false;
   const double least = least_weight(call.saved.weight, call.dy.size.c);
   if (std::isnan(least)) return false;

@@ -148,7 +148,8 @@ void note_failure(const Pool &pool) noexcept {
 }
 
 // The fork after which this process first asked a pool for anything, plus one; 0: it has not. The
-// workers and locks of a pool that was asked before a fork are of no use after it.
+// workers and locks of a pool that was asked before a fork are of no use after it. A host that has
+// set one since then knows what it does.
 std::atomic<uint64_t> g_asked_since{0};
 
 bool may_ask(const Pool &pool) noexcept {
@@ -156,7 +157,7 @@ bool may_ask(const Pool &pool) noexcept {
   uint64_t since = g_asked_since.load(std::memory_order_relaxed);
   if (since == 0 && g_asked_since.compare_exchange_strong(since, now, std::memory_order_relaxed))
     since = now;
-  return since == now && (!is_tbb(pool) || start_engine_once());
+  return (since == now || pool.set_since == now) && (!is_tbb(pool) || start_engine_once());
 }
 
 void run_workers(const Pool &pool, int workers, WorkerFunction work, void *context) {

@@ -4,6 +4,7 @@
 #include <cinttypes>
 
 #include "base/error.h"
+#include "base/fork.h"
 
 namespace bn2d {
 namespace {
@@ -21,7 +22,7 @@ struct HostPool {
 std::atomic<HostPool *> g_host_pools{nullptr};
 
 bool same(const Pool &a, const Pool &b) {
-  return a.run == b.run && a.user == b.user && a.threads == b.threads;
+  return a.run == b.run && a.user == b.user && a.threads == b.threads && a.set_since == b.set_since;
 }
 
 }  // namespace
@@ -46,7 +47,7 @@ const Pool *pool_of(PoolKind kind) {
 const Pool *host_pool(RunWorkers run, void *user, int32_t threads) {
   if (threads < 1)
     fail(Status::invalid_argument, "threads is %" PRId32 ", must be 1 or more", threads);
-  const Pool wanted = {PoolKind::host, run, user, threads};
+  const Pool wanted = {PoolKind::host, run, user, threads, uint64_t{fork_generation()} + 1};
   for (HostPool *known = g_host_pools.load(std::memory_order_acquire); known != nullptr;
        known = known->next)
     if (same(known->pool, wanted)) return &known->pool;

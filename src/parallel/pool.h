@@ -20,7 +20,8 @@ struct Pool {
   PoolKind kind = PoolKind::tbb;
   RunWorkers run = nullptr;  // of a host's pool
   void *user = nullptr;
-  int32_t threads = 0;  // of a host's pool: the most that run at once
+  int32_t threads = 0;     // of a host's pool: the most that run at once
+  uint64_t set_since = 0;  // of a host's pool: the fork after which it was set, plus one
 };
 
 // The pool of a kind; `process` gives the default, oneTBB. (A module without a pool of its own has

@@ -244,7 +244,10 @@ void check_text(const char *what, const std::string &text) {
   } catch (const Json::exception &) {
     fail(Status::invalid_argument, "the %s %s is not UTF-8", what, quoted(text).c_str());
   }
-  if (text == kMetadata)
+}
+void check_name(const char *what, const std::string &name) {
+  check_text(what, name);
+  if (name == kMetadata)
     fail(Status::invalid_argument, "the %s '%s' is taken by the format", what, kMetadata);
 }
 

@@ -45,5 +45,7 @@ std::string print_header(const Header &header);
 // Error invalid_argument where a text cannot stand in a header: UTF-8 is all that JSON has. `what`
 // is "name" or the like.
 void check_text(const char *what, const std::string &text);
+// The same where it names something: one name is taken by the format.
+void check_name(const char *what, const std::string &name);
 
 }  // namespace bn2d::state

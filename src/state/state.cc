@@ -48,7 +48,7 @@ void State::set(std::vector<NewTensor> tensors) {
   const int64_t before = size();
   try {
     for (NewTensor &tensor : tensors) {
-      check_text("name", tensor.name);
+      check_name("name", tensor.name);
       Item item;
       item.entry.end = checked_nbytes(tensor.name, *tensor.type, tensor.shape, Status::overflow);
       item.entry.name = std::move(tensor.name);
@@ -89,7 +89,7 @@ void State::drop_from(int64_t index) noexcept {
 }
 
 void State::set_metadata(const std::string &key, const std::string &value) {
-  check_text("key", key);
+  check_name("key", key);
   check_text("value", value);
   const auto found = std::find_if(metadata_.begin(), metadata_.end(),
                                   [&](const auto &pair) { return pair.first == key; });

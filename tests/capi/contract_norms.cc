@@ -284,6 +284,23 @@ TEST_CASE("norms contract: a group norm has neither running statistics nor modes
   CHECK(floats(module, "weight", 4) == std::vector<float>(4, 1.0f));
 }
 
+TEST_CASE("norms contract: an average over samples whose sum is beyond double", "[norms]") {
+  // Catches a sum that overflows before it is divided: the average was infinite.
+  const Options options = bare_options();
+  REQUIRE(bn2d_options_set_track_running_stats(options.get(), 1) == BN2D_OK);
+  REQUIRE(bn2d_options_set_dtype(options.get(), BN2D_F64) == BN2D_OK);
+  REQUIRE(bn2d_options_set_momentum(options.get(), 1) == BN2D_OK);
+  const Module module = instance_norm(1, options.get());
+  for (const double large : {1.5e308, -1.5e308}) {
+    const std::vector<double> x(8, large);
+    std::vector<double> y(8);
+    REQUIRE(bn2d_forward_f64(module.get(), x.data(), 2, 2, 2, y.data(), nullptr) == BN2D_OK);
+    CHECK(*data_of<double>(module, "running_mean") == large);
+    CHECK(*data_of<double>(module, "running_var") == 0);
+    CHECK(y == std::vector<double>(8, 0.0));
+  }
+}
+
 TEST_CASE("norms contract: running statistics of an instance norm", "[norms]") {
   // Catches the variance of the pool in place of the average, a counter that counts, and buffers
   // that move without momentum. In PyTorch: F.instance_norm with use_input_stats, whose averages

@@ -154,4 +154,32 @@ TEST_CASE("fork: while another thread is in a large call", "[fork][threads]") {
   busy.join();
   CHECK(outcome == 0);
 }
+
+TEST_CASE("fork: a pool that the host sets in the child is used there", "[fork][threads]") {
+  // Catches a pool of the host's that is taken for one of before the fork, and one of before the
+  // fork that is asked after it.
+  const int64_t n = 8, c = 16, side = 64;
+  std::vector<float> x(static_cast<size_t>(n * c * side * side), 1.5f), y(x.size());
+  static std::atomic<int> asked{0};
+  const bn2d_run_workers serial = [](void *, int32_t workers, bn2d_work work, void *context) {
+    ++asked;
+    for (int32_t w = 0; w < workers; ++w) work(context, w);
+  };
+  const auto times_asked = [&](bn2d_module *module) {
+    asked = 0;
+    return bn2d_forward_f32(module, x.data(), n, side, side, y.data(), nullptr) == BN2D_OK
+               ? asked.load()
+               : -1;
+  };
+  const Module module = make_module(c);
+  REQUIRE(bn2d_set_host_thread_pool(serial, nullptr, 2) == BN2D_OK);
+  CHECK(times_asked(module.get()) > 0);
+  CHECK(in_child([&] {
+          if (times_asked(module.get()) != 0) return 1;
+          if (bn2d_set_host_thread_pool(serial, nullptr, 2) != BN2D_OK) return 2;
+          if (times_asked(module.get()) <= 0) return 3;
+          return in_child([&] { return times_asked(module.get()) == 0 ? 0 : 4; });
+        }) == 0);
+  CHECK(bn2d_set_thread_pool(BN2D_POOL_DEFAULT) == BN2D_OK);
+}
 #endif

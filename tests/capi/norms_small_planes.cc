@@ -229,26 +229,81 @@ TEST_CASE("norms of small planes: what is not finite stays in its set", "[norms]
       }
 }
 
-// Catches: a weight of NaN that changes the sets of other channels.
+// Catches: a weight of NaN that changes the sets of other channels, and a NaN whose payload carries
+// into the sign when it is rounded to bfloat16: y was -0.
 TEST_CASE("norms of small planes: a weight of NaN stays in its set", "[norms]") {
-  NormCase c = case_of({3, 8, 2, 3}, BN2D_NORM_GROUP, 4);
-  Inputs in = random_inputs(c, 7);
-  in.weight[5] *= 1e-3;
-  const Outputs clean = run(c, in);
-  for (const double value :
-       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
-    in.weight[3] = value;  // group 1
-    const Outputs got = run(c, in);
-    for (size_t i = 0; i < in.x.size(); ++i) {
-      const bool is_of_set = i / 6 % 8 / 2 == 1;
-      if (is_of_set) {
-        CHECK_FALSE(std::isfinite(got.at("dx").values()[i]));
-      } else {
-        CHECK(got.at("dx").bits[i] == clean.at("dx").bits[i]);
-        CHECK(got.at("y").bits[i] == clean.at("y").bits[i]);
+  const double all_ones = -std::nan("0xFFFFFFFFFFFFF");
+  for (const int32_t dtype : {BN2D_F32, BN2D_F16, BN2D_BF16}) {
+    NormCase c = case_of({3, 8, 2, 3}, BN2D_NORM_GROUP, 4);
+    c.data = dtype;
+    c.module = BN2D_F32;
+    Inputs in = random_inputs(c, 7);
+    in.weight[5] *= 1e-3;
+    const Outputs clean = run(c, in);
+    for (const double value : {std::numeric_limits<double>::quiet_NaN(), all_ones, -all_ones,
+                               std::numeric_limits<double>::infinity()}) {
+      in.weight[3] = value;  // group 1
+      const Outputs got = run(c, in);
+      for (size_t i = 0; i < in.x.size(); ++i) {
+        const bool is_of_set = i / 6 % 8 / 2 == 1;
+        if (is_of_set) {
+          CHECK_FALSE(std::isfinite(got.at("dx").values()[i]));
+        } else {
+          CHECK(got.at("dx").bits[i] == clean.at("dx").bits[i]);
+        }
+        if (i / 6 % 8 == 3) {
+          CHECK_FALSE(std::isfinite(got.at("y").values()[i]));
+        } else {
+          CHECK(got.at("y").bits[i] == clean.at("y").bits[i]);
+        }
       }
     }
   }
+}
+
+// Catches: two terms that cancel rounded apart where a set is near the ends of the range: dx was up
+// to 1e286.
+TEST_CASE("norms of small planes: one value alone has no gradient", "[norms][range]") {
+  int64_t wrong = 0;
+  for (const double eps : {1e-5, 1e-300})
+    for (const double size : {1e-200, 1.0, 1e200, 1e299})
+      for (uint64_t seed = 0; seed < 50; ++seed) {
+        NormCase c = case_of({3, 2, 1, 1}, BN2D_NORM_GROUP, 2);
+        c.data = c.module = BN2D_F64;
+        c.eps = eps;
+        Inputs in = random_inputs(c, seed + 1);
+        for (double &dy : in.dy) dy *= size;
+        const Outputs got = run(c, in);
+        for (const double dx : got.at("dx").values()) wrong += dx != 0;
+        if (seed != 0) continue;
+        in.weight[1] = std::numeric_limits<double>::quiet_NaN();
+        const Outputs with_nan = run(c, in);
+        for (size_t i = 0; i < in.x.size(); ++i)
+          CHECK(std::isnan(with_nan.at("dx").values()[i]) == (i % 2 == 1));
+      }
+  CHECK(wrong == 0);
+}
+
+// Catches: the mean of doubles taken once more by a stateless backward in another order than by its
+// forward. Where it lies between two doubles the two differed, and dx missed half an ulp of it.
+TEST_CASE("norms of small planes: a stateless backward finds the mean of its forward", "[norms]") {
+  int64_t wrong = 0;
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    NormCase c = case_of({2, 4, 1, 3 + static_cast<int64_t>(seed % 5)}, BN2D_NORM_GROUP,
+                         1 + static_cast<int64_t>(seed % 2));
+    c.data = c.module = BN2D_F64;
+    c.eps = 0;
+    c.x = seed % 3 == 0 ? Layout::nhwc : Layout::nchw;
+    Inputs in = random_inputs(c, seed + 1);
+    Random random(seed);
+    for (double &x : in.x) x = 1 + std::ldexp(static_cast<double>(random.below(4)), -52);
+    const Outputs with_module = run(c, in);
+    c.stateless = true;
+    const Outputs without = run(c, in);
+    for (size_t i = 0; i < in.x.size(); ++i)
+      wrong += with_module.at("dx").bits[i] != without.at("dx").bits[i];
+  }
+  CHECK(wrong == 0);
 }
 
 // Catches: products of a weight and a gradient, or values of xhat, beyond the range of the type on

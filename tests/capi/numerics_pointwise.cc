@@ -285,6 +285,33 @@ TEST_CASE("pointwise: stateless backward has the bits of a module's",
   }
 }
 
+// Catches: a NaN of a float32 parameter whose payload carries into the sign when its argument is
+// kept in bfloat16: dx was -0.
+TEST_CASE("pointwise: a bias of NaN makes gradients of NaN", "[numerics][pointwise][hostile]") {
+  for (const Activation &activation : pointwise) {
+    if (activation.kind < Activation::hardswish) continue;  // a gradient passes there
+    for (const Mode mode : {Mode::train, Mode::eval})
+      for (const double nan : {not_a_number, -std::nan("0xFFFFFFFFFFFFF")}) {
+        Case c;
+        c.e = {3, 8, 5, 7};
+        c.data = BN2D_BF16;
+        c.module = BN2D_F32;
+        c.mode = mode;
+        c.affine = Affine::full;
+        c.activation = activation;
+        c.stateless = true;
+        Inputs in = random_inputs(c, 11);
+        in.bias[3] = nan;
+        const Outputs got = run(c, in);
+        INFO(describe(c));
+        int64_t wrong = 0;
+        for (size_t i = 0; i < in.x.size(); ++i)
+          wrong += std::isnan(got.at("dx").values()[i]) != (i / 35 % 8 == 3);
+        CHECK(wrong == 0);
+      }
+  }
+}
+
 // Catches: a channel whose numbers leave the range of float computed in float; an argument made of
 // other coefficients than forward's, of a 1/std beyond double, too (2^-1060).
 TEST_CASE("pointwise: channels at the ends of the range", "[numerics][pointwise][hostile]") {

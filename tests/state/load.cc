@@ -328,6 +328,8 @@ TEST_CASE("load: values are set anew, names and metadata kept", "[state]") {
     check_fails(bad, BN2D_ERROR_INVALID_ARGUMENT, nothing, {},
                 [&] { return bn2d_state_set_metadata(state.get(), bad, "x"); });
   }
+  // A value is no name.
+  REQUIRE(bn2d_state_set_metadata(state.get(), "by", "__metadata__") == BN2D_OK);
   const Module module = make_module(2);
   check_fails("prefix", BN2D_ERROR_INVALID_ARGUMENT, nothing, {},
               [&] { return bn2d_state_set_module(state.get(), "\xc3(", module.get()); });
