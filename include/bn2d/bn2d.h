@@ -285,8 +285,7 @@ enum bn2d_thread_pool {
 /** Flags of bn2d_batch_norm_forward(); 0 is the default. Bits may be or-ed. */
 enum bn2d_flag {
   BN2D_FLAG_BIASED_RUNNING_VAR = 1, /**< running_var from the biased variance (ONNX convention). */
-  BN2D_FLAG_PROTECT_RUNNING_STATS =
-      2 /**< As bn2d_options_set_protect_running_stats(). */
+  BN2D_FLAG_PROTECT_RUNNING_STATS = 2 /**< As bn2d_options_set_protect_running_stats(). */
 };
 
 /**
