@@ -70,8 +70,8 @@ def convert(model: Module, fuse: bool = False) -> Module:
             of ``nn.Sequential`` with its ``forward`` count, too. Use it only where the Sequential
             is called as a whole: do not index, iterate or edit it afterwards. Functions that look
             for "BatchNorm" in the name of a class, to initialise it, miss a BNReLU: call them
-            before. The output after ``nn.LeakyReLU`` may not be changed in place before backward (``y += x``), as after
-            ``nn.ReLU``: it is kept.
+            before. The output after ``nn.LeakyReLU`` may not be changed in place before backward
+            (``y += x``), as after ``nn.ReLU``: it is kept.
 
     Returns:
         The model.
