@@ -25,7 +25,7 @@ target_compile_options(bn2d_flags INTERFACE
   # ask for exact floating-point exceptions.)
   $<$<CXX_COMPILER_ID:GNU>:-fno-finite-math-only>
   $<$<CXX_COMPILER_ID:GNU>:-fno-unsafe-math-optimizations>
-  # With -Ofast clang takes it that denormals are flushed.
+  # With -Ofast clang assumes that denormals are flushed.
   $<$<CXX_COMPILER_ID:Clang>:-fdenormal-fp-math=ieee>
   # An explicit MulAdd decides where a product and a sum are fused: the same bits from every compiler.
   -ffp-contract=off

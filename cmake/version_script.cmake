@@ -47,12 +47,9 @@ function(bn2d_exports target list node package getter)
     -Wl,--as-needed # of Highway only the headers are used
     # A oneTBB worker may still be running our code when a plugin host calls dlclose.
     -Wl,-z,nodelete
-    # A host's -ffast-math or -Ofast would link crtfastmath.o, which changes MXCSR of whoever loads the library.
-    -fno-fast-math -fno-unsafe-math-optimizations)
-  string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
-  if("${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${type}} ${CMAKE_SHARED_LINKER_FLAGS}" MATCHES "-Ofast")
-    target_link_options(${target} PRIVATE -O3) # only another -O ends what -Ofast means to the linker
-  endif()
+    # A host's -ffast-math or -Ofast would link crtfastmath.o, which changes MXCSR of whoever loads the library. Only
+    # another -O ends what -Ofast means to the linker.
+    -fno-fast-math -fno-unsafe-math-optimizations -O2)
   if(NOT BN2D_SANITIZE)
     target_link_options(${target} PRIVATE -Wl,-z,defs)
   endif()

@@ -1,10 +1,6 @@
 // The one error path: everything that a caller can get wrong leaves the core as an Error with a
 // status and one line of text.
 #pragma once
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
-#error "bn2d needs its checks of NaN: compile it without -ffast-math"
-#endif
-
 #include <cstdint>
 #include <exception>
 

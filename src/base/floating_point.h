@@ -19,6 +19,10 @@
 #include <cfenv>
 #endif
 
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "bn2d needs its checks of NaN: compile it without -ffast-math"
+#endif
+
 namespace bn2d {
 
 #if defined(__SSE__)

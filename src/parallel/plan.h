@@ -26,6 +26,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "base/int128.h"
 #include "tensor/view.h"
 
 namespace bn2d {
@@ -227,8 +228,7 @@ Tiles make_tiles(const Work &work, int workers);
 
 // The share of worker `w` when `units` are dealt to `workers` in contiguous ranges.
 inline int64_t share_begin(int64_t units, int workers, int64_t w) {
-  __extension__ typedef __int128 Wide;  // no overflow; ISO C++ does not know it
-  return static_cast<int64_t>(static_cast<Wide>(units) * w / workers);
+  return static_cast<int64_t>(static_cast<Int128>(units) * w / workers);
 }
 
 }  // namespace bn2d

@@ -9,11 +9,12 @@
 #include <numeric>
 #include <utility>
 
+#include "base/int128.h"
+
 namespace bn2d {
 namespace {
 
-// Distances of pointers times strides never overflow in here.
-__extension__ typedef __int128 Wide;
+using Wide = Int128;  // distances of pointers times strides never overflow in here
 
 // By insertion: eleven elements at most.
 template <class T, class F>

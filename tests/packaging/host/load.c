@@ -17,6 +17,7 @@ static unsigned mode(void) {
 
 int main(int argc, char **argv) {
   const unsigned before = mode();
+  if ((before & 1) == 0) return fputs("the program flushes subnormals by itself\n", stderr), 1;
   if (argc != 2 || dlopen(argv[1], RTLD_NOW) == NULL) return fprintf(stderr, "%s\n", dlerror()), 1;
   if (mode() == before) return 0;
   return fprintf(stderr, "the floating-point mode was %#x, is %#x\n", before, mode()), 1;
