@@ -64,6 +64,13 @@ Runs::Runs(const SumsJob &job, int64_t bytes, bool needs_whole)
     turns_ahead = kRunsAhead / runs_of_turn;
     runs_ahead = kRunsAhead % runs_of_turn;
     if (turns_ahead == 0) runs_nearer = kRunsAhead - kBytesAhead / run_bytes;
+    // Ahead knows where the next channel begins, and not the one after it. Of one sample it would
+    // fetch memory beyond the next channel: training of (32,256,28,28) in 32 groups takes 0.92 to
+    // 0.96 of the time.
+    if (turns_ahead >= turns) {
+      turns_ahead = turns;
+      runs_ahead = 0;
+    }
     const Offsets to_first = times(channel, 1 - job.channels);
     to_next_band = combined(to_first, 1, next_band, 1);
     to_next_block = combined(combined(to_first, 1, next_band, 1 - job.bands), 1,
@@ -96,7 +103,7 @@ void Ahead::start(const Planes &planes, int64_t channel, const Cursor &start) {
                       : is_last_band   ? runs.to_next_block
                                        : runs.to_next_band);
   then_ = turn_ < end_ ? start.plus(times(runs.next_turn, runs.turns_ahead))
-                       : after_.plus(times(runs.next_turn, std::min(turn_ - end_, runs.turns - 1)));
+                       : after_.plus(times(runs.next_turn, turn_ - end_));
 }
 
 void sum_over_planes(const SumsJob &job, int64_t element_bytes, void (*add)(const Planes &planes)) {
