@@ -12,8 +12,8 @@ namespace bn2d {
 namespace {
 
 constexpr size_t kAlignment = 64;
-// A worker has 126 to 154 KiB, so calls of a hundred threads find their block again. One that packs
-// what it sums (ops/blockwise_staged.cc) has up to 128 more for each tensor: fifty threads do.
+// A worker has 126 to 265 KiB, so calls of sixty threads find their block again. One that packs
+// what it sums (ops/blockwise_staged.cc) has up to 128 more for each tensor: thirty threads do.
 constexpr size_t kLargestKept = size_t{16} << 20;
 constexpr size_t kSmallest = size_t{32} << 10;
 constexpr size_t kLargePage = size_t{2} << 20;
@@ -29,7 +29,8 @@ struct alignas(64) Place {
   std::atomic<Header *> block{nullptr};
 };
 constexpr unsigned kPlaces = 16;
-constexpr unsigned kTries = 4;
+// More than one call holds at a time: a stateless backward holds five.
+constexpr unsigned kTries = 8;
 Place g_places[kPlaces];  // never destroyed: a thread may still be in a call while the process ends
 
 // Where a thread looks first. Threads differ in the address of their stacks, and asking for that

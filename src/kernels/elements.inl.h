@@ -28,7 +28,7 @@ template <class T>
 using Arithmetic = typename ArithmeticOf<T>::type;
 
 // Whether the target converts f16 in hardware. Where it does not, a conversion is long and stays a
-// function of its own: such CPUs are old, and the library must not grow for them.
+// function of its own: on x86 such CPUs are old, and the library must not grow for them.
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 #define BN2D_HAS_F16 1
 #define BN2D_CONVERSION HWY_INLINE

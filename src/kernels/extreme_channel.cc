@@ -29,7 +29,8 @@ bool is_extreme(const ForwardNumbers &of) {
     const double v = of.var + of.eps;
     return !(v >= R::kLeastVariance && v <= R::kMostVariance);  // NaN, too
   }
-  // Where eps is larger, nothing else is extreme.
+  // Whatever eps is: a deviation this small needs more of the mean than the low part of a float
+  // holds.
   return of.var > 0 && of.var < kLeastVarianceOfFloats;
 }
 
@@ -58,8 +59,12 @@ bool is_extreme(const BackwardNumbers &of) {
       return true;
     // A product of floats may lack 2^-150, all of it or its last bits, and 1/std makes that larger.
     // Where the means are not far above it, and where they are NaN after an overflow, the sums are
-    // taken again.
-    return !(means > of.invstd * R::kLeast);
+    // taken again. But not those of a dead channel, which is not rare: x is the mean everywhere,
+    // and an ordinary eps is its variance.
+    constexpr double kMostOfDeadChannel = 0x1p24;
+    const double least = of.invstd * R::kLeast;
+    const bool has_products = of.g_xhat_mean != 0 || of.invstd > kMostOfDeadChannel;
+    return !(means > least) || (has_products && std::fabs(of.g_xhat_mean) <= least);
   }
 }
 

@@ -135,6 +135,8 @@ HWY_NOINLINE void MapBlocks(const MapJob &job) {
       const int64_t before = BeforeLine(body.out ? body.out : body.out2),
                     begin = row == kHalf && before >= kHalf ? kHalf : 0,
                     stop = end - (end - begin) % kLineOf<T>;
+      // First the half line at the start, then whole lines, then the half line at the end. One
+      // loop, so that MapVector is inlined once.
 #pragma GCC unroll 1
       for (const bool is_start : {true, false}) {
         if (!is_start) MapLines<T, true>(body, begin, stop, both, job.streaming, job.prefetch);
@@ -241,8 +243,9 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
       } else {
         if (streaming)
           begin = std::min(job.channels, BeforeLine((body.out ? body.out : body.out2) + row));
-        // Bodies of many registers take up to a tenth longer where each store asks; that of scale,
-        // which has few (kManyCoefficients), of bfloat16 with AVX2 1.35 times as long.
+        // All bodies but forward have a loop that does not ask, for each store, whether it streams.
+        // Those of many registers take up to a tenth longer where it asks; scale, of bfloat16 with
+        // AVX2, 1.35 times as long.
         if (Body::kCoefficients > 4 && !streaming) {
           end = MapColumns<1, T>(d, body, begin, job.channels, row, 0, c, false, job.prefetch);
         } else {
@@ -250,7 +253,7 @@ HWY_INLINE void MapOverChannels(const MapJob &job) {
         }
       }
       for (int64_t r = 0; r < rows && (begin != 0 || end != job.channels); ++r)
-        for (const bool is_head : {true, false})
+        for (const bool is_head : {true, false})  // one loop, so that MapColumns is inlined once
           MapColumns<1, T>(one, body, is_head ? 0 : end, is_head ? begin : job.channels,
                            row + r * step, 0, c, false, 0);
     }

@@ -164,7 +164,8 @@ class RunAdder {
   void start_band(int64_t first) { first_ = first; }
 
   // is_last: of the band. Nothing is fetched then: what is behind the last band may be nobody's
-  // memory, and looking for that takes long. (The next band is not fetched either.)
+  // memory, and looking for that takes long. (The next band is not fetched either. Planes of whole
+  // runs have no such run: their last one fetches on.)
   void add(const Cursor &from, const Pattern &pattern, bool is_last = false) {
     run_.fetches = run_.job.fetches && !is_last;
     if (&pattern != pattern_) set_pattern(pattern);

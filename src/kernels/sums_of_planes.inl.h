@@ -23,7 +23,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
-// The same by operation: not in double backward, which runs seldom and is kept small.
+// Whether loops over the vectors of the 8 lanes are unrolled (kUnroll, lanes.inl.h). Not in double
+// backward, which runs seldom and is kept small.
 template <SumsOf kOf>
 inline constexpr bool kUnrollLanes = kUnroll &&kOf != SumsOf::double_backward;
 
@@ -31,10 +32,7 @@ inline constexpr bool kUnrollLanes = kUnroll &&kOf != SumsOf::double_backward;
 template <SumsOf kOf, class T, Act kAct>
 HWY_INLINE void FetchRow(const Cursor &ahead, int k) {
   const int64_t bytes = k * kRowElements * static_cast<int64_t>(sizeof(T));
-  if (bytes % 64 != 0) return;
-  Prefetch(ahead.x + bytes);
-  if constexpr (kOf != SumsOf::forward) Prefetch(ahead.g + bytes);
-  if constexpr (kAct == Act::relu || kAct == Act::sloped) Prefetch(ahead.side + bytes);
+  if (bytes % kLineBytes == 0) FetchElement<kOf, kAct>(ahead, {bytes, bytes, bytes, bytes});
 }
 
 // Whether planes that are summed one by one are fetched ahead: those of doubles, whose sums wait

@@ -168,12 +168,9 @@ void BatchNormBase::set_running_stats(const Statistics &statistics) {
   check_count(statistics, options_.biased_running_var ? 1 : 2);
   ForwardCall call;
   call.x.size = {0, num_features_, 1, 1};
-  call.running_mean = running_mean_->array();
-  call.running_var = running_var_->array();
+  set_module(&call);
   call.given = statistics.moments();
   call.averaging_factor = 1;
-  call.biased_running_var = options_.biased_running_var;
-  call.protect_running_stats = options_.protect_running_stats;
   bn2d::forward(call);
 }
 

@@ -42,7 +42,7 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
   const kernels::MapOf map;
   const bool has_sums, has_map;
 
-  // `argument`: of a pointwise activation, else NULL.
+  // `preactivation`: of a pointwise activation, else NULL.
   Backward(const BackwardCall &call, const UnboundedStatistics &exact,
            const Preactivation *preactivation)
       : AdditivePartial(call),
@@ -339,8 +339,9 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
     if (has_tiny_mean(channel)) return false;  // all differences from it are rounded
     if (has_extreme_slope_ || !(weight == 0 || is_within(weight * invstd, R::kLeast, R::kMost)))
       return false;
-    // The slope is not above this times 1/std, which may be kLeastInvstd. And after the division by
-    // the number of elements, gradients must be far above the smallest numbers of double.
+    // x_factor is at most `scaled` times 1/std, which may be kLeastInvstd: a smaller `scaled` could
+    // take it below kLeast. (2^10 to spare.) And after the division by the number of elements,
+    // gradients must be far above the smallest numbers of double.
     constexpr double kLeastScaled = R::kLeast / R::kLeastInvstd * 0x1p10, kLeastSum = 0x1p-600;
     const double scaled = weight * invstd * gradient;
     if (weight != 0 &&

@@ -139,11 +139,12 @@ void Blockwise::accumulate(kernels::SumsOf op, const Group &group, int64_t index
                            const Accumulators &accumulators, void *buffer) const {
   // Gradients of parameters are sums over a channel of all sets.
   const bool is_forward = op == kernels::SumsOf::forward;
-  const int64_t elements = is_forward ? sets_.values() : sets_.size.per_channel();
+  const bool in_double =
+      is_forward ? sets_.values() < kFewElements : sets_.size.per_channel() < kFewOfGradient;
   for_each_part(group, has_bands_of_blocks(op, group) ? 1 : channel_block_, [&](const Group &part) {
     const Accumulators own = accumulators.from(part.channel - group.channel);
     if (is_forward) read_pivots(part, index, series, own);
-    add(op, part, index, series, staged, own, elements < kFewElements, buffer);
+    add(op, part, index, series, staged, own, in_double, buffer);
   });
 }
 

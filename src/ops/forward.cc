@@ -133,22 +133,19 @@ class Forward {
 
   // Where there are several sets of samples: the running statistics, when all are done.
   [[gnu::noinline, gnu::cold]] void add_sets() const {
-    const int64_t batches = sets_.batches();
+    const int64_t moves = call_.averages_sets ? 1 : sets_.batches();
     if (!kept_mean_.exists()) return;
     for (int64_t c = 0; c < sets_.size.c; ++c) {
-      for (int64_t batch = 0; batch < batches; ++batch) {
-        double mean = kept_mean_.at(batch, c),
-               var = kept_var_.exists() ? kept_var_.at(batch, c) : 0;
-        if (call_.averages_sets) {
-          mean = kept_mean_.average(c);
-          if (kept_var_.exists()) var = kept_var_.average(c);
-        }
+      for (int64_t batch = 0; batch < moves; ++batch) {
+        const double mean = call_.averages_sets ? kept_mean_.average(c) : kept_mean_.at(batch, c),
+                     var = !kept_var_.exists()   ? 0
+                           : call_.averages_sets ? kept_var_.average(c)
+                                                 : kept_var_.at(batch, c);
         const double factor = call_.cumulative_from < 0
                                   ? call_.averaging_factor
                                   : 1 / static_cast<double>(call_.cumulative_from + batch + 1);
         double new_mean, new_var;
         move_running({c, 1}, &mean, &var, factor, &new_mean, &new_var);
-        if (call_.averages_sets) break;
       }
     }
   }

@@ -10,7 +10,7 @@
 
 namespace bn2d {
 
-// Some samples of a tensor. The first ones, or the rest.
+// Some samples of a tensor.
 inline View samples_of(const View &view, int64_t first, int64_t count) {
   View some = view;
   if (!view.exists()) return some;

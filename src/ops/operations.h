@@ -1,8 +1,8 @@
 // Forward, backward and double backward on views and plain pointers: the whole mathematics, without
 // a module. The module and the stateless functions of the C ABI are thin users of these.
 //
-// Each operation checks everything first and throws Error with nothing changed; after the checks
-// and the allocation of its scratch it cannot fail. An empty tensor is a success without elements.
+// Call check() first: it throws Error with nothing changed. After that, and after the allocation of
+// its scratch, an operation cannot fail. An empty tensor is a success without elements.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -177,7 +177,7 @@ struct DoubleBackwardCall : GradientCall {
 void check(const DoubleBackwardCall &call);
 void double_backward(DoubleBackwardCall *call);
 
-// Shape, dtype, layout of the tensors of a call, seen from the leading one.
+// Shape and dtype of the tensors of a call, seen from the leading one.
 void check_same_shape(const char *what, const View &view, const char *leading_name,
                       const View &leading);
 void check_same_dtype(const char *what, const View &view, const char *leading_name,

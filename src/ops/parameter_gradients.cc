@@ -13,29 +13,38 @@ void blend_into(const ChannelArray &gradient, const Group &g, double blend, cons
   gradient.store(g.channel, g.channels, blended);
 }
 
+namespace {
+
+// Calls f(group) for all channels.
+template <class F>
+void for_each_group(int64_t channels, const F &f) {
+  for (int64_t c = 0; c < channels; c += kernels::kMaxGroup)
+    f(Group{c, std::min<int64_t>(kernels::kMaxGroup, channels - c)});
+}
+
+}  // namespace
+
 void blend_all_into(const ChannelArray &gradient, int64_t channels, double blend,
                     const double *values) {
-  for (int64_t c = 0; c < channels; c += kernels::kMaxGroup)
-    blend_into(gradient, {c, std::min<int64_t>(kernels::kMaxGroup, channels - c)}, blend,
-               values + c);
+  for_each_group(channels,
+                 [&](const Group &g) { blend_into(gradient, g, blend, values + g.channel); });
 }
 
-void blend_kept_into(const ChannelArray &gradient, const KeptOfSets &kept, int64_t channels,
-                     double blend) {
+[[gnu::cold]] void blend_kept_into(const ChannelArray &gradient, const KeptOfSets &kept,
+                                   int64_t channels, double blend) {
   if (!gradient.exists() || !kept.exists()) return;
   double sums[kernels::kMaxGroup];
-  for (int64_t c = 0; c < channels; c += kernels::kMaxGroup) {
-    const Group g = {c, std::min<int64_t>(kernels::kMaxGroup, channels - c)};
+  for_each_group(channels, [&](const Group &g) {
     kept.sum(g, sums);
     blend_into(gradient, g, blend, sums);
-  }
+  });
 }
 
-void blend_nothing_into(const ChannelArray &gradient, int64_t channels, double blend) {
+[[gnu::cold]] void blend_nothing_into(const ChannelArray &gradient, int64_t channels,
+                                      double blend) {
   if (!gradient.exists()) return;
   const double zeros[kernels::kMaxGroup] = {};
-  for (int64_t c = 0; c < channels; c += kernels::kMaxGroup)
-    blend_into(gradient, {c, std::min<int64_t>(kernels::kMaxGroup, channels - c)}, blend, zeros);
+  for_each_group(channels, [&](const Group &g) { blend_into(gradient, g, blend, zeros); });
 }
 
 }  // namespace bn2d

@@ -86,8 +86,8 @@ unbounded::Number Preactivation::coefficient(int k, int64_t channel) const {
 // ---- boxes
 
 namespace {
-// Of the arithmetic type. Where vectors run along channels, the sums need 128 positions at a time:
-// then g has more.
+// Of the arithmetic type. Sums whose vectors run along channels need 128 positions at a time: x and
+// g have room for these. The argument passes in parts of kBoxBytes (pointwise_sums).
 constexpr int64_t kBoxBytes = 8 * 1024, kSumsBoxBytes = 32 * 1024;
 }  // namespace
 

@@ -48,7 +48,7 @@ namespace bn2d {
 template <class Partial>
 struct Workspace {
   double *accumulators;             // of a group
-  double *of_one;                   // accumulators of one channel, of doubles
+  double *of_one;                   // accumulators of one channel of floats or halves, in double
   void *coefficients;               // of a group that is summed and mapped as a whole
   Partial *total, *part, *extreme;  // extreme: sums of one channel once more; of add_to_sets()
   Partial *of_sets,
@@ -112,17 +112,20 @@ class Schedule {
       plan_ = make_plan(work, machine,
                         std::min(blockwise.max_group(), kernels::max_group(Operation::kSums)));
     workers_ = plan_.workers;
-    if (!operation.has_sums || plan_.split) {
+    const bool maps_apart = !operation.has_sums || plan_.split;
+    if (maps_apart) {
       map_workers_ = useful_workers(work, machine);
       work.size = maps.sets().counted();
       work.order = maps.order();
-      work.maps_blocks = maps.maps_blocks(operation.map, may_stream && streams(work, machine));
+    }
+    streaming_ = may_stream && streams(work, machine);
+    if (maps_apart) {
+      work.maps_blocks = maps.maps_blocks(operation.map, streaming_);
       tiles_ = make_tiles(work, map_workers_);
       workers_ = std::max(workers_, map_workers_);
     }
     in_series_ = operation.has_sums && !plan_.split && plan_.group == 1 &&
                  blockwise.has_series(Operation::kSumsOf);
-    streaming_ = may_stream && streams(work, machine);
     set_offsets();
   }
 
@@ -175,7 +178,7 @@ class Schedule {
                          : 0;
     shared_bytes_ = whole ? 0 : partial_bytes_ + in_lines(coefficient_bytes(size_.c));
     of_one_at_ = in_lines(accumulators * 8);
-    coefficients_at_ = of_one_at_ + in_lines(Accumulators::doubles(Operation::kSums, 1, true) * 8);
+    coefficients_at_ = of_one_at_ + in_lines(Accumulators::doubles(Operation::kSums, 1, false) * 8);
     partials_at_ = coefficients_at_ + (whole ? in_lines(coefficient_bytes(plan_.group)) : 0);
     sums_at_ = partials_at_ + (together_ == 1 ? 3 : 6) * kPartialBytes;
     inexact_at_ = sums_at_ + in_lines(sizeof(kernels::Sums));
@@ -215,7 +218,8 @@ class Schedule {
       const Workspace<Partial> own = workspace(scratch, worker);
       const Accumulators accumulators(own.accumulators, Operation::kSums, accumulated(), wide());
       operation_.set_centers(g, accumulators);
-      if (in_series_) accumulators.repeat(kMaxSeries);  // of forward nothing that is used
+      // Forward has set nothing yet: its pivots and sums ignore what this copies.
+      if (in_series_) accumulators.repeat(kMaxSeries);
       for (int64_t block = 0; block < plan_.blocks;) {
         const Blockwise::Staged staged = blockwise_.stage(g, {block, 1, 1}, own.buffer);
         const Blocks::Series series =

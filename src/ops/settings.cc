@@ -30,7 +30,7 @@ int64_t l2_bytes() {
   return bytes;
 }
 
-// Whether this thread makes its calls one after another: then the workers of oneTBB, which look for
+// Whether this thread makes its calls one after another: then the workers, which in oneTBB look for
 // work for some 60 us before they fall asleep, are still awake. Training of (1,512,7,7) takes
 // 11.8 us on one thread, on two 8.5; and 20 where something else takes 80 us between two calls.
 bool calls_in_a_row() {

@@ -262,9 +262,11 @@ Plan make_plan(const Work &work, const Machine &machine, int64_t max_group) {
   if (whole == 1) return plan_of_channels(work, machine, max_group, true);
   if (whole <= max_group && work.row_channels() % whole == 0) {
     Plan plan = plan_of_channels(of_larger_planes(work, whole), machine, max_group / whole, true);
-    plan.group *= whole;
-    plan.blocks = make_blocks(work.size).count;
-    if (!plan.split) return plan;
+    if (!plan.split) {
+      plan.group *= whole;
+      plan.blocks = make_blocks(work.size).count;
+      return plan;
+    }
   }
   return plan_of_channels(work, machine, max_group, false);
 }

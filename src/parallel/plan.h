@@ -101,10 +101,11 @@ Blocks make_blocks(const Extents &size);
 // takes to wake up one more. Inside a step of PyTorch, whose OpenMP threads spin for a while after
 // each region, two threads are faster than one from twice this on.
 inline constexpr int64_t kEffortWorthAThread = 192 * 1024;
-// Of a call that wakes up threads of oneTBB, which sleep sooner: a first one costs more than the
-// next ones. (Where calls follow one another closely, they are awake: ops/settings.cc.) Measured on
-// 2 CPUs with one and two threads, calls one after another: (8,64,8,8) backward, 590 KB, takes 12
-// us and 20; (32,64,8,8) training, 1.1 MB, 27 and 27; (64,64,8,8), 2.1 MB, 54 and 42.
+// Of a call that wakes up threads of oneTBB, or of a pool of the host, which sleep sooner: a first
+// one costs more than the next ones. (Where calls follow one another closely, they are awake:
+// ops/settings.cc.) Measured on 2 CPUs with one and two threads, calls one after another:
+// (8,64,8,8) backward, 590 KB, takes 12 us and 20; (32,64,8,8) training, 1.1 MB, 27 and 27;
+// (64,64,8,8), 2.1 MB, 54 and 42.
 inline constexpr int64_t kEffortWorthWaking = 1 << 20;
 
 // Tensors of more bytes are not in the caches, for what is fetched and copied. (What streams asks
@@ -118,8 +119,8 @@ struct Machine {
 
   // What the caches hold: the tensors of a call that together are smaller stay there for whoever
   // reads the output. The size of L3 is not to be trusted (a virtual machine reports one that it
-  // shares with strangers), so it is taken as a few times the L2 of the threads at work, and not
-  // more than a few MiB each: where L2 is large, L3 has less for each core. Measured with a reader:
+  // shares with strangers), so it is taken as 16 times the L2 of the threads at work, and not
+  // more than 8 MiB each: where L2 is large, L3 has less for each core. Measured with a reader:
   // bench rows "consumer".
   int64_t cached_bytes() const { return threads * std::min(16 * l2_bytes, int64_t{8} << 20); }
   // The same of a call that goes through its tensors once. A few threads have more of an L3 for
@@ -147,7 +148,7 @@ struct Plan {
 };
 
 enum class MemoryOrder {
-  planes,    // W fastest, then C: NCHW
+  planes,    // W fastest, then H, then C: NCHW
   channels,  // C fastest: NHWC
   mixed,     // C fastest in some tensors, W in others
   samples,   // N fastest: what is summed is packed first, some samples together

@@ -38,7 +38,7 @@ Backward backward_of(int32_t dtype, const Extents &e, const Values &x, const Val
 TEST_CASE("low parts: dx of a dy whose mean is no float", "[numerics][low]") {
   for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::padded_rows})
     for (const Extents &e :
-         {Extents{2, 3, 4, 5}, Extents{4, 17, 8, 8}, Extents{1, 2, 8, 60}}) {  // summed in double
+         {Extents{2, 3, 4, 5}, Extents{4, 17, 4, 7}, Extents{1, 2, 2, 60}}) {  // summed in double
       INFO(name_of(layout) << " plane " << e.plane());
       const double low = 1, high = 1 + 0x1p-23;
       Values dy(static_cast<size_t>(e.size()));
