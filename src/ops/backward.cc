@@ -23,7 +23,7 @@
 #include "ops/merge.h"
 #include "ops/operations.h"
 #include "ops/parameter_gradients.h"
-#include "ops/pointwise.h"
+#include "ops/preactivation.h"
 #include "ops/reordered.h"
 #include "ops/schedule.h"
 #include "ops/sets_as_planes.h"

@@ -10,14 +10,6 @@
 
 namespace bn2d {
 
-// Some samples of a tensor.
-inline View samples_of(const View &view, int64_t first, int64_t count) {
-  View some = view;
-  if (!view.exists()) return some;
-  some.size.n = count;
-  if (view.size.numel() != 0) some.data += first * view.stride.n * dtype_size(view.dtype);
-  return some;
-}
 // Statistics and side behind those of the first samples, which have `batches` sets of samples.
 inline SavedStatistics behind(const SavedStatistics &saved, const SetShape &sets,
                               const Extents &size, int64_t batches, DType dtype) {

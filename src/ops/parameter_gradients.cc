@@ -24,8 +24,8 @@ void for_each_group(int64_t channels, const F &f) {
 
 }  // namespace
 
-void blend_all_into(const ChannelArray &gradient, int64_t channels, double blend,
-                    const double *values) {
+[[gnu::cold]] void blend_all_into(const ChannelArray &gradient, int64_t channels, double blend,
+                                  const double *values) {
   for_each_group(channels,
                  [&](const Group &g) { blend_into(gradient, g, blend, values + g.channel); });
 }

@@ -5,8 +5,8 @@
 #include <cstdint>
 
 #include "ops/channels_of_sets.h"
-#include "ops/last_set.h"
 #include "ops/packed_tensors.h"
+#include "tensor/view.h"
 
 namespace bn2d {
 

@@ -5,7 +5,6 @@
 #include "base/scratch.h"
 #include "ops/calls.h"
 #include "ops/copy_elements.h"
-#include "ops/last_set.h"
 #include "ops/packed_tensors.h"
 #include "ops/rounds.h"
 #include "ops/sets_as_planes.h"

@@ -75,6 +75,15 @@ void check_layout(const char *what, const View &view);
 // not end inside.
 void check_array(const char *what, const void *data, int64_t bytes, int64_t element);
 
+// Some samples of a checked view.
+inline View samples_of(const View &view, int64_t first, int64_t count) {
+  View some = view;
+  if (!view.exists()) return some;
+  some.size.n = count;
+  if (view.size.numel() != 0) some.data += first * view.stride.n * dtype_size(view.dtype);
+  return some;
+}
+
 // From the first byte of a checked view to behind its last one; 0 without elements.
 inline int64_t span_bytes(const View &view) {
   if (view.size.numel() == 0) return 0;

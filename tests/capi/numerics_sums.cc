@@ -1,6 +1,6 @@
 // Sums in float, where float is not enough: what these tests see is that such channels are found,
-// and summed in double. All channels have 512 elements or more; fewer (in backward fewer than 128) are
-// summed in double from the start.
+// and summed in double. All channels have 512 elements or more; fewer (in backward fewer than 128)
+// are summed in double from the start.
 #include <cmath>
 
 #include "support/numerics_case.h"
