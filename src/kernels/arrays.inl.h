@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 #include <type_traits>
 
 #include "kernels/elements.inl.h"
@@ -35,12 +34,12 @@ BN2D_KERNEL void LoadArray(const void *elements, int64_t count, void *arithmetic
   }
 }
 
-// What BF16BitsFromFloat expects of a NaN. Here they may come from a float32 parameter or a saved
-// statistic, and have any payload: of 0x7FFFFFFF the rounding would make -0.
-template <class T, class DF>
-HWY_INLINE Vec<DF> WithoutPayload(DF d, Vec<DF> v) {
-  if constexpr (!std::is_same_v<T, bf16>) return v;
-  return IfThenElse(IsNaN(v), Set(d, std::numeric_limits<TFromD<DF>>::quiet_NaN()), v);
+// What is stored for v. A NaN may come from a float32 parameter or a saved statistic here, and have
+// any payload: see BF16BitsFromFloat.
+template <class T, class D>
+HWY_INLINE Vec<D> ToStore(D d, Vec<D> v) {
+  if constexpr (std::is_same_v<T, bf16>) return WithoutPayload(d, v);
+  return v;
 }
 
 template <class T>
@@ -53,12 +52,11 @@ BN2D_KERNEL void StoreArray(const void *arithmetic, int64_t count, void *element
   streaming = kStreams && streaming;
   int64_t i = 0;
   const auto store_ones = [&](int64_t end) HWY_ATTR {
-    for (; i < end; ++i)
-      StoreElements(one, WithoutPayload<T>(one, LoadU(one, from + i)), to + i, false);
+    for (; i < end; ++i) StoreElements(one, ToStore<T>(one, LoadU(one, from + i)), to + i, false);
   };
   if (streaming) store_ones(std::min(count, BeforeLine(to)));
   for (constexpr int64_t kSize = MaxLanes(d); i + kSize <= count; i += kSize)
-    StoreElements(d, WithoutPayload<T>(d, LoadU(d, from + i)), to + i, streaming);
+    StoreElements(d, ToStore<T>(d, LoadU(d, from + i)), to + i, streaming);
   store_ones(count);
 }
 

@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "kernels/channels.inl.h"
+#include "kernels/elements.inl.h"
 #include "kernels/extreme_channel.h"
 #include "kernels/highway.inl.h"
 #include "kernels/kernels.h"
@@ -21,17 +22,11 @@
 HWY_BEFORE_NAMESPACE();
 namespace bn2d::kernels::HWY_NAMESPACE {
 
-// A coefficient that is NaN, without a payload: see BF16BitsFromFloat.
-template <class D>
-HWY_INLINE Vec<D> Canonical(D d, Vec<D> v) {
-  return IfThenElse(IsNaN(v), Set(d, std::numeric_limits<TFromD<D>>::quiet_NaN()), v);
-}
-
 // A number in two parts of the arithmetic type. Beyond the range of float there is no low part.
 template <class D>
 HWY_INLINE void StoreSplit(D d, Vec<D> hi, Vec<D> lo, float *out_hi, float *out_lo) {
   const Rebind<float, D> df;
-  const auto head = Canonical(df, ToFloat<D>(df, hi));
+  const auto head = WithoutPayload(df, ToFloat<D>(df, hi));
   const auto back = PromoteTo(d, head);
   const auto finite = Eq(Sub(back, back), Zero(d));
   StoreU(head, df, out_hi);
@@ -47,7 +42,7 @@ template <class D>
 HWY_INLINE Vec<D> StoreAs(D d, Vec<D> v, float *out) {
   const Rebind<float, D> df;
   const auto rounded = ToFloat<D>(df, v);
-  StoreU(Canonical(df, rounded), df, out);
+  StoreU(WithoutPayload(df, rounded), df, out);
   return PromoteTo(d, rounded);
 }
 template <class D>

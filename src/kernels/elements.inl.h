@@ -7,6 +7,7 @@
 #define BN2D_KERNELS_ELEMENTS_INL_H
 #endif
 
+#include <limits>
 #include <type_traits>
 
 #include "kernels/highway.inl.h"
@@ -70,6 +71,12 @@ BN2D_CONVERSION Vec<RebindToUnsigned<DF>> F16BitsFromFloat(DF df, Vec<DF> v) {
   return Or(half, sign);
 }
 
+// NaN loses its payload.
+template <class D>
+HWY_INLINE Vec<D> WithoutPayload(D d, Vec<D> v) {
+  return IfThenElse(IsNaN(v), Set(d, std::numeric_limits<TFromD<D>>::quiet_NaN()), v);
+}
+
 // float -> bf16 bits in the upper halves, rounded to nearest even (Highway 1.0.3 truncates). The
 // lower halves are anything.
 template <class DF>
@@ -78,7 +85,8 @@ BN2D_CONVERSION Vec<RebindToUnsigned<DF>> BF16BitsFromFloat(DF df, Vec<DF> v) {
   (void)df;
   const auto bits = BitCast(du, v);
   // A NaN stays one: the low bits are 0 in those that arithmetic makes, that were read from bf16,
-  // and that coefficients hold (see Canonical, WithoutPayload), so that nothing carries.
+  // and that coefficients and arrays hold (WithoutPayload), so that nothing carries. Of 0x7FFFFFFF
+  // the rounding would make -0.
   const auto rounded = Add(bits, Set(du, 0x7FFFu));
 #if HWY_TARGET == HWY_AVX3
   // The other sum replaces it under a mask, without a shift: eval of bfloat16 in the caches takes

@@ -118,7 +118,7 @@ void sum_over_planes(const SumsJob &job, int64_t element_bytes, void (*add)(cons
   // long). But not of two tensors, which are twice as many runs: backward of (32,2048,7,7) takes
   // 0.85 of the time with one turn, of (4096,64,3,3) 0.77. Nor where more samples than L1 has ways
   // are a multiple of 4 KiB apart: training of (128,1024,3,3) takes 0.74.
-  constexpr int64_t kSmallPlaneBytes = 512, kFewChannels = 32, kWays = 8, kSetStride = 4096;
+  constexpr int64_t kFewChannels = 32, kWays = 8, kSetStride = 4096;
   const bool in_order =
       job.length * element_bytes <= kSmallPlaneBytes && job.x.channel == job.length;
   const bool share_set =

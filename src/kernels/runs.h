@@ -120,6 +120,10 @@ class Ahead {
   int64_t turn_ = 0, end_ = 0, run_ = 0;
 };
 
+// Planes of so many bytes or less, one after another in memory, are summed in its order: all
+// channels of a few samples, then of the next ones.
+inline constexpr int64_t kSmallPlaneBytes = 512;
+
 // Calls add for the planes of a block whose vectors run along positions.
 void sum_over_planes(const SumsJob &job, int64_t element_bytes, void (*add)(const Planes &planes));
 

@@ -262,9 +262,9 @@ HWY_INLINE void AddPlanesOneByOne(const Planes &planes) {
   const SumsJob &job = planes.job;
   const int64_t at_once = planes_of_run(job.length),  // of a turn
       samples = std::min(planes.end * at_once, job.samples) - planes.begin * at_once;
-  constexpr int64_t kSmall = 4096, kAhead = 2048, kInOrder = 512;
+  constexpr int64_t kSmall = 4096, kAhead = 2048;
   const int64_t bytes = job.length * static_cast<int64_t>(sizeof(T));
-  const bool fetches = job.fetches && bytes > kInOrder;
+  const bool fetches = job.fetches && bytes > kSmallPlaneBytes;
   ForEachChannel<kOf, T, kAct, kIn>(planes, [&](auto *lanes, int64_t c, Cursor from) BN2D_INLINED {
     const Cursor after = c + 1 < planes.end_channel ? from.plus(planes.runs.next_channel) : from;
     for (int64_t n = 0; n < samples; ++n) {

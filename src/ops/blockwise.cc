@@ -16,6 +16,9 @@ void Accumulators::repeat(int64_t count) const {
 
 static_assert(kLongRowsBytes <= Blockwise::kBufferBytes);
 
+// Blocks begin where runs do, so that sums do not depend on how a plane is cut.
+static_assert(kBlockAlignment == kernels::kRunElements);
+
 Blockwise::Blockwise(const Tensors &tensors, const Sets &sets, DType dtype)
     : tensors_(tensors),
       sets_(sets),
