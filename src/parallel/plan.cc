@@ -294,71 +294,89 @@ int64_t elements_of_tile(const Work &work, int workers) {
   return std::clamp(work.size.numel() / (workers * kTilesOfAWorker), kSmallestTile, kLargestTile);
 }
 
+// channels_last.
+void set_rows_of_channels(const Work &work, int64_t elements, Tiles *tiles) {
+  // So many channels that their coefficients stay in L1. Eval of (1,2048,7,7) takes 0.73 of the
+  // time that it takes by rows of all channels, (32,2048,7,7) 0.88; with half as many, large
+  // tensors would take a quarter more.
+  constexpr int64_t kCoefficientBytes = 4096;  // of each of the coefficients
+  const int64_t most = kCoefficientBytes / std::max<int64_t>(work.element_bytes, 4);
+  tiles->channels =
+      even_part(tiles->size.c, std::min(elements, most), kLineBytes / work.element_bytes);
+  tiles->positions = even_part(work.size.plane(), elements / tiles->channels, 1);
+}
+
+// Long stretches both of channels and of positions. Of positions whole lines, because what is
+// written in part cannot stream. A line has 8 elements or more, so they are whole bytes of a mask,
+// too.
+void set_squares(const Work &work, int64_t elements, Tiles *tiles) {
+  constexpr int64_t kFewestPositions = 128, kChannels = 64;
+  tiles->positions =
+      even_part(work.size.plane(), std::max(elements / tiles->size.c, kFewestPositions),
+                kLineBytes / work.element_bytes);
+  tiles->channels = even_part(tiles->size.c, elements / tiles->positions, kChannels);
+}
+
+// Planes, or anything else. Of strided planes a packed copy reads the same cache lines for several
+// channels.
+void set_planes(const Work &work, int64_t elements, Tiles *tiles) {
+  constexpr int64_t kStridedPositions = 256;
+  const int64_t plane = work.size.plane(), c = tiles->size.c;
+  const bool contiguous = work.order == MemoryOrder::planes;
+  // Whole cache lines; whole bytes of a mask.
+  tiles->positions =
+      even_part(plane, contiguous ? elements : kStridedPositions, contiguous ? 64 : 8);
+  tiles->channels =
+      contiguous && tiles->positions < plane ? 1 : even_part(c, elements / tiles->positions, 1);
+  if (tiles->positions == plane)
+    tiles->channels = whole_lines(work, tiles->channels, std::min(2 * tiles->channels, c));
+  constexpr int64_t kSamplesOfSmallPlanes = 32;  // which the coefficients serve
+  if (work.has_small_planes())
+    tiles->channels =
+        even_part(c, elements / plane / std::min(work.size.n, kSamplesOfSmallPlanes), 1);
+}
+
+// Of blocks of channels: those of planes that are larger by the channels of a block.
+Tiles tiles_of_blocks(const Work &work, int workers) {
+  Tiles tiles = make_tiles(of_larger_planes(work, work.channel_block), workers);
+  tiles.size.c *= work.channel_block;
+  tiles.size.h = work.size.h;
+  tiles.channels *= work.channel_block;
+  tiles.positions = divide_up(tiles.positions, work.channel_block);
+  // Small planes of a block have many samples, which share its coefficients (ops/long_rows.h).
+  constexpr int64_t kSmallPlaneOfBlock = 128, kFewestSamples = 8;
+  const int64_t plane = work.size.plane(), elements = elements_of_tile(work, workers);
+  if (!work.maps_blocks && plane < kSmallPlaneOfBlock && work.size.n >= kFewestSamples) {
+    tiles.channels = work.channel_block;
+    tiles.positions = plane;
+    tiles.samples = even_part(work.size.n, elements / (work.channel_block * plane), 1);
+  }
+  return counted(tiles, work.rows());
+}
+
 }  // namespace
 
 Tiles make_tiles(const Work &work, int workers) {
-  if (work.channel_block != 1) {
-    Tiles tiles = make_tiles(of_larger_planes(work, work.channel_block), workers);
-    tiles.size.c *= work.channel_block;
-    tiles.size.h = work.size.h;
-    tiles.channels *= work.channel_block;
-    tiles.positions = divide_up(tiles.positions, work.channel_block);
-    // Small planes of a block have many samples, which share its coefficients (ops/long_rows.h).
-    constexpr int64_t kSmallPlaneOfBlock = 128, kFewestSamples = 8;
-    const int64_t plane = work.size.plane(), elements = elements_of_tile(work, workers);
-    if (!work.maps_blocks && plane < kSmallPlaneOfBlock && work.size.n >= kFewestSamples) {
-      tiles.channels = work.channel_block;
-      tiles.positions = plane;
-      tiles.samples = even_part(work.size.n, elements / (work.channel_block * plane), 1);
-    }
-    return counted(tiles, work.rows());
-  }
-  const int64_t plane = work.size.plane(), c = work.row_channels();
+  if (work.channel_block != 1) return tiles_of_blocks(work, workers);
   Tiles tiles;
   tiles.size = work.size;
-  tiles.size.c = c;
+  tiles.size.c = work.row_channels();
   if (work.channel_row == 0 &&
       work.size.numel() <= kSmallestTile) {  // no division for a small call
     tiles.samples = work.size.n;
-    tiles.channels = c;
-    tiles.positions = plane;
+    tiles.channels = tiles.size.c;
+    tiles.positions = work.size.plane();
     tiles.count = 1;
     return tiles;
   }
   const int64_t elements = elements_of_tile(work, workers);
   tiles.channels_first = work.order == MemoryOrder::planes;
   if (work.order == MemoryOrder::channels) {
-    // So many channels that their coefficients stay in L1. Eval of (1,2048,7,7) takes 0.73 of the
-    // time that it takes by rows of all channels, (32,2048,7,7) 0.88; with half as many, large
-    // tensors would take a quarter more.
-    constexpr int64_t kCoefficientBytes = 4096;  // of each of the coefficients
-    const int64_t most = kCoefficientBytes / std::max<int64_t>(work.element_bytes, 4);
-    tiles.channels = even_part(c, std::min(elements, most), kLineBytes / work.element_bytes);
-    tiles.positions = even_part(plane, elements / tiles.channels, 1);
+    set_rows_of_channels(work, elements, &tiles);
   } else if (work.order == MemoryOrder::mixed) {
-    // Long stretches both of channels and of positions. Of positions whole lines, because what is
-    // written in part cannot stream. A line has 8 elements or more, so they are whole bytes of a
-    // mask, too.
-    constexpr int64_t kFewestPositions = 128, kChannels = 64;
-    tiles.positions =
-        even_part(plane, std::max(elements / c, kFewestPositions), kLineBytes / work.element_bytes);
-    tiles.channels = even_part(c, elements / tiles.positions, kChannels);
+    set_squares(work, elements, &tiles);
   } else {
-    // Strided planes: a packed copy reads the same cache lines for several channels.
-    constexpr int64_t kStridedPositions = 256;
-    const bool contiguous = work.order == MemoryOrder::planes;
-    // Whole cache lines; whole bytes of a mask.
-    tiles.positions =
-        even_part(plane, contiguous ? elements : kStridedPositions, contiguous ? 64 : 8);
-    tiles.channels =
-        contiguous && tiles.positions < plane ? 1 : even_part(c, elements / tiles.positions, 1);
-    // Their coefficients serve several samples.
-    constexpr int64_t kSamplesOfSmallPlanes = 32;
-    if (tiles.positions == plane)
-      tiles.channels = whole_lines(work, tiles.channels, std::min(2 * tiles.channels, c));
-    if (work.has_small_planes())
-      tiles.channels =
-          even_part(c, elements / plane / std::min(work.size.n, kSamplesOfSmallPlanes), 1);
+    set_planes(work, elements, &tiles);
   }
   tiles.samples = even_part(work.size.n, elements / (tiles.channels * tiles.positions), 1);
   return counted(tiles, work.rows());
