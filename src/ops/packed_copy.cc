@@ -79,16 +79,18 @@ void copy_parts(const View &view, const Box &box, const PackedStrides &strides, 
           packed + (c * strides.channel + n * strides.sample) * dtype_size(view.dtype);
       for_each_run(view, joins_rows, box.n + n, box.channel + c, box.position, box.length,
                    [&](std::byte *memory, int64_t offset, int64_t rows, int64_t count) {
-                     copy({memory, to + offset * dtype_size(view.dtype), view.stride.w,
-                           joins_rows ? view.stride.h : 1,
-                           channels  ? at_once
-                           : samples ? samples_at_once
-                                     : rows * at_once,
-                           count,
-                           channels  ? strides.channel
-                           : samples ? strides.sample
-                                     : count,
-                           hints});
+                     Part part = {memory,         to + offset * dtype_size(view.dtype),
+                                  view.stride.w,  joins_rows ? view.stride.h : 1,
+                                  rows * at_once, count,
+                                  count,          hints};
+                     if (channels) {
+                       part.rows = at_once;
+                       part.row = strides.channel;
+                     } else if (samples) {
+                       part.rows = samples_at_once;
+                       part.row = strides.sample;
+                     }
+                     copy(part);
                    });
     }
   }
