@@ -45,7 +45,8 @@ class FlatTensors {
   int64_t shape_[4], strides_[4];
 };
 
-// A view where there is data. What is required is refused by name: an empty tensor has no memory.
+// Only for arguments that may be NULL. Required ones always get a view: an empty tensor may have no
+// memory, and of others the callee names what is missing.
 const bn2d_view *optional(const bn2d_view &view) { return view.data ? &view : nullptr; }
 
 // Runs a body that returns the status of another function, whose message stands. Not noexcept: a

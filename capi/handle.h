@@ -39,3 +39,16 @@ struct bn2d_record : bn2d::capi::Slot {
   std::shared_ptr<bn2d::RecordPool> pool;
   void clear();
 };
+
+namespace bn2d::capi {
+
+// Hands out f(what the handle has).
+template <class Handle, class T, class F>
+int32_t get(const Handle *handle, T *out, F f) {
+  return guarded([&] {
+    required(out, "out");
+    *out = f(*checked(handle, Handle::kName).value);
+  });
+}
+
+}  // namespace bn2d::capi

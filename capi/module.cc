@@ -49,15 +49,6 @@ int32_t create(Make make, int64_t num_groups, int64_t num_features, const bn2d_o
   });
 }
 
-// Calls f(module) and hands its value out.
-template <class T, class F>
-int32_t get(const bn2d_module *module, T *out, F f) {
-  return guarded([&] {
-    required(out, "out");
-    *out = f(*checked(module, "module").value);
-  });
-}
-
 }  // namespace
 
 int32_t bn2d_module_create(int64_t num_features, const bn2d_options *options, bn2d_module **out) {

@@ -20,7 +20,9 @@ void run_forward(bn2d_module &module, const View &x, const View &z, const Fused 
   if (out == nullptr) return m.forward(x, z, fused, y, source, nullptr);
   NewHandle<bn2d_record> handle;
   m.forward(x, z, fused, y, source, &handle->value);
-  if (handle->value == nullptr) return;  // it has only checked
+  // No record: `source` has no statistics, so the call was a check
+  // (bn2d_forward_with_statistics(NULL)).
+  if (handle->value == nullptr) return;
   handle->pool = m.records();
   *out = handle.publish();
 }

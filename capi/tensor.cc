@@ -11,14 +11,6 @@ using namespace bn2d::capi;
 
 namespace {
 
-template <class T, class F>
-int32_t get(const bn2d_tensor *tensor, T *out, F f) {
-  return guarded([&] {
-    required(out, "out");
-    *out = f(*checked(tensor, "tensor").value);
-  });
-}
-
 bn2d_tensor &checked_parameter(const bn2d_tensor *tensor) {
   const bn2d_tensor &t = checked(tensor, "tensor");
   if (t.gradient == nullptr)

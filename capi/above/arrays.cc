@@ -20,7 +20,7 @@ void check_rank(const char *what, int32_t rank, const int64_t *shape) {
 
 Array array_of(const char *what, const bn2d_view *given, bool is_written) {
   const bn2d_view &view = *required(given, what);
-  if (view.device_type != BN2D_CPU)
+  if (view.device_type != BN2D_CPU || view.device_id != 0)
     fail(Status::device,
          "%s: device (%" PRId32 ", %" PRId32 ") is unsupported, only the CPU's memory works", what,
          view.device_type, view.device_id);

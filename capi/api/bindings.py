@@ -77,6 +77,10 @@ class Description:
         self.callbacks = whole["callbacks"]
         self.view = [struct for struct in whole["structs"] if struct["name"] == "bn2d_view"][0]
 
+    def fields(self):
+        """Type and name of each field of bn2d_view."""
+        return [(Parameter(field["type"]), field["name"]) for field in self.view["fields"]]
+
 
 def wrapped(head, words, tail, width, indent, continued=""):
     """`head` and the words, separated by commas, in lines of at most `width`; `continued` ends a
@@ -109,13 +113,10 @@ def rust_type(parameter):
     base = RUST.get(parameter.base, parameter.base)
     if base.startswith("DLManaged") or base == "bn2d_api":
         base = "c_void"
-    # `const T **` and `T *const *` do not occur: const is that of the innermost type.
-    pointers = [
-        "*const " if parameter.const and parameter.stars == 1 else "*mut "
-    ] * parameter.stars
-    if parameter.stars == 2 and parameter.const:
-        pointers[-1] = "*const "
-    return "".join(pointers) + base
+    if not parameter.stars:
+        return base
+    # `const` is that of the innermost type: `T *const *` does not occur.
+    return "*mut " * (parameter.stars - 1) + ("*const " if parameter.const else "*mut ") + base
 
 
 def rust(description):
@@ -126,10 +127,7 @@ def rust(description):
     for name in description.handles:
         out += ["#[repr(C)]", "pub struct %s {" % name, "    _opaque: [u8; 0],", "}"]
     out += ["#[repr(C)]", "pub struct bn2d_view {"]
-    out += [
-        "    pub %s: %s," % (f["name"], rust_type(Parameter(f["type"])))
-        for f in description.view["fields"]
-    ]
+    out += ["    pub %s: %s," % (name, rust_type(type_)) for type_, name in description.fields()]
     out += ["}"]
     for callback in description.callbacks:
         inner = callback["callback"]
@@ -168,6 +166,7 @@ FORTRAN = {
 FORTRAN.update(
     {"uint64_t": "integer(c_int64_t)", "double": "real(c_double)", "float": "real(c_float)"}
 )
+FORTRAN.update({"uint8_t": "integer(c_int8_t)", "uint16_t": "integer(c_int16_t)"})
 
 
 def fortran_declaration(parameter):
@@ -192,7 +191,11 @@ def fortran(description):
         "  integer(c_int32_t), parameter :: %s = %d" % constant
         for constant in description.constants
     ]
-    out += ["", "  interface"]
+    out += ["", "  type, bind(C) :: bn2d_view"]
+    for type_, name in description.fields():
+        pointer = "type(c_ptr)" if type_.stars else FORTRAN[type_.base]
+        out.append("    %s :: %s" % (pointer, name))
+    out += ["  end type", "", "  interface"]
     for function in description.functions:
         nothing = function.result.base == "void" and not function.result.stars
         kind = "subroutine" if nothing else "function"
@@ -222,6 +225,7 @@ JAVA = {
     "double": "double",
     "void": "void",
 }
+JAVA_FIELD = {**JAVA, "uint8_t": "byte", "uint16_t": "short"}
 JAVA_REFERENCE = {"int": "IntByReference", "long": "LongByReference", "double": "DoubleByReference"}
 
 
@@ -251,6 +255,7 @@ def java(description):
         "import com.sun.jna.Native;",
     ]
     out += ["import com.sun.jna.NativeLibrary;", "import com.sun.jna.Pointer;"]
+    out += ["import com.sun.jna.Structure;"]
     out += [
         "import com.sun.jna.ptr.%s;" % name
         for name in ("DoubleByReference", "IntByReference", "LongByReference", "PointerByReference")
@@ -265,6 +270,15 @@ def java(description):
         % description.library
     ]
     out += ["  }", "", "  private Raw() {}", ""]
+    names = ['"%s"' % name for _, name in description.fields()]
+    out += [wrapped("  @Structure.FieldOrder({", names, "})", 100, "      ")]
+    # JNA sets the fields by reflection, which needs a public class.
+    out += ["  public static final class bn2d_view extends Structure {"]
+    out += [
+        "    public %s %s;" % ("Pointer" if type_.stars else JAVA_FIELD[type_.base], name)
+        for type_, name in description.fields()
+    ]
+    out += ["  }", ""]
     for function in description.functions:
         words = ["%s %s" % (java_type(p), p.name) for p in function.parameters]
         head = "  static native %s %s(" % (java_type(function.result), function.name)
@@ -285,8 +299,8 @@ CSHARP = {
     "uint64_t": "ulong",
     "double": "double",
 }
-CSHARP.update({"float": "float", "void": "void"})
-CSHARP_WORDS = {"out": "result", "record": "record", "params": "parameters"}
+CSHARP.update({"float": "float", "void": "void", "uint8_t": "byte", "uint16_t": "ushort"})
+CSHARP_WORDS = {"out": "result"}
 
 
 def csharp_type(parameter, release):
@@ -317,6 +331,15 @@ def csharp(description):
     out += ["    internal static class Raw", "    {"]
     out += ["        internal const int %s = %d;" % constant for constant in description.constants]
     out += ["", '        private const string Library = "%s";' % description.library]
+    # A program need not use it: 649 warns of fields that nobody sets.
+    out += ["", "        #pragma warning disable 649"]
+    out += ["        [StructLayout(LayoutKind.Sequential)]", "        internal struct bn2d_view"]
+    out += ["        {"]
+    out += [
+        "            internal %s %s;" % ("IntPtr" if type_.stars else CSHARP[type_.base], name)
+        for type_, name in description.fields()
+    ]
+    out += ["        }", "        #pragma warning restore 649"]
     for function in description.functions:
         release = function.name.endswith("_release")
         words = [
@@ -356,7 +379,7 @@ def ruby(description):
         "",
         "# SPDX-License-Identifier: MIT",
         "",
-        "require 'fiddle'",
+        "require 'fiddle/import'",
         "",
     ]
     out += ["module Bn2d", "  # The C ABI as it is. " + NOTE, "  module Raw"]
@@ -372,6 +395,11 @@ def ruby(description):
     ]
     out += ["    INT64 = Fiddle::TYPE_INT64_T", "    UINT64 = -Fiddle::TYPE_INT64_T", ""]
     out += ["    %s = %d" % constant for constant in description.constants]
+    words = [
+        "'%s%s'" % ("void *" if type_.stars else type_.base + " ", name)
+        for type_, name in description.fields()
+    ]
+    out += ["", wrapped("    View = Fiddle::Importer.struct([", words, "])", 100, "      ")]
     out += ["", "    # Name: [types of the parameters, type of the result]", "    FUNCTIONS = {"]
     for function in description.functions:
         words = [ruby_type(p) for p in function.parameters]

@@ -13,7 +13,8 @@ The header stays the one source. What it has to say so that a machine can read i
  - A view or an array is documented with its direction: @param[in], @param[out] or @param[in,out].
    Handles, texts, numbers and results (out, out_*, length) need no tag.
  - A pointer may be NULL exactly where the text of its @param says NULL.
- - "One of bn2d_dtype" and "Bits of bn2d_flag" give a number its enum; "Borrowed by the record" outlives the call.
+ - "One of bn2d_dtype" and "Bits of bn2d_flag" give a number its enum. "Borrowed by the record", "must stay valid" and
+   "has to stay" outlive the call.
  - A sentence that begins "As bn2d_forward_f32()": what is not told here (parameters, statuses,
    threads) is as there. "@return as bn2d_f(), and BN2D_ERROR_A", "@return as bn2d_f() but
    BN2D_ERROR_B" add and take away.
@@ -58,7 +59,8 @@ ABOUT = {
     "direction": "in: read; out: written; inout: both. Of a handle: inout where the object may change",
     "optional": "true: may be NULL, at least in the cases that the text tells",
     "ownership": "borrowed: used during the call only, or, handed out, valid as long as what it belongs to; "
-    "borrowed by the record: in place and unchanged until the record's last backward; kept: until it is replaced; "
+    "borrowed by the record: in place and unchanged until the record's last backward; kept: after the call, too, for "
+    "as long as the text tells; "
     "owned: the caller's, to be given back with release; given back: by this call; static: valid for ever",
     "statuses": "all that the function may return",
     "threads": "the rules of bn2d.h that apply; where there are two, threads_text tells which when",
@@ -78,6 +80,13 @@ def plain(comment):
     """A comment's text in one line, without its stars."""
     inner = re.sub(r"^/\*\*?<?|\*/$", "", comment)
     return " ".join(re.sub(r"^\s*\* ?", "", inner, flags=re.M).split())
+
+
+def points_to_const(type_):
+    """Whether nothing can be written through a pointer: `const double *` and `char *const *`, but
+    not `const char **`."""
+    target = type_.rpartition("*")[0].rstrip()
+    return target.endswith("const") or (target.startswith("const ") and "*" not in target)
 
 
 class Comment:
@@ -396,14 +405,10 @@ class Description:
             result.update(kind="struct", direction=direction)
         elif type_ == "const char *":
             result.update(kind="text", direction="in")
-        elif (
-            RESULT.fullmatch(name)
-            and type_ != "void *"
-            and "const"
-            not in type_.rsplit("*", 1)[0].replace("const char", "").replace("const void", "")
-        ):
+        elif RESULT.fullmatch(name) and type_ != "void *" and stars and not points_to_const(type_):
+            is_scalar = base in SIZES and stars == 1
             result.update(
-                kind="text" if base == "char" else "scalar" if base in SIZES else "pointer",
+                kind="text" if base == "char" else "scalar" if is_scalar else "pointer",
                 direction="out",
             )
         elif base == "void" and any(
@@ -443,7 +448,7 @@ class Description:
             return "given back" if function.endswith("_release") else "borrowed"
         if re.search(r"[Bb]orrowed by the record", text):
             return "borrowed by the record"
-        if re.search(r"[Kk]ept", text):
+        if re.search(r"\bmust stay valid\b|\b[Hh]as to stay\b", text):
             return "kept"
         if parameter["kind"] == "text" and parameter["direction"] == "out":
             return "static" if re.search(r"\bstatic\b", prose) else "borrowed"

@@ -374,7 +374,10 @@ namespace Bn2d
             return new Record(new RecordHandle(made[0], borrowed), DTypeOf(f), f.Layout, x.LongLength);
         }
 
-        /// <summary>The same in eval mode.</summary>
+        /// <summary>
+        /// The same in eval mode, for which it asks first: a thread that calls Train in between
+        /// makes it train.
+        /// </summary>
         public void Infer<T>(T[] x, long n, long h, long w, T[] y, Fused<T> fused = null) where T : struct
         {
             if (IsTraining)

@@ -59,6 +59,23 @@ namespace Bn2d
 
         private const string Library = "libbn2d.so.1";
 
+        #pragma warning disable 649
+        [StructLayout(LayoutKind.Sequential)]
+        internal struct bn2d_view
+        {
+            internal IntPtr data;
+            internal int device_type;
+            internal int device_id;
+            internal int ndim;
+            internal byte dtype_code;
+            internal byte dtype_bits;
+            internal ushort dtype_lanes;
+            internal IntPtr shape;
+            internal IntPtr strides;
+            internal ulong byte_offset;
+        }
+        #pragma warning restore 649
+
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         internal static extern uint bn2d_version();
 

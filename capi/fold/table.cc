@@ -1,45 +1,13 @@
-// The table of all functions of libbn2d_fold, as capi/table.cc.
-#include <cstddef>
-#include <type_traits>
-
+// The table of all functions of libbn2d_fold.
 #include "bn2d/fold.h"
 
-namespace {
-
-enum Slot {
-#define BN2D_FUNCTION(since, name) slot_##name,
-#include "functions.inc"
-#undef BN2D_FUNCTION
-  slot_count
-};
-
-constexpr size_t kFirst = offsetof(bn2d_fold_api, fold_into_previous);
-
-#define BN2D_FUNCTION(since, name)                                                      \
-  static_assert(offsetof(bn2d_fold_api, name) == kFirst + slot_##name * sizeof(void *), \
-                "the table is in the order of the list");                               \
-  static_assert(std::is_same_v<decltype(bn2d_fold_api::name), decltype(&bn2d_##name)>,  \
-                "table and prototype agree");
-#include "functions.inc"
-#undef BN2D_FUNCTION
-static_assert(sizeof(bn2d_fold_api) == kFirst + slot_count * sizeof(void *),
-              "every slot of the table is in the list");
+#define BN2D_TABLE bn2d_fold_api
+#define BN2D_TABLE_FIRST fold_into_previous
+#define BN2D_TABLE_LIST "fold/functions.inc"
+#define BN2D_TABLE_GET bn2d_fold_get_api
+#define BN2D_TABLE_VERSION BN2D_FOLD_API_VERSION
+#include "table.inc"
 
 // End of version 1: these numbers never change.
 static_assert(kFirst == 16 &&
               offsetof(bn2d_fold_api, fold_into_next_flat) == 16 + 3 * sizeof(void *));
-
-constexpr bn2d_fold_api kApi = {
-    sizeof(bn2d_fold_api),
-    BN2D_FOLD_API_VERSION,
-    0,
-#define BN2D_FUNCTION(since, name) &bn2d_##name,
-#include "functions.inc"
-#undef BN2D_FUNCTION
-};
-
-}  // namespace
-
-const bn2d_fold_api *bn2d_fold_get_api(uint32_t api_version) {
-  return api_version == 0 || api_version > BN2D_FOLD_API_VERSION ? nullptr : &kApi;
-}

@@ -2,7 +2,8 @@
 !> Batch normalisation over (N, C, H, W) on the CPU. README.md tells how to use it.
 !>
 !> Arrays are contiguous, with the extents reversed: x(w, h, c, n) is NCHW, x(c, w, h, n) is channels_last.
-!> Every procedure has the optional arguments stat and errmsg, as allocate() has: without stat an error stops the program.
+!> What can fail has the optional arguments stat and errmsg, as allocate() has: without stat an
+!> error stops the program. is_training, num_features, text and raw have none.
 module bn2d
   use, intrinsic :: iso_c_binding
   use bn2d_raw
@@ -25,10 +26,10 @@ module bn2d
     private
     type(c_ptr) :: handle = c_null_ptr
     integer(c_intptr_t) :: owner = 0 ! as of batch_norm
-    integer(c_int32_t) :: dtype = 0, layout = 0
+    integer(c_int32_t) :: layout = 0
     integer(c_int64_t) :: extents(4) = 0
   contains
-    procedure :: release => record_release
+    procedure :: release => record_release, raw => record_raw
     final :: record_final
   end type
 
@@ -47,7 +48,8 @@ module bn2d
     !> y = activation(bn(x) + z), recorded: record is required. real(c_float), real(c_double), or the
     !> bits of half types with dtype=.
     generic :: forward => forward_f32, forward_f64, forward_bits
-    !> The same in eval mode, with the running statistics.
+    !> The same in eval mode, with the running statistics. It asks for the mode first: a thread that
+    !> calls train in between makes it train.
     generic :: infer => infer_f32, infer_f64, infer_bits
     !> dx and dz from dy; adds to weight.grad and bias.grad.
     generic :: backward => backward_f32, backward_f64, backward_bits
@@ -322,7 +324,6 @@ contains
     call self%release()
     self%handle = handle
     if (status == BN2D_OK) self%owner = address(self%handle)
-    self%dtype = other%dtype
     self%layout = other%layout
     self%extents = other%extents
   end subroutine
@@ -365,6 +366,7 @@ contains
     call report_of(self, bn2d_module_eval(self%handle), stat, errmsg)
   end subroutine
 
+  !> .false. where there is no module, too.
   function is_training(self) result(training)
     class(batch_norm), intent(in) :: self
     logical :: training
@@ -420,6 +422,13 @@ contains
     handle = self%handle
   end function
 
+  !> The record for functions of bn2d_raw; the reference stays ours.
+  function record_raw(self) result(handle)
+    class(batch_norm_record), intent(in) :: self
+    type(c_ptr) :: handle
+    handle = self%handle
+  end function
+
   !> As PyTorch prints it.
   function text(self) result(words)
     class(batch_norm), intent(in) :: self
@@ -454,6 +463,17 @@ contains
       ', ', extents(4), ')'
     fault = name // ' has the extents ' // trim(own) // ', ' // other // ' has ' // trim(wanted)
   end subroutine
+
+  !> Refuses a dtype that is no half: C would take the elements of 2 bytes for larger ones.
+  function is_half(dtype, stat, errmsg) result(right)
+    integer(c_int32_t), intent(in) :: dtype
+    integer, intent(out), optional :: stat
+    character(len=*), intent(inout), optional :: errmsg
+    logical :: right
+    right = dtype == BN2D_F16 .or. dtype == BN2D_BF16
+    if (.not. right) call report(BN2D_ERROR_DTYPE, stat, errmsg, 'dtype is ' // c_text(bn2d_dtype_name(dtype)) // &
+      ', of c_int16_t it must be float16 or bfloat16')
+  end function
 
   subroutine run_forward(self, dtype, x, y, z, record, activation, slope, layout, stat, errmsg)
     class(batch_norm), intent(in) :: self
@@ -495,9 +515,10 @@ contains
 
     if (.not. c_associated(self%handle)) then
       call report_of(self, BN2D_ERROR_INVALID_HANDLE, stat, errmsg)
-    else if (.not. (x%there .and. y%there)) then
-      call report(BN2D_ERROR_INVALID_ARGUMENT, stat, errmsg, &
-        merge('y', 'x', x%there) // ' is a pointer without a target')
+    else if (.not. x%there) then
+      call report(BN2D_ERROR_INVALID_ARGUMENT, stat, errmsg, 'x is a pointer without a target')
+    else if (.not. y%there) then
+      call report(BN2D_ERROR_INVALID_ARGUMENT, stat, errmsg, 'y is a pointer without a target')
     else if (gaps /= '') then
       call report(BN2D_ERROR_LAYOUT, stat, errmsg, gaps)
     else if (features > 0 .and. c /= features) then
@@ -519,7 +540,6 @@ contains
         call record%release()
         record%handle = handle
         record%owner = address(record%handle)
-        record%dtype = dtype
         record%layout = order
         record%extents = x%extents
       end if
@@ -549,9 +569,10 @@ contains
     else if (.not. c_associated(record%handle)) then
       call report(BN2D_ERROR_INVALID_HANDLE, stat, errmsg, &
         'the record has been released, or was never made by a forward')
-    else if (.not. (dy%there .and. dx%there)) then
-      call report(BN2D_ERROR_INVALID_ARGUMENT, stat, errmsg, &
-        merge('dx', 'dy', dy%there) // ' is a pointer without a target')
+    else if (.not. dy%there) then
+      call report(BN2D_ERROR_INVALID_ARGUMENT, stat, errmsg, 'dy is a pointer without a target')
+    else if (.not. dx%there) then
+      call report(BN2D_ERROR_INVALID_ARGUMENT, stat, errmsg, 'dx is a pointer without a target')
     else if (gaps /= '') then
       call report(BN2D_ERROR_LAYOUT, stat, errmsg, gaps)
     else if (misfit /= '') then
@@ -673,6 +694,7 @@ contains
     integer, intent(out), optional :: stat
     character(len=*), intent(inout), optional :: errmsg
     type(span) :: residual
+    if (.not. is_half(dtype, stat, errmsg)) return
     if (present(z)) residual = span_bits(z)
     call run_forward(self, dtype, span_bits(x), span_bits(y), residual, record=record, &
       activation=activation, slope=slope, layout=layout, stat=stat, errmsg=errmsg)
@@ -688,6 +710,7 @@ contains
     real(c_double), intent(in), optional :: slope
     integer, intent(out), optional :: stat
     character(len=*), intent(inout), optional :: errmsg
+    if (.not. is_half(dtype, stat, errmsg)) return
     call run_forward(self, dtype, span_bits(x), span_bits(y), span_bits(z), &
       activation=activation, slope=slope, layout=layout, stat=stat, errmsg=errmsg)
   end subroutine
@@ -701,6 +724,7 @@ contains
     integer(c_int16_t), intent(inout), target, optional :: dz(:, :, :, :)
     integer, intent(out), optional :: stat
     character(len=*), intent(inout), optional :: errmsg
+    if (.not. is_half(dtype, stat, errmsg)) return
     call run_backward(self, record, dtype, span_bits(dy), span_bits(dx), span_bits(dz), stat, errmsg)
   end subroutine
 

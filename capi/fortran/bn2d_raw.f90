@@ -55,6 +55,19 @@ module bn2d_raw
   integer(c_int32_t), parameter :: BN2D_NORM_GROUP = 2
   integer(c_int32_t), parameter :: BN2D_NORM_INSTANCE = 3
 
+  type, bind(C) :: bn2d_view
+    type(c_ptr) :: data
+    integer(c_int32_t) :: device_type
+    integer(c_int32_t) :: device_id
+    integer(c_int32_t) :: ndim
+    integer(c_int8_t) :: dtype_code
+    integer(c_int8_t) :: dtype_bits
+    integer(c_int16_t) :: dtype_lanes
+    type(c_ptr) :: shape
+    type(c_ptr) :: strides
+    integer(c_int64_t) :: byte_offset
+  end type
+
   interface
     function bn2d_version() bind(C, name="bn2d_version") result(res)
       import

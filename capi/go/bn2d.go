@@ -270,6 +270,13 @@ func (m *Module) String() string {
 	return C.GoString(words)
 }
 
+// Pointer is the bn2d_module for C's functions, nil after Close. It stays the module's: say
+// runtime.KeepAlive(m) after the call.
+func (m *Module) Pointer() unsafe.Pointer { return unsafe.Pointer(m.handle) }
+
+// NumFeatures is the number of channels.
+func (m *Module) NumFeatures() int { return m.features }
+
 // Train sets training mode, or eval mode.
 func (m *Module) Train(training bool) error {
 	var mode C.int32_t
@@ -282,7 +289,7 @@ func (m *Module) Train(training bool) error {
 // Eval sets eval mode.
 func (m *Module) Eval() error { return m.Train(false) }
 
-// IsTraining is false in eval mode.
+// IsTraining is false in eval mode, and after Close.
 func (m *Module) IsTraining() bool {
 	var training C.int32_t
 	err := m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_is_training(h, &training) })
@@ -302,6 +309,9 @@ func (m *Module) SetNumThreads(n int32) error {
 	return m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_set_num_threads(h, C.int32_t(n)) })
 }
 
+// Version of the library, like "1.3.0".
+func Version() string { return C.GoString(C.bn2d_version_string()) }
+
 // SetNumThreads limits the threads that one call uses, for the whole process; 0: all of oneTBB's.
 func SetNumThreads(n int32) error {
 	return do(func() C.int32_t { return C.bn2d_set_num_threads(C.int32_t(n)) })
@@ -312,10 +322,12 @@ func SetNumThreads(n int32) error {
 type Record struct {
 	handle *C.bn2d_record
 	memory held
-	dtype  C.int32_t
 	layout C.int32_t
 	length int
 }
+
+// Pointer is the bn2d_record for C's functions, as that of a Module.
+func (r *Record) Pointer() unsafe.Pointer { return unsafe.Pointer(r.handle) }
 
 // Close gives the record back and lets go of x, y and z; without it, the garbage collector does. A
 // second time does nothing.
@@ -386,12 +398,12 @@ func ForwardFused[T Data](m *Module, x []T, n, h, w int, y []T, fused Fused[T]) 
 	if err := check(m, x, n, h, w, y, fused); err != nil {
 		return nil, err
 	}
-	r := &Record{dtype: dtypeOf[T](), layout: fused.Layout.number(), length: len(x)}
+	r := &Record{layout: fused.Layout.number(), length: len(x)}
 	bytes := uintptr(len(x)) * unsafe.Sizeof(*new(T))
 	xs, zs := r.memory.input(start(x), bytes), r.memory.input(start(fused.Z), bytes)
 	ys := r.memory.output(start(y), bytes)
 	err := m.do(func(handle *C.bn2d_module) C.int32_t {
-		return C.bn2d_forward_flat(handle, r.dtype, r.layout, xs, zs, C.int64_t(n), C.int64_t(h), C.int64_t(w),
+		return C.bn2d_forward_flat(handle, dtypeOf[T](), r.layout, xs, zs, C.int64_t(n), C.int64_t(h), C.int64_t(w),
 			C.int32_t(fused.Activation), fused.slope(), ys, &r.handle)
 	})
 	if err != nil {
@@ -403,12 +415,13 @@ func ForwardFused[T Data](m *Module, x []T, n, h, w int, y []T, fused Fused[T]) 
 	return r, nil
 }
 
-// Infer is y = bn(x) in eval mode.
+// Infer is y = bn(x) in eval mode, for which it asks first: a goroutine that calls Train(true) in
+// between makes it train.
 func Infer[T Data](m *Module, x []T, n, h, w int, y []T) error {
 	return InferFused(m, x, n, h, w, y, Fused[T]{})
 }
 
-// InferFused is y = activation(bn(x) + z) in eval mode.
+// InferFused is y = activation(bn(x) + z) in eval mode, as Infer.
 func InferFused[T Data](m *Module, x []T, n, h, w int, y []T, fused Fused[T]) error {
 	if err := check(m, x, n, h, w, y, fused); err != nil {
 		return err
@@ -443,10 +456,11 @@ func BackwardFused[T Data](m *Module, r *Record, dy, dx, dz []T) error {
 	if err := fit("dy", dy, r.length); err != nil {
 		return err
 	}
-	for name, wanted := range map[string][]T{"dx": dx, "dz": dz} {
-		if err := fit(name, wanted, r.length); wanted != nil && err != nil {
-			return err
-		}
+	if err := fit("dx", dx, r.length); dx != nil && err != nil {
+		return err
+	}
+	if err := fit("dz", dz, r.length); dz != nil && err != nil {
+		return err
 	}
 	dys, dxs, dzs := start(dy), start(dx), start(dz)
 	return m.do(func(handle *C.bn2d_module) C.int32_t {

@@ -194,8 +194,19 @@ func TestClosedModule(t *testing.T) {
 	six := make([]float32, 6)
 	record, err := Forward(m, six, 1, 1, 2, make([]float32, 6))
 	must(t, err)
+	if m.Pointer() == nil || record.Pointer() == nil || m.NumFeatures() != 3 {
+		t.Error("what the functions of C take", m)
+	}
+	if !strings.HasPrefix(m.String(), "BatchNorm2d(") || strings.Count(Version(), ".") != 2 {
+		t.Error(m, Version())
+	}
+	err = BackwardFused(m, record, six, six[1:], six[2:])
+	fails(t, err, Shape, "dx has 5 elements, must have 6") // of two the first: always the same text
 	m.Close()
 	m.Close()
+	if m.Pointer() != nil {
+		t.Error("a module that has been given back")
+	}
 	if m.String() != "bn2d.Module (closed)" || m.IsTraining() {
 		t.Error(m)
 	}
@@ -212,6 +223,9 @@ func TestClosedModule(t *testing.T) {
 		}
 	}
 	record.Close()
+	if record.Pointer() != nil {
+		t.Error("a record that has been given back")
+	}
 }
 
 // Each activation by its name, of v = x: eval mode on running statistics of 0 and 1.

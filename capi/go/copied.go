@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//go:build !go1.21
+//go:build !go1.22
 
 package bn2d
 
@@ -9,8 +9,9 @@ import "C"
 
 import "unsafe"
 
-// held keeps what a record borrows. C may not remember Go's memory, and this Go cannot pin it: x
-// and z are copied into C's memory, and y is made there and copied back.
+// held keeps what a record borrows. C may not remember Go's memory, and this Go cannot pin it, or
+// panics at memory that is not its own (Go 1.21): x and z are copied into C's memory, and y is made
+// there and copied back.
 type held struct {
 	inputs    []unsafe.Pointer
 	y, target unsafe.Pointer

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-//go:build go1.21
+//go:build go1.22
 
 package bn2d
 

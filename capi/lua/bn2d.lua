@@ -200,6 +200,11 @@ function Module:train(training)
   if training ~= nil and type(training) ~= "boolean" then invalid("the mode must be true or false") end
   check(lib.bn2d_module_train(alive(self), training == false and 0 or 1))
 end
+function Module:is_training()
+  local training = ffi.new("int32_t[1]")
+  check(lib.bn2d_module_is_training(alive(self), training))
+  return training[0] ~= 0
+end
 function Module:eval() check(lib.bn2d_module_eval(alive(self))) end
 function Module:zero_grad() check(lib.bn2d_module_zero_grad(alive(self))) end
 function Module:reset_running_stats() check(lib.bn2d_module_reset_running_stats(alive(self))) end
@@ -242,9 +247,7 @@ end
 
 -- y = activation(bn(x) + z) in eval mode.
 function Module:infer(x, n, h, w, y, options)
-  local training = ffi.new("int32_t[1]")
-  check(lib.bn2d_module_is_training(alive(self), training))
-  if training[0] ~= 0 then raise("BN2D_ERROR_STATE", "infer needs eval mode, the module is in training mode") end
+  if self:is_training() then raise("BN2D_ERROR_STATE", "infer needs eval mode, the module is in training mode") end
   forward(self, x, n, h, w, y, table_or_none(options), nil)
 end
 

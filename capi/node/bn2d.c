@@ -13,16 +13,18 @@
 /* -------------------------------------------------------------------------------------------------
  * errors */
 
-/* Throws a JavaScript Error with the code; returns NULL, for `return raise(...)`. */
-static napi_value raise(napi_env env, const char *code, const char *message) {
+/* Both throw a JavaScript Error with the code, and return what their callers return then. */
+static bool fail_bool(napi_env env, const char *code, const char *message) {
+  napi_throw_error(env, code, message);
+  return false;
+}
+static napi_value fail_value(napi_env env, const char *code, const char *message) {
   napi_throw_error(env, code, message);
   return NULL;
 }
-/* As raise(), with the library's text. False where there was an error. */
+/* As fail_bool(), with the library's text. False where there was an error. */
 static bool ok(napi_env env, int32_t status) {
-  if (status == BN2D_OK) return true;
-  raise(env, bn2d_status_name(status), bn2d_last_error());
-  return false;
+  return status == BN2D_OK || fail_bool(env, bn2d_status_name(status), bn2d_last_error());
 }
 
 /* In the order of napi_typedarray_type. */
@@ -79,12 +81,12 @@ static description described(napi_env env, napi_value value) {
   snprintf(out.text, sizeof out.text, "%s%s%s%s", before, got, cut ? "..." : "", after);
   return out;
 }
-/* As raise(), with what came: "x must be a Float32Array for float32, is an Array". */
+/* As fail_bool(), with what came: "x must be a Float32Array for float32, is an Array". */
 static bool refuse(napi_env env, const char *code, const char *what, const char *is,
                    napi_value value) {
   char message[256];
   snprintf(message, sizeof message, "%s, %s %s", what, is, described(env, value).text);
-  return raise(env, code, message), false;
+  return fail_bool(env, code, message);
 }
 
 /* -------------------------------------------------------------------------------------------------
@@ -165,7 +167,7 @@ static void *unwrapped(napi_env env, napi_value value, const napi_type_tag *tag,
 
 static bool alive(napi_env env, const module_object *object) {
   if (object->module) return true;
-  return raise(env, "BN2D_ERROR_INVALID_HANDLE", "the module has been released"), false;
+  return fail_bool(env, "BN2D_ERROR_INVALID_HANDLE", "the module has been released");
 }
 
 /* Arguments of a call of a method: this and up to `most` values, missing ones undefined. */
@@ -211,11 +213,11 @@ static bool array(napi_env env, const char *name, napi_value value, int32_t dtyp
   }
   if (napi_is_detached_arraybuffer(env, buffer, &detached) == napi_ok && detached) {
     snprintf(message, sizeof message, "the memory of %s has been transferred", name);
-    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
+    return fail_bool(env, "BN2D_ERROR_INVALID_ARGUMENT", message);
   }
   if (got != length) {
     snprintf(message, sizeof message, "%s has %zu elements, must have %zu", name, got, length);
-    return raise(env, "BN2D_ERROR_SHAPE", message), false;
+    return fail_bool(env, "BN2D_ERROR_SHAPE", message);
   }
   return true;
 }
@@ -235,10 +237,10 @@ static bool text(napi_env env, napi_value value, char *out, size_t capacity) {
       napi_get_value_string_utf8(env, string, NULL, 0, &length) != napi_ok)
     return false;
   if (length >= capacity)
-    return raise(env, "BN2D_ERROR_NOT_FOUND", "no name or value is as long as that"), false;
+    return fail_bool(env, "BN2D_ERROR_NOT_FOUND", "no name or value is as long as that");
   if (napi_get_value_string_utf8(env, string, out, capacity, &length) != napi_ok) return false;
   if (strlen(out) != length)
-    return raise(env, "BN2D_ERROR_NOT_FOUND", "a NUL is in a name or value"), false;
+    return fail_bool(env, "BN2D_ERROR_NOT_FOUND", "a NUL is in a name or value");
   return true;
 }
 
@@ -260,7 +262,7 @@ static bool named_by(napi_env env, napi_value value, const char *what, const nam
   for (const named *one = list; one->name && end < sizeof message; ++one)
     end += (size_t)snprintf(message + end, sizeof message - end, "%s %s", one == list ? "" : ",",
                             one->name);
-  return raise(env, code, message), false;
+  return fail_bool(env, code, message);
 }
 
 /* The number of a name; *out stays where it is absent. */
@@ -402,19 +404,21 @@ static int64_t module_bytes(const module_object *object) {
 static napi_value construct(napi_env env, napi_callback_info info) {
   napi_value self, values[3], target;
   size_t count = 3;
-  void *kind = NULL;
+  void *kind;
+  if (napi_get_cb_info(env, info, &count, values, &self, &kind) != napi_ok ||
+      napi_get_new_target(env, info, &target) != napi_ok)
+    return NULL;
+  if (!target)
+    return fail_value(env, "BN2D_ERROR_INVALID_ARGUMENT", ((const norm_class *)kind)->misuse);
   module_object *object = calloc(1, sizeof *object);
-  if (!object || napi_get_cb_info(env, info, &count, values, &self, &kind) != napi_ok ||
-      napi_get_new_target(env, info, &target) != napi_ok || !target)
-    raise(env, "BN2D_ERROR_INVALID_ARGUMENT",
-          kind ? ((const norm_class *)kind)->misuse : "no memory");
-  else if (create(env, kind, values, object) &&
-           napi_type_tag_object(env, self, &module_tag) == napi_ok &&
-           napi_wrap(env, self, object, drop_module, NULL, NULL) == napi_ok) {
+  if (!object) return fail_value(env, "BN2D_ERROR_OUT_OF_MEMORY", "no memory for a module");
+  if (create(env, kind, values, object) &&
+      napi_type_tag_object(env, self, &module_tag) == napi_ok &&
+      napi_wrap(env, self, object, drop_module, NULL, NULL) == napi_ok) {
     count_bytes(env, &object->bytes, module_bytes(object));
     return self;
   }
-  if (object) drop_module(env, object, NULL);
+  drop_module(env, object, NULL);
   return NULL;
 }
 
@@ -439,9 +443,23 @@ static napi_value train(napi_env env, napi_callback_info info) {
   const module_object *self = arguments(env, info, 1, &mode);
   if (!self) return NULL;
   if (!absent(env, mode) && napi_get_value_bool(env, mode, &training) != napi_ok)
-    return refuse(env, "BN2D_ERROR_INVALID_ARGUMENT", "the mode must be true or false", "is", mode),
-           NULL;
-  return ok(env, bn2d_module_train(self->module, training)) ? undefined(env) : NULL;
+    refuse(env, "BN2D_ERROR_INVALID_ARGUMENT", "the mode must be true or false", "is", mode);
+  else if (ok(env, bn2d_module_train(self->module, training)))
+    return undefined(env);
+  return NULL;
+}
+static napi_value is_training(napi_env env, napi_callback_info info) {
+  int32_t training = 0;
+  napi_value value;
+  const module_object *self = arguments(env, info, 0, NULL);
+  if (!self || !ok(env, bn2d_module_is_training(self->module, &training))) return NULL;
+  return napi_get_boolean(env, training != 0, &value) == napi_ok ? value : NULL;
+}
+static napi_value num_features(napi_env env, napi_callback_info info) {
+  napi_value value;
+  const module_object *self = arguments(env, info, 0, NULL);
+  if (!self) return NULL;
+  return napi_create_int64(env, self->features, &value) == napi_ok ? value : NULL;
 }
 static napi_value eval(napi_env env, napi_callback_info info) {
   const module_object *self = arguments(env, info, 0, NULL);
@@ -503,7 +521,7 @@ static bool slope_of(napi_env env, napi_value options, int32_t activation, doubl
   if (!member(env, options, "slope", &value)) return false;
   if (absent(env, value)) {
     if (activation != BN2D_ACT_CLAMP) return true;
-    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", "clamp needs slope, its upper bound"), false;
+    return fail_bool(env, "BN2D_ERROR_INVALID_ARGUMENT", "clamp needs slope, its upper bound");
   }
   if (napi_get_value_double(env, value, out) == napi_ok) return true;
   return refuse(env, "BN2D_ERROR_INVALID_ARGUMENT", "slope must be a number", "is", value);
@@ -523,7 +541,7 @@ static bool read_extents(napi_env env, const module_object *self, napi_value val
   if (count != 3) {
     snprintf(message, sizeof message,
              "the extents have %" PRIu32 " elements, must have 3: [n, h, w]", count);
-    return raise(env, "BN2D_ERROR_INVALID_ARGUMENT", message), false;
+    return fail_bool(env, "BN2D_ERROR_INVALID_ARGUMENT", message);
   }
   for (uint32_t i = 0; i < 3; ++i) {
     napi_value extent;
@@ -538,7 +556,7 @@ static bool read_extents(napi_env env, const module_object *self, napi_value val
                "(%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64
                ") is too large: more than %" PRId64 " elements",
                extents[0], self->features, extents[1], extents[2], INT64_MAX);
-      return raise(env, "BN2D_ERROR_OVERFLOW", message), false;
+      return fail_bool(env, "BN2D_ERROR_OVERFLOW", message);
     }
     *length *= extents[i];
   }
@@ -599,7 +617,7 @@ static bool run(napi_env env, const module_object *self, const napi_value *value
    * the running statistics move. */
   if (!alive(env, self)) return false;
   if (made && !keep(env, made, values[0], values[2], absent(env, z_value) ? NULL : z_value))
-    return raise(env, "BN2D_ERROR_OUT_OF_MEMORY", "no memory for a record"), false;
+    return fail_bool(env, "BN2D_ERROR_OUT_OF_MEMORY", "no memory for a record");
   if (!ok(env, bn2d_forward_flat(self->module, dtype, layout, x, z, extents[0], extents[1],
                                  extents[2], activation, slope, y, made ? &made->record : NULL)))
     return false;
@@ -618,7 +636,8 @@ static napi_value infer(napi_env env, napi_callback_info info) {
   const module_object *self = arguments(env, info, 4, values);
   if (!self || !ok(env, bn2d_module_is_training(self->module, &training))) return NULL;
   if (training)
-    return raise(env, "BN2D_ERROR_STATE", "infer needs eval mode, the module is in training mode");
+    return fail_value(env, "BN2D_ERROR_STATE",
+                      "infer needs eval mode, the module is in training mode");
   return run(env, self, values, NULL) ? undefined(env) : NULL;
 }
 
@@ -651,7 +670,7 @@ static napi_value forward(napi_env env, napi_callback_info info) {
   const module_object *self = arguments(env, info, 4, values);
   record_object *made = self ? calloc(1, sizeof *made) : NULL;
   if (!self) return NULL;
-  if (!made) return raise(env, "BN2D_ERROR_OUT_OF_MEMORY", "no memory for a record");
+  if (!made) return fail_value(env, "BN2D_ERROR_OUT_OF_MEMORY", "no memory for a record");
   if (run(env, self, values, made) && record_value(env, made, &result)) return result;
   drop_record(env, made, NULL);
   return NULL;
@@ -666,7 +685,7 @@ static bool in_place(napi_env env, napi_ref reference, const record_object *reco
   if (napi_get_reference_value(env, reference, &value) != napi_ok) return false;
   if (value) return array(env, name, value, record->dtype, record->length, &data);
   snprintf(message, sizeof message, "%s is gone: the record's held does not have it", name);
-  return raise(env, "BN2D_ERROR_INVALID_HANDLE", message), false;
+  return fail_bool(env, "BN2D_ERROR_INVALID_HANDLE", message);
 }
 
 /* backward(record, dy, dx, dz): dx and dz may be null. */
@@ -678,7 +697,7 @@ static napi_value backward(napi_env env, napi_callback_info info) {
       self ? unwrapped(env, values[0], &record_tag, "record must be one of forward") : NULL;
   if (!record) return NULL;
   if (!record->record)
-    return raise(env, "BN2D_ERROR_INVALID_HANDLE", "the record has been released");
+    return fail_value(env, "BN2D_ERROR_INVALID_HANDLE", "the record has been released");
   if (!in_place(env, record->x, record, "x") || !in_place(env, record->y, record, "y") ||
       (record->z && !in_place(env, record->z, record, "z")) ||
       !array(env, "dy", values[1], record->dtype, record->length, &dy) ||
@@ -759,6 +778,8 @@ NAPI_MODULE_INIT() {
     napi_callback call;
   } methods[] = {{"release", release_module},
                  {"train", train},
+                 {"isTraining", is_training},
+                 {"numFeatures", num_features},
                  {"eval", eval},
                  {"zeroGrad", zero_grad},
                  {"resetRunningStats", reset_running_stats},

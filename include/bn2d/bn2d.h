@@ -116,14 +116,14 @@
  * channel. Float and half data are summed in float for 16 elements at a time, then in double: a
  * mean is within 1 ulp or 2^-24 standard deviations, or twice that where elements repeat, as in
  * expanded tensors; a variance is within 4 ulp, dweight and dbias within 2^-23 of the sum of the
- * magnitudes of their terms. Sets of statistics of several channels (group norm): dweight within
- * 2^-23 of the sum of |g|*max(|xhat|, 1), as the mean is that of the set. A channel whose numbers
- * come near the ends of the range is computed by other means. Which channels that are depends on
- * the outputs that are wanted, too: where dweight is not, the last bit of such a channel's dx may
- * be another one. In group norm of planes of up to 16 elements this holds for all channels: the
- * last bits of gradients may be others where dx is not wanted, or dz is. A call leaves the
- * floating-point exception flags as they were, and traps nothing: neither on its own thread nor on
- * its workers.
+ * magnitudes of their terms, or 2^-21 where a few terms are most of it. Sets of statistics of
+ * several channels (group norm): dweight within 2^-23 of the sum of |g|*max(|xhat|, 1), as the mean
+ * is that of the set. A channel whose numbers come near the ends of the range is computed by other
+ * means. Which channels these are is checked in another way where other outputs are wanted: where
+ * dweight is not, the last bit of such a channel's dx may be another one. In group norm of planes
+ * of up to 16 elements this holds for all channels: the last bits of gradients may be others where
+ * dx is not wanted, or dz is. A call leaves the floating-point exception flags as they were, and
+ * traps nothing: neither on its own thread nor on its workers.
  *
  * **Names and numbers.** Nothing needs a macro: enums travel as int32_t, extents as int64_t,
  * hyper-parameters as double, truth as int32_t 0 or 1; every constant is also reached by name with
@@ -1124,9 +1124,9 @@ typedef void (*bn2d_run_workers)(void *user, int32_t workers, bn2d_work work, vo
 BN2D_API int32_t bn2d_set_thread_pool(int32_t kind);
 /**
  * Makes a function of the host the thread pool of the process, for calls that begin from now on.
- * @param run The function. It and what `user` points to must stay valid: another thread may be in a
- *   call that uses them, also after another pool was chosen.
- * @param user Passed on to run; may be NULL.
+ * @param run The function. It must stay valid: another thread may be in a call that uses it, also
+ *   after another pool was chosen.
+ * @param user Passed on to run; may be NULL. What it points to must stay valid, too.
  * @param threads The most threads that run at once, 1 or more: how many workers a call is cut into.
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: free. Since 1.1.
  */

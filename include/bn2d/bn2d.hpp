@@ -1250,8 +1250,9 @@ class Module {
   }
   /**
    * As forward() in eval mode: by the running statistics where the module has some, else by those
-   * of x. Changes nothing. Status::state in training mode. Any number of threads at once (of a
-   * batch norm without running statistics: one).
+   * of x. Changes nothing. Status::state in training mode; it asks for the mode first, so a thread
+   * that calls train() in between makes it train. Any number of threads at once (of a batch norm
+   * without running statistics: one).
    */
   Returns<void> infer(const ConstView &x, const View &y, Activation activation = none,
                       const ConstView &z = {}) const {

@@ -100,25 +100,35 @@ static inline int32_t bn2d_mpi_fail_(int32_t own, int rank, int32_t status) {
   return bn2d_set_last_error(status, text);
 }
 
+/** A failure as one number, of which MPI's minimum is that of the first rank. */
+static inline int64_t bn2d_mpi_pack_(int rank, int32_t status) {
+  return rank * INT64_C(1000) - status; /* statuses are from -999 to 0 */
+}
+/** The rank and the status of such a number. */
+static inline int bn2d_mpi_packed_rank_(int64_t packed) { return (int)(packed / 1000); }
+static inline int32_t bn2d_mpi_packed_status_(int64_t packed) { return -(int32_t)(packed % 1000); }
+
 /** Tells each rank whether all of them can go on, with as many doubles. Needs no memory. */
 static inline int32_t bn2d_mpi_agree_(const bn2d_mpi_exchange_ *exchange, int32_t status) {
-  const int64_t statuses = 1000, none = INT64_MAX;
-  /* The first failure, and the least and (negative) largest length of those without one. */
-  int64_t own[3] = {none, exchange->length, -exchange->length}, least[3] = {none, 0, 0};
+  enum { failure, length, minus_length, numbers };
+  const int64_t none = INT64_MAX;
+  /* Of minus_length the least is the largest length. A rank that has failed has no length. */
+  int64_t own[numbers] = {none, exchange->length, -exchange->length}, least[numbers] = {none, 0, 0};
   char text[120];
   int error;
   if (exchange->ranks == 0) return status; /* MPI itself has failed */
   if (status != BN2D_OK) {
-    own[0] = exchange->rank * statuses - status;
-    own[1] = own[2] = none;
+    own[failure] = bn2d_mpi_pack_(exchange->rank, status);
+    own[length] = own[minus_length] = none;
   }
-  error = MPI_Allreduce(own, least, 3, MPI_INT64_T, MPI_MIN, exchange->comm);
+  error = MPI_Allreduce(own, least, numbers, MPI_INT64_T, MPI_MIN, exchange->comm);
   if (error != MPI_SUCCESS) return bn2d_mpi_error_(error);
-  if (least[0] != none)
-    return bn2d_mpi_fail_(status, (int)(least[0] / statuses), -(int32_t)(least[0] % statuses));
-  if (least[1] == -least[2]) return BN2D_OK;
+  if (least[failure] != none)
+    return bn2d_mpi_fail_(status, bn2d_mpi_packed_rank_(least[failure]),
+                          bn2d_mpi_packed_status_(least[failure]));
+  if (least[length] == -least[minus_length]) return BN2D_OK;
   snprintf(text, sizeof text, "ranks send from %lld to %lld doubles: they have other channels",
-           (long long)least[1], -(long long)least[2]);
+           (long long)least[length], -(long long)least[minus_length]);
   return bn2d_set_last_error(BN2D_ERROR_SHAPE, text);
 }
 

@@ -7,7 +7,8 @@
     dx = record.backward(dy)                    # adds to bn.weight_grad, bn.bias_grad
     y = bn.eval()(x)                            # running statistics
 
-For PyTorch see `bn2d.torch`, which `import bn2d` does not import. Every failure is a `bn2d.Error`.
+For PyTorch see `bn2d.torch`, which `import bn2d` does not import. What the library refuses is a
+`bn2d.Error`; an argument of another Python type may be Python's own TypeError or AttributeError.
 """
 
 from __future__ import annotations

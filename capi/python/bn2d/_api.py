@@ -122,8 +122,9 @@ def declared(name: str) -> Any:
     """A function with its types, for calls whose cost does not count."""
     function = getattr(OWNERS.get(name, LIBRARY), name)
     if function.argtypes is None:
-        function.argtypes = [ctype(one["type"]) for one in FUNCTIONS[name]["parameters"]]
+        # The argtypes last: another thread that sees them takes the function for declared.
         function.restype = ctype(FUNCTIONS[name]["returns"]["type"])
+        function.argtypes = [ctype(one["type"]) for one in FUNCTIONS[name]["parameters"]]
     return function
 
 

@@ -47,7 +47,9 @@ def _fold(
     arguments: tuple[int, ...],
 ) -> Folded:
     layers = _above.constants("fold")
+    # The views have addresses only: these two names keep the arrays.
     old = as_array(weight, "weight")
+    old_bias = None if bias is None else as_array(bias, "bias")
     if old.ndim < 2:
         raise InvalidArgumentError("weight has %d dimensions, must have 2 or more" % old.ndim)
     if old.ndim == 2 and not transposed and groups == 1:
@@ -59,7 +61,7 @@ def _fold(
     new_bias = np.empty(outputs, new.dtype)
     given = [
         _given(old, "weight"),
-        None if bias is None else _given(as_array(bias, "bias"), "bias"),
+        None if old_bias is None else _given(old_bias, "bias"),
         _given(new, "the new weight"),
         _given(new_bias, "the new bias"),
     ]

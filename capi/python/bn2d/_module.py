@@ -552,25 +552,31 @@ class Norm:
             _api.fail(status)
         if not record:
             return y
-        borrowed = self._borrowed(z, y, activation, slope)
-        return y, Record(self, _api.Handle(made or 0, "record"), x, borrowed, z is not None)
+        handle = _api.Handle(made or 0, "record")
+        borrowed = self._borrowed(handle, z, y, activation, slope)
+        return y, Record(self, handle, x, borrowed, z is not None)
 
     __call__ = forward
 
+    @staticmethod
     def _borrowed(
-        self, z: Optional[Array], y: Array, activation: Optional[str], slope: Optional[float]
+        record: _api.Handle,
+        z: Optional[Array],
+        y: Array,
+        activation: Optional[str],
+        slope: Optional[float],
     ) -> Optional[Array]:
-        """What a record of the call that has just been borrows beside x: z, y or nothing.
+        """What a record borrows beside x: z, y or nothing.
 
         As bn2d_forward_act() says: a pointwise activation makes its argument again; others read
         their side off y, where neither x tells it (on batch statistics, without z) nor a mask (of a
-        negative slope).
+        negative slope). The record tells the statistics: another thread may have changed the mode.
         """
         if activation not in ("relu", "leaky_relu"):
             return z if activation is not None else None
         if activation == "leaky_relu" and slope is not None and slope < 0:
             return None
-        tells = z is None and (not self.track_running_stats or (self.training and not self.frozen))
+        tells = z is None and _api.value("bn2d_record_batch_statistics", record.address)
         return None if tells else y
 
     def _kept(self, key: Any) -> list[_Plan]:

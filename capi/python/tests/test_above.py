@@ -110,6 +110,15 @@ def test_fold():
         bn2d.fold_into_previous(bn, linear)
 
 
+def test_fold_keeps_the_array_of_a_list():
+    """Catches: the list's array is gone when the library reads it. Large, so that its memory goes
+    back to the system: a small one would still have its values."""
+    need_libraries("fold")
+    bn = bn2d.BatchNorm2d(200000)
+    folded = bn2d.fold_into_previous(bn, np.ones((200000, 1), np.float32), [3.0] * 200000)
+    np.testing.assert_allclose(folded.bias, 3, rtol=1e-5)
+
+
 def test_null_bytes(tmp_path):
     """Another file than the one that is named, or two names that become one: C's texts end there."""
     need_libraries("state")

@@ -17,6 +17,7 @@ import weakref
 import bn2d
 import numpy as np
 import pytest
+from bn2d import _api
 
 try:
     import ml_dtypes
@@ -165,6 +166,46 @@ def test_a_record_keeps_what_it_borrows_and_no_more(activation, slope, kept, mak
             assert np.array_equal(one, other)
         del junk, record
         assert all(one() is None for one in found.values())
+
+
+def test_a_record_keeps_y_where_another_thread_changes_the_mode():
+    """Catches: the mode is asked for after the call, and y is gone before the backward."""
+    bn = bn2d.BatchNorm2d(4).eval()
+    x = layouts((2, 4, 8, 8), "f4")["contiguous"]
+    bn.forward(x, activation="relu", record=True)
+    ((plan,),) = bn._plans.values()
+    call = plan.function
+
+    def interrupted(*arguments):
+        status = call(*arguments)
+        bn.train()
+        return status
+
+    plan.function = interrupted
+    y, record = bn.forward(x, activation="relu", record=True)
+    kept = weakref.ref(y)
+    del y
+    gc.collect()
+    assert kept() is not None
+    assert record.backward(x).shape == x.shape
+
+
+def test_a_function_has_its_result_before_its_arguments(monkeypatch):
+    """Catches: a thread that sees the arguments' types calls with ctypes' own type of result."""
+    order = []
+
+    class Undeclared:
+        argtypes = None
+
+        def __setattr__(self, name, value):
+            order.append(name)
+
+    class Library:
+        bn2d_last_error = Undeclared()
+
+    monkeypatch.setitem(_api.OWNERS, "bn2d_last_error", Library)
+    _api.declared("bn2d_last_error")
+    assert order == ["restype", "argtypes"]
 
 
 def test_nothing_is_copied():

@@ -45,6 +45,21 @@ def made(how, kind=None):
     return module
 
 
+# What torch lets a program assign, and how the rank that has it fails.
+OTHERS = [
+    ("running_mean", [0.0] * C, "float64", "DtypeError: running_mean is torch.float64, must be"),
+    (
+        "running_var",
+        [1.0] * 3,
+        "float32",
+        "ShapeError: running_var has the shape (3,), must have (5,)",
+    ),
+    ("weight", [1.0] * 9000, "float32", "ShapeError: weight has the shape (9000,), must have (5,)"),
+    ("num_batches_tracked", 0, "int32", "DtypeError: num_batches_tracked is torch.int32, must be"),
+    ("running_var", None, None, "InvalidArgumentError: running_var is None, running_mean is not"),
+]
+
+
 def batch(how, samples, seed):
     """x and dy of the whole batch."""
     torch.manual_seed(seed)
@@ -121,6 +136,39 @@ def default_device(rank):
     return all(map(torch.equal, *results))
 
 
+def other_buffers(rank):
+    """How a step fails on each rank where one has a buffer or weight of another kind."""
+    texts = []
+    for name, values, dtype, _ in OTHERS:
+        module = made(CASES["float32, even"][0])
+        if rank == 1:
+            one = None if values is None else torch.tensor(values, dtype=getattr(torch, dtype))
+            setattr(module, name, nn.Parameter(one) if name == "weight" else one)
+        before = copy.deepcopy(module.state_dict())
+        try:
+            module(torch.randn(2, C, 3, 3))
+            texts.append(None)
+        except bn2d.Error as error:
+            texts.append("%s: %s" % (type(error).__name__, error))
+        unchanged = (torch.equal(one, before[name]) for name, one in module.state_dict().items())
+        if not all(unchanged):
+            texts[-1] = "changed"
+    return texts
+
+
+def spread_buffers(rank):
+    """Whether buffers with gaps get what contiguous ones get."""
+    results = []
+    for step in (1, 2):
+        torch.manual_seed(rank)
+        module = made(CASES["float32, even"][0])
+        for name in ("running_mean", "running_var"):
+            setattr(module, name, torch.ones(C * step)[::step])
+        module(torch.randn(2, C, 3, 3))
+        results.append(list(module.buffers()))
+    return all(map(torch.equal, *results))
+
+
 def work(rank, world, folder):
     """One process: writes what it has got, or how it failed, for the test to look at."""
     torch.set_num_threads(1)
@@ -162,6 +210,8 @@ def work(rank, world, folder):
     # Backward has another x than forward, whose memory is another's by then.
     found["other x"] = other_x(rank)
     found["default device"] = default_device(rank)
+    found["other buffers"] = other_buffers(rank)
+    found["spread buffers"] = spread_buffers(rank)
     # Together with DistributedDataParallel, and converted.
     torch.manual_seed(7)
     model = nn.Sequential(nn.Conv2d(3, C, 3), nn.BatchNorm2d(C), nn.ReLU())
@@ -212,6 +262,12 @@ def test_processes(world, tmp_path):
         assert torch.isfinite(one["after"]).all()
         assert one["other x"] == [True, True, True]
         assert one["default device"]  # catches sums that are made there
+        # Catches elements of another type taken for the worker's, and memory behind a shorter one.
+        for (*_, wanted), text in zip(OTHERS, one["other buffers"]):
+            assert text.startswith(
+                wanted if rank == 1 else "StateError: rank 1 could not take part"
+            )
+        assert one["spread buffers"]  # catches values written into the gaps
         assert [text.split()[:3] for text in one["second order"]] == [
             ["SyncBatchNorm2d", "has", "no"]
         ] * 2

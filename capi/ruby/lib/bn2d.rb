@@ -20,8 +20,9 @@ module Bn2d
   # The functions of the C ABI. BN2D_LIBRARY names another file than libbn2d.so.1.
   module Lib
     HANDLE = Fiddle.dlopen(ENV['BN2D_LIBRARY'] || 'libbn2d.so.1')
-    RELEASE = %i[options module tensor record].to_h do |kind|
-      [kind, Fiddle::Function.new(HANDLE["bn2d_#{kind}_release"], [Fiddle::TYPE_VOIDP], Fiddle::TYPE_VOID)]
+    KINDS = Raw::FUNCTIONS.keys.filter_map { |name| name[/\Abn2d_(\w+)_release\z/, 1] }
+    RELEASE = KINDS.to_h do |kind|
+      [kind.to_sym, Fiddle::Function.new(HANDLE["bn2d_#{kind}_release"], [Fiddle::TYPE_VOIDP], Fiddle::TYPE_VOID)]
     end
 
     Raw::FUNCTIONS.each do |name, (parameters, result)|

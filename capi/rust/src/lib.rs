@@ -123,8 +123,8 @@ impl Options {
         Options { affine: false, track_running_stats: false, ..Default::default() }
     }
 
-    /// Sets all on the handle. A group norm refuses what is about running statistics where it is
-    /// set at all: there, what is as it always is counts as not set.
+    /// For a group norm a field equal to its default is not passed on, because the library refuses
+    /// any that is set.
     fn apply(&self, to: *mut raw::bn2d_options, norm: i32) -> Result<()> {
         let plain = Options::default();
         let all = norm != raw::BN2D_NORM_GROUP;
@@ -230,6 +230,13 @@ pub struct Record<'a> {
 
 unsafe impl Send for Record<'_> {}
 unsafe impl Sync for Record<'_> {}
+
+impl Record<'_> {
+    /// For the functions of [`raw`]; valid as long as `self`.
+    pub fn as_ptr(&self) -> *mut raw::bn2d_record {
+        self.handle.as_ptr()
+    }
+}
 
 impl Drop for Record<'_> {
     fn drop(&mut self) {

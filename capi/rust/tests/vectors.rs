@@ -245,6 +245,16 @@ fn raw_functions_take_the_module() {
 }
 
 #[test]
+fn raw_functions_take_the_record() {
+    let mut bn = Norm::new(3, &Options::default()).unwrap();
+    let (x, mut y) = ([1f32; 6], [0f32; 6]);
+    let record = bn.forward(&x, (2, 1, 1), &mut y).unwrap();
+    let mut on_batch = 0;
+    let status = unsafe { raw::bn2d_record_batch_statistics(record.as_ptr(), &mut on_batch) };
+    assert_eq!((status, on_batch), (raw::BN2D_OK, 1));
+}
+
+#[test]
 fn options_are_the_modules() {
     let options =
         Options { eps: 0.5, momentum: None, bias: false, num_threads: 1, ..Default::default() };

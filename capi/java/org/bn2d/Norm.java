@@ -21,6 +21,7 @@ import java.nio.IntBuffer;
 import java.nio.LongBuffer;
 import java.nio.ShortBuffer;
 import java.util.function.Consumer;
+import java.util.function.ObjIntConsumer;
 import org.bn2d.BatchNorm2d.Fused;
 import org.bn2d.BatchNorm2d.Options;
 import org.bn2d.BatchNorm2d.Record;
@@ -103,6 +104,9 @@ public abstract class Norm implements AutoCloseable {
     run(m -> Raw.bn2d_module_repr(m, text, text.length, null));
     return Native.toString(text, "UTF-8");
   }
+
+  /** The number of channels. */
+  public long numFeatures() { return features; }
 
   public boolean isTraining() {
     IntByReference out = new IntByReference();
@@ -201,7 +205,10 @@ public abstract class Norm implements AutoCloseable {
     return new Record(out.getValue(), x, y, fused.z, dtypeOf(x, fused), fused.layout.ordinal() + 1);
   }
 
-  /** y = bn(x) in eval mode. */
+  /**
+   * y = bn(x) in eval mode, for which it asks first: a thread that calls train(true) in between
+   * makes it train.
+   */
   public void infer(Buffer x, long n, long h, long w, Buffer y) { infer(x, n, h, w, y, new Fused()); }
 
   /** y = activation(bn(x) + z) in eval mode. */
@@ -308,38 +315,30 @@ public abstract class Norm implements AutoCloseable {
 
   public void set(String name, float[] values) {
     given("values", values);
-    tensor(name, Raw.BN2D_F32, 4, (data, n) -> {
-      fit(name, values.length, n);
-      data.write(0, values, 0, n);
-      return null;
-    });
+    set(name, Raw.BN2D_F32, 4, values.length, (data, n) -> data.write(0, values, 0, n));
   }
 
   public void set(String name, double[] values) {
     given("values", values);
-    tensor(name, Raw.BN2D_F64, 8, (data, n) -> {
-      fit(name, values.length, n);
-      data.write(0, values, 0, n);
-      return null;
-    });
+    set(name, Raw.BN2D_F64, 8, values.length, (data, n) -> data.write(0, values, 0, n));
   }
 
   /** The bits of a half module. */
   public void set(String name, short[] values) {
     given("values", values);
-    tensor(name, halfType(), 2, (data, n) -> {
-      fit(name, values.length, n);
-      data.write(0, values, 0, n);
-      return null;
-    });
+    set(name, halfType(), 2, values.length, (data, n) -> data.write(0, values, 0, n));
   }
 
   /** Of "num_batches_tracked", one number. */
   public void set(String name, long[] values) {
     given("values", values);
-    tensor(name, Raw.BN2D_I64, 8, (data, n) -> {
-      fit(name, values.length, n);
-      data.write(0, values, 0, n);
+    set(name, Raw.BN2D_I64, 8, values.length, (data, n) -> data.write(0, values, 0, n));
+  }
+
+  private void set(String name, int wanted, int size, int length, ObjIntConsumer<Pointer> write) {
+    tensor(name, wanted, size, (data, n) -> {
+      fit(name, length, n);
+      write.accept(data, n);
       return null;
     });
   }

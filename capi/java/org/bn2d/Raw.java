@@ -6,6 +6,7 @@ import com.sun.jna.Library;
 import com.sun.jna.Native;
 import com.sun.jna.NativeLibrary;
 import com.sun.jna.Pointer;
+import com.sun.jna.Structure;
 import com.sun.jna.ptr.DoubleByReference;
 import com.sun.jna.ptr.IntByReference;
 import com.sun.jna.ptr.LongByReference;
@@ -70,6 +71,21 @@ final class Raw {
   }
 
   private Raw() {}
+
+  @Structure.FieldOrder({"data", "device_type", "device_id", "ndim", "dtype_code", "dtype_bits",
+      "dtype_lanes", "shape", "strides", "byte_offset"})
+  public static final class bn2d_view extends Structure {
+    public Pointer data;
+    public int device_type;
+    public int device_id;
+    public int ndim;
+    public byte dtype_code;
+    public byte dtype_bits;
+    public short dtype_lanes;
+    public Pointer shape;
+    public Pointer strides;
+    public long byte_offset;
+  }
 
   static native int bn2d_version();
   static native String bn2d_version_string();

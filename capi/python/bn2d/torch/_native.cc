@@ -385,16 +385,32 @@ bool has_versions(std::initializer_list<const Tensor *> tensors) {
   return true;
 }
 
+// The arguments of forward().
+enum Argument {
+  kModule,
+  kX,
+  kZ,
+  kWeight,
+  kBias,
+  kRunningMean,
+  kRunningVar,
+  kActivation,
+  kSlope,
+  kArguments
+};
+
 // The tensors of a call; false where the library does not take them as they are.
 bool take_tensors(PyObject *const *arguments, Call *call) {
-  if (!take(arguments[0], &call->x) || !call->x.defined() || !is_data(call->x)) return false;
-  if (!take(arguments[1], &call->z) || (call->z.defined() && !is_like(call->z, call->x)))
+  if (!take(arguments[kX], &call->x) || !call->x.defined() || !is_data(call->x)) return false;
+  if (!take(arguments[kZ], &call->z) || (call->z.defined() && !is_like(call->z, call->x)))
     return false;
-  Tensor *const arrays[] = {&call->weight, &call->bias, &call->running_mean, &call->running_var};
+  const std::pair<Argument, Tensor &> arrays[] = {{kWeight, call->weight},
+                                                  {kBias, call->bias},
+                                                  {kRunningMean, call->running_mean},
+                                                  {kRunningVar, call->running_var}};
   ScalarType parameters = ScalarType::Undefined;
-  for (Py_ssize_t number = 0; number < 4; ++number) {
-    Tensor &array = *arrays[number];
-    if (!take(arguments[2 + number], &array)) return false;
+  for (const auto &[argument, array] : arrays) {
+    if (!take(arguments[argument], &array)) return false;
     if (!array.defined()) continue;
     if (parameters == ScalarType::Undefined) parameters = array.scalar_type();
     if (!is_array(array, call->x, parameters)) return false;
@@ -405,10 +421,12 @@ bool take_tensors(PyObject *const *arguments, Call *call) {
 
 // What the module's _mode(x, running_mean, running_var) says: which running statistics, whether the
 // batch's, how they move, what counts, groups.
-bool take_mode(PyObject *module, PyObject *const *arguments, Call *call) {
+bool take_mode(PyObject *const *arguments, Call *call) {
   static PyObject *const mode_name = PyUnicode_InternFromString("_mode");
   static PyObject *const eps_name = PyUnicode_InternFromString("eps");
-  PyObject *const given[] = {module, arguments[0], arguments[4], arguments[5]};
+  PyObject *const module = arguments[kModule];
+  PyObject *const given[] = {module, arguments[kX], arguments[kRunningMean],
+                             arguments[kRunningVar]};
   Object mode(PyObject_VectorcallMethod(mode_name, given, 4, nullptr));
   if (!mode) throw_python_error();
   Object eps(PyObject_GetAttr(module, eps_name));
@@ -444,10 +462,10 @@ void have_moved(const Call &call) {
 PyObject *forward(PyObject *, PyObject *const *arguments, Py_ssize_t count) {
   HANDLE_TH_ERRORS
   Call call{};
-  if (count == 9 && library && has_plain_modes() && take_tensors(arguments + 1, &call) &&
-      take_mode(arguments[0], arguments + 1, &call)) {
-    call.how.activation = static_cast<int32_t>(PyLong_AsLong(arguments[7]));
-    call.how.slope = PyFloat_AsDouble(arguments[8]);
+  if (count == kArguments && library && has_plain_modes() && take_tensors(arguments, &call) &&
+      take_mode(arguments, &call)) {
+    call.how.activation = static_cast<int32_t>(PyLong_AsLong(arguments[kActivation]));
+    call.how.slope = PyFloat_AsDouble(arguments[kSlope]);
     const bool differentiates = asks_for_gradients(call);
     if (!PyErr_Occurred() &&
         (!differentiates || has_versions({&call.x, &call.z, &call.weight, &call.bias}))) {

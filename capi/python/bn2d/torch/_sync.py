@@ -14,17 +14,19 @@ import ctypes
 from typing import Any, Optional
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
 from .. import _api
+from .._arrays import TensorMemory
 from .._module import BatchNorm2d as Worker
 from .._statistics import Statistics
-from ..errors import StateError
+from ..errors import DtypeError, InvalidArgumentError, ShapeError, StateError
 from ._autograd import not_differentiable
 from ._calls import DTYPES, _view, address_of, format_of, laid_out, new_array
 from ._fused import BatchNormAct2d, BNReLU
-from ._modules import BatchNorm2d, _dtype, _increment_version, with_arguments_of
+from ._modules import BatchNorm2d, _dtype, with_arguments_of
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 _workers: WeakKeyDictionary[nn.Module, tuple[Any, Worker]] = WeakKeyDictionary()
@@ -88,16 +90,27 @@ class SyncBatchNorm2d(BatchNorm2d):
         return {**self.__dict__, "process_group": None}  # a group belongs to its process
 
 
-def _address(worker: Worker, name: str) -> int:
-    return int(_api.value("bn2d_tensor_data", worker._tensors[name].address))
-
-
 def _copy(worker: Worker, name: str, tensor: Tensor, back: bool = False) -> None:
-    """The elements of a tensor of the module's dtype into the worker, or back."""
-    addresses = [_address(worker, name), address_of(tensor)]
+    """The elements of a tensor of the worker's dtype and shape into the worker, or back."""
+    address_of(tensor)  # raises where they are not in memory
+    memory = TensorMemory(worker._tensors[name], tuple(tensor.shape), tensor.element_size())
+    array = np.asarray(memory).view("i%d" % tensor.element_size())  # NumPy has no bfloat16
+    own = torch.from_numpy(array).view(tensor.dtype)
     if back:
-        addresses.reverse()
-    ctypes.memmove(*addresses, tensor.numel() * tensor.element_size())
+        tensor.copy_(own)
+    else:
+        own.copy_(tensor)
+
+
+def _check(name: str, tensor: Tensor, features: int, dtype: torch.dtype) -> None:
+    """Refuses what torch lets a program assign: a copy by address would leave the worker's memory."""
+    counts = name == "num_batches_tracked"
+    wanted = torch.int64 if counts else dtype
+    shape = () if counts else (features,)
+    if tensor.dtype != wanted:
+        raise DtypeError("%s is %s, must be %s" % (name, tensor.dtype, wanted))
+    if tensor.shape != shape:
+        raise ShapeError("%s has the shape %s, must have %s" % (name, tuple(tensor.shape), shape))
 
 
 def _worker(module: nn.BatchNorm2d, x: Tensor) -> Worker:
@@ -105,7 +118,13 @@ def _worker(module: nn.BatchNorm2d, x: Tensor) -> Worker:
     buffers."""
     tracks = module.running_mean is not None
     arrays = (module.weight, module.bias, module.running_mean, module.running_var)
-    dtype = str(_dtype(x, arrays)).replace("torch.", "")
+    if tracks != (module.running_var is not None):
+        given, missing = ("mean", "var") if tracks else ("var", "mean")
+        raise InvalidArgumentError(
+            "running_%s is None, running_%s is not: both or neither" % (missing, given)
+        )
+    own_dtype = _dtype(x, arrays)
+    dtype = str(own_dtype).replace("torch.", "")
     key = (
         module.num_features,
         module.eps,
@@ -127,10 +146,14 @@ def _worker(module: nn.BatchNorm2d, x: Tensor) -> Worker:
         known = _workers[module] = (key, worker)
     worker = known[1]
     worker.momentum = module.momentum
-    for name in ("weight", "bias", *(_BUFFERS if tracks else ())):
-        tensor = getattr(module, name)
-        if tensor is not None:
-            _copy(worker, name, tensor.detach().contiguous())
+    tensors = {
+        name: tensor.detach()
+        for name in ("weight", "bias", *(_BUFFERS if tracks else ()))
+        if (tensor := getattr(module, name)) is not None
+    }
+    for name, tensor in tensors.items():
+        _check(name, tensor, module.num_features, own_dtype)
+        _copy(worker, name, tensor)
     return worker
 
 
@@ -208,8 +231,9 @@ class _SyncBatchNorm(torch.autograd.Function):
         ctx.record = _forward(worker, x, y, total)
         if module.running_mean is not None:
             for name in _BUFFERS:
-                _copy(worker, name, getattr(module, name), back=True)
-            _increment_version([getattr(module, name) for name in _BUFFERS])
+                tensor = getattr(module, name)
+                if tensor is not None:
+                    _copy(worker, name, tensor, back=True)
         ctx.save_for_backward(x)
         ctx.recorded = (x.data_ptr(), x.stride())
         ctx.weight = weight  # not saved: its values are in the record, and it may change

@@ -2,7 +2,7 @@
 
 # SPDX-License-Identifier: MIT
 
-require 'fiddle'
+require 'fiddle/import'
 
 module Bn2d
   # The C ABI as it is. Written by capi/api/bindings.py from bn2d-api.json: do not edit.
@@ -65,6 +65,10 @@ module Bn2d
     BN2D_NORM_BATCH = 1
     BN2D_NORM_GROUP = 2
     BN2D_NORM_INSTANCE = 3
+
+    View = Fiddle::Importer.struct(['void *data', 'int32_t device_type', 'int32_t device_id',
+      'int32_t ndim', 'uint8_t dtype_code', 'uint8_t dtype_bits', 'uint16_t dtype_lanes',
+      'void *shape', 'void *strides', 'uint64_t byte_offset'])
 
     # Name: [types of the parameters, type of the result]
     FUNCTIONS = {
