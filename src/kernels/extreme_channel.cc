@@ -63,8 +63,8 @@ bool is_extreme(const BackwardNumbers &of) {
     // and an ordinary eps is its variance.
     constexpr double kMostOfDeadChannel = 0x1p24;
     const double least = of.invstd * R::kLeast;
-    const bool has_products = of.g_xhat_mean != 0 || of.invstd > kMostOfDeadChannel;
-    return !(means > least) || (has_products && std::fabs(of.g_xhat_mean) <= least);
+    const bool is_dead = of.g_xhat_mean == 0 && of.invstd <= kMostOfDeadChannel;
+    return !(means > least && (is_dead || std::fabs(of.g_xhat_mean) > least));
   }
 }
 

@@ -18,11 +18,15 @@ Preactivation::Preactivation(const Sets &sets, DType dtype, const SavedStatistic
       coefficients_(scratch_.data(), kCoefficients, arithmetic_size(dtype), sets.counted().c) {
   using namespace kernels::coefficient;
   const kernels::ChannelKernels &channel = kernels::active().channel;
+  const bool is_wide = coefficients_.size == 8;
   const double most =
-      dtype == DType::f64 ? kernels::SafeRange<double>::kMost : kernels::SafeRange<float>::kMost;
+      is_wide ? kernels::SafeRange<double>::kMost : kernels::SafeRange<float>::kMost;
+  // A float cannot hold the rest of a mean near its smallest numbers, where a deviation may be as
+  // small. (Forward asks the variance: kLeastVarianceOfFloats. Its deviations are below 2^-120, so
+  // the numbers are below 2^-96, or all equal.)
+  const double least_mean = is_wide ? 0 : 0x1p-80;
   const int64_t channels = sets.counted().c;
   uint8_t *const is_extreme = coefficients_.is_extreme;
-  std::memset(is_extreme, 0, static_cast<size_t>(channels));
   constexpr int64_t kAtOnce = 64;
   double mean[kAtOnce], mean_lo[kAtOnce], factor[kAtOnce], bias[kAtOnce];
   for (int64_t c = 0; c < channels; c += kAtOnce) {
@@ -33,7 +37,8 @@ Preactivation::Preactivation(const Sets &sets, DType dtype, const SavedStatistic
       mean_lo[i] = saved.mean_lo ? at(saved.mean_lo, c + i) : 0;
       factor[i] = at(saved.invstd, c + i) * saved.weight[(c + i) % sets.size.c];
       bias[i] = saved.bias[(c + i) % sets.size.c];
-      some.is_extreme[i] = std::fabs(bias[i]) >= most;
+      const double size = std::fabs(mean[i]);
+      some.is_extreme[i] = std::fabs(bias[i]) >= most || (size != 0 && size < least_mean);
     }
     channel.centers(count, mean, mean_lo, some.of_regular());
     channel.factors(count, factor, scale, some.of_regular());

@@ -112,20 +112,17 @@ class Schedule {
       plan_ = make_plan(work, machine,
                         std::min(blockwise.max_group(), kernels::max_group(Operation::kSums)));
     workers_ = plan_.workers;
-    const bool maps_apart = !operation.has_sums || plan_.split;
-    if (maps_apart) {
+    if (!operation.has_sums || plan_.split) {
       map_workers_ = useful_workers(work, machine);
       work.size = maps.sets().counted();
       work.order = maps.order();
-    }
-    streaming_ = may_stream && streams(work, machine);
-    if (maps_apart) {
-      work.maps_blocks = maps.maps_blocks(operation.map, streaming_);
+      work.maps_blocks = maps.maps_blocks(operation.map, may_stream && streams(work, machine));
       tiles_ = make_tiles(work, map_workers_);
       workers_ = std::max(workers_, map_workers_);
     }
     in_series_ = operation.has_sums && !plan_.split && plan_.group == 1 &&
                  blockwise.has_series(Operation::kSumsOf);
+    streaming_ = may_stream && streams(work, machine);
     set_offsets();
   }
 

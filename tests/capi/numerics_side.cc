@@ -278,3 +278,32 @@ TEST_CASE("side: of relu6 and clamp it has a bound", "[numerics][side]") {
             CHECK(wrong == 0);
           }
 }
+
+// Catches: an argument that is made again in float, where the mean, -2^-149/200, is 0: no element
+// would have a gradient.
+TEST_CASE("side: relu6 and clamp of deviations that float cannot hold", "[numerics][side]") {
+  const Extents e{1, 1, 1, 200};
+  Values xs(200, 0.0);
+  xs[0] = -0x1p-149;
+  for (const Activation &activation :
+       {Activation{Activation::relu6, 0}, Activation{Activation::clamp, 0.7}})
+    for (const double w : {1.0, 1e4, 1e30}) {
+      INFO("activation " << activation.kind << " weight " << w);
+      Tensor x(BN2D_F32, e, xs), y(BN2D_F32, e), dy(BN2D_F32, e, Values(200, 1.0)), dz(BN2D_F32, e);
+      Array weight(BN2D_F32, {w}), bias(BN2D_F32, {0}), dweight(BN2D_F32, {0}),
+          dbias(BN2D_F32, {0});
+      double mean = 0, invstd = 0;
+      NUMERICS_OK(bn2d_batch_norm_forward(
+          x.view(), nullptr, y.view(), BN2D_F32, weight.data(), bias.data(), nullptr, nullptr, 1,
+          0.1, 1e-5, 0, activation.kind, activation.slope, nullptr, &mean, &invstd));
+      NUMERICS_OK(bn2d_batch_norm_backward_act(x.view(), nullptr, dy.view(), nullptr, nullptr,
+                                               BN2D_F32, weight.data(), bias.data(), &mean, &invstd,
+                                               1, activation.kind, activation.slope, 0, nullptr,
+                                               dz.view(), dweight.data(), dbias.data()));
+      CHECK(y.get()[0] == 0);
+      CHECK(y.get()[1] > 0);
+      CHECK(dz.get()[0] == 0);
+      CHECK(dz.get()[1] == 1);
+      CHECK(dbias.get() == Values{199});
+    }
+}
