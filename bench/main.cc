@@ -30,7 +30,7 @@ namespace bench {
 namespace {
 
 std::vector<Row> chosen_rows(const Options &options) {
-  const std::regex filter(options.filter.empty() ? "" : options.filter);
+  const std::regex filter(options.filter);
   std::vector<Row> rows;
   for (const Row &row : all_rows()) {
     if (options.quick && !row.quick) continue;

@@ -31,8 +31,7 @@ std::string ratio_text(std::optional<double> ratio) {
 
 /// Who is fastest where somebody else ran.
 std::string winner_text(const RowResult &result) {
-  const bool contest =
-      result.ours() && result.fastest_peer() && result.row.group != Group::kConsumer;
+  const bool contest = result.ours() && result.fastest_peer();
   return contest ? result.winner()->name : "-";
 }
 
@@ -41,7 +40,7 @@ std::string winner_text(const RowResult &result) {
 std::string others_text(const RowResult &result) {
   std::string text;
   for (const Timing &t : result.timings) {
-    if (!t.ran || !result.ours() || &t == result.ours() || is_limit(t.name)) continue;
+    if (!t.ran || &t == result.ours() || is_limit(t.name)) continue;
     char part[80];
     std::snprintf(part, sizeof part, "%s%s %.2fx", text.empty() ? "" : ", ", t.name.c_str(),
                   result.over_ours(t));
@@ -53,10 +52,9 @@ std::string others_text(const RowResult &result) {
 }
 
 /// Half the distance of the quartiles, as a part of the median: how far to trust the number.
-std::string spread_text(const Timing *t) {
+std::string spread_text(const Timing &t) {
   char text[16];
-  if (!t) return "-";
-  std::snprintf(text, sizeof text, "%.0f%%", 50 * (t->quartile3 - t->quartile1) / t->median);
+  std::snprintf(text, sizeof text, "%.0f%%", 50 * (t.quartile3 - t.quartile1) / t.median);
   return text;
 }
 
@@ -89,11 +87,11 @@ void print_header(const Report &report) {
 void print_row(const RowResult &result, bool first_of_group) {
   if (first_of_group) std::printf("\n");
   const Timing *ours = result.ours(), *limit = result.limit();
-  if (!result.error.empty() || !ours) {
+  if (!ours) {
     std::printf("%-46s failed: %s\n", result.row.name.c_str(), result.error.c_str());
   } else {
     std::printf("%-46s %10s %5s %10s %6s  %-24s %s\n", result.row.name.c_str(),
-                time_text(ours->median).c_str(), spread_text(ours).c_str(),
+                time_text(ours->median).c_str(), spread_text(*ours).c_str(),
                 limit ? time_text(limit->median).c_str() : "-", ratio_text(result.ratio()).c_str(),
                 winner_text(result).c_str(), others_text(result).c_str());
   }

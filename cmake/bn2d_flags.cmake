@@ -18,8 +18,8 @@ add_library(bn2d_flags INTERFACE)
 target_compile_options(bn2d_flags INTERFACE
   # The warnings of a host are no errors here, whatever it has chosen.
   -Wall -Wextra $<IF:$<BOOL:${BN2D_WERROR}>,-Werror,-Wno-error>
-  # Never fast-math, which a host may have chosen: it takes the checks of NaN away. These come first: they set the two
-  # below back to their defaults.
+  # Never fast-math, which a host may have chosen: it takes the checks of NaN away. First: it resets -ffinite-math-only
+  # and -funsafe-math-optimizations, which GCC needs switched off after it.
   -fno-fast-math
   # What a host may have chosen part by part. (Not for clang: -fno-fast-math is all of it there, and the second would
   # ask for exact floating-point exceptions.)

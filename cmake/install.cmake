@@ -22,7 +22,14 @@ set(BN2D_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/bn2d)
 install(TARGETS bn2d EXPORT bn2dTargets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT dev
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT dev)
-install(DIRECTORY include/bn2d DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev FILES_MATCHING PATTERN *.h PATTERN *.hpp)
+set(not_built "")
+foreach(name IN ITEMS state fold)
+  if(NOT name IN_LIST BN2D_LIBRARIES_ABOVE)
+    list(APPEND not_built PATTERN ${name}.h* EXCLUDE)
+  endif()
+endforeach()
+install(DIRECTORY include/bn2d DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev
+  FILES_MATCHING PATTERN *.h PATTERN *.hpp ${not_built})
 install(EXPORT bn2dTargets NAMESPACE bn2d:: DESTINATION ${BN2D_CMAKE_DIR} COMPONENT dev)
 # The libraries above each have a component, a file of targets and a pkg-config file of their own: who needs none of them
 # need not have what they need.
