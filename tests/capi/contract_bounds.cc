@@ -7,6 +7,7 @@
 #include "support/contract_half.h"
 #include "support/contract_handles.h"
 #include "support/contract_views.h"
+#include "support/streaming.h"
 
 using namespace bn2d_test;
 
@@ -102,7 +103,7 @@ TEST_CASE("bounds: nothing beside a tensor is touched", "[bounds]") {
 
 TEST_CASE("bounds: also with streaming stores", "[bounds]") {
   // Catches a streamed vector that is aligned down or rounded up.
-  REQUIRE(bn2d_set_streaming_threshold(0) == BN2D_OK);
+  const numerics::Streaming streaming(0);
   int failed = 0;
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
     for (const bool nhwc : {false, true}) {
@@ -112,6 +113,5 @@ TEST_CASE("bounds: also with streaming stores", "[bounds]") {
       }
     }
   }
-  REQUIRE(bn2d_set_streaming_threshold(-1) == BN2D_OK);
   CHECK(failed == 0);
 }

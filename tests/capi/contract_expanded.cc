@@ -115,10 +115,6 @@ std::vector<unsigned char> results(int32_t dtype, const Extents &shape, bool nhw
 TEST_CASE("expanded: the same bits as from a dense copy", "[expanded]") {
   // Catches a layout that is taken for contiguous although it repeats, in any operation, dtype and
   // fused form, and a refusal.
-  struct Case {
-    Extents shape;
-    bool small;
-  };
   for (const Extents &shape :
        {Extents{3, 5, 4, 6}, Extents{2, 33, 3, 3}, Extents{9, 4, 2, 1}, Extents{4, 3, 1, 1},
         Extents{2, 2, 70, 71}, Extents{2, 16, 24, 24}}) {

@@ -250,92 +250,236 @@ TEST_CASE("memory: large tensors, whose working memory is not in any pool", "[me
     REQUIRE(bn2d_forward_f32(make_module(16).get(), x.data(), 8, 64, 64, x.data(), nullptr) ==
             BN2D_OK);
   }
-  int failures = 0;
+  struct Tensors {
+    int32_t dtype;
+    Extents shape, strides;
+  };
+  std::vector<Tensors> all;
   for (const int32_t dtype : {BN2D_F32, BN2D_BF16}) {
     for (const Extents &shape : {Extents{2, 2, 200, 200}, Extents{2, 40, 60, 20}}) {
-      for (int call = 0; call < 3; ++call) {
-        for (int until = 0;; ++until) {
-          REQUIRE(until < 200);
-          Settings settings;
-          settings.dtype = dtype;
-          const Module module = make_module(shape[1], settings);
-          std::vector<float> x(static_cast<size_t>(count_of(shape))), y(x.size()), dx(x.size());
-          for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 17);
-          const Extents strides = until % 2 == 0 ? nchw_strides(shape) : nhwc_strides(shape);
-          const View view_x(x.data(), dtype, shape, strides),
-              view_y(y.data(), dtype, shape, strides);
-          const View view_dx(dx.data(), dtype, shape, strides);
-          bn2d_record *raw = nullptr;
-          const auto forward = [&] {
-            return bn2d_forward_act(module.get(), view_x, nullptr, BN2D_ACT_LEAKY_RELU, -0.5,
-                                    view_y, &raw);
-          };
-          Record record;
-          if (call > 0) {
-            REQUIRE(forward() == BN2D_OK);
-            record.reset(raw);
-          }
-          Snapshot before;
-          before.add("module", module.get());
-          before.add("y", y);
-          before.add("dx", dx);
-          before.add("record", &raw, sizeof raw);
-          t_failed = false;
-          t_until_failure = until;
-          const int32_t status = call == 0 ? forward()
-                                 : call == 1
-                                     ? bn2d_backward(module.get(), raw, view_x, view_dx, nullptr)
-                                     : bn2d_double_backward(module.get(), raw, view_x, view_y,
-                                                            nullptr, nullptr, view_dx, nullptr);
-          t_until_failure = -1;
-          const std::string difference = before.difference();
-          if (call == 0 && raw != nullptr) record.reset(raw);
-          INFO("call " << call << " allocation " << until << " dtype " << dtype);
-          if (!t_failed) {
-            CHECK(status == BN2D_OK);
-            break;
-          }
-          ++failures;
-          if (status == BN2D_OK) continue;
-          CHECK(status == BN2D_ERROR_OUT_OF_MEMORY);
-          CHECK(difference == "");
+      all.push_back({dtype, shape, nchw_strides(shape)});
+      all.push_back({dtype, shape, nhwc_strides(shape)});
+    }
+  }
+  int failures = 0;
+  for (const auto &[dtype, shape, strides] : all) {
+    for (int call = 0; call < 3; ++call) {
+      for (int until = 0;; ++until) {
+        REQUIRE(until < 200);
+        Settings settings;
+        settings.dtype = dtype;
+        const Module module = make_module(shape[1], settings);
+        std::vector<float> x(static_cast<size_t>(count_of(shape))), y(x.size()), dx(x.size());
+        for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 17);
+        const View view_x(x.data(), dtype, shape, strides), view_y(y.data(), dtype, shape, strides);
+        const View view_dx(dx.data(), dtype, shape, strides);
+        bn2d_record *raw = nullptr;
+        const auto forward = [&] {
+          return bn2d_forward_act(module.get(), view_x, nullptr, BN2D_ACT_LEAKY_RELU, -0.5, view_y,
+                                  &raw);
+        };
+        Record record;
+        if (call > 0) {
+          REQUIRE(forward() == BN2D_OK);
+          record.reset(raw);
         }
+        Snapshot before;
+        before.add("module", module.get());
+        before.add("y", y);
+        before.add("dx", dx);
+        before.add("record", &raw, sizeof raw);
+        t_failed = false;
+        t_until_failure = until;
+        const int32_t status = call == 0 ? forward()
+                               : call == 1
+                                   ? bn2d_backward(module.get(), raw, view_x, view_dx, nullptr)
+                                   : bn2d_double_backward(module.get(), raw, view_x, view_y,
+                                                          nullptr, nullptr, view_dx, nullptr);
+        t_until_failure = -1;
+        const std::string difference = before.difference();
+        if (call == 0 && raw != nullptr) record.reset(raw);
+        INFO("call " << call << " allocation " << until << " dtype " << dtype << " stride of x "
+                     << strides[3]);
+        if (!t_failed) {
+          CHECK(status == BN2D_OK);
+          break;
+        }
+        ++failures;
+        if (status == BN2D_OK) continue;
+        CHECK(status == BN2D_ERROR_OUT_OF_MEMORY);
+        CHECK(difference == "");
       }
     }
   }
   CHECK(failures > 0);
 }
 
-TEST_CASE("memory: training allocates nothing once it has begun", "[memory]") {
-  // Catches a record, a handle or working memory that goes back to the system instead of into its
-  // pool.
-  const Extents shape{2, 40, 30, 20};
-  std::vector<float> x(static_cast<size_t>(count_of(shape)), 1.0f), y(x.size()), dx(x.size());
-  x[17] = 3.0f;
-  for (const double slope : {0.25, -0.25}) {  // the side from x or in a mask
-    for (const bool residual : {false, true}) {
-      Settings settings;
-      settings.threads = 1;  // oneTBB allocates as it likes
-      const Module module = make_module(shape[1], settings);
-      const View view_x(x.data(), BN2D_F32, shape), view_y(y.data(), BN2D_F32, shape);
-      const View view_dx(dx.data(), BN2D_F32, shape);
-      int allocations = 0;
-      for (int step = 0; step < 5; ++step) {
-        t_allocations = 0;
-        bn2d_record *record = nullptr;
-        const int32_t forward =
-            bn2d_forward_act(module.get(), view_x, residual ? view_x.get() : nullptr,
-                             BN2D_ACT_LEAKY_RELU, slope, view_y, &record);
-        const int32_t backward = bn2d_backward(module.get(), record, view_y, view_dx, nullptr);
-        bn2d_record_release(record);
-        if (step >= 2) allocations += t_allocations;
-        REQUIRE(forward == BN2D_OK);
-        REQUIRE(backward == BN2D_OK);
-      }
-      INFO("slope " << slope << " residual " << residual);
-      CHECK(allocations == 0);
+namespace {
+
+// Operations on tensors of one dtype and layout, each a step that is repeated.
+class Steps {
+ public:
+  struct Step {
+    std::string name;
+    std::function<int32_t()> run;  // BN2D_OK, or the status of a call that failed
+  };
+
+  Steps(int32_t dtype, numerics::Layout layout)
+      : dtype_(dtype),
+        x_(dtype, kE, values(1), layout),
+        z_(dtype, kE, values(2), layout),
+        dy_(dtype, kE, values(3), layout),
+        ddx_(dtype, kE, values(4), layout),
+        y_(dtype, kE, layout),
+        dx_(dtype, kE, layout),
+        dz_(dtype, kE, layout),
+        ddy_(dtype, kE, layout) {
+    for (const int32_t norm : {BN2D_NORM_BATCH, BN2D_NORM_GROUP, BN2D_NORM_INSTANCE})
+      add_training("norm " + std::to_string(norm), module_of(norm, 0));
+    add_training("ghost batches", module_of(BN2D_NORM_BATCH, 3));
+    add_stateless();
+    add_statistics();
+    const auto eval = module_of(BN2D_NORM_BATCH, 0);
+    REQUIRE(bn2d_module_eval(eval->get()) == BN2D_OK);
+    all.push_back({"eval", [this, eval] {
+                     return bn2d_forward(eval->get(), x_.view(), y_.view(), nullptr);
+                   }});
+  }
+  std::vector<Step> all;
+
+ private:
+  using SharedModule = std::shared_ptr<Module>;
+  static constexpr numerics::Extents kE{5, 40, 15, 20};
+
+  numerics::Values values(uint64_t seed) const {
+    numerics::Random random(seed);
+    return numerics::normal_values(random, dtype_, kE.size());
+  }
+  SharedModule module_of(int32_t norm, int64_t ghost) const {
+    bn2d_options *raw_options = nullptr;
+    REQUIRE(bn2d_options_create(&raw_options) == BN2D_OK);
+    const Options options(raw_options);
+    REQUIRE(bn2d_options_set_dtype(raw_options, dtype_) == BN2D_OK);
+    if (ghost > 0) REQUIRE(bn2d_options_set_ghost_batch_size(raw_options, ghost) == BN2D_OK);
+    bn2d_module *raw = nullptr;
+    REQUIRE((norm == BN2D_NORM_GROUP ? bn2d_group_norm_create(8, kE.c, raw_options, &raw)
+             : norm == BN2D_NORM_INSTANCE
+                 ? bn2d_instance_norm_create(kE.c, raw_options, &raw)
+                 : bn2d_module_create(kE.c, raw_options, &raw)) == BN2D_OK);
+    return std::make_shared<Module>(raw);
+  }
+  void add_training(const std::string &name, const SharedModule &module) {
+    struct Fused {
+      int32_t activation;
+      double slope;
+      bool residual;
+    };
+    // The side of leaky relu is told from x or by a mask.
+    for (const Fused &f :
+         {Fused{BN2D_ACT_NONE, 0, false}, Fused{BN2D_ACT_RELU, 0, true},
+          Fused{BN2D_ACT_LEAKY_RELU, 0.25, false}, Fused{BN2D_ACT_LEAKY_RELU, -0.25, false},
+          Fused{BN2D_ACT_SILU, 0, false}, Fused{BN2D_ACT_SILU, 0, true}}) {
+      all.push_back({name + " activation " + std::to_string(f.activation), [this, module, f] {
+                       bn2d_record *record = nullptr;
+                       int32_t status = bn2d_forward_act(module->get(), x_.view(),
+                                                         f.residual ? z_.view() : nullptr,
+                                                         f.activation, f.slope, y_.view(), &record);
+                       if (status == BN2D_OK)
+                         status = bn2d_backward(module->get(), record, dy_.view(), dx_.view(),
+                                                f.residual ? dz_.view() : nullptr);
+                       if (status == BN2D_OK)
+                         status = bn2d_double_backward_act(
+                             module->get(), record, dy_.view(), ddx_.view(), nullptr, nullptr,
+                             nullptr, ddy_.view(), dx_.view(), f.residual ? dz_.view() : nullptr);
+                       bn2d_record_release(record);
+                       return status;
+                     }});
     }
   }
+  void add_stateless() {
+    for (const bool wants_dx : {true, false})
+      all.push_back({"stateless", [this, wants_dx] {
+                       int32_t status = bn2d_batch_norm_forward(
+                           x_.view(), nullptr, y_.view(), dtype_, nullptr, nullptr, nullptr,
+                           nullptr, 1, 0.1, 1e-5, 0, BN2D_ACT_RELU, 0, nullptr, mean_, invstd_);
+                       if (status == BN2D_OK)
+                         status = bn2d_batch_norm_backward_act(
+                             x_.view(), nullptr, dy_.view(), y_.view(), nullptr, dtype_, nullptr,
+                             nullptr, mean_, invstd_, 1, BN2D_ACT_RELU, 0, 0,
+                             wants_dx ? dx_.view() : nullptr, nullptr, dweight_, dbias_);
+                       if (status == BN2D_OK)
+                         status = bn2d_batch_norm_double_backward(
+                             x_.view(), dy_.view(), y_.view(), nullptr, dtype_, nullptr, mean_,
+                             invstd_, 1, BN2D_ACT_RELU, 0, ddx_.view(), nullptr, nullptr, 0,
+                             ddy_.view(), dx_.view(), dweight_);
+                       return status;
+                     }});
+    all.push_back({"stateless group norm", [this] {
+                     int32_t status = bn2d_group_norm_forward(
+                         x_.view(), nullptr, y_.view(), 8, dtype_, nullptr, nullptr, 1e-5,
+                         BN2D_ACT_RELU, 0, nullptr, mean_, invstd_);
+                     if (status == BN2D_OK)
+                       status = bn2d_group_norm_backward(
+                           x_.view(), dy_.view(), y_.view(), nullptr, 8, dtype_, nullptr, mean_,
+                           invstd_, BN2D_ACT_RELU, 0, 0, dx_.view(), nullptr, dweight_, dbias_);
+                     return status;
+                   }});
+  }
+  void add_statistics() {
+    const auto module = module_of(BN2D_NORM_BATCH, 0);
+    const auto part = std::make_shared<Statistics>(make_statistics(kE.c)),
+               whole = std::make_shared<Statistics>(make_statistics(kE.c));
+    all.push_back(
+        {"statistics", [this, module, part, whole] {
+           bn2d_record *record = nullptr;
+           int32_t status = bn2d_statistics_reset(whole->get());
+           const auto then = [&](int32_t next) {
+             if (status == BN2D_OK) status = next;
+           };
+           then(bn2d_statistics_reset(part->get()));
+           then(bn2d_statistics_accumulate(part->get(), x_.view()));
+           then(bn2d_statistics_merge(whole->get(), part->get()));
+           then(bn2d_statistics_mean_var(whole->get(), mean_, invstd_, kE.c));
+           then(bn2d_forward_with_statistics(module->get(), whole->get(), x_.view(), nullptr,
+                                             BN2D_ACT_NONE, 0, y_.view(), &record));
+           then(bn2d_backward_sums(module->get(), record, dy_.view(), sums_, int64_t{2} * kE.c));
+           then(bn2d_backward_with_sums(module->get(), record, dy_.view(), sums_, int64_t{2} * kE.c,
+                                        dx_.view(), nullptr));
+           then(bn2d_module_set_running_stats(module->get(), whole->get()));
+           bn2d_record_release(record);
+           return status;
+         }});
+  }
+
+  int32_t dtype_;
+  numerics::Tensor x_, z_, dy_, ddx_, y_, dx_, dz_, ddy_;
+  double mean_[200], invstd_[200], dweight_[40], dbias_[40], sums_[80];
+};
+
+}  // namespace
+
+TEST_CASE("memory: no operation allocates once it has begun", "[memory]") {
+  // Catches a record, a handle or working memory that goes back to the system instead of into its
+  // pool.
+  const numerics::Threads one(1);  // oneTBB allocates as it likes
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_BF16})
+    for (const numerics::Layout layout :
+         {numerics::Layout::nchw, numerics::Layout::nhwc, numerics::Layout::permuted}) {
+      Steps steps(dtype, layout);
+      for (const Steps::Step &step : steps.all) {
+        INFO(step.name << ", " << bn2d_dtype_name(dtype) << " " << numerics::name_of(layout));
+        int allocations = 0, status = BN2D_OK;
+        for (int i = 0; i < 20 && status == BN2D_OK; ++i) {
+          t_allocations = 0;
+          status = step.run();
+          if (i >= 8) allocations += t_allocations;
+        }
+        INFO(bn2d_last_error());
+        CHECK(status == BN2D_OK);
+        // Once in a while a block still gives way to a larger one.
+        CHECK(allocations <= 1);
+      }
+    }
 }
 
 // An allocator that ends its thread: of a function that takes views, and of one that does not.

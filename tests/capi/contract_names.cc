@@ -5,6 +5,7 @@
 #include "support/contract_failures.h"
 #include "support/contract_handles.h"
 #include "support/contract_world.h"
+#include "support/streaming.h"
 
 using namespace bn2d_test;
 
@@ -259,7 +260,7 @@ TEST_CASE("names: the streaming threshold changes no result", "[names]") {
     for (const int64_t threshold : {int64_t{-1}, int64_t{0}, INT64_MAX}) {
       const Module module = make_module(c);
       give_character(module);
-      REQUIRE(bn2d_set_streaming_threshold(threshold) == BN2D_OK);
+      const numerics::Streaming streaming(threshold);
       std::vector<float> y(count + 16, 99.0f);
       CHECK(bn2d_forward_f32(module.get(), x.data() + shift, n, h, w, y.data() + shift, nullptr) ==
             BN2D_OK);
@@ -269,5 +270,4 @@ TEST_CASE("names: the streaming threshold changes no result", "[names]") {
       CHECK(y[shift + count] == 99.0f);
     }
   }
-  REQUIRE(bn2d_set_streaming_threshold(-1) == BN2D_OK);
 }

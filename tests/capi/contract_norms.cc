@@ -40,12 +40,6 @@ Module ghost_norm(int64_t channels, int64_t samples) {
   return make_module(channels, options.get());
 }
 
-std::string repr_of(const Module &module) {
-  char text[256];
-  REQUIRE(bn2d_module_repr(module.get(), text, sizeof text, nullptr) == BN2D_OK);
-  return text;
-}
-
 int32_t norm_of(const Module &module) {
   int32_t norm = -1;
   REQUIRE(bn2d_module_norm(module.get(), &norm) == BN2D_OK);
@@ -63,8 +57,8 @@ std::vector<float> floats(const Module &module, const char *name, int64_t channe
   return {data, data + channels};
 }
 
-// What PyTorch would be given for these modules, on data that no two channels or samples share.
 constexpr size_t kCount = 3 * 4 * 2 * 3;
+// Data of which no two channels or samples have the same.
 std::vector<float> numbers(size_t count, unsigned seed = 1) {
   std::vector<float> values(count);
   for (size_t i = 0; i < count; ++i)

@@ -6,6 +6,7 @@
 #include "support/contract_failures.h"
 #include "support/contract_handles.h"
 #include "support/contract_locale.h"
+#include "support/numerics_values.h"
 
 using namespace bn2d_test;
 
@@ -14,14 +15,22 @@ namespace {
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-std::string repr_of(const Module &module) {
-  uint64_t length = 0;
-  REQUIRE(bn2d_module_repr(module.get(), nullptr, 0, &length) == BN2D_OK);
-  std::vector<char> text(length + 1, 'x');
-  REQUIRE(bn2d_module_repr(module.get(), text.data(), text.size(), &length) == BN2D_OK);
-  REQUIRE(text[length] == '\0');
-  REQUIRE(std::strlen(text.data()) == length);
-  return text.data();
+// What no function tells, from a step: channel 0 has the biased variance 1, channel 1 none that is
+// finite.
+std::string statistics_rules(const Module &module, int32_t dtype) {
+  if (!has_tensor(module, "running_var")) return "";
+  REQUIRE(bn2d_module_set_momentum(module.get(), 1.0) == BN2D_OK);
+  double x[4], y[4];  // room for any dtype
+  auto *const bytes = reinterpret_cast<unsigned char *>(x);
+  const double values[] = {0, 2, 1, kInf};
+  for (size_t i = 0; i < 4; ++i)
+    numerics::write_element(dtype, bytes + i * numerics::size_of(dtype), values[i]);
+  REQUIRE(bn2d_forward_flat(module.get(), dtype, BN2D_NCHW, x, nullptr, 1, 1, 2, BN2D_ACT_NONE, 0,
+                            y, nullptr) == BN2D_OK);
+  double var[2];
+  REQUIRE(bn2d_tensor_copy_to_flat(tensor_of(module, "running_var").get(), BN2D_F64, var, 2) ==
+          BN2D_OK);
+  return std::string(var[0] == 1 ? " biased" : "") + (var[1] == 1 ? " protected" : "");
 }
 
 // All that a module tells about its options, to see that a refused value has changed nothing.
@@ -30,8 +39,9 @@ std::string described(bn2d_options *options) {
   int32_t threads = -1, dtype = -1;
   REQUIRE(bn2d_module_get_num_threads(module.get(), &threads) == BN2D_OK);
   REQUIRE(bn2d_module_dtype(module.get(), &dtype) == BN2D_OK);
-  return repr_of(module) + " " + std::to_string(has_tensor(module, "bias")) + " " +
-         std::to_string(threads) + " " + std::to_string(dtype);
+  const std::string told = repr_of(module) + " " + std::to_string(has_tensor(module, "bias")) +
+                           " " + std::to_string(threads) + " " + std::to_string(dtype);
+  return told + statistics_rules(module, dtype);  // which changes the module
 }
 
 double eps_of(const Module &module) {
@@ -184,6 +194,8 @@ TEST_CASE("options: by name and text", "[options]") {
       {"momentum", "1", BN2D_OK},
       {"momentum", "0", BN2D_OK},
       {"momentum", "None", BN2D_OK},
+      {"momentum", "none", BN2D_OK},
+      {"momentum", "NONE", BN2D_ERROR_INVALID_ARGUMENT},
       {"momentum", "1.5", BN2D_ERROR_INVALID_ARGUMENT},
       {"momentum", "-0.5", BN2D_ERROR_INVALID_ARGUMENT},
       {"momentum", "nan", BN2D_ERROR_INVALID_ARGUMENT},
@@ -209,6 +221,10 @@ TEST_CASE("options: by name and text", "[options]") {
       {"num_threads", "4.5", BN2D_ERROR_INVALID_ARGUMENT},
       {"num_threads", "4x", BN2D_ERROR_INVALID_ARGUMENT},
       {"num_threads", "", BN2D_ERROR_INVALID_ARGUMENT},
+      {"ghost_batch_size", "32", BN2D_OK},
+      {"ghost_batch_size", "0", BN2D_OK},
+      {"ghost_batch_size", "-1", BN2D_ERROR_INVALID_ARGUMENT},
+      {"ghost_batch_size", "3x", BN2D_ERROR_INVALID_ARGUMENT},
       {"", "1", BN2D_ERROR_NOT_FOUND},
       {"epsilon", "1", BN2D_ERROR_NOT_FOUND},
       {"ep", "1", BN2D_ERROR_NOT_FOUND},
@@ -228,16 +244,33 @@ TEST_CASE("options: by name and text", "[options]") {
       CHECK(described(options.get()) == before);
     }
   }
-  for (const char *name :
-       {"affine", "bias", "track_running_stats", "biased_running_var", "protect_running_stats"}) {
-    INFO(name);
+  struct Flag {
+    const char *name;
+    int32_t (*set)(bn2d_options *, int32_t);
+  };
+  for (const Flag &flag :
+       {Flag{"affine", bn2d_options_set_affine}, Flag{"bias", bn2d_options_set_bias},
+        Flag{"track_running_stats", bn2d_options_set_track_running_stats},
+        Flag{"biased_running_var", bn2d_options_set_biased_running_var},
+        Flag{"protect_running_stats", bn2d_options_set_protect_running_stats}}) {
     const Options options = make_options();
-    for (const char *value : {"False", "0", "True", "1"}) {
-      CHECK(bn2d_options_set_by_name(options.get(), name, value) == BN2D_OK);
+    std::string told[2];
+    for (const int32_t value : {0, 1}) {
+      REQUIRE(flag.set(options.get(), value) == BN2D_OK);
+      told[value] = described(options.get());
     }
-    for (const char *value : {"", "yes", "2", "-1", "Truee", "01", "0.0", "None"}) {
-      check_fails(value, BN2D_ERROR_INVALID_ARGUMENT,
-                  [&] { return bn2d_options_set_by_name(options.get(), name, value); });
+    INFO(flag.name);
+    CHECK(told[0] != told[1]);
+    for (const char *value : {"False", "True", "false", "true", "0", "1"}) {
+      INFO(value);
+      CHECK(bn2d_options_set_by_name(options.get(), flag.name, value) == BN2D_OK);
+      const bool on = *value == 'T' || *value == 't' || *value == '1';
+      CHECK(described(options.get()) == told[on]);
+      for (const char *odd : {"", "yes", "2", "-1", "Truee", "01", "0.0", "None", "TRUE"}) {
+        check_fails(odd, BN2D_ERROR_INVALID_ARGUMENT,
+                    [&] { return bn2d_options_set_by_name(options.get(), flag.name, odd); });
+      }
+      CHECK(described(options.get()) == told[on]);
     }
   }
 }
@@ -274,6 +307,9 @@ TEST_CASE("options: a name sets the option that its setter sets", "[options]") {
   s.dtype = BN2D_BF16;
   s.threads = 5;
   CHECK(by_name({{"dtype", "bfloat16"}, {"num_threads", "5"}}) == by_settings(s));
+  const Options ghost = make_options();
+  REQUIRE(bn2d_options_set_ghost_batch_size(ghost.get(), 3) == BN2D_OK);
+  CHECK(by_name({{"ghost_batch_size", "3"}}) == described(ghost.get()));
 }
 
 TEST_CASE("options: biased_running_var and protect_running_stats do what they say", "[options]") {

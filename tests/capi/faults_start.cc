@@ -112,8 +112,7 @@ TEST_CASE("faults alone: the start of oneTBB", "[.]") {
   // Where there was no room at all, nothing has failed for good: several threads are at work now.
   namespace fs = std::filesystem;
   const auto threads = std::distance(fs::directory_iterator("/proc/self/task"), {});
-  if (what == kAddressSpace && until == 0 && std::thread::hardware_concurrency() > 1 && threads < 2)
-    _exit(7);
+  if (what == kAddressSpace && until == 0 && processors() > 1 && threads < 2) _exit(7);
   _exit(g_failed ? kWell : 1);
 }
 
@@ -125,6 +124,8 @@ TEST_CASE("faults: oneTBB cannot start", "[faults]") {
                      std::to_string(what) + " " + std::to_string(until) + " " + (all ? "1" : "0"),
                      10);
   };
+  // On one processor oneTBB starts no thread.
+  const bool is_started = processors() > 1;
   int until = 0;
   for (; until < 200; ++until) {
     const int with = outcome(kMalloc, until, false);
@@ -135,7 +136,7 @@ TEST_CASE("faults: oneTBB cannot start", "[faults]") {
   CHECK(until > 10);  // the requests were found
   for (const bool all : {false, true}) {
     INFO("threads, all " << all);
-    CHECK(outcome(kThread, 0, all) == kWell);
+    CHECK(outcome(kThread, 0, all) == (is_started ? kWell : 1));
   }
   for (until = 0; until < 10 * (1 << 20) / kStep; ++until) {
     INFO(until * kStep << " bytes of address space more");

@@ -4,7 +4,10 @@
 #include <cfenv>
 
 #include "support/contract_functions.h"
+#include "support/contract_process.h"
+#include "support/norms_case.h"
 #include "support/numerics_cases.h"
+#include "support/numerics_parts.h"
 
 #if defined(__GLIBC__)
 
@@ -88,6 +91,46 @@ Around trapped() {
   };
 }
 
+void run_norms(const Around &around) {
+  uint64_t seed = 1;
+  for (const int32_t norm : {BN2D_NORM_BATCH, BN2D_NORM_GROUP, BN2D_NORM_INSTANCE})
+    for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16})
+      for (const Layout layout : {Layout::nchw, Layout::nhwc, Layout::permuted})
+        for (const Extents &e : {Extents{3, 8, 5, 5}, Extents{5, 12, 2, 2}, Extents{4, 6, 1, 3}}) {
+          NormCase c = case_of(e, norm, 2);
+          c.ghost = norm == BN2D_NORM_BATCH ? 2 : 0;
+          c.stateless = ++seed % 2 == 0 && norm == BN2D_NORM_GROUP;
+          c.data = c.module = dtype;
+          c.x = c.y = c.dx = layout;
+          c.activation = {Activation::leaky, -0.5};
+          INFO(describe(c));
+          run(c, random_inputs(c, seed), around);
+          Case plain;
+          plain.e = e;
+          plain.data = plain.module = dtype;
+          for (int kind = 0; kind < static_cast<int>(Extreme::count); ++kind) {
+            INFO("extreme numbers of kind " << kind);
+            run(c, extreme_inputs(plain, static_cast<Extreme>(kind), seed), around);
+          }
+        }
+}
+
+void run_statistics(const Around &around) {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16})
+    for (const Layout layout : all_layouts) {
+      Case c;
+      c.e = {3, 17, 6, 7};
+      c.data = c.module = dtype;
+      c.x = c.y = c.dx = layout;
+      INFO(describe(c));
+      run_parts(c, random_inputs(c, 5), {2, 1}, around);
+      for (int kind = 0; kind < static_cast<int>(Extreme::count); ++kind) {
+        INFO("extreme numbers of kind " << kind);
+        run_parts(c, extreme_inputs(c, static_cast<Extreme>(kind), 5), {2, 1}, around);
+      }
+    }
+}
+
 void run_all(const Around &around) {
   uint64_t seed = 1;
   for (const Case &c : every_case()) {
@@ -99,13 +142,14 @@ void run_all(const Around &around) {
       run(c, extreme_inputs(c, static_cast<Extreme>(kind), seed), around);
     }
   }
+  run_norms(around);
+  run_statistics(around);
 }
 
 }  // namespace
 
-// Catches: a worker that inherits flags of the x87 unit from the thread that starts it, and dies
-// when a later call hands it the caller's traps. First in this file: no worker has started yet.
-TEST_CASE("floating point: traps after workers began with flags", "[floating_point]") {
+// In a process of its own, in which no worker has started yet.
+TEST_CASE("floating point alone: traps after workers began with flags", "[.]") {
   Case c;  // large enough for other threads
   c.e = {8, 64, 56, 56};
   const Inputs in = random_inputs(c, 3);
@@ -114,6 +158,14 @@ TEST_CASE("floating point: traps after workers began with flags", "[floating_poi
     return call();
   });
   for (int i = 0; i < 10; ++i) run(c, in, trapped());
+  _exit(bn2d_test::kWell);
+}
+
+// Catches: a worker that inherits flags of the x87 unit from the thread that starts it, and dies
+// when a later call hands it the caller's traps.
+TEST_CASE("floating point: traps after workers began with flags", "[floating_point]") {
+  CHECK(bn2d_test::run_alone("floating point alone: traps after workers began with flags", "",
+                             60) == bn2d_test::kWell);
 }
 
 // Catches: an instruction of the x87 unit in a call, where an exception is pending there.

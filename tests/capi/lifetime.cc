@@ -32,6 +32,11 @@ bool is_dead(bn2d_record *handle) {
   return false;
 }
 
+bool is_dead(bn2d_statistics *handle) {
+  int64_t out = 0;
+  return bn2d_statistics_count(handle, &out) == BN2D_ERROR_INVALID_HANDLE;
+}
+
 // A module with all that can be had from it, each in a slot that is released by its number.
 class Family {
  public:
@@ -367,12 +372,12 @@ TEST_CASE("lifetime: a dead handle stays dead while 65,535 others come and go", 
   // stranger, and a finaliser that runs twice ends it. For ever this cannot hold, memory being
   // finite; what bn2d.h promises must.
   constexpr int kOthers = 65535;
-  const auto check = [](auto make, auto release) {
+  const auto check = [](auto make, auto release, int die_at_once = 1) {
     auto *dead = make();
     release(dead);
     auto *held = make();  // lives through it all
     int revived = 0, killed = 0;
-    for (int i = 1; i < kOthers; ++i) {  // with the one held, so many
+    for (int i = 1; i < kOthers / die_at_once; ++i) {  // with the one held, so many
       auto *other = make();
       if (is_dead(other)) ++killed;
       if (is_dead(dead) == false) ++revived;
@@ -380,10 +385,11 @@ TEST_CASE("lifetime: a dead handle stays dead while 65,535 others come and go", 
       if (is_dead(other)) ++killed;
       release(other);
     }
+    CHECK_FALSE(is_dead(held));
+    release(held);  // the last of them
+    CHECK(is_dead(dead));
     CHECK(revived == 0);
     CHECK(killed == 0);
-    CHECK_FALSE(is_dead(held));
-    release(held);
   };
   check(
       [] {
@@ -409,6 +415,26 @@ TEST_CASE("lifetime: a dead handle stays dead while 65,535 others come and go", 
         return other;
       },
       bn2d_module_release);
+  check(
+      [] {
+        bn2d_statistics *statistics = nullptr;
+        (void)bn2d_statistics_create(1, &statistics);
+        return statistics;
+      },
+      bn2d_statistics_release);
+  Settings one_tensor;
+  one_tensor.bias = one_tensor.track = false;
+  const Options options = make_options(one_tensor);
+  check(
+      [&] {
+        bn2d_module *owner = nullptr;
+        bn2d_tensor *weight = nullptr;
+        (void)bn2d_module_create(1, options.get(), &owner);
+        (void)bn2d_module_tensor_at(owner, 0, &weight);
+        bn2d_module_release(owner);
+        return weight;
+      },
+      bn2d_tensor_release, 2);  // with its gradient
 }
 
 TEST_CASE("lifetime: a dead handle stays dead while many live ones die", "[lifetime]") {

@@ -2,6 +2,7 @@
 // (ops/rounds.h).
 #include <cmath>
 
+#include "support/many_threads.h"
 #include "support/norms_case.h"
 #include "support/rounds.h"
 
@@ -98,6 +99,7 @@ void check_parts(const Scene &scene, const Results &whole, bool has_sums) {
 // Catches: samples of a round that are taken from another, or written to another; a last round that
 // is as large as the others; gradients of parameters without those of a round.
 TEST_CASE("norms in rounds: samples are what they are alone", "[norms]") {
+  ManyThreads many;
   uint64_t seed = 900;
   for (const int32_t dtype : {BN2D_F32, BN2D_BF16})
     for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
@@ -105,17 +107,15 @@ TEST_CASE("norms in rounds: samples are what they are alone", "[norms]") {
       INFO(name_of(dtype, dtype) << " " << name_of(layout));
       const Results whole = scene.run(0, kSamples);
       check_parts(scene, whole, true);
-      for (const int threads : {1, 3}) {
-        const Threads limit(threads);
+      for (const int threads : {1, 3})
         for (const bool in_place : {false, true}) {
           scene.in_place = in_place;
-          const Results other = scene.run(0, kSamples);
+          const Results other = many.with(threads, [&] { return scene.run(0, kSamples); });
           CHECK(other.y == whole.y);
           CHECK(other.dx == whole.dx);
           CHECK(other.mean == whole.mean);
           CHECK(other.dweight == whole.dweight);
         }
-      }
     }
 }
 

@@ -1,8 +1,6 @@
 // The same numbers give the same bits: whatever the threads, the layout, the alignment, the place
 // of the result, the function that was called, and whatever the neighbouring channels hold.
-#include <oneapi/tbb/global_control.h>
-#include <oneapi/tbb/task_arena.h>
-
+#include "support/many_threads.h"
 #include "support/numerics_case.h"
 #include "support/streaming.h"
 
@@ -36,9 +34,7 @@ void move_means_apart(const Case &c, Inputs *in) {
 // and within one.
 TEST_CASE("bitwise: the result does not depend on the number of threads",
           "[numerics][bitwise][threads]") {
-  // More workers than cores, so that 7 threads are 7 wherever this runs.
-  const tbb::global_control control(tbb::global_control::max_allowed_parallelism, 8);
-  tbb::task_arena arena(7);
+  ManyThreads many;
   struct Shape {
     Extents e;
     std::vector<int32_t> dtypes;
@@ -65,10 +61,8 @@ TEST_CASE("bitwise: the result does not depend on the number of threads",
           alone = run(c, in);
         }
         for (const int32_t count : {2, 3, 7}) {
-          const Threads threads(count);
           for (int repeat = 0; repeat < (shape.e.size() > 500000 ? 1 : 2); ++repeat) {
-            Outputs got;
-            arena.execute([&] { got = run(c, in); });
+            const Outputs got = many.with(count, [&] { return run(c, in); });
             INFO(describe(c) << ", " << count << " threads");
             CHECK(first_difference(alone, got) == "");
           }
@@ -82,8 +76,7 @@ TEST_CASE("bitwise: the result does not depend on the number of threads",
 // pivot of another block. With one thread each channel is two series of 24 blocks in all, or four
 // of 34; with seven each block is summed on its own.
 TEST_CASE("bitwise: blocks in a series that float cannot sum", "[numerics][bitwise][threads]") {
-  const tbb::global_control control(tbb::global_control::max_allowed_parallelism, 8);
-  tbb::task_arena arena(7);
+  ManyThreads many;
   for (const Extents &e :
        {Extents{48, 2, 64, 64}, Extents{12, 2, 112, 112}, Extents{2, 2, 320, 320}}) {
     Case c;
@@ -95,13 +88,12 @@ TEST_CASE("bitwise: blocks in a series that float cannot sum", "[numerics][bitwi
       const int64_t part = static_cast<int64_t>(i) / sixth;
       in.x[i] = rounded(c.data, in.x[i] * (part == 1 ? 1e-25 : part == 4 ? 1e23 : 1.0));
     }
-    Outputs alone, got;
+    Outputs alone;
     {
       const Threads threads(1);
       alone = run(c, in);
     }
-    const Threads threads(7);
-    arena.execute([&] { got = run(c, in); });
+    const Outputs got = many.with(7, [&] { return run(c, in); });
     INFO(describe(c));
     CHECK(first_difference(alone, got) == "");
   }
@@ -212,8 +204,7 @@ TEST_CASE("bitwise: the last channel of many, one element of each sample", "[num
 // channels of the group or of another worker. Every channel has a mean of its own, so that all of
 // these are far off. Maps that go through long rows of tensors as if all had the same steps.
 TEST_CASE("bitwise: NCHW and NHWC give the same bits, many channels", "[numerics][bitwise]") {
-  const tbb::global_control control(tbb::global_control::max_allowed_parallelism, 4);
-  tbb::task_arena arena(3);
+  ManyThreads many;
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
     for (const Extents e :
          {Extents{2, 300, 5, 9}, Extents{3, 1100, 7, 3}, Extents{60, 260, 7, 7}}) {
@@ -227,9 +218,7 @@ TEST_CASE("bitwise: NCHW and NHWC give the same bits, many channels", "[numerics
       for (const Layout x : {Layout::nhwc, Layout::nhwc_slice})
         for (const int count : {1, 3}) {
           c.x = x;
-          const Threads threads(count);
-          Outputs got;
-          arena.execute([&] { got = run(c, in); });
+          const Outputs got = many.with(count, [&] { return run(c, in); });
           INFO(describe(c) << ", " << count << " threads");
           CHECK(first_difference(nchw, got) == "");
         }
@@ -242,8 +231,7 @@ TEST_CASE("bitwise: NCHW and NHWC give the same bits, many channels", "[numerics
 // their order. The shapes have blocks of several samples, of a plane, and of a part of one, and
 // more and fewer samples than a line of memory.
 TEST_CASE("bitwise: samples or rows that are fastest in memory", "[numerics][bitwise]") {
-  const tbb::global_control control(tbb::global_control::max_allowed_parallelism, 4);
-  tbb::task_arena arena(3);
+  ManyThreads many;
   uint64_t seed = 30;
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
     for (const Extents e :
@@ -262,9 +250,7 @@ TEST_CASE("bitwise: samples or rows that are fastest in memory", "[numerics][bit
         const Outputs nchw = run(c, in);
         c.x = c.y = c.z = c.dx = c.dz = layout;
         for (const int count : {1, 3}) {
-          const Threads threads(count);
-          Outputs got;
-          arena.execute([&] { got = run(c, in); });
+          const Outputs got = many.with(count, [&] { return run(c, in); });
           INFO(describe(c) << ", " << count << " threads");
           CHECK(first_difference(nchw, got) == "");
         }

@@ -1,50 +1,17 @@
 // Gradients against differences of the library's own forward and backward in f64: independent of
 // every formula in support/oracle.h. And what accumulates, what a record keeps, what requires_grad
 // switches off.
-#include "support/numerics_case.h"
+#include "support/differences.h"
 #include "support/worst.h"
 
 namespace {
 
 using namespace numerics;
 
-constexpr double step = 1e-3;
-
-// Fourth-order central difference of f at values[i].
-template <class F>
-double slope_of(Values &values, size_t i, F f) {
-  const double at = values[i];
-  const auto around = [&](double distance) {
-    values[i] = at + distance;
-    const double result = f();
-    values[i] = at;
-    return result;
-  };
-  return (8 * (around(step) - around(-step)) - (around(2 * step) - around(-2 * step))) /
-         (12 * step);
-}
-
-double dot(const Values &a, const Values &b) {
-  Real sum = 0;
-  for (size_t i = 0; i < a.size(); ++i) sum += static_cast<Real>(a[i]) * b[i];
-  return static_cast<double>(sum);
-}
-
 double largest(const Values &values) {
   double most = 0;
   for (double v : values) most = std::max(most, std::fabs(v));
   return most;
-}
-
-// Inputs that keep every element further from the kink of the activation than a step can move it.
-Inputs smooth_inputs(const Case &c) {
-  for (uint64_t seed = 50;; ++seed) {
-    Inputs in = random_inputs(c, seed);
-    const Expected want = expect(c, in);
-    Real closest = 1;
-    for (Real v : want.forward.v) closest = std::min(closest, std::fabs(v));
-    if (closest > 0.02L || c.activation.kind == Activation::none) return in;
-  }
 }
 
 void check_gradient(const char *name, const Values &analytic, const Values &numeric) {
@@ -82,7 +49,7 @@ std::vector<Case> cases() {
 // Catches: a wrong formula, in library and oracle alike.
 TEST_CASE("gradients: backward is the derivative of forward", "[numerics][gradients]") {
   for (const Case &c : cases()) {
-    Inputs in = smooth_inputs(c);
+    Inputs in = inputs_between_kinks(c);
     const Outputs got = run(c, in);
     Case forward = c;
     forward.record = false;
@@ -109,7 +76,7 @@ TEST_CASE("gradients: double backward is the derivative of backward", "[numerics
     all.back().loss_of_dz = true;
   }
   for (const Case &c : all) {
-    Inputs in = smooth_inputs(c);
+    Inputs in = inputs_between_kinks(c);
     const Outputs got = run(c, in);
     const auto loss = [&] {
       Outputs out = run(c, in);

@@ -203,6 +203,33 @@ TEST_CASE("pools: a module may have its own", "[pools]") {
   CHECK(calls == before);
 }
 
+// Catches: running statistics that are set with the limit or the pool of the process.
+TEST_CASE("pools: running statistics are set with the module's limit and pool", "[pools]") {
+  constexpr int64_t channels = 1 << 19;
+  const Extents e{2, channels, 1, 1};
+  Random random(93);
+  const Tensor x(BN2D_F32, e, normal_values(random, BN2D_F32, e.size()));
+  bn2d_statistics *statistics = nullptr;
+  REQUIRE(bn2d_statistics_create(channels, &statistics) == BN2D_OK);
+  REQUIRE(bn2d_statistics_accumulate(statistics, x.view()) == BN2D_OK);
+  Module module(channels, ModuleOptions());
+  int calls = 0;
+  REQUIRE(bn2d_module_set_host_thread_pool(
+              module,
+              [](void *user, int32_t workers, bn2d_work work, void *context) {
+                ++*static_cast<int *>(user);
+                serial(nullptr, workers, work, context);
+              },
+              &calls, 3) == BN2D_OK);
+  CHECK(bn2d_module_set_running_stats(module, statistics) == BN2D_OK);
+  CHECK(calls > 0);
+  calls = 0;
+  REQUIRE(bn2d_module_set_num_threads(module, 1) == BN2D_OK);
+  CHECK(bn2d_module_set_running_stats(module, statistics) == BN2D_OK);
+  CHECK(calls == 0);
+  bn2d_statistics_release(statistics);
+}
+
 // Catches: errors that change the pool.
 TEST_CASE("pools: errors change nothing", "[pools]") {
   const DefaultPool restored;

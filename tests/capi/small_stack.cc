@@ -14,6 +14,7 @@
 #include "support/contract_stack.h"
 #include "support/norms_case.h"
 #include "support/numerics_cases.h"
+#include "support/numerics_parts.h"
 
 namespace {
 
@@ -110,6 +111,13 @@ TEST_CASE("stack: 16 KiB are enough for every operation", "[stack]") {
     c.x = c.y = c.dx = layout;
     where = describe(c);
     run(c, random_inputs(c, ++seed), around);
+  }
+  for (const Layout layout : all_layouts) {  // in parts
+    Case c;
+    c.e = {4, 64, 40, 40};
+    c.x = c.y = c.dx = layout;
+    where = describe(c);
+    run_parts(c, random_inputs(c, ++seed), {3, 1}, around);
   }
   with_start.check(kMostOfStart);
   usage.check();

@@ -1,4 +1,5 @@
 // Statistics from outside, against plain calls (bits) and the oracle (bounds).
+#include "support/many_threads.h"
 #include "support/numerics_cases.h"
 #include "support/numerics_parts.h"
 
@@ -124,22 +125,32 @@ TEST_CASE("statistics: a batch in parts is within the bounds of the whole one",
 // tiles.
 TEST_CASE("statistics: tiles of any cut, by any thread count and layout",
           "[numerics][statistics]") {
-  const Extents e{3, 37, 29, 31};
-  const Extents cuts[] = {{3, 37, 29, 31}, {1, 37, 29, 31}, {1, 37, 8, 31},
-                          {3, 37, 1, 31},  {1, 37, 7, 5},   {2, 37, 29, 1}};
+  const Extents small{3, 37, 29, 31}, large{4, 37, 90, 95};
+  struct Cut {
+    Extents e, tile;
+  };
+  const Cut cuts[] = {{small, {3, 37, 29, 31}},
+                      {small, {1, 37, 29, 31}},
+                      {small, {1, 37, 8, 31}},
+                      {small, {3, 37, 1, 31}},
+                      {small, {1, 37, 7, 5}},
+                      {small, {2, 37, 29, 1}},
+                      // Each tile is worth several threads.
+                      {large, {1, 37, 90, 95}},
+                      {large, {4, 37, 30, 60}}};
+  ManyThreads many;
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
-    Random random(33);
-    const Values values = channel_values(random, dtype, e);
-    for (const Extents &cut : cuts) {
+    for (const auto &[e, cut] : cuts) {
+      Random random(33);
+      const Values values = channel_values(random, dtype, e);
       Values first;
       for (const Layout layout : all_layouts)
         for (const int32_t threads : {1, 3}) {
           INFO(bn2d_dtype_name(dtype)
                << " " << name_of(layout) << " tiles " << cut.n << "x" << cut.h << "x" << cut.w);
-          const Threads limit(threads);
           Tensor x(dtype, e, values, layout);
           Statistics statistics(e.c);
-          accumulate_tiles(statistics, x, cut);
+          many.with(threads, [&] { accumulate_tiles(statistics, x, cut); });
           CHECK(statistics.count() == e.per_channel());
           const Values now = statistics.exported();
           if (first.empty()) {

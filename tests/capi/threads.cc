@@ -361,7 +361,8 @@ TEST_CASE("threads: a call that waits runs no task of the host", "[threads]") {
     CHECK(status == BN2D_OK);
     CHECK(y == expected);
   }
-  if (waited == 0) WARN("no worker ever took part: nothing was waited for");
+  // On one processor a worker seldom takes part.
+  CHECK((waited > 0 || processors() == 1));
   CHECK(nested == 0);
 }
 

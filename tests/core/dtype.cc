@@ -30,7 +30,14 @@ template <class Half, Half (*kRound)(double)>
 void check_nearest_even(double value, uint16_t largest) {
   const uint16_t got = kRound(value).bits;
   const uint16_t magnitude = static_cast<uint16_t>(got & 0x7FFF);
-  if (magnitude > largest) return;  // infinity
+  if (magnitude > largest) {  // infinity: from half a step beyond the largest on
+    const double last = to_float(Half{largest}),
+                 step = last - to_float(Half{static_cast<uint16_t>(largest - 1)});
+    INFO(value);
+    CHECK(magnitude == largest + 1);
+    CHECK(std::fabs(value) >= last + step / 2);
+    return;
+  }
   const double error = std::fabs(to_float(Half{got}) - value);
   const uint16_t sign = static_cast<uint16_t>(got & 0x8000);
   for (int step : {-1, 1}) {

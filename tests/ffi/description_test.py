@@ -30,6 +30,13 @@ def read(*path):
         return file.read()
 
 
+def lacks(test, what):
+    """Skips the test; where everything must be tested, that is a failure."""
+    if os.environ.get("BN2D_REQUIRE_ALL") == "1":
+        test.fail("BN2D_REQUIRE_ALL is set, and there is no " + what)
+    test.skipTest("no " + what)
+
+
 def load_generator():
     """capi/api/generate.py as a module."""
     spec = importlib.util.spec_from_file_location(
@@ -255,10 +262,36 @@ class Reality(unittest.TestCase):
                 if parameter.get("ownership") == "owned" and parameter["kind"] == "handle":
                     self.assertIn(parameter["release"], FUNCTIONS)
 
+    def test_what_is_kept(self):
+        # Catches: a host frees what the library still calls or writes to.
+        kept = {
+            (function["name"], parameter["name"])
+            for name in ("bn2d", "bn2d-state", "bn2d-fold")
+            for function in json.loads(read("capi", "api", name + "-api.json"))["functions"]
+            for parameter in function["parameters"]
+            if parameter.get("ownership") == "kept"
+        }
+        pools = ("bn2d_set_host_thread_pool", "bn2d_module_set_host_thread_pool")
+        self.assertEqual(
+            kept,
+            {(pool, parameter) for pool in pools for parameter in ("run", "user")}
+            | {("bn2d_loader_add", "target"), ("bn2d_loader_add_flat", "data")},
+        )
+
+    def test_what_a_pointer_lets_write(self):
+        for type_, const in (
+            ("double *", False),
+            ("const char **", False),
+            ("const void **", False),
+            ("const double *", True),
+            ("char *const *", True),
+        ):
+            self.assertEqual(GENERATE.points_to_const(type_), const, type_)
+
     def test_structs_by_the_c_compiler(self):
         compiler = shutil.which(os.environ.get("CC", "cc"))
         if compiler is None:
-            self.skipTest("no C compiler")
+            lacks(self, "C compiler")
         checks = []
         for struct in API["structs"]:
             checks.append("CHECK(sizeof(%s) == %d)" % (struct["name"], struct["size"]))
@@ -309,7 +342,7 @@ class Cdef(unittest.TestCase):
         try:
             import cffi
         except ImportError:
-            self.skipTest("no cffi: the cdef is not tried with it")
+            lacks(self, "cffi")
         ffi = cffi.FFI()
         ffi.cdef(CDEF)
         library = ffi.dlopen(LIBRARY)
@@ -331,7 +364,7 @@ class Cdef(unittest.TestCase):
     def test_luajit(self):
         luajit = shutil.which("luajit")
         if luajit is None:
-            self.skipTest("no LuaJIT: the cdef is not tried with it")
+            lacks(self, "LuaJIT")
         with tempfile.NamedTemporaryFile("w", suffix=".cdef") as file:
             file.write(CDEF)
             file.flush()

@@ -193,6 +193,9 @@ bool reaches_everything() {
   return good && reaches_all_operations();
 }
 
+// Inputs that reach everything: 3000 have been enough.
+constexpr uint64_t kEnough = 5000;
+
 int random_inputs(double seconds, uint64_t first) {
   const auto begin = std::chrono::steady_clock::now();
   const auto elapsed = [&] {
@@ -201,7 +204,8 @@ int random_inputs(double seconds, uint64_t first) {
   fill_handle_slots();
   uint64_t executions = 0;
   size_t half_way = 0;
-  while (elapsed() < seconds || executions == 0) {
+  // On a slow machine that takes longer.
+  while (elapsed() < seconds || executions < kEnough) {
     const uint64_t seed = first + executions;
     std::snprintf(g_input, sizeof g_input, "--seed %" PRIu64, seed);
     const std::string finding = run(input_of(seed), false);
@@ -211,12 +215,13 @@ int random_inputs(double seconds, uint64_t first) {
                    bn2d_simd_target(), finding.c_str());
       return 1;
     }
-    if (half_way == 0 && elapsed() > seconds / 2) half_way = memory_in_use();
+    if (half_way == 0 && elapsed() > seconds / 2 && executions > kEnough / 2)
+      half_way = memory_in_use();
   }
   const size_t end = memory_in_use();
   std::printf("bn2d_fuzz: %-6s %9" PRIu64 " inputs, %10" PRIu64 " calls, seeds from %" PRIu64 "\n",
               bn2d_simd_target(), executions, bn2d_fuzz::Machine::calls(), first);
-  if (executions >= 20000 && !reaches_everything()) return 1;
+  if (!reaches_everything()) return 1;
   // Pools have been filled by half time; what grows after that is lost. But a seldom call may still
   // put a larger block of scratch in the place of another: after 150,000 inputs 4 MiB for 1 MiB.
   if (seconds >= 2 && end > half_way + (size_t{8} << 20)) {

@@ -92,6 +92,7 @@ public final class Vectors {
       try (BatchNorm2d.Record record = bn.forward(x, 8, 32, 32, y)) {
         bn.backward(record, dy, dx);
       }
+      require(bn.isTraining() && bn.numFeatures() == CHANNELS, "mode and channels");
       bn.eval();
       bn.infer(x, 8, 32, 32, later);
       Map<String, Values> arrays = new HashMap<>();

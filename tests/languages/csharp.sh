@@ -18,4 +18,21 @@ mcs -warnaserror -r:Bn2d.dll -out:Half.exe Half.cs
 half=$(mono Half.exe)
 [ "$half" = 'x 0x3f80, y 0x3f80' ] || fail "the second program of the README printed $half"
 
+# The view for the functions without a class, as a file of the program sees it.
+cat >View.cs <<'END'
+using System;
+using System.Runtime.InteropServices;
+static class View
+{
+    static void Main()
+    {
+        Type view = typeof(Bn2d.Raw.bn2d_view);
+        Console.WriteLine(Marshal.SizeOf(view) + " " + Marshal.OffsetOf(view, "byte_offset"));
+    }
+}
+END
+mcs -warnaserror -out:View.exe View.cs "$binding/Bn2d.cs" "$binding/Raw.cs"
+view=$(mono View.exe)
+[ "$view" = '48 40' ] || fail "the size of bn2d_view and the place of byte_offset are $view"
+
 mono Vectors.exe

@@ -15,9 +15,11 @@
 //
 // which are exact in every dtype, bfloat16 included. Shape (8, 64, 32, 32). Cases:
 //
-//     f32, f64   NCHW, one training step: y, dx, weight.grad, bias.grad, running_mean, running_var;
-//     then eval.y bf16       channels_last, an f32 module, y = relu(bn(x) + z) with z = dy: y, dx,
-//     dz, running_mean
+//     f32, f64   NCHW, one training step: y, dx, weight.grad, bias.grad, running_mean,
+//                running_var; then eval.y
+//
+//     bf16       channels_last, an f32 module, y = relu(bn(x) + z) with z = dy: y, dx, dz,
+//                running_mean
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>

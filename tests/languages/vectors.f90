@@ -11,7 +11,8 @@ end module
 program vectors
   use, intrinsic :: iso_c_binding
   use bn2d
-  use bn2d_raw, only: bn2d_module_set_momentum
+  use bn2d_raw, only: bn2d_module_set_momentum, bn2d_record_batch_statistics, &
+    bn2d_view, bn2d_forward, BN2D_CPU
   use nets
   implicit none
   integer, parameter :: channels = 64, number = 8 * channels * 32 * 32
@@ -23,6 +24,8 @@ program vectors
   call bf16()
   call errors()
   call backward_errors()
+  call half_errors()
+  call views()
   call dead()
   call ownership()
   call copies()
@@ -308,6 +311,65 @@ contains
     call bn%backward(record, y, dx(2:1:-1, :, :, :), stat=stat, errmsg=message)
     call require(stat == BN2D_ERROR_LAYOUT .and. message == &
       'dx is not contiguous, must be', message)
+  end subroutine
+
+  ! Catches elements of 2 bytes taken for those of 4: the rest of y would be written beyond its end.
+  subroutine half_errors()
+    type(batch_norm) :: bn
+    type(batch_norm_record) :: record, recorded
+    integer(c_int16_t), target, dimension(2, 2, 3, 4) :: x, y
+    real(c_float), target, dimension(2, 2, 3, 2) :: x4, y4
+    integer(c_int32_t), parameter :: dtypes(4) = [BN2D_F32, BN2D_F64, BN2D_I64, 99]
+    integer(c_int32_t) :: on_batch
+    integer :: stat, i
+    character(len=256) :: message
+    x = 0
+    y = 7
+    x4 = 1
+    call bn%create(3)
+    call bn%forward(x4, y4, recorded)
+    call require(bn2d_record_batch_statistics(recorded%raw(), on_batch) == BN2D_OK .and. on_batch == 1, 'raw record')
+    do i = 1, size(dtypes)
+      call bn%train()
+      call bn%forward(x(:, :, :, :2), y(:, :, :, :2), record, dtypes(i), stat=stat, errmsg=message)
+      call refused(stat, message, y)
+      call bn%backward(recorded, x(:, :, :, :2), y(:, :, :, :2), dtypes(i), stat=stat, errmsg=message)
+      call refused(stat, message, y)
+      call bn%eval()
+      call bn%infer(x(:, :, :, :2), y(:, :, :, :2), dtypes(i), stat=stat, errmsg=message)
+      call refused(stat, message, y)
+    end do
+    call bn%backward(recorded, x(:, :, :, :2), y(:, :, :, :2), BN2D_F16, stat=stat)
+    call require(stat == BN2D_ERROR_DTYPE .and. all(y == 7), 'the record is of float32')
+    call bn%infer(x(:, :, :, :2), y(:, :, :, :2), BN2D_F32, stat=stat, errmsg=message)
+    call require(message == 'dtype is float32, of c_int16_t it must be float16 or bfloat16', message)
+  end subroutine
+
+  subroutine refused(stat, message, y)
+    integer, intent(in) :: stat
+    character(len=*), intent(in) :: message
+    integer(c_int16_t), intent(in) :: y(:, :, :, :)
+    call require(stat == BN2D_ERROR_DTYPE .and. index(message, 'dtype is ') == 1, message)
+    call require(all(y == 7), 'y is as it was')
+  end subroutine
+
+  ! A strided view, as README.md says. Catches a field of another size or place.
+  subroutine views()
+    type(batch_norm) :: bn
+    type(bn2d_view), target :: from, to
+    real(c_float), target :: x(6), y(6)
+    integer(c_int64_t), target :: extents(4), strides(4)
+    x = [1, 2, 3, 4, 5, 6]
+    y = 7
+    extents = [1, 1, 1, 3]
+    strides = [6, 6, 6, 2]
+    call bn%create(1, eps=0d0)
+    call bn%eval()
+    from = bn2d_view(c_loc(x), BN2D_CPU, 0, 4, 2_c_int8_t, 32_c_int8_t, 1_c_int16_t, c_loc(extents), c_loc(strides), 0)
+    to = from
+    to%data = c_loc(y)
+    call require(bn2d_forward(bn%raw(), c_loc(from), c_loc(to), c_null_ptr) == BN2D_OK, 'a strided view')
+    call require(all(y == [1, 7, 3, 7, 5, 7]), 'every second element')
   end subroutine
 
   ! What has been released, or was never made, is told of as such by every procedure; the library

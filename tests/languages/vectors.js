@@ -50,7 +50,9 @@ for (const [scenario, Kind] of [['f32', Float32Array], ['f64', Float64Array]]) {
   const bn = new BatchNorm2d(CHANNELS, { dtype: scenario });
   affine(bn, Kind);
   bn.backward(bn.forward(x, EXTENTS, y), dy, dx);
+  assert(bn.isTraining() && bn.numFeatures() === CHANNELS);
   bn.eval();
+  assert(!bn.isTraining());
   bn.infer(x, EXTENTS, later);
   const arrays = { y, dx, 'eval.y': later };
   for (const name of ['weight.grad', 'bias.grad', 'running_mean', 'running_var']) arrays[name] = bn.get(name);
@@ -226,7 +228,8 @@ const fails = (code, message, call) =>
   bn.release();
   bn.release();
   const uses = {
-    train: [], eval: [], zeroGrad: [], resetRunningStats: [], setNumThreads: [1], toString: [],
+    train: [], isTraining: [], numFeatures: [], eval: [], zeroGrad: [], resetRunningStats: [],
+    setNumThreads: [1], toString: [],
     forward: [six, [1, 1, 2], six], infer: [six, [1, 1, 2], six], backward: [record, six, six],
     get: ['weight'], set: ['weight', six],
   };

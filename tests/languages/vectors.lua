@@ -53,7 +53,9 @@ for _, case in ipairs({ "f32", "f64" }) do
   local bn = bn2d.new(CHANNELS, { dtype = case })
   affine(bn)
   bn:backward(bn:forward(x, 8, 32, 32, y), dy, dx)
+  assert(bn:is_training() == true)
   bn:eval()
+  assert(bn:is_training() == false)
   bn:infer(x, 8, 32, 32, later)
   local arrays = { y = reader(y, SIZE), dx = reader(dx, SIZE), ["eval.y"] = reader(later, SIZE) }
   for _, name in ipairs({ "weight.grad", "bias.grad", "running_mean", "running_var" }) do

@@ -39,6 +39,29 @@ def compare(scenario, arrays, expected)
   end
 end
 
+# A strided view, as README.md says: y of every second element, in eval mode of a new module that is x.
+# Catches a field of another size or place.
+begin
+  bn = Bn2d::BatchNorm2d.new(1, eps: 0)
+  bn.eval
+  x = Bn2d::Buffer.from([1, 2, 3, 4, 5, 6])
+  y = Bn2d::Buffer.from([7] * 6)
+  numbers = Fiddle::Pointer.malloc(64, Fiddle::RUBY_FREE)
+  numbers[0, 64] = [1, 1, 1, 3, 6, 6, 6, 2].pack('q*')
+  views = [x, y].map do |buffer|
+    view = Bn2d::Raw::View.malloc(Fiddle::RUBY_FREE)
+    { data: buffer.pointer, device_type: Bn2d::Raw::BN2D_CPU, device_id: 0, ndim: 4, dtype_code: 2, dtype_bits: 32,
+      dtype_lanes: 1, shape: numbers, strides: numbers + 32, byte_offset: 0 }.each { |name, value| view[name.to_s] = value }
+    view
+  end
+  Bn2d::Lib.check(Bn2d::Lib.bn2d_forward(bn.handle, *views, nil))
+  raise "strided: #{y.to_a}" unless y.to_a == [1, 7, 3, 7, 5, 7]
+end
+
+# Every kind of handle has an owner. Catches a list of kinds that lacks one.
+statistics = Bn2d::Lib.own(:statistics) { |out| Bn2d::Lib.bn2d_statistics_create(3, out) }
+raise 'statistics' unless Bn2d::Lib.out { |out| Bn2d::Lib.bn2d_statistics_count(statistics, out) }.unpack1('q').zero?
+
 PLAIN = inputs(false)
 %i[f32 f64].each do |dtype|
   x, dy = PLAIN.map { |values| Bn2d::Buffer.from(values, dtype) }

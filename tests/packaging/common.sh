@@ -20,12 +20,16 @@ skip() {
   exit 77
 }
 
-# The test needs commands: without one it is skipped, but where everything must be tested, that is a failure.
+# The test needs what is not there: it is skipped, but where everything must be tested, that is a failure.
+lacks() {
+  [ "${BN2D_REQUIRE_ALL:-0}" = 1 ] && fail "BN2D_REQUIRE_ALL is set, and there is no $*"
+  skip "no $*"
+}
+
+# The test needs commands.
 need() {
   for tool in "$@"; do
-    command -v "$tool" >/dev/null 2>&1 && continue
-    [ "${BN2D_REQUIRE_ALL:-0}" = 1 ] && fail "BN2D_REQUIRE_ALL is set, and there is no $tool"
-    skip "no $tool"
+    command -v "$tool" >/dev/null 2>&1 || lacks "$tool"
   done
 }
 

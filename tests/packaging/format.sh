@@ -5,7 +5,7 @@
 for tool in clang-format-14 clang-format none; do
   if "$tool" --version 2>/dev/null | grep -q 'version 14\.'; then break; fi
 done
-[ "$tool" != none ] || skip "no clang-format 14"
+[ "$tool" != none ] || lacks "clang-format 14"
 
 cd "$BN2D_SOURCE"
 status=0

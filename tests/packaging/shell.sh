@@ -1,7 +1,7 @@
 #!/bin/sh
 # The scripts of the project, read by shellcheck.
 . "$(dirname "$0")/common.sh"
-command -v shellcheck >/dev/null 2>&1 || skip "no shellcheck"
+need shellcheck
 cd "$BN2D_SOURCE"
 shellcheck -x -P SCRIPTDIR .ci/*
 find cmake tests bench capi -name '*.sh' -exec shellcheck -x -P SCRIPTDIR {} +

@@ -7,16 +7,26 @@ rm -rf "$BN2D_STAGE" "$BN2D_STAGE.first"
 mv "$BN2D_STAGE.first" "$BN2D_STAGE"
 cd "$BN2D_STAGE"
 
-for file in include/bn2d/bn2d.h include/bn2d/bn2d.hpp share/bn2d/bn2d-api.json share/bn2d/bn2d.cdef "$BN2D_LIBDIR/libbn2d.so" "$BN2D_LIBDIR/libbn2d.so.1" "$BN2D_LIBDIR/pkgconfig/bn2d.pc" \
+for file in share/bn2d/bn2d-api.json share/bn2d/bn2d.cdef "$BN2D_LIBDIR/libbn2d.so" "$BN2D_LIBDIR/libbn2d.so.1" "$BN2D_LIBDIR/pkgconfig/bn2d.pc" \
   "$BN2D_LIBDIR/cmake/bn2d/bn2dConfig.cmake" "$BN2D_LIBDIR/cmake/bn2d/bn2dConfigVersion.cmake"; do
   [ -e "$file" ] || fail "not installed: $file"
 done
 for name in $BN2D_ABOVE; do
-  for file in "include/bn2d/$name.h" "share/bn2d/bn2d-$name-api.json" "share/bn2d/bn2d-$name.cdef" \
+  for file in "share/bn2d/bn2d-$name-api.json" "share/bn2d/bn2d-$name.cdef" \
     "$BN2D_LIBDIR/libbn2d_$name.so" "$BN2D_LIBDIR/libbn2d_$name.so.1" "$BN2D_LIBDIR/pkgconfig/bn2d_$name.pc" \
     "$BN2D_LIBDIR/cmake/bn2d/bn2d_${name}Targets.cmake"; do
     [ -e "$file" ] || fail "not installed: $file"
   done
+done
+# Each header of what is built, and of nothing else.
+for file in "$BN2D_SOURCE"/include/bn2d/*; do
+  file=${file##*/}
+  name=${file%%.*}
+  wanted=yes
+  case $name in state | fold) case " $BN2D_ABOVE " in *" $name "*) ;; *) wanted=no ;; esac ;; esac
+  found=no
+  [ ! -e "include/bn2d/$file" ] || found=yes
+  [ $found = $wanted ] || fail "include/bn2d/$file: installed is $found, should be $wanted"
 done
 find . -name LICENSE | grep -q . || fail "not installed: LICENSE"
 

@@ -237,6 +237,10 @@ TEST_CASE("state contract: what is out of range", "[null]") {
   view.device_type = BN2D_CUDA;
   fails("device", BN2D_ERROR_DEVICE, {}, [&] { return bn2d_state_set(w.state.get(), "x", &view); });
   view.device_type = BN2D_CPU;
+  view.device_id = 1;  // as bn2d.h has it
+  fails("device (1, 1)", BN2D_ERROR_DEVICE, {},
+        [&] { return bn2d_state_set(w.state.get(), "x", &view); });
+  view.device_id = 0;
   view.dtype_bits = 31;
   fails("dtype", BN2D_ERROR_DTYPE, {"31"},
         [&] { return bn2d_state_set(w.state.get(), "x", &view); });

@@ -11,14 +11,11 @@ import sys
 import tempfile
 import unittest
 
+import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-try:
-    import ml_dtypes
-except ImportError:
-    ml_dtypes = None
 try:
     import torch
     import safetensors.torch
@@ -34,10 +31,9 @@ CODES = {
     F32: ("F32", np.float32),
     F64: ("F64", np.float64),
     F16: ("F16", np.float16),
+    BF16: ("BF16", ml_dtypes.bfloat16),
     I64: ("I64", np.int64),
 }
-if ml_dtypes:
-    CODES[BF16] = ("BF16", ml_dtypes.bfloat16)
 
 
 def call(library, name, *arguments):
@@ -188,7 +184,9 @@ class Both(unittest.TestCase):
         STATE.bn2d_state_release(state)
         loaded = safetensors.numpy.load_file(again)
         for name, array in arrays.items():
-            self.assertEqual(loaded[name].tobytes(), array.tobytes(), name)
+            got = loaded[name]
+            self.assertEqual((got.dtype, got.shape), (array.dtype, array.shape), name)
+            self.assertEqual(got.tobytes(), array.tobytes(), name)
 
     def test_module_of_each_dtype_from_each(self):
         channels = 33

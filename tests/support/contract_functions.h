@@ -39,10 +39,10 @@ struct FunctionEntry {
   using Change = std::function<void *(size_t index, void *valid)>;
   // The call, with pointer arguments changed.
   std::function<int32_t(World &, const Change &)> call_changed;
-  // The call, with pointer argument `index` replaced; kNoPointer: the valid one.
   // The pointer arguments of the valid call.
   std::function<std::vector<void *>(World &)> arguments;
 
+  // The call, with pointer argument `index` replaced; kNoPointer: the valid one.
   int32_t call_with(World &world, size_t index, void *replacement) const {
     world.spoiling = index < pointers.size();
     return call_changed(world,

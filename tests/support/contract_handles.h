@@ -84,6 +84,16 @@ inline Statistics make_statistics(int64_t num_features) {
   return Statistics(raw);
 }
 
+inline std::string repr_of(const Module &module) {
+  uint64_t length = 0;
+  REQUIRE(bn2d_module_repr(module.get(), nullptr, 0, &length) == BN2D_OK);
+  std::vector<char> text(length + 1, 'x');
+  REQUIRE(bn2d_module_repr(module.get(), text.data(), text.size(), &length) == BN2D_OK);
+  REQUIRE(text[length] == '\0');
+  REQUIRE(std::strlen(text.data()) == length);
+  return text.data();
+}
+
 // What a statistics object holds, as it travels.
 inline std::vector<double> exported(const bn2d_statistics *statistics) {
   int64_t length = 0;

@@ -50,10 +50,11 @@ class CommaLocale {
 
   // glibc reads <LOCPATH>/<name>/LC_NUMERIC: magic, number of fields, their offsets, the fields.
   void make_glibc_locale() {
-    folder_ =
-        std::filesystem::temp_directory_path() / ("bn2d_comma_" + std::to_string(std::rand()));
+    std::string name = std::filesystem::temp_directory_path() / "bn2d_comma_XXXXXX";
+    if (mkdtemp(name.data()) == nullptr) return;
+    folder_ = name;
     std::error_code error;
-    std::filesystem::create_directories(folder_ / "bn2d_comma", error);
+    std::filesystem::create_directory(folder_ / "bn2d_comma", error);
     if (error) return;
     const std::vector<std::string> fields = {std::string(",\0", 2),     std::string(".\0", 2),
                                              std::string("\3\3\0", 3),  std::string(",\0\0\0", 4),

@@ -2,6 +2,7 @@
 // library has been used before.
 #pragma once
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -9,6 +10,12 @@
 #include <string>
 
 namespace bn2d_test {
+
+// Processors that this process may use: as many threads oneTBB has at most.
+inline int processors() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
 
 // Runs f in a child, which ends with the status that f returns and has `seconds` for it. Its
 // status; minus the signal where it died of one (-14, SIGALRM: it hung).

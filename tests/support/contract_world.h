@@ -194,12 +194,12 @@ class World {
     return handle;
   }
 
-  // The module with a shared lock for the call to end, and without the one that the call before
-  // left.
+  // The module with a shared lock, which the call ends.
   bn2d_module *locked(bn2d_module *handle) const {
     if (!spoiling) (void)bn2d_module_try_lock(handle, 0);
     return handle;
   }
+  // The module without the lock that the call before has taken.
   bn2d_module *freed(bn2d_module *handle) const {
     if (bn2d_module_unlock(handle, 0) != BN2D_OK) mark_message();  // as it was before the call
     return handle;

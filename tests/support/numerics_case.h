@@ -188,6 +188,7 @@ using Outputs = std::map<std::string, Output>;
 
 // Makes each call of an operation, by name: on another thread, with traps on, ...
 using Around = std::function<int32_t(const char *function, const std::function<int32_t()> &call)>;
+inline int32_t call_plainly(const char *, const std::function<int32_t()> &call) { return call(); }
 
 inline ModuleOptions options_of(const Case &c) {
   ModuleOptions options;
@@ -446,11 +447,8 @@ class Runner {
   Outputs out_;
 };
 
-inline Outputs run(const Case &c, const Inputs &in, const Around &around) {
+inline Outputs run(const Case &c, const Inputs &in, const Around &around = call_plainly) {
   return Runner(c, in, around).run();
-}
-inline Outputs run(const Case &c, const Inputs &in) {
-  return run(c, in, [](const char *, const std::function<int32_t()> &call) { return call(); });
 }
 
 // -------------------------------------------------------------------------------------------------

@@ -7,6 +7,10 @@
 
 namespace numerics {
 
+// One of `count` choices, another one at each `step` of the turns. With a prime that no loop has in
+// common, all meet all; the first choices come up a little more often.
+inline int pick(int turn, int step, int prime, int count) { return turn / step % prime % count; }
+
 inline std::vector<Case> every_case() {
   const std::pair<int32_t, int32_t> dtypes[] = {{BN2D_F32, BN2D_F32},   {BN2D_F64, BN2D_F64},
                                                 {BN2D_F16, BN2D_F16},   {BN2D_F16, BN2D_F32},
@@ -31,13 +35,13 @@ inline std::vector<Case> every_case() {
           c.module = module;
           c.stateless = stateless;
           c.x = c.y = c.z = c.dx = c.dz = layout;
-          // Numbers that have no divisor in common with the loops above, so that all meet all.
           c.mode = static_cast<Mode>(turn % 3);
-          c.affine = static_cast<Affine>(turn / 3 % 5 % 3);
-          c.activation = activations[static_cast<size_t>(turn / 2 % 11) % activations.size()];
-          c.residual = turn / 5 % 13 % 2 == 0;
-          c.mask = turn % 17 % 2 == 0 && !c.activation.pointwise();
-          c.plain = turn % 19 % 2 == 0;
+          c.affine = static_cast<Affine>(pick(turn, 3, 5, 3));
+          c.activation = activations[static_cast<size_t>(
+              pick(turn, 2, 11, static_cast<int>(activations.size())))];
+          c.residual = pick(turn, 5, 13, 2) == 0;
+          c.mask = pick(turn, 1, 17, 2) == 0 && !c.activation.pointwise();
+          c.plain = pick(turn, 1, 19, 2) == 0;
           c.biased = turn % 5 == 0;
           c.eps = turn % 7 == 0 ? 0 : 1e-5;
           c.placement = static_cast<uint64_t>(turn % 4);

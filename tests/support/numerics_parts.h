@@ -48,8 +48,10 @@ inline Values samples_of(const Values &values, const Extents &e, int64_t first, 
 // One process: its part of the batch, and its copy of the module.
 class Part {
  public:
-  Part(const Case &c, const Inputs &in, int64_t first, int64_t count)
+  Part(const Case &c, const Inputs &in, int64_t first, int64_t count,
+       const Around &around = call_plainly)
       : c_(c),
+        around_(around),
         e_{count, c.e.c, c.e.h, c.e.w},
         x(c.data, e_, samples_of(in.x, c.e, first, count), c.x),
         z(c.data, e_, samples_of(in.z, c.e, first, count), c.z),
@@ -65,25 +67,33 @@ class Part {
     if (c.mode == Mode::train)
       module.set("running_mean", in.running_mean), module.set("running_var", in.running_var);
     if (c.mode == Mode::no_track) module.eval();
-    NUMERICS_OK(bn2d_statistics_accumulate(statistics, x.view()));
+    NUMERICS_OK(around_("bn2d_statistics_accumulate",
+                        [&] { return bn2d_statistics_accumulate(statistics, x.view()); }));
   }
   void forward(bn2d_statistics *total) {
-    NUMERICS_OK(bn2d_forward_with_statistics(module, total, x.view(),
-                                             c_.residual ? z.view() : nullptr, c_.activation.kind,
-                                             c_.activation.slope, y.view(), record.out()));
+    NUMERICS_OK(around_("bn2d_forward_with_statistics", [&] {
+      return bn2d_forward_with_statistics(module, total, x.view(), c_.residual ? z.view() : nullptr,
+                                          c_.activation.kind, c_.activation.slope, y.view(),
+                                          record.out());
+    }));
   }
   void backward_sums() {
-    NUMERICS_OK(bn2d_backward_sums(module, record, dy.view(), sums.data(),
-                                   static_cast<int64_t>(sums.size())));
+    NUMERICS_OK(around_("bn2d_backward_sums", [&] {
+      return bn2d_backward_sums(module, record, dy.view(), sums.data(),
+                                static_cast<int64_t>(sums.size()));
+    }));
   }
   void backward(const Values &total) {
-    NUMERICS_OK(bn2d_backward_with_sums(module, record, dy.view(), total.data(),
-                                        static_cast<int64_t>(total.size()), dx.view(),
-                                        c_.residual ? dz.view() : nullptr));
+    NUMERICS_OK(around_("bn2d_backward_with_sums", [&] {
+      return bn2d_backward_with_sums(module, record, dy.view(), total.data(),
+                                     static_cast<int64_t>(total.size()), dx.view(),
+                                     c_.residual ? dz.view() : nullptr);
+    }));
   }
 
  private:
   const Case &c_;
+  const Around around_;
   const Extents e_;
 
  public:
@@ -96,17 +106,20 @@ class Part {
 
 // `samples`: of each part; together those of the batch. The same outputs as those of run(),
 // gradients of parameters added up.
-inline Outputs run_parts(const Case &c, const Inputs &in, const std::vector<int64_t> &samples) {
+inline Outputs run_parts(const Case &c, const Inputs &in, const std::vector<int64_t> &samples,
+                         const Around &around = call_plainly) {
   std::vector<std::unique_ptr<Part>> parts;
   int64_t first = 0;
   for (const int64_t count : samples) {
-    parts.push_back(std::make_unique<Part>(c, in, first, count));
+    parts.push_back(std::make_unique<Part>(c, in, first, count, around));
     first += count;
   }
   REQUIRE(first == c.e.n);
 
   Statistics total(c.e.c);
-  for (const auto &part : parts) total.merge(part->statistics.exported());
+  for (const auto &part : parts)
+    NUMERICS_OK(around("bn2d_statistics_merge",
+                       [&] { return bn2d_statistics_merge(total, part->statistics); }));
   CHECK(total.count() == c.e.per_channel());
   for (const auto &part : parts) part->forward(total);
   for (const auto &part : parts) part->backward_sums();
