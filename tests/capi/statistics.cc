@@ -140,7 +140,8 @@ TEST_CASE("statistics: tiles of any cut, by any thread count and layout",
                       {large, {4, 37, 30, 60}}};
   ManyThreads many;
   for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
-    for (const auto &[e, cut] : cuts) {
+    for (const Cut &one : cuts) {
+      const Extents &e = one.e, &cut = one.tile;
       Random random(33);
       const Values values = channel_values(random, dtype, e);
       Values first;
