@@ -119,15 +119,15 @@
  * within 1 ulp or 2^-24 standard deviations, a variance within 4 ulp, dbias within 2^-23 of the sum
  * of |g|, dweight within 2^-23 of the sum of |g|*max(|xhat|, 1). These bounds take it that the
  * roundings of a channel do not all go the same way. They may where its rows repeat the same few
- * elements, as in expanded tensors (found: a mean off by 2^-22 standard deviations, y of ten random
- * columns by 5.2 ulp, of elements that were made for it by 16), and where one gradient is most of
- * the sum (dx 5.7 ulp, dweight and dbias 2^-21 of the sum). A channel whose numbers come near the
- * ends of the range is computed by other means. Which channels these are is checked in another way
- * where other outputs are wanted: where dweight is not, the last bit of such a channel's dx may be
- * another one. In group norm of planes of up to 16 elements this holds for all channels: the last
- * bits of gradients may be others where dx is not wanted, or dz is. A call leaves the
- * floating-point exception flags as they were, and traps nothing: neither on its own thread nor on
- * its workers.
+ * elements, as in expanded tensors. There a mean was off by 2.5*2^-24 standard deviations, y of ten
+ * random columns by 5.2 ulp, and y of elements that were made for it by 16. Or one gradient is most
+ * of the sum: there dx was off by 5.7 ulp, dbias and dweight by 2.3*2^-23 of the sum. A channel
+ * whose numbers come near the ends of the range is computed by other means. Which channels these
+ * are is checked in another way where other outputs are wanted: where dweight is not, the last bit
+ * of such a channel's dx may be another one. In group norm of planes of up to 16 elements this
+ * holds for all channels: the last bits of gradients may be others where dx is not wanted, or dz
+ * is. A call leaves the floating-point exception flags as they were, and traps nothing: neither on
+ * its own thread nor on its workers.
  *
  * **Names and numbers.** Nothing needs a macro: enums travel as int32_t, extents as int64_t,
  * hyper-parameters as double, truth as int32_t 0 or 1; every constant is also reached by name with

@@ -1,6 +1,6 @@
 // Working memory of one call, taken from a pool of the process: in steady state nothing is
-// allocated. The pool keeps at most 16 blocks of at most 16 MiB each, those that
-// calls held at the same time; what is larger goes back to the system at the end of its call.
+// allocated. The pool keeps at most 16 blocks of at most 16 MiB each, those that calls held at the
+// same time; what is larger goes back to the system at the end of its call.
 #pragma once
 #include <cstddef>
 
