@@ -15,7 +15,7 @@ const char kUsage[] =
     "Times bn2d against the limit (a parallel loop that touches the same bytes once) and against "
     "oneDNN and PyTorch,\n"
     "where they are installed, alternately in one process.\n"
-    "  --quick            a subset, less than a minute\n"
+    "  --quick            a subset, a minute\n"
     "  --filter REGEX     rows whose name matches, see --list\n"
     "  --threads N        threads of everybody (default: all)\n"
     "  --budget SECONDS   time per row (default: 1.5, quick: 0.5)\n"

@@ -13,7 +13,7 @@ namespace bench {
 
 struct RunOptions {
   int threads = 1;
-  double budget_seconds = 2;
+  double budget_seconds = 1.5;
   unsigned seed = 1;                     ///< of the order in which variants are timed
   bool once = false;                     ///< one sample only (--smoke)
   const Library *other_build = nullptr;  ///< timed beside ours; null: none

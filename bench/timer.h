@@ -30,7 +30,7 @@ struct Timing {
 double median_ratio(const Timing &a, const Timing &b);
 
 struct TimerOptions {
-  double budget_seconds = 2;
+  double budget_seconds = 1.5;
   int64_t max_samples = 61;
   int64_t min_samples = 5;
   unsigned seed = 1;  ///< of the order

@@ -115,10 +115,10 @@ int64_t l2_bytes() {
 }
 
 bool stays_in_caches(const Problem &p) {
-  const Traffic traffic = traffic_of(p.op, p.fuse);
+  // As the library does (src/parallel/plan.h): a residual and the y of an activation do not count,
+  const Traffic traffic = traffic_of(p.op, Fuse::kNone);
   int64_t held = p.threads * std::min(16 * l2_bytes(), int64_t{8} << 20);
-  // As the library does (src/parallel/plan.h): a call that goes through its tensors once finds
-  // more.
+  // and a call that goes through its tensors once finds more.
   const bool once = p.op == Op::kEval || p.op == Op::kFrozenDx || p.op == Op::kGiven;
   if (once && p.layouts.x == Layout::kNchw)
     held = std::max(held, std::min(2 * held, int64_t{32} << 20));

@@ -3,6 +3,7 @@
 #include <cinttypes>
 #include <cstring>
 
+#include "address.h"
 #include "module/options.h"
 
 namespace bn2d::capi {
@@ -46,11 +47,7 @@ void set_data(const char *what, const bn2d_view &view, View &out) {
   if (view.data == nullptr && out.size.numel() > 0)
     fail(Status::invalid_argument, "%s: data is NULL, but the shape has %" PRId64 " elements", what,
          out.size.numel());
-  uintptr_t address = reinterpret_cast<uintptr_t>(view.data);
-  if (address != 0 && __builtin_add_overflow(address, view.byte_offset, &address))
-    fail(Status::overflow, "%s: data %p plus byte_offset %" PRIu64 " leaves the address space",
-         what, view.data, view.byte_offset);
-  out.data = reinterpret_cast<std::byte *>(address);
+  out.data = address_of(what, view);
 }
 
 // (N, C/block, H, W, block)

@@ -3,6 +3,7 @@
 #include <cinttypes>
 
 #include "above/call.h"
+#include "address.h"
 #include "arrays/array.h"
 #include "guard.h"
 
@@ -34,11 +35,7 @@ Array array_of(const char *what, const bn2d_view *given, bool is_written) {
   array.stride = view.strides == nullptr
                      ? contiguous_strides(array.shape)
                      : std::vector<int64_t>(view.strides, view.strides + view.ndim);
-  uintptr_t address = reinterpret_cast<uintptr_t>(view.data);
-  if (address != 0 && __builtin_add_overflow(address, view.byte_offset, &address))
-    fail(Status::overflow, "%s: data %p plus byte_offset %" PRIu64 " leaves the address space",
-         what, view.data, view.byte_offset);
-  array.data = reinterpret_cast<std::byte *>(address);
+  array.data = address_of(what, view);
   checked_nbytes(what, array, is_written);
   return array;
 }

@@ -70,8 +70,8 @@
  *  - *one per object*: one thread at a time for each object, which the host sees to: a violation is
  *    not noticed. Other objects do not matter.
  *
- * Whoever calls keeps a reference to each handle of the call until the call returns, to a record or
- * statistics, too. Where another thread releases the last one meanwhile, the call uses memory that
+ * Until a call returns, its caller keeps a reference to every handle that it passed, also to records
+ * and statistics. Where another thread releases the last one meanwhile, the call uses memory that
  * is gone. No word above changes that: *free* means any time at which the handle lives.
  *
  * Different modules are independent. Memory that the caller reads or writes himself through
@@ -101,10 +101,11 @@
  * pthread_exit() at any time outside of our functions.
  *
  * **Memory that stays.** After a call the process keeps its working memory for the next one: at
- * most 16 blocks of at most 16 MiB, one for each call that ran at the same time. A module keeps at
+ * most 16 blocks of at most 16 MiB, those that calls held at the same time. A module keeps at
  * most four records that were released. A dead handle's slot is used again after 4096 others of its
  * kind, each time with another of 16 tags, so that dead handles are noticed. Slots never go back to
- * the system: at most 1 MiB for each of the five kinds, beside the largest number alive.
+ * the system: at most 1 MiB for each of the five kinds, beside the largest number alive. A thread
+ * pool of the host stays, too: 48 bytes for each other function, user or number of threads.
  *
  * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a
  * square, a sum or weight/std leaves the range of the type. What an activation or a residual is
@@ -113,8 +114,8 @@
  * |slope|. A pointwise activation of a given argument is within 6 ulp of its own value (relu6,
  * clamp: exact), except below v = -88 (double: -709; gelu: -13 and -37), where it is 0 or loses
  * digits on its way to it; an ulp of y is then that of the largest argument or result of the
- * channel. Float and half data are summed in float for 16 elements at a time, then in double. y and
- * dx are within 4 ulp then (float64: 8), where an ulp of y is that of the largest |y| or |bias| of
+ * channel. Float and half data are summed in float for 16 elements at a time, then in double
+ * (channels of fewer than 512 elements, in backward 128, in double alone). y and dx are within 4 ulp then (float64: 8), where an ulp of y is that of the largest |y| or |bias| of
  * the channel, and one of dx that of |weight|/std*(|g| + mean|g| + |xhat|*mean|g*xhat|); a mean is
  * within 1 ulp or 2^-24 standard deviations, a variance within 4 ulp, dbias within 2^-23 of the sum
  * of |g|, dweight within 2^-23 of the sum of |g|*max(|xhat|, 1). These bounds take it that the
@@ -1131,7 +1132,8 @@ BN2D_API int32_t bn2d_set_thread_pool(int32_t kind);
  * @param run The function. It must stay valid: another thread may be in a call that uses it, also
  *   after another pool was chosen.
  * @param user Passed on to run; may be NULL. What it points to must stay valid, too.
- * @param threads The most threads that run at once, 1 or more: how many workers a call is cut into.
+ * @param threads The most threads that run at once, 1 or more: how many workers a call is cut into,
+ *   512 at most.
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT. Threads: free. Since 1.1.
  */
 BN2D_API int32_t bn2d_set_host_thread_pool(bn2d_run_workers run, void *user, int32_t threads);
@@ -1165,8 +1167,8 @@ BN2D_API int32_t bn2d_module_get_thread_pool(const bn2d_module *module, int32_t 
  * belong in a line becomes a "?".
  * @param status The status that the caller is going to return.
  * @param[in] text The message.
- * @return `status` as it came, whatever it is. BN2D_ERROR_INVALID_ARGUMENT where text is NULL, and
- * nothing is set. Threads: free (each thread has its own). Since 1.2.
+ * @return `status` as it came, whatever it is. BN2D_ERROR_INVALID_ARGUMENT where text is NULL;
+ * bn2d_last_error() then tells that. Threads: free (each thread has its own). Since 1.2.
  */
 BN2D_API int32_t bn2d_set_last_error(int32_t status, const char *text);
 /**
@@ -1178,7 +1180,8 @@ BN2D_API int32_t bn2d_set_last_error(int32_t status, const char *text);
  * @param[in] module A module.
  * @param exclusive 1: nobody else may use the module. 0: *shared* calls and further locks of this
  * kind may.
- * @return BN2D_OK, BN2D_ERROR_BUSY, BN2D_ERROR_INVALID_ARGUMENT. Threads: free. Since 1.2.
+ * @return BN2D_OK, BN2D_ERROR_BUSY, BN2D_ERROR_INVALID_ARGUMENT; BN2D_ERROR_OVERFLOW for more than
+ * 2^32 - 2 at a time. Threads: free. Since 1.2.
  */
 BN2D_API int32_t bn2d_module_try_lock(bn2d_module *module, int32_t exclusive);
 /**

@@ -74,6 +74,13 @@ uint64_t checked_nbytes(const std::string &name, const ElementType &type,
   return bits / 8;
 }
 
+int64_t count_of(const std::vector<int64_t> &shape) {
+  if (!has_elements(shape)) return 0;
+  int64_t count = 1;
+  for (const int64_t extent : shape) count *= extent;
+  return count;
+}
+
 std::vector<int64_t> contiguous_strides(const std::vector<int64_t> &shape) {
   std::vector<int64_t> stride(shape.size(), 1);
   for (size_t d = shape.size(); d > 1; --d)

@@ -20,6 +20,10 @@ struct Array {
   int64_t element() const { return type->bits / 8; }
 };
 
+// How many elements a shape has that checked_nbytes() took. An extent of 0 may stand beside any
+// others, whose product 64 bits need not hold: {0, 2^40, 2^40}.
+int64_t count_of(const std::vector<int64_t> &shape);
+
 // Strides of contiguous elements, the last dimension fastest.
 std::vector<int64_t> contiguous_strides(const std::vector<int64_t> &shape);
 

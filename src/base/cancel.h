@@ -1,4 +1,4 @@
-// Keeps pthread_cancel out. A cancelled thread is unwound like by an exception, at any call that
+// Keeps pthread_cancel out. A cancelled thread is unwound as by an exception, at any call that
 // may wait; oneTBB and the loader's code below it are not made for that. 8 ns a pair, so only
 // around what may wait.
 #pragma once

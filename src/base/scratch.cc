@@ -29,7 +29,8 @@ struct alignas(64) Place {
   std::atomic<Header *> block{nullptr};
 };
 constexpr unsigned kPlaces = 16;
-// More than one call holds at a time: a stateless backward holds five.
+// More than one call holds at a time: seven at most, a stateless backward of group norm through an
+// activation.
 constexpr unsigned kTries = 8;
 Place g_places[kPlaces];  // never destroyed: a thread may still be in a call while the process ends
 

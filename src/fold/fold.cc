@@ -44,8 +44,14 @@ Geometry geometry_of(const Layer &layer, int64_t channels) {
   g.rows = shape[0];
   g.columns = shape[1];
   g.taps = 1;
-  for (size_t d = 2; d < shape.size(); ++d) g.taps *= shape[d];
   g.run = 1;
+  // Beside an extent of 0 the others may be anything.
+  int64_t length = g.columns;
+  for (size_t d = 2; d < shape.size(); ++d)
+    if (__builtin_mul_overflow(g.taps, shape[d], &g.taps) ||
+        __builtin_mul_overflow(length, shape[d], &length))
+      fail(Status::overflow, "weight has shape %s, of which a row has more than 64 bits count",
+           text_of(shape).c_str());
   if (layer.groups < 1 || g.rows % layer.groups != 0)
     fail(Status::shape, "weight has %" PRId64 " rows, which are no multiple of %" PRId64 " groups",
          g.rows, layer.groups);
@@ -173,9 +179,7 @@ std::vector<double> load_vector(const Array &array, int64_t length) {
 class Staged {
  public:
   explicit Staged(const Array &array) : array_(array) {
-    int64_t count = 1;
-    for (const int64_t extent : array.shape) count *= extent;
-    bytes_.resize(static_cast<size_t>(count * array.element()));
+    bytes_.resize(static_cast<size_t>(count_of(array.shape) * array.element()));
   }
   void store(int64_t index, int64_t count, const double *from) {
     store_elements(dtype(), bytes_.data(), index, count, from);

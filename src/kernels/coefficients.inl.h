@@ -87,7 +87,7 @@ HWY_INLINE void MarkExtreme(D d, Mask<D> mask, int64_t c, uint8_t *extreme) {
 // Whether vectors of channels are asked first whether all is ordinary. Not where a vector is one
 // channel: these are few, or the CPU is old.
 template <class D>
-inline constexpr bool kAsksVectors = kSpecialise &&MaxLanes(D()) > 1;
+inline constexpr bool kAsksVectors = kSpecialise && (MaxLanes(D()) > 1);
 // Whether magnitudes are ordinary: the least of them, and their sum, in which a NaN of one stays
 // one. (A maximum does not promise that.)
 template <class D>

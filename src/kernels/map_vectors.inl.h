@@ -21,7 +21,7 @@ namespace bn2d::kernels::HWY_NAMESPACE {
 // Whether a body maps the elements of two vectors at a time, in parts: where the coefficients do
 // not mind their order.
 template <class T, class Body, class C, class D>
-inline constexpr bool kInParts = Body::kHot &&C::kAnyOrder &&kParts<T, D> == 2;
+inline constexpr bool kInParts = (Body::kHot && C::kAnyOrder) && (kParts<T, D> == 2);
 
 // The elements from i on: one vector of them, or two.
 template <class T, class Body, class C, class D>

@@ -27,8 +27,10 @@ namespace bn2d::kernels::HWY_NAMESPACE {
 // out of L1 before its second half is asked for. Backward of (1,256,14,14) takes 0.7 of the time
 // that it takes with one (AVX2: 0.6).
 template <SumsOf kOf, In kIn>
-inline constexpr int kTogether =
-    kSpecialise &&kIn == In::doubles &&kOf != SumsOf::double_backward ? 2 : 1;
+inline constexpr int kTogether = kSpecialise && (kIn == In::doubles) &&
+                                         (kOf != SumsOf::double_backward)
+                                     ? 2
+                                     : 1;
 
 // A part of one lane: where it is, and where its sums go. Channel 0 is that of the job.
 template <SumsOf kOf, In kIn>
@@ -152,8 +154,8 @@ HWY_INLINE void ForEachLane(const PartsOfRun &run, const F &f) {
 // time, of (32,512,7,7) 0.56; in double, of (8,128,7,7), 0.55. Not of double backward, which is
 // seldom run.
 template <SumsOf kOf, class T, Act kAct, In kIn>
-inline constexpr bool kHasShortRows = kIn != In::pairs &&kOf != SumsOf::double_backward &&kAct !=
-                                      Act::sloped &&std::is_same_v<T, float>;
+inline constexpr bool kHasShortRows = (kIn != In::pairs) && (kOf != SumsOf::double_backward) &&
+                                      (kAct != Act::sloped) && std::is_same_v<T, float>;
 
 // All parts of the vector of channels that begins with channel c.
 template <SumsOf kOf, class T, Act kAct, class D>
@@ -271,7 +273,7 @@ HWY_INLINE bool AddShortRows(const PartsOfRun &run) {
 // Whether eight channels that are left have code of their own, without masks: 24 channels, and
 // blocks of 8 through slopes. Backward of (8,64,28,28) took 0.65 of the time.
 template <class T, In kIn>
-inline constexpr bool kHasCodeForEight = kIn == In::runs &&std::is_same_v<T, float>;
+inline constexpr bool kHasCodeForEight = (kIn == In::runs) && std::is_same_v<T, float>;
 
 // All parts, for all channels, the last ones of which may be too few for whole vectors.
 template <SumsOf kOf, class T, Act kAct, In kIn>

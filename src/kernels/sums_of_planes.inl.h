@@ -26,7 +26,7 @@ namespace bn2d::kernels::HWY_NAMESPACE {
 // Whether loops over the vectors of the 8 lanes are unrolled (kUnroll, lanes.inl.h). Not in double
 // backward, which runs seldom and is kept small.
 template <SumsOf kOf>
-inline constexpr bool kUnrollLanes = kUnroll &&kOf != SumsOf::double_backward;
+inline constexpr bool kUnrollLanes = kUnroll && (kOf != SumsOf::double_backward);
 
 // Fetches the line that begins with row k of a run, if one does: two rows of halves are one line.
 template <SumsOf kOf, class T, Act kAct>
@@ -38,7 +38,7 @@ HWY_INLINE void FetchRow(const Cursor &ahead, int k) {
 // Whether planes that are summed one by one are fetched ahead: those of doubles, whose sums wait
 // for one another so long that a core sees few lines ahead (AddPlanesOneByOne has the numbers).
 template <SumsOf kOf, In kIn>
-inline constexpr bool kFetchesPlanes = kIn == In::pairs &&kUnrollLanes<kOf>;
+inline constexpr bool kFetchesPlanes = (kIn == In::pairs) && kUnrollLanes<kOf>;
 
 // The lanes of one channel, in registers.
 template <SumsOf kOf, class T, Act kAct, In kIn>
@@ -236,8 +236,8 @@ class LanesOfPlane {
 // of (32,64,112,112) takes 0.90 of the time, its sums 0.82 (one thread), sums of (32,256,20,20)
 // 0.93. With AVX2 backward would take 1.07, sums of bfloat16 1.12.
 template <SumsOf kOf, class T>
-inline constexpr bool kHardwareFollows =
-    HWY_TARGET == HWY_AVX3 &&std::is_same_v<T, float> &&kOf == SumsOf::backward;
+inline constexpr bool kHardwareFollows = (HWY_TARGET == HWY_AVX3) && std::is_same_v<T, float> &&
+                                         (kOf == SumsOf::backward);
 
 // Calls f(lanes, channel, where its planes begin) for the channels of a band.
 template <SumsOf kOf, class T, Act kAct, In kIn, class F>

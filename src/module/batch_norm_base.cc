@@ -87,7 +87,6 @@ BatchNormBase::BatchNormBase(int64_t num_features, const Options &options)
 BatchNormBase::~BatchNormBase() = default;
 
 std::string BatchNormBase::repr_of(const char *class_name) const {
-  const auto truth = [](bool value) { return value ? "True" : "False"; };
   const double now = momentum();
   char text[256], ghost[48] = "";  // sums of strings would be 4 KB of code
   if (options_.ghost_batch_size != 0)
@@ -95,8 +94,9 @@ std::string BatchNormBase::repr_of(const char *class_name) const {
   std::snprintf(text, sizeof text,
                 "%s(%" PRId64 ", eps=%s, momentum=%s, affine=%s, track_running_stats=%s%s%s)",
                 class_name, num_features_, python_float(options_.eps).c_str(),
-                std::isnan(now) ? "None" : python_float(now).c_str(), truth(options_.affine),
-                truth(options_.track_running_stats), ghost, is_frozen() ? ", frozen=True" : "");
+                std::isnan(now) ? "None" : python_float(now).c_str(), python_bool(options_.affine),
+                python_bool(options_.track_running_stats), ghost,
+                is_frozen() ? ", frozen=True" : "");
   return text;
 }
 

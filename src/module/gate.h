@@ -75,6 +75,8 @@ class Gate {
         fail(Status::busy,
              "the module is in shared use by %u (calls and locks), this call needs it alone",
              users);
+      if (users + 1 == kWriter)
+        fail(Status::overflow, "the module is in shared use by %u, more are not counted", users);
       then = state_of(generation, exclusive ? kWriter : users + 1);
     } while (!state_.compare_exchange_weak(state, then, std::memory_order_acquire,
                                            std::memory_order_relaxed));

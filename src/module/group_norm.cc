@@ -26,12 +26,11 @@ GroupNorm::GroupNorm(int64_t num_groups, int64_t num_channels, const Options &op
       num_groups_(num_groups) {}
 
 std::string GroupNorm::repr() const {
-  const auto truth = [](bool value) { return value ? "True" : "False"; };
   char text[160];
   std::snprintf(text, sizeof text,
                 "GroupNorm(%" PRId64 ", %" PRId64 ", eps=%s, affine=%s, bias=%s)", num_groups_,
-                num_features(), python_float(options().eps).c_str(), truth(options().affine),
-                truth(options().affine && options().bias));
+                num_features(), python_float(options().eps).c_str(), python_bool(options().affine),
+                python_bool(options().affine && options().bias));
   return text;
 }
 

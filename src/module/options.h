@@ -73,5 +73,6 @@ void check_device(const char *what, int32_t type, int32_t id);
 // A double as Python's repr writes it: the fewest digits that read back the same, "1e-05", "0.1",
 // "1.0".
 std::string python_float(double value);
+inline const char *python_bool(bool value) { return value ? "True" : "False"; }
 
 }  // namespace bn2d

@@ -24,12 +24,12 @@ class AdditivePartial {
 
   template <class Call>
   explicit AdditivePartial(const Call &call)
-      : saved_(call.saved),
+      : sets_(call.sets.of(call.dy.size)),
+        has_extreme_slope_(extreme::is_extreme_slope(call.fused.factor())),
+        saved_(call.saved),
         dtype_(call.dy.dtype),
-        sets_(call.sets.of(call.dy.size)),
         channels_(sets_.counted().c),
-        has_activation_(call.fused.has_sides()),
-        has_extreme_slope_(extreme::is_extreme_slope(call.fused.factor())) {}
+        has_activation_(call.fused.has_sides()) {}
 
   void set_centers(const Group &g, const Accumulators &accumulators) const {
     bn2d::set_centers(saved_, sets_, g, accumulators);
@@ -135,6 +135,9 @@ class AdditivePartial {
     return side;
   }
 
+  const Sets sets_;
+  const bool has_extreme_slope_;
+
  private:
   void add(const Group &g, Partial *into, const Partial &from, bool in_pairs) const {
     for (int64_t i = 0; i < kSums * kernels::kMaxGroup; i += kernels::kMaxGroup)
@@ -171,16 +174,8 @@ class AdditivePartial {
 
   const SavedStatistics &saved_;
   const DType dtype_;
-
- protected:
-  const Sets sets_;
-
- private:
   const int64_t channels_;
   const bool has_activation_;
-
- protected:
-  const bool has_extreme_slope_;
 };
 
 // Fills in where the side of the activation is read from: x, a mask or y.

@@ -429,7 +429,7 @@ class Blockwise {
   bool transposes_ = false;      // packed, and a tensor has its channels contiguous
   bool has_image_rows_ = false;  // packed, but each row of a plane is contiguous in all tensors
   // What has memory for packed copies: no contiguous planes, or the elements of a mask.
-  bool needs_packing_[std::size(kTensors)] = {};
+  bool is_packed_[std::size(kTensors)] = {};
   int64_t max_group_ = kernels::kMaxGroup, at_once_ = 1;
   int64_t stage_bytes_ = 0;  // of one tensor; 0: nothing is staged
   int64_t staged_tensors_ = 0;

@@ -78,17 +78,17 @@ void Blockwise::set_packed() {
   for (size_t k = 0; k < std::size(kTensors); ++k) {
     const View &view = tensors_.*kTensors[k];
     if (!view.exists()) continue;
-    needs_packing_[k] = !has_contiguous_planes(view);
-    transposes_ = transposes_ || (needs_packing_[k] && view.stride.c == 1);
+    is_packed_[k] = !has_contiguous_planes(view);
+    transposes_ = transposes_ || (is_packed_[k] && view.stride.c == 1);
     has_image_rows_ = has_image_rows_ && view.stride.w == 1 && view.channel_block == 0;
   }
-  if (tensors_.side_mask != nullptr) needs_packing_[kSide] = true;
-  if (tensors_.sign_mask != nullptr) needs_packing_[kOut2] = true;
+  if (tensors_.side_mask != nullptr) is_packed_[kSide] = true;
+  if (tensors_.sign_mask != nullptr) is_packed_[kOut2] = true;
   // Rows of channels are read the better, the more channels at once: eval of (32,64,56,56) to
   // planes takes 0.5 of the time with 32 KB that it takes with 8.
   constexpr int32_t kLargest = 32 * 1024;
   static_assert(kBufferBytes / static_cast<int64_t>(std::size(kTensors)) >= kSmallestPieceBytes);
-  const auto count = std::count(std::begin(needs_packing_), std::end(needs_packing_), true);
+  const auto count = std::count(std::begin(is_packed_), std::end(is_packed_), true);
   const int64_t share = kBufferBytes / std::max<int64_t>(count, 1) / kLineBytes * kLineBytes;
   piece_bytes_ = static_cast<int32_t>(std::min<int64_t>(share, kLargest));
   if (!transposes_) max_group_ = 16;
@@ -102,7 +102,7 @@ Blockwise::Packed Blockwise::packed_in(void *buffer) const {
   std::byte *areas[std::size(kTensors)], *next = static_cast<std::byte *>(buffer);
   for (size_t k = 0; k < std::size(kTensors); ++k) {
     areas[k] = next;
-    if (needs_packing_[k]) next += piece_bytes_;
+    if (is_packed_[k]) next += piece_bytes_;
   }
   return {{areas[0], areas[1], areas[kSide], areas[3]}, {areas[4], areas[kOut2]}, nullptr};
 }
@@ -169,7 +169,8 @@ kernels::MapJob Blockwise::job_of_extreme_piece(const Piece &piece, const Packed
 }
 
 // Calls f(piece) for the pieces of a block. Small planes come several samples at a time: whole runs
-// of the sums. What is transposed comes a cache line of channels and a run at a time.
+// of the sums. What is transposed comes a run at a time, of whole cache lines of channels: as many
+// as fit a piece.
 template <class F>
 void Blockwise::for_each_piece(const Group &group, const Blocks::Block &block, const F &f) const {
   const bool across = transposes_ && group.channels > 1;

@@ -81,19 +81,6 @@ void check_side(const Fused &fused, bool side_of_x, const View &y, const uint8_t
          fused.slope);
 }
 
-void check_sets(const SetShape &sets, const Extents &size) {
-  if (sets.samples < 0)
-    fail(Status::invalid_argument, "samples of a set are %" PRId64 ", must be 0 (all) or more",
-         sets.samples);
-  if (sets.channels < 1)
-    fail(Status::invalid_argument, "channels of a set are %" PRId64 ", must be 1 or more",
-         sets.channels);
-  if (size.c % sets.channels != 0)
-    fail(Status::shape,
-         "the tensor has %" PRId64 " channels, no multiple of the %" PRId64 " of a set", size.c,
-         sets.channels);
-}
-
 void check_values(const ForwardCall &call) {
   const Extents &size = call.x.size;
   const int64_t rest = call.sets.rest(size),
@@ -331,7 +318,6 @@ void check_kept(const ForwardCall &call) {
 
 void check(const ForwardCall &call) {
   check_leading("x", call.x);
-  check_sets(call.sets, call.x.size);
   check_fused(call.fused, call.x.dtype);
   if (call.z.exists()) check_read("z", call.z, "x", call.x);
   if (call.y.exists()) check_written("y", call.y, "x", call.x);
@@ -343,7 +329,6 @@ void check(const ForwardCall &call) {
 
 void check(const BackwardCall &call) {
   check_leading("dy", call.dy);
-  check_sets(call.sets, call.dy.size);
   check_fused(call.fused, call.dy.dtype);
   if (call.x.exists()) check_read("x", call.x, "dy", call.dy);
   check_argument(call, "backward");
@@ -355,7 +340,6 @@ void check(const BackwardCall &call) {
 
 void check(const DoubleBackwardCall &call) {
   check_leading("dy", call.dy);
-  check_sets(call.sets, call.dy.size);
   check_fused(call.fused, call.dy.dtype);
   check_read("x", call.x, "dy", call.dy);
   if (call.ddx.exists()) check_read("ddx", call.ddx, "dy", call.dy);

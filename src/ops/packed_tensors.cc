@@ -47,7 +47,11 @@ void PackedTensors::convert(const View &halves, const View &floats, bool loads) 
   const kernels::TypeKernels &kernels = kernels::active().of(dtype_);
   for_runs(1, [&](int64_t first, int64_t count) {
     std::byte *const half = halves.data + 2 * first, *const wide = floats.data + 4 * first;
-    loads ? kernels.load_array(half, count, wide) : kernels.store_array(wide, count, half, false);
+    if (loads) {
+      kernels.load_array(half, count, wide);
+    } else {
+      kernels.store_array(wide, count, half, false);
+    }
   });
 }
 

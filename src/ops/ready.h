@@ -27,7 +27,10 @@ struct Ready {
 struct Driver {
   const void *object = nullptr;
   void (*drive)(const void *, const Ready &last) = nullptr;
-  void run(const Ready &last) const { drive != nullptr ? drive(object, last) : last.run_all(); }
+  void run(const Ready &last) const {
+    if (drive == nullptr) return last.run_all();
+    drive(object, last);
+  }
   template <class F>
   static Driver of(const F &f) {
     return {&f,

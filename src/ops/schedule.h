@@ -365,14 +365,14 @@ class Schedule {
     operation_.set_count(blockwise_.sets().samples * size_.plane(), tree);
     for (int64_t left = of_set; left > 1; left /= 2) {
       const int64_t count = left / 2 * sets;
-      copy_count(*tree, half);
+      Operation::copy_count(*tree, half);
       if (left % 2 != 0) {
         move(*tree, 2 * count, sets, half);
         if (has_rest) {
           operation_.add_channels({0, sets}, own.of_sets, *half);
         } else {
           move(*half, 0, sets, own.of_sets);
-          copy_count(*half, own.of_sets);
+          Operation::copy_count(*half, own.of_sets);
         }
         has_rest = true;
       }
@@ -381,7 +381,7 @@ class Schedule {
     }
     if (has_rest) return operation_.add_channels({0, sets}, own.of_sets, *tree);
     move(*tree, 0, sets, own.of_sets);
-    copy_count(*tree, own.of_sets);
+    Operation::copy_count(*tree, own.of_sets);
   }
   // From set after set to channel after channel: the same channel of all sets is together.
   void transpose(const Partial &from, int64_t of_set, int64_t sets, Partial *to) const {
@@ -399,7 +399,6 @@ class Schedule {
     for (int k = 0; k < operation_.doubles(); ++k)
       std::copy_n(sources[k] + first, count, targets[k]);
   }
-  static void copy_count(const Partial &from, Partial *to) { Operation::copy_count(from, to); }
   // What the sets have, for each of their channels.
   [[gnu::noinline]] void spread(const Group &g, const Workspace<Partial> &own, Partial *to) const {
     const auto sources = Operation::arrays(*own.of_sets), targets = Operation::arrays(*to);

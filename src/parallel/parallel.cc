@@ -20,7 +20,7 @@
 namespace bn2d {
 namespace {
 
-constexpr int kMaxWorkers = 512;
+constexpr int kMaxWorkers = 512;  // whose shares take 64 KiB
 
 // What is left of one worker's range. Its own cache line: the owner takes from it in every step.
 struct alignas(kLineBytes) Share {

@@ -162,7 +162,9 @@ inline constexpr int64_t kSmallPlane = 16;
 struct Work {
   Extents size;
   int64_t element_bytes = 4;
-  int reads = 1;   // tensors read by the sums, or by the map where there are none
+  // Tensors that are read: x, or x and dy. A residual and the y that tells the side of an activation
+  // do not count.
+  int reads = 1;
   int passes = 1;  // 2: by the sums and by the map
   MemoryOrder order = MemoryOrder::planes;
   // Channels that are one after another in memory, a constant stride apart. No group reaches from

@@ -11,12 +11,6 @@ namespace {
 
 using Bytes = std::unique_ptr<std::byte[]>;
 
-int64_t count_of(const std::vector<int64_t> &shape) {
-  int64_t count = 1;
-  for (const int64_t extent : shape) count *= extent;
-  return count;
-}
-
 // Elements of one floating type as those of another, rounded to nearest even.
 void convert(const ElementType &from_type, const std::byte *from, const ElementType &to_type,
              std::byte *to, int64_t count) {

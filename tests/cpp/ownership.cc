@@ -13,8 +13,9 @@ const bn2d::Shape kShape{1, 2, 1, 2};
 
 template <class T>
 constexpr bool kMovesOnly =
-    std::is_nothrow_move_constructible_v<T> &&std::is_nothrow_move_assignable_v<T> &&
-    !std::is_copy_constructible_v<T> && !std::is_copy_assignable_v<T>;
+    std::conjunction_v<std::is_nothrow_move_constructible<T>, std::is_nothrow_move_assignable<T>,
+                       std::negation<std::is_copy_constructible<T>>,
+                       std::negation<std::is_copy_assignable<T>>>;
 static_assert(kMovesOnly<bn2d::Module> && kMovesOnly<bn2d::Tensor> &&
               kMovesOnly<bn2d::ConstTensor>);
 static_assert(kMovesOnly<bn2d::Record>);

@@ -1,4 +1,4 @@
-// The main function of both test programs.
+// The main function of the test programs.
 #ifndef BN2D_CATCH2_V3
 #define CATCH_CONFIG_RUNNER
 #endif
