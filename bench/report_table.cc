@@ -111,12 +111,20 @@ void print_winners(const std::vector<RowResult> &results) {
   std::printf("\nfastest, of %d rows that a peer can run:", contested);
   for (const auto &[name, rows] : rows_of) std::printf(" %s %d;", name.c_str(), rows);
   std::printf("\n");
+  int of_layout = 0, behind_of_layout = 0;
   for (const RowResult &result : results) {
     const std::string name = winner_text(result);
+    const Timing *const same = result.fastest_peer_of_layout();
+    const bool is_behind = result.ours() && same && result.over_ours(*same) <= 1;
+    if (result.ours() && same) ++of_layout;
+    if (is_behind) ++behind_of_layout;
     if (name != "-" && name != kOurs)
-      std::printf("  behind  %-46s %s takes %.2f of our time\n", result.row.name.c_str(),
-                  name.c_str(), result.over_ours(*result.winner()));
+      std::printf("  behind  %-46s %s takes %.2f of our time%s\n", result.row.name.c_str(),
+                  name.c_str(), result.over_ours(*result.winner()),
+                  is_behind ? "" : ", in another layout");
   }
+  std::printf("against peers on the same layout: behind in %d of %d rows\n", behind_of_layout,
+              of_layout);
 }
 
 void print_memory(const MemoryChecks &m) {

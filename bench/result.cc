@@ -13,6 +13,17 @@ namespace {
 bool starts_with(const std::string &text, const std::string &prefix) {
   return text.compare(0, prefix.size(), prefix) == 0;
 }
+bool ends_with(const std::string &text, const std::string &suffix) {
+  return text.size() >= suffix.size() &&
+         text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0;
+}
+
+const Timing *fastest(const std::vector<const Timing *> &timings) {
+  const auto best =
+      std::min_element(timings.begin(), timings.end(),
+                       [](const Timing *a, const Timing *b) { return a->median < b->median; });
+  return best == timings.end() ? nullptr : *best;
+}
 
 }  // namespace
 
@@ -51,12 +62,18 @@ const Timing *RowResult::fastest_of(const std::string &family) const {
   return best;
 }
 
-const Timing *RowResult::fastest_peer() const {
-  const std::vector<const Timing *> all = peers();
-  const auto best = std::min_element(all.begin(), all.end(), [](const Timing *a, const Timing *b) {
-    return a->median < b->median;
-  });
-  return best == all.end() ? nullptr : *best;
+const Timing *RowResult::fastest_peer() const { return fastest(peers()); }
+
+const Timing *RowResult::fastest_peer_of_layout() const {
+  std::vector<const Timing *> same = peers();
+  if (row.layouts.are(Layout::kNchw))
+    same.erase(std::remove_if(same.begin(), same.end(),
+                              [](const Timing *peer) {
+                                return ends_with(peer->family, " channels_last") ||
+                                       ends_with(peer->family, " blocked");
+                              }),
+               same.end());
+  return fastest(same);
 }
 
 const Timing *RowResult::winner() const {

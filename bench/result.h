@@ -27,6 +27,9 @@ struct RowResult {
   /// The fastest peer of that family ("oneDNN plain", of any version), null where none ran.
   const Timing *fastest_of(const std::string &family) const;
   const Timing *fastest_peer() const;
+  /// The fastest of the peers that run on the row's layout. In rows of NCHW oneDNN also runs in
+  /// channels last and in its own blocks.
+  const Timing *fastest_peer_of_layout() const;
   /// The fastest of ours and the peers, null where ours did not run.
   const Timing *winner() const;
   /// ours / limit, where both are there.
