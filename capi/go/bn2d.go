@@ -233,15 +233,22 @@ func create(features int, options []Option, made func(*C.bn2d_options, **C.bn2d_
 }
 
 // Close gives the module back; without it, the garbage collector does. A second time does nothing.
+// Of nil it is an error, as every function is.
 func (m *Module) Close() error {
+	if m == nil {
+		return m.open()
+	}
 	C.bn2d_module_release(m.handle)
 	m.handle = nil
 	runtime.SetFinalizer(m, nil)
 	return nil
 }
 
-// open is an error after Close; C would see a NULL like any other.
+// open is an error of nil and after Close; C would see a NULL like any other.
 func (m *Module) open() error {
+	if m == nil {
+		return failure(InvalidArgument, "module is nil")
+	}
 	if m.handle == nil {
 		return failure(InvalidHandle, "the module has been closed")
 	}
@@ -259,6 +266,9 @@ func (m *Module) do(call func(*C.bn2d_module) C.int32_t) error {
 
 // String is what PyTorch prints.
 func (m *Module) String() string {
+	if m == nil {
+		return "bn2d.Module (nil)"
+	}
 	if m.handle == nil {
 		return "bn2d.Module (closed)"
 	}
@@ -270,12 +280,22 @@ func (m *Module) String() string {
 	return C.GoString(words)
 }
 
-// Pointer is the bn2d_module for C's functions, nil after Close. It stays the module's: say
-// runtime.KeepAlive(m) after the call.
-func (m *Module) Pointer() unsafe.Pointer { return unsafe.Pointer(m.handle) }
+// Pointer is the bn2d_module for C's functions, nil of nil and after Close. It stays the module's:
+// say runtime.KeepAlive(m) after the call.
+func (m *Module) Pointer() unsafe.Pointer {
+	if m == nil {
+		return nil
+	}
+	return unsafe.Pointer(m.handle)
+}
 
-// NumFeatures is the number of channels.
-func (m *Module) NumFeatures() int { return m.features }
+// NumFeatures is the number of channels, 0 of nil.
+func (m *Module) NumFeatures() int {
+	if m == nil {
+		return 0
+	}
+	return m.features
+}
 
 // Train sets training mode, or eval mode.
 func (m *Module) Train(training bool) error {
@@ -289,7 +309,7 @@ func (m *Module) Train(training bool) error {
 // Eval sets eval mode.
 func (m *Module) Eval() error { return m.Train(false) }
 
-// IsTraining is false in eval mode, and after Close.
+// IsTraining is false in eval mode, of nil and after Close.
 func (m *Module) IsTraining() bool {
 	var training C.int32_t
 	err := m.do(func(h *C.bn2d_module) C.int32_t { return C.bn2d_module_is_training(h, &training) })
@@ -327,11 +347,19 @@ type Record struct {
 }
 
 // Pointer is the bn2d_record for C's functions, as that of a Module.
-func (r *Record) Pointer() unsafe.Pointer { return unsafe.Pointer(r.handle) }
+func (r *Record) Pointer() unsafe.Pointer {
+	if r == nil {
+		return nil
+	}
+	return unsafe.Pointer(r.handle)
+}
 
 // Close gives the record back and lets go of x, y and z; without it, the garbage collector does. A
-// second time does nothing.
+// second time does nothing. Of nil it is an error.
 func (r *Record) Close() error {
+	if r == nil {
+		return failure(InvalidArgument, "record is nil")
+	}
 	C.bn2d_record_release(r.handle)
 	r.handle = nil
 	r.memory.release()

@@ -228,6 +228,34 @@ func TestClosedModule(t *testing.T) {
 	}
 }
 
+// A nil module, as New returns beside an error, and a nil record are errors, not a panic.
+func TestNil(t *testing.T) {
+	var m *Module
+	var r *Record
+	six := make([]float32, 6)
+	_, forward := Forward(m, six, 1, 1, 2, six)
+	_, get := Get[float32](m, "weight")
+	living, err := New(3)
+	must(t, err)
+	record, err := Forward(living, six, 1, 1, 2, make([]float32, 6))
+	must(t, err)
+	for name, err := range map[string]error{
+		"Close": m.Close(), "Train": m.Train(true), "Eval": m.Eval(), "ZeroGrad": m.ZeroGrad(),
+		"ResetRunningStats": m.ResetRunningStats(), "SetNumThreads": m.SetNumThreads(1),
+		"Forward": forward, "Infer": Infer(m, six, 1, 1, 2, six),
+		"Backward": Backward(m, record, six, nil), "Get": get, "Set": Set(m, "weight", six),
+		"Record.Close": r.Close(), "Backward of no record": Backward(living, r, six, nil),
+	} {
+		if !errors.Is(err, InvalidArgument) || !strings.Contains(err.Error(), "is nil") {
+			t.Error(name, err)
+		}
+	}
+	if m.Pointer() != nil || r.Pointer() != nil || m.NumFeatures() != 0 || m.IsTraining() ||
+		m.String() != "bn2d.Module (nil)" {
+		t.Error("what has no error", m)
+	}
+}
+
 // Each activation by its name, of v = x: eval mode on running statistics of 0 and 1.
 func TestActivations(t *testing.T) {
 	clamp := func(v, low, high float64) float64 { return math.Min(math.Max(v, low), high) }

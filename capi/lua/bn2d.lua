@@ -59,6 +59,13 @@ local function shown(value)
   return string.format("%.17g", value)
 end
 
+-- The same with its type, for messages about types.
+local function told(value)
+  local kind = type(value)
+  if kind == "string" or kind == "number" or kind == "boolean" then return "the " .. kind .. " " .. shown(value) end
+  return "a " .. kind
+end
+
 -- LuaJIT would cut the fraction off, and wrap what is too large.
 local function whole(name, value, most, least)
   most, least = most or 2 ^ 53, least or 0
@@ -137,6 +144,28 @@ local function table_or_none(options)
   return options or {}
 end
 
+-- The kinds of a module's options. The library reads texts, which "false" and "1e-3" are, too: here the type counts. It
+-- tells of names that it does not know.
+local BOOLEANS = {
+  affine = true, bias = true, track_running_stats = true, biased_running_var = true, protect_running_stats = true,
+}
+local NUMBERS = { eps = true, momentum = true, num_threads = true, ghost_batch_size = true }
+
+-- An option's value as text.
+local function text_of(name, value)
+  if BOOLEANS[name] then
+    if type(value) ~= "boolean" then invalid("the option " .. name .. " must be a boolean, is " .. told(value)) end
+  elseif NUMBERS[name] then
+    if name == "momentum" and type(value) == "string" and value:lower() == "none" then return value end
+    local wanted = name == "momentum" and 'a number or "none"' or "a number"
+    if type(value) ~= "number" then invalid("the option " .. name .. " must be " .. wanted .. ", is " .. told(value)) end
+    return string.format("%.17g", value)
+  elseif name == "dtype" and type(value) ~= "string" then
+    invalid("the option dtype must be a string, is " .. told(value))
+  end
+  return tostring(value)
+end
+
 local function alive(self) return self.handle or raise("BN2D_ERROR_INVALID_HANDLE", "the module has been released") end
 
 local function create(features, options, make)
@@ -145,8 +174,8 @@ local function create(features, options, make)
   check(lib.bn2d_options_create(out))
   local settings = ffi.gc(out[0], lib.bn2d_options_release)
   for name, value in pairs(options) do
-    local text = type(value) == "number" and string.format("%.17g", value) or tostring(value)
-    check(lib.bn2d_options_set_by_name(settings, name_of("an option", name), name_of("a value", text)))
+    name = name_of("an option", name)
+    check(lib.bn2d_options_set_by_name(settings, name, name_of("a value", text_of(name, value))))
   end
   local module, dtype = ffi.new("bn2d_module *[1]"), ffi.new("int32_t[1]")
   check(make(settings, module))

@@ -70,9 +70,9 @@
  *  - *one per object*: one thread at a time for each object, which the host sees to: a violation is
  *    not noticed. Other objects do not matter.
  *
- * Until a call returns, its caller keeps a reference to every handle that it passed, also to records
- * and statistics. Where another thread releases the last one meanwhile, the call uses memory that
- * is gone. No word above changes that: *free* means any time at which the handle lives.
+ * Until a call returns, its caller keeps a reference to every handle that it passed, also to
+ * records and statistics. Where another thread releases the last one meanwhile, the call uses
+ * memory that is gone. No word above changes that: *free* means any time at which the handle lives.
  *
  * Different modules are independent. Memory that the caller reads or writes himself through
  * bn2d_tensor_data() is the caller's to guard. Work is shared out over the oneTBB arena of the
@@ -115,20 +115,21 @@
  * clamp: exact), except below v = -88 (double: -709; gelu: -13 and -37), where it is 0 or loses
  * digits on its way to it; an ulp of y is then that of the largest argument or result of the
  * channel. Float and half data are summed in float for 16 elements at a time, then in double
- * (channels of fewer than 512 elements, in backward 128, in double alone). y and dx are within 4 ulp then (float64: 8), where an ulp of y is that of the largest |y| or |bias| of
- * the channel, and one of dx that of |weight|/std*(|g| + mean|g| + |xhat|*mean|g*xhat|); a mean is
- * within 1 ulp or 2^-24 standard deviations, a variance within 4 ulp, dbias within 2^-23 of the sum
- * of |g|, dweight within 2^-23 of the sum of |g|*max(|xhat|, 1). These bounds take it that the
- * roundings of a channel do not all go the same way. They may where its rows repeat the same few
- * elements, as in expanded tensors. There a mean was off by 2.5*2^-24 standard deviations, y of ten
- * random columns by 5.2 ulp, and y of elements that were made for it by 16. Or one gradient is most
- * of the sum: there dx was off by 5.7 ulp, dbias and dweight by 2.3*2^-23 of the sum. A channel
- * whose numbers come near the ends of the range is computed by other means. Which channels these
- * are is checked in another way where other outputs are wanted: where dweight is not, the last bit
- * of such a channel's dx may be another one. In group norm of planes of up to 16 elements this
- * holds for all channels: the last bits of gradients may be others where dx is not wanted, or dz
- * is. A call leaves the floating-point exception flags as they were, and traps nothing: neither on
- * its own thread nor on its workers.
+ * (channels of fewer than 512 elements, in backward 128, in double alone). y and dx are within 4
+ * ulp then (float64: 8), where an ulp of y is that of the largest |y| or |bias| of the channel, and
+ * one of dx that of |weight|/std*(|g| + mean|g| + |xhat|*mean|g*xhat|); a mean is within 1 ulp or
+ * 2^-24 standard deviations, a variance within 4 ulp, dbias within 2^-23 of the sum of |g|, dweight
+ * within 2^-23 of the sum of |g|*max(|xhat|, 1). These bounds take it that the roundings of a
+ * channel do not all go the same way. They may where its rows repeat the same few elements, as in
+ * expanded tensors. There a mean was off by 2.5*2^-24 standard deviations, y of ten random columns
+ * by 5.2 ulp, and y of elements that were made for it by 16. Or one gradient is most of the sum:
+ * there dx was off by 5.7 ulp, dbias and dweight by 2.3*2^-23 of the sum. A channel whose numbers
+ * come near the ends of the range is computed by other means. Which channels these are is checked
+ * in another way where other outputs are wanted: where dweight is not, the last bit of such a
+ * channel's dx may be another one. In group norm of planes of up to 16 elements this holds for all
+ * channels: the last bits of gradients may be others where dx is not wanted, or dz is. A call
+ * leaves the floating-point exception flags as they were, and traps nothing: neither on its own
+ * thread nor on its workers.
  *
  * **Names and numbers.** Nothing needs a macro: enums travel as int32_t, extents as int64_t,
  * hyper-parameters as double, truth as int32_t 0 or 1; every constant is also reached by name with

@@ -64,7 +64,7 @@ typedef struct bn2d_loader bn2d_loader;
 enum bn2d_problem {
   BN2D_PROBLEM_MISSING = 1, /**< It is asked for, and not in the state. */
   BN2D_PROBLEM_UNEXPECTED =
-      2, /**< It is in the state, begins like a module's names, and is none of them. */
+      2, /**< It begins with the prefix of a module that was added, and is none of its names. */
   BN2D_PROBLEM_MISMATCHED = 3 /**< Its shape is another, or its dtype does not convert. */
 };
 
@@ -177,7 +177,8 @@ BN2D_API int32_t bn2d_state_set_flat(bn2d_state *state, const char *name, int32_
  * behind the prefix. The module is locked meanwhile, shared (bn2d_module_try_lock()).
  * @param[in] state A state.
  * @param[in] module A module.
- * @param prefix "layer1.0.bn1.", with its dot, as PyTorch's; "" for a module alone.
+ * @param prefix "layer1.0.bn1.", with its dot, as PyTorch's; "" for a module alone. Names are the
+ * prefix and what follows, without more: "bn" makes "bnweight".
  * @return BN2D_OK, BN2D_ERROR_INVALID_ARGUMENT (prefix), BN2D_ERROR_BUSY; nothing is set then.
  * Threads: one per object; shared, of the module. Since 1.2.
  */
@@ -281,7 +282,7 @@ BN2D_API int32_t bn2d_loader_add_flat(bn2d_loader *loader, const char *name, int
  * @param[in] loader A loader.
  * @param strict 1: missing and unexpected names are errors. 0: they are listed only, and what is
  * missing stays as it was. Mismatched ones are errors always. Names that do not begin with the
- * prefix of a module are never unexpected.
+ * prefix of a module that was added are never unexpected, so that a part of a file can be loaded.
  * @return BN2D_OK; BN2D_ERROR_SHAPE or BN2D_ERROR_DTYPE (mismatched names), BN2D_ERROR_NOT_FOUND
  * (missing or unexpected names), BN2D_ERROR_INVALID_ARGUMENT (strict), BN2D_ERROR_BUSY,
  * BN2D_ERROR_IO. Threads: one per object; exclusive, of the modules. Since 1.2.

@@ -162,8 +162,8 @@ inline constexpr int64_t kSmallPlane = 16;
 struct Work {
   Extents size;
   int64_t element_bytes = 4;
-  // Tensors that are read: x, or x and dy. A residual and the y that tells the side of an activation
-  // do not count.
+  // Tensors that are read: x, or x and dy. A residual and the y that tells the side of an
+  // activation do not count.
   int reads = 1;
   int passes = 1;  // 2: by the sums and by the map
   MemoryOrder order = MemoryOrder::planes;

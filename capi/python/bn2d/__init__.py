@@ -26,7 +26,7 @@ from ._library import (
     simd_target,
 )
 from ._module import BatchNorm2d, GroupNorm, InstanceNorm2d, Norm, Record
-from ._state import Problems, load_state, save_state
+from ._state import Listed, Problems, list_state, load_state, save_state
 from ._statistics import Statistics
 from .errors import *  # noqa: F403
 from .errors import __all__ as _errors
@@ -38,6 +38,7 @@ __all__ = [
     "Folded",
     "GroupNorm",
     "InstanceNorm2d",
+    "Listed",
     "Norm",
     "Problems",
     "Record",
@@ -49,6 +50,7 @@ __all__ = [
     "get_library",
     "get_num_threads",
     "get_thread_pool",
+    "list_state",
     "load_state",
     "save_state",
     "set_num_threads",

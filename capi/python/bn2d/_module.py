@@ -509,7 +509,9 @@ class Norm:
                 z (from relu6 on: without record). None: a new array with the layout of x.
             record: True: returns (y, :class:`Record`), for backward.
             statistics: In place of those of x, in training mode; of large planes a call takes as
-                long as in eval mode then.
+                long as in eval mode then. Such a forward moves the running statistics and the
+                counter, too: of a batch in parts, the first part is for this module, and the others
+                for one with ``track_running_stats=False`` and the same weights (README.md).
 
         Raises:
             ShapeError, DtypeError, LayoutError, OverlapError, TooFewValuesError (batch statistics

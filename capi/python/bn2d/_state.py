@@ -24,10 +24,18 @@ _CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
 
 
 class Problems(NamedTuple):
-    """Names that did not fit, where `strict` is False."""
+    """Names that did not fit, where `strict` is False. Unexpected are those that begin with the
+    prefix of a module that was asked for, and are none of the names that were."""
 
     missing: list[str]
     unexpected: list[str]
+
+
+class Listed(NamedTuple):
+    """What a file has under a name: the dtype as safetensors writes it ("F32"), and the shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
 
 
 def _view(name: str, array: Any) -> _api.View:
@@ -53,7 +61,8 @@ def save_state(
 
     Args:
         path: The file.
-        tensors: Modules by prefix (``{"layer1.0.bn1.": bn}``, with the dot) and arrays by name.
+        tensors: Modules by prefix (``{"layer1.0.bn1.": bn}``) and arrays by name. A prefix has its
+            dot, as names are the prefix and what follows: ``{"bn": bn}`` makes "bnweight".
         metadata: Texts by name, beside ``"format": "pt"``.
 
     Raises:
@@ -76,6 +85,26 @@ def save_state(
     _api.call("bn2d_state_save", state.address, os.fsencode(path))
 
 
+def list_state(path: Union[str, os.PathLike[str]]) -> dict[str, Listed]:
+    """What a safetensors file has: dtypes and shapes by name, in the order of the file. Only its
+    header is read.
+
+    Raises:
+        FileError, FormatError: The file cannot be read, or is no safetensors file.
+    """
+    _above.constants("state")
+    state = _api.Handle(_api.value("bn2d_state_open", os.fsencode(path)), "state")
+
+    def one(index: int) -> tuple[str, Listed]:
+        rank = _api.value("bn2d_state_rank", state.address, index)
+        shape = (_api.value("bn2d_state_dim", state.address, index, d) for d in range(rank))
+        dtype = _api.value("bn2d_state_dtype_name", state.address, index)
+        name = _api.value("bn2d_state_name", state.address, index)
+        return name.decode(), Listed(dtype.decode(), tuple(shape))
+
+    return dict(map(one, range(_api.value("bn2d_state_count", state.address))))
+
+
 def load_state(
     path: Union[str, os.PathLike[str]], tensors: Mapping[str, Value], strict: bool = True
 ) -> Problems:
@@ -87,7 +116,7 @@ def load_state(
         tensors: Modules by prefix and arrays by name, as in :func:`save_state`. Floating dtypes
             convert.
         strict: False: names that are missing, or unexpected under a module's prefix, are passed
-            over.
+            over. (What else the file has is never unexpected: :func:`list_state` tells of it.)
 
     Returns:
         Those names; empty where all was there.

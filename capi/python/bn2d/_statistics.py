@@ -31,6 +31,10 @@ class Statistics:
         sums = record.backward_sums(dy)                 # add up those of all processes, ...
         dx = record.backward_with_sums(dy, sums)
 
+    Each forward moves the running statistics of its module. Where one process computes several
+    parts of a batch, only one of them is for this module, the others for a second one without
+    running statistics (README.md).
+
     Args:
         num_features: Number of channels C, 1 or more.
 

@@ -42,10 +42,15 @@ def test_state_round_trip(tmp_path):
     )
     assert os.listdir(tmp_path) == [path.name]
     back, small = np.zeros((4, 3)), np.zeros(2, np.int8)
+    names = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    listed = bn2d.list_state(path)
+    assert sorted(listed) == sorted(["a.bn." + name for name in names] + ["w", "i"])
+    assert listed["w"] == ("F32", (4, 3)) and listed["i"].shape == (2,)
+    assert listed["a.bn.num_batches_tracked"] == ("I64", ())
     assert bn2d.load_state(path, {"a.bn.": loaded, "w": back, "i": small}) == ([], [])
     np.testing.assert_array_equal(back, plain.T)
     np.testing.assert_array_equal(small, [1, 2])
-    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+    for name in names:
         np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
 
 
@@ -81,7 +86,10 @@ def test_state_errors_change_nothing(tmp_path):
     )
     with pytest.raises(bn2d.FileError):
         bn2d.load_state(tmp_path / "none", {"bn.": bn})
+    assert bn2d.load_state(path, {"more.": bn}, strict=False).unexpected == []  # not asked for
     path.write_bytes(b"12345678{}")
+    with pytest.raises(bn2d.FormatError):
+        bn2d.list_state(path)
     with pytest.raises(bn2d.FormatError):
         bn2d.load_state(path, {"bn.": bn})
     with pytest.raises(bn2d.FileError):

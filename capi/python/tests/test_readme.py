@@ -15,6 +15,7 @@ README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
 PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
 PRINTS = [
     "BatchNorm2d(64, ",
+    "batches: 1 values of a channel: 8192 4",
     "(8, 3, 3, 3) (8,) largest",
     "ReLU()",
     "bn2d.torch._modules is off by ",

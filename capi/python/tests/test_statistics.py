@@ -8,6 +8,7 @@ import pickle
 import bn2d
 import numpy as np
 import pytest
+from conftest import need
 
 SHAPE = (6, 5, 4, 3)
 
@@ -168,3 +169,37 @@ def test_momentum_and_frozen():
     assert not np.array_equal(one(x), y)
     with pytest.raises(bn2d.StateError):
         bn2d.BatchNorm2d(5, track_running_stats=False).frozen = True
+
+
+def test_micro_batches_move_the_running_statistics_once():
+    """A batch in parts by README.md's second module is a batch at once, as torch has it."""
+    torch = need("torch")
+    x, _, dy = arrays("float32")
+    bn, others = module("float32"), module("float32", track_running_stats=False)
+    theirs = torch.nn.BatchNorm2d(5)
+    theirs.weight.data[:] = torch.from_numpy(bn.weight)
+    of_torch = torch.from_numpy(x).requires_grad_()
+    whole = theirs(of_torch)
+    whole.backward(torch.from_numpy(dy))
+    parts, dys = np.split(x, 3), np.split(dy, 3)
+    statistics = bn2d.Statistics(5)
+    for part in parts:
+        statistics.accumulate(part)
+    done = [
+        one.forward(part, statistics=statistics, record=True)
+        for one, part in zip([bn, others, others], parts)
+    ]
+    sums = sum(record.backward_sums(dy) for (_, record), dy in zip(done, dys))
+    dxs = [record.backward_with_sums(dy, sums) for (_, record), dy in zip(done, dys)]
+    bn.weight_grad[:] += others.weight_grad
+    bn.bias_grad[:] += others.bias_grad
+    assert bn.num_batches_tracked == theirs.num_batches_tracked == 1
+    for got, want in (
+        (np.concatenate([y for y, _ in done]), whole),
+        (np.concatenate(dxs), of_torch.grad),
+        (bn.weight_grad, theirs.weight.grad),
+        (bn.bias_grad, theirs.bias.grad),
+        (bn.running_mean, theirs.running_mean),
+        (bn.running_var, theirs.running_var),
+    ):
+        np.testing.assert_allclose(got, want.detach().numpy(), rtol=1e-5, atol=1e-5)

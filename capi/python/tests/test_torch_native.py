@@ -147,7 +147,9 @@ def test_two_processes_build_at_once(compiler, cache):
     finally:
         del os.environ["BN2D_TORCH_NATIVE"]
     removed = run("-m", "bn2d.torch.build", "--remove")
-    assert str(cache / "bn2d" / "torch") in removed.stdout
+    assert removed.stdout == "removed: %s\n" % (cache / "bn2d" / "torch")
+    again = run("-m", "bn2d.torch.build", "--remove")
+    assert again.stdout == "nothing to remove: %s\n" % (cache / "bn2d" / "torch")
     assert files(cache) == ["compiler"]
 
 

@@ -92,6 +92,10 @@ class BatchNorm2d(nn.BatchNorm2d):
     channels_last where x is, else contiguous. Data is of the parameters' dtype, or
     float16/bfloat16 with float32 parameters.
 
+    A forward in training moves the running statistics, as torch's: a batch in parts moves them once
+    for each part. Statistics of the whole batch, for all its parts, are for
+    :class:`bn2d.BatchNorm2d`.
+
     Raises:
         What torch raises: of other than 4 dimensions, another number of channels, batch statistics
         of 1 value per channel, an eps below 0. The module is then as it was.

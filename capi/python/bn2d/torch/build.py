@@ -113,12 +113,14 @@ def build() -> str:
     return name
 
 
-def remove() -> str:
-    """Removes all that was built, for whichever torch. Returns the folder."""
+def remove() -> bool:
+    """Removes the folder with all that was built, for whichever torch. Returns whether it was
+    there."""
     folder = _extension.cache()
-    if os.path.isdir(folder):
-        shutil.rmtree(folder)
-    return folder
+    if not os.path.isdir(folder):
+        return False
+    shutil.rmtree(folder)
+    return True
 
 
 def main() -> int:
@@ -128,7 +130,7 @@ def main() -> int:
     )
     parser.add_argument("--remove", action="store_true", help="remove all that was compiled")
     if parser.parse_args().remove:
-        print("removed: %s" % remove())
+        print("%s: %s" % ("removed" if remove() else "nothing to remove", _extension.cache()))
         return 0
     start = time.monotonic()
     try:
