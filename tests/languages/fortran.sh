@@ -10,6 +10,9 @@ compile "$binding/example.f90" bn2d.o bn2d_raw.o -o fortran_example
 compile -fcheck=all -Wno-compare-reals "$BN2D_SOURCE/tests/languages/vectors.f90" bn2d.o bn2d_raw.o -o vectors
 shown fortran example.f90
 example ./fortran_example
+goes_on fortran fused.f90 example.f90 '  call record%release()'
+compile fused.f90 bn2d.o bn2d_raw.o -o fused
+fused ./fused
 ./vectors
 
 # accepted ARGUMENTS: whether a forward of these compiles.

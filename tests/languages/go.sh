@@ -22,4 +22,8 @@ go build -o "$work/go_example" ./example
 go test -count=1 -c -o "$work/go_tests" .
 cd "$work"
 example ./go_example
+goes_on go fused.go example/main.go '}'
+if [ -n "$(gofmt -l fused.go)" ]; then fail "to be formatted: fused.go of capi/go/README.md"; fi
+(cd "$binding" && go run "$work/fused.go") >out.txt
+fused cat out.txt
 ./go_tests

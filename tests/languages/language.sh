@@ -21,6 +21,31 @@ shown() {
   sed '1 { /SPDX/ d; }' "$binding/$2" | diff - shown || fail "$binding/README.md shows another program than $2"
 }
 
+# goes_on LANGUAGE FILE PROGRAM [LINE]: writes FILE, that program with the block <!-- FILE --> of the README.md in front of
+# its last line that begins with LINE, or at its end.
+goes_on() {
+  marked "$2" "$1" "$binding/README.md"
+  mv "$2" block
+  awk -v line="${4:-}" '
+    { text[NR] = $0; if (line != "" && index($0, line) == 1) last = NR }
+    END {
+      for (i = 1; i <= NR; ++i) {
+        if (i == last) while ((getline one < "block") > 0) print one
+        print text[i]
+      }
+      if (line == "") while ((getline one < "block") > 0) print one
+    }
+  ' "$binding/$3" >"$2"
+}
+
+# fused COMMAND...: what goes_on() has written computes the same in all languages.
+fused() {
+  "$@" >fused.txt || fail "the second example failed: $*"
+  cat fused.txt
+  grep -q '^relu 0\.2787$' fused.txt || fail "the second example printed other numbers"
+  grep -q '^GroupNorm(8, 64, .*: y -1\.7' fused.txt || fail "the second example printed other numbers"
+}
+
 # example COMMAND...: all bindings' examples compute the same.
 example() {
   "$@" >example.txt || fail "the example failed: $*"

@@ -7,4 +7,6 @@ binding lua
 export LUA_PATH="$binding/?.lua"
 shown lua example.lua
 example luajit "$binding/example.lua"
+goes_on lua fused.lua example.lua
+fused luajit fused.lua
 luajit "$BN2D_SOURCE/tests/languages/vectors.lua"

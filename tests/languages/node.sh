@@ -39,4 +39,6 @@ EOF_C
 shown js example.js
 cp "$binding/example.js" .
 example node example.js
+goes_on js fused.js example.js
+fused node fused.js
 node --expose-gc "$BN2D_SOURCE/tests/languages/vectors.js" .

@@ -7,4 +7,6 @@ binding ruby
 export RUBYLIB="$binding/lib"
 shown ruby example.rb
 example ruby -w "$binding/example.rb"
+goes_on ruby fused.rb example.rb
+fused ruby -w fused.rb
 ruby -w "$BN2D_SOURCE/tests/languages/vectors.rb"

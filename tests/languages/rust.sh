@@ -10,6 +10,9 @@ compile --extern bn2d=libbn2d.rlib "$binding/examples/train.rs"
 compile --extern bn2d=libbn2d.rlib --test "$binding/tests/vectors.rs"
 shown rust examples/train.rs
 example ./train
+goes_on rust fused.rs examples/train.rs '    Ok(())'
+compile --extern bn2d=libbn2d.rlib fused.rs
+fused ./fused
 ./vectors
 
 # The program with rayon, against a crate of that name with the three functions it uses: rayon itself is not to be had

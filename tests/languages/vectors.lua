@@ -118,6 +118,24 @@ do
   fails("BN2D_ERROR_STATE", "eval mode", bn.infer, bn, x, 1, 1, 1, y)
   fails("BN2D_ERROR_INVALID_ARGUMENT", "1.5", bn2d.new, 3, { momentum = 1.5 })
   fails("BN2D_ERROR_NOT_FOUND", "epsilon", bn2d.new, 3, { epsilon = 1 })
+  -- Nor is a text read as a boolean or number, nor a number as a boolean.
+  for _, case in ipairs({
+    { { affine = 0 }, "the option affine must be a boolean, is the number 0" },
+    { { bias = "false" }, 'the option bias must be a boolean, is the string "false"' },
+    { { track_running_stats = {} }, "the option track_running_stats must be a boolean, is a table" },
+    { { biased_running_var = 1 }, "the option biased_running_var must be a boolean, is the number 1" },
+    { { protect_running_stats = "1" }, 'the option protect_running_stats must be a boolean, is the string "1"' },
+    { { eps = "1e-3" }, 'the option eps must be a number, is the string "1e-3"' },
+    { { momentum = "0.2" }, 'the option momentum must be a number or "none", is the string "0.2"' },
+    { { momentum = false }, 'the option momentum must be a number or "none", is the boolean false' },
+    { { num_threads = true }, "the option num_threads must be a number, is the boolean true" },
+    { { ghost_batch_size = "2" }, 'the option ghost_batch_size must be a number, is the string "2"' },
+    { { dtype = 32 }, "the option dtype must be a string, is the number 32" },
+  }) do
+    fails("BN2D_ERROR_INVALID_ARGUMENT", case[2], bn2d.new, 3, case[1])
+  end
+  local set = tostring(bn2d.new(3, { affine = false, eps = 1e-3, momentum = "none", num_threads = 1, dtype = "f64" }))
+  assert(set == "BatchNorm2d(3, eps=0.001, momentum=None, affine=False, track_running_stats=True)", set)
   fails("BN2D_ERROR_INVALID_ARGUMENT",
     "no activation is named 'tanh'; known are clamp, gelu, hardswish, leaky_relu, none, relu, relu6, sigmoid, silu",
     bn.forward, bn, x, 1, 1, 1, y, { activation = "tanh" })
