@@ -42,7 +42,10 @@
  * BN2D_ERROR_INVALID_HANDLE where the handle is of another kind or dead; any function returns
  * BN2D_ERROR_INVALID_ARGUMENT for a NULL pointer that is not documented as optional,
  * BN2D_ERROR_OUT_OF_MEMORY when memory runs out and BN2D_ERROR_INTERNAL for a fault of this
- * library. The comments below list what comes on top of these four.
+ * library. The comments below list what comes on top of these four. (Where dlopen() has loaded this
+ * library or the C++ runtime, glibc ends the process if there is no memory for what a thread's
+ * first call keeps for the thread. A thread that has to live without memory calls bn2d_last_error()
+ * first.)
  *
  * **Handles** (bn2d_options, bn2d_module, bn2d_tensor, bn2d_record, bn2d_statistics) are opaque
  * and reference counted. A pointer written to an `out` parameter is one reference, owned by the
@@ -50,9 +53,9 @@
  * after the module is gone. Releasing NULL does nothing. A module owns one reference to each of its
  * tensors; looking one up gives the same pointer each time.
  *  - A dead handle (all of its references given back) is recognised until at least 65,536 other
- *    handles of its kind have died after it: functions return BN2D_ERROR_INVALID_HANDLE, releasing
- *    it does nothing. Later its value may be that of a new handle, and releasing it once more would
- *    take a reference from that one.
+ *    handles of its kind have died after it, or were not made because their call failed: functions
+ * return BN2D_ERROR_INVALID_HANDLE, releasing it does nothing. Later its value may be that of a new
+ * handle, and releasing it once more would take a reference from that one.
  *  - A caller can hold 16,777,215 references to one handle; one more, by retaining or by looking
  *    up, is BN2D_ERROR_OVERFLOW. The count never runs over, and no number of releases takes the
  *    module's own reference.
@@ -79,13 +82,13 @@
  * calling thread, or over the thread pool that the host has chosen (see "the host's threads"). The
  * calling thread never runs other tasks of its arena while it waits, and workers take over its
  * floating-point mode. The result is bitwise the same for any number of threads and any pool; only
- * the sign and payload of a NaN may differ. A call takes at most 16 KiB of its thread's stack; the
- * one that starts oneTBB 2023.1 up to 20. Where oneTBB fails, for lack of memory or threads, the
- * call is done by its calling thread, and so is every later one of the process that would use
- * oneTBB. Where there is not even address space to start it, only that one call is, and a later
- * call starts oneTBB. (Where the heap has not a byte left while oneTBB loads its parts, dlopen() of
- * glibc 2.36 crashes.) While one thread makes the first call that is large enough for several
- * threads, the calls of other threads run on those threads.
+ * the sign and payload of a NaN may differ. A call takes at most 20 KiB of its thread's stack.
+ * Where oneTBB fails, for lack of memory or threads, the call is done by its calling thread, and so
+ * is every later one of the process that would use oneTBB. Where there is not even address space to
+ * start it, only that one call is, and a later call starts oneTBB. (Where the heap has not a byte
+ * left while oneTBB loads its parts, dlopen() of glibc 2.36 crashes.) While one thread makes the
+ * first call that is large enough for several threads, the calls of other threads run on those
+ * threads.
  *
  * **fork().** A child may use everything that the parent had, whatever other threads were doing at
  * the moment of the fork: no function waits for a thread that the child does not have, and a module
@@ -104,8 +107,9 @@
  * most 16 blocks of at most 16 MiB, those that calls held at the same time. A module keeps at
  * most four records that were released. A dead handle's slot is used again after 4096 others of its
  * kind, each time with another of 16 tags, so that dead handles are noticed. Slots never go back to
- * the system: at most 1 MiB for each of the five kinds, beside the largest number alive. A thread
- * pool of the host stays, too: 48 bytes for each other function, user or number of threads.
+ * the system: for each of the five kinds at most twice what the largest number alive took, and 1
+ * MiB. A thread pool of the host stays, too: 64 bytes for each other function, user or number of
+ * threads.
  *
  * **Numbers.** y and dx are accurate wherever their exact value is finite: also where x - mean, a
  * square, a sum or weight/std leaves the range of the type. What an activation or a residual is

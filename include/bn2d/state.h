@@ -219,7 +219,8 @@ BN2D_API int32_t bn2d_state_save(const bn2d_state *state, const char *path);
 /**
  * The same into memory.
  * @param[in] state A state.
- * @param[out] buffer Receives the file; may be NULL where capacity is 0.
+ * @param[out] buffer Receives the file; may be NULL where capacity is 0. Holds a part of it where a
+ *   tensor can no longer be read from the file that it was opened in (BN2D_ERROR_IO).
  * @param capacity Bytes of buffer; 0 only asks for the length.
  * @param[out] length Bytes of the file; may be NULL. Written where capacity is 0 or the file fits.
  * @return BN2D_OK, BN2D_ERROR_BUFFER_TOO_SMALL (nothing written), BN2D_ERROR_IO,

@@ -257,14 +257,25 @@ class Folding {
   // OpenBLAS for matrices share buffers, which have no locks where OpenBLAS is built without
   // threads (Debian's libopenblas-serial): two threads in dgemv got wrong sums now and then. Those
   // for vectors have no buffers.
+  //
+  // In pieces: from 10,000 elements on, OpenBLAS adds on threads of its own. The bits would depend
+  // on how many it has, a child of fork() would wait for threads that it does not have, and they
+  // trap where the host has asked for traps.
+  static constexpr int64_t kOnOneThread = 8192;
+  template <class F>
+  static void for_each_piece(int64_t length, const F &f) {
+    for (int64_t j = 0; j < length; j += kOnOneThread)
+      f(j, static_cast<blasint>(std::min(kOnOneThread, length - j)));
+  }
   void add_shift(int64_t row, int64_t count, const double *block) {
     const int64_t length = g_.row_length();
-    const auto columns = static_cast<blasint>(length);
     if (g_.by_row) {  // a transposed convolution of one tap: rows are inputs
       double *const outputs = new_bias_.data() + group_of(row) * g_.columns;
       for (int64_t i = 0; i < count; ++i)
-        cblas_daxpy(columns, shift_[static_cast<size_t>(row + i)], block + i * length, 1, outputs,
-                    1);
+        for_each_piece(length, [&](int64_t j, blasint count_of_piece) {
+          cblas_daxpy(count_of_piece, shift_[static_cast<size_t>(row + i)], block + i * length + j,
+                      1, outputs + j, 1);
+        });
       return;
     }
     std::vector<double> shifts(static_cast<size_t>(length));
@@ -272,8 +283,10 @@ class Folding {
       shifts[static_cast<size_t>(j)] =
           shift_[static_cast<size_t>(first_channel(row) + j / g_.taps)];
     for (int64_t i = 0; i < count; ++i)
-      new_bias_[static_cast<size_t>(row + i)] +=
-          cblas_ddot(columns, block + i * length, 1, shifts.data(), 1);
+      for_each_piece(length, [&](int64_t j, blasint count_of_piece) {
+        new_bias_[static_cast<size_t>(row + i)] +=
+            cblas_ddot(count_of_piece, block + i * length + j, 1, shifts.data() + j, 1);
+      });
   }
 
   void scale_row(int64_t row, double *values, double *stored) {

@@ -327,7 +327,7 @@ std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall *call) const {
   record->sets = call->sets;
   const int64_t parameters = call->fused.is_pointwise() ? 2 : 1;
   record->statistics.resize(
-      static_cast<size_t>(3 * call->sets.count(call->x.size) + parameters * num_features_));
+      static_cast<size_t>(3 * record->set_count() + parameters * num_features_));
   record->y = View();
   record->z = call->fused.is_pointwise() ? call->z : View();
   record->mask.clear();
@@ -336,9 +336,9 @@ std::unique_ptr<Record> BatchNormBase::make_record(ForwardCall *call) const {
   if (has_activation && call->batch_statistics && !call->z.exists()) {
     // Backward reads x anyway for dx and dweight, and then no third tensor. With frozen statistics
     // it does not, and x may be overwritten.
-    record->side.resize(
-        static_cast<size_t>(2 * call->sets.channels * call->sets.count(call->x.size)));
-  } else if (call->fused.activation == Activation::leaky_relu && call->fused.slope < 0) {
+    record->side.resize(static_cast<size_t>(2 * call->sets.channels * record->set_count()));
+  } else if (call->fused.activation == Activation::leaky_relu && call->fused.slope < 0 &&
+             call->x.size.numel() != 0) {
     record->mask.resize(static_cast<size_t>(call->x.size.n * call->x.size.c *
                                             mask_plane_bytes(call->x.size.plane())));
     call->mask = record->mask.data();

@@ -25,9 +25,12 @@ struct Record {
   std::vector<double> side;
   std::vector<uint8_t> mask;  // where neither x nor y can tell it
 
+  // Sets of x. Without elements N may be anything, and nothing is kept.
+  int64_t set_count() const { return x.size.numel() == 0 ? 0 : sets.count(x.size); }
+
   SavedStatistics saved() const {
     double *base = const_cast<double *>(statistics.data());
-    const int64_t all = sets.count(x.size);
+    const int64_t all = set_count();
     return {base,
             base + all,
             base + 2 * all,

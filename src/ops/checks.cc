@@ -117,9 +117,9 @@ void check_argument(const Call &call, const char *backward) {
 // only where the ranges meet is the exact question asked.
 class Footprint {
  public:
-  // Of sets that are samples, an empty batch has none.
+  // Of sets that are samples, a tensor without elements has none.
   Footprint(const Extents &size, const SetShape &sets)
-      : size_(size), sets_(size.n == 0 && sets.samples != 0 ? 0 : sets.count(size)) {}
+      : size_(size), sets_(size.numel() == 0 && sets.samples != 0 ? 0 : sets.count(size)) {}
 
   void reads(const char *name, const View &view) { add_view(name, view, false); }
   void reads(const char *name, const ChannelArray &array) { add_array(name, array, false); }

@@ -152,12 +152,11 @@ void note_failure(const Pool &pool) noexcept {
 // set one since then knows what it does.
 std::atomic<uint64_t> g_asked_since{0};
 
+// A child may work on the pools that nobody has asked before the fork.
 bool may_ask(const Pool &pool) noexcept {
   const uint64_t now = uint64_t{fork_generation()} + 1;
-  uint64_t since = g_asked_since.load(std::memory_order_relaxed);
-  if (since == 0 && g_asked_since.compare_exchange_strong(since, now, std::memory_order_relaxed))
-    since = now;
-  return (since == now || pool.set_since == now) && (!is_tbb(pool) || start_engine_once());
+  return (note_pool_in_use() == now || pool.set_since == now) &&
+         (!is_tbb(pool) || start_engine_once());
 }
 
 void run_workers(const Pool &pool, int workers, WorkerFunction work, void *context) {
@@ -183,6 +182,12 @@ int threads_of(const Pool &pool) {
 }
 
 }  // namespace
+
+uint64_t note_pool_in_use() noexcept {
+  const uint64_t now = uint64_t{fork_generation()} + 1;
+  uint64_t since = 0;
+  return g_asked_since.compare_exchange_strong(since, now, std::memory_order_relaxed) ? now : since;
+}
 
 int available_threads(const Pool &pool) noexcept {
   const NotCancellable whole;

@@ -44,4 +44,8 @@ void for_each_unit(const Pool &pool, int workers, int64_t units, Order order, Un
 // failed, and while another thread starts it.
 int available_threads(const Pool &pool) noexcept;
 
+// Notes that the threads of a pool are in use from now on, so that a child of fork() does not wait
+// for them. The fork since which they are, plus one.
+uint64_t note_pool_in_use() noexcept;
+
 }  // namespace bn2d

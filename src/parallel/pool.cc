@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/fork.h"
+#include "parallel/parallel.h"
 
 namespace bn2d {
 namespace {
@@ -41,6 +42,8 @@ const Pool *pool_of(PoolKind kind) {
   if (kind == PoolKind::openmp && !find_openmp())
     fail(Status::not_found,
          "no OpenMP runtime (libgomp, libomp or libiomp5) is loaded in this process");
+  // The host computes with it: a fork before our first call leaves its threads behind, too.
+  if (kind == PoolKind::openmp) note_pool_in_use();
   return kind == PoolKind::openmp ? &kOpenMp : &kTbb;
 }
 

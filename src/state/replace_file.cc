@@ -71,10 +71,10 @@ struct Target {
 // Gone again unless it has been moved to its place.
 class TemporaryFile {
  public:
-  explicit TemporaryFile(const Target &target) : target_(target) {
+  explicit TemporaryFile(const Target &target) : target_(target), folder_(folder_of(target.path)) {
     static std::atomic<unsigned> number{0};
     do {
-      path_ = folder_of(target.path) + "/.bn2d-" + std::to_string(::getpid()) + "-" +
+      path_ = folder_ + "/.bn2d-" + std::to_string(::getpid()) + "-" +
               std::to_string(number.fetch_add(1, std::memory_order_relaxed)) + ".tmp";
       fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0666);
     } while (fd_ < 0 && (errno == EEXIST || errno == EINTR));
@@ -125,12 +125,11 @@ class TemporaryFile {
   }
   // Only then is it certain that a crash does not bring the old name back.
   void sync_folder() const {
-    const std::string folder = folder_of(target_.path);
-    const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int fd = ::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
       return;  // a folder that may be written but not read: the file itself is on the disk
     try {
-      sync(fd, folder);
+      sync(fd, folder_);
     } catch (...) {
       ::close(fd);
       throw;
@@ -139,6 +138,7 @@ class TemporaryFile {
   }
 
   const Target &target_;
+  const std::string folder_;
   std::string path_;
   int fd_ = -1;
   bool is_in_place_ = false;

@@ -11,6 +11,7 @@
 #include <limits>
 #include <new>
 
+#include "base/cancel.h"
 #include "base/error.h"
 #include "state/file_error.h"
 
@@ -48,6 +49,7 @@ class File final : public Source {
   }
   ~File() override {
     if (map_ != nullptr) ::munmap(const_cast<std::byte *>(map_), size_);
+    const NotCancellable here;  // whoever drops the last tensor of a file closes it
     ::close(fd_);
   }
   File(const File &) = delete;

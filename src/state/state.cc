@@ -130,9 +130,9 @@ uint64_t State::file_size() const {
 
 void State::write(const Put &put) const {
   const Plan made = plan();
-  put(made.header.data(), made.header.size());
   constexpr uint64_t kChunk = 1 << 20;
   const auto buffer = allocate_bytes(std::min(kChunk, made.data_bytes));
+  put(made.header.data(), made.header.size());
   for (const Item *item : made.order)
     for (uint64_t done = 0, count = 0; done < item->entry.nbytes(); done += count) {
       count = std::min(kChunk, item->entry.nbytes() - done);
