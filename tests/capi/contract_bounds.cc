@@ -4,9 +4,9 @@
 
 #include "support/contract_failures.h"
 #include "support/contract_guard.h"
-#include "support/contract_half.h"
 #include "support/contract_handles.h"
 #include "support/contract_views.h"
+#include "support/numerics_values.h"
 #include "support/streaming.h"
 
 using namespace bn2d_test;
@@ -17,10 +17,7 @@ namespace {
 void fill(const Guarded &memory, int32_t dtype, size_t count, unsigned seed) {
   for (size_t i = 0; i < count; ++i) {
     const double value = static_cast<double>((i * 7 + seed) % 13) * 0.5 - 3;
-    if (dtype == BN2D_F32) memory.as<float>()[i] = static_cast<float>(value);
-    if (dtype == BN2D_F64) memory.as<double>()[i] = value;
-    if (dtype == BN2D_F16 || dtype == BN2D_BF16)
-      memory.as<uint16_t>()[i] = half_bits(half_format(dtype), value);
+    numerics::write_element(dtype, memory.as<char>() + i * numerics::size_of(dtype), value);
   }
 }
 

@@ -4,9 +4,9 @@
 #include <limits>
 
 #include "support/contract_failures.h"
-#include "support/contract_half.h"
 #include "support/contract_handles.h"
 #include "support/contract_views.h"
+#include "support/numerics_values.h"
 
 using namespace bn2d_test;
 
@@ -38,6 +38,13 @@ std::vector<To> convert(const std::vector<From> &values, int32_t from, int32_t t
   return in;
 }
 
+// Of a half number: what a value rounds to, and what bits mean.
+uint16_t half_bits(int32_t dtype, double value) {
+  return numerics::encode_half(numerics::format_of(dtype), numerics::rounded(dtype, value));
+}
+double half_value(int32_t dtype, size_t bits) { return numerics::decode(dtype, bits); }
+bool half_is_nan(int32_t dtype, uint16_t bits) { return std::isnan(half_value(dtype, bits)); }
+
 }  // namespace
 
 TEST_CASE("copy: every bit pattern of the half types", "[copy]") {
@@ -45,7 +52,6 @@ TEST_CASE("copy: every bit pattern of the half types", "[copy]") {
   // direction.
   for (const int32_t dtype : {BN2D_F16, BN2D_BF16}) {
     INFO(bn2d_dtype_name(dtype));
-    const HalfFormat format = half_format(dtype);
     std::vector<uint16_t> all(65536);
     for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint16_t>(i);
     const std::vector<float> floats = convert<float>(all, dtype, BN2D_F32);
@@ -55,10 +61,10 @@ TEST_CASE("copy: every bit pattern of the half types", "[copy]") {
     const std::vector<uint16_t> back_from_doubles = convert<uint16_t>(doubles, BN2D_F64, dtype);
     int bad = 0;
     for (size_t i = 0; i < all.size(); ++i) {
-      const double expected = half_value(format, all[i]);
+      const double expected = half_value(dtype, all[i]);
       if (std::isnan(expected)) {
-        bad += !std::isnan(floats[i]) || !std::isnan(doubles[i]) || !half_is_nan(format, back[i]) ||
-               !half_is_nan(format, back_from_doubles[i]) || !half_is_nan(format, same[i]);
+        bad += !std::isnan(floats[i]) || !std::isnan(doubles[i]) || !half_is_nan(dtype, back[i]) ||
+               !half_is_nan(dtype, back_from_doubles[i]) || !half_is_nan(dtype, same[i]);
       } else {
         bad += floats[i] != expected || std::signbit(floats[i]) != std::signbit(expected) ||
                doubles[i] != expected || back[i] != all[i] || back_from_doubles[i] != all[i] ||
@@ -74,14 +80,13 @@ TEST_CASE("copy: rounding to nearest even into the half types", "[copy]") {
   // wraps.
   for (const int32_t dtype : {BN2D_F16, BN2D_BF16}) {
     INFO(bn2d_dtype_name(dtype));
-    const HalfFormat format = half_format(dtype);
     std::vector<double> doubles;
-    for (int i = 0; i < 0x7fff; ++i) {
-      const double low = half_value(format, static_cast<uint16_t>(i));
-      double high = half_value(format, static_cast<uint16_t>(i + 1));
+    for (size_t i = 0; i < 0x7fff; ++i) {
+      const double low = half_value(dtype, i);
+      double high = half_value(dtype, i + 1);
       if (!std::isfinite(low)) break;
-      if (!std::isfinite(high))
-        high = std::ldexp(1.0, format.bias() + 1);  // where overflow starts: half way to here
+      // Overflow starts half way to the next power of two.
+      if (!std::isfinite(high)) high = std::ldexp(1.0, numerics::format_of(dtype).max_exponent + 1);
       const double tie = low + (high - low) / 2;
       for (const double v : {tie, std::nextafter(tie, 0.0), std::nextafter(tie, high),
                              low + (high - low) / 4, low + (high - low) * 3 / 4}) {
@@ -104,8 +109,8 @@ TEST_CASE("copy: rounding to nearest even into the half types", "[copy]") {
     int bad = 0;
     size_t first_bad = 0;
     for (size_t i = 0; i < doubles.size(); ++i) {
-      const bool wrong = from_doubles[i] != half_bits(format, doubles[i]) ||
-                         from_floats[i] != half_bits(format, double{floats[i]});
+      const bool wrong = from_doubles[i] != half_bits(dtype, doubles[i]) ||
+                         from_floats[i] != half_bits(dtype, double{floats[i]});
       if (wrong && bad++ == 0) first_bad = i;
     }
     INFO("first wrong value " << doubles[first_bad] << " -> " << std::hex << from_doubles[first_bad]
@@ -146,10 +151,8 @@ TEST_CASE("copy: between the half types, and float64 to float32", "[copy]") {
   std::vector<uint16_t> all(65536);
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<uint16_t>(i);
   for (const bool to_bfloat : {true, false}) {
-    const HalfFormat from = to_bfloat ? kBinary16 : kBfloat16,
-                     to = to_bfloat ? kBfloat16 : kBinary16;
-    const std::vector<uint16_t> out =
-        convert<uint16_t>(all, to_bfloat ? BN2D_F16 : BN2D_BF16, to_bfloat ? BN2D_BF16 : BN2D_F16);
+    const int32_t from = to_bfloat ? BN2D_F16 : BN2D_BF16, to = to_bfloat ? BN2D_BF16 : BN2D_F16;
+    const std::vector<uint16_t> out = convert<uint16_t>(all, from, to);
     int bad = 0;
     for (size_t i = 0; i < all.size(); ++i) {
       const double value = half_value(from, all[i]);

@@ -4,9 +4,9 @@
 #include <cstring>
 
 #include "support/contract_failures.h"
-#include "support/contract_half.h"
 #include "support/contract_handles.h"
 #include "support/contract_views.h"
+#include "support/numerics_values.h"
 
 using namespace bn2d_test;
 
@@ -19,14 +19,7 @@ struct Elements {
   std::vector<unsigned char> bytes;
   Elements(int32_t d, size_t count) : dtype(d), size(bn2d_dtype_size(d)), bytes(count * size) {}
   void set(size_t i, double value) {
-    const auto f = static_cast<float>(value);
-    const uint16_t h = dtype == BN2D_F16 || dtype == BN2D_BF16
-                           ? half_bits(half_format(dtype), value)
-                           : uint16_t{0};
-    const void *from = dtype == BN2D_F64   ? static_cast<const void *>(&value)
-                       : dtype == BN2D_F32 ? static_cast<const void *>(&f)
-                                           : &h;
-    std::memcpy(bytes.data() + i * size, from, size);
+    numerics::write_element(dtype, bytes.data() + i * size, numerics::rounded(dtype, value));
   }
 };
 

@@ -379,7 +379,9 @@ class Steps {
          {Fused{BN2D_ACT_NONE, 0, false}, Fused{BN2D_ACT_RELU, 0, true},
           Fused{BN2D_ACT_LEAKY_RELU, 0.25, false}, Fused{BN2D_ACT_LEAKY_RELU, -0.25, false},
           Fused{BN2D_ACT_SILU, 0, false}, Fused{BN2D_ACT_SILU, 0, true}}) {
-      all.push_back({name + " activation " + std::to_string(f.activation), [this, module, f] {
+      all.push_back({name + " activation " + std::to_string(f.activation) + "(" +
+                         std::to_string(f.slope) + ")" + (f.residual ? " residual" : ""),
+                     [this, module, f] {
                        bn2d_record *record = nullptr;
                        int32_t status = bn2d_forward_act(module->get(), x_.view(),
                                                          f.residual ? z_.view() : nullptr,
@@ -480,6 +482,40 @@ TEST_CASE("memory: no operation allocates once it has begun", "[memory]") {
         CHECK(allocations <= 1);
       }
     }
+}
+
+TEST_CASE("memory: a module keeps four released records", "[memory]") {
+  // Catches a module that keeps all of them, and one that keeps none.
+  constexpr size_t kHeld = 6;
+  const Extents shape{2, 6, 3, 5};
+  std::vector<float> x(static_cast<size_t>(count_of(shape)), 1.5f), y(x.size());
+  const View view_x(x.data(), BN2D_F32, shape), view_y(y.data(), BN2D_F32, shape);
+  // The allocations of each of so many forwards whose records are alive at the same time.
+  const auto hold = [&](const Module &module) {
+    std::vector<Record> records;
+    std::vector<int> allocations;
+    for (size_t i = 0; i < kHeld; ++i) {
+      bn2d_record *raw = nullptr;
+      t_allocations = 0;
+      const int32_t status =
+          bn2d_forward_act(module.get(), view_x, nullptr, BN2D_ACT_LEAKY_RELU, -0.5, view_y, &raw);
+      const int own = t_allocations;
+      allocations.push_back(own);
+      REQUIRE(status == BN2D_OK);
+      records.emplace_back(raw);
+    }
+    return allocations;
+  };
+  {  // as many dead handles as wait before a slot is used again
+    const Module before = make_module(shape[1]);
+    for (int i = 0; i < 800; ++i) (void)hold(before);
+  }
+  const Module module = make_module(shape[1]);
+  const std::vector<int> first = hold(module);
+  const int own = first[0];  // of a record
+  CHECK(own > 0);
+  CHECK(first == std::vector<int>(kHeld, own));
+  for (int i = 0; i < 3; ++i) CHECK(hold(module) == std::vector<int>{0, 0, 0, 0, own, own});
 }
 
 // An allocator that ends its thread: of a function that takes views, and of one that does not.

@@ -95,6 +95,23 @@ TEST_CASE("statistics: what the object refuses", "[statistics]") {
       });
   check_fails("more values than a double counts", BN2D_ERROR_OVERFLOW, before, {},
               [&] { return bn2d_statistics_merge_exported(s, with(0, 0x1p53).data(), kLength); });
+  // The same on every way that values come. The last one that fits is taken.
+  const Statistics full = make_statistics(World::kC);
+  REQUIRE(bn2d_statistics_merge_exported(full.get(), with(0, 0x1p53 - 1).data(), kLength) ==
+          BN2D_OK);
+  const View of_one(w.x.data(), BN2D_F32, {1, World::kC, 1, 1});
+  CHECK(bn2d_statistics_accumulate(full.get(), of_one) == BN2D_OK);
+  Snapshot with_full = w.snapshot();
+  with_full.add("full", full.get());
+  check_fails("one value more", BN2D_ERROR_OVERFLOW, with_full, {},
+              [&] { return bn2d_statistics_accumulate(full.get(), of_one); });
+  check_fails("one value more, flat", BN2D_ERROR_OVERFLOW, with_full, {}, [&] {
+    return bn2d_statistics_accumulate_flat(full.get(), BN2D_F32, BN2D_NCHW, w.x.data(), 1, 1, 1);
+  });
+  check_fails("values of others, more", BN2D_ERROR_OVERFLOW, with_full, {},
+              [&] { return bn2d_statistics_merge(full.get(), s); });
+  check_fails("more into few", BN2D_ERROR_OVERFLOW, with_full, {},
+              [&] { return bn2d_statistics_merge(s, full.get()); });
 }
 
 TEST_CASE("statistics: what forward and backward refuse", "[statistics]") {
@@ -242,7 +259,8 @@ TEST_CASE("statistics: other norms take none", "[statistics]") {
     bn2d_record *record_of_it = nullptr;
     REQUIRE(bn2d_forward(module.get(), w.view_x, w.view_y, &record_of_it) == BN2D_OK);
     const Record record(record_of_it);
-    const Snapshot before = w.snapshot();
+    Snapshot before = w.snapshot();
+    before.add("the module called", module.get());
     check_fails("forward", BN2D_ERROR_STATE, before,
                 {"Norm2d|GroupNorm|InstanceNorm2d|BatchNorm2d"}, [&] {
                   return bn2d_forward_with_statistics(module.get(), w.statistics.get(), w.view_x,
@@ -256,8 +274,13 @@ TEST_CASE("statistics: other norms take none", "[statistics]") {
                                      w.view_dx, nullptr);
     });
   }
-  CHECK(bn2d_module_set_running_stats(modules[0].get(), w.statistics.get()) == BN2D_ERROR_STATE);
-  CHECK(bn2d_module_set_running_stats(modules[1].get(), w.statistics.get()) == BN2D_ERROR_STATE);
+  for (const size_t other : {size_t{0}, size_t{1}}) {
+    Snapshot before = w.snapshot();
+    before.add("the module called", modules[other].get());
+    check_fails("running statistics", BN2D_ERROR_STATE, before, {"GroupNorm|InstanceNorm2d"}, [&] {
+      return bn2d_module_set_running_stats(modules[other].get(), w.statistics.get());
+    });
+  }
   CHECK(bn2d_module_set_running_stats(modules[2].get(), w.statistics.get()) == BN2D_OK);
 }
 
@@ -271,7 +294,8 @@ TEST_CASE("statistics: which running statistics can be set", "[statistics]") {
                    one = make_statistics(World::kC);
   const View of_one(w.x.data(), BN2D_F32, {1, World::kC, 1, 1});
   REQUIRE(bn2d_statistics_accumulate(one.get(), of_one) == BN2D_OK);
-  const Snapshot before = w.snapshot();
+  Snapshot before = w.snapshot();
+  before.add("untracked", untracked.get());
   const auto set = [&](const Module &module, const Statistics &statistics) {
     return bn2d_module_set_running_stats(module.get(), statistics.get());
   };
@@ -290,6 +314,7 @@ TEST_CASE("statistics: which running statistics can be set", "[statistics]") {
   settings.track = true;
   settings.biased = true;
   const Module biased = make_module(World::kC, settings);
+  before.add("biased", biased.get());
   check_fails("no values, biased", BN2D_ERROR_TOO_FEW_VALUES, before, {"0", "1"},
               [&] { return set(biased, none); });
   CHECK(set(biased, one) == BN2D_OK);
@@ -353,6 +378,7 @@ TEST_CASE("living module: frozen", "[statistics][modes]") {
   settings.track = false;
   const Module untracked = make_module(World::kC, settings);
   Snapshot before = w.snapshot();
+  before.add("untracked", untracked.get());
   check_fails("no buffers", BN2D_ERROR_STATE, before, {"BatchNorm2d"},
               [&] { return bn2d_module_set_frozen(untracked.get(), 1); });
   CHECK(bn2d_module_set_frozen(untracked.get(), 0) == BN2D_OK);

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <functional>
 
-#include "support/numerics_case.h"
+#include "support/numerics_parts.h"
 
 namespace {
 
@@ -43,7 +43,8 @@ TEST_CASE("flat: a module's functions have the bits of those with views", "[flat
     Tensor y[2] = {{c.data, e, layout}, {c.data, e, layout}},
            dx[2] = {{c.data, e, layout}, {c.data, e, layout}},
            dz[2] = {{c.data, e, layout}, {c.data, e, layout}},
-           ddy[2] = {{c.data, e, layout}, {c.data, e, layout}};
+           ddy[2] = {{c.data, e, layout}, {c.data, e, layout}},
+           dx2[2] = {{c.data, e, layout}, {c.data, e, layout}};  // of double backward
     Array ddweight(c.module, in.ddweight), ddbias(c.module, in.ddbias);
     Bits grad[2];
     for (const int flat : {0, 1}) {
@@ -60,13 +61,13 @@ TEST_CASE("flat: a module's functions have the bits of those with views", "[flat
                                        dz[1].data()));
         NUMERICS_OK(bn2d_double_backward_flat(module, record, c.data, c.layout, dy.data(),
                                               ddx.data(), ddweight.data(), ddbias.data(),
-                                              ddy[1].data(), nullptr));
+                                              ddy[1].data(), dx2[1].data()));
       } else {
         NUMERICS_OK(bn2d_forward_act(module, x.view(), z.view(), BN2D_ACT_LEAKY_RELU, 0.25,
                                      y[0].view(), record.out()));
         NUMERICS_OK(bn2d_backward(module, record, dy.view(), dx[0].view(), dz[0].view()));
         NUMERICS_OK(bn2d_double_backward(module, record, dy.view(), ddx.view(), ddweight.data(),
-                                         ddbias.data(), ddy[0].view(), nullptr));
+                                         ddbias.data(), ddy[0].view(), dx2[0].view()));
       }
       grad[flat] = module.bits("weight.grad");
     }
@@ -74,7 +75,63 @@ TEST_CASE("flat: a module's functions have the bits of those with views", "[flat
     CHECK(dx[0].bits() == dx[1].bits());
     CHECK(dz[0].bits() == dz[1].bits());
     CHECK(ddy[0].bits() == ddy[1].bits());
+    CHECK(dx2[0].bits() == dx2[1].bits());
     CHECK(grad[0] == grad[1]);
+  }
+}
+
+// Catches: the same for statistics from outside and for a backward in two steps.
+TEST_CASE("flat: statistics and two steps have the bits of those with views", "[flat]") {
+  const Extents e{2, 5, 3, 4};
+  const int64_t length = 2 * e.c;  // of the sums
+  for (const FlatCase &c : flat_cases()) {
+    INFO("data " << c.data << ", module " << c.module << ", layout " << c.layout);
+    Case of_case;
+    of_case.e = e;
+    of_case.data = c.data;
+    of_case.module = c.module;
+    const Inputs in = random_inputs(of_case, 84);
+    const Layout layout = layout_of(c);
+    Tensor x(c.data, e, in.x, layout), z(c.data, e, in.z, layout), dy(c.data, e, in.dy, layout);
+    std::vector<Bits> bits[2];
+    Values exported[2], sums[2];
+    for (const int flat : {0, 1}) {
+      Tensor y(c.data, e, layout), dx(c.data, e, layout), dz(c.data, e, layout);
+      ModuleOptions options;
+      options.dtype = c.module;
+      Module module(e.c, options);
+      module.set("weight", in.weight);
+      module.set("bias", in.bias);
+      Statistics statistics(e.c);
+      Record record;
+      double *const s = (sums[flat] = Values(static_cast<size_t>(length), 7)).data();
+      if (flat == 1) {
+        NUMERICS_OK(
+            bn2d_statistics_accumulate_flat(statistics, c.data, c.layout, x.data(), e.n, e.h, e.w));
+        NUMERICS_OK(bn2d_forward_with_statistics_flat(
+            module, statistics, c.data, c.layout, x.data(), z.data(), e.n, e.h, e.w,
+            BN2D_ACT_LEAKY_RELU, 0.25, y.data(), record.out()));
+        NUMERICS_OK(
+            bn2d_backward_sums_flat(module, record, c.data, c.layout, dy.data(), s, length));
+        NUMERICS_OK(bn2d_backward_with_sums_flat(module, record, c.data, c.layout, dy.data(), s,
+                                                 length, dx.data(), dz.data()));
+      } else {
+        NUMERICS_OK(bn2d_statistics_accumulate(statistics, x.view()));
+        NUMERICS_OK(bn2d_forward_with_statistics(module, statistics, x.view(), z.view(),
+                                                 BN2D_ACT_LEAKY_RELU, 0.25, y.view(),
+                                                 record.out()));
+        NUMERICS_OK(bn2d_backward_sums(module, record, dy.view(), s, length));
+        NUMERICS_OK(
+            bn2d_backward_with_sums(module, record, dy.view(), s, length, dx.view(), dz.view()));
+      }
+      exported[flat] = statistics.exported();
+      bits[flat] = {y.bits(), dx.bits(), dz.bits()};
+      for (const char *name : {"weight.grad", "bias.grad", "running_mean", "running_var"})
+        bits[flat].push_back(module.bits(name));
+    }
+    CHECK(exported[0] == exported[1]);
+    CHECK(sums[0] == sums[1]);
+    CHECK(bits[0] == bits[1]);
   }
 }
 

@@ -132,6 +132,7 @@ TEST_CASE("lifetime: references are counted", "[lifetime]") {
   };
   count(make_options().release(), bn2d_options_retain, bn2d_options_release);
   count(make_module(3).release(), bn2d_module_retain, bn2d_module_release);
+  count(make_statistics(3).release(), bn2d_statistics_retain, bn2d_statistics_release);
   bn2d_tensor *tensor = nullptr;
   bn2d_record *record = nullptr;
   {

@@ -6,6 +6,7 @@
 #include "support/contract_gate.h"
 #include "support/contract_handles.h"
 #include "support/contract_process.h"
+#include "support/contract_views.h"
 
 using namespace bn2d_test;
 
@@ -40,6 +41,33 @@ TEST_CASE("locks: an exclusive one keeps out all, a shared one the writers", "[l
     CHECK(status == BN2D_OK);
   }
   CHECK(bn2d_module_eval(module.get()) == BN2D_OK);
+}
+
+TEST_CASE("locks: who has locked a module reaches its tensors", "[locks]") {
+  // Catches a function of a tensor that asks whether its module is in use: what a host locks it for
+  // would fail.
+  const Module module = make_module(2);
+  const Tensor weight = tensor_of(module, "weight");
+  for (const int32_t exclusive : {1, 0}) {
+    INFO("exclusive " << exclusive);
+    REQUIRE(bn2d_module_try_lock(module.get(), exclusive) == BN2D_OK);
+    const float by_view[2] = {3, 5}, flat[2] = {7, 11};
+    float got[2] = {};
+    CHECK(bn2d_tensor_copy_from(
+              weight.get(), View::vector(const_cast<float *>(by_view), BN2D_F32, 2)) == BN2D_OK);
+    CHECK(bn2d_tensor_copy_to(weight.get(), View::vector(got, BN2D_F32, 2)) == BN2D_OK);
+    CHECK((got[0] == 3 && got[1] == 5));
+    CHECK(bn2d_tensor_copy_from_flat(weight.get(), BN2D_F32, flat, 2) == BN2D_OK);
+    CHECK(bn2d_tensor_copy_to_flat(weight.get(), BN2D_F32, got, 2) == BN2D_OK);
+    CHECK((got[0] == 7 && got[1] == 11));
+    CHECK(data_of<float>(weight)[1] == 11);
+    CHECK(data_of<float>(module, "running_var")[0] == 1);  // looked up under the lock
+    CHECK(bn2d_tensor_set_requires_grad(weight.get(), 0) == BN2D_OK);
+    bn2d_tensor *gradient = nullptr;
+    CHECK(bn2d_tensor_grad(weight.get(), &gradient) == BN2D_OK);
+    bn2d_tensor_release(gradient);
+    REQUIRE(bn2d_module_unlock(module.get(), exclusive) == BN2D_OK);
+  }
 }
 
 TEST_CASE("locks: which forward is shared and which needs the module alone", "[locks]") {

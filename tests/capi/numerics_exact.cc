@@ -13,10 +13,6 @@ using namespace numerics;
 
 constexpr double exact_eps = 0.75;
 
-const std::vector<std::pair<int32_t, int32_t>> dtype_pairs = {
-    {BN2D_F32, BN2D_F32},   {BN2D_F64, BN2D_F64}, {BN2D_F16, BN2D_F16},
-    {BN2D_BF16, BN2D_BF16}, {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
-
 // Pairs in random places: a block of a channel is not balanced, only the channel is.
 Values exact_x(Random &random, const Extents &e) {
   Values x(static_cast<size_t>(e.size()));

@@ -11,10 +11,6 @@ using namespace numerics;
 constexpr double inf = std::numeric_limits<double>::infinity(),
                  not_a_number = std::numeric_limits<double>::quiet_NaN();
 
-const std::vector<std::pair<int32_t, int32_t>> dtype_pairs = {
-    {BN2D_F32, BN2D_F32},   {BN2D_F64, BN2D_F64}, {BN2D_F16, BN2D_F16},
-    {BN2D_BF16, BN2D_BF16}, {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
-
 }  // namespace
 
 // Catches: a wrong formula or constant, a tail that cancels, a box of the walk that is mapped with

@@ -8,10 +8,6 @@ namespace {
 
 using namespace numerics;
 
-const std::vector<std::pair<int32_t, int32_t>> dtype_pairs = {
-    {BN2D_F32, BN2D_F32},   {BN2D_F64, BN2D_F64}, {BN2D_F16, BN2D_F16},
-    {BN2D_BF16, BN2D_BF16}, {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
-
 void check(const Case &c, uint64_t seed) {
   Inputs in = random_inputs(c, seed);
   const Expected want = expect(c, in);

@@ -8,15 +8,6 @@ namespace {
 
 using namespace numerics;
 
-Case case_of(const Extents &e, int32_t dtype, double eps) {
-  Case c;
-  c.e = e;
-  c.data = c.module = dtype;
-  c.eps = eps;
-  c.momentum = 1;
-  return c;
-}
-
 // Random numbers of one channel, times a power of two.
 void scale_channel(const Extents &e, int32_t dtype, int64_t channel, int exponent, Values &values) {
   oracle::for_channel(e, channel, [&](int64_t i) {
@@ -108,7 +99,7 @@ TEST_CASE("range: deviations near the smallest numbers and a larger eps", "[nume
       for (const double eps : {1e-50, 1e-30, 1e-5}) {
         if (dtype != BN2D_F64 && power < -140) continue;
         for (const Extents &e : {Extents{2, 3, 4, 9}, Extents{2, 3, 20, 20}}) {
-          Case c = case_of(e, dtype, eps);
+          Case c = module_case(e, dtype, eps);
           Inputs in = random_inputs(c, 77);
           for (int64_t channel = 0; channel < 3; ++channel) {
             scale_channel(c.e, dtype, channel, power, in.x);
@@ -125,7 +116,7 @@ TEST_CASE("range: deviations near the smallest numbers and a larger eps", "[nume
 // after its rounding; the exact mean is not.
 TEST_CASE("range: gradients of elements that equal a rounded mean", "[numerics][range]") {
   for (const double eps : {1e-50, 1e-5}) {
-    Case c = case_of({1, 1, 2, 4}, BN2D_F64, eps);
+    Case c = module_case({1, 1, 2, 4}, BN2D_F64, eps);
     Inputs in = random_inputs(c, 78);
     in.x = {2e8, 2e8, 2e8 + 1e6, 2e8 - 1e6, 2e8 + 7, 2e8 - 7, 2e8 + 3, 2e8 - 2};
     for (double &x : in.x) x = std::ldexp(x, -1074);
@@ -136,7 +127,7 @@ TEST_CASE("range: gradients of elements that equal a rounded mean", "[numerics][
 
 // Catches: the same in eval, where the statistics are anybody's.
 TEST_CASE("range: running statistics at the ends of the range", "[numerics][range]") {
-  Case c = case_of({1, 3, 1, 2}, BN2D_F32, 1e-5);
+  Case c = module_case({1, 3, 1, 2}, BN2D_F32, 1e-5);
   c.mode = Mode::eval;
   Inputs in = random_inputs(c, 71);
   const auto held = [](double v) { return rounded(BN2D_F32, v); };
@@ -157,7 +148,7 @@ TEST_CASE("range: any power of two in front of x, weight and dy", "[numerics][ra
   for (int round = 0; round < 600; ++round) {
     const int32_t dtype = std::vector<int32_t>{BN2D_F32, BN2D_F64, BN2D_BF16}[round % 3];
     const Extents e = shapes[random.below(shapes.size())];
-    Case c = case_of(e, dtype, random.coin() ? 0 : 1e-5);
+    Case c = module_case(e, dtype, random.coin() ? 0 : 1e-5);
     c.mode = random.below(4) == 0 ? Mode::eval : Mode::train;
     c.stateless = random.coin();
     c.x = random.coin() ? Layout::nchw : Layout::nhwc;
@@ -193,7 +184,7 @@ TEST_CASE("range: extreme channels have the same bits on any number of threads",
   for (const int32_t dtype : {BN2D_F32, BN2D_F64}) {
     for (const Layout layout : {Layout::nchw, Layout::nhwc}) {
       for (const Extents e : {Extents{8, 130, 10, 10}, Extents{4, 3, 90, 90}}) {
-        Case c = case_of(e, dtype, 0);
+        Case c = module_case(e, dtype, 0);
         c.x = c.y = c.dx = layout;
         c.activation = {Activation::relu, 0};
         Inputs in = random_inputs(c, 73);
@@ -228,7 +219,7 @@ TEST_CASE("range: doubles at both ends of the range in one channel", "[numerics]
   };
   for (int round = 0; round < 400; ++round) {
     const double eps = random.coin() ? 0 : 1e-5;
-    Case c = case_of({2, 4, 1, 1 + static_cast<int64_t>(random.below(20))}, BN2D_F64, eps);
+    Case c = module_case({2, 4, 1, 1 + static_cast<int64_t>(random.below(20))}, BN2D_F64, eps);
     c.mode = random.coin() ? Mode::eval : Mode::train;
     c.stateless = random.coin();
     c.x = random.coin() ? Layout::nchw : Layout::nhwc;
@@ -285,7 +276,7 @@ TEST_CASE("range: slopes at the ends of the range", "[numerics][range]") {
     for (const double slope : {1e-45, 1e-40, 1e-38, 3e20, -3e37, 1e-320, 1e-300, 1e250}) {
       if (dtype != BN2D_F64 && std::fabs(slope) > 1e38) continue;
       for (const bool large : {false, true}) {
-        Case c = case_of({2, 3, 2, 5}, dtype, 1e-5);
+        Case c = module_case({2, 3, 2, 5}, dtype, 1e-5);
         c.activation = {Activation::leaky, slope};
         c.mask = true;
         Inputs in = random_inputs(c, 76);
@@ -309,7 +300,7 @@ TEST_CASE("range: slopes at the ends of the range", "[numerics][range]") {
 // sum of squares beyond the range.
 TEST_CASE("range: statistics of doubles at the ends of the range", "[numerics][range]") {
   const auto statistics = [](Mode mode, double eps, const Values &x, double mean, double var) {
-    Case c = case_of({1, 1, 1, static_cast<int64_t>(x.size())}, BN2D_F64, eps);
+    Case c = module_case({1, 1, 1, static_cast<int64_t>(x.size())}, BN2D_F64, eps);
     c.mode = mode;
     c.stateless = true;
     c.affine = Affine::none;
@@ -391,7 +382,7 @@ TEST_CASE("range: dweight without dx, of a weight of 0", "[numerics][range]") {
 
 // Catches: the stateless backward of doubles far from 0, which knows the mean as one double only.
 TEST_CASE("range: gradients around a mean that one double cannot hold", "[numerics][range]") {
-  Case c = case_of({1, 1, 1, 3}, BN2D_F64, 1e-5);
+  Case c = module_case({1, 1, 1, 3}, BN2D_F64, 1e-5);
   c.affine = Affine::none;
   c.stateless = true;
   Inputs in = random_inputs(c, 74);

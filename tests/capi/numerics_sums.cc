@@ -10,16 +10,6 @@ namespace {
 
 using namespace numerics;
 
-Case case_of(const Extents &e, int32_t dtype, double eps = 1e-5) {
-  Case c;
-  c.e = e;
-  c.data = c.module = dtype;
-  c.eps = eps;
-  c.momentum = 1;
-  c.stateless = true;
-  return c;
-}
-
 // value(k) for element k of each channel.
 template <class F>
 Values each_channel(const Extents &e, int32_t dtype, F value) {
@@ -57,7 +47,7 @@ int64_t pivot_place(const Extents &e, int64_t i) {
 TEST_CASE("sums: a pivot that is an outlier", "[numerics][sums]") {
   for (const int32_t dtype : {BN2D_F32, BN2D_BF16}) {
     for (const double outlier : {1e3, -1e6, 1e18}) {
-      Case c = case_of(kOneBlock, dtype);
+      Case c = stateless_case(kOneBlock, dtype);
       Inputs in = random_inputs(c, 91);
       Random random(92);
       const int64_t first = pivot_place(c.e, 0), second = pivot_place(c.e, 1);
@@ -76,7 +66,7 @@ TEST_CASE("sums: squares beyond both ends of the range of float", "[numerics][su
   for (const Extents &e : {kOneBlock, kSomeBlocks}) {
     for (const int power : {-75, -73, -70, -66, -60, -45, 58, 62, 64, 90}) {
       for (const double mean : {0.0, 3.0}) {
-        Case c = case_of(e, BN2D_F32, 0);
+        Case c = stateless_case(e, BN2D_F32, 0);
         Inputs in = random_inputs(c, 93);
         Random random(94);
         in.x = each_channel(e, BN2D_F32,
@@ -99,7 +89,7 @@ TEST_CASE("sums: squares of tiny numbers beside a smaller eps", "[numerics][sums
     for (const bool half :
          {false, true}) {  // the second half of each channel, and so of its blocks, is 0
       for (const double eps : {0.0, 1e-200, 1e-60, 1e-48, 1e-30}) {
-        Case c = case_of(e, BN2D_F32, eps);
+        Case c = stateless_case(e, BN2D_F32, eps);
         Inputs in = random_inputs(c, 95);
         const int64_t end = e.per_channel() / (half ? 2 : 1);
         in.x = each_channel(e, BN2D_F32, [&](int64_t k) {
@@ -119,7 +109,7 @@ TEST_CASE("sums: squares of tiny numbers beside a smaller eps", "[numerics][sums
 // far from 0 that a double has no bit left for the squares of deviations.
 TEST_CASE("sums: a mean near the largest float", "[numerics][sums]") {
   for (const Extents &e : {kOneBlock, kSomeBlocks}) {
-    Case c = case_of(e, BN2D_F32, 0);
+    Case c = stateless_case(e, BN2D_F32, 0);
     c.record = false;
     Inputs in = random_inputs(c, 96);
     in.x = each_channel(e, BN2D_F32,
@@ -136,7 +126,7 @@ TEST_CASE("sums: a mean near the largest float", "[numerics][sums]") {
 TEST_CASE("sums: gradients around a mean that no float holds", "[numerics][sums]") {
   for (const Extents &e : {kOneBlock, kSomeBlocks}) {
     for (const double mean : {1.6e7, -1e7}) {
-      Case c = case_of(e, BN2D_F32);
+      Case c = stateless_case(e, BN2D_F32);
       Inputs in = random_inputs(c, 97);
       Random random(98);
       in.x = each_channel(e, BN2D_F32,
@@ -155,7 +145,7 @@ TEST_CASE("sums: products of gradients beyond both ends of the range of float",
       for (const int of_product : {-153, -145, -140, -132, -126, -110, 100, 124, 130}) {
         const int of_dy = of_product - of_x;
         if (of_dy < -110 || of_dy > 100) continue;
-        Case c = case_of(e, BN2D_F32, 0);
+        Case c = stateless_case(e, BN2D_F32, 0);
         Inputs in = random_inputs(c, 99);
         Random random(100);
         in.x =
@@ -179,7 +169,7 @@ TEST_CASE("sums: products of gradients beyond both ends of the range of float",
 // -1.5, but for three numbers: those that the pivot is taken from, a small one between two of the
 // others, and its negative elsewhere.
 TEST_CASE("sums: a small pivot does not move the mean", "[numerics][sums]") {
-  const Case c = case_of(kOneBlock, BN2D_F32);
+  const Case c = stateless_case(kOneBlock, BN2D_F32);
   Inputs in = random_inputs(c, 101);
   const int64_t first = pivot_place(c.e, 0), second = pivot_place(c.e, 1),
                 third = pivot_place(c.e, 2);
@@ -199,7 +189,7 @@ TEST_CASE("sums: a small pivot does not move the mean", "[numerics][sums]") {
 // them, always in the same direction. The roundings of the products average out.
 TEST_CASE("sums: a slope that is no float", "[numerics][sums]") {
   const double slope = 0x1.4CCCCCp-1 + 0x1p-25 - 0x1p-40;  // almost half way between two floats
-  Case c = case_of({1, 16, 256, 256}, BN2D_F32);
+  Case c = stateless_case({1, 16, 256, 256}, BN2D_F32);
   c.activation = {Activation::leaky, slope};
   c.mode = Mode::eval;
   Inputs in = random_inputs(c, 102);
@@ -222,7 +212,7 @@ TEST_CASE("sums: a slope that is no float", "[numerics][sums]") {
 // doubles.
 TEST_CASE("sums: doubles a million billion deviations from 0", "[numerics][sums]") {
   for (const Extents &e : {Extents{2, 3, 4, 5}, kOneBlock, kSomeBlocks}) {
-    Case c = case_of(e, BN2D_F64);
+    Case c = stateless_case(e, BN2D_F64);
     c.record = false;
     Inputs in = random_inputs(c, 104);
     Random random(105);
@@ -238,7 +228,7 @@ TEST_CASE("sums: doubles a million billion deviations from 0", "[numerics][sums]
 TEST_CASE("sums: samples that are equal, with an outlier in a corner", "[numerics][sums]") {
   for (const int64_t samples : {8, 24}) {
     const Extents e{samples, 64, 16, 8};
-    Case c = case_of(e, BN2D_F32);
+    Case c = stateless_case(e, BN2D_F32);
     c.record = false;
     Inputs in = random_inputs(c, 106);
     Random random(107);

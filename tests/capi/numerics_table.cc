@@ -10,9 +10,6 @@ namespace {
 using namespace numerics;
 
 struct Axes {
-  const std::vector<std::pair<int32_t, int32_t>> dtypes = {
-      {BN2D_F32, BN2D_F32},   {BN2D_F64, BN2D_F64}, {BN2D_F16, BN2D_F16},
-      {BN2D_BF16, BN2D_BF16}, {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
   const std::vector<std::pair<int64_t, int64_t>> planes = {
       {1, 1}, {2, 2}, {7, 7}, {14, 14}, {5, 9}, {1, 64}, {64, 1}, {61, 67}, {1, 4101}};
   const std::vector<int64_t> batches = {1, 2, 5, 32}, channels = {1, 3, 8, 17, 64};
@@ -31,7 +28,7 @@ struct Choice {
 
 bool sample(Random &random, Choice &choice, Case &c, int64_t largest) {
   static const Axes a;
-  std::tie(c.data, c.module) = a.dtypes[choice.of(random, 6)];
+  std::tie(c.data, c.module) = dtype_pairs[choice.of(random, std::size(dtype_pairs))];
   std::tie(c.e.h, c.e.w) = a.planes[choice.of(random, static_cast<int>(a.planes.size()))];
   c.e.n = a.batches[choice.of(random, 4)];
   c.e.c = a.channels[choice.of(random, 5)];

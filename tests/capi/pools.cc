@@ -371,4 +371,22 @@ TEST_CASE("pools: a child of fork() computes without the OpenMP runtime", "[pool
   CHECK(bn2d_test::in_child([&] { return bn2d_forward(module, x.view(), y.view(), nullptr); }) ==
         BN2D_OK);
 }
+
+TEST_CASE("pools alone: a fork before the first call", "[.]") {
+  const int64_t n = 8, c = 16, side = 64;
+  std::vector<float> x(static_cast<size_t>(n * c * side * side), 1.0f), y(x.size());
+  bn2d_module *module = nullptr;
+  if (bn2d_module_create(c, nullptr, &module) != BN2D_OK) _exit(2);
+  int ran = 0;
+#pragma omp parallel for num_threads(2) reduction(+ : ran)
+  for (int i = 0; i < 2; ++i) ran += 1;
+  if (ran != 2 || bn2d_set_thread_pool(BN2D_POOL_OPENMP) != BN2D_OK) _exit(3);
+  const int status = bn2d_test::in_child(
+      [&] { return bn2d_forward_f32(module, x.data(), n, side, side, y.data(), nullptr); }, 10);
+  _exit(status == BN2D_OK ? bn2d_test::kWell : 4);
+}
+// Catches: the same where only the host has used the runtime before the fork.
+TEST_CASE("pools: a child of a host that has computed with OpenMP", "[pools]") {
+  CHECK(bn2d_test::run_alone("pools alone: a fork before the first call", "") == bn2d_test::kWell);
+}
 #endif

@@ -300,6 +300,37 @@ TEST_CASE("statistics: the running statistics of a data set", "[numerics][statis
     }
 }
 
+// Catches: a variance that the module's dtype cannot hold and that becomes its largest number, or
+// is kept out where nobody has asked for that; a protected channel that keeps one of the two, or
+// the old values of its neighbour.
+TEST_CASE("statistics: a running variance beyond the module's dtype", "[numerics][statistics]") {
+  for (const int32_t dtype : {BN2D_F32, BN2D_F16, BN2D_BF16})
+    for (const bool protect : {false, true}) {
+      INFO(bn2d_dtype_name(dtype) << ", protected " << protect);
+      const double large = rounded(BN2D_F32, 1e30);
+      Tensor x(BN2D_F32, {2, 2, 1, 1}, {large, 1, -large, 4});
+      Statistics statistics(2);
+      NUMERICS_OK(bn2d_statistics_accumulate(statistics, x.view()));
+      ModuleOptions options;
+      options.dtype = dtype;
+      options.protect = protect;
+      Module module(2, options);
+      module.set("running_mean", {rounded(dtype, 0.3), rounded(dtype, -0.7)});
+      module.set("running_var", {rounded(dtype, 1.7), rounded(dtype, 0.9)});
+      const Bits mean = module.bits("running_mean"), var = module.bits("running_var");
+      NUMERICS_OK(bn2d_module_set_running_stats(module, statistics));
+      if (protect) {
+        CHECK(module.bits("running_mean")[0] == mean[0]);
+        CHECK(module.bits("running_var")[0] == var[0]);
+      } else {
+        CHECK(module.get("running_mean")[0] == 0);
+        CHECK(module.get("running_var")[0] == HUGE_VAL);
+      }
+      CHECK(module.get("running_mean")[1] == 2.5);
+      CHECK(module.get("running_var")[1] == 4.5);
+    }
+}
+
 // Catches: sums or coefficients that leave the range of float where the parts meet, and a channel
 // that is ordinary on one process and extreme on another: dead there, or with huge gradients.
 TEST_CASE("statistics: channels at the ends of the range, in parts", "[numerics][statistics]") {

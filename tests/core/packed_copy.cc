@@ -45,7 +45,11 @@ class Target {
     kernels::set_active_for_test(nullptr);
   }
   ~Target() {
-    before_ == nullptr ? unsetenv("BN2D_SIMD") : setenv("BN2D_SIMD", before_, 1);
+    if (before_ == nullptr) {
+      unsetenv("BN2D_SIMD");
+    } else {
+      setenv("BN2D_SIMD", before_, 1);
+    }
     kernels::set_active_for_test(nullptr);
   }
   Target(const Target &) = delete;

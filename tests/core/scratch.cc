@@ -1,10 +1,12 @@
 // Working memory: who has it, and what stays when nobody does.
 #include "base/scratch.h"
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -81,5 +83,31 @@ TEST_CASE("scratch: what is kept is bounded", "[scratch]") {
     CHECK(resident_bytes() > before + (size_t{200} << 20));
   }
   CHECK(resident_bytes() < before + (size_t{64} << 20));
+}
+
+TEST_CASE("scratch: sixteen blocks stay of those that were held at once", "[scratch]") {
+  // Catches a pool that keeps all of them, and one that keeps none of the large ones. A thread
+  // looks at half of the places, so that it takes several to fill them. The last test: all this
+  // stays.
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);  // what is freed goes back, and does not stay in an arena
+#endif
+  constexpr int kHeld = 24;
+  constexpr size_t kMiB = size_t{1} << 20, kBytes = 15 * kMiB;
+  const size_t before = resident_bytes();
+  std::atomic<int> holding{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kHeld; ++t)
+    threads.emplace_back([&holding] {
+      const Scratch scratch(kBytes);
+      std::memset(scratch.data(), 1, kBytes);
+      ++holding;
+      while (holding < kHeld) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    });
+  for (std::thread &thread : threads) thread.join();
+  const size_t after = resident_bytes();
+  INFO((after - before) / kMiB << " MiB stay");
+  CHECK(after < before + (16 * 16 + 8) * kMiB);
+  CHECK(after >= before + 200 * kMiB);
 }
 #endif

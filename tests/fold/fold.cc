@@ -220,7 +220,7 @@ TEST_CASE("fold: in place, and through strides, the same bits", "[fold]") {
     const auto place = [&](size_t i) { return i / 54 * 54 + i % 9 * 6 + i / 9 % 6; };
     for (size_t i = 0; i < plain.size(); ++i) last[place(i)] = plain[i];
     Numbers strided_bias = bias;
-    const bn2d_test::View w(last.data(), BN2D_F32, 4, shape, strides),
+    const View w(last.data(), BN2D_F32, 4, shape, strides),
         b(strided_bias.data(), BN2D_F32, 1, one, nullptr);
     REQUIRE((previous
                  ? bn2d_fold_into_previous(module.get(), l.kind, 1, w, b, w, b, nullptr, nullptr)
@@ -398,38 +398,75 @@ TEST_CASE("fold: what is refused leaves everything alone", "[fold]") {
       return bn2d_fold_into_next_flat(module.get(), conv, 1, padded, f, 4, 4, 1, w, b, f, ow, ob,
                                       &change, &rounding);
     });
-  bn2d_view view{};
-  const int64_t extents[] = {4, 4}, one[] = {4};
-  view.data = w;
-  view.device_type = BN2D_CPU;
-  view.ndim = 2;
-  view.dtype_code = 2;
-  view.dtype_bits = 32;
-  view.dtype_lanes = 1;
-  view.shape = extents;
-  bn2d_view to = view, to_bias = view;
-  to.data = ow;
-  to_bias.data = ob;
-  to_bias.ndim = 1;
-  to_bias.shape = one;
+  const int64_t extents[] = {4, 4};
+  const View view(w, f, 2, extents, nullptr), to(ow, f, 2, extents, nullptr),
+      to_bias = View::vector(ob, f, 4);
   const auto by_views = [&](const bn2d_view *a, const bn2d_view *c, const bn2d_view *d,
                             const bn2d_view *e) {
     return bn2d_fold_into_previous(module.get(), conv, 1, a, c, d, e, &change, &rounding);
   };
   check_fails("NULL", BN2D_ERROR_INVALID_ARGUMENT, before, {},
-              [&] { return by_views(nullptr, nullptr, &to, &to_bias); });
+              [&] { return by_views(nullptr, nullptr, to, to_bias); });
   check_fails("NULL", BN2D_ERROR_INVALID_ARGUMENT, before, {},
-              [&] { return by_views(&view, nullptr, nullptr, &to_bias); });
+              [&] { return by_views(view, nullptr, nullptr, to_bias); });
   check_fails("NULL", BN2D_ERROR_INVALID_ARGUMENT, before, {},
-              [&] { return by_views(&view, nullptr, &to, nullptr); });
+              [&] { return by_views(view, nullptr, to, nullptr); });
   check_fails("rank", BN2D_ERROR_SHAPE, before, {},
-              [&] { return by_views(&view, &to, &to, &to_bias); });
+              [&] { return by_views(view, to, to, to_bias); });
   check_fails("handle", BN2D_ERROR_INVALID_HANDLE, before, {}, [&] {
     const auto weight = tensor_of(module, "weight");
     auto *const wrong = reinterpret_cast<bn2d_module *>(weight.get());
-    return bn2d_fold_into_previous(wrong, conv, 1, &view, nullptr, &to, &to_bias, nullptr, nullptr);
+    return bn2d_fold_into_previous(wrong, conv, 1, view, nullptr, to, to_bias, nullptr, nullptr);
   });
-  CHECK(by_views(&view, nullptr, &to, &to_bias) == BN2D_OK);
+  CHECK(by_views(view, nullptr, to, to_bias) == BN2D_OK);
+}
+
+TEST_CASE("fold: weights without elements, whatever their other extents", "[fold]") {
+  // Catches a product of extents that wraps: taps of 2^80 were 0, and such a layer was folded.
+  Random random(22);
+  Map map;
+  const Module module = random_module(3, BN2D_F32, random, &map);
+  float bias[3] = {};
+  double change = 7, rounding = 7;
+  Snapshot before;
+  before.add("module", module.get());
+  before.add("bias", bias, sizeof bias);
+  before.add("change", &change, sizeof change);
+  before.add("rounding", &rounding, sizeof rounding);
+  const auto fold_views = [&](const View &weight, int64_t outputs, bool previous) {
+    const View to = View::vector(bias, BN2D_F32, outputs);
+    return previous ? bn2d_fold_into_previous(module.get(), BN2D_LAYER_CONV, 1, weight, nullptr,
+                                              weight, to, &change, &rounding)
+                    : bn2d_fold_into_next(module.get(), BN2D_LAYER_CONV, 1, 0, weight, nullptr,
+                                          weight, to, &change, &rounding);
+  };
+  const int64_t big = int64_t{1} << 40;
+  const std::vector<std::vector<int64_t>> too_large = {
+      {0, 3, big, big},             // no rows: the taps
+      {0, big, big},                // a row
+      {0, 3, int64_t{1} << 62, 2},  // the taps, beyond 63 bits by one
+      {3, 0, big, big},             // no columns
+      {0, 3, big, big, 0},          // nothing at all, said too late
+      {big, big, 0}};               // the rows
+  for (const std::vector<int64_t> &shape : too_large)
+    for (const bool previous : {true, false}) {
+      const View weight(nullptr, BN2D_F32, shape.size(), shape.data(), nullptr);
+      std::string what = previous ? "previous" : "next";
+      for (const int64_t extent : shape) what += " " + std::to_string(extent);
+      check_fails(what, BN2D_ERROR_OVERFLOW, before, {},
+                  [&] { return fold_views(weight, shape[0] == 3 ? 3 : 0, previous); });
+    }
+  const int64_t long_row[] = {0, 3, int64_t{1} << 61};  // beyond what OpenBLAS counts
+  check_fails("a long row", BN2D_ERROR_OVERFLOW, before, {"6917529027641081856"},
+              [&] { return fold_views(View(nullptr, BN2D_F32, 3, long_row, nullptr), 0, false); });
+  // What 64 bits count is folded: a bias is all that there is to a layer without inputs, and
+  // nothing to one without outputs.
+  const int64_t no_outputs[] = {0, 3, 1 << 10, 1 << 10}, no_inputs[] = {3, 0, int64_t{1} << 62};
+  CHECK(fold_views(View(nullptr, BN2D_F32, 4, no_outputs, nullptr), 0, false) == BN2D_OK);
+  CHECK(change == 0);
+  CHECK(rounding == 0);
+  CHECK(fold_views(View(nullptr, BN2D_F32, 3, no_inputs, nullptr), 3, true) == BN2D_OK);
+  for (size_t c = 0; c < 3; ++c) CHECK(std::fabs(bias[c] - map.shift[c]) <= 1e-6L * map.size[c]);
 }
 
 TEST_CASE("fold: the table", "[fold]") {

@@ -9,7 +9,7 @@ namespace bn2d_fuzz {
 namespace {
 
 constexpr size_t kSmallBank = size_t{16} << 10, kLargeBank = size_t{1} << 20;
-uint64_t g_calls = 0, g_answers[16] = {};
+uint64_t g_calls = 0, g_answers[1 - kLastStatus] = {};  // by -status
 std::map<std::string, uint64_t> g_reached;
 
 Memory &memory_of(bool large) {
@@ -20,9 +20,7 @@ Memory &memory_of(bool large) {
 }  // namespace
 
 uint64_t Machine::calls() { return g_calls; }
-uint64_t Machine::answers(int32_t status) {
-  return status <= 0 && status > -16 ? g_answers[-status] : 0;
-}
+uint64_t Machine::answers(int32_t status) { return is_status(status) ? g_answers[-status] : 0; }
 
 const std::map<std::string, uint64_t> &Machine::reached() { return g_reached; }
 void Machine::reach(const std::string &what) { ++g_reached[what]; }
@@ -139,6 +137,7 @@ bool Machine::settle(const std::string &what, int32_t status, const Verdict &ver
   ++g_calls;
   const std::string message = bn2d_last_error();
   say(what + " -> " + bn2d_status_name(status) + (status == BN2D_OK ? "" : ": " + message));
+  if (!is_status(status)) found(what, "returned " + std::to_string(status) + ", no status");
   if (!verdict.allows(status))
     found(what, std::string("returned ") + bn2d_status_name(status) + " (" + message + "), not " +
                     verdict.text());

@@ -14,6 +14,10 @@ struct Finding : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// The last one that the header has: statuses are 0 and the negative numbers down to it.
+inline constexpr int32_t kLastStatus = BN2D_ERROR_FORMAT;
+inline constexpr bool is_status(int32_t status) { return status <= 0 && status >= kLastStatus; }
+
 // A set of statuses other than BN2D_OK.
 class Statuses {
  public:
@@ -21,11 +25,11 @@ class Statuses {
   void add(const Statuses &other) { bits_ |= other.bits_; }
   bool empty() const { return bits_ == 0; }
   bool has(int32_t status) const {
-    return status < 0 && status >= BN2D_ERROR_INTERNAL && (bits_ >> -status & 1u) != 0;
+    return status != BN2D_OK && is_status(status) && (bits_ >> -status & 1u) != 0;
   }
   std::string text() const {
     std::string all;
-    for (int32_t status = -1; status >= BN2D_ERROR_INTERNAL; --status) {
+    for (int32_t status = -1; status >= kLastStatus; --status) {
       if (has(status)) all += std::string(all.empty() ? "" : " or ") + bn2d_status_name(status);
     }
     return all.empty() ? "BN2D_OK" : all;

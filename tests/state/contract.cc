@@ -214,39 +214,30 @@ TEST_CASE("state contract: what is out of range", "[null]") {
         [&] { return set(BN2D_F32, &w.length, 1, reinterpret_cast<char *>(w.copy.data()) + 1); });
   CHECK(set(BN2D_F32, many, 3, nullptr) == BN2D_OK);  // no elements, no memory
   // A target whose elements share memory, and one on a device.
-  bn2d_view view{};
-  int64_t zero = 0;
-  view.data = w.copy.data();
-  view.device_type = BN2D_CPU;
-  view.ndim = 1;
-  view.dtype_code = 2;
-  view.dtype_bits = 32;
-  view.dtype_lanes = 1;
-  view.shape = &w.length;
-  view.strides = &zero;
+  View view = View::vector(w.copy.data(), BN2D_F32, w.length, 0);
   fails("stride", BN2D_ERROR_LAYOUT, {},
-        [&] { return bn2d_state_copy_to(w.state.get(), 0, &view); });
+        [&] { return bn2d_state_copy_to(w.state.get(), 0, view); });
   fails("stride", BN2D_ERROR_LAYOUT, {},
-        [&] { return bn2d_loader_add(w.loader.get(), "x", &view); });
-  zero = -1;
-  fails("stride", BN2D_ERROR_LAYOUT, {}, [&] { return bn2d_state_set(w.state.get(), "x", &view); });
-  zero = INT64_MAX;
+        [&] { return bn2d_loader_add(w.loader.get(), "x", view); });
+  view.set_stride(0, -1);
+  fails("stride", BN2D_ERROR_LAYOUT, {}, [&] { return bn2d_state_set(w.state.get(), "x", view); });
+  view.set_stride(0, INT64_MAX);
   fails("stride", BN2D_ERROR_OVERFLOW, {},
-        [&] { return bn2d_state_set(w.state.get(), "x", &view); });
-  zero = 1;
-  view.device_type = BN2D_CUDA;
-  fails("device", BN2D_ERROR_DEVICE, {}, [&] { return bn2d_state_set(w.state.get(), "x", &view); });
-  view.device_type = BN2D_CPU;
-  view.device_id = 1;  // as bn2d.h has it
+        [&] { return bn2d_state_set(w.state.get(), "x", view); });
+  view.set_stride(0, 1);
+  view->device_type = BN2D_CUDA;
+  fails("device", BN2D_ERROR_DEVICE, {}, [&] { return bn2d_state_set(w.state.get(), "x", view); });
+  view->device_type = BN2D_CPU;
+  view->device_id = 1;  // as bn2d.h has it
   fails("device (1, 1)", BN2D_ERROR_DEVICE, {},
-        [&] { return bn2d_state_set(w.state.get(), "x", &view); });
-  view.device_id = 0;
-  view.dtype_bits = 31;
+        [&] { return bn2d_state_set(w.state.get(), "x", view); });
+  view->device_id = 0;
+  view->dtype_bits = 31;
   fails("dtype", BN2D_ERROR_DTYPE, {"31"},
-        [&] { return bn2d_state_set(w.state.get(), "x", &view); });
-  view.dtype_code = 0;
-  view.dtype_bits = 32;
-  fails("dtype", BN2D_ERROR_DTYPE, {}, [&] { return bn2d_state_copy_to(w.state.get(), 0, &view); });
+        [&] { return bn2d_state_set(w.state.get(), "x", view); });
+  view->dtype_code = 0;
+  view->dtype_bits = 32;
+  fails("dtype", BN2D_ERROR_DTYPE, {}, [&] { return bn2d_state_copy_to(w.state.get(), 0, view); });
 }
 
 TEST_CASE("state contract: the table", "[null]") {

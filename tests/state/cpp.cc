@@ -49,6 +49,7 @@ TEST_CASE("state.hpp: saved, opened, loaded", "[state]") {
   CHECK_THROWS_AS(bn2d::State::open(folder / "none"), bn2d::Error);
   try {
     (void)bn2d::State::parse("12345678", 8);
+    FAIL("8 bytes were taken for a file");
   } catch (const bn2d::Error &error) {
     CHECK(error.status() == bn2d::Status::format);
   }

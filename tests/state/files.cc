@@ -2,6 +2,7 @@
 // process dies.
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -80,11 +81,9 @@ int fchmod(int fd, mode_t mode) {
 namespace {
 
 State state_of(float value, size_t count) {
-  const State state = make_state();
+  State state = make_state();
   set_floats(state, "values", std::vector<float>(count, value));
-  bn2d_state *raw = state.get();
-  REQUIRE(bn2d_state_retain(raw) == BN2D_OK);
-  return State(raw);
+  return state;
 }
 
 // Not compared by Catch2, which prints what differs, megabytes of it.
@@ -138,6 +137,34 @@ TEST_CASE("files: each call of the system that fails leaves the old file, and no
   CHECK(status == BN2D_ERROR_IO);
   CHECK(folder.list() == "file ");
   CHECK(holds(path, written(fresh)));
+}
+
+TEST_CASE("files: a cancelled thread drops the last tensor of a file", "[state]") {
+  // Catches close() of that file as a cancellation point, in a destructor: the process aborts.
+  const Folder folder;
+  const std::string path = folder / "file";
+  REQUIRE(bn2d_state_save(state_of(1, 2).get(), path.c_str()) == BN2D_OK);
+  struct Call {
+    bn2d_state *state = nullptr;
+    bool returned = false;
+  } call;
+  REQUIRE(bn2d_state_open(path.c_str(), &call.state) == BN2D_OK);
+  pthread_t thread{};
+  const auto replace = [](void *context) -> void * {
+    Call &own = *static_cast<Call *>(context);
+    const float value = 3;
+    pthread_cancel(pthread_self());
+    (void)bn2d_state_set_flat(own.state, "values", BN2D_F32, nullptr, 0, &value);
+    own.returned = true;
+    pthread_testcancel();
+    return nullptr;
+  };
+  REQUIRE(pthread_create(&thread, nullptr, replace, &call) == 0);
+  void *end = nullptr;
+  REQUIRE(pthread_join(thread, &end) == 0);
+  CHECK(call.returned);
+  CHECK(end == PTHREAD_CANCELED);
+  bn2d_state_release(call.state);
 }
 
 TEST_CASE("files: writes that are short or interrupted are gone on with", "[state]") {

@@ -243,6 +243,36 @@ TEST_CASE("hostile: what is unusual, but a safetensors file", "[state]") {
   }
 }
 
+TEST_CASE("hostile: a shape without elements, whatever its other extents", "[state]") {
+  // Catches a product of extents that is not counted before it is known that there are elements:
+  // 2^63 leaves 64 bits. (As memory it is harmless; the sanitizers see it.)
+  for (const char *shape : {"[4611686018427387904,2,0]", "[0,1099511627776,1099511627776]"}) {
+    INFO(shape);
+    const State state =
+        parse_state(file_of("{" + tensor("empty", "F32", shape, "[0,0]") + "}", ""));
+    look_at(state.get());
+    std::vector<int64_t> extents;
+    for (int32_t d = 0; d < 3; ++d) {
+      extents.push_back(-1);
+      REQUIRE(bn2d_state_dim(state.get(), 0, d, &extents.back()) == BN2D_OK);
+    }
+    double untouched = 7;  // that there is memory makes no difference
+    for (void *data : {static_cast<void *>(nullptr), static_cast<void *>(&untouched)})
+      for (const int32_t dtype : {BN2D_F32, BN2D_F64, BN2D_F16, BN2D_BF16}) {
+        const Loader loader = make_loader(state);
+        const View view(data, dtype, 3, extents.data(), nullptr);
+        REQUIRE(bn2d_loader_add(loader.get(), "empty", view) == BN2D_OK);
+        CHECK(bn2d_loader_load(loader.get(), 1) == BN2D_OK);
+        CHECK(problems_of(loader) == "");
+        CHECK(bn2d_state_copy_to(state.get(), 0, view) == BN2D_OK);
+        const State made = make_state();
+        CHECK(bn2d_state_set(made.get(), "empty", view) == BN2D_OK);
+        CHECK(count_of(parse_state(written(made))) == 1);
+      }
+    CHECK(untouched == 7);
+  }
+}
+
 TEST_CASE("hostile: 2,000 mutated files", "[state]") {
   // Catches reads beyond the file, memory out of proportion, and a crash: whatever a file says, the
   // answer is a status.

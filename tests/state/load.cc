@@ -106,27 +106,19 @@ TEST_CASE("load: several modules under prefixes, and tensors of the host", "[sta
   // A weight (2, 3) that lies transposed and padded.
   const float weight[] = {1, 4, 0, 2, 5, 0, 3, 6, 0};
   const int64_t shape[] = {2, 3}, strides[] = {1, 3};
-  bn2d_view view{};
-  view.data = const_cast<float *>(weight);
-  view.device_type = BN2D_CPU;
-  view.ndim = 2;
-  view.dtype_code = 2;
-  view.dtype_bits = 32;
-  view.dtype_lanes = 1;
-  view.shape = shape;
-  view.strides = strides;
-  REQUIRE(bn2d_state_set(state.get(), "conv.weight", &view) == BN2D_OK);
+  const View lies(const_cast<float *>(weight), BN2D_F32, 2, shape, strides);
+  REQUIRE(bn2d_state_set(state.get(), "conv.weight", lies) == BN2D_OK);
 
   const State read = parse_state(written(state));
   const Module new_first = make_module(3), new_second = make_module(5);
   double plain[6] = {};
   float padded[9] = {9, 9, 9, 9, 9, 9, 9, 9, 9};
-  view.data = padded;
   const Loader loader = make_loader(read);
   REQUIRE(bn2d_loader_add_module(loader.get(), "layer1.0.bn1.", new_first.get()) == BN2D_OK);
   REQUIRE(bn2d_loader_add_module(loader.get(), "layer1.0.bn10.", new_second.get()) == BN2D_OK);
   REQUIRE(bn2d_loader_add_flat(loader.get(), "conv.weight", BN2D_F64, shape, 2, plain) == BN2D_OK);
-  REQUIRE(bn2d_loader_add(loader.get(), "conv.weight", &view) == BN2D_OK);
+  const View like_it(padded, BN2D_F32, 2, shape, strides);
+  REQUIRE(bn2d_loader_add(loader.get(), "conv.weight", like_it) == BN2D_OK);
   REQUIRE(bn2d_loader_load(loader.get(), 1) == BN2D_OK);
   CHECK(problems_of(loader) == "");
   CHECK(values_of(new_first) == values_of(first));
@@ -134,9 +126,8 @@ TEST_CASE("load: several modules under prefixes, and tensors of the host", "[sta
   CHECK(std::vector<double>(plain, plain + 6) == std::vector<double>{1, 2, 3, 4, 5, 6});
   CHECK(std::vector<float>(padded, padded + 9) == std::vector<float>{1, 4, 9, 2, 5, 9, 3, 6, 9});
   float copied[6] = {};
-  view.data = copied;
-  view.strides = nullptr;
-  REQUIRE(bn2d_state_copy_to(read.get(), index_of(read, "conv.weight"), &view) == BN2D_OK);
+  const View dense(copied, BN2D_F32, 2, shape, nullptr);
+  REQUIRE(bn2d_state_copy_to(read.get(), index_of(read, "conv.weight"), dense) == BN2D_OK);
   CHECK(std::vector<float>(copied, copied + 6) == std::vector<float>{1, 2, 3, 4, 5, 6});
 }
 
@@ -200,12 +191,9 @@ TEST_CASE("load: a checkpoint without the counter, and counters as others write 
               BN2D_OK);
     if (kind == 2) {
       const int32_t value = -17;
-      bn2d_view view{};
-      view.data = const_cast<int32_t *>(&value);
-      view.device_type = BN2D_CPU;
-      view.dtype_bits = 32;
-      view.dtype_lanes = 1;
-      REQUIRE(bn2d_state_set(state.get(), "num_batches_tracked", &view) == BN2D_OK);
+      View view = View::scalar(const_cast<int32_t *>(&value), BN2D_I64);
+      view->dtype_bits = 32;
+      REQUIRE(bn2d_state_set(state.get(), "num_batches_tracked", view) == BN2D_OK);
     }
     const int64_t length = 2;
     if (kind == 3)

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -83,7 +84,7 @@ inline std::vector<std::string> names_of(const State &state) {
   }
   return names;
 }
-// "missing a; missing b; unexpected c; mismatched d has shape (3), must have (4); "
+// "a is missing; b is missing; c is unexpected; d has shape (3), must have (4); "
 inline std::string problems_of(const Loader &loader) {
   std::string all;
   for (const int32_t kind :

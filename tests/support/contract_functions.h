@@ -88,7 +88,9 @@ FunctionEntry function_entry(const char *name, Result (*function)(Args...), cons
     entry.pointers.push_back(parameter);
   }
   std::vector<Kind> kinds;
-  ((std::is_pointer_v<Args> ? kinds.push_back(kind_of<Args>()) : void()), ...);
+  const std::vector<std::pair<bool, Kind>> all = {{std::is_pointer_v<Args>, kind_of<Args>()}...};
+  for (const auto &[is_pointer, kind] : all)
+    if (is_pointer) kinds.push_back(kind);
   INFO("the table's line of " << name << ": \"" << pointers << "\"");
   REQUIRE(entry.pointers.size() == kinds.size());
   for (size_t i = 0; i < kinds.size(); ++i) entry.pointers[i].kind = kinds[i];

@@ -61,6 +61,21 @@ struct Case {
   }
 };
 
+// Of one dtype; the running statistics become those of the batch.
+inline Case module_case(const Extents &e, int32_t dtype, double eps = 1e-5) {
+  Case c;
+  c.e = e;
+  c.data = c.module = dtype;
+  c.eps = eps;
+  c.momentum = 1;
+  return c;
+}
+inline Case stateless_case(const Extents &e, int32_t dtype, double eps = 1e-5) {
+  Case c = module_case(e, dtype, eps);
+  c.stateless = true;
+  return c;
+}
+
 inline std::string describe(const Case &c) {
   std::ostringstream text;
   const char *const modes[] = {"train", "eval", "no_track"}, *const affines[] = {

@@ -12,9 +12,6 @@ namespace numerics {
 inline int pick(int turn, int step, int prime, int count) { return turn / step % prime % count; }
 
 inline std::vector<Case> every_case() {
-  const std::pair<int32_t, int32_t> dtypes[] = {{BN2D_F32, BN2D_F32},   {BN2D_F64, BN2D_F64},
-                                                {BN2D_F16, BN2D_F16},   {BN2D_F16, BN2D_F32},
-                                                {BN2D_BF16, BN2D_BF16}, {BN2D_BF16, BN2D_F32}};
   // One element per plane, small planes, whole pictures, few and many channels; planes that are
   // split.
   const Extents shapes[] = {{1, 1, 1, 2},  {9, 5, 1, 1},    {64, 33, 1, 1}, {4, 3, 2, 2},
@@ -25,7 +22,7 @@ inline std::vector<Case> every_case() {
   activations.insert(activations.end(), std::begin(pointwise), std::end(pointwise));
   std::vector<Case> cases;
   int turn = 0;
-  for (const auto &[data, module] : dtypes) {
+  for (const auto &[data, module] : dtype_pairs) {
     for (const Extents &e : shapes) {
       for (const Layout layout : all_layouts) {
         for (const bool stateless : {false, true}) {

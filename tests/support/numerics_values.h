@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bn2d/bn2d.h"
@@ -136,6 +137,11 @@ inline double decode(int32_t dtype, uint64_t bits) {
   static const std::vector<double> f16 = table(oracle::binary16), bf16 = table(oracle::bfloat16);
   return (dtype == BN2D_F16 ? f16 : bf16)[bits & 0xffff];
 }
+
+// Of data, and of the modules that take them.
+inline constexpr std::pair<int32_t, int32_t> dtype_pairs[] = {
+    {BN2D_F32, BN2D_F32},   {BN2D_F64, BN2D_F64}, {BN2D_F16, BN2D_F16},
+    {BN2D_BF16, BN2D_BF16}, {BN2D_F16, BN2D_F32}, {BN2D_BF16, BN2D_F32}};
 
 // "f32", "bf16/f32"
 inline std::string name_of(int32_t data, int32_t module) {
