@@ -84,11 +84,9 @@ Geometry geometry_of(const Layer &layer, int64_t channels) {
 
 uintptr_t begin_of(const Array &array) { return reinterpret_cast<uintptr_t>(array.data); }
 uintptr_t end_of(const Array &array) {
+  if (count_of(array.shape) == 0) return begin_of(array);  // whose strides may be anything
   int64_t last = 0;
-  for (size_t d = 0; d < array.shape.size(); ++d) {
-    if (array.shape[d] == 0) return begin_of(array);
-    last += (array.shape[d] - 1) * array.stride[d];
-  }
+  for (size_t d = 0; d < array.shape.size(); ++d) last += (array.shape[d] - 1) * array.stride[d];
   return begin_of(array) + static_cast<uintptr_t>((last + 1) * array.element());
 }
 
