@@ -139,6 +139,8 @@ TEST_CASE("files: each call of the system that fails leaves the old file, and no
   CHECK(holds(path, written(fresh)));
 }
 
+// The address sanitizer of gcc 12 takes the frames that a cancellation has left for living ones.
+#if !defined(__SANITIZE_ADDRESS__)
 TEST_CASE("files: a cancelled thread drops the last tensor of a file", "[state]") {
   // Catches close() of that file as a cancellation point, in a destructor: the process aborts.
   const Folder folder;
@@ -166,6 +168,7 @@ TEST_CASE("files: a cancelled thread drops the last tensor of a file", "[state]"
   CHECK(end == PTHREAD_CANCELED);
   bn2d_state_release(call.state);
 }
+#endif
 
 TEST_CASE("files: writes that are short or interrupted are gone on with", "[state]") {
   // Catches a write whose result is not looked at.
