@@ -277,8 +277,8 @@ class Backward : public AdditivePartial<kernels::SumsOf::backward> {
       extreme::set_coefficient(coefficients, b_x_factor,
                                -(products * invstd * invstd * invstd / count_));
     }
-    // One value alone: dx is 0, however its two terms are rounded. NaN stays.
-    const bool is_alone = is_summed && count_ == 1;
+    // One value alone is its own mean: dx is 0, however its two terms are rounded. NaN stays.
+    const bool is_alone = is_summed && call_.batch_statistics && count_ == 1;
     if (is_alone) extreme::set_coefficient(coefficients, b_shift, 0);
     extreme::set_coefficient(
         coefficients, b_scale,

@@ -450,6 +450,25 @@ TEST_CASE("norms contract: an empty batch has no statistics", "[norms]") {
   }
 }
 
+TEST_CASE("norms contract: one value of double on running statistics", "[norms]") {
+  // Catches a channel near the ends of the range whose value is taken for its own mean, though the
+  // statistics are not the batch's: dx was 0.
+  Settings settings;
+  settings.dtype = BN2D_F64;
+  const Module module = make_module(2, settings);
+  bn2d_module_eval(module.get());
+  const double cases[][2] = {{1e-250, 1}, {1e300, 1}, {1, 1e-250}, {1, 1e295}};
+  for (const auto &[value, gradient] : cases) {
+    const double x[2] = {1, value}, dy[2] = {1, gradient};
+    double y[2], dx[2] = {7, 7};
+    bn2d_record *raw = nullptr;
+    REQUIRE(bn2d_forward_f64(module.get(), x, 1, 1, 1, y, &raw) == BN2D_OK);
+    const Record record(raw);
+    REQUIRE(bn2d_backward_f64(module.get(), record.get(), dy, dx) == BN2D_OK);
+    for (int c = 0; c < 2; ++c) CHECK(std::fabs(dx[c] / dy[c] * std::sqrt(1 + 1e-5) - 1) < 1e-14);
+  }
+}
+
 TEST_CASE("norms contract: records of tensors without elements", "[norms]") {
   // Catches memory for the sets of N samples that have no elements: there is none for 2^57 of them.
   float none[4] = {}, other[4] = {};
