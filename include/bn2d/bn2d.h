@@ -1706,9 +1706,10 @@ BN2D_API int32_t bn2d_group_norm_backward_flat(
 /**
  * As bn2d_batch_norm_backward(), through any activation: bias and z make the argument of a
  * pointwise one again. Of float data, where there was no z and x is read anyway, x and bias tell
- * the side of the other activations: then y or mask must be given, but is not read. The bits are
- * the same, and one tensor less is read. There is no form of this without a bn2d_view: use the
- * backward of a module, bn2d_backward_flat().
+ * the side of the other activations: then y or mask must be given, as forward has written it, but
+ * is mostly not read: only in channels of fewer than 256 values and near the ends of the range. The
+ * bits are the same, and one tensor less is read. There is no form of this without a bn2d_view: use
+ * the backward of a module, bn2d_backward_flat().
  * @param[in] x As given to forward. NULL as in bn2d_batch_norm_backward(); a pointwise activation
  *   always needs it.
  * @param[in] z As given to forward; NULL: there was none.
