@@ -183,9 +183,10 @@ int threads_of(const Pool &pool) {
 
 }  // namespace
 
-uint64_t note_pool_in_use() noexcept {
+[[gnu::noinline]] uint64_t note_pool_in_use() noexcept {
+  uint64_t since = g_asked_since.load(std::memory_order_relaxed);
+  if (since != 0) return since;  // mostly: nothing is written
   const uint64_t now = uint64_t{fork_generation()} + 1;
-  uint64_t since = 0;
   return g_asked_since.compare_exchange_strong(since, now, std::memory_order_relaxed) ? now : since;
 }
 
